@@ -1,0 +1,27 @@
+"""Shared fixtures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def find_real_data() -> Path | None:
+    """Return the folder of real clips and labels, or None where there is none."""
+    for candidate in (os.environ.get("ACTION_DATA"), REPOSITORY.parent / "shared" / "data"):
+        if candidate and Path(candidate).is_dir():
+            return Path(candidate)
+    return None
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real clips and labels; the test is skipped where there is none."""
+    folder = find_real_data()
+    if folder is None:
+        pytest.skip("no real data: set ACTION_DATA to its folder")
+    return folder
