@@ -1,0 +1,419 @@
+"""Video files read by presentation time, and written as H.264; the only importer of av.
+
+Legend: T frames wanted, n frames in the file, H W pixels as displayed (rotation applied).
+Frames are found by their presentation times, never by index = time x rate, which is wrong for
+files of variable rate and for files that start late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import av
+import av.error
+import numpy as np
+import torch
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import ArrayLike, NDArray
+
+from detection.errors import UserError
+from detection.files import replacing
+from detection.structures import Clip
+
+# Times travel through CSV files with 6 decimals; anything closer than this is the same moment.
+SAME_TIME_S = 2e-6
+WRITER_TIME_BASE = Fraction(1, 90000)
+
+
+class FrameSource(Protocol):
+    """What reads clips: `VideoReader`, or `detection.data.frame_folder.FrameFolder`."""
+
+    def read(
+        self, times_s: ArrayLike, *, short_side: int | None = None, keyframe_s: float | None = None
+    ) -> Clip:
+        """Return the frames shown at `times_s`; see `VideoReader.read`."""
+
+    def frame_times_s(self) -> NDArray[np.float64]:
+        """Return the presentation time of every frame."""
+
+
+class VideoReader:
+    """Frames of one video file by presentation time. A context manager; decodes in one thread.
+
+    Raises `UserError` naming the file where it is missing, truncated, no video, or sound only.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise UserError(f"{self.path}: no such video file")
+        try:
+            self._container = av.open(str(self.path))
+        except (av.error.FFmpegError, ValueError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"{self.path}: not a video that can be read, or cut short ({_reason(error)})"
+            ) from error
+        streams = [s for s in self._container.streams.video if s.codec_context is not None]
+        if not streams:
+            self._container.close()
+            raise UserError(f"{self.path}: holds no pictures that can be decoded (sound only?)")
+        self._stream: VideoStream = streams[0]
+        self._stream.codec_context.thread_count = 1
+        if self._stream.time_base is None:
+            self._container.close()
+            raise UserError(f"{self.path}: its frames have no presentation times")
+        self._time_base = self._stream.time_base
+
+    def read(
+        self, times_s: ArrayLike, *, short_side: int | None = None, keyframe_s: float | None = None
+    ) -> Clip:
+        """Return for each wanted time the frame whose presentation time is nearest (tie: earlier).
+
+        times_s: (T,) seconds on the video's clock, in any order, repeats allowed; before the first
+        and after the last frame the edge frame repeats. short_side: pixels of the shorter edge of
+        the frames returned, scaled while decoding (None: as they are). keyframe_s: a moment that
+        the video must reach to within half a frame interval, else `UserError`.
+        """
+        wanted, inverse = np.unique(np.asarray(times_s, dtype=np.float64), return_inverse=True)
+        if not len(wanted):
+            raise ValueError("no times to read")
+        if not np.isfinite(wanted).all():
+            raise ValueError(f"{self.path}: times must be finite, got {times_s!r}")
+        images: list[NDArray[np.uint8]] = []
+        shown_s: list[float] = []
+        found = np.zeros(len(wanted), dtype=np.int64)
+        done = 0
+        before: VideoFrame | None = None
+        for after in self._frames_around(float(wanted[0]), keyframe_s):
+            chosen = done
+            while done < len(wanted) and _is_nearer(before, after, float(wanted[done])):
+                found[done] = len(images)
+                done += 1
+            if done > chosen:
+                assert before is not None
+                images.append(_to_rgb(before, short_side))
+                shown_s.append(_time_s(before))
+            if done == len(wanted):
+                break
+            before = after
+        index = found[inverse.reshape(-1)]
+        frames = torch.from_numpy(np.stack(images)[index]).permute(0, 3, 1, 2)
+        return Clip(frames, np.asarray(shown_s)[index])
+
+    def frame_times_s(self) -> NDArray[np.float64]:
+        """Return the (n,) ascending presentation times of all frames, without decoding; cached.
+
+        Raises `UserError` where the file ends before what its header promises.
+        """
+        return self._frame_times_s
+
+    @cached_property
+    def info(self) -> VideoInfo:
+        """Size as displayed, rate, duration and the like; decodes one frame."""
+        first = next(self._decoded_from(None), None)
+        if first is None:
+            raise UserError(f"{self.path}: holds no frame that can be decoded")
+        width, height = first.width, first.height
+        if _quarter_turns(first) % 2:
+            width, height = height, width
+        stream = self._stream
+        rate = stream.average_rate or stream.guessed_rate
+        if stream.duration is not None:
+            duration_s = float(stream.duration * self._time_base)
+        elif self._container.duration is not None:
+            duration_s = self._container.duration / 1e6
+        else:
+            times_s = self.frame_times_s()
+            duration_s = float(times_s[-1] - times_s[0])
+        return VideoInfo(
+            width=width,
+            height=height,
+            average_fps=float(rate) if rate else 0.0,
+            duration_s=duration_s,
+            num_frames=stream.frames or len(self.frame_times_s()),
+            codec=stream.codec_context.name,
+            start_s=_time_s(first),
+            rotation=first.rotation,
+        )
+
+    def frames(self, *, short_side: int | None = None) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        """Yield (time in seconds, (H, W, 3) uint8 RGB) of every frame from the first on."""
+        for frame in self._decoded_from(None):
+            yield _time_s(frame), _to_rgb(frame, short_side)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _frames_around(
+        self, first_wanted_s: float, keyframe_s: float | None
+    ) -> Iterator[VideoFrame | None]:
+        """Yield frames from at or before `first_wanted_s` on, and None after the last one."""
+        before: VideoFrame | None = None
+        interval_s = self._usual_interval_s
+        for frame in self._decoded_covering(first_wanted_s):
+            if before is None:
+                self._check_covers(keyframe_s, _time_s(frame), interval_s, "start")
+            else:
+                if _time_s(frame) <= _time_s(before):
+                    continue
+                interval_s = _time_s(frame) - _time_s(before)
+            before = frame
+            yield frame
+        if before is None:
+            raise UserError(f"{self.path}: holds no frame that can be decoded")
+        self._check_covers(keyframe_s, _time_s(before), interval_s, "end")
+        yield None
+
+    def _decoded_covering(self, time_s: float) -> Iterator[VideoFrame]:
+        """Decode from a frame that is shown no later than `time_s` (or from the first frame).
+
+        Containers seek by decoding time, so the key frame they find may be shown too late; then
+        look further back.
+        """
+        back_s = 0.0
+        while True:
+            target_s: float | None = time_s + SAME_TIME_S - back_s
+            if target_s is not None and target_s <= self._start_s:
+                target_s = None
+            frames = self._decoded_from(target_s)
+            first = next(frames, None)
+            late = first is None or _time_s(first) > time_s + SAME_TIME_S
+            if late and target_s is not None:
+                back_s = max(1.0, 2 * back_s)
+                continue
+            if first is not None:
+                yield first
+            yield from frames
+            return
+
+    def _decoded_from(self, time_s: float | None) -> Iterator[VideoFrame]:
+        """Seek to the key frame before `time_s` (None: the start) and decode from there on."""
+        last_s: float | None = None
+        try:
+            target_s = self._start_s if time_s is None else time_s
+            # Far enough back for the key frame of a file whose first frame is decoded early.
+            offset = int((target_s - (1.0 if time_s is None else 0.0)) / self._time_base)
+            self._container.seek(offset, stream=self._stream, backward=True)
+            for frame in self._container.decode(self._stream):
+                if frame.pts is None:
+                    raise UserError(f"{self.path}: its frames have no presentation times")
+                last_s = _time_s(frame)
+                yield frame
+        except av.error.FFmpegError as error:
+            place = "at its start" if last_s is None else f"after {last_s:.3f} s"
+            raise UserError(
+                f"{self.path}: damaged or cut short {place} ({_reason(error)})"
+            ) from error
+
+    def _check_covers(
+        self, keyframe_s: float | None, edge_s: float, interval_s: float, edge: str
+    ) -> None:
+        if keyframe_s is None:
+            return
+        slack_s = interval_s / 2 + SAME_TIME_S
+        if edge == "end" and keyframe_s > edge_s + slack_s:
+            raise UserError(
+                f"{self.path}: keyframe at {keyframe_s:.6f} s is past the last frame, which is "
+                f"shown at {edge_s:.6f} s"
+            )
+        if edge == "start" and keyframe_s < edge_s - slack_s and edge_s <= self._start_s + slack_s:
+            raise UserError(
+                f"{self.path}: keyframe at {keyframe_s:.6f} s is before the first frame, which is "
+                f"shown at {edge_s:.6f} s"
+            )
+
+    @cached_property
+    def _start_s(self) -> float:
+        start = self._stream.start_time
+        return float(start * self._time_base) if start is not None else 0.0
+
+    @cached_property
+    def _usual_interval_s(self) -> float:
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        return 1.0 / float(rate) if rate else 0.04
+
+    @cached_property
+    def _frame_times_s(self) -> NDArray[np.float64]:
+        pts: list[int] = []
+        packets = 0
+        try:
+            self._container.seek(
+                int((self._start_s - 1) / self._time_base), stream=self._stream, backward=True
+            )
+            for packet in self._container.demux(self._stream):
+                if packet.size == 0:
+                    continue
+                packets += 1
+                if packet.is_corrupt:
+                    raise UserError(f"{self.path}: damaged or cut short at frame {packets}")
+                if packet.pts is not None and not packet.is_discard:
+                    pts.append(packet.pts)
+        except av.error.FFmpegError as error:
+            raise UserError(
+                f"{self.path}: damaged or cut short after {packets} of {self._stream.frames} "
+                f"frames ({_reason(error)})"
+            ) from error
+        if packets < self._stream.frames:
+            raise UserError(
+                f"{self.path}: cut short, {packets} of the {self._stream.frames} frames that its "
+                "header lists"
+            )
+        if not pts:
+            raise UserError(f"{self.path}: its frames have no presentation times")
+        return np.unique(np.asarray(pts)) * float(self._time_base)
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a file says about itself.
+
+    width, height: pixels as displayed.  duration_s: of the pictures.  start_s: when the first frame
+    is shown.  rotation: degrees counterclockwise that the file asks a player to turn its frames,
+    already applied to every frame that is read.
+    """
+
+    width: int
+    height: int
+    average_fps: float
+    duration_s: float
+    num_frames: int
+    codec: str
+    start_s: float
+    rotation: int
+
+
+class VideoWriter:
+    """Writes an H.264 file (yuv420p, index at the front) that browsers play. A context manager.
+
+    The file appears at `path` when the block ends well, not before. Frames of odd width or height
+    gain one repeated column or row, which yuv420p needs. fps: of frames that are written without a
+    time; crf: quality, 0 (lossless) to 51; keyframe_interval_s: a seek costs at most that much
+    decoding.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        width: int,
+        height: int,
+        fps: float,
+        crf: int = 20,
+        keyframe_interval_s: float = 1.0,
+        preset: str = "veryfast",
+    ) -> None:
+        if width < 1 or height < 1 or not fps > 0:
+            raise ValueError(f"cannot write {width}x{height} at {fps} fps")
+        self._size = (height, width)
+        self._fps = Fraction(fps).limit_denominator(1001)
+        self._replacing = replacing(Path(path))
+        self._path = self._replacing.__enter__()
+        self._container = av.open(str(self._path), "w", options={"movflags": "+faststart"})
+        self._stream = self._container.add_stream(
+            "libx264",
+            rate=self._fps,
+            options={"crf": str(crf), "preset": preset},
+        )
+        context = self._stream.codec_context
+        context.width, context.height = width + width % 2, height + height % 2
+        context.pix_fmt = "yuv420p"
+        context.thread_count = 1
+        context.time_base = WRITER_TIME_BASE
+        context.gop_size = max(1, round(float(self._fps) * keyframe_interval_s))
+        self._next = 0
+        self._last_pts: int | None = None
+
+    def write(self, frame_rgb: NDArray[np.uint8], time_s: float | None = None) -> None:
+        """Append a (H, W, 3) uint8 RGB frame, shown at `time_s` seconds (None: the next 1 / fps).
+
+        Times must ascend; a file may start late.
+        """
+        if frame_rgb.shape != (*self._size, 3) or frame_rgb.dtype != np.uint8:
+            raise ValueError(
+                f"frame is {frame_rgb.dtype} {frame_rgb.shape}, wanted uint8 {(*self._size, 3)}"
+            )
+        if time_s is None:
+            pts = round(self._next / self._fps / WRITER_TIME_BASE)
+        else:
+            pts = round(Fraction(time_s) / WRITER_TIME_BASE)
+        if self._last_pts is not None and pts <= self._last_pts:
+            raise ValueError(f"frame times must ascend, got {time_s} s after the one before")
+        odd_rows, odd_columns = self._size[0] % 2, self._size[1] % 2
+        if odd_rows or odd_columns:
+            frame_rgb = np.pad(frame_rgb, ((0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
+        frame = VideoFrame.from_ndarray(np.ascontiguousarray(frame_rgb), format="rgb24")
+        frame.pts = pts
+        frame.time_base = WRITER_TIME_BASE
+        self._container.mux(self._stream.encode(frame))
+        self._last_pts = pts
+        self._next += 1
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None and self._last_pts is None:
+            kind, error = ValueError, ValueError("a video needs at least one frame")
+        try:
+            if kind is None:
+                self._container.mux(self._stream.encode(None))
+        finally:
+            self._container.close()
+            self._replacing.__exit__(kind, error, trace)
+
+
+def _is_nearer(before: VideoFrame | None, after: VideoFrame | None, time_s: float) -> bool:
+    """Say whether `before` is the frame nearest to `time_s` (a tie goes to the earlier frame)."""
+    if before is None or after is None:
+        return before is not None
+    return time_s - _time_s(before) <= _time_s(after) - time_s + SAME_TIME_S
+
+
+def _time_s(frame: VideoFrame) -> float:
+    assert frame.pts is not None and frame.time_base is not None
+    return float(frame.pts * frame.time_base)
+
+
+def _quarter_turns(frame: VideoFrame) -> int:
+    return round(frame.rotation / 90) % 4
+
+
+def _to_rgb(frame: VideoFrame, short_side: int | None) -> NDArray[np.uint8]:
+    """Return (H, W, 3) RGB upright, scaled by swscale in the same pass as the colour conversion."""
+    width, height = scaled_size(frame.width, frame.height, short_side)
+    rgb = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BILINEAR")
+    turns = _quarter_turns(frame)
+    upright: NDArray[np.uint8] = np.rot90(rgb, turns)
+    return upright
+
+
+def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, int]:
+    """Return (width, height) with the shorter edge at `short_side` pixels, the shape kept."""
+    if short_side is None:
+        return width, height
+    if width <= height:
+        return short_side, max(short_side, round(height * short_side / width))
+    return max(short_side, round(width * short_side / height)), short_side
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error).split("\n")[0]
