@@ -1,0 +1,1 @@
+"""Networks and their weights: built from numbers, they know no configuration."""
