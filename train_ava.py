@@ -1,0 +1,82 @@
+"""Train an X3D action detector and score it as on AVA: the run in one screen.
+
+python train_ava.py --cfg configs/demo_x3d_xs.yaml                      train, then evaluate
+python train_ava.py --cfg configs/demo_x3d_xs.yaml optim.lr=0.05        change an option
+python train_ava.py --resume runs/demo_x3d_xs                           go on where it stopped
+python train_ava.py --eval-only --checkpoint runs/demo_x3d_xs           score a finished run
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from ava_tools.cli import run_command
+from detection.config import RunConfig, list_options, load_config
+from detection.errors import UserError
+
+EXIT_STOPPED = 75  # stopped by a signal, saved, to be resumed (EX_TEMPFAIL of sysexits.h)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    options = parse_arguments(arguments)
+    if options.list_options:
+        for key, kind, default, sentence in list_options():
+            print(f"{key} ({kind}, default {default})\n    {sentence}")
+        return 0
+
+    from detection.engine import runs  # torch is loaded here, so that --help answers at once
+
+    if options.eval_only:
+        run = runs.open_for_evaluation(
+            options.checkpoint, cfg=options.cfg, overrides=options.overrides
+        )
+        runs.evaluate_and_report(run)
+        return 0
+
+    if options.resume:
+        run = runs.resume(options.resume, overrides=options.overrides)
+    else:
+        config: RunConfig = load_config(options.cfg, options.overrides)
+        run = runs.start(config, overwrite=options.overwrite)
+    if not runs.train(run):
+        print(f"stopped and saved; go on with: python train_ava.py --resume {run.folder}")
+        return EXIT_STOPPED
+    runs.evaluate_and_report(run)
+    return 0
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line and refuse combinations that make no sense."""
+    parser = argparse.ArgumentParser(
+        description="Train an X3D action detector and score it as on AVA (frame-mAP at IoU 0.5).",
+        epilog="example: python train_ava.py --cfg configs/demo_x3d_xs.yaml optim.epochs=2",
+    )
+    parser.add_argument("--cfg", metavar="FILE", help="configuration, a YAML file from configs/")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="a.b=value", help="options that replace the file's"
+    )
+    parser.add_argument("--resume", metavar="RUN", help="go on with a stopped run (its folder)")
+    parser.add_argument("--eval-only", action="store_true", help="score --checkpoint, do not train")
+    parser.add_argument(
+        "--checkpoint", metavar="FILE_OR_RUN", help="weights to score: a .pt file or a run folder"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing run folder")
+    parser.add_argument(
+        "--list-options", action="store_true", help="print every option a configuration can set"
+    )
+    options = parser.parse_args(arguments)
+    if options.list_options:
+        return options
+    if options.eval_only != bool(options.checkpoint):
+        raise UserError("--eval-only and --checkpoint go together")
+    if options.resume and (options.cfg or options.eval_only or options.overwrite):
+        raise UserError("--resume takes its configuration from the run: no --cfg, --overwrite, ...")
+    if not (options.cfg or options.resume or options.eval_only):
+        raise UserError("--cfg FILE is wanted (or --resume RUN); see --help")
+    return options
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,305 @@
+"""The one list of options: every one typed, with its unit and a sentence.
+
+A configuration file holds only what differs from the defaults here. Unknown keys, wrong types and
+doubled keys stop a run before any data is read, with file, line and what was wanted. Importing this
+file does not import torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from detection.errors import UserError, at_row
+
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+GROUND_TRUTH_BOXES = "ground-truth"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DataConfig:
+    """Which data set, which part of it, whose boxes."""
+
+    root: str = Field(description="Data set folder (holds dataset.yaml); see docs/data.md.")
+    train_split: str = Field("train", description="Split to learn from, as dataset.yaml names it.")
+    val_split: str = Field("val", description="Split to score on.")
+    val_boxes: str = Field(
+        GROUND_TRUTH_BOXES,
+        description="Actor boxes when scoring: 'ground-truth', or a box file named in the split.",
+    )
+    box_score_threshold: float = Field(
+        0.8, ge=0, le=1, description="Detected boxes below this confidence are left out."
+    )
+    skip_unknown_labels: bool = Field(
+        False, description="Skip (and count) rows whose action is not in the label map."
+    )
+    train_keyframes_per_video: int | None = Field(
+        None,
+        ge=1,
+        description="Random keyframes taken from each video an epoch; null: every keyframe.",
+    )
+    val_every: int = Field(
+        1, ge=1, description="While training, score on every n-th keyframe; the end scores all."
+    )
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ClipConfig:
+    """Which frames a clip holds, and how they are cut."""
+
+    num_frames: int = Field(16, ge=1, description="Frames in a clip.")
+    step: float = Field(
+        5, ge=0, description="Spacing of frames in 1/30 s; 0 repeats the keyframe's own frame."
+    )
+    train_short_side_px: tuple[int, int] = Field(
+        (256, 320), description="Training: the short side is drawn from this range, in pixels."
+    )
+    train_crop_px: int = Field(224, ge=32, description="Training: side of the random crop, pixels.")
+    test_short_side_px: int = Field(256, ge=32, description="Test: short side of the whole frame.")
+    flip_probability: float = Field(0.5, ge=0, le=1, description="Training: horizontal flip.")
+    color_jitter: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Training: strength of brightness, contrast and saturation jitter.",
+    )
+    min_visible: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="Training: actors with less of their box inside the crop are left out.",
+    )
+
+    def __post_init__(self) -> None:
+        low, high = self.train_short_side_px
+        if not 0 < low <= high:
+            raise ValueError(f"train_short_side_px must be [low, high], got [{low}, {high}]")
+        if low < self.train_crop_px:
+            raise ValueError(
+                f"train_short_side_px starts at {low}, below train_crop_px {self.train_crop_px}"
+            )
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ModelConfig:
+    """The network."""
+
+    variant: Literal["xs", "s", "m", "l", "xl", "x2d"] = Field("m", description="X3D's family.")
+    pretrained: str | None = Field(
+        None, description="File or published name of weights to start from; null: random."
+    )
+    freeze_batch_norm: bool = Field(
+        False, description="Keep BatchNorm's statistics and affine parameters as they are."
+    )
+    res5_stride: Literal[1, 2] = Field(2, description="Spatial stride of res5 (paper: 2).")
+    roi_size: int = Field(7, ge=1, description="RoIAlign output is roi_size x roi_size.")
+    head_width: int = Field(2048, ge=1, description="Width of fc1.")
+    dropout: float = Field(0.5, ge=0, lt=1, description="Before the last layer.")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class OptimConfig:
+    """How the weights move (SGD with Nesterov momentum)."""
+
+    epochs: int = Field(68, ge=1, description="Passes over the training keyframes.")
+    batch_size: int = Field(16, ge=1, description="Clips a forward pass.")
+    accumulate: int = Field(1, ge=1, description="Forward passes per update of the weights.")
+    lr: float = Field(0.1, gt=0, description="Peak learning rate, of one update.")
+    head_lr_factor: float = Field(1.0, gt=0, description="Factor on lr for the actor head.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum; 0: plain SGD.")
+    weight_decay: float = Field(1e-7, ge=0, description="Not on norms and biases.")
+    warmup_updates: int = Field(0, ge=0, description="Updates over which lr rises linearly.")
+    warmup_start: float = Field(0.1, gt=0, le=1, description="First lr, as a share of lr.")
+    schedule: Literal["cosine", "step", "plateau", "constant"] = Field(
+        "cosine",
+        description="cosine to 0; step: / 10 at `milestones`; plateau: / 10 when mAP saturates.",
+    )
+    milestones: tuple[int, ...] = Field((), description="Epochs at which `step` divides by 10.")
+    patience: int = Field(
+        2, ge=1, description="plateau: evaluations without a better mAP before lr is divided."
+    )
+    clip_grad_norm: float | None = Field(None, gt=0, description="Largest gradient norm.")
+
+    def __post_init__(self) -> None:
+        if (self.schedule == "step") != bool(self.milestones):
+            raise ValueError("schedule 'step' and a non-empty `milestones` go together")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class EvaluationConfig:
+    """When and by which rules the run is scored."""
+
+    every_epochs: int = Field(1, ge=1, description="Epochs between evaluations.")
+    batch_size: int = Field(16, ge=1, description="Clips a forward pass.")
+    protocol: str | None = Field(
+        None,
+        description="Rules of the mAP; null: the data set's, else activitynet-2018 where all "
+        "times are whole seconds and frame-map where not.",
+    )
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RunConfig:
+    """Everything that decides a run."""
+
+    data: DataConfig
+    output: str | None = Field(
+        None, description="Run folder; null: runs/ and the configuration file's name."
+    )
+    seed: int = Field(0, ge=0, description="Decides initial weights, order, crops and dropout.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there.")
+    workers: int = Field(2, ge=0, description="Processes that read clips; 0: the main process.")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads of the network; null: PyTorch's default."
+    )
+    checkpoint_minutes: float = Field(
+        10, gt=0, description="Longest time between checkpoints; one is written each epoch too."
+    )
+    clip: ClipConfig = Field(default_factory=ClipConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    optim: OptimConfig = Field(default_factory=OptimConfig)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+
+
+_ADAPTER = TypeAdapter(RunConfig)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a configuration file and apply `a.b=value` overrides.
+
+    Raises `UserError` for a missing file, a YAML error, an unknown or doubled key, a wrong type.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such configuration file")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text, a YAML file is wanted") from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error)
+        raise at_row(path, mark.line + 1 if mark else None, f"YAML error: {problem}") from error
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: keys and values wanted, found a {type(values).__name__}")
+    places: dict[tuple[str, ...], str] = {}
+    if node is not None:
+        _find_places(node, (), path, places)
+    for override in overrides:
+        _apply_override(values, override, places)
+    if values.get("output") is None:
+        values["output"] = str(Path("runs") / path.stem)
+    return _validate(values, places, str(path))
+
+
+def config_from_dict(values: Mapping[str, Any], source: str) -> RunConfig:
+    """Check a plain dictionary (from a checkpoint or a run folder) named `source` in errors."""
+    return _validate(dict(values), {}, source)
+
+
+def config_to_dict(config: RunConfig) -> dict[str, Any]:
+    """Return plain types only, every option written out."""
+    return _ADAPTER.dump_python(config, mode="json")
+
+
+def config_to_yaml(config: RunConfig) -> str:
+    """Return the whole configuration as YAML."""
+    return yaml.safe_dump(config_to_dict(config), sort_keys=False)
+
+
+def list_options() -> Iterator[tuple[str, str, str, str]]:
+    """Yield (key, type, default, sentence) of every option, in the order of this file."""
+    yield from _options_of(RunConfig, "")
+
+
+def _options_of(config: Any, prefix: str) -> Iterator[tuple[str, str, str, str]]:
+    for name, info in config.__pydantic_fields__.items():
+        if dataclasses.is_dataclass(info.annotation):
+            yield from _options_of(info.annotation, f"{prefix}{name}.")
+            continue
+        kind = getattr(info.annotation, "__name__", None)
+        if kind is None or "[" in str(info.annotation) or "|" in str(info.annotation):
+            kind = str(info.annotation).replace("typing.", "")
+        default = "required" if info.is_required() else repr(info.default)
+        yield f"{prefix}{name}", kind, default, info.description or ""
+
+
+def _find_places(
+    node: yaml.Node, prefix: tuple[str, ...], path: Path, places: dict[tuple[str, ...], str]
+) -> None:
+    """Note the line of every key; a key given twice is an error (YAML would keep the last)."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key_node, value_node in node.value:
+        key = (*prefix, str(key_node.value))
+        line = key_node.start_mark.line + 1
+        if key in places:
+            raise at_row(path, line, f"key '{'.'.join(key)}' is given twice")
+        places[key] = f"{path}:{line}"
+        _find_places(value_node, key, path, places)
+
+
+def _apply_override(
+    values: dict[str, Any], override: str, places: dict[tuple[str, ...], str]
+) -> None:
+    name, separator, text = override.partition("=")
+    keys = tuple(name.strip().split("."))
+    if not separator or not all(keys):
+        raise UserError(f"command line: '{override}' is not of the form a.b=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"command line: '{override}': the value is not YAML") from error
+    target = values
+    for key in keys[:-1]:
+        if target.get(key) is None:
+            target[key] = {}
+        target = target[key]
+        if not isinstance(target, dict):
+            raise UserError(f"command line: '{override}': '{key}' holds a value, not options")
+    target[keys[-1]] = value
+    places[keys] = "command line"
+
+
+def _validate(
+    values: dict[str, Any], places: Mapping[tuple[str, ...], str], source: str
+) -> RunConfig:
+    try:
+        return _ADAPTER.validate_python(values)
+    except ValidationError as error:
+        problems = error.errors()
+        first = problems[0]
+        keys = tuple(str(part) for part in first["loc"])
+        place = next(
+            (places[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in places), source
+        )
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise UserError(f"{place}: {_sentence(keys, first)}{more}") from error
+
+
+def _sentence(keys: tuple[str, ...], problem: Any) -> str:
+    name = ".".join(keys)
+    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = [option[0] for option in list_options()]
+        known += sorted({option.rpartition(".")[0] for option in known} - {""})
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        hint = f", did you mean '{close[0]}'?" if close else ""
+        return f"unknown option '{name}'{hint}"
+    if problem["type"] in ("missing", "missing_argument"):
+        return f"option '{name}' is wanted and not given"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{name}: {message}"
+    return f"{name}: {message[0].lower()}{message[1:]}, got {problem['input']!r}"

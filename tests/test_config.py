@@ -1,0 +1,105 @@
+"""Configurations: what is accepted, and what one line a user gets for what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from detection.config import (
+    config_from_dict,
+    config_to_dict,
+    config_to_yaml,
+    list_options,
+    load_config,
+)
+from detection.errors import UserError
+
+CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.yaml"))
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_only_differences_from_the_defaults_are_needed(tmp_path):
+    config = load_config(write(tmp_path, "data:\n  root: somewhere\n"))
+    assert config.data.root == "somewhere"
+    assert config.clip.num_frames == 16
+    assert config.output == str(Path("runs") / "run")
+
+
+def test_numbers_that_yaml_reads_as_text_are_mended(tmp_path):
+    text = "data: {root: x}\noptim: {lr: 1e-3}\n"
+    assert load_config(write(tmp_path, text)).optim.lr == 0.001
+
+
+def test_overrides_replace_the_file(tmp_path):
+    path = write(tmp_path, "data: {root: x}\noptim: {lr: 0.5}\n")
+    config = load_config(path, ["optim.lr=0.25", "clip.train_short_side_px=[300, 310]", "seed=7"])
+    assert (config.optim.lr, config.clip.train_short_side_px, config.seed) == (0.25, (300, 310), 7)
+
+
+def test_a_written_configuration_reads_back_the_same(tmp_path):
+    config = load_config(write(tmp_path, "data: {root: x}\noptim: {schedule: constant}\n"))
+    again = load_config(write(tmp_path, config_to_yaml(config)))
+    assert again == config
+    assert config_from_dict(config_to_dict(config), "a dict") == config
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_configuration_loads_and_opens_with_its_command(path):
+    load_config(path)
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert any(f"configs/{path.name}" in line for line in head)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "wanted"),
+    [
+        ("data: {root: x}\noptim:\n  lrr: 1\n", 3, "unknown option 'optim.lrr', did you mean 'o"),
+        ("data: {root: x}\nmodell: {}\n", 2, "unknown option 'modell', did you mean 'model'"),
+        ("data: {root: x}\noptim:\n  epochs: many\n", 3, "optim.epochs: input should be a valid"),
+        ("data: {root: x}\noptim:\n  epochs: 0\n", 3, "greater than or equal to 1, got 0"),
+        ("data: {root: x}\nmodel:\n  variant: q\n", 3, "input should be 'xs', 's', 'm'"),
+        ("data: {root: x}\noptim: 3\n", 2, "optim: "),
+        ("data: {root: x}\nseed: 1\nseed: 2\n", 3, "'seed' is given twice"),
+        ("data: {root: x\noptim: 3\n", 2, "YAML error"),
+        ("data: {root: x}\nclip: {train_crop_px: 300}\n", 2, "below train_crop_px 300"),
+        ("data: {root: x}\noptim: {schedule: step}\n", 2, "non-empty `milestones`"),
+        ("data: {root: x}\noptim: {lr: .nan}\n", 2, "finite"),
+    ],
+)
+def test_bad_input_is_one_line_with_its_place(tmp_path, text, line, wanted):
+    path = write(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        load_config(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}:{line}: ")
+    assert wanted in message
+    assert "\n" not in message
+
+
+def test_missing_file_missing_option_and_non_mapping(tmp_path):
+    with pytest.raises(UserError, match="no such configuration file"):
+        load_config(tmp_path / "absent.yaml")
+    with pytest.raises(UserError, match="option 'data' is wanted"):
+        load_config(write(tmp_path, ""))
+    with pytest.raises(UserError, match="found a list"):
+        load_config(write(tmp_path, "- 1\n"))
+    (tmp_path / "run.yaml").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(UserError, match="not UTF-8"):
+        load_config(tmp_path / "run.yaml")
+
+
+@pytest.mark.parametrize("override", ["seed", "=3", "seed.more=1", "optim.lrr=1", "seed=[", ".=1"])
+def test_bad_overrides_name_the_command_line(tmp_path, override):
+    with pytest.raises(UserError, match="command line: "):
+        load_config(write(tmp_path, "data: {root: x}\nseed: 0\n"), [override])
+
+
+def test_every_option_has_a_sentence():
+    for key, _, _, sentence in list_options():
+        assert sentence.endswith("."), key
