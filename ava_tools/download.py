@@ -1,0 +1,245 @@
+"""`python -m ava_tools.download`: AVA from its published addresses to a data set folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ava_tools.cli import run_command
+
+EPILOG = """examples:
+  python -m ava_tools.download --dataset ava-v2.2 --out data/ava --dry-run
+  python -m ava_tools.download --dataset ava-v2.2 --out data/ava
+  python -m ava_tools.download --dataset ava-v2.2 --out data/ava --only 1j20qq1JyX4
+  python -m ava_tools.download --dataset ava-v2.2 --out data/ava --what annotations boxes
+
+A run that was stopped goes on where it was when the same command is given again. What arrived is
+listed in OUT/downloads.json with size and SHA-256; archives stay in OUT/downloads."""
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ava_tools.download",
+        description="Fetch annotations, person boxes and films, and write a data set folder.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--dataset",
+        required=True,
+        choices=("ava-v2.1", "ava-v2.2", "ava-kinetics"),
+        help="which one (ava-kinetics: annotations only, its films are the user's)",
+    )
+    parser.add_argument("--out", required=True, type=Path, help="data set folder, e.g. data/ava")
+    parser.add_argument(
+        "--what",
+        nargs="+",
+        default=["annotations", "boxes", "films"],
+        choices=("annotations", "boxes", "films"),
+        help="annotations always come; boxes: FAIR's person boxes (default: everything, 157 GB)",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="VIDEO_ID",
+        help="this film alone; give it again for more (write --only=-ID where an id opens with -)",
+    )
+    parser.add_argument("--test", action="store_true", help="the test set's films and boxes too")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list files and sizes, write nothing"
+    )
+    parser.add_argument("--jobs", type=int, default=4, help="files at a time (default: 4)")
+    parser.add_argument("--timeout", type=float, default=60.0, help="longest silence in seconds")
+    parser.add_argument("--attempts", type=int, default=6, help="tries of a file in a row")
+    parser.add_argument(
+        "--base-url",
+        metavar="URL",
+        help="a mirror which holds the files as URL/HOST/PATH of their published addresses",
+    )
+    options = parser.parse_args(arguments)
+    if options.jobs < 1 or options.attempts < 1 or options.timeout <= 0:
+        parser.error("--jobs, --attempts and --timeout must be positive")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = parse_arguments(arguments)
+    from detection.data.ava_download import RELEASES, choose_films, read_film_lists
+    from detection.data.download import TransferRules
+    from detection.errors import UserError
+
+    release = RELEASES[options.dataset]
+    rules = TransferRules(attempts=options.attempts, timeout_s=options.timeout)
+    films_wanted = "films" in options.what and bool(release.film_lists)
+    if options.only and not release.film_lists:
+        raise UserError(f"--only {options.only[0]}: {release.name} comes without films")
+    # The lists come first: a wrong --only ends before anything large is fetched.
+    films = []
+    if films_wanted or options.only:
+        films = read_film_lists(release, test=options.test, rules=rules, base_url=options.base_url)
+        films = choose_films(films, options.only)
+    if options.dry_run:
+        return _dry_run(release, films if films_wanted else [], options, rules)
+    failed = _fetch(release, films if films_wanted else [], options, rules)
+    if failed:
+        first = next(iter(failed))
+        raise UserError(
+            f"{len(failed)} file(s) did not come; first {first} ({failed[first]}); what came is "
+            "kept, the same command tries the rest again"
+        )
+    print(f"{options.out}: complete; next: python -m ava_tools.verify {options.out}")
+    return 0
+
+
+def _dry_run(release: Any, films: Sequence[Any], options: argparse.Namespace, rules: Any) -> int:
+    from tqdm import tqdm
+
+    from detection.data.ava_download import annotation_files
+    from detection.data.download import ask_sizes
+    from detection.data.download_manifest import Manifest
+    from detection.errors import UserError
+
+    manifest = Manifest.read(options.out)
+    boxes = "boxes" in options.what
+    files = annotation_files(release, boxes=boxes, test=options.test, base_url=options.base_url)
+    files += [film.file for film in films]
+    missing = [file for file in files if not manifest.holds(file)]
+    with tqdm(total=len(missing), unit="file", desc="asking for sizes", leave=False) as bar:
+        answers = ask_sizes([file.url for file in missing], rules=rules, told=bar.update)
+    here, to_come, unknown, refused = 0, 0, 0, 0
+    for file in files:
+        if file.url not in answers:
+            size = manifest.files[file.path].num_bytes
+            here += size
+            print(f"{_size(size):>10}  here      {file.path}")
+            continue
+        answer = answers[file.url]
+        if isinstance(answer, str):
+            refused += 1
+            print(f"{'?':>10}  refused   {file.path}  ({answer})")
+            continue
+        to_come += answer.num_bytes or 0
+        unknown += answer.num_bytes is None
+        print(f"{_size(answer.num_bytes):>10}  to come   {file.path}")
+    print(f"{_size(here)} here, {_size(to_come)} to come in {len(missing) - refused} files", end="")
+    print(f", {unknown} of unknown size" if unknown else "", end="")
+    print(f", {refused} refused" if refused else "")
+    if refused:
+        raise UserError(f"{refused} of {len(missing)} files are refused, see above")
+    return 0
+
+
+def _fetch(
+    release: Any, films: Sequence[Any], options: argparse.Namespace, rules: Any
+) -> dict[str, str]:
+    from detection.data.ava_download import fetch_annotations, write_dataset_folder
+    from detection.data.download import ask_sizes, check_space, fetch_files
+    from detection.data.download_manifest import Manifest
+
+    with BarProgress() as progress:
+        annotations = fetch_annotations(
+            release,
+            options.out,
+            boxes="boxes" in options.what,
+            test=options.test,
+            base_url=options.base_url,
+            jobs=options.jobs,
+            rules=rules,
+            progress=progress,
+        )
+    write_dataset_folder(release, options.out, only=options.only)
+    failed = dict(annotations.failed)
+    files = [film.file for film in films]
+    if files:
+        manifest = Manifest.read(options.out)
+        missing = [file for file in files if not manifest.holds(file)]
+        answers = ask_sizes([file.url for file in missing], rules=rules)
+        sizes = {
+            file.path: answer.num_bytes or 0
+            for file in missing
+            if not isinstance(answer := answers[file.url], str)
+        }
+        check_space(options.out, sum(sizes.values()))
+        with BarProgress(sizes) as progress:
+            failed |= fetch_files(
+                files, folder=options.out, jobs=options.jobs, rules=rules, progress=progress
+            ).failed
+    return failed
+
+
+class BarProgress:
+    """A bar for all bytes and one for each file on its way; lines where nobody looks at bars."""
+
+    def __init__(self, sizes: dict[str, int] | None = None) -> None:
+        self._sizes = dict(sizes or {})
+        self._done: dict[str, int] = {}
+        self._bars: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> BarProgress:
+        from tqdm import tqdm
+
+        self._new_bar = tqdm
+        self._live = sys.stderr.isatty()
+        self._total = self._bar("all files", sum(self._sizes.values()), leave=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for bar in (*self._bars.values(), self._total):
+            bar.close()
+
+    def _bar(self, text: str, total: int | None, *, leave: bool) -> Any:
+        return self._new_bar(
+            total=total or None,
+            unit="B",
+            unit_scale=True,
+            unit_divisor=1000,
+            desc=text[-28:],
+            leave=leave,
+            miniters=1,
+            mininterval=0.2 if self._live else 10.0,
+        )
+
+    def update(self, path: str, done_bytes: int, total_bytes: int | None) -> None:
+        """Move both bars to where the file is."""
+        with self._lock:
+            if total_bytes is not None and self._sizes.get(path) != total_bytes:
+                self._sizes[path] = total_bytes
+                self._total.total = sum(self._sizes.values())
+            step = done_bytes - self._done.get(path, 0)
+            self._done[path] = done_bytes
+            self._total.update(step)
+            if self._live:
+                if path not in self._bars:
+                    self._bars[path] = self._bar(Path(path).name, total_bytes, leave=False)
+                self._bars[path].update(step)
+
+    def finish(self, path: str, note: str) -> None:
+        """Take the file's bar away; say what became of it."""
+        with self._lock:
+            if path in self._bars:
+                self._bars.pop(path).close()
+            if note != "was there":
+                self._new_bar.write(
+                    f"{_size(self._done.get(path)):>10}  {path}: {note}", file=sys.stderr
+                )
+
+
+def _size(num_bytes: int | None) -> str:
+    if num_bytes is None:
+        return "?"
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= scale:
+            return f"{num_bytes / scale:.1f} {unit}"
+    return f"{num_bytes} B"
+
+
+if __name__ == "__main__":
+    run_command(main)

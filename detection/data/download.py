@@ -1,0 +1,354 @@
+"""Files from web servers, whole or not at all: resumed, checked, several at once.
+
+A file grows under `DIR/.partial/` and moves to its place when its last byte is there. Beside the
+partial file stand the address and the server's mark (ETag or Last-Modified) of what was begun: a
+later attempt, or a later run, asks for the rest with `Range` and `If-Range`, and begins again where
+the server has something else by now, does not know ranges, or gave no mark to compare by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from detection.data.download_manifest import FetchedFile, Manifest, RemoteFile
+from detection.data.remote import (
+    FileRefused,
+    RemoteInfo,
+    TransferBroken,
+    Unreachable,
+    ask,
+    download_range,
+)
+from detection.errors import UserError
+from detection.files import write_text
+
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class TransferRules:
+    """When to give up.
+
+    attempts: tries in a row that bring less than 1 MiB.  timeout_s: longest silence, also the
+    time in which at least `min_bytes_per_s` must arrive on average.  backoff_s: first pause,
+    doubled up to `max_backoff_s`.
+    """
+
+    attempts: int = 6
+    timeout_s: float = 60.0
+    min_bytes_per_s: float = 1024.0
+    backoff_s: float = 1.0
+    max_backoff_s: float = 60.0
+
+
+class Progress(Protocol):
+    """Who is told how far a download is; called from several threads."""
+
+    def update(self, path: str, done_bytes: int, total_bytes: int | None) -> None:
+        """`done_bytes` of the file are there (this may go back when it begins again)."""
+
+    def finish(self, path: str, note: str) -> None:
+        """Report that nothing more comes for the file: it is whole, or `note` says why not."""
+
+
+class NoProgress:
+    """Tells nobody."""
+
+    def update(self, path: str, done_bytes: int, total_bytes: int | None) -> None:
+        """Do nothing."""
+
+    def finish(self, path: str, note: str) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True)
+class FetchResult:
+    """What `fetch_files` did: paths by outcome; `failed` gives the reason by path."""
+
+    fetched: tuple[str, ...]
+    kept: tuple[str, ...]
+    failed: dict[str, str]
+
+
+def fetch_files(
+    files: Sequence[RemoteFile],
+    *,
+    folder: str | Path,
+    jobs: int = 4,
+    rules: TransferRules | None = None,
+    progress: Progress | None = None,
+) -> FetchResult:
+    """Fetch what the manifest does not hold yet, `jobs` files at a time.
+
+    A file that a server refuses, or that does not come within the rules, is reported in `failed`
+    and the others go on. Raises `UserError` where nothing can work: no network, a full disk, a
+    folder that another download is writing to.
+    """
+    folder = Path(folder)
+    rules = rules or TransferRules()
+    progress = progress or NoProgress()
+    with _only_one(folder):
+        manifest = Manifest.read(folder)
+        kept = [file for file in files if manifest.holds(file)]
+        wanted = [file for file in files if not manifest.holds(file)]
+        for file in kept:
+            size = manifest.files[file.path].num_bytes
+            progress.update(file.path, size, size)
+            progress.finish(file.path, "was there")
+        fetched, failed = _fetch_all(wanted, manifest, jobs, rules, progress)
+    return FetchResult(tuple(fetched), tuple(file.path for file in kept), failed)
+
+
+def _fetch_all(
+    wanted: Sequence[RemoteFile],
+    manifest: Manifest,
+    jobs: int,
+    rules: TransferRules,
+    progress: Progress,
+) -> tuple[list[str], dict[str, str]]:
+    stop = threading.Event()
+    fetched: list[str] = []
+    failed: dict[str, str] = {}
+    with ThreadPoolExecutor(max_workers=max(1, jobs), thread_name_prefix="download") as pool:
+        waiting: dict[Future[FetchedFile], RemoteFile] = {
+            pool.submit(fetch_file, file, manifest.folder, rules, progress, stop): file
+            for file in wanted
+        }
+        try:
+            while waiting:
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    file = waiting.pop(future)
+                    try:
+                        manifest.files[file.path] = future.result()
+                    except (FileRefused, TransferBroken) as error:
+                        failed[file.path] = str(error)
+                        progress.finish(file.path, str(error))
+                        continue
+                    manifest.write()
+                    fetched.append(file.path)
+                    progress.finish(file.path, "fetched")
+        finally:
+            stop.set()
+            for future in waiting:
+                future.cancel()
+    return fetched, failed
+
+
+def fetch_file(
+    file: RemoteFile,
+    folder: Path,
+    rules: TransferRules,
+    progress: Progress,
+    stop: threading.Event,
+) -> FetchedFile:
+    """Fetch one file to its place under `folder`, resuming what is there of it.
+
+    Raises `FileRefused` (the server says no), `TransferBroken` (it did not come within the
+    rules), `UserError` (no network, disk full).
+    """
+    partial = _Partial(folder, file)
+    failures = 0
+    while True:
+        before = partial.num_bytes()
+        try:
+            if (there := _take_over(file, folder, rules)) is not None:
+                progress.update(file.path, there.num_bytes, there.num_bytes)
+                return there
+            total, validator = _attempt(file, partial, rules, progress, stop)
+            break
+        except TransferBroken as error:
+            failures = 1 if partial.num_bytes() - before >= _MIB else failures + 1
+            # A name that never resolved will hardly do so in half a minute: say so soon.
+            limit = min(2, rules.attempts) if isinstance(error, Unreachable) else rules.attempts
+            if failures >= limit:
+                if isinstance(error, Unreachable):
+                    raise UserError(str(error)) from error
+                raise
+            pause = min(rules.max_backoff_s, rules.backoff_s * 2 ** (failures - 1))
+            pause = max(pause * (0.75 + random.random() / 2), min(error.retry_after_s, 300.0))
+            if stop.wait(pause):
+                raise
+        except OSError as error:
+            raise UserError(f"{partial.data}: cannot be written ({error.strerror})") from error
+    sha256 = partial.finish(folder / file.path)
+    return FetchedFile(file.url, file.path, total, sha256, validator)
+
+
+def _take_over(file: RemoteFile, folder: Path, rules: TransferRules) -> FetchedFile | None:
+    """Keep a file that somebody put there, or that came from a mirror, if its size is right."""
+    place = folder / file.path
+    if not place.is_file():
+        return None
+    info = ask(file.url, timeout_s=rules.timeout_s)
+    if info.num_bytes is None or info.num_bytes != place.stat().st_size:
+        return None
+    return FetchedFile(file.url, file.path, info.num_bytes, _sha256(place), info.validator)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as whole:
+        return hashlib.file_digest(whole, "sha256").hexdigest()
+
+
+def _attempt(
+    file: RemoteFile,
+    partial: _Partial,
+    rules: TransferRules,
+    progress: Progress,
+    stop: threading.Event,
+) -> tuple[int, str | None]:
+    """Ask once for what is missing; return the file's size and mark when all of it is there."""
+    known = partial.known()
+    start = partial.num_bytes() if known else 0
+    with download_range(
+        file.url, start=start, validator=known, timeout_s=rules.timeout_s
+    ) as answer:
+        if answer.start == 0:
+            partial.begin(answer.validator)
+        done = answer.start
+        progress.update(file.path, done, answer.total_bytes)
+        with partial.data.open("r+b") as output:
+            output.seek(done)
+            output.truncate()
+            for chunk in answer.chunks(rules.min_bytes_per_s, rules.timeout_s):
+                output.write(chunk)
+                done += len(chunk)
+                progress.update(file.path, done, answer.total_bytes)
+                if stop.is_set():
+                    raise TransferBroken(f"{file.url}: stopped")
+            output.flush()
+            os.fsync(output.fileno())
+        if answer.total_bytes is not None and done != answer.total_bytes:
+            raise TransferBroken(
+                f"{file.url}: the connection ended after {done} of {answer.total_bytes} bytes"
+            )
+        return done, answer.validator
+
+
+class _Partial:
+    """A file on its way: its bytes so far, and of which version they are."""
+
+    def __init__(self, folder: Path, file: RemoteFile) -> None:
+        name = hashlib.sha256(file.path.encode()).hexdigest()[:8] + "-" + Path(file.path).name
+        self.data = folder / ".partial" / name
+        self._note = folder / ".partial" / f"{name}.json"
+        self._url = file.url
+
+    def num_bytes(self) -> int:
+        return self.data.stat().st_size if self.data.is_file() else 0
+
+    def known(self) -> str | None:
+        """Return the mark to resume by; None: begin again."""
+        if not self.data.is_file() or not self._note.is_file():
+            return None
+        try:
+            note = json.loads(self._note.read_text(encoding="utf-8"))
+        except ValueError:
+            return None
+        if not isinstance(note, dict) or note.get("url") != self._url:
+            return None
+        validator = note.get("validator")
+        return validator if isinstance(validator, str) else None
+
+    def begin(self, validator: str | None) -> None:
+        self.data.parent.mkdir(parents=True, exist_ok=True)
+        self.data.write_bytes(b"")
+        write_text(self._note, json.dumps({"url": self._url, "validator": validator}))
+
+    def finish(self, place: Path) -> str:
+        """Move the file to its place; return its SHA-256."""
+        sha256 = _sha256(self.data)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        self.data.replace(place)
+        self._note.unlink(missing_ok=True)
+        return sha256
+
+
+class _only_one:
+    """Holds the folder for one download at a time (a second one would mix up partial files)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        import fcntl
+
+        try:
+            (self._folder / ".partial").mkdir(parents=True, exist_ok=True)
+            self._handle = os.open(self._folder, os.O_RDONLY)
+        except OSError as error:
+            raise UserError(f"{self._folder}: cannot be written ({error.strerror})") from error
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._handle)
+            raise UserError(
+                f"{self._folder}: another download is writing here; wait for it"
+            ) from error
+
+    def __exit__(self, *_: object) -> None:
+        partial = self._folder / ".partial"
+        if partial.is_dir() and not any(partial.iterdir()):
+            partial.rmdir()
+        os.close(self._handle)
+
+
+def ask_sizes(
+    urls: Sequence[str],
+    *,
+    jobs: int = 8,
+    rules: TransferRules | None = None,
+    told: Callable[[], object] = lambda: None,
+) -> dict[str, RemoteInfo | str]:
+    """Ask every server for size and mark (HEAD); a reason in words where it refuses.
+
+    `told` is called after each answer. Raises `UserError` without a network.
+    """
+    rules = rules or TransferRules()
+
+    def one(url: str) -> RemoteInfo | str:
+        for attempt in range(3):
+            try:
+                return ask(url, timeout_s=rules.timeout_s)
+            except FileRefused as error:
+                return str(error)
+            except TransferBroken as error:
+                if attempt == 2 or (isinstance(error, Unreachable) and attempt == 1):
+                    if isinstance(error, Unreachable):
+                        raise UserError(str(error)) from error
+                    return str(error)
+                threading.Event().wait(rules.backoff_s * 2**attempt)
+            finally:
+                told()
+        raise AssertionError("unreachable")
+
+    with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
+        futures = [pool.submit(one, url) for url in urls]
+        try:
+            return {url: future.result() for url, future in zip(urls, futures, strict=True)}
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def check_space(folder: Path, needed_bytes: int) -> None:
+    """Raise `UserError` when the disk of `folder` has less room than that."""
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if needed_bytes > free:
+        raise UserError(
+            f"{folder}: {needed_bytes / 1e9:.1f} GB are wanted and {free / 1e9:.1f} GB are free"
+        )
