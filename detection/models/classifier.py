@@ -79,7 +79,13 @@ class ClassificationHead(nn.Module):
 
 
 def build_classifier(
-    description: X3DDescription, *, num_classes: int = 400, dropout: float = 0.5
+    description: X3DDescription,
+    *,
+    num_classes: int = 400,
+    hidden: int = 2048,
+    dropout: float = 0.5,
+    pixel_mean: float = 0.45,
+    pixel_std: float = 0.225,
 ) -> X3DClassifier:
     """Build the classification network whose window is the description's train crop."""
     trunk = X3DTrunk(description)
@@ -88,9 +94,10 @@ def build_classifier(
         trunk.out_channels,
         num_classes=num_classes,
         pool=(description.num_frames, side, side),
+        hidden=hidden,
         dropout=dropout,
     )
-    return X3DClassifier(trunk, head)
+    return X3DClassifier(trunk, head, pixel_mean=pixel_mean, pixel_std=pixel_std)
 
 
 def initialise_linear(hidden: nn.Linear, classes: nn.Linear) -> None:

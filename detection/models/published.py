@@ -1,0 +1,113 @@
+"""Weights that others have published, by name.
+
+Files go to torch.hub's cache (TORCH_HOME), under the names that torch.hub would give them, so that
+a file fetched by other means is found as well. torch.hub's own loader begins again after every
+break and keeps no hash; `detection.data.download` resumes and records it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from detection.errors import UserError
+from detection.files import write_text
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where a file is and how it can be recognised.
+
+    sha256_prefix: beginning of its hash where the publisher tells it.
+    """
+
+    url: str
+    variant: str
+    sha256_prefix: str | None = None
+
+    @property
+    def file_name(self) -> str:
+        """Last part of the address."""
+        return self.url.rsplit("/", 1)[1]
+
+
+_SLOWFAST = "https://dl.fbaipublicfiles.com/pyslowfast/x3d_models/x3d_{}.pyth"
+_PYTORCHVIDEO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/X3D_{}.pyth"
+_MMACTION2 = (
+    "https://download.openmmlab.com/mmaction/v1.0/recognition/x3d/facebook/"
+    "x3d_{}_facebook-kinetics400-rgb_20201027-{}.pth"
+)
+
+PUBLISHED: dict[str, Published] = {
+    **{
+        f"x3d_{variant}_kinetics400": Published(_SLOWFAST.format(variant), variant)
+        for variant in ("xs", "s", "m", "l")
+    },
+    **{
+        f"x3d_{variant}_kinetics400_pytorchvideo": Published(
+            _PYTORCHVIDEO.format(variant.upper()), variant
+        )
+        for variant in ("xs", "s", "m", "l")
+    },
+    **{
+        f"x3d_{variant}_kinetics400_mmaction2": Published(
+            _MMACTION2.format(shape, sha256), variant, sha256_prefix=sha256
+        )
+        for variant, shape, sha256 in (("s", "s_13x6x1", "623825a0"), ("m", "m_16x5x1", "3f42382a"))
+    },
+}
+
+
+def fetch_published(name: str, *, cache: Path | None = None) -> Path:
+    """Return the local path of a published file, fetching it if it is not there yet.
+
+    cache: folder; default torch.hub's. The hash that was seen first is kept beside the file and
+    must not change. Raises `UserError` without a network, naming address and path.
+    """
+    if name not in PUBLISHED:
+        raise UserError(f"no published weights '{name}'; known: {', '.join(PUBLISHED)}")
+    entry = PUBLISHED[name]
+    folder = cache if cache is not None else Path(torch.hub.get_dir()) / "checkpoints"
+    path = folder / entry.file_name
+    if not path.is_file():
+        download(name, entry, folder)
+    check_hash(path, entry)
+    return path
+
+
+def download(name: str, entry: Published, folder: Path) -> None:
+    """Fetch one file into `folder`; a broken attempt is taken up where it ended."""
+    from detection.data.download import RemoteFile, fetch_files
+
+    path = folder / entry.file_name
+    by_hand = f"{name}: fetch {entry.url} by other means and put it at {path}"
+    try:
+        result = fetch_files([RemoteFile(entry.url, entry.file_name)], folder=folder, jobs=1)
+    except UserError as error:
+        raise UserError(f"{by_hand} ({error})") from error
+    if result.failed:
+        raise UserError(f"{by_hand} ({result.failed[entry.file_name]})")
+
+
+def check_hash(path: Path, entry: Published) -> None:
+    """Compare with the publisher's hash where known, and with the one that was seen first."""
+    with path.open("rb") as opened:
+        found = hashlib.file_digest(opened, "sha256").hexdigest()
+    if entry.sha256_prefix is not None and not found.startswith(entry.sha256_prefix):
+        raise UserError(
+            f"{path}: its hash begins with {found[:8]}, the publisher says {entry.sha256_prefix}; "
+            "delete it to fetch it again"
+        )
+    record = path.with_name(path.name + ".sha256")
+    if record.is_file():
+        known = record.read_text(encoding="utf-8").split()[0]
+        if known != found:
+            raise UserError(
+                f"{path}: changed since it came (hash {found[:8]}..., recorded {known[:8]}...); "
+                f"delete it and {record.name} to fetch it again"
+            )
+    else:
+        write_text(record, f"{found}  {path.name}\n")
