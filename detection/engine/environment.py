@@ -38,7 +38,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Return this project's commit, with '+changes' where the tree is not clean; None outside git."""
+    """Return this project's commit (and "+changes" for a tree that is not clean); None: no git."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

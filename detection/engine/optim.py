@@ -44,9 +44,9 @@ def schedule_factor(
 ) -> float:
     """Return the factor on the peak learning rate for the `update`-th update (from 0).
 
-    During warm-up the factor rises linearly from `warmup_start` to 1. `cosine` falls from there to 0
-    at `total_updates`; `step` is divided by 10 at each milestone; `plateau` by 10 for each drop so
-    far; `constant` stays.
+    During warm-up the factor rises linearly from `warmup_start` to 1. `cosine` falls from there to
+    0 at `total_updates`; `step` is divided by 10 at each milestone; `plateau` by 10 for each drop
+    so far; `constant` stays.
     """
     if update < warmup_updates:
         return warmup_start + (1.0 - warmup_start) * update / warmup_updates
