@@ -1,0 +1,91 @@
+"""Average precision and box overlap: pure functions of arrays.
+
+AP is PASCAL VOC's of 2010 and later: the area under the precision-recall curve over all points,
+with precision made non-increasing. Equal scores are one point of the curve, so that the order of
+rows never changes the result; a true positive among equals gets the precision of the whole group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def average_precision(
+    scores: NDArray[np.floating], is_true_positive: NDArray[np.bool_], num_ground_truth: int
+) -> float:
+    """Return the AP of N scored detections.
+
+    scores, is_true_positive: (N,). NaN without ground truth, 0 without a true positive.
+    """
+    true_scores = scores[is_true_positive]
+    return average_precision_of_sorted(np.sort(scores), true_scores, num_ground_truth)
+
+
+def average_precision_of_sorted(
+    sorted_scores: NDArray[np.floating],
+    true_scores: NDArray[np.floating],
+    num_ground_truth: int,
+) -> float:
+    """Return the AP from all scores in ascending order and those of the true positives.
+
+    Sorting values alone is several times as fast as sorting positions, and no more is needed.
+    """
+    if num_ground_truth == 0:
+        return float("nan")
+    if not len(true_scores):
+        return 0.0
+    precision, _ = _at_true_positives(sorted_scores, true_scores)
+    return float(np.maximum.accumulate(precision[::-1]).sum() / num_ground_truth)
+
+
+@dataclass(frozen=True)
+class PrecisionRecall:
+    """A curve with one point per distinct score, from the highest score on.
+
+    precision, recall, score: (P,) float64. Precision is as measured, not made non-increasing.
+    """
+
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    score: NDArray[np.float64]
+
+
+def precision_recall(
+    scores: NDArray[np.floating], is_true_positive: NDArray[np.bool_], num_ground_truth: int
+) -> PrecisionRecall:
+    """Return the precision-recall curve of N detections; recall is NaN without ground truth."""
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order].astype(np.float64)
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else order
+    true = np.cumsum(is_true_positive[order])[last].astype(np.float64)
+    found = (last + 1).astype(np.float64)
+    recall = true / num_ground_truth if num_ground_truth else np.full(len(true), np.nan)
+    return PrecisionRecall(true / found, recall, ranked[last])
+
+
+def _at_true_positives(
+    sorted_scores: NDArray[np.floating], true_scores: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (precision, score) at each true positive, from the highest score on."""
+    ascending = np.sort(true_scores)
+    num_true = len(ascending) - np.searchsorted(ascending, ascending, side="left")
+    num_found = len(sorted_scores) - np.searchsorted(sorted_scores, ascending, side="left")
+    return (num_true / num_found)[::-1], ascending[::-1].astype(np.float64)
+
+
+def paired_iou(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the IoU (N,) of boxes (N, 4) with their partners (N, 4); 0 where both are empty."""
+    width = np.minimum(first[:, 2], second[:, 2]) - np.maximum(first[:, 0], second[:, 0])
+    height = np.minimum(first[:, 3], second[:, 3]) - np.maximum(first[:, 1], second[:, 1])
+    intersection = np.maximum(height, 0) * np.maximum(width, 0)
+    union = (
+        (first[:, 3] - first[:, 1]) * (first[:, 2] - first[:, 0])
+        + (second[:, 3] - second[:, 1]) * (second[:, 2] - second[:, 0])
+        - intersection
+    )
+    iou = np.zeros(len(union), dtype=union.dtype)
+    np.divide(intersection, union, out=iou, where=union > 0)
+    return iou

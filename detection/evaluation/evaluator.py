@@ -1,0 +1,104 @@
+"""The evaluator of a run: `reset`, `update` with what was found, `compute`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from detection.data.ava_files import AvaRows, time_us_of
+from detection.data.label_map import LabelMap
+from detection.evaluation.frame_map import AvaFrameMap, frame_map
+from detection.structures import Detections, Keyframe
+
+
+class ActionEvaluator:
+    """Gathers detections by keyframe and scores them under a named protocol.
+
+    A keyframe that comes again (a sampler that pads the last batch, an overlap between processes)
+    is dropped: the first one counts. Processes send their `found()` to one of them, which gives all
+    of them to `update`.
+    """
+
+    def __init__(
+        self,
+        ground_truth: AvaRows,
+        label_map: LabelMap,
+        *,
+        exclusions: frozenset[Keyframe] = frozenset(),
+        protocol: str | None = None,
+        iou_threshold: float = 0.5,
+        multiply_person_score: bool = False,
+    ) -> None:
+        self.ground_truth = ground_truth
+        self.label_map = label_map
+        self.exclusions = exclusions
+        self.protocol = protocol
+        self.iou_threshold = iou_threshold
+        self.multiply_person_score = multiply_person_score
+        self.num_repeated = 0
+        self._by_key: dict[tuple[str, int], Detections] = {}
+
+    def reset(self) -> None:
+        """Forget every detection."""
+        self._by_key.clear()
+        self.num_repeated = 0
+
+    def update(self, detections: Iterable[Detections]) -> None:
+        """Add what was found at some keyframes, in any order."""
+        for found in detections:
+            if found.action_scores.shape[1] != len(self.label_map):
+                raise ValueError(
+                    f"{found.action_scores.shape[1]} score columns, "
+                    f"but the label map has {len(self.label_map)} classes"
+                )
+            key = (found.keyframe.video_id, time_us_of(found.keyframe.time_s))
+            if key in self._by_key:
+                self.num_repeated += 1
+            else:
+                self._by_key[key] = found
+
+    def found(self) -> list[Detections]:
+        """Return the detections so far, sorted by keyframe."""
+        return [self._by_key[key] for key in sorted(self._by_key)]
+
+    def compute(self) -> AvaFrameMap:
+        """Score what was found so far; the order of updates does not matter."""
+        return frame_map(
+            self.ground_truth,
+            rows_of(self.found(), self.label_map, multiply_person_score=self.multiply_person_score),
+            self.label_map,
+            exclusions=self.exclusions,
+            protocol=self.protocol,
+            iou_threshold=self.iou_threshold,
+        )
+
+
+def rows_of(
+    detections: Iterable[Detections],
+    label_map: LabelMap,
+    *,
+    multiply_person_score: bool = False,
+) -> AvaRows:
+    """Turn detections into rows: one per (box, class), as `write_detections` writes them."""
+    found = list(detections)
+    counts = np.array([len(one.boxes) for one in found], np.int64)
+    classes = len(label_map)
+    scores = np.concatenate([np.zeros((0, classes), np.float32)] + [d.action_scores for d in found])
+    boxes = np.concatenate([np.zeros((0, 4), np.float32)] + [d.boxes.xyxy_01 for d in found])
+    if multiply_person_score:
+        person = np.concatenate([np.zeros(0, np.float32)] + [d.boxes.score for d in found])
+        scores = scores * person[:, None]
+    videos: dict[str, int] = {}
+    video = [videos.setdefault(d.keyframe.video_id, len(videos)) for d in found]
+    time_us = [time_us_of(d.keyframe.time_s) for d in found]
+    repeats = counts * classes
+    return AvaRows(
+        path="(detections)",
+        video_names=tuple(videos),
+        video_index=np.repeat(np.array(video, np.int32), repeats),
+        time_us=np.repeat(np.array(time_us, np.int64), repeats),
+        boxes_01=np.repeat(boxes.astype(np.float64), classes, axis=0),
+        action_id=np.tile(np.array(label_map.ids, np.int32), len(boxes)),
+        score=scores.astype(np.float64).reshape(-1),
+    )

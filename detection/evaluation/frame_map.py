@@ -1,0 +1,341 @@
+"""Frame-mAP as AVA defines it, under a named protocol.
+
+Within a keyframe and class each detection goes to the one ground truth it overlaps most (of equal
+overlaps, the one listed first): a true positive if the overlap reaches the threshold and nobody
+took that ground truth before, else a false positive, without a second choice.
+
+Legend: D detection rows, G ground-truth rows, K keyframes, A classes. Equal scores: one point of
+the precision-recall curve; where a rule must choose among rows of equal score (who takes a ground
+truth, who is among the 50 rows of a keyframe), the one listed first is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.data.ava_files import AvaRows, time_us_of
+from detection.data.label_map import LabelMap
+from detection.errors import UserError, at_row
+from detection.evaluation.average_precision import average_precision_of_sorted
+from detection.evaluation.keys import ClassColumns, SharedKeys
+from detection.evaluation.matching import best_rows, take_ground_truth
+from detection.evaluation.protocols import (
+    DEFAULT_FRACTIONAL,
+    DEFAULT_WHOLE,
+    Protocol,
+    protocol_named,
+)
+from detection.structures import FrameMap, Keyframe
+
+
+@dataclass(frozen=True)
+class AvaFrameMap(FrameMap):
+    """A frame-mAP with AVA's groups and everything that was left out.
+
+    group_ap: mean AP of the classes of each group.  num_boxes: distinct ground-truth boxes.
+    num_keyframes: those with ground truth and those with detections that count.
+    num_annotated_keyframes: those in the ground-truth file alone.  left_out: rows by reason.
+    """
+
+    group_ap: Mapping[str, float] = field(default_factory=dict)
+    num_boxes: int = 0
+    num_annotated_keyframes: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+def frame_map(
+    ground_truth: AvaRows,
+    detections: AvaRows,
+    label_map: LabelMap,
+    *,
+    exclusions: frozenset[Keyframe] = frozenset(),
+    protocol: str | None = None,
+    iou_threshold: float = 0.5,
+) -> AvaFrameMap:
+    """Score detections under a protocol (default: by whether all times are whole seconds).
+
+    Raises `UserError` for fractional times under a protocol of whole seconds, and where ground
+    truth and label map have no class in common.
+    """
+    return score_rows(
+        ground_truth,
+        detections,
+        label_map,
+        exclusions=exclusions,
+        protocol=protocol,
+        iou_threshold=iou_threshold,
+    ).frame_map()
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """Who matched whom: what the mean, the curves and the diagnosis are made of.
+
+    The D detections that count, in file order: `row` (D,) position in the detections,
+    `class_index`, `score`, `key` (D,) number in `keys`, `matched` (D,) position of the ground
+    truth taken (among the G that count), -1 for a false positive.
+    The G ground-truth rows that count: `gt_row`, `gt_class`, `gt_key` (G,).
+    """
+
+    protocol: Protocol
+    label_map: LabelMap
+    iou_threshold: float
+    keys: SharedKeys
+    row: NDArray[np.int64]
+    class_index: NDArray[np.int16]
+    score: NDArray[np.floating]
+    key: NDArray[np.int32]
+    matched: NDArray[np.int32]
+    gt_row: NDArray[np.int64]
+    gt_class: NDArray[np.int16]
+    gt_key: NDArray[np.int32]
+    num_ground_truth: NDArray[np.int64]
+    num_boxes: int
+    num_keyframes: int
+    num_annotated_keyframes: int
+    left_out: Mapping[str, int]
+
+    def by_class(self) -> list[NDArray[np.int64]]:
+        """Return the positions of the detections of each class."""
+        order = np.argsort(self.class_index, kind="stable")
+        ends = np.cumsum(np.bincount(self.class_index, minlength=len(self.label_map)))
+        return np.split(order, ends[:-1])
+
+    def per_class_ap(self) -> NDArray[np.float64]:
+        """Return the AP (A,) of each class, NaN where the protocol leaves it out."""
+        average = np.full(len(self.label_map), np.nan)
+        for column, members in enumerate(self.by_class()):
+            if not len(members) and not self.protocol.unpredicted_is_zero:
+                continue
+            scores = self.score[members]
+            true_scores = scores[self.matched[members] >= 0]
+            average[column] = average_precision_of_sorted(
+                np.sort(scores), true_scores, int(self.num_ground_truth[column])
+            )
+        return average
+
+    def frame_map(self) -> AvaFrameMap:
+        """Return the means and the counts."""
+        average = self.per_class_ap()
+        names = self.label_map.names
+        found = np.bincount(self.class_index, minlength=len(names))
+        return AvaFrameMap(
+            protocol=self.protocol.name,
+            mean_ap=mean_without_nan(average),
+            per_class=dict(zip(names, average.tolist(), strict=True)),
+            num_ground_truth=dict(zip(names, self.num_ground_truth.tolist(), strict=True)),
+            num_detections=dict(zip(names, found.tolist(), strict=True)),
+            num_keyframes=self.num_keyframes,
+            iou_threshold=self.iou_threshold,
+            group_ap=group_means(average, self.label_map),
+            num_boxes=self.num_boxes,
+            num_annotated_keyframes=self.num_annotated_keyframes,
+            left_out=self.left_out,
+        )
+
+
+def score_rows(
+    ground_truth: AvaRows,
+    detections: AvaRows,
+    label_map: LabelMap,
+    *,
+    exclusions: frozenset[Keyframe] = frozenset(),
+    protocol: str | None = None,
+    iou_threshold: float = 0.5,
+) -> ScoredRows:
+    """Match detections to ground truth under a protocol; see `frame_map`."""
+    if detections.score is None:
+        raise ValueError("detections need scores")
+    rules = choose_protocol(ground_truth, detections, exclusions, protocol)
+    keys = SharedKeys(ground_truth, detections, exclusions)
+    columns = ClassColumns(label_map)
+    gt_class = columns.of(ground_truth.action_id)
+    left_out: dict[str, int] = {}
+    gt_row, counted = _ground_truth_that_counts(rules, keys, ground_truth, gt_class, left_out)
+    if not counted.any():
+        raise UserError(_why_no_ground_truth(ground_truth, gt_class, label_map))
+    gt_key, gt_class_kept = keys.ground_truth[gt_row], gt_class[gt_row]
+    row, det_class = _detections_that_count(
+        rules, keys, detections, columns.of(detections.action_id), gt_key, left_out
+    )
+    det_key = keys.detections[row]
+    number: type[np.floating] = np.float32 if rules.single_precision else np.float64
+    score: NDArray[np.floating] = detections.score[row].astype(number, copy=False)
+    matched = take_ground_truth(
+        det_cell=det_key.astype(np.int64) * len(label_map) + det_class,
+        det_boxes=detections.boxes_01[row].astype(number, copy=False),
+        det_score=score,
+        gt_cell=gt_key.astype(np.int64) * len(label_map) + gt_class_kept,
+        gt_boxes=ground_truth.boxes_01[gt_row].astype(number, copy=False),
+        num_cells=len(keys) * len(label_map),
+        iou_threshold=iou_threshold,
+        by_score=rules.match_by_score,
+    )
+    annotated = keys.in_ground_truth_file & ~keys.excluded
+    scored = annotated.copy()
+    scored[det_key] = True
+    return ScoredRows(
+        protocol=rules,
+        label_map=label_map,
+        iou_threshold=iou_threshold,
+        keys=keys,
+        row=row,
+        class_index=det_class,
+        score=score,
+        key=det_key,
+        matched=matched,
+        gt_row=gt_row,
+        gt_class=gt_class_kept,
+        gt_key=gt_key,
+        num_ground_truth=np.bincount(gt_class[counted], minlength=len(label_map)),
+        num_boxes=_count_boxes(gt_key, ground_truth.boxes_01[gt_row]),
+        num_keyframes=int(scored.sum()),
+        num_annotated_keyframes=int(annotated.sum()),
+        left_out={reason: count for reason, count in left_out.items() if count},
+    )
+
+
+def _ground_truth_that_counts(
+    rules: Protocol,
+    keys: SharedKeys,
+    rows: AvaRows,
+    gt_class: NDArray[np.int16],
+    left_out: dict[str, int],
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the rows that can be matched and a mask of those that recall is measured by."""
+    known = gt_class >= 0
+    excluded = keys.excluded[keys.ground_truth]
+    keep = known & ~excluded
+    left_out["ground truth without a label"] = int((rows.action_id < 0).sum())
+    left_out["ground truth of classes outside the label map"] = int(
+        (~known & (rows.action_id >= 0)).sum()
+    )
+    left_out["ground truth on excluded keyframes"] = int((known & excluded).sum())
+    return np.flatnonzero(keep), known if rules.excluded_count_in_recall else keep
+
+
+def _detections_that_count(
+    rules: Protocol,
+    keys: SharedKeys,
+    rows: AvaRows,
+    det_class: NDArray[np.int16],
+    gt_key: NDArray[np.int32],
+    left_out: dict[str, int],
+) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
+    """Return the positions and classes of the rows that the protocol looks at."""
+    assert rows.score is not None
+    key, boxes, keep = keys.detections, rows.boxes_01, det_class >= 0
+
+    def drop(reason: str, mask: NDArray[np.bool_]) -> None:
+        nonlocal keep
+        left_out[f"detections {reason}"] = int(np.count_nonzero(keep & ~mask))
+        keep &= mask
+
+    left_out["detections of classes outside the label map"] = int(np.count_nonzero(~keep))
+    if rules.rows_per_keyframe is not None:
+        known = np.flatnonzero(keep)
+        best = np.zeros(len(keep), bool)
+        best[known] = best_rows(key[known], rows.score[known], rules.rows_per_keyframe)
+        drop(f"beyond the {rules.rows_per_keyframe} best rows of their keyframe", best)
+    drop("on excluded keyframes", ~keys.excluded[key])
+    if rules.min_score is not None:
+        drop(f"with scores under {rules.min_score:g}", rows.score >= rules.min_score)
+    if rules.ignore_keyframes_without == "rows":
+        drop("on keyframes that are not in the ground truth", keys.in_ground_truth_file[key])
+    if rules.ignore_keyframes_without == "labels":
+        labelled = np.zeros(len(keys), bool)
+        labelled[gt_key] = True
+        drop("on keyframes without labels", labelled[key])
+    if rules.drop_empty_boxes:
+        solid = (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
+        drop("with empty or inside-out boxes", solid)
+    else:
+        drop("with inside-out boxes", (boxes[:, 0] <= boxes[:, 2]) & (boxes[:, 1] <= boxes[:, 3]))
+    row = np.flatnonzero(keep)
+    return row, det_class[row]
+
+
+def mean_without_nan(values: NDArray[np.float64]) -> float:
+    """Return the mean of what is not NaN, NaN when nothing is."""
+    kept = values[~np.isnan(values)]
+    return float(kept.mean()) if len(kept) else float("nan")
+
+
+def group_means(average: NDArray[np.float64], label_map: LabelMap) -> dict[str, float]:
+    """Return the mean AP of each group of classes; empty without groups."""
+    if label_map.groups is None:
+        return {}
+    groups = np.array(label_map.groups)
+    return {str(g): mean_without_nan(average[groups == g]) for g in dict.fromkeys(groups.tolist())}
+
+
+def choose_protocol(
+    ground_truth: AvaRows,
+    detections: AvaRows,
+    exclusions: frozenset[Keyframe],
+    name: str | None,
+) -> Protocol:
+    """Return the protocol of that name, or the default for these times."""
+    if name is not None and not protocol_named(name).whole_seconds:
+        return protocol_named(name)
+    fractional = _first_fractional(ground_truth, detections, exclusions)
+    if name is None:
+        return protocol_named(DEFAULT_FRACTIONAL if fractional else DEFAULT_WHOLE)
+    if fractional is not None:
+        path, line, time_s = fractional
+        raise at_row(
+            path,
+            line or None,
+            f"protocol {name} keys keyframes by whole seconds, but this time is {time_s:.6f}; "
+            f"use protocol {DEFAULT_FRACTIONAL}",
+        )
+    return protocol_named(name)
+
+
+def _first_fractional(
+    ground_truth: AvaRows, detections: AvaRows, exclusions: frozenset[Keyframe]
+) -> tuple[str, int, float] | None:
+    for rows in (ground_truth, detections):
+        odd = np.flatnonzero(rows.time_us % 1_000_000)
+        if len(odd):
+            return rows.path, int(rows.line[odd[0]]), float(rows.time_us[odd[0]] / 1e6)
+        for key in rows.empty_keyframes:
+            if time_us_of(key.time_s) % 1_000_000:
+                return rows.path, 0, key.time_s
+    for key in sorted(exclusions):
+        if time_us_of(key.time_s) % 1_000_000:
+            return "the exclusions", 0, key.time_s
+    return None
+
+
+def _why_no_ground_truth(
+    ground_truth: AvaRows, gt_class: NDArray[np.int16], label_map: LabelMap
+) -> str:
+    """Say why nothing can be scored."""
+    if len(gt_class) and (gt_class >= 0).any():
+        return f"{ground_truth.path}: every labelled keyframe is excluded"
+    ids = sorted(set(ground_truth.action_id[ground_truth.action_id >= 0].tolist()))
+    if not ids:
+        return f"{ground_truth.path}: no box has an action label"
+    return (
+        f"{ground_truth.path}: none of its class ids ({_some(ids)}) is in the label map "
+        f"({_some(sorted(label_map.ids))})"
+    )
+
+
+def _some(ids: list[int]) -> str:
+    return ", ".join(map(str, ids[:8])) + (", ..." if len(ids) > 8 else "")
+
+
+def _count_boxes(key: NDArray[np.int32], boxes: NDArray[np.float64]) -> int:
+    """Count distinct (keyframe, box) pairs."""
+    table = np.column_stack([key, boxes])
+    if len(table) > 1:
+        table = table[np.append(True, (table[1:] != table[:-1]).any(axis=1))]
+        table = table[np.lexsort(table.T)]
+        return 1 + int((table[1:] != table[:-1]).any(axis=1).sum())
+    return len(table)

@@ -1,0 +1,102 @@
+"""Keyframes and classes of two files as small shared numbers."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.data.ava_files import AvaRows, time_us_of
+from detection.data.label_map import LabelMap
+from detection.structures import Keyframe
+
+
+class SharedKeys:
+    """One number per keyframe, the same for ground truth, detections and exclusions.
+
+    ground_truth, detections: (rows,) int32, the key of each row of the two files.
+    excluded, in_ground_truth_file: (K,) bool.
+    """
+
+    def __init__(
+        self, ground_truth: AvaRows, detections: AvaRows, exclusions: frozenset[Keyframe]
+    ) -> None:
+        names: dict[str, int] = {}
+        times = max(_latest_us(ground_truth), _latest_us(detections))
+        times = max([times, *(time_us_of(key.time_s) for key in exclusions)])
+        self._span = times + 1
+
+        parts = [_runs(rows, names) for rows in (ground_truth, detections)]
+        for keyframes in (ground_truth.empty_keyframes, exclusions):
+            video = np.array([_number(k.video_id, names) for k in keyframes], np.int64)
+            time = np.array([time_us_of(k.time_s) for k in keyframes], np.int64)
+            parts.append((video, time, np.ones(len(video), np.int64)))
+        if len(names) * self._span >= 2**63:
+            raise ValueError("too many videos and too late times for one 64-bit key")
+        codes = [video * self._span + time for video, time, _ in parts]
+        self._codes, inverse = np.unique(np.concatenate(codes), return_inverse=True)
+        ends = np.cumsum([len(code) for code in codes])
+        of_part = np.split(inverse.astype(np.int32), ends[:-1])
+        self._names = tuple(names)
+
+        self.ground_truth = np.repeat(of_part[0], parts[0][2])
+        self.detections = np.repeat(of_part[1], parts[1][2])
+        self.in_ground_truth_file = self._mask(of_part[0], of_part[2])
+        self.excluded = self._mask(of_part[3])
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def keyframe(self, key: int) -> Keyframe:
+        """Return the keyframe that a number stands for."""
+        video, time_us = divmod(int(self._codes[key]), self._span)
+        return Keyframe(self._names[video], time_us / 1e6)
+
+    @cached_property
+    def video_of_key(self) -> NDArray[np.int64]:
+        """The number (K,) of the video of each keyframe."""
+        return self._codes // self._span
+
+    def _mask(self, *members: NDArray[np.int32]) -> NDArray[np.bool_]:
+        mask = np.zeros(len(self._codes), bool)
+        for keys in members:
+            mask[keys] = True
+        return mask
+
+
+class ClassColumns:
+    """Class ids into columns of a label map."""
+
+    def __init__(self, label_map: LabelMap) -> None:
+        self._largest = max(label_map.ids)
+        self._table = np.full(self._largest + 2, -1, np.int16)
+        self._table[list(label_map.ids)] = np.arange(len(label_map))
+
+    def of(self, action_id: NDArray[np.int32]) -> NDArray[np.int16]:
+        """Return the column of each id, -1 for ids outside the label map."""
+        inside = (action_id >= 0) & (action_id <= self._largest)
+        return self._table[np.where(inside, action_id, self._largest + 1)]
+
+
+def _runs(
+    rows: AvaRows, names: dict[str, int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return (video number, time, length) of every run of rows that share a keyframe."""
+    number = np.array([_number(name, names) for name in rows.video_names], np.int64)
+    if not len(rows):
+        return (np.zeros(0, np.int64),) * 3
+    changed = rows.video_index[1:] != rows.video_index[:-1]
+    changed |= rows.time_us[1:] != rows.time_us[:-1]
+    starts = np.concatenate([[0], np.flatnonzero(changed) + 1])
+    lengths = np.diff(np.append(starts, len(rows)))
+    return number[rows.video_index[starts]], rows.time_us[starts], lengths
+
+
+def _number(name: str, names: dict[str, int]) -> int:
+    return names.setdefault(name, len(names))
+
+
+def _latest_us(rows: AvaRows) -> int:
+    latest = int(rows.time_us.max()) if len(rows) else 0
+    return max([latest, *(time_us_of(key.time_s) for key in rows.empty_keyframes)])

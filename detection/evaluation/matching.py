@@ -1,0 +1,119 @@
+"""Which detections count, and which ground truth each of them takes: arrays in, arrays out.
+
+Legend: D detections, G ground truths, K keyframes, A classes; a cell is a (keyframe, class) pair.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.evaluation.average_precision import paired_iou
+
+# Above this many cells a table of them would cost more memory than a search costs time.
+_LARGEST_TABLE = 1 << 27
+
+
+def take_ground_truth(
+    *,
+    det_cell: NDArray[np.int64],
+    det_boxes: NDArray[np.floating],
+    det_score: NDArray[np.floating],
+    gt_cell: NDArray[np.int64],
+    gt_boxes: NDArray[np.floating],
+    num_cells: int,
+    iou_threshold: float,
+    by_score: bool,
+) -> NDArray[np.int32]:
+    """Return for each detection (D,) the ground truth it takes, -1 for a false positive.
+
+    Each detection wants the one ground truth of its cell that it overlaps most; of those that want
+    the same one with at least the threshold, the highest score (by_score) or else the first listed
+    takes it.
+    """
+    taken = np.full(len(det_cell), -1, np.int32)
+    wanted, overlap, candidate = best_overlap(
+        det_cell=det_cell,
+        det_boxes=det_boxes,
+        gt_cell=gt_cell,
+        gt_boxes=gt_boxes,
+        num_cells=num_cells,
+    )
+    enough = overlap >= iou_threshold
+    candidate, wanted = candidate[enough], wanted[enough]
+    if by_score:
+        order = np.argsort(-det_score[candidate], kind="stable")
+        candidate, wanted = candidate[order], wanted[order]
+    winner = np.full(len(gt_cell), -1, np.int64)
+    winner[wanted[::-1]] = candidate[::-1]  # the last assignment stays: the first in order
+    found = np.flatnonzero(winner >= 0)
+    taken[winner[found]] = found
+    return taken
+
+
+def best_overlap(
+    *,
+    det_cell: NDArray[np.int64],
+    det_boxes: NDArray[np.floating],
+    gt_cell: NDArray[np.int64],
+    gt_boxes: NDArray[np.floating],
+    num_cells: int,
+) -> tuple[NDArray[np.int64], NDArray[np.floating], NDArray[np.int64]]:
+    """Return (ground truth, IoU, detection) for the C detections whose cell has ground truth."""
+    gt_order = np.argsort(gt_cell, kind="stable")
+    cells, starts, counts = np.unique(gt_cell[gt_order], return_index=True, return_counts=True)
+    candidate = _members(det_cell, cells, num_cells)
+    if not len(candidate):
+        return np.zeros(0, np.int64), np.zeros(0), candidate
+    place = np.searchsorted(cells, det_cell[candidate])
+    pairs = counts[place]
+    firsts = np.cumsum(pairs) - pairs
+    within = np.arange(pairs.sum()) - np.repeat(firsts, pairs)
+    pair_gt = gt_order[np.repeat(starts[place], pairs) + within]
+    pair_det = np.repeat(candidate, pairs)
+    iou = paired_iou(det_boxes[pair_det], gt_boxes[pair_gt])
+
+    best = np.maximum.reduceat(iou, firsts)
+    is_best = np.flatnonzero(iou == np.repeat(best, pairs))
+    owner = pair_det[is_best]
+    first_best = is_best[np.append(True, owner[1:] != owner[:-1])]
+    return pair_gt[first_best], best, candidate
+
+
+def best_rows(key: NDArray[np.int32], score: NDArray[np.floating], limit: int) -> NDArray[np.bool_]:
+    """Return a mask (D,) of the `limit` highest-scored rows of each keyframe, ties as listed."""
+    keep = np.ones(len(key), bool)
+    order = None
+    starts = _run_starts(key)
+    if len(np.unique(key[starts])) < len(starts):
+        order = np.argsort(key, kind="stable")
+        starts = _run_starts(key[order])
+    lengths = np.diff(np.append(starts, len(key)))
+    for length in np.unique(lengths[lengths > limit]).tolist():
+        # Keyframes of as many rows are one matrix, of which one call finds every 50th best.
+        rows = starts[lengths == length][:, None] + np.arange(length)
+        if order is not None:
+            rows = order[rows]
+        values = score[rows]
+        least = np.partition(values, length - limit, axis=1)[:, length - limit, None]
+        above, equal = values > least, values == least
+        room = limit - above.sum(axis=1, keepdims=True)
+        keep[rows] = above | (equal & (np.cumsum(equal, axis=1) <= room))
+    return keep
+
+
+def _members(
+    values: NDArray[np.int64], sorted_set: NDArray[np.int64], limit: int
+) -> NDArray[np.int64]:
+    """Return the positions of the values (all below `limit`) that are in the set."""
+    if limit <= _LARGEST_TABLE:
+        table = np.zeros(limit, bool)
+        table[sorted_set] = True
+        return np.flatnonzero(table[values])
+    return np.flatnonzero(np.isin(values, sorted_set))
+
+
+def _run_starts(key: NDArray[np.int32]) -> NDArray[np.int64]:
+    if not len(key):
+        return np.zeros(0, np.int64)
+    return np.concatenate([[0], np.flatnonzero(key[1:] != key[:-1]) + 1])
