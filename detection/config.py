@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,25 +30,29 @@ class DataConfig:
     """Which data set, which part of it, whose boxes."""
 
     root: str = Field(description="Data set folder (holds dataset.yaml); see docs/data.md.")
-    train_split: str = Field("train", description="Split to learn from, as dataset.yaml names it.")
-    val_split: str = Field("val", description="Split to score on.")
+    train_split: str = Field(
+        default="train", description="Split to learn from, as dataset.yaml names it."
+    )
+    val_split: str = Field(default="val", description="Split to score on.")
     val_boxes: str = Field(
-        GROUND_TRUTH_BOXES,
+        default=GROUND_TRUTH_BOXES,
         description="Actor boxes when scoring: 'ground-truth', or a box file named in the split.",
     )
     box_score_threshold: float = Field(
-        0.8, ge=0, le=1, description="Detected boxes below this confidence are left out."
+        default=0.8, ge=0, le=1, description="Detected boxes below this confidence are left out."
     )
     skip_unknown_labels: bool = Field(
-        False, description="Skip (and count) rows whose action is not in the label map."
+        default=False, description="Skip (and count) rows whose action is not in the label map."
     )
     train_keyframes_per_video: int | None = Field(
-        None,
+        default=None,
         ge=1,
         description="Random keyframes taken from each video an epoch; null: every keyframe.",
     )
     val_every: int = Field(
-        1, ge=1, description="While training, score on every n-th keyframe; the end scores all."
+        default=1,
+        ge=1,
+        description="While training, score on every n-th keyframe; the end scores all.",
     )
 
 
@@ -55,24 +60,33 @@ class DataConfig:
 class ClipConfig:
     """Which frames a clip holds, and how they are cut."""
 
-    num_frames: int = Field(16, ge=1, description="Frames in a clip.")
+    num_frames: int = Field(default=16, ge=1, description="Frames in a clip.")
     step: float = Field(
-        5, ge=0, description="Spacing of frames in 1/30 s; 0 repeats the keyframe's own frame."
+        default=5,
+        ge=0,
+        description="Spacing of frames in 1/30 s; 0 repeats the keyframe's own frame.",
     )
     train_short_side_px: tuple[int, int] = Field(
-        (256, 320), description="Training: the short side is drawn from this range, in pixels."
+        default=(256, 320),
+        description="Training: the short side is drawn from this range, in pixels.",
     )
-    train_crop_px: int = Field(224, ge=32, description="Training: side of the random crop, pixels.")
-    test_short_side_px: int = Field(256, ge=32, description="Test: short side of the whole frame.")
-    flip_probability: float = Field(0.5, ge=0, le=1, description="Training: horizontal flip.")
+    train_crop_px: int = Field(
+        default=224, ge=32, description="Training: side of the random crop, pixels."
+    )
+    test_short_side_px: int = Field(
+        default=256, ge=32, description="Test: short side of the whole frame."
+    )
+    flip_probability: float = Field(
+        default=0.5, ge=0, le=1, description="Training: horizontal flip."
+    )
     color_jitter: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         le=1,
         description="Training: strength of brightness, contrast and saturation jitter.",
     )
     min_visible: float = Field(
-        0.25,
+        default=0.25,
         ge=0,
         le=1,
         description="Training: actors with less of their box inside the crop are left out.",
@@ -92,41 +106,51 @@ class ClipConfig:
 class ModelConfig:
     """The network."""
 
-    variant: Literal["xs", "s", "m", "l", "xl", "x2d"] = Field("m", description="X3D's family.")
+    variant: Literal["xs", "s", "m", "l", "xl", "x2d"] = Field(
+        default="m", description="X3D's family."
+    )
     pretrained: str | None = Field(
-        None, description="File or published name of weights to start from; null: random."
+        default=None, description="File or published name of weights to start from; null: random."
     )
     freeze_batch_norm: bool = Field(
-        False, description="Keep BatchNorm's statistics and affine parameters as they are."
+        default=False, description="Keep BatchNorm's statistics and affine parameters as they are."
     )
-    res5_stride: Literal[1, 2] = Field(2, description="Spatial stride of res5 (paper: 2).")
-    roi_size: int = Field(7, ge=1, description="RoIAlign output is roi_size x roi_size.")
-    head_width: int = Field(2048, ge=1, description="Width of fc1.")
-    dropout: float = Field(0.5, ge=0, lt=1, description="Before the last layer.")
+    res5_stride: Literal[1, 2] = Field(default=2, description="Spatial stride of res5 (paper: 2).")
+    roi_size: int = Field(default=7, ge=1, description="RoIAlign output is roi_size x roi_size.")
+    head_width: int = Field(default=2048, ge=1, description="Width of fc1.")
+    dropout: float = Field(default=0.5, ge=0, lt=1, description="Before the last layer.")
 
 
 @dataclass(frozen=True, config=_STRICT)
 class OptimConfig:
     """How the weights move (SGD with Nesterov momentum)."""
 
-    epochs: int = Field(68, ge=1, description="Passes over the training keyframes.")
-    batch_size: int = Field(16, ge=1, description="Clips a forward pass.")
-    accumulate: int = Field(1, ge=1, description="Forward passes per update of the weights.")
-    lr: float = Field(0.1, gt=0, description="Peak learning rate, of one update.")
-    head_lr_factor: float = Field(1.0, gt=0, description="Factor on lr for the actor head.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum; 0: plain SGD.")
-    weight_decay: float = Field(1e-7, ge=0, description="Not on norms and biases.")
-    warmup_updates: int = Field(0, ge=0, description="Updates over which lr rises linearly.")
-    warmup_start: float = Field(0.1, gt=0, le=1, description="First lr, as a share of lr.")
+    epochs: int = Field(default=68, ge=1, description="Passes over the training keyframes.")
+    batch_size: int = Field(default=16, ge=1, description="Clips a forward pass.")
+    accumulate: int = Field(
+        default=1, ge=1, description="Forward passes per update of the weights."
+    )
+    lr: float = Field(default=0.1, gt=0, description="Peak learning rate, of one update.")
+    head_lr_factor: float = Field(default=1.0, gt=0, description="Factor on lr for the actor head.")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Nesterov momentum; 0: plain SGD.")
+    weight_decay: float = Field(default=1e-7, ge=0, description="Not on norms and biases.")
+    warmup_updates: int = Field(
+        default=0, ge=0, description="Updates over which lr rises linearly."
+    )
+    warmup_start: float = Field(default=0.1, gt=0, le=1, description="First lr, as a share of lr.")
     schedule: Literal["cosine", "step", "plateau", "constant"] = Field(
-        "cosine",
+        default="cosine",
         description="cosine to 0; step: / 10 at `milestones`; plateau: / 10 when mAP saturates.",
     )
-    milestones: tuple[int, ...] = Field((), description="Epochs at which `step` divides by 10.")
-    patience: int = Field(
-        2, ge=1, description="plateau: evaluations without a better mAP before lr is divided."
+    milestones: tuple[int, ...] = Field(
+        default=(), description="Epochs at which `step` divides by 10."
     )
-    clip_grad_norm: float | None = Field(None, gt=0, description="Largest gradient norm.")
+    patience: int = Field(
+        default=2,
+        ge=1,
+        description="plateau: evaluations without a better mAP before lr is divided.",
+    )
+    clip_grad_norm: float | None = Field(default=None, gt=0, description="Largest gradient norm.")
 
     def __post_init__(self) -> None:
         if (self.schedule == "step") != bool(self.milestones):
@@ -137,10 +161,10 @@ class OptimConfig:
 class EvaluationConfig:
     """When and by which rules the run is scored."""
 
-    every_epochs: int = Field(1, ge=1, description="Epochs between evaluations.")
-    batch_size: int = Field(16, ge=1, description="Clips a forward pass.")
+    every_epochs: int = Field(default=1, ge=1, description="Epochs between evaluations.")
+    batch_size: int = Field(default=16, ge=1, description="Clips a forward pass.")
     protocol: str | None = Field(
-        None,
+        default=None,
         description="Rules of the mAP; null: the data set's, else activitynet-2018 where all "
         "times are whole seconds and frame-map where not.",
     )
@@ -152,21 +176,29 @@ class RunConfig:
 
     data: DataConfig
     output: str | None = Field(
-        None, description="Run folder; null: runs/ and the configuration file's name."
+        default=None, description="Run folder; null: runs/ and the configuration file's name."
     )
-    seed: int = Field(0, ge=0, description="Decides initial weights, order, crops and dropout.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there.")
-    workers: int = Field(2, ge=0, description="Processes that read clips; 0: the main process.")
+    seed: int = Field(
+        default=0, ge=0, description="Decides initial weights, order, crops and dropout."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto: a GPU if there."
+    )
+    workers: int = Field(
+        default=2, ge=0, description="Processes that read clips; 0: the main process."
+    )
     threads: int | None = Field(
-        None, ge=1, description="CPU threads of the network; null: PyTorch's default."
+        default=None, ge=1, description="CPU threads of the network; null: PyTorch's default."
     )
     checkpoint_minutes: float = Field(
-        10, gt=0, description="Longest time between checkpoints; one is written each epoch too."
+        default=10,
+        gt=0,
+        description="Longest time between checkpoints; one is written each epoch too.",
     )
-    clip: ClipConfig = Field(default_factory=ClipConfig)
-    model: ModelConfig = Field(default_factory=ModelConfig)
-    optim: OptimConfig = Field(default_factory=OptimConfig)
-    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
 
 _ADAPTER = TypeAdapter(RunConfig)
