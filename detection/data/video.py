@@ -13,7 +13,6 @@ from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 import av
 import av.error
@@ -30,19 +29,9 @@ from detection.structures import Clip
 
 # Times travel through CSV files with 6 decimals; anything closer than this is the same moment.
 SAME_TIME_S = 2e-6
+# Wanted times further apart than this are reached by a seek, not by decoding what lies between.
+SEEK_GAP_S = 2.0
 WRITER_TIME_BASE = Fraction(1, 90000)
-
-
-class FrameSource(Protocol):
-    """What reads clips: `VideoReader`, or `detection.data.frame_folder.FrameFolder`."""
-
-    def read(
-        self, times_s: ArrayLike, *, short_side: int | None = None, keyframe_s: float | None = None
-    ) -> Clip:
-        """Return the frames shown at `times_s`; see `VideoReader.read`."""
-
-    def frame_times_s(self) -> NDArray[np.float64]:
-        """Return the presentation time of every frame."""
 
 
 class VideoReader:
@@ -74,38 +63,31 @@ class VideoReader:
         self._to_rgb = _RgbConverter()
 
     def read(
-        self, times_s: ArrayLike, *, short_side: int | None = None, keyframe_s: float | None = None
+        self, times_s: ArrayLike, *, short_side: int | None = None, keyframes_s: ArrayLike = ()
     ) -> Clip:
         """Return for each wanted time the frame whose presentation time is nearest (tie: earlier).
 
         times_s: (T,) seconds on the video's clock, in any order, repeats allowed; before the first
         and after the last frame the edge frame repeats. short_side: pixels of the shorter edge of
-        the frames returned, scaled while decoding (None: as they are). keyframe_s: a moment that
-        the video must reach to within half a frame interval, else `UserError`.
+        the frames returned, scaled while decoding (None: as they are). keyframes_s: those of the
+        times that must be there: half a frame interval outside the video at most, else `UserError`.
         """
         wanted, inverse = np.unique(np.asarray(times_s, dtype=np.float64), return_inverse=True)
         if not len(wanted):
             raise ValueError("no times to read")
         if not np.isfinite(wanted).all():
             raise ValueError(f"{self.path}: times must be finite, got {times_s!r}")
+        keyframes = np.asarray(keyframes_s, dtype=np.float64).reshape(-1)
         images: list[NDArray[np.uint8]] = []
         shown_s: list[float] = []
-        found = np.zeros(len(wanted), dtype=np.int64)
-        done = 0
-        before: VideoFrame | None = None
-        for after in self._frames_around(float(wanted[0]), keyframe_s):
-            chosen = done
-            while done < len(wanted) and _is_nearer(before, after, float(wanted[done])):
-                found[done] = len(images)
-                done += 1
-            if done > chosen:
-                assert before is not None
-                images.append(self._to_rgb(before, short_side))
-                shown_s.append(_time_s(before))
-            if done == len(wanted):
-                break
-            before = after
-        index = found[inverse.reshape(-1)]
+        found: list[int] = []
+        for run in np.split(wanted, np.flatnonzero(np.diff(wanted) > SEEK_GAP_S) + 1):
+            checked = keyframes[(keyframes >= run[0]) & (keyframes <= run[-1])]
+            for frame, matches in self._nearest(run, checked):
+                found.extend([len(images)] * matches)
+                images.append(self._to_rgb(frame, short_side))
+                shown_s.append(_time_s(frame))
+        index = np.asarray(found)[inverse.reshape(-1)]
         frames = torch.from_numpy(np.stack(images)[index]).permute(0, 3, 1, 2)
         return Clip(frames, np.asarray(shown_s)[index])
 
@@ -145,6 +127,14 @@ class VideoReader:
             rotation=first.rotation,
         )
 
+    def frame_size(self) -> tuple[int, int]:
+        """Return (width, height) in pixels as displayed."""
+        return self.info.width, self.info.height
+
+    def span_s(self) -> tuple[float, float]:
+        """Return about when the first frame appears and the last one ends, from the header."""
+        return self.info.start_s, self.info.start_s + self.info.duration_s
+
     def frames(self, *, short_side: int | None = None) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """Yield (time in seconds, (H, W, 3) uint8 RGB) of every frame from the first on."""
         for frame in self._decoded_from(None):
@@ -160,15 +150,32 @@ class VideoReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _nearest(
+        self, wanted_s: NDArray[np.float64], keyframes_s: NDArray[np.float64]
+    ) -> Iterator[tuple[VideoFrame, int]]:
+        """Yield frames in order, each with how many of the ascending times it is nearest to."""
+        done = 0
+        before: VideoFrame | None = None
+        for after in self._frames_around(float(wanted_s[0]), keyframes_s):
+            first = done
+            while done < len(wanted_s) and _is_nearer(before, after, float(wanted_s[done])):
+                done += 1
+            if done > first:
+                assert before is not None
+                yield before, done - first
+            if done == len(wanted_s):
+                return
+            before = after
+
     def _frames_around(
-        self, first_wanted_s: float, keyframe_s: float | None
+        self, first_wanted_s: float, keyframes_s: NDArray[np.float64]
     ) -> Iterator[VideoFrame | None]:
         """Yield frames from at or before `first_wanted_s` on, and None after the last one."""
         before: VideoFrame | None = None
         interval_s = self._usual_interval_s
         for frame in self._decoded_covering(first_wanted_s):
             if before is None:
-                self._check_covers(keyframe_s, _time_s(frame), interval_s, "start")
+                self._check_start(keyframes_s, _time_s(frame))
             else:
                 if _time_s(frame) <= _time_s(before):
                     continue
@@ -177,7 +184,12 @@ class VideoReader:
             yield frame
         if before is None:
             raise UserError(f"{self.path}: holds no frame that can be decoded")
-        self._check_covers(keyframe_s, _time_s(before), interval_s, "end")
+        late = keyframes_s > _time_s(before) + interval_s / 2 + SAME_TIME_S
+        if late.any():
+            raise UserError(
+                f"{self.path}: keyframe at {keyframes_s[late][0]:.6f} s is past the last frame, "
+                f"which is shown at {_time_s(before):.6f} s"
+            )
         yield None
 
     def _decoded_covering(self, time_s: float) -> Iterator[VideoFrame]:
@@ -221,21 +233,13 @@ class VideoReader:
                 f"{self.path}: damaged or cut short {place} ({_reason(error)})"
             ) from error
 
-    def _check_covers(
-        self, keyframe_s: float | None, edge_s: float, interval_s: float, edge: str
-    ) -> None:
-        if keyframe_s is None:
-            return
-        slack_s = interval_s / 2 + SAME_TIME_S
-        if edge == "end" and keyframe_s > edge_s + slack_s:
+    def _check_start(self, keyframes_s: NDArray[np.float64], first_s: float) -> None:
+        slack_s = self._usual_interval_s / 2 + SAME_TIME_S
+        early = keyframes_s < first_s - slack_s
+        if early.any() and first_s <= self._start_s + slack_s:
             raise UserError(
-                f"{self.path}: keyframe at {keyframe_s:.6f} s is past the last frame, which is "
-                f"shown at {edge_s:.6f} s"
-            )
-        if edge == "start" and keyframe_s < edge_s - slack_s and edge_s <= self._start_s + slack_s:
-            raise UserError(
-                f"{self.path}: keyframe at {keyframe_s:.6f} s is before the first frame, which is "
-                f"shown at {edge_s:.6f} s"
+                f"{self.path}: keyframe at {keyframes_s[early][0]:.6f} s is before the first "
+                f"frame, which is shown at {first_s:.6f} s"
             )
 
     @cached_property

@@ -1,0 +1,151 @@
+"""Keyframes of a data set in AVA's form as samples: decode, transform, label.
+
+Legend: T frames, H W pixels, N actors, A action classes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from detection.data.actor_table import ActorTable
+from detection.data.sampling import clip_times_s
+from detection.data.transforms import ClipTransform, Draw
+from detection.data.video import scaled_size
+from detection.data.video_source import FrameSource
+from detection.errors import UserError
+from detection.structures import Sample
+
+# (epoch, position in the table): the pair decides every random choice about a sample, so that runs
+# repeat and resume whatever the number of workers.
+SampleIndex = tuple[int, int]
+
+
+class AvaDataset(Dataset[Sample]):
+    """One sample per keyframe of a table.
+
+    open_video: gives the frames of a video id. num_frames, step: of the clip, step in 1/30 s.
+    seed: of the transform's random choices.
+    """
+
+    def __init__(
+        self,
+        table: ActorTable,
+        *,
+        open_video: Callable[[str], FrameSource],
+        transform: ClipTransform,
+        num_frames: int,
+        step: float,
+        seed: int = 0,
+    ) -> None:
+        self.table = table
+        self._open_video = open_video
+        self._transform = transform
+        self._num_frames = num_frames
+        self._step = step
+        self._seed = seed
+        self._frame_sizes: dict[str, tuple[int, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int | SampleIndex) -> Sample:
+        """Return the sample at a position, as epoch 0 or as the epoch of (epoch, position) has it.
+
+        Raises `UserError` with file and line of the keyframe whose video cannot give it.
+        """
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int | SampleIndex]) -> list[Sample]:
+        """Return many samples; those of one video at one size are decoded in one pass."""
+        pairs = [(0, i) if isinstance(i, int | np.integer) else i for i in indices]
+        draws = [self._draw(pair) for pair in pairs]
+        together: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for place, ((_, position), draw) in enumerate(zip(pairs, draws, strict=True)):
+            together[int(self.table.video_index[position]), draw.short_side].append(place)
+        samples: dict[int, Sample] = {}
+        for places in together.values():
+            positions = [pairs[place][1] for place in places]
+            clips = self._read(positions, draws[places[0]].short_side)
+            for place, position, frames in zip(places, positions, clips, strict=True):
+                samples[place] = self._sample(position, frames, draws[place])
+        return [samples[place] for place in range(len(pairs))]
+
+    def output_size(self, position: int) -> tuple[int, int]:
+        """Return (height, width) of a sample of a transform that only resizes."""
+        video_id = self.table.keyframe(position).video_id
+        if video_id not in self._frame_sizes:
+            with self._open_video(video_id) as video:
+                self._frame_sizes[video_id] = video.frame_size()
+        short_side = self._draw((0, position)).short_side
+        width, height = scaled_size(*self._frame_sizes[video_id], short_side)
+        return height, width
+
+    def check_videos(self, *, show_progress: bool = False) -> None:
+        """Open every video and see that its keyframes lie within it, as its header tells.
+
+        A run that would fail after hours fails at once. Raises `UserError` with file and line.
+        """
+        table = self.table
+        firsts = np.flatnonzero(np.diff(table.video_index, prepend=-1))
+        ends = np.append(firsts[1:], len(table)) - 1
+        pairs = list(zip(firsts.tolist(), ends.tolist(), strict=True))
+        for first, last in tqdm(
+            pairs, desc="checking videos", unit="video", disable=not show_progress
+        ):
+            video_id = table.keyframe(first).video_id
+            try:
+                with self._open_video(video_id) as video:
+                    self._frame_sizes[video_id] = video.frame_size()
+                    start_s, end_s = video.span_s()
+            except UserError as error:
+                raise table.row_error(first, str(error)) from error
+            for position in (first, last):
+                time_s = table.keyframe(position).time_s
+                if not start_s - 0.5 <= time_s <= end_s + 0.5:
+                    raise table.row_error(
+                        position,
+                        f"keyframe at {time_s:.6f} s is outside video '{video_id}', which lasts "
+                        f"from {start_s:.3f} to {end_s:.3f} s",
+                    )
+
+    def _draw(self, index: SampleIndex) -> Draw:
+        return self._transform.draw(np.random.default_rng((self._seed, *index)))
+
+    def _read(self, positions: Sequence[int], short_side: int) -> Iterable[torch.Tensor]:
+        """Return the (T, 3, H, W) frames of keyframes of one video."""
+        keys = [self.table.keyframe(position) for position in positions]
+        times_s = [clip_times_s(key.time_s, self._num_frames, self._step) for key in keys]
+        try:
+            with self._open_video(keys[0].video_id) as video:
+                clip = video.read(
+                    np.concatenate(times_s),
+                    short_side=short_side,
+                    keyframes_s=[key.time_s for key in keys],
+                )
+        except UserError as error:
+            raise self._blame(positions, error) from error
+        return clip.frames.split(self._num_frames)
+
+    def _blame(self, positions: Sequence[int], error: UserError) -> UserError:
+        """Name the row of the keyframe that the message is about, else of the first one."""
+        for position in positions:
+            if f"{self.table.keyframe(position).time_s:.6f} s" in str(error):
+                return self.table.row_error(position, str(error))
+        return self.table.row_error(positions[0], str(error))
+
+    def _sample(self, position: int, frames: torch.Tensor, draw: Draw) -> Sample:
+        boxes = self.table.boxes(position)
+        done = self._transform.apply(frames, boxes.xyxy_01, draw)
+        return Sample(
+            keyframe=self.table.keyframe(position),
+            frames=done.frames,
+            boxes_px=done.boxes_px,
+            boxes=boxes.select(done.kept),
+            labels=torch.from_numpy(self.table.labels(position)[done.kept]),
+        )

@@ -1,0 +1,258 @@
+"""A data set folder and its `dataset.yaml`: what belongs to which split, and where it lies.
+
+No torch here: commands that only look at annotations stay quick. `detection.data.video_source`
+opens the videos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from detection.data.label_map import LabelMap, read_label_map
+from detection.errors import UserError, at_row
+from detection.files import write_text
+
+FILE_NAME = "dataset.yaml"
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".ts", ".mpg", ".mpeg")
+_HOW_TO_MAKE_ONE = (
+    "a data set folder is made by python -m ava_tools.make_demo, ava_tools.import_dataset "
+    "or ava_tools.download"
+)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class FramesPart(_Part):
+    """Extracted frames in place of videos: folder/ID/ID_000001.jpg, frame 1 shown at start_s."""
+
+    folder: str
+    fps: float = Field(gt=0)
+    start_s: float = 0.0
+
+
+class SplitPart(_Part):
+    """Files of one split, relative to the data set folder."""
+
+    annotations: str
+    exclusions: str | None = None
+    videos: str | None = None
+    boxes: dict[str, str] = Field(default_factory=dict)
+
+
+class EvaluationPart(_Part):
+    """protocol: name of the evaluation rules, null for the default of the times."""
+
+    protocol: str | None = None
+
+
+class DatasetFile(_Part):
+    """The content of `dataset.yaml`, key by key."""
+
+    name: str
+    description: str = ""
+    label_map: str = "annotations/label_map.pbtxt"
+    videos: str | None = None
+    frames: FramesPart | None = None
+    splits: dict[str, SplitPart] = Field(min_length=1)
+    evaluation: EvaluationPart = EvaluationPart()
+    made_up: bool = False
+    how_to_get: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.videos is None) == (self.frames is None):
+            raise ValueError("wanted one of 'videos' and 'frames'")
+        return self
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split with whole paths. boxes: person box files by name."""
+
+    name: str
+    annotations: Path
+    exclusions: Path | None
+    videos: Path | None
+    boxes: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class DatasetFolder:
+    """A data set folder, its `dataset.yaml` checked. `open` makes one."""
+
+    root: Path
+    file: DatasetFile
+
+    @classmethod
+    def open(cls, root: str | Path, *, how_to_get: str | None = None) -> DatasetFolder:
+        """Read `root/dataset.yaml`.
+
+        how_to_get: the command that makes this folder, for the message when it is not there.
+        Raises `UserError` naming the file and the key.
+        """
+        root = Path(root)
+        path = root / FILE_NAME
+        if not path.is_file():
+            hint = f"make it with: {how_to_get}" if how_to_get else _HOW_TO_MAKE_ONE
+            raise UserError(f"{path}: no such file; {hint}")
+        return cls(root, _parse(path))
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+        return self.file.name
+
+    @property
+    def made_up(self) -> bool:
+        """Whether the people are drawn by a program."""
+        return self.file.made_up
+
+    @property
+    def protocol(self) -> str | None:
+        """Evaluation rules that the data set asks for."""
+        return self.file.evaluation.protocol
+
+    @property
+    def label_map_path(self) -> Path:
+        """The label map's file."""
+        return self._existing(self.file.label_map, "label_map")
+
+    def read_label_map(self) -> LabelMap:
+        """Read the label map."""
+        return read_label_map(self.label_map_path)
+
+    def split(self, name: str) -> Split:
+        """Return a split whose files exist; raises `UserError` naming what is missing."""
+        part = self.file.splits.get(name)
+        if part is None:
+            known = ", ".join(self.file.splits)
+            raise UserError(f"{self.root / FILE_NAME}: no split '{name}', it has {known}")
+        key = f"splits.{name}"
+        return Split(
+            name=name,
+            annotations=self._existing(part.annotations, f"{key}.annotations"),
+            exclusions=self._maybe(part.exclusions, f"{key}.exclusions"),
+            videos=self._maybe(part.videos, f"{key}.videos"),
+            boxes={box_name: self.root / path for box_name, path in part.boxes.items()},
+        )
+
+    def boxes_path(self, split: Split, name: str) -> Path:
+        """Return the file of the person boxes called `name`; raises `UserError` where absent."""
+        path = split.boxes.get(name)
+        if path is None:
+            known = ", ".join(split.boxes) or "none"
+            raise UserError(
+                f"{self.root / FILE_NAME}: split '{split.name}' has no boxes '{name}' "
+                f"(it has: {known})"
+            )
+        if not path.is_file():
+            raise UserError(
+                f"{path}: no such file (boxes '{name}' of split '{split.name}'); make it with: "
+                f"python -m ava_tools.detect_people --dataset {self.root} --split {split.name} "
+                f"--weights FILE --out {path}"
+            )
+        return path
+
+    def video_path(self, video_id: str) -> Path:
+        """Return the file of a video (or its folder of frames); raises `UserError` where absent."""
+        if not video_id or "/" in video_id or "\\" in video_id or video_id in (".", ".."):
+            raise UserError(f"{self.root}: '{video_id}' is no video id (it would be a path)")
+        if self.file.frames is not None:
+            folder = self.root / self.file.frames.folder / video_id
+            if not folder.is_dir():
+                raise UserError(f"{folder}: no such folder of frames{self._hint()}")
+            return folder
+        assert self.file.videos is not None
+        path = self._video_files.get(video_id)
+        if path is None:
+            path = self.root / self.file.videos / f"{video_id}.mp4"
+            if not path.is_file():
+                raise UserError(f"{path}: no such video file{self._hint()}")
+        return path
+
+    @cached_property
+    def _video_files(self) -> dict[str, Path]:
+        assert self.file.videos is not None
+        folder = self.root / self.file.videos
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder of videos{self._hint()}")
+        found: dict[str, Path] = {}
+        for suffix in VIDEO_SUFFIXES:
+            for path in sorted(folder.glob(f"*{suffix}")):
+                found.setdefault(path.name[: -len(suffix)], path)
+        return found
+
+    def _maybe(self, relative: str | None, key: str) -> Path | None:
+        return None if relative is None else self._existing(relative, key)
+
+    def _existing(self, relative: str, key: str) -> Path:
+        path = self.root / relative
+        if not path.is_file():
+            raise UserError(
+                f"{path}: no such file, {self.root / FILE_NAME} names it as {key}{self._hint()}"
+            )
+        return path
+
+    def _hint(self) -> str:
+        return f"; make it with: {self.file.how_to_get}" if self.file.how_to_get else ""
+
+
+def write_dataset_file(root: str | Path, file: DatasetFile) -> None:
+    """Write `root/dataset.yaml`."""
+    values = file.model_dump(mode="json", exclude_none=True)
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+    write_text(Path(root) / FILE_NAME, text)
+
+
+def _parse(path: Path) -> DatasetFile:
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text, a YAML file is wanted") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error)
+        raise at_row(path, mark.line + 1 if mark else None, f"YAML error: {problem}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: keys and values wanted, found {type(values).__name__}")
+    try:
+        return DatasetFile.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: {_sentence(key, first)}") from error
+
+
+def _sentence(key: str, problem: Any) -> str:
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key '{key}'"
+    if problem["type"] == "missing":
+        return f"key '{key}' is wanted and not there"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return message
+    return f"key '{key}': {message[0].lower()}{message[1:]}, got {problem['input']!r}"
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML keeps the last of two equal keys in silence; here the second is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key '{key}' is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
