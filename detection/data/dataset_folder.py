@@ -208,7 +208,7 @@ class DatasetFolder:
 
 def write_dataset_file(root: str | Path, file: DatasetFile) -> None:
     """Write `root/dataset.yaml`."""
-    values = file.model_dump(mode="json", exclude_none=True)
+    values = file.model_dump(mode="json", exclude_defaults=True)
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
     write_text(Path(root) / FILE_NAME, text)
 

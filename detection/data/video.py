@@ -98,6 +98,16 @@ class VideoReader:
         """
         return self._frame_times_s
 
+    def decoded_times_s(self) -> NDArray[np.float64]:
+        """Return the (n,) ascending times of the frames that can be decoded, by decoding them all.
+
+        A header may promise more frames than that.
+        """
+        times_s = [_time_s(frame) for frame in self._decoded_from(None)]
+        if not times_s:
+            raise UserError(f"{self.path}: holds no frame that can be decoded")
+        return np.unique(np.asarray(times_s, dtype=np.float64))
+
     @cached_property
     def info(self) -> VideoInfo:
         """Size as displayed, rate, duration and the like; decodes one frame."""

@@ -1,0 +1,79 @@
+"""Reads pickles that hold plain values and numpy arrays, and nothing else; runs no code of theirs.
+
+JHMDB's and UCF101-24's annotation files are Python 2 pickles. A pickle names functions that the
+reader calls; here the only three it may name are numpy's, and even those are ours in its place.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detection.errors import UserError
+
+_NUMBERS = "biuf"
+_ARRAY_MODULES = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
+
+
+def read_plain_pickle(path: str | Path) -> Any:
+    """Return what the pickle at `path` holds: containers, text, numbers, arrays of numbers.
+
+    Text of Python 2 is read as Latin-1. Raises `UserError` for a file that is no pickle, is cut
+    short, or asks for anything else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        return _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
+    except _RefusedError as error:
+        raise UserError(f"{path}: {error}") from error
+    except Exception as error:
+        # A damaged pickle makes the reader fail in any way at all; it has run none of its code.
+        raise UserError(
+            f"{path}: not a pickle that can be read, or cut short ({type(error).__name__}: {error})"
+        ) from error
+
+
+class _RefusedError(Exception):
+    pass
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, encoding="latin1")
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return our stand-ins for numpy's three names; refuse every other one."""
+        if module in _ARRAY_MODULES:
+            if name == "ndarray":
+                return np.ndarray
+            if name == "dtype":
+                return lambda *arguments: _number_dtype(*arguments)
+            if name == "_reconstruct":
+                return lambda *arguments: _empty_array(*arguments)
+        raise _RefusedError(
+            f"asks for {module}.{name}; only plain containers and arrays are read from a pickle"
+        )
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Refuse references to things outside the file."""
+        raise _RefusedError("refers to something outside the file")
+
+
+def _number_dtype(code: Any, *_: Any) -> np.dtype[Any]:
+    dtype = np.dtype(str(code))
+    if dtype.kind not in _NUMBERS:
+        raise _RefusedError(f"holds an array of '{code}'; only arrays of numbers are read")
+    return dtype
+
+
+def _empty_array(kind: Any, *_: Any) -> np.ndarray:
+    """Return an array for the pickle to fill; its shape comes with its content."""
+    if kind is not np.ndarray:
+        raise _RefusedError(f"asks for an array of type {kind!r}")
+    return np.ndarray((0,), dtype=np.uint8)
