@@ -11,7 +11,8 @@ from pathlib import Path
 from ava_tools.cli import run_command
 from detection.data.ava_files import AvaRows, read_detections, read_ground_truth, read_keyframe_list
 from detection.data.label_map import read_label_map
-from detection.evaluation.frame_map import score_rows
+from detection.errors import UserError
+from detection.evaluation.frame_map import score_rows, why_no_ground_truth
 from detection.evaluation.protocols import PROTOCOLS
 from detection.evaluation.report import as_json, summary, table
 from detection.files import write_text
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         protocol=options.protocol,
         iou_threshold=options.iou,
     ).frame_map()
+    if not result.num_boxes:
+        raise UserError(why_no_ground_truth(ground_truth, label_map))
     print(table(result, label_map))
     print(summary(result))
     if options.json:

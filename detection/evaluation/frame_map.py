@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from detection.data.ava_files import AvaRows, time_us_of
 from detection.data.label_map import LabelMap
-from detection.errors import UserError, at_row
+from detection.errors import at_row
 from detection.evaluation.average_precision import average_precision_of_sorted
 from detection.evaluation.keys import ClassColumns, SharedKeys
 from detection.evaluation.matching import best_rows, take_ground_truth
@@ -58,8 +58,8 @@ def frame_map(
 ) -> AvaFrameMap:
     """Score detections under a protocol (default: by whether all times are whole seconds).
 
-    Raises `UserError` for fractional times under a protocol of whole seconds, and where ground
-    truth and label map have no class in common.
+    The mean is NaN where no ground truth counts (`why_no_ground_truth` says why). Raises
+    `UserError` for fractional times under a protocol of whole seconds.
     """
     return score_rows(
         ground_truth,
@@ -156,8 +156,6 @@ def score_rows(
     gt_class = columns.of(ground_truth.action_id)
     left_out: dict[str, int] = {}
     gt_row, counted = _ground_truth_that_counts(rules, keys, ground_truth, gt_class, left_out)
-    if not counted.any():
-        raise UserError(_why_no_ground_truth(ground_truth, gt_class, label_map))
     gt_key, gt_class_kept = keys.ground_truth[gt_row], gt_class[gt_row]
     row, det_class = _detections_that_count(
         rules, keys, detections, columns.of(detections.action_id), gt_key, left_out
@@ -312,15 +310,13 @@ def _first_fractional(
     return None
 
 
-def _why_no_ground_truth(
-    ground_truth: AvaRows, gt_class: NDArray[np.int16], label_map: LabelMap
-) -> str:
+def why_no_ground_truth(ground_truth: AvaRows, label_map: LabelMap) -> str:
     """Say why nothing can be scored."""
-    if len(gt_class) and (gt_class >= 0).any():
-        return f"{ground_truth.path}: every labelled keyframe is excluded"
     ids = sorted(set(ground_truth.action_id[ground_truth.action_id >= 0].tolist()))
     if not ids:
         return f"{ground_truth.path}: no box has an action label"
+    if set(ids) & set(label_map.ids):
+        return f"{ground_truth.path}: every labelled keyframe is excluded"
     return (
         f"{ground_truth.path}: none of its class ids ({_some(ids)}) is in the label map "
         f"({_some(sorted(label_map.ids))})"
