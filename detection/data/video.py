@@ -405,8 +405,9 @@ def _is_nearer(before: VideoFrame | None, after: VideoFrame | None, time_s: floa
 
 
 def _time_s(frame: VideoFrame) -> float:
-    assert frame.pts is not None and frame.time_base is not None
-    return float(frame.pts * frame.time_base)
+    time_s = frame.time
+    assert time_s is not None
+    return time_s
 
 
 def _quarter_turns(frame: VideoFrame) -> int:
