@@ -350,6 +350,7 @@ class VideoWriter:
         context.thread_count = 1
         context.time_base = WRITER_TIME_BASE
         context.gop_size = max(1, round(float(self._fps) * keyframe_interval_s))
+        self._convert = VideoReformatter()
         self._next = 0
         self._last_pts: int | None = None
 
@@ -371,7 +372,8 @@ class VideoWriter:
         odd_rows, odd_columns = self._size[0] % 2, self._size[1] % 2
         if odd_rows or odd_columns:
             frame_rgb = np.pad(frame_rgb, ((0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
-        frame = VideoFrame.from_ndarray(np.ascontiguousarray(frame_rgb), format="rgb24")
+        rgb = VideoFrame.from_ndarray(np.ascontiguousarray(frame_rgb), format="rgb24")
+        frame = self._convert.reformat(rgb, format="yuv420p", threads=1)
         frame.pts = pts
         frame.time_base = WRITER_TIME_BASE
         self._container.mux(self._stream.encode(frame))
@@ -417,8 +419,8 @@ def _quarter_turns(frame: VideoFrame) -> int:
 class _RgbConverter:
     """Makes upright (H, W, 3) RGB arrays; keeps swscale's tables from frame to frame.
 
-    Scaling the planes first and converting the smaller picture costs a quarter of doing both in
-    one swscale pass.
+    One thread, for swscale would start as many as there are cores. Scaling the planes first and
+    converting the smaller picture costs a quarter of doing both in one swscale pass.
     """
 
     def __init__(self) -> None:
@@ -430,9 +432,9 @@ class _RgbConverter:
         width, height = scaled_size(frame.width, frame.height, short_side)
         if (width, height) != (frame.width, frame.height):
             frame = self._scale.reformat(
-                frame, width=width, height=height, interpolation="BILINEAR"
+                frame, width=width, height=height, interpolation="BILINEAR", threads=1
             )
-        rgb = self._convert.reformat(frame, format="rgb24").to_ndarray()
+        rgb = self._convert.reformat(frame, format="rgb24", threads=1).to_ndarray()
         upright: NDArray[np.uint8] = np.rot90(rgb, turns)
         return upright
 
