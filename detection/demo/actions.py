@@ -1,0 +1,52 @@
+"""The actions of the made data set: AVA's own names, ids and groups.
+
+What a label means here is in docs/demo.md. Poses are one to a person; the others come on top.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class ActionClass(NamedTuple):
+    """One class of AVA's list: its name, its id there and its group."""
+
+    name: str
+    action_id: int
+    group: str
+
+
+MOVEMENT = "PERSON_MOVEMENT"
+OBJECT = "OBJECT_MANIPULATION"
+PERSON = "PERSON_INTERACTION"
+
+BEND = ActionClass("bend/bow (at the waist)", 1, MOVEMENT)
+CROUCH = ActionClass("crouch/kneel", 3, MOVEMENT)
+DANCE = ActionClass("dance", 4, MOVEMENT)
+FALL = ActionClass("fall down", 5, MOVEMENT)
+GET_UP = ActionClass("get up", 6, MOVEMENT)
+JUMP = ActionClass("jump/leap", 7, MOVEMENT)
+LIE = ActionClass("lie/sleep", 8, MOVEMENT)
+RUN = ActionClass("run/jog", 10, MOVEMENT)
+SIT = ActionClass("sit", 11, MOVEMENT)
+STAND = ActionClass("stand", 12, MOVEMENT)
+WALK = ActionClass("walk", 14, MOVEMENT)
+CARRY = ActionClass("carry/hold (an object)", 17, OBJECT)
+LIFT = ActionClass("lift/pick up", 36, OBJECT)
+PUT_DOWN = ActionClass("put down", 47, OBJECT)
+FIGHT = ActionClass("fight/hit (a person)", 64, PERSON)
+CLAP = ActionClass("hand clap", 67, PERSON)
+WAVE = ActionClass("hand wave", 69, PERSON)
+
+CLASSES: tuple[ActionClass, ...] = (
+    BEND, CROUCH, DANCE, FALL, GET_UP, JUMP, LIE, RUN, SIT, STAND, WALK,
+    CARRY, LIFT, PUT_DOWN,
+    FIGHT, CLAP, WAVE,
+)  # fmt: skip
+
+# Classes whose every pose is also struck by people who do not do the action: those who hold still
+# in it (statues), or those who go through the same poses the other way.
+MOTION_ONLY: tuple[str, ...] = tuple(
+    action.name
+    for action in (DANCE, FALL, GET_UP, JUMP, RUN, WALK, LIFT, PUT_DOWN, FIGHT, CLAP, WAVE)
+)

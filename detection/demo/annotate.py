@@ -1,0 +1,137 @@
+"""What the made data set says about a story: who is where, does what, and how visible.
+
+A keyframe is annotated when everybody in it can be: whoever is less than 20 % visible, lies less
+than 60 % within the frame or has a box outside 15 to 90 % of the frame's height would not be judged
+fairly, so that keyframe goes to the exclusion file instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from detection.data.ava_files import AvaRows, format_time, time_us_of
+from detection.demo.actions import ActionClass
+from detection.demo.casting import Story, cast
+from detection.demo.looks import Split
+from detection.demo.scene import Scene
+from detection.demo.staging import Person
+from detection.demo.story import Decks, Doing
+from detection.structures import Keyframe
+
+FIRST_S = 1  # the first keyframe; the last one is a second before the video's end
+LEAST_VISIBLE, LEAST_INSIDE = 0.2, 0.6
+BOX_HEIGHTS = (0.15, 0.90)
+PEOPLE_COLUMNS = (
+    "video_id", "time", "person_id", "doing", "standing_height", "box_height", "visible", "inside",
+)  # fmt: skip
+_SPLIT_NUMBER: dict[Split, int] = {"train": 0, "val": 1}
+
+
+@dataclass(frozen=True)
+class PersonNote:
+    """One person at one keyframe.
+
+    box_01: the whole figure within the frame, hidden parts included.  visible, inside: shares (see
+    Scene.people_seen).  standing_height: in frame heights.
+    """
+
+    keyframe: Keyframe
+    person_id: int
+    doing: Doing
+    box_01: tuple[float, float, float, float]
+    standing_height: float
+    visible: float
+    inside: float
+
+    @property
+    def labels(self) -> tuple[ActionClass, ...]:
+        """The actions of the person here, by ascending id."""
+        return tuple(sorted(self.doing.labels, key=lambda action: action.action_id))
+
+    @property
+    def box_height(self) -> float:
+        """Height of the box in frame heights."""
+        return self.box_01[3] - self.box_01[1]
+
+    @property
+    def fair(self) -> bool:
+        """Whether the person can be judged."""
+        low, high = BOX_HEIGHTS
+        return (
+            self.visible >= LEAST_VISIBLE
+            and self.inside >= LEAST_INSIDE
+            and low <= self.box_height <= high
+        )
+
+    def row(self) -> str:
+        """Return the line of `people.csv` (PEOPLE_COLUMNS)."""
+        key = self.keyframe
+        numbers = (self.standing_height, self.box_height, self.visible, self.inside)
+        fields = [key.video_id, format_time(key.time_s), str(self.person_id)]
+        fields += [f'"{self.doing.name}"', *(f"{number:.4f}" for number in numbers)]
+        return ",".join(fields)
+
+
+def tell_stories(
+    split: Split, count: int, *, seed: int, slots: int, aspect: float
+) -> Iterable[Story]:
+    """Yield the stories of a split in order; each has `slots` keyframes."""
+    decks = Decks()
+    for index in range(count):
+        rng = np.random.default_rng([seed, _SPLIT_NUMBER[split], index])
+        yield cast(split, index, slots=slots, aspect=aspect, decks=decks, rng=rng)
+
+
+def doing_at(person: Person, time_s: float) -> Doing:
+    """Return what somebody does at a time."""
+    return next(s.doing for s in person.spans if s.start_s <= time_s < s.end_s)
+
+
+def notes_of(story: Story, *, slots: int, size_px: tuple[int, int]) -> list[list[PersonNote]]:
+    """Return what is to be said about each keyframe of a story, everybody in it."""
+    times = np.arange(FIRST_S, FIRST_S + slots, dtype=np.float64)
+    scene = Scene(story, times, size_px=size_px)
+    scale = np.array([*size_px, *size_px], np.float64)
+    notes = []
+    for moment, time_s in enumerate(times.tolist()):
+        boxes = scene.boxes_px(moment) / scale
+        visible, inside = scene.people_seen(moment)
+        notes.append(
+            [
+                PersonNote(
+                    Keyframe(story.video_id, time_s),
+                    person.person_id,
+                    doing_at(person, time_s),
+                    tuple(np.round(boxes[number], 4).tolist()),
+                    person.height,
+                    float(visible[number]),
+                    float(inside[number]),
+                )
+                for number, person in enumerate(story.people)
+            ]
+        )
+    return notes
+
+
+def is_excluded(people: Sequence[PersonNote]) -> bool:
+    """Whether a keyframe goes to the exclusion file."""
+    return not all(note.fair for note in people)
+
+
+def ground_truth(notes: Sequence[PersonNote]) -> AvaRows:
+    """Return AVA rows: one for every action of every note."""
+    pairs = [(note, action) for note in notes for action in note.labels]
+    names = tuple(dict.fromkeys(note.keyframe.video_id for note in notes))
+    index = {name: number for number, name in enumerate(names)}
+    return AvaRows(
+        path="made up",
+        video_names=names,
+        video_index=np.array([index[n.keyframe.video_id] for n, _ in pairs], np.int32),
+        time_us=np.array([time_us_of(n.keyframe.time_s) for n, _ in pairs], np.int64),
+        boxes_01=np.array([n.box_01 for n, _ in pairs], np.float64).reshape(-1, 4),
+        action_id=np.array([a.action_id for _, a in pairs], np.int32),
+        person_id=np.array([n.person_id for n, _ in pairs], np.int64),
+    )

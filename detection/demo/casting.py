@@ -1,0 +1,172 @@
+"""One video's cast: how many people, how large, in which roles, and what stands before them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from detection.demo import looks
+from detection.demo.camera import CameraPath, camera_paths
+from detection.demo.figure import Held
+from detection.demo.looks import Split
+from detection.demo.props import LOW_KINDS, Prop, hiding, stool
+from detection.demo.scenery import Place, places
+from detection.demo.staging import Person
+from detection.demo.story import ROLE_SHARES, Decks, rhythm, spans_of, timeline
+
+_PEOPLE_SHARES = {"1": 14, "2": 30, "3": 29, "4": 18, "5": 9}
+# Standing height in frame heights, by how many people there are.
+_HEIGHTS = {1: (0.48, 0.74), 2: (0.42, 0.72), 3: (0.36, 0.66), 4: (0.32, 0.58), 5: (0.3, 0.54)}
+_FAR_HEIGHTS = (0.2, 0.32)
+_LEAST_HEIGHT = {"floor": 0.5, "squat": 0.34, "porter": 0.32, "seat": 0.26}
+_FAR_ROLES = ("roam", "duel", "seat")
+
+
+@dataclass(frozen=True)
+class Story:
+    """All that decides one video, before a pixel is drawn."""
+
+    video_id: str
+    split: Split
+    camera: CameraPath
+    place: Place
+    people: tuple[Person, ...]
+    props: tuple[Prop, ...]
+
+
+def cast(
+    split: Split, index: int, *, slots: int, aspect: float, decks: Decks, rng: np.random.Generator
+) -> Story:
+    """Return the story of the `index`-th video of a split, with `slots` keyframes from 1 s on."""
+    count = int(decks.deal("people", _PEOPLE_SHARES, rng))
+    far = decks.deal("far", {"far": 8, "near": 92}, rng) == "far"
+    roles = _roles(count, far, decks, rng)
+    spots = (rng.permutation(count) + 0.5 + rng.uniform(-0.22, 0.22, count)) / count * aspect
+    people: list[Person] = []
+    bodies = rng.permutation(len(looks.bodies(split)))
+    for number, role in enumerate(roles):
+        height = float(rng.uniform(*(_FAR_HEIGHTS if far else _HEIGHTS[count])))
+        height = max(height, 0.0 if far else _LEAST_HEIGHT.get(role, 0.0))
+        rival = people[-1] if role == "duel" and roles[:number].count("duel") == 1 else None
+        person = _person(
+            number, role, height, float(spots[number]), aspect=aspect, rival=rival, rng=rng,
+            doings=timeline(role, slots, decks, rng),
+            body=looks.bodies(split)[int(bodies[number])],
+            wardrobe=looks.clothes(split),
+        )  # fmt: skip
+        if rival is not None:
+            people[-1] = replace(rival, facing=_turned_to(rival, person))
+        people.append(person)
+    all_paths, all_places = camera_paths(split), places(split)
+    return Story(
+        video_id=f"demo_{split}_{index:04d}",
+        split=split,
+        camera=all_paths[int(rng.integers(len(all_paths)))],
+        place=all_places[index % len(all_places)],
+        people=tuple(people),
+        props=tuple(_props(split, people, decks, rng)),
+    )
+
+
+def _roles(count: int, far: bool, decks: Decks, rng: np.random.Generator) -> list[str]:
+    """Deal a role to each; duels come in pairs, side by side in the list."""
+    roles: list[str] = []
+    while len(roles) < count:
+        shares = {
+            role: share
+            for role, share in ROLE_SHARES.items()
+            if (not far or role in _FAR_ROLES)
+            and (role != "duel" or (count - len(roles) >= 2 and "duel" not in roles))
+        }
+        role = decks.deal("role", shares, rng)
+        if role == "duel":
+            decks.dealt["role"]["duel"] += 1
+            roles.append(role)
+        roles.append(role)
+    return roles
+
+
+def _person(
+    number: int, role: str, height: float, spot: float, *, aspect: float,
+    rival: Person | None, rng: np.random.Generator, doings: list,
+    body: looks.Body, wardrobe: tuple[looks.Clothes, ...],
+) -> Person:  # fmt: skip
+    ground = min(0.98, 0.635 + 0.42 * height + float(rng.uniform(-0.025, 0.025)))
+    slant = float(rng.uniform(-28, 28))
+    sideways = slant if rng.random() < 0.5 else 180.0 - slant
+    facing = sideways
+    still_roles = role in ("seat", "squat") or (
+        role == "roam" and all(d.speed == 0 for d in doings)
+    )
+    if still_roles and rng.random() < 0.6:
+        facing = float(rng.uniform(0, 360) if role == "roam" else rng.uniform(-30, 210))
+    forward = float(np.cos(np.radians(facing)))
+    if role == "floor":
+        spot += 0.42 * height * forward  # whoever lies does so behind the feet
+    if role == "duel":
+        slant = float(rng.uniform(-18, 18))
+        facing = slant
+        if rival is not None:
+            height = rival.height * float(rng.uniform(0.93, 1.07))
+            ground = rival.ground_y + float(rng.uniform(-0.012, 0.012))
+            side = 1.0 if rival.home_x < aspect / 2 else -1.0
+            spot = rival.home_x + side * 0.5 * (height + rival.height) * float(
+                rng.uniform(0.5, 0.62)
+            )
+            facing = 180.0 - slant if side > 0 else slant
+    edge = 0.10 + 0.16 * height
+    roaming = float(rng.uniform(0.3, 0.55))
+    reach = (max(edge, spot - roaming), min(aspect - edge, spot + roaming))
+    if reach[1] - reach[0] < 0.3:
+        reach = (edge, aspect - edge)
+    held = None
+    if role == "porter":
+        tone = looks.colour(
+            float(rng.random()), float(rng.uniform(0.3, 0.7)), float(rng.uniform(0.5, 0.95))
+        )
+        ribbon = looks.colour(float(rng.random()), 0.6, 0.9)
+        held = Held(float(rng.uniform(0.17, 0.25)), float(rng.uniform(0.13, 0.19)), tone, ribbon)
+    return Person(
+        person_id=number, role=role, height=height, home_x=float(np.clip(spot, *reach)),
+        ground_y=ground, reach=reach, facing=facing, slant=slant, body=body,
+        clothes=wardrobe[int(rng.integers(len(wardrobe)))], held=held,
+        spans=spans_of(doings, 1.0, rng), posture=rhythm("stand", True, rng),
+    )  # fmt: skip
+
+
+def _turned_to(person: Person, other: Person) -> float:
+    """Return the facing that looks from one person at another."""
+    return person.slant if person.home_x < other.home_x else 180.0 - person.slant
+
+
+def _props(
+    split: Split, people: list[Person], decks: Decks, rng: np.random.Generator
+) -> list[Prop]:
+    """Return seats for those who sit and things that hide some of the people."""
+    props = []
+    for person in people:
+        if person.role == "seat":
+            leg = person.body.build.leg / 2 + person.body.build.sole - person.body.build.belly * 0.7
+            behind = person.home_x - np.cos(np.radians(person.facing)) * 0.24 * person.height
+            depth = -np.sin(np.radians(person.facing)) * 0.24 * person.height * 0.16
+            tone = looks.colour(looks.hue_of(split, rng), 0.45, float(rng.uniform(0.4, 0.8)))
+            seat = stool(float(behind), person.ground_y + float(depth), leg * person.height, tone)
+            props.append(Prop(seat.shapes, person.ground_y - 0.004))
+        chance = {"roam": 44, "duel": 44, "seat": 44, "squat": 30, "porter": 20, "floor": 12}
+        share = chance[person.role]
+        if decks.deal(f"hide {person.role}", {"yes": share, "no": 100 - share}, rng) == "yes":
+            props.append(_hider(split, person, rng))
+    return props
+
+
+def _hider(split: Split, person: Person, rng: np.random.Generator) -> Prop:
+    h, y = person.height, person.ground_y + 0.012
+    if person.role in ("floor", "porter", "squat") or rng.random() < 0.2:
+        x = person.home_x + float(rng.uniform(-0.12, 0.12)) * h
+        return hiding("pillar", rng, split, x, y, h * float(rng.uniform(0.15, 0.22)), 1.0)
+    kind = LOW_KINDS[int(rng.integers(len(LOW_KINDS)))]
+    wide = h * float(rng.uniform(0.7, 1.15) if person.role == "roam" else rng.uniform(0.55, 0.85))
+    tall = h * float(rng.uniform(0.36, 0.56)) * (0.8 if person.role == "seat" else 1.0)
+    x = person.home_x + float(rng.uniform(-0.1, 0.1)) * h
+    return hiding(kind, rng, split, x, y, wide, tall)

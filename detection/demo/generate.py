@@ -1,0 +1,228 @@
+"""Writes the made data set: videos by worker processes, annotations, one folder or none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import chain
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from detection.data.ava_files import write_ground_truth, write_keyframe_list
+from detection.data.dataset_folder import DatasetFile, SplitPart, write_dataset_file
+from detection.data.label_map import LabelMap, write_label_map
+from detection.data.new_folder import new_dataset_folder
+from detection.data.video import VideoWriter
+from detection.demo.actions import CLASSES
+from detection.demo.annotate import (
+    FIRST_S,
+    PEOPLE_COLUMNS,
+    PersonNote,
+    ground_truth,
+    is_excluded,
+    notes_of,
+    tell_stories,
+)
+from detection.demo.casting import Story
+from detection.demo.looks import Split
+from detection.demo.scene import Scene
+from detection.errors import UserError
+from detection.files import write_text
+
+PARAMETERS_FILE = "made_up.json"
+VERSION = 1  # of what is drawn: raise it when the same parameters give another data set
+SPLITS: tuple[Split, ...] = ("train", "val")
+
+
+@dataclass(frozen=True)
+class DemoParameters:
+    """What a made data set follows from.
+
+    keyframes: annotated seconds a video, the first at 1 s; a video lasts one second longer than
+    its last one.  width, height: pixels.
+    """
+
+    seed: int = 0
+    num_train: int = 200
+    num_val: int = 48
+    keyframes: int = 6
+    width: int = 320
+    height: int = 240
+    fps: int = 25
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("seed", 0), ("num_train", 1), ("num_val", 1), ("keyframes", 1),
+            ("width", 64), ("height", 64), ("fps", 5),
+        ):  # fmt: skip
+            if getattr(self, name) < least:
+                raise UserError(f"{name} is {getattr(self, name)}, wanted {least} or more")
+        if not 1.0 <= self.width / self.height <= 2.0:
+            raise UserError(f"{self.width} x {self.height}: width must be 1 to 2 times the height")
+
+    @property
+    def duration_s(self) -> int:
+        """Length of every video."""
+        return FIRST_S + self.keyframes
+
+    def count(self, split: Split) -> int:
+        """Return the number of videos of a split."""
+        return self.num_train if split == "train" else self.num_val
+
+
+def generate_demo(
+    out: str | Path,
+    parameters: DemoParameters | None = None,
+    *,
+    workers: int = 2,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> bool:
+    """Write the made data set to the folder `out`; False when it is there already, the same.
+
+    workers: processes that draw (0: this one).  overwrite: replace what is there.  progress: told
+    how many videos of how many are done.  Raises `UserError` where `out` is something else.
+    """
+    parameters = parameters or DemoParameters()
+    out = Path(out)
+    if not overwrite and _made_already(out, parameters):
+        return False
+    with new_dataset_folder(out, overwrite=overwrite) as folder:
+        (folder / "videos").mkdir()
+        kept: dict[Split, list[list[PersonNote]]] = {split: [] for split in SPLITS}
+        total = parameters.num_train + parameters.num_val
+        jobs = chain.from_iterable(_stories(split, parameters) for split in SPLITS)
+        for done, (split, notes) in enumerate(_drawn(folder, jobs, parameters, workers), start=1):
+            kept[split] += notes
+            if progress is not None:
+                progress(done, total)
+        _write_annotations(folder, kept)
+        write_text(folder / PARAMETERS_FILE, _parameters_text(parameters))
+    return True
+
+
+def label_map() -> LabelMap:
+    """Return the classes of the made data set under AVA's names and ids."""
+    return LabelMap(
+        names=tuple(action.name for action in CLASSES),
+        ids=tuple(action.action_id for action in CLASSES),
+        groups=tuple(action.group for action in CLASSES),
+    )
+
+
+def draw_video(story: Story, path: Path, parameters: DemoParameters) -> list[list[PersonNote]]:
+    """Write one video and return the notes of its keyframes."""
+    cv2.setNumThreads(1)
+    size = (parameters.width, parameters.height)
+    times = np.arange(parameters.duration_s * parameters.fps) / parameters.fps
+    scene = Scene(story, times, size_px=size)
+    with VideoWriter(
+        path, width=size[0], height=size[1], fps=parameters.fps, crf=23, preset="superfast"
+    ) as writer:
+        for moment in range(len(times)):
+            writer.write(scene.frame(moment))
+    return notes_of(story, slots=parameters.keyframes, size_px=size)
+
+
+def _stories(split: Split, parameters: DemoParameters) -> Iterator[Story]:
+    yield from tell_stories(
+        split,
+        parameters.count(split),
+        seed=parameters.seed,
+        slots=parameters.keyframes,
+        aspect=parameters.width / parameters.height,
+    )
+
+
+def _drawn(
+    folder: Path, stories: Iterator[Story], parameters: DemoParameters, workers: int
+) -> Iterator[tuple[Split, list[list[PersonNote]]]]:
+    """Yield the notes of each video in order while workers draw ahead."""
+
+    def path_of(story: Story) -> Path:
+        return folder / "videos" / f"{story.video_id}.mp4"
+
+    if workers <= 0:
+        for story in stories:
+            yield story.split, draw_video(story, path_of(story), parameters)
+        return
+    # Forked from a fresh process: a copy of this one might inherit a lock that a thread holds.
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        waiting: list[tuple[Split, Future[list[list[PersonNote]]]]] = []
+        try:
+            for story in stories:
+                task = pool.submit(draw_video, story, path_of(story), parameters)
+                waiting.append((story.split, task))
+                if len(waiting) > 4 * workers:
+                    split, task = waiting.pop(0)
+                    yield split, task.result()
+            for split, task in waiting:
+                yield split, task.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _write_annotations(folder: Path, kept: dict[Split, list[list[PersonNote]]]) -> None:
+    annotations = folder / "annotations"
+    write_label_map(annotations / "label_map.pbtxt", label_map())
+    people = [",".join(PEOPLE_COLUMNS)]
+    parts: dict[str, SplitPart] = {}
+    for split, keyframes in kept.items():
+        fair = [note for notes in keyframes if not is_excluded(notes) for note in notes]
+        write_ground_truth(annotations / f"{split}.csv", ground_truth(fair))
+        write_keyframe_list(
+            annotations / f"excluded_{split}.csv",
+            (notes[0].keyframe for notes in keyframes if is_excluded(notes)),
+        )
+        videos = dict.fromkeys(notes[0].keyframe.video_id for notes in keyframes)
+        write_text(annotations / f"{split}_videos.txt", "".join(f"{v}\n" for v in videos))
+        people += [note.row() for notes in keyframes for note in notes]
+        parts[split] = SplitPart(
+            annotations=f"annotations/{split}.csv",
+            exclusions=f"annotations/excluded_{split}.csv",
+            videos=f"annotations/{split}_videos.txt",
+        )
+    write_text(annotations / "people.csv", "\n".join(people) + "\n")
+    write_dataset_file(
+        folder,
+        DatasetFile(
+            name="demo",
+            description=(
+                "Made up: people drawn by a program, in the form of AVA and with names and ids "
+                "of its classes. Nothing here was filmed."
+            ),
+            videos="videos",
+            splits=parts,
+            made_up=True,
+            how_to_get="python -m ava_tools.make_demo --out DIR",
+        ),
+    )
+
+
+def _parameters_text(parameters: DemoParameters) -> str:
+    return json.dumps({"version": VERSION, **asdict(parameters)}, indent=2) + "\n"
+
+
+def _made_already(out: Path, parameters: DemoParameters) -> bool:
+    """Whether `out` is this data set, whole; raises `UserError` when it is another one."""
+    written = out / PARAMETERS_FILE
+    if not written.is_file():
+        return False
+    if written.read_text(encoding="utf-8") != _parameters_text(parameters):
+        raise UserError(
+            f"{out}: holds a made data set of other parameters (see {written.name}); "
+            "--overwrite replaces it"
+        )
+    for split in SPLITS:
+        names = (out / "annotations" / f"{split}_videos.txt").read_text(encoding="utf-8").split()
+        for name in names:
+            if not (out / "videos" / f"{name}.mp4").is_file():
+                raise UserError(f"{out}: videos/{name}.mp4 is gone; --overwrite makes it all anew")
+    return True

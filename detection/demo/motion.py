@@ -1,0 +1,228 @@
+"""How people move: every movement is a function of time that gives joint angles.
+
+Legend: T moments, P angles of a pose (skeleton.FIELDS). A movement that is frozen is the same
+function at one moment, held: a statue. That is what makes these actions a matter of motion alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from detection.demo.skeleton import ARMS, FIELD, FIELDS, Array
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """One person's way of doing one thing.
+
+    period_s: of one cycle.  phase: where it starts, 0 to 1.  strength: factor on the angles, about
+    1.  left: which hand or foot leads.  frozen: hold the pose of `phase`.
+    """
+
+    period_s: float
+    phase: float
+    strength: float = 1.0
+    left: bool = False
+    frozen: bool = False
+
+    def turns(self, time_s: Array) -> Array:
+        """Return (T,) the phase in radians at each time."""
+        running = np.zeros_like(time_s) if self.frozen else time_s / self.period_s
+        return 2 * np.pi * (self.phase + running)
+
+
+def still(time_s: Array, **angles: float) -> Array:
+    """Return (T, P): a relaxed upright body with the named angles set, breathing a little."""
+    base = dict(
+        thigh_out_l=4.0, thigh_out_r=4.0, shank_out_l=2.0, shank_out_r=2.0,
+        upper_out_l=9.0, upper_out_r=9.0, fore_l=12.0, fore_r=12.0, fore_out_l=5.0, fore_out_r=5.0,
+    )  # fmt: skip
+    base.update(angles)
+    poses = np.zeros((len(time_s), len(FIELDS)))
+    for name, value in base.items():
+        poses[:, FIELD[name]] = value
+    poses[:, FIELD["spine"]] += 0.8 * np.sin(2 * np.pi * time_s / 3.1)
+    return poses
+
+
+def stand(time_s: Array, rhythm: Rhythm) -> Array:
+    """Stand at ease, the feet a little apart."""
+    apart = 4.0 + 8.0 * rhythm.phase
+    return still(time_s, thigh_out_l=apart, thigh_out_r=apart, shank_out_l=4.0, shank_out_r=4.0)
+
+
+def _stride(
+    time_s: Array, rhythm: Rhythm, *, thigh: float, knee: float, arm: float, elbow: float
+) -> Array:
+    poses = still(time_s)
+    turns = rhythm.turns(time_s)
+    for side, angle in (("l", turns), ("r", turns + np.pi)):
+        swing = thigh * rhythm.strength * np.sin(angle) + 0.25 * thigh
+        bend = 8.0 + knee * rhythm.strength * np.clip(np.cos(angle), 0.0, None)
+        poses[:, FIELD[f"thigh_{side}"]] = swing
+        poses[:, FIELD[f"shank_{side}"]] = swing - bend
+        poses[:, FIELD[f"upper_{side}"]] = -arm * rhythm.strength * np.sin(angle)
+        poses[:, FIELD[f"fore_{side}"]] = -arm * rhythm.strength * np.sin(angle) + elbow
+    return poses
+
+
+def walk(time_s: Array, rhythm: Rhythm) -> Array:
+    """Walk with long strides; the period is of two steps."""
+    return _stride(time_s, rhythm, thigh=27.0, knee=42.0, arm=26.0, elbow=16.0)
+
+
+def run(time_s: Array, rhythm: Rhythm) -> Array:
+    """Run, leaning forward, the elbows bent."""
+    poses = _stride(time_s, rhythm, thigh=40.0, knee=80.0, arm=42.0, elbow=82.0)
+    poses[:, FIELD["pitch"]] = 11.0
+    if not rhythm.frozen:
+        poses[:, FIELD["rise"]] = 0.035 * (1 - np.cos(2 * rhythm.turns(time_s))) / 2
+    return poses
+
+
+def jump(time_s: Array, rhythm: Rhythm) -> Array:
+    """Jump on the spot: knees bent, off the ground with the arms thrown up, and down again."""
+    turns = rhythm.turns(time_s)
+    height = np.sin(turns)
+    bend = (24.0 + 30.0 * np.clip(-height, 0.0, None)) * rhythm.strength
+    poses = still(time_s, thigh_out_l=8.0, thigh_out_r=8.0)
+    for side in "lr":
+        poses[:, FIELD[f"thigh_{side}"]] = bend
+        poses[:, FIELD[f"shank_{side}"]] = -bend
+        poses[:, FIELD[f"upper_{side}"]] = 40.0 + 70.0 * height
+        poses[:, FIELD[f"upper_out_{side}"]] = 18.0
+        poses[:, FIELD[f"fore_{side}"]] = 65.0 + 70.0 * height
+    poses[:, FIELD["spine"]] = 10.0 - 8.0 * height
+    if not rhythm.frozen:
+        poses[:, FIELD["rise"]] = 0.17 * rhythm.strength * np.clip(height, 0.0, None)
+    return poses
+
+
+def dance(time_s: Array, rhythm: Rhythm) -> Array:
+    """Sway and turn from foot to foot, one arm up while the other is down."""
+    turns = rhythm.turns(time_s)
+    sway = np.sin(turns) * rhythm.strength
+    poses = still(time_s)
+    poses[:, FIELD["roll"]] = 13.0 * sway
+    poses[:, FIELD["twist"]] = 28.0 * np.sin(turns + 0.6)
+    for side, s in (("l", sway), ("r", -sway)):
+        lifted = np.clip(s, 0.0, None)
+        poses[:, FIELD[f"thigh_{side}"]] = 12.0 + 48.0 * lifted
+        poses[:, FIELD[f"shank_{side}"]] = -12.0 - 30.0 * lifted
+        poses[:, FIELD[f"thigh_out_{side}"]] = 12.0
+        poses[:, FIELD[f"upper_{side}"]] = 25.0
+        poses[:, FIELD[f"upper_out_{side}"]] = 80.0 - 55.0 * s
+        poses[:, FIELD[f"fore_{side}"]] = 30.0
+        poses[:, FIELD[f"fore_out_{side}"]] = 95.0 - 70.0 * s
+    return poses
+
+
+def sit(time_s: Array, rhythm: Rhythm) -> Array:
+    """Sit on a seat as high as the shank is long."""
+    lean = 6.0 - 12.0 * rhythm.phase
+    return still(
+        time_s, spine=lean, thigh_l=84.0, thigh_r=84.0, shank_l=2.0, shank_r=2.0, thigh_out_l=9.0,
+        thigh_out_r=9.0, upper_l=24.0, upper_r=24.0, fore_l=66.0, fore_r=66.0,
+    )  # fmt: skip
+
+
+def crouch(time_s: Array, rhythm: Rhythm) -> Array:
+    """Squat down on the heels, or kneel on one knee when the phase is above a half."""
+    if rhythm.phase > 0.5:
+        return still(
+            time_s, spine=8.0, thigh_l=86.0, shank_l=-6.0, thigh_r=-6.0, shank_r=-88.0,
+            upper_l=34.0, fore_l=70.0, upper_r=12.0, fore_r=40.0,
+        )  # fmt: skip
+    return still(
+        time_s, pitch=8.0, spine=22.0, thigh_l=112.0, thigh_r=112.0, shank_l=-28.0, shank_r=-28.0,
+        thigh_out_l=14.0, thigh_out_r=14.0, upper_l=62.0, upper_r=62.0, fore_l=72.0, fore_r=72.0,
+    )  # fmt: skip
+
+
+def lie(time_s: Array, rhythm: Rhythm) -> Array:
+    """Lie on the back with the knees drawn up."""
+    drawn = 38.0 + 22.0 * rhythm.phase
+    return still(
+        time_s, pitch=-84.0, spine=6.0, neck=14.0, thigh_l=drawn + 12, thigh_r=drawn - 6,
+        shank_l=-drawn + 4, shank_r=-drawn + 2, upper_l=14.0, upper_r=24.0, fore_l=24.0,
+        fore_r=58.0,
+    )  # fmt: skip
+
+
+def bend(time_s: Array, rhythm: Rhythm) -> Array:
+    """Bend at the waist until the hands are near the ground, the knees a little bent."""
+    return still(
+        time_s, pitch=14.0, spine=72.0, neck=-22.0, thigh_l=42.0, thigh_r=42.0, shank_l=-8.0,
+        shank_r=-8.0, upper_l=84.0, upper_r=84.0, fore_l=88.0, fore_r=88.0, upper_out_l=2.0,
+        upper_out_r=2.0, fore_out_l=-2.0, fore_out_r=-2.0,
+    )  # fmt: skip
+
+
+def wave(time_s: Array, rhythm: Rhythm) -> Array:
+    """Return (T, 4) angles of one raised arm whose forearm swings wide."""
+    swing = np.sin(rhythm.turns(time_s)) * rhythm.strength
+    flat = np.ones_like(swing)
+    return np.stack([24 * flat, 112 + 10 * swing, 12 + 44 * swing, 150 + 50 * swing], axis=-1)
+
+
+def clap(time_s: Array, rhythm: Rhythm) -> Array:
+    """Return (T, 8) angles of both arms: the hands meet before the chest and part wide."""
+    apart = (1 + np.sin(rhythm.turns(time_s))) / 2 * rhythm.strength
+    flat = np.ones_like(apart)
+    left = [50 + 28 * apart, 2 + 38 * apart, 84 + 34 * apart, -32 + 78 * apart]
+    right = [50 - 14 * apart, 2 + 38 * apart, 84 - 30 * apart, -32 + 78 * apart]
+    both = left + right if rhythm.left else right + left
+    return np.stack([angle * flat for angle in both], axis=-1)
+
+
+def punch(time_s: Array, rhythm: Rhythm) -> Array:
+    """Return (T, 8) angles of both arms: the fists go out in turn."""
+    out = np.sin(rhythm.turns(time_s)) * rhythm.strength
+    arms = []
+    for reach in (np.clip(out, 0, None), np.clip(-out, 0, None)):
+        arms += [18 + 70 * reach, 8 + 0 * reach, 128 - 40 * reach, -6 + 0 * reach]
+    return np.stack(arms, axis=-1)
+
+
+def hold(time_s: Array, rhythm: Rhythm) -> Array:
+    """Return (T, 8) angles of both arms around something held before the belly."""
+    one = np.array([14.0, 8.0, 74.0, -12.0])
+    return np.tile(np.concatenate([one, one]), (len(time_s), 1))
+
+
+Lower = Callable[[Array, Rhythm], Array]
+BODIES: dict[str, Lower] = {
+    "stand": stand, "walk": walk, "run": run, "jump": jump, "dance": dance,
+    "sit": sit, "crouch": crouch, "lie": lie, "bend": bend,
+}  # fmt: skip
+
+
+def with_arms(poses: Array, arms: str, time_s: Array, rhythm: Rhythm) -> Array:
+    """Return `poses` with the arms doing `arms` ("own": left as they are)."""
+    poses = poses.copy()
+    if arms == "wave":
+        start = FIELD["upper_l"] if rhythm.left else FIELD["upper_r"]
+        poses[:, start : start + 4] = wave(time_s, rhythm)
+    elif arms == "punch":
+        poses[:, ARMS] = punch(time_s, rhythm)
+        swing = np.sin(rhythm.turns(time_s)) * rhythm.strength
+        poses[:, FIELD["twist"]] += 16.0 * swing
+        poses[:, FIELD["spine"]] += 5.0
+    elif arms in ("clap", "hold"):
+        poses[:, ARMS] = {"clap": clap, "hold": hold}[arms](time_s, rhythm)
+    else:
+        assert arms == "own", arms
+    return poses
+
+
+def passage(start: Array, middle: Array | None, end: Array, share: Array) -> Array:
+    """Return (T, P) on the way from `start` over `middle` to `end`; share 0 to 1, eased."""
+    eased = share * share * (3 - 2 * share)
+    if middle is None:
+        return start + (end - start) * eased[:, None]
+    first = np.clip(2 * eased, 0, 1)[:, None]
+    second = np.clip(2 * eased - 1, 0, 1)[:, None]
+    return start + (middle - start) * first + (end - middle) * second

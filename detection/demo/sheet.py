@@ -1,0 +1,64 @@
+"""A contact sheet: keyframes of a data set folder with their boxes and labels."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from detection.data.ava_files import read_ground_truth
+from detection.data.dataset_folder import DatasetFolder
+from detection.data.label_map import LabelMap
+from detection.data.video import VideoReader
+from detection.files import replacing
+from detection.structures import Keyframe
+
+_BOX, _TEXT, _SHADE = (255, 214, 64), (255, 255, 255), (20, 20, 20)
+
+
+def write_sheet(
+    root: str | Path, path: str | Path, *, split: str = "val", rows: int = 6, columns: int = 4
+) -> None:
+    """Write a picture of `rows` videos with `columns` keyframes each, boxes and labels drawn."""
+    folder = DatasetFolder.open(root)
+    names = folder.read_label_map()
+    actors = _actors(folder, split, names)
+    by_video: dict[str, list[Keyframe]] = defaultdict(list)
+    for key in sorted(actors):
+        by_video[key.video_id].append(key)
+    lines = []
+    for video_id, keys in list(by_video.items())[:rows]:
+        chosen = (keys * columns)[:columns]
+        with VideoReader(folder.video_path(video_id)) as video:
+            clip = video.read([key.time_s for key in sorted(set(chosen))])
+        frames = dict(zip(sorted(set(chosen)), clip.frames.numpy(), strict=True))
+        lines.append(np.hstack([_tile(frames[key], actors[key]) for key in chosen]))
+    with replacing(path) as temporary:
+        cv2.imwrite(str(temporary), np.vstack(lines)[..., ::-1])
+
+
+def _actors(
+    folder: DatasetFolder, split: str, names: LabelMap
+) -> dict[Keyframe, dict[tuple[float, ...], list[str]]]:
+    truth = read_ground_truth(folder.split(split).annotations)
+    actors: dict[Keyframe, dict[tuple[float, ...], list[str]]] = defaultdict(dict)
+    for row in range(len(truth)):
+        name = names.names[names.index_by_id[int(truth.action_id[row])]]
+        box = tuple(truth.boxes_01[row].tolist())
+        actors[truth.keyframe(row)].setdefault(box, []).append(name.split(" (")[0])
+    return actors
+
+
+def _tile(frame: np.ndarray, boxes: dict[tuple[float, ...], list[str]]) -> np.ndarray:
+    image = np.ascontiguousarray(frame.transpose(1, 2, 0))
+    height, width = image.shape[:2]
+    for (x1, y1, x2, y2), labels in boxes.items():
+        start = (round(x1 * width), round(y1 * height))
+        cv2.rectangle(image, start, (round(x2 * width), round(y2 * height)), _BOX, 1, cv2.LINE_AA)
+        for line, text in enumerate(labels):
+            at = (start[0] + 2, start[1] + 10 + 11 * line)
+            cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.34, _SHADE, 3, cv2.LINE_AA)
+            cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.34, _TEXT, 1, cv2.LINE_AA)
+    return image

@@ -1,0 +1,232 @@
+"""Who does what and when: the timeline of every person, a slot for every annotated second.
+
+Each person has a role, and a role is a small machine of states: whoever has sat down can only sit
+on or get up. A slot holds what is done around one keyframe; passages from state to state are
+timed to be half done at their keyframe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from detection.demo import actions as a
+from detection.demo.actions import ActionClass
+from detection.demo.motion import Rhythm
+
+
+@dataclass(frozen=True)
+class Doing:
+    """What one person does for a while.
+
+    body, arms: names of movements in motion.py.  body_still, arms_still: held like a statue.
+    speed: heights a second over the ground.  passage: from and to which state, None when staying.
+    """
+
+    name: str
+    labels: tuple[ActionClass, ...]
+    body: str = "stand"
+    arms: str = "own"
+    body_still: bool = False
+    arms_still: bool = False
+    speed: float = 0.0
+    passage: tuple[str, str] | None = None
+
+
+def _doings(*entries: Doing) -> dict[str, Doing]:
+    return {entry.name: entry for entry in entries}
+
+
+UPRIGHT = _doings(
+    Doing("stand", (a.STAND,)),
+    Doing("stand, wave", (a.STAND, a.WAVE), arms="wave"),
+    Doing("stand, clap", (a.STAND, a.CLAP), arms="clap"),
+    Doing("walk", (a.WALK,), "walk", speed=0.44),
+    Doing("walk, wave", (a.WALK, a.WAVE), "walk", "wave", speed=0.44),
+    Doing("walk, clap", (a.WALK, a.CLAP), "walk", "clap", speed=0.44),
+    Doing("walk, arm held up", (a.WALK,), "walk", "wave", arms_still=True, speed=0.44),
+    Doing("walk, hands held", (a.WALK,), "walk", "clap", arms_still=True, speed=0.44),
+    Doing("run", (a.RUN,), "run", speed=0.85),
+    Doing("jump", (a.JUMP,), "jump"),
+    Doing("dance", (a.DANCE,), "dance"),
+    Doing("statue of waving", (a.STAND,), arms="wave", arms_still=True),
+    Doing("statue of clapping", (a.STAND,), arms="clap", arms_still=True),
+    Doing("statue of walking", (a.STAND,), "walk", body_still=True),
+    Doing("statue of running", (a.STAND,), "run", body_still=True),
+    Doing("statue of jumping", (a.STAND,), "jump", body_still=True),
+    Doing("statue of dancing", (a.STAND,), "dance", body_still=True),
+    Doing("punch", (a.STAND, a.FIGHT), arms="punch"),
+    Doing("statue of punching", (a.STAND,), arms="punch", arms_still=True),
+)
+# Shares of what free people do, and of what goes on between two passages.
+ROAM_SHARES = {
+    "walk": 19, "walk, wave": 6, "walk, clap": 5, "walk, arm held up": 3, "walk, hands held": 3,
+    "run": 16, "jump": 16, "dance": 16, "stand": 1, "stand, wave": 3, "stand, clap": 3,
+    "statue of walking": 9, "statue of running": 8, "statue of jumping": 7, "statue of dancing": 8,
+    "statue of waving": 5, "statue of clapping": 5,
+}  # fmt: skip
+STAY_SHARES = {
+    "stand": 3, "stand, wave": 2, "stand, clap": 2, "statue of waving": 2,
+    "statue of clapping": 2, "jump": 1, "dance": 1,
+}  # fmt: skip
+DUEL_SHARES = {"punch": 52, "statue of punching": 38, "stand, wave": 4, "stand, clap": 6}
+HAND_SHARES = {"own": 2, "wave": 3, "clap": 3, "wave held": 2, "clap held": 2}
+CARRY_SHARES = {"stand": 1, "walk": 1}
+ROLE_SHARES = {"roam": 34, "floor": 20, "seat": 11, "squat": 8, "porter": 18, "duel": 9}
+
+# role: (upper state, lower state)
+STATES = {
+    "floor": ("up", "floor"), "seat": ("up", "seat"), "squat": ("up", "crouch"),
+    "porter": ("carry", "bent"),
+}  # fmt: skip
+_LOWER = {"floor": ("lie", a.LIE), "seat": ("sit", a.SIT), "crouch": ("crouch", a.CROUCH),
+          "bent": ("bend", a.BEND)}  # fmt: skip
+PASSAGES = _doings(
+    Doing("fall down", (a.FALL,), passage=("up", "floor")),
+    Doing("get up from the floor", (a.GET_UP,), passage=("floor", "up")),
+    Doing("sit down", (a.SIT,), passage=("up", "seat")),
+    Doing("get up from a seat", (a.GET_UP,), passage=("seat", "up")),
+    Doing("crouch down", (a.CROUCH,), passage=("up", "crouch")),
+    Doing("get up from a crouch", (a.GET_UP,), passage=("crouch", "up")),
+    Doing("put down", (a.BEND, a.CARRY, a.PUT_DOWN), arms="own", passage=("carry", "bent")),
+    Doing("lift", (a.BEND, a.CARRY, a.LIFT), arms="own", passage=("bent", "carry")),
+)
+_PASSAGE = {doing.passage: doing for doing in PASSAGES.values()}
+
+
+@dataclass
+class Decks:
+    """Deals choices so that their shares come out as wished, however short the run."""
+
+    dealt: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def deal(
+        self, deck: str, shares: Mapping[str, float], rng: np.random.Generator, weight: int = 1
+    ) -> str:
+        """Return a key of `shares`: one that is behind its share, by chance among these."""
+        counts = self.dealt.setdefault(deck, {})
+        total = sum(counts.get(key, 0) for key in shares) + 1.0
+        whole = sum(shares.values())
+        behind = {
+            key: share / whole * total - counts.get(key, 0) + 0.8 * float(rng.random())
+            for key, share in shares.items()
+        }
+        choice = max(behind, key=lambda key: behind[key])
+        counts[choice] = counts.get(choice, 0) + weight
+        return choice
+
+    def copy(self) -> Decks:
+        """Return an independent copy."""
+        return Decks({deck: dict(counts) for deck, counts in self.dealt.items()})
+
+
+def timeline(role: str, slots: int, decks: Decks, rng: np.random.Generator) -> list[Doing]:
+    """Return what somebody of a role does at each of `slots` keyframes."""
+    if role in ("roam", "duel"):
+        shares = ROAM_SHARES if role == "roam" else DUEL_SHARES
+        return _in_holds(slots, rng, lambda hold: UPRIGHT[decks.deal(role, shares, rng, hold)])
+    upper, lower = STATES[role]
+    state = upper if rng.random() < 0.5 else lower
+    doings: list[Doing] = []
+    while len(doings) < slots:
+        hold = 1 if role == "porter" else int(rng.choice((1, 2), p=(0.75, 0.25)))
+        if doings or rng.random() < 0.75:
+            doings += [_staying(role, state, hold, decks, rng)] * hold
+        other = lower if state == upper else upper
+        doings.append(_PASSAGE[(state, other)])
+        state = other
+    return doings[:slots]
+
+
+def _in_holds(slots: int, rng: np.random.Generator, choose) -> list[Doing]:  # type: ignore[no-untyped-def]
+    doings: list[Doing] = []
+    while len(doings) < slots:
+        hold = min(int(rng.choice((2, 3))), slots - len(doings))
+        doings += [choose(hold)] * hold
+    return doings
+
+
+def _staying(role: str, state: str, hold: int, decks: Decks, rng: np.random.Generator) -> Doing:
+    """Return what is done in a state between two passages."""
+    if state == "up":
+        # Only whoever has no seat to come back to may leave the spot.
+        shares = STAY_SHARES if role == "seat" else ROAM_SHARES
+        return UPRIGHT[decks.deal(f"{role} up", shares, rng, hold)]
+    if state == "carry":
+        body = decks.deal("carry", CARRY_SHARES, rng, hold)
+        pose, speed = (a.WALK, 0.4) if body == "walk" else (a.STAND, 0.0)
+        return Doing(f"{body}, carry", (pose, a.CARRY), body, "hold", speed=speed)
+    body, pose = _LOWER[state]
+    if state in ("floor", "bent"):
+        return Doing(body, (pose,), body)
+    hands = decks.deal(f"{role} hands", HAND_SHARES, rng, hold)
+    arms, _, held = hands.partition(" ")
+    extra = {"wave": (a.WAVE,), "clap": (a.CLAP,)}.get(hands, ())
+    return Doing(f"{body}, {hands}", (pose, *extra), body, arms, arms_still=bool(held))
+
+
+@dataclass(frozen=True)
+class Span:
+    """A time in which one thing is done, with its rhythms of body and arms."""
+
+    start_s: float
+    end_s: float
+    doing: Doing
+    body_rhythm: Rhythm
+    arms_rhythm: Rhythm
+
+
+# A cycle is never near 0.4 s (or half of one, for what looks alike twice a cycle), so that frames
+# 0.4 s apart do not show the same pose by accident.
+_PERIODS_S = {
+    "walk": (1.1, 1.45), "run": (0.62, 0.68), "jump": (0.95, 1.2), "dance": (1.05, 1.45),
+    "wave": (0.9, 1.35), "clap": (0.9, 1.3), "punch": (1.05, 1.45),
+}  # fmt: skip
+
+
+def rhythm(kind: str, frozen: bool, rng: np.random.Generator) -> Rhythm:
+    """Return a random rhythm for a movement."""
+    return Rhythm(
+        period_s=float(rng.uniform(*_PERIODS_S.get(kind, (1.0, 1.0)))),
+        phase=float(rng.random()),
+        strength=float(rng.uniform(0.88, 1.1)),
+        left=bool(rng.random() < 0.5),
+        frozen=frozen,
+    )
+
+
+def spans_of(doings: list[Doing], first_s: float, rng: np.random.Generator) -> tuple[Span, ...]:
+    """Return the spans of a timeline whose first slot is the keyframe at `first_s` seconds."""
+    spans: list[Span] = []
+    start, index = -1e6, 0
+    while index < len(doings):
+        last = index
+        while last + 1 < len(doings) and doings[last + 1] == doings[index]:
+            last += 1
+        doing, moment = doings[index], first_s + last
+        following = doings[last + 1] if last + 1 < len(doings) else None
+        if doing.passage:
+            centre = moment - 0.1 + float(rng.uniform(-0.08, 0.08))
+            half = float(rng.uniform(0.53, 0.65))
+            if spans:
+                spans[-1] = _ending(spans[-1], centre - half)
+            start, end = centre - half, centre + half
+        else:
+            end = 1e6 if following is None else moment + 0.5 + float(rng.uniform(-0.1, 0.1))
+        spans.append(
+            Span(
+                start,
+                end,
+                doing,
+                rhythm(doing.body, doing.body_still, rng),
+                rhythm(doing.arms, doing.arms_still, rng),
+            )
+        )
+        start, index = end, last + 1
+    return tuple(spans)
+
+
+def _ending(span: Span, end_s: float) -> Span:
+    return Span(span.start_s, end_s, span.doing, span.body_rhythm, span.arms_rhythm)
