@@ -83,7 +83,7 @@ def load_network(file: ModelFile, *, variant: str | None = None) -> ActionDetect
 
 
 def guess_variant(file: ModelFile) -> str:
-    """Name the variant by widths and depths (XS, S and M are alike: M); `UserError` if none fits."""
+    """Name the variant by widths and depths (XS, S, M are alike: M); `UserError` if none fits."""
     depths = [0, 0, 0, 0]
     for key in file.state:
         match = re.match(r"trunk\.stages\.(\d)\.(\d+)\.expand\.weight", key)

@@ -1,0 +1,301 @@
+"""What a network costs: parameters, multiply-adds, memory and milliseconds, stage by stage."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ava_tools.cli import run_command
+
+if TYPE_CHECKING:
+    from detection.models.action_detector import ActionDetector
+    from detection.models.classifier import X3DClassifier
+
+    Network = ActionDetector | X3DClassifier
+
+EXAMPLE = """examples:
+  python -m ava_tools.inspect_model --variant m
+  python -m ava_tools.inspect_model --variant all
+  python -m ava_tools.inspect_model --cfg configs/ava_x3d_m.yaml --size 256
+  python -m ava_tools.inspect_model --checkpoint x3d_s.pyth --task classification
+"""
+VARIANT_NAMES = ("xs", "s", "m", "l", "xl", "x2d")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table of one network, or of the whole family."""
+    args = parse(argv)
+    import torch
+
+    from detection.models.x3d import VARIANTS
+
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    if args.variant == "all":
+        rows = [family_row(name, description) for name, description in VARIANTS.items()]
+        print(json.dumps(rows, indent=1) if args.json else family_table(rows))
+        return 0
+    model, num_frames, size_px, title = choose(args)
+    summary = summarise(model, num_frames=num_frames, size_px=size_px, actors=args.actors)
+    if not args.no_timing:
+        summary |= measure(model, num_frames, size_px, args)
+    if args.json:
+        print(json.dumps(summary, indent=1))
+    else:
+        print(stage_table(title, summary))
+    return 0
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ava_tools.inspect_model",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--variant", choices=(*VARIANT_NAMES, "all"), help="X3D by name; all: a table"
+    )
+    what.add_argument("--cfg", type=Path, help="a configuration file")
+    what.add_argument("--checkpoint", type=Path, help="a checkpoint of anybody's X3D")
+    parser.add_argument(
+        "--task",
+        choices=("actions", "classification"),
+        default="actions",
+        help="with --variant: the network with an actor head, or with a clip head",
+    )
+    parser.add_argument(
+        "--classes", type=int, help="with --variant or --cfg (default 80; clips 400)"
+    )
+    parser.add_argument("--frames", type=int, help="frames of a clip (default: the network's)")
+    parser.add_argument("--size", type=int, help="side of the square clip, pixels (default: test)")
+    parser.add_argument("--actors", type=int, default=1, help="people in the clip")
+    parser.add_argument("--no-timing", action="store_true", help="count only; takes no time")
+    parser.add_argument("--training", action="store_true", help="time forward and backward too")
+    parser.add_argument("--repeats", type=int, default=5, help="clips that are timed (median)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parser.parse_args(argv)
+    for name in ("classes", "frames", "size", "repeats", "threads"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name} must be at least 1, got {value}")
+    if args.actors < 0:
+        parser.error(f"--actors must not be negative, got {args.actors}")
+    return args
+
+
+def choose(args: argparse.Namespace) -> tuple[Network, int, int, str]:
+    """Build the network that was asked for; return it, frames, side in pixels and a title."""
+    from detection.models.action_detector import build_detector
+    from detection.models.checkpoint_file import read_model_file
+    from detection.models.classifier import build_classifier
+    from detection.models.network import default_sampling, load_network
+    from detection.models.x3d import VARIANTS
+
+    if args.checkpoint is not None:
+        file = read_model_file(args.checkpoint, weights_only=True)
+        model = load_network(file)
+        sampling = file.sampling or default_sampling(model)
+        title = f"{args.checkpoint} ({file.naming} names)"
+    elif args.cfg is not None:
+        from detection.config import load_config
+
+        config = load_config(args.cfg)
+        options = config.model
+        model = build_detector(
+            VARIANTS[options.variant],
+            num_classes=args.classes or 80,
+            res5_stride=options.res5_stride,
+            roi_size=options.roi_size,
+            hidden=options.head_width,
+            dropout=options.dropout,
+        )
+        frames = args.frames or config.clip.num_frames
+        return model, frames, args.size or config.clip.test_short_side_px, str(args.cfg)
+    elif args.task == "actions":
+        model = build_detector(VARIANTS[args.variant], num_classes=args.classes or 80)
+        sampling, title = default_sampling(model), f"X3D-{args.variant.upper()}, actor head"
+    else:
+        model = build_classifier(VARIANTS[args.variant], num_classes=args.classes or 400)
+        sampling, title = default_sampling(model), f"X3D-{args.variant.upper()}, clip head"
+    frames = args.frames or sampling.num_frames
+    return model, frames, args.size or sampling.short_side_px, title
+
+
+def summarise(model: Network, *, num_frames: int, size_px: int, actors: int = 1) -> dict[str, Any]:
+    """Count a network for one clip; plain types."""
+    import copy
+
+    from detection.models.counting import count_parameters, count_stages
+
+    total = count_parameters(model)
+    rows = count_stages(
+        copy.deepcopy(model).to("meta"), num_frames=num_frames, size_px=size_px, actors=actors
+    )
+    return {
+        "frames": num_frames,
+        "size_px": size_px,
+        "actors": actors,
+        "parameters": total.all,
+        "parameters_without_bn": total.without_norm,
+        "macs": sum(row.macs for row in rows),
+        "stages": [
+            {
+                "name": row.name,
+                "blocks": row.blocks,
+                "output": list(row.output),
+                "parameters": row.parameters.all,
+                "parameters_without_bn": row.parameters.without_norm,
+                "macs": row.macs,
+            }
+            for row in rows
+        ],
+    }
+
+
+def stage_table(title: str, summary: dict[str, Any]) -> str:
+    """Lay a summary out as text."""
+    lines = [
+        f"{title}: {summary['frames']} frames of {summary['size_px']} x {summary['size_px']} px, "
+        f"{summary['actors']} actor(s)",
+        f"{'stage':8}{'blocks':>7}  {'output':24}{'parameters':>12}{'w/o BN':>12}{'MMAC':>12}",
+    ]
+    for row in summary["stages"]:
+        shape = " x ".join(str(size) for size in row["output"])
+        lines.append(
+            f"{row['name']:8}{row['blocks']:>7}  {shape:24}{row['parameters']:>12,}"
+            f"{row['parameters_without_bn']:>12,}{row['macs'] / 1e6:>12,.1f}"
+        )
+    lines.append(
+        f"{'all':41}{summary['parameters']:>12,}{summary['parameters_without_bn']:>12,}"
+        f"{summary['macs'] / 1e6:>12,.1f}"
+    )
+    lines.append(
+        f"{summary['parameters_without_bn'] / 1e6:.3f} M parameters without BN affine, "
+        f"{summary['macs'] / 1e9:.3f} GMAC (1 per multiply-add)"
+    )
+    for name, words in (("inference", "inference"), ("training", "forward and backward")):
+        if f"{name}_ms" in summary:
+            lines.append(
+                f"{words}: {summary[f'{name}_ms']:.1f} ms a clip (median of {summary['repeats']}), "
+                f"{memory_words(summary[f'{name}_peak_mb'])} above the weights, "
+                f"{summary['device']}"
+            )
+    return "\n".join(lines)
+
+
+def memory_words(megabytes: float | None) -> str:
+    """Say a peak, or that this system does not tell."""
+    return "memory not measurable here" if megabytes is None else f"{megabytes:.0f} MB"
+
+
+def measure(
+    model: Network, num_frames: int, size_px: int, args: argparse.Namespace
+) -> dict[str, Any]:
+    """Time clips one by one and read the peak of memory above what the weights take."""
+    import torch
+
+    from detection.errors import UserError
+    from detection.models.action_detector import ActionDetector
+    from detection.models.timing import describe_device, time_and_memory
+
+    if args.device != "cpu" and not torch.cuda.is_available():
+        raise UserError(f"--device {args.device}: there is no such device here")
+    device = torch.device(args.device)
+    model = model.to(device)
+    frames = torch.randint(0, 256, (1, 3, num_frames, size_px, size_px), dtype=torch.uint8)
+    frames = frames.to(device)
+    inputs = [frames]
+    if isinstance(model, ActionDetector):
+        box = torch.tensor([0, 0.2 * size_px, 0.1 * size_px, 0.6 * size_px, 0.9 * size_px])
+        inputs.append(box.repeat(args.actors, 1).to(device))
+
+    def infer() -> None:
+        with torch.inference_mode():
+            model(*inputs)
+
+    def train() -> None:
+        model(*inputs).sum().backward()
+        model.zero_grad(set_to_none=True)
+
+    result: dict[str, Any] = {"repeats": args.repeats, "device": describe_device(device)}
+    model.eval()
+    seconds, peak = time_and_memory(infer, device=device, repeats=args.repeats)
+    result |= {"inference_ms": 1e3 * seconds, "inference_peak_mb": peak}
+    if args.training:
+        model.train()
+        seconds, peak = time_and_memory(train, device=device, repeats=args.repeats)
+        result |= {"training_ms": 1e3 * seconds, "training_peak_mb": peak}
+    return result
+
+
+def family_row(name: str, description: Any) -> dict[str, Any]:
+    """Count one variant: clip head with 400 classes, actor head with 80."""
+    import torch
+
+    from detection.models.action_detector import build_detector
+    from detection.models.classifier import build_classifier
+
+    with torch.device("meta"):
+        clips, actors = build_classifier(description), build_detector(description)
+    frames = description.num_frames
+    train = summarise(clips, num_frames=frames, size_px=description.train_crop)
+    test = summarise(clips, num_frames=frames, size_px=description.test_crop)
+    detector = summarise(actors, num_frames=frames, size_px=description.test_crop)
+    head = train["stages"][-1]["macs"]  # at one position
+    return {
+        "variant": name,
+        "frames": frames,
+        "step": description.step,
+        "train_crop_px": description.train_crop,
+        "test_crop_px": description.test_crop,
+        "width_factor": description.width_factor,
+        "depth_factor": description.depth_factor,
+        "bottleneck_factor": description.bottleneck_factor,
+        "stage_channels": list(description.stage_channels),
+        "stage_depths": list(description.stage_depths),
+        "parameters": train["parameters"],
+        "parameters_without_bn": train["parameters_without_bn"],
+        "parameters_pytorchvideo": train["parameters"] - 2 * description.stage_channels[0],
+        "macs_train_crop": train["macs"],
+        "macs_test_crop": test["macs"] - test["stages"][-1]["macs"] + head,
+        "macs_test_crop_sliding": test["macs"],
+        "actor_parameters_without_bn": detector["parameters_without_bn"],
+        "actor_macs": detector["macs"],
+    }
+
+
+def family_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Lay the family out as text."""
+    lines = [
+        "variant  T x step   crop  3-crop  width  depth  parameters     w/o BN  pytorchvideo   "
+        "GMAC crop  GMAC 3-crop  (sliding)  actors: w/o BN    GMAC"
+    ]
+    for row in rows:
+        clip = f"{row['frames']} x {row['step']}"
+        lines.append(
+            f"{row['variant'].upper():7}  {clip:>8}  {row['train_crop_px']:>5}  "
+            f"{row['test_crop_px']:>6}  {row['width_factor']:>5}  {row['depth_factor']:>5}  "
+            f"{row['parameters']:>10,}  {row['parameters_without_bn']:>9,}  "
+            f"{row['parameters_pytorchvideo']:>12,}   {row['macs_train_crop'] / 1e9:>9.5f}  "
+            f"{row['macs_test_crop'] / 1e9:>11.5f}  {row['macs_test_crop_sliding'] / 1e9:>9.5f}  "
+            f"{row['actor_parameters_without_bn'] / 1e6:>12.3f} M  {row['actor_macs'] / 1e9:>6.3f}"
+        )
+    lines += [
+        "parameters: 400 classes, with the BatchNorm on the res2 shortcut; pytorchvideo has none "
+        "there.",
+        "GMAC 3-crop: the clip head at one position, as the reference counts; sliding: at all "
+        "positions. Actors: 80 classes, one actor, 3-crop size.",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run_command(main)

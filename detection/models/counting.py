@@ -1,0 +1,143 @@
+"""Parameters and multiply-adds of a network, counted from the network itself.
+
+One multiply-add counts 1, as in the papers. Convolutions and linear layers count; norms,
+activations, pooling and RoIAlign do not, as in the reference tables. Works on the meta device: no
+memory and no arithmetic are spent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from detection.models.action_detector import ActionDetector
+from detection.models.classifier import X3DClassifier
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """all: every parameter.  without_norm: gamma and beta of BatchNorm left out, as X3D's paper."""
+
+    all: int
+    without_norm: int
+
+
+@dataclass(frozen=True)
+class StageCount:
+    """One row of a network's table; `output` is the shape for one clip (or all its actors)."""
+
+    name: str
+    blocks: int
+    output: tuple[int, ...]
+    parameters: ParameterCount
+    macs: int
+
+
+def count_parameters(module: nn.Module) -> ParameterCount:
+    """Count parameters, with and without those of BatchNorm."""
+    everything = sum(parameter.numel() for parameter in module.parameters())
+    norms = sum(
+        parameter.numel()
+        for norm in module.modules()
+        if isinstance(norm, nn.BatchNorm3d)
+        for parameter in norm.parameters(recurse=False)
+    )
+    return ParameterCount(everything, everything - norms)
+
+
+def count_macs(module: nn.Module, run: Callable[[], object]) -> dict[str, int]:
+    """Run once and return multiply-adds by the name of each convolution and linear layer."""
+    macs: dict[str, int] = {}
+
+    def watch(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def hook(layer: nn.Module, _: object, output: Tensor) -> None:
+            weight = layer.weight
+            assert isinstance(weight, Tensor)
+            per_number = weight[0].numel() if len(weight) else 0
+            macs[name] = macs.get(name, 0) + output.numel() * per_number
+
+        return hook
+
+    hooks = [
+        layer.register_forward_hook(watch(name))
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Conv3d | nn.Linear)
+    ]
+    try:
+        with torch.no_grad():
+            run()
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return macs
+
+
+def count_stages(
+    model: ActionDetector | X3DClassifier,
+    *,
+    num_frames: int,
+    size_px: int | tuple[int, int],
+    actors: int = 1,
+) -> list[StageCount]:
+    """Return a row for the stem, res2 to res5, conv5 and the head, for one clip.
+
+    size_px: side of a square, or (height, width).  actors: people in the clip. The model may be
+    (and had better be) on the meta device.
+    """
+    height, width = (size_px, size_px) if isinstance(size_px, int) else size_px
+    device = next(model.parameters()).device
+    frames = torch.zeros((1, 3, num_frames, height, width), dtype=torch.uint8, device=device)
+    trunk = model.trunk
+    stages: list[tuple[str, tuple[str, ...], nn.Module]] = [
+        ("stem", ("trunk.stem",), trunk.stem),
+        *(
+            (f"res{index + 2}", (f"trunk.stages.{index}",), stage)
+            for index, stage in enumerate(trunk.stages)
+        ),
+        ("conv5", ("trunk.final", "trunk.final_norm"), trunk.final),
+        ("head", ("head",), model.head),
+    ]
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def note(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def hook(layer: nn.Module, _: object, output: Tensor) -> None:
+            shapes[name] = tuple(output.shape[1:]) if name != "head" else tuple(output.shape)
+
+        return hook
+
+    hooks = [module.register_forward_hook(note(name)) for name, _, module in stages]
+    was_training = model.training
+    model.eval()
+    try:
+        if isinstance(model, ActionDetector):
+            rois_px = torch.zeros((actors, 5), device=device)
+            macs = count_macs(model, lambda: model(frames, rois_px))
+        else:
+            macs = count_macs(model, lambda: model(frames))
+    finally:
+        model.train(was_training)
+        for handle in hooks:
+            handle.remove()
+    rows = []
+    for name, prefixes, module in stages:
+        parts = [model.get_submodule(prefix) for prefix in prefixes]
+        counts = [count_parameters(part) for part in parts]
+        rows.append(
+            StageCount(
+                name=name,
+                blocks=len(module) if isinstance(module, nn.Sequential) else 1,
+                output=shapes[name],
+                parameters=ParameterCount(
+                    sum(count.all for count in counts), sum(c.without_norm for c in counts)
+                ),
+                macs=sum(
+                    value
+                    for layer, value in macs.items()
+                    if any(layer == prefix or layer.startswith(f"{prefix}.") for prefix in prefixes)
+                ),
+            )
+        )
+    return rows
