@@ -6,7 +6,7 @@ because worker processes share them: lists of objects would be copied page by pa
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,12 +185,11 @@ def build_actor_table(
         empty = _empty_keys(rows.empty_keyframes, rank_of_name, names, excluded, videos)
     else:
         empty = np.zeros((0, 2), np.int64)
-    keyframes = np.unique(np.concatenate([keys, empty]), axis=0)
-    _, keyframe_of_key = np.unique(np.concatenate([keyframes, keys]), axis=0, return_inverse=True)
-    keyframe_of_actor = keyframe_of_key.reshape(-1)[len(keyframes) :]
+    keyframes, keyframe_of_key = _unique_rows(np.concatenate([keys, empty]))
+    keyframe_of_actor = keyframe_of_key[: len(keys)]
 
     has_label = columns >= 0
-    pairs = np.unique(np.stack([actor_of_row[has_label], columns[has_label]], axis=1), axis=0)
+    pairs, _ = _unique_rows(np.stack([actor_of_row[has_label], columns[has_label]], axis=1))
     score = np.ones(len(rows)) if rows.score is None else rows.score
     assert rows.line is not None
     return ActorTable(
@@ -262,19 +261,33 @@ def _distinct_boxes(
     boxes = rows.boxes_01 + 0.0  # -0.0 is the same edge as 0.0
     person = np.zeros(len(rows), np.int64) if rows.person_id is None else rows.person_id
     keys: tuple[NDArray[Any], ...] = (person, *boxes.T, rows.time_us, video)
-    order = np.lexsort(keys)
-    starts = np.zeros(len(rows), dtype=bool)
-    starts[0] = True
-    for key in keys:
-        starts[1:] |= key[order][1:] != key[order][:-1]
-    group_of_row = np.empty(len(rows), dtype=np.int64)
-    group_of_row[order] = np.cumsum(starts) - 1
-    first_rows = order[starts]  # lexsort is stable: the first of its group in the file
+    first_rows, group_of_row = _groups(keys)
     place_keys = (first_rows, rows.time_us[first_rows], video[first_rows])
     rearranged = np.lexsort(place_keys)
     place = np.empty(len(first_rows), dtype=np.int64)
     place[rearranged] = np.arange(len(first_rows))
     return first_rows[rearranged], place[group_of_row]
+
+
+def _groups(keys: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Group rows whose keys agree, sorted with the last key first (np.unique's axis is slower).
+
+    Returns (groups,) the first row of each, and (rows,) the group of each row.
+    """
+    order = np.lexsort(tuple(keys))
+    starts = np.zeros(len(order), dtype=bool)
+    starts[:1] = True
+    for key in keys:
+        starts[1:] |= key[order][1:] != key[order][:-1]
+    group_of_row = np.empty(len(order), dtype=np.int64)
+    group_of_row[order] = np.cumsum(starts) - 1
+    return order[starts], group_of_row  # lexsort is stable: the first in the file
+
+
+def _unique_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the distinct rows of a (n, 2) array, sorted, and (n,) which of them each one is."""
+    first_rows, group_of_row = _groups((rows[:, 1], rows[:, 0]))
+    return rows[first_rows], group_of_row
 
 
 def _empty_keys(
