@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.data import ava_rows_text
-from detection.data.ava_rows_text import DETECTIONS, GROUND_TRUTH, PERSON_BOXES, RawRows
+from detection.data import ava_rows_bulk, ava_rows_text
+from detection.data.ava_rows_text import DETECTIONS, GROUND_TRUTH, PERSON_BOXES, Form
 from detection.data.label_map import LabelMap
 from detection.files import replacing, write_text
 from detection.structures import ActorBoxes, Detections, Keyframe
@@ -135,7 +135,7 @@ def read_ground_truth(path: str | Path) -> AvaRows:
 
     Raises `UserError` naming each malformed row (at most ten, then a count).
     """
-    return _rows(path, ava_rows_text.read(Path(path), GROUND_TRUTH))
+    return _read(Path(path), GROUND_TRUTH)
 
 
 def read_detections(path: str | Path) -> AvaRows:
@@ -144,12 +144,12 @@ def read_detections(path: str | Path) -> AvaRows:
     Scores outside [0, 1] and boxes outside the frame are warnings, as the official scripts take
     them; raises `UserError` naming each malformed row (at most ten, then a count).
     """
-    return _rows(path, ava_rows_text.read(Path(path), DETECTIONS))
+    return _read(Path(path), DETECTIONS)
 
 
 def read_person_boxes(path: str | Path) -> AvaRows:
     """Read a person detector's boxes in FAIR's form; `action_id` is -1 where the label is empty."""
-    return _rows(path, ava_rows_text.read(Path(path), PERSON_BOXES))
+    return _read(Path(path), PERSON_BOXES)
 
 
 def read_keyframe_list(path: str | Path) -> frozenset[Keyframe]:
@@ -214,7 +214,9 @@ def write_keyframe_list(path: str | Path, keyframes: Iterable[Keyframe]) -> None
     write_text(path, "".join(rows))
 
 
-def _rows(path: str | Path, raw: RawRows) -> AvaRows:
+def _read(path: Path, form: Form) -> AvaRows:
+    """Read many rows at a time, or one by one where there is anything to say about them."""
+    raw = ava_rows_bulk.read_rows(path, form) or ava_rows_text.read_rows(path, form)
     return AvaRows(
         path=str(path),
         video_names=raw.video_names,
@@ -227,7 +229,7 @@ def _rows(path: str | Path, raw: RawRows) -> AvaRows:
         line=raw.line,
         empty_keyframes=tuple(Keyframe(video, us / 1e6) for video, us in raw.empty_keyframes),
         track_id=raw.track_id,
-        warnings=raw.warnings,
+        warnings=tuple(ava_rows_text.oddities(raw, form)),
     )
 
 

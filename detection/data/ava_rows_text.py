@@ -1,4 +1,4 @@
-"""Rows of text into columns, for `ava_files` alone: exact, and every bad row named."""
+"""Rows of text into columns, one by one, for `ava_files`: every bad row is named."""
 
 from __future__ import annotations
 
@@ -59,14 +59,6 @@ class RawRows:
     track_id: NDArray[np.int64] | None
     line: NDArray[np.int32]
     empty_keyframes: tuple[tuple[str, int], ...]
-    warnings: tuple[str, ...] = ()
-
-
-def read(path: Path, form: Form) -> RawRows:
-    """Read a file of one form; raises `UserError` naming each malformed row."""
-    raw = _read_exactly(path, form)
-    raw.warnings = tuple(_warnings(raw, form))
-    return raw
 
 
 def read_keyframes(path: Path) -> list[tuple[str, int]]:
@@ -121,7 +113,8 @@ class _Columns:
     empty: list[tuple[str, int]] = field(default_factory=list)
 
 
-def _read_exactly(path: Path, form: Form) -> RawRows:
+def read_rows(path: Path, form: Form) -> RawRows:
+    """Read a file of one form; raises `UserError` naming each malformed row."""
     columns, problems = _Columns(), _Problems(path)
     for line, fields in _lines(path, problems):
         try:
@@ -259,18 +252,18 @@ def _action(text: str, form: Form) -> int:
     return action
 
 
-def _warnings(raw: RawRows, form: Form) -> Iterator[str]:
-    if raw.score is not None:
+def oddities(raw: RawRows, form: Form) -> Iterator[str]:
+    """Say in sentences what is allowed but seldom meant."""
+    if raw.score is not None and (raw.score.min(initial=0) < 0 or raw.score.max(initial=1) > 1):
         odd = np.flatnonzero((raw.score < 0) | (raw.score > 1))
-        if len(odd):
-            yield (
-                f"{len(odd)} of {len(raw.score)} scores are outside [0, 1], the first in line "
-                f"{raw.line[odd[0]]}: {raw.score[odd[0]]:g}"
-            )
-    if form is DETECTIONS and len(raw.boxes_01):
+        yield (
+            f"{len(odd)} of {len(raw.score)} scores are outside [0, 1], the first in line "
+            f"{raw.line[odd[0]]}: {raw.score[odd[0]]:g}"
+        )
+    if form is DETECTIONS:
         low, high = -EDGE_TOLERANCE, 1 + EDGE_TOLERANCE
-        odd = np.flatnonzero((raw.boxes_01.min(1) < low) | (raw.boxes_01.max(1) > high))
-        if len(odd):
+        if raw.boxes_01.min(initial=0) < low or raw.boxes_01.max(initial=1) > high:
+            odd = np.flatnonzero((raw.boxes_01.min(1) < low) | (raw.boxes_01.max(1) > high))
             yield (
                 f"{len(odd)} of {len(raw.boxes_01)} boxes reach outside the frame, the first in "
                 f"line {raw.line[odd[0]]}"

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.data.ava_files import AvaRows, time_us_of
+from detection.data.ava_files import AvaRows
 from detection.data.label_map import LabelMap
-from detection.errors import at_row
+from detection.errors import UserError, at_row
 from detection.evaluation.average_precision import average_precision_of_sorted
 from detection.evaluation.keys import ClassColumns, SharedKeys
 from detection.evaluation.matching import best_rows, take_ground_truth
@@ -150,8 +150,12 @@ def score_rows(
     """Match detections to ground truth under a protocol; see `frame_map`."""
     if detections.score is None:
         raise ValueError("detections need scores")
-    rules = choose_protocol(ground_truth, detections, exclusions, protocol)
     keys = SharedKeys(ground_truth, detections, exclusions)
+    if protocol is None:
+        protocol = DEFAULT_WHOLE if keys.all_whole_seconds else DEFAULT_FRACTIONAL
+    rules = protocol_named(protocol)
+    if rules.whole_seconds and not keys.all_whole_seconds:
+        raise _refusal(rules, ground_truth, detections, exclusions)
     columns = ClassColumns(label_map)
     gt_class = columns.of(ground_truth.action_id)
     left_out: dict[str, int] = {}
@@ -165,7 +169,8 @@ def score_rows(
     score: NDArray[np.floating] = detections.score[row].astype(number, copy=False)
     matched = take_ground_truth(
         det_cell=det_key.astype(np.int64) * len(label_map) + det_class,
-        det_boxes=detections.boxes_01[row].astype(number, copy=False),
+        det_row=row,
+        all_boxes=detections.boxes_01,
         det_score=score,
         gt_cell=gt_key.astype(np.int64) * len(label_map) + gt_class_kept,
         gt_boxes=ground_truth.boxes_01[gt_row].astype(number, copy=False),
@@ -271,43 +276,27 @@ def group_means(average: NDArray[np.float64], label_map: LabelMap) -> dict[str, 
     return {str(g): mean_without_nan(average[groups == g]) for g in dict.fromkeys(groups.tolist())}
 
 
-def choose_protocol(
-    ground_truth: AvaRows,
-    detections: AvaRows,
-    exclusions: frozenset[Keyframe],
-    name: str | None,
-) -> Protocol:
-    """Return the protocol of that name, or the default for these times."""
-    if name is not None and not protocol_named(name).whole_seconds:
-        return protocol_named(name)
-    fractional = _first_fractional(ground_truth, detections, exclusions)
-    if name is None:
-        return protocol_named(DEFAULT_FRACTIONAL if fractional else DEFAULT_WHOLE)
-    if fractional is not None:
-        path, line, time_s = fractional
-        raise at_row(
-            path,
-            line or None,
-            f"protocol {name} keys keyframes by whole seconds, but this time is {time_s:.6f}; "
-            f"use protocol {DEFAULT_FRACTIONAL}",
-        )
-    return protocol_named(name)
-
-
-def _first_fractional(
-    ground_truth: AvaRows, detections: AvaRows, exclusions: frozenset[Keyframe]
-) -> tuple[str, int, float] | None:
+def _refusal(
+    rules: Protocol, ground_truth: AvaRows, detections: AvaRows, exclusions: frozenset[Keyframe]
+) -> UserError:
+    """Say which time is not a whole second."""
+    where, line, time_s = "the exclusions", None, 0.0
     for rows in (ground_truth, detections):
         odd = np.flatnonzero(rows.time_us % 1_000_000)
-        if len(odd):
-            return rows.path, int(rows.line[odd[0]]), float(rows.time_us[odd[0]] / 1e6)
-        for key in rows.empty_keyframes:
-            if time_us_of(key.time_s) % 1_000_000:
-                return rows.path, 0, key.time_s
-    for key in sorted(exclusions):
-        if time_us_of(key.time_s) % 1_000_000:
-            return "the exclusions", 0, key.time_s
-    return None
+        empty = [key.time_s for key in rows.empty_keyframes if key.time_s % 1]
+        if len(odd) or empty:
+            where = rows.path
+            line = (int(rows.line[odd[0]]) or None) if len(odd) else None
+            time_s = float(rows.time_us[odd[0]] / 1e6) if len(odd) else empty[0]
+            break
+    else:
+        time_s = min(key.time_s for key in exclusions if key.time_s % 1)
+    return at_row(
+        where,
+        line,
+        f"protocol {rules.name} keys keyframes by whole seconds, but this time is {time_s:.6f}; "
+        f"use protocol {DEFAULT_FRACTIONAL}",
+    )
 
 
 def why_no_ground_truth(ground_truth: AvaRows, label_map: LabelMap) -> str:

@@ -58,6 +58,11 @@ class SharedKeys:
         """The number (K,) of the video of each keyframe."""
         return self._codes // self._span
 
+    @cached_property
+    def all_whole_seconds(self) -> bool:
+        """Whether every time of the files and the exclusions is a whole second."""
+        return not (self._codes % self._span % 1_000_000).any()
+
     def _mask(self, *members: NDArray[np.int32]) -> NDArray[np.bool_]:
         mask = np.zeros(len(self._codes), bool)
         for keys in members:

@@ -17,7 +17,8 @@ _LARGEST_TABLE = 1 << 27
 def take_ground_truth(
     *,
     det_cell: NDArray[np.int64],
-    det_boxes: NDArray[np.floating],
+    det_row: NDArray[np.int64],
+    all_boxes: NDArray[np.float64],
     det_score: NDArray[np.floating],
     gt_cell: NDArray[np.int64],
     gt_boxes: NDArray[np.floating],
@@ -29,12 +30,14 @@ def take_ground_truth(
 
     Each detection wants the one ground truth of its cell that it overlaps most; of those that want
     the same one with at least the threshold, the highest score (by_score) or else the first listed
-    takes it.
+    takes it. `det_row` (D,) says which of `all_boxes` are theirs: only the few boxes that share a
+    cell with ground truth are copied. Overlaps are computed in the precision of `gt_boxes`.
     """
     taken = np.full(len(det_cell), -1, np.int32)
     wanted, overlap, candidate = best_overlap(
         det_cell=det_cell,
-        det_boxes=det_boxes,
+        det_row=det_row,
+        all_boxes=all_boxes,
         gt_cell=gt_cell,
         gt_boxes=gt_boxes,
         num_cells=num_cells,
@@ -54,7 +57,8 @@ def take_ground_truth(
 def best_overlap(
     *,
     det_cell: NDArray[np.int64],
-    det_boxes: NDArray[np.floating],
+    det_row: NDArray[np.int64],
+    all_boxes: NDArray[np.float64],
     gt_cell: NDArray[np.int64],
     gt_boxes: NDArray[np.floating],
     num_cells: int,
@@ -71,7 +75,8 @@ def best_overlap(
     within = np.arange(pairs.sum()) - np.repeat(firsts, pairs)
     pair_gt = gt_order[np.repeat(starts[place], pairs) + within]
     pair_det = np.repeat(candidate, pairs)
-    iou = paired_iou(det_boxes[pair_det], gt_boxes[pair_gt])
+    boxes = all_boxes[det_row[pair_det]].astype(gt_boxes.dtype, copy=False)
+    iou = paired_iou(boxes, gt_boxes[pair_gt])
 
     best = np.maximum.reduceat(iou, firsts)
     is_best = np.flatnonzero(iou == np.repeat(best, pairs))

@@ -1,0 +1,191 @@
+"""Rows of text into columns, many at once, for `ava_files`.
+
+Serves files with nothing to complain about; answers None for all others, which `ava_rows_text`
+then reads row by row: it alone words the errors. Both give the same bits (tested).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.data.ava_rows_text import (
+    DETECTIONS,
+    EDGE_TOLERANCE,
+    MAX_TIME_S,
+    Form,
+    RawRows,
+    parse_time_us,
+)
+from detection.data.csv_words import Fields, OddFile, changes, chunks, decimals, split
+
+
+def read_rows(path: Path, form: Form) -> RawRows | None:
+    """Read a file of one form, or return None where a row needs a closer look."""
+    columns = _Columns(form, expected_rows=path.stat().st_size // 40 + 1)
+    try:
+        for number, chunk in enumerate(chunks(path)):
+            if number == 0:
+                chunk = chunk.removeprefix(b"\xef\xbb\xbf")
+            columns.add(chunk)
+        return columns.finish()
+    except (OddFile, UnicodeDecodeError):
+        return None
+
+
+class _Columns:
+    """Columns that grow chunk by chunk; pages that are never written cost no memory."""
+
+    def __init__(self, form: Form, *, expected_rows: int) -> None:
+        self.form = form
+        self.rows = 0
+        self.lines = 0
+        self.videos: dict[str, int] = {}
+        self.empty: list[tuple[str, int]] = []
+        self.widths: set[int] = set()
+        self.arrays: dict[str, NDArray[Any]] = {
+            "video": np.empty(expected_rows, np.int32),
+            "time_us": np.empty(expected_rows, np.int64),
+            "boxes": np.empty((expected_rows, 4), np.float64),
+            "action": np.empty(expected_rows, np.int32),
+            "line": np.empty(expected_rows, np.int32),
+            "score": np.empty(expected_rows, np.float64),
+            "person": np.empty(expected_rows, np.int64),
+            "track": np.empty(expected_rows, np.int64),
+        }
+
+    def add(self, chunk: bytes) -> None:
+        """Parse whole lines; raises `OddFile` where one of them is not plainly right."""
+        fields_by_width, lines_by_width = split(chunk)
+        for width, fields in fields_by_width.items():
+            if width not in self.form.columns:
+                raise OddFile
+            lines = lines_by_width[width] + self.lines
+            if width == 2:
+                times = _times_us(fields)
+                rows = enumerate(times.tolist())
+                self.empty += [(_video(fields.text(0, row)), time) for row, time in rows]
+            else:
+                self.widths.add(width)
+                self._add_rows(fields, width, lines)
+        self.lines += sum(map(len, lines_by_width.values()))
+
+    def _add_rows(self, fields: Fields, width: int, lines: NDArray[np.int64]) -> None:
+        if len(self.widths) > 1:
+            raise OddFile  # rows with and without the last columns
+        new = slice(self.rows, self.rows + len(lines))
+        self._make_room(new.stop)
+        a = self.arrays
+        # A box with many classes is as many rows that begin alike: parse the beginning once.
+        starts = changes(fields, 0, 5)
+        boxes = fields.rows(starts)
+        times = np.diff(starts, append=len(lines))
+        a["video"][new] = np.repeat(self._video_index(boxes), times)
+        a["time_us"][new] = np.repeat(_times_us(boxes), times)
+        corners = np.stack([_floats(boxes, column) for column in range(2, 6)], axis=1)
+        _check_boxes(corners, self.form)
+        a["boxes"][new] = np.repeat(corners, times, axis=0)
+        a["action"][new] = _integers(fields, 6, missing=self.form.action_may_miss)
+        if self.form.last == "score":
+            a["score"][new] = _floats(fields, 7)
+            if width == 9:
+                a["track"][new] = _integers(fields, 8)
+        elif width == 8:
+            a["person"][new] = _integers(fields, 7)
+        a["line"][new] = lines + 1
+        self.rows = new.stop
+
+    def _make_room(self, rows: int) -> None:
+        if rows > len(self.arrays["line"]):
+            for name, array in self.arrays.items():
+                longer = np.empty((rows * 3 // 2, *array.shape[1:]), array.dtype)
+                longer[: self.rows] = array[: self.rows]
+                self.arrays[name] = longer
+
+    def _video_index(self, fields: Fields) -> NDArray[np.int32]:
+        starts = changes(fields, 0, 0)
+        numbers = [
+            self.videos.setdefault(_video(fields.text(0, row)), len(self.videos))
+            for row in starts.tolist()
+        ]
+        lengths = np.diff(starts, append=len(fields))
+        return np.repeat(np.array(numbers, np.int32), lengths)
+
+    def finish(self) -> RawRows:
+        """Return the columns; raises `OddFile` when there is no row."""
+        if not self.rows and not self.empty:
+            raise OddFile
+        a = {name: array[: self.rows] for name, array in self.arrays.items()}
+        has_person = self.form.last == "person_id" and 8 in self.widths
+        return RawRows(
+            video_names=tuple(self.videos),
+            video_index=a["video"],
+            time_us=a["time_us"],
+            boxes_01=a["boxes"],
+            action_id=a["action"],
+            person_id=a["person"] if has_person else None,
+            score=a["score"] if self.form.last == "score" else None,
+            track_id=a["track"] if self.form is DETECTIONS and 9 in self.widths else None,
+            line=a["line"],
+            empty_keyframes=tuple(self.empty),
+        )
+
+
+def _video(text: str) -> str:
+    if not text.strip():
+        raise OddFile
+    return text
+
+
+def _times_us(fields: Fields) -> NDArray[np.int64]:
+    numbers = decimals(fields, 1)
+    fine = numbers.decimals <= 6
+    time_us = numbers.mantissa.astype(np.int64) * 10 ** np.where(fine, 6 - numbers.decimals, 0)
+    too_late = numbers.as_float() > MAX_TIME_S
+    time_us[too_late] = 0
+    for row in {*numbers.odd.tolist(), *np.flatnonzero(~fine | too_late).tolist()}:
+        time_us[row] = _plainly(parse_time_us, fields.text(1, row))
+    return time_us
+
+
+def _floats(fields: Fields, column: int) -> NDArray[np.float64]:
+    numbers = decimals(fields, column)
+    values = numbers.as_float()
+    if len(numbers.odd):
+        texts = [fields.text(column, row) for row in numbers.odd.tolist()]
+        values[numbers.odd] = [_plainly(float, text) for text in texts]
+        if not np.isfinite(values[numbers.odd]).all():
+            raise OddFile
+    return values
+
+
+def _integers(fields: Fields, column: int, *, missing: bool = False) -> NDArray[np.int64]:
+    """Read whole numbers from 0; -1 for an empty field or "-1" where one may be missing."""
+    numbers = decimals(fields, column)
+    values = numbers.mantissa.astype(np.int64)
+    if numbers.decimals.any() or (values >= 2**31).any():
+        raise OddFile
+    for row in numbers.odd.tolist():
+        if not missing or fields.text(column, row).strip() not in ("", "-1"):
+            raise OddFile
+        values[row] = -1
+    return values
+
+
+def _check_boxes(boxes: NDArray[np.float64], form: Form) -> None:
+    if form.in_frame and len(boxes):
+        inside = boxes.min() >= -EDGE_TOLERANCE and boxes.max() <= 1 + EDGE_TOLERANCE
+        upright = (boxes[:, 0] <= boxes[:, 2]).all() and (boxes[:, 1] <= boxes[:, 3]).all()
+        if not inside or not upright:
+            raise OddFile
+
+
+def _plainly(parse: Callable[[str], Any], text: str) -> Any:
+    try:
+        return parse(text)
+    except ValueError:
+        raise OddFile from None
