@@ -8,6 +8,7 @@ files of variable rate and for files that start late.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -53,7 +54,7 @@ class VideoReader:
         streams = [s for s in self._container.streams.video if s.codec_context is not None]
         if not streams:
             self._container.close()
-            raise UserError(f"{self.path}: holds no pictures that can be decoded (sound only?)")
+            raise UserError(f"{self.path}: holds no pictures (sound only, or cut short)")
         self._stream: VideoStream = streams[0]
         self._stream.codec_context.thread_count = 1
         if self._stream.time_base is None:
@@ -334,22 +335,11 @@ class VideoWriter:
     ) -> None:
         if width < 1 or height < 1 or not fps > 0:
             raise ValueError(f"cannot write {width}x{height} at {fps} fps")
+        self._path = Path(path)
         self._size = (height, width)
         self._fps = Fraction(fps).limit_denominator(1001)
-        self._replacing = replacing(Path(path))
-        self._path = self._replacing.__enter__()
-        self._container = av.open(str(self._path), "w", options={"movflags": "+faststart"})
-        self._stream = self._container.add_stream(
-            "libx264",
-            rate=self._fps,
-            options={"crf": str(crf), "preset": preset},
-        )
-        context = self._stream.codec_context
-        context.width, context.height = width + width % 2, height + height % 2
-        context.pix_fmt = "yuv420p"
-        context.thread_count = 1
-        context.time_base = WRITER_TIME_BASE
-        context.gop_size = max(1, round(float(self._fps) * keyframe_interval_s))
+        self._options = {"crf": str(crf), "preset": preset}
+        self._gop_size = max(1, round(float(self._fps) * keyframe_interval_s))
         self._convert = VideoReformatter()
         self._next = 0
         self._last_pts: int | None = None
@@ -381,6 +371,23 @@ class VideoWriter:
         self._next += 1
 
     def __enter__(self) -> VideoWriter:
+        self._cleanup = ExitStack()
+        with self._cleanup:
+            temporary = self._cleanup.enter_context(replacing(self._path))
+            self._container = self._cleanup.enter_context(
+                av.open(str(temporary), "w", options={"movflags": "+faststart"})
+            )
+            height, width = self._size
+            self._stream = self._container.add_stream(
+                "libx264", rate=self._fps, options=self._options
+            )
+            context = self._stream.codec_context
+            context.width, context.height = width + width % 2, height + height % 2
+            context.pix_fmt = "yuv420p"
+            context.thread_count = 1
+            context.time_base = WRITER_TIME_BASE
+            context.gop_size = self._gop_size
+            self._cleanup = self._cleanup.pop_all()
         return self
 
     def __exit__(
@@ -389,14 +396,12 @@ class VideoWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None and self._last_pts is None:
-            kind, error = ValueError, ValueError("a video needs at least one frame")
-        try:
-            if kind is None:
-                self._container.mux(self._stream.encode(None))
-        finally:
-            self._container.close()
-            self._replacing.__exit__(kind, error, trace)
+        with self._cleanup:
+            if error is not None:
+                raise error
+            if self._last_pts is None:
+                raise ValueError(f"{self._path}: a video needs at least one frame")
+            self._container.mux(self._stream.encode(None))
 
 
 def _is_nearer(before: VideoFrame | None, after: VideoFrame | None, time_s: float) -> bool:
