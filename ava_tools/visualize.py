@@ -1,0 +1,266 @@
+"""`python -m ava_tools.visualize`: ground truth beside prediction, drawn on clips."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ava_tools.cli import run_command
+
+if TYPE_CHECKING:
+    from detection.data.dataset_folder import DatasetFolder
+    from detection.data.video_source import FrameSource
+    from detection.visualize.film import Look, VideoActors
+
+EPILOG = """examples:
+  python -m ava_tools.visualize --run runs/demo_x3d_xs
+  python -m ava_tools.visualize --run runs/demo_x3d_xs --video-id val_003 --sheet
+  python -m ava_tools.visualize --video clip.mp4 --ground-truth gt.csv --detections det.csv \\
+      --label-map map.pbtxt --out drawn.mp4 --sheet keyframes.png
+
+Boxes move in a straight line from keyframe to keyframe where they are the same person's. A label is
+right when the ground truth's best-overlapping person carries it."""
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ava_tools.visualize",
+        description="Draw boxes and labels, ground truth beside prediction, as H.264 and PNG.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run = parser.add_argument_group("a run")
+    run.add_argument("--run", type=Path, help="run folder; pictures go to RUN/visualize")
+    run.add_argument("--videos", type=int, default=3, help="how many videos (default: 3)")
+    run.add_argument("--data", type=Path, help="data set folder, if it moved since the run")
+    files = parser.add_argument_group("single files")
+    files.add_argument("--video", type=Path, help="video file")
+    files.add_argument("--ground-truth", type=Path, help="ground-truth CSV")
+    files.add_argument("--detections", type=Path, help="detections CSV")
+    files.add_argument("--label-map", type=Path, help="label map (pbtxt)")
+    files.add_argument("--out", type=Path, help="film to write (.mp4)")
+    parser.add_argument("--video-id", help="id in the CSV files (default: the file's name)")
+    parser.add_argument(
+        "--sheet",
+        nargs="?",
+        const="",
+        metavar="PNG",
+        help="also a sheet of keyframes (with --run: RUN/visualize/keyframes.png)",
+    )
+    parser.add_argument("--keyframes-only", action="store_true", help="the sheet alone, no film")
+    parser.add_argument("--sheet-keyframes", type=int, default=12, help="pictures on the sheet")
+    parser.add_argument("--threshold", type=float, default=0.3, help="least probability of a label")
+    parser.add_argument("--top-k", type=int, default=3, help="most labels of an actor")
+    parser.add_argument("--iou", type=float, default=0.5, help="least overlap to be one person")
+    parser.add_argument("--start", type=float, metavar="S", help="first second that is drawn")
+    parser.add_argument("--end", type=float, metavar="S", help="last second that is drawn")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="longest film; 0: no limit (default: 60)"
+    )
+    parser.add_argument("--short-side", type=int, metavar="PX", help="of a panel, in pixels")
+    options = parser.parse_args(arguments)
+    _check(parser, options)
+    return options
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if (options.run is None) == (options.video is None):
+        parser.error("give --run RUN, or --video V with --label-map, --out and CSV files")
+    if options.video is not None:
+        if options.label_map is None or not (options.ground_truth or options.detections):
+            parser.error("--video needs --label-map, and --ground-truth, --detections or both")
+        if options.out is None and not options.keyframes_only:
+            parser.error("--video needs --out FILE (or --keyframes-only with --sheet PNG)")
+        if options.sheet == "" or (options.keyframes_only and options.sheet is None):
+            parser.error("--sheet needs a file name with --video")
+    elif options.out is not None:
+        parser.error("--out goes with --video; a run's pictures go to RUN/visualize")
+    for name, low in (("top_k", 1), ("videos", 1), ("sheet_keyframes", 1)):
+        if getattr(options, name) < low:
+            parser.error(f"--{name.replace('_', '-')} must be at least {low}")
+    if options.short_side is not None and not 64 <= options.short_side <= 4320:
+        parser.error("--short-side must be from 64 to 4320")
+    for name in ("threshold", "iou"):
+        if not 0 <= getattr(options, name) <= 1:
+            parser.error(f"--{name} must be from 0 to 1")
+    if not options.seconds >= 0:
+        parser.error("--seconds must not be negative")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video to draw: where its frames are and who is in it."""
+
+    actors: VideoActors
+    film: Path | None
+    video: Path | None = None
+    folder: DatasetFolder | None = None
+
+    def open(self) -> FrameSource:
+        """Open its frames."""
+        from detection.data.video import VideoReader
+        from detection.data.video_source import open_video
+
+        if self.folder is not None:
+            return open_video(self.folder, self.actors.video_id)
+        assert self.video is not None
+        return VideoReader(self.video)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = parse_arguments(arguments)
+    if options.run is not None:
+        look, jobs = _run_jobs(options)
+    else:
+        look, jobs = _file_jobs(options)
+    for job in jobs:
+        if job.film is not None:
+            _write_film(job, options, look)
+            print(job.film)
+    if (sheet := _sheet_path(options)) is not None:
+        _write_sheet(sheet, jobs, options, look)
+        print(sheet)
+    return 0
+
+
+def _sheet_path(options: argparse.Namespace) -> Path | None:
+    if options.sheet is None and not options.keyframes_only:
+        return None
+    if options.sheet:
+        return Path(options.sheet)
+    folder: Path = options.run
+    return folder / "visualize" / "keyframes.png"
+
+
+def _file_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
+    from detection.data.ava_files import read_detections, read_ground_truth
+    from detection.data.label_map import read_label_map
+    from detection.errors import UserError
+    from detection.visualize.film import actors_of
+
+    if not options.video.is_file():
+        raise UserError(f"{options.video}: no such video file")
+    look = _look(options)
+    video_id = options.video_id or options.video.stem
+    actors = actors_of(
+        video_id,
+        read_label_map(options.label_map),
+        truth=read_ground_truth(options.ground_truth) if options.ground_truth else None,
+        predicted=read_detections(options.detections) if options.detections else None,
+        look=look,
+    )
+    film = None if options.keyframes_only else options.out
+    return look, [Job(actors, film, video=options.video)]
+
+
+def _run_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
+    from detection.config import GROUND_TRUTH_BOXES, load_config
+    from detection.data.ava_files import read_detections, read_ground_truth
+    from detection.data.dataset_folder import DatasetFolder
+    from detection.errors import UserError
+    from detection.visualize.film import actors_of
+
+    run: Path = options.run
+    if not run.is_dir():
+        raise UserError(f"{run}: no such run folder")
+    config = load_config(run / "config.yaml")
+    detections = run / "detections.csv"
+    if not detections.is_file():
+        raise UserError(
+            f"{detections}: no such file; make it with: python train_ava.py --eval-only "
+            f"--checkpoint {run}"
+        )
+    folder = DatasetFolder.open(options.data or config.data.root)
+    on_truth = config.data.val_boxes == GROUND_TRUTH_BOXES
+    look = _look(
+        options,
+        heading="Prediction on ground-truth boxes" if on_truth else "Prediction",
+        note=folder.name + (" (made-up people)" if folder.made_up else ""),
+    )
+    truth = read_ground_truth(folder.split(config.data.val_split).annotations)
+    predicted = read_detections(detections)
+    label_map = folder.read_label_map()
+    video_ids = [options.video_id] if options.video_id else _spread(predicted, options.videos)
+    if not video_ids:
+        raise UserError(f"{detections}: no rows at all")
+    jobs = []
+    for video_id in video_ids:
+        actors = actors_of(video_id, label_map, truth=truth, predicted=predicted, look=look)
+        film = None
+        if not options.keyframes_only:
+            film = run / "visualize" / f"{_file_name(video_id)}.mp4"
+        jobs.append(Job(actors, film, folder=folder))
+    return look, jobs
+
+
+def _spread(rows: object, count: int) -> list[str]:
+    """Return `count` video ids, evenly spread over all of them in order."""
+    names = sorted(rows.video_names)  # type: ignore[attr-defined]
+    if len(names) <= count:
+        return names
+    return [names[round(i * (len(names) - 1) / max(1, count - 1))] for i in range(count)]
+
+
+def _file_name(video_id: str) -> str:
+    """Return a file name for any id: letters, digits, dots and dashes, nothing that is a path."""
+    return re.sub(r"[^\w.-]", "_", video_id).lstrip(".")[:150] or "video"
+
+
+def _look(options: argparse.Namespace, heading: str = "Prediction", note: str = "") -> Look:
+    from detection.visualize.film import Look
+
+    return Look(
+        score_threshold=options.threshold,
+        top_k=options.top_k,
+        iou_threshold=options.iou,
+        short_side_px=options.short_side,
+        prediction_heading=heading,
+        note=note,
+    )
+
+
+def _write_film(job: Job, options: argparse.Namespace, look: Look) -> None:
+    from tqdm import tqdm
+
+    from detection.visualize.film import choose_frames, write_film
+
+    assert job.film is not None
+    with job.open() as source:
+        all_times_s = source.frame_times_s()
+        limits = {"start_s": options.start, "end_s": options.end}
+        times_s = choose_frames(all_times_s, job.actors, max_s=options.seconds or None, **limits)
+        whole = choose_frames(all_times_s, job.actors, max_s=None, **limits)
+        if len(times_s) < len(whole):
+            print(
+                f"{job.actors.video_id}: {options.seconds:g} s of "
+                f"{whole[-1] - whole[0]:.0f} s drawn (--seconds 0: all)",
+                file=sys.stderr,
+            )
+        with tqdm(total=len(times_s), unit="frame", desc=job.film.name[-40:]) as bar:
+            write_film(job.film, source, job.actors, times_s, look=look, told=bar.update)
+
+
+def _write_sheet(path: Path, jobs: Sequence[Job], options: argparse.Namespace, look: Look) -> None:
+    from detection.visualize.film import SheetPart, spread_keyframes, write_sheet
+
+    each = max(1, options.sheet_keyframes // len(jobs))
+    with ExitStack() as opened:
+        parts = []
+        for job in jobs:
+            source = opened.enter_context(job.open())
+            times_s = source.frame_times_s()
+            keyframes_s = spread_keyframes(job.actors, times_s, each)
+            parts.append(SheetPart(source, job.actors, keyframes_s))
+        write_sheet(path, parts, look=look)
+
+
+if __name__ == "__main__":
+    run_command(main)
