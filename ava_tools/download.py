@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{len(failed)} file(s) did not come; first {first} ({failed[first]}); what came is "
             "kept, the same command tries the rest again"
         )
-    print(f"{options.out}: complete; next: python -m ava_tools.verify {options.out}")
+    print(f"{options.out}: complete")
     return 0
 
 

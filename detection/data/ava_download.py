@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from shlex import quote as quote_word
 from typing import IO, Any
 from urllib.parse import quote, urlsplit
 
-import yaml
-
 from detection.data.ava_files import read_ground_truth
+from detection.data.dataset_folder import DatasetFile, SplitPart, write_dataset_file
 from detection.data.download import (
     FetchResult,
     Progress,
@@ -326,32 +326,33 @@ def write_dataset_folder(release: Release, folder: Path, *, only: Sequence[str])
         chosen = sorted({*earlier, *only})
     manifest.notes |= {"dataset": release.name, "films": "all" if chosen is None else chosen}
     splits = {
-        split: _split_entry(folder, split, parts, chosen)
+        split: _split_part(folder, split, parts, chosen)
         for split, parts in release.splits.items()
         if (folder / parts.annotations).is_file()
     }
-    command = f"python -m ava_tools.download --dataset {release.name} --out {folder}"
+    command = (
+        f"python -m ava_tools.download --dataset {release.name} --out {quote_word(str(folder))}"
+    )
     description = release.description
     if chosen is not None:
         description += f" Part: {len(chosen)} chosen film(s)."
-    entry = {
-        "name": release.name,
-        "description": description,
-        "how_to_get": command,
-        "label_map": "annotations/label_map.pbtxt",
-        "videos": "videos",
-        "splits": splits,
-        "evaluation": {"protocol": None},
-        "made_up": False,
-    }
-    write_text(folder / "dataset.yaml", yaml.safe_dump(entry, sort_keys=False, width=100))
     (folder / "videos").mkdir(exist_ok=True)
+    write_dataset_file(
+        folder,
+        DatasetFile(
+            name=release.name,
+            description=description,
+            videos="videos",
+            splits=splits,
+            how_to_get=command,
+        ),
+    )
     manifest.write()
 
 
-def _split_entry(
+def _split_part(
     folder: Path, split: str, parts: SplitFiles, chosen: Sequence[str] | None
-) -> dict[str, Any]:
+) -> SplitPart:
     exclusions, boxes = parts.exclusions, boxes_place(split)
     videos = None
     if chosen is not None:
@@ -359,9 +360,9 @@ def _split_entry(
         known = read_ground_truth(folder / parts.annotations).video_names
         ids = [name for name in sorted(known) if name in set(chosen)]
         write_text(folder / videos, "".join(f"{name}\n" for name in ids))
-    return {
-        "annotations": parts.annotations,
-        "exclusions": exclusions if exclusions and (folder / exclusions).is_file() else None,
-        "videos": videos,
-        "boxes": {BOXES_NAME: boxes} if (folder / boxes).is_file() else {},
-    }
+    return SplitPart(
+        annotations=parts.annotations,
+        exclusions=exclusions if exclusions and (folder / exclusions).is_file() else None,
+        videos=videos,
+        boxes={BOXES_NAME: boxes} if (folder / boxes).is_file() else {},
+    )
