@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ava_tools.cli import run_command
 
 if TYPE_CHECKING:
+    from detection.data.ava_files import AvaRows
     from detection.data.dataset_folder import DatasetFolder
     from detection.data.video_source import FrameSource
     from detection.visualize.film import Look, VideoActors
@@ -141,13 +142,16 @@ def _sheet_path(options: argparse.Namespace) -> Path | None:
 
 
 def _file_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
+    from detection.errors import UserError
+
+    # Before torch is loaded, which takes seconds.
+    for path in (options.video, options.label_map, options.ground_truth, options.detections):
+        if path is not None and not path.is_file():
+            raise UserError(f"{path}: no such {'video ' * (path is options.video)}file")
     from detection.data.ava_files import read_detections, read_ground_truth
     from detection.data.label_map import read_label_map
-    from detection.errors import UserError
     from detection.visualize.film import actors_of
 
-    if not options.video.is_file():
-        raise UserError(f"{options.video}: no such video file")
     look = _look(options)
     video_id = options.video_id or options.video.stem
     actors = actors_of(
@@ -191,19 +195,21 @@ def _run_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
     video_ids = [options.video_id] if options.video_id else _spread(predicted, options.videos)
     if not video_ids:
         raise UserError(f"{detections}: no rows at all")
-    jobs = []
-    for video_id in video_ids:
+    jobs: list[Job] = []
+    for number, video_id in enumerate(video_ids):
         actors = actors_of(video_id, label_map, truth=truth, predicted=predicted, look=look)
         film = None
         if not options.keyframes_only:
             film = run / "visualize" / f"{_file_name(video_id)}.mp4"
+            if film in [job.film for job in jobs]:
+                film = film.with_name(f"{film.stem}_{number}.mp4")
         jobs.append(Job(actors, film, folder=folder))
     return look, jobs
 
 
-def _spread(rows: object, count: int) -> list[str]:
+def _spread(rows: AvaRows, count: int) -> list[str]:
     """Return `count` video ids, evenly spread over all of them in order."""
-    names = sorted(rows.video_names)  # type: ignore[attr-defined]
+    names = sorted(rows.video_names)
     if len(names) <= count:
         return names
     return [names[round(i * (len(names) - 1) / max(1, count - 1))] for i in range(count)]
