@@ -125,8 +125,14 @@ def save_model_file(
         "training": dict(training or {}),
     }
     refuse_other_types(values, "checkpoint")
-    with replacing(path) as temporary:
-        torch.save(values, temporary)
+    save_plain(path, values)
+
+
+def save_plain(path: str | Path, values: Mapping[str, Any]) -> None:
+    """Write with torch.save, whole or not at all."""
+    # Through an open file: torch's own writer refuses some file names.
+    with replacing(path) as temporary, temporary.open("wb") as opened:
+        torch.save(dict(values), opened)
 
 
 def read_model_file(path: str | Path, *, weights_only: bool = False) -> ModelFile:

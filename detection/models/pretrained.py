@@ -6,7 +6,7 @@ class layer may start fresh, because the classes of the task are usually new.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -238,3 +238,24 @@ def identity_norm(prefix: str, channels: int, *, eps: float = 1e-5) -> dict[str,
         f"{prefix}running_var": torch.full((channels,), 1.0 - eps),
         f"{prefix}num_batches_tracked": torch.zeros((), dtype=torch.int64),
     }
+
+
+def fold_pytorchvideo_shortcut(
+    state: Mapping[str, Tensor], *, eps: float = 1e-5
+) -> dict[str, Tensor]:
+    """Return our state without the BatchNorm that pytorchvideo leaves out, same answers in eval.
+
+    Its scale goes into the shortcut's convolution; what it adds goes into the bias of the norm
+    whose output the shortcut is added to.
+    """
+    block, norm = "trunk.stages.0.0.", "trunk.stages.0.0.shortcut_norm."
+    folded = {name: value for name, value in state.items() if not name.startswith(norm)}
+    if len(folded) == len(state):
+        return folded
+    values = {name.removeprefix(norm): v.double() for name, v in state.items() if norm in name}
+    scale = values["weight"] / torch.sqrt(values["running_var"] + eps)
+    shift = values["bias"] - values["running_mean"] * scale
+    weight, bias = folded[f"{block}shortcut.weight"], folded[f"{block}project_norm.bias"]
+    folded[f"{block}shortcut.weight"] = (weight * scale[:, None, None, None, None]).to(weight)
+    folded[f"{block}project_norm.bias"] = (bias + shift).to(bias)
+    return folded

@@ -1,0 +1,146 @@
+"""Rewrite a checkpoint: to safetensors, to this project's form, or to another project's names."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ava_tools.cli import run_command
+
+if TYPE_CHECKING:
+    from detection.models.checkpoint_file import ClassList, ModelFile
+
+EXAMPLE = """examples:
+  python -m ava_tools.convert --checkpoint runs/demo/checkpoints/best.pt --out best.safetensors
+  python -m ava_tools.convert --checkpoint x3d_m.pyth --to pytorchvideo --out X3D_M.pyth
+  python -m ava_tools.convert --checkpoint x3d_s.pyth --variant s --label-map kinetics.json \\
+      --to own --out x3d_s.pt
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read, check by building the network, and write."""
+    args = parse(argv)
+    from detection.models.checkpoint_file import check_classes, read_model_file
+
+    file = read_model_file(args.checkpoint, weights_only=True)
+    classes = file.classes
+    if args.label_map is not None:
+        classes = read_classes(args.label_map)
+        check_classes(f"{args.label_map} on {args.checkpoint}", file.state, classes)
+    write(file, classes, args)
+    print(f"{args.out}: {len(file.state)} weights read with {file.naming} names, as {args.to}")
+    return 0
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ava_tools.convert",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="of this project, SlowFast, pytorchvideo or mmaction2; or safetensors",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="what to write")
+    parser.add_argument(
+        "--to",
+        choices=("safetensors", "own", "slowfast", "pytorchvideo", "mmaction2"),
+        default="safetensors",
+        help="safetensors and own keep all that is known of the network; the others are weights "
+        "under that project's names (default: safetensors)",
+    )
+    parser.add_argument(
+        "--variant",
+        choices=("xs", "s", "m", "l", "xl", "x2d"),
+        help="which one a file of another project is (XS, S and M look alike; default m for them)",
+    )
+    parser.add_argument(
+        "--label-map",
+        type=Path,
+        metavar="FILE",
+        help="class names to put in: a .pbtxt, or JSON {name: number} (or turned round) from 0 on",
+    )
+    return parser.parse_args(argv)
+
+
+def write(file: ModelFile, classes: ClassList | None, args: argparse.Namespace) -> None:
+    """Write in the form that was asked for; the network is built first, so nothing odd passes."""
+    import dataclasses
+
+    from detection.models import safetensors_file
+    from detection.models.checkpoint_file import (
+        FORMAT,
+        FORMAT_VERSION,
+        plain_classes,
+        save_model_file,
+        save_plain,
+    )
+    from detection.models.key_names import to_their_names
+    from detection.models.network import default_sampling, load_network, network_numbers
+    from detection.models.pretrained import fold_pytorchvideo_shortcut
+
+    model = load_network(file, variant=args.variant)
+    state = model.state_dict()
+    if args.to in ("slowfast", "pytorchvideo", "mmaction2"):
+        if args.to == "pytorchvideo":
+            state = fold_pytorchvideo_shortcut(state)
+        key = "state_dict" if args.to == "mmaction2" else "model_state"
+        save_plain(args.out, {key: to_their_names(state, args.to)})
+        return
+    sampling = file.sampling or default_sampling(model)
+    if args.to == "own":
+        save_model_file(
+            args.out,
+            state,
+            network=network_numbers(model),
+            classes=classes,
+            sampling=sampling,
+            config=file.config,
+        )
+        return
+    values: dict[str, Any] = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "network": network_numbers(model),
+        "label_map": None if classes is None else plain_classes(classes),
+        "sampling": dataclasses.asdict(sampling),
+        "config": file.config,
+    }
+    safetensors_file.write(args.out, state, values)
+
+
+def read_classes(path: Path) -> ClassList:
+    """Read class names from a label map, or from JSON as it goes around for Kinetics."""
+    from detection.data.label_map import read_label_map
+    from detection.errors import UserError
+    from detection.models.checkpoint_file import ClassList
+
+    if path.suffix != ".json":
+        labels = read_label_map(path)
+        return ClassList(labels.names, labels.ids, labels.groups)
+    try:
+        numbers = json.loads(path.read_text(encoding="utf-8"))
+        turned = all(str(key).isdigit() for key in numbers)  # {"5": "archery"} goes around, too
+        pairs = sorted(
+            (int(key), str(value)) if turned else (int(value), str(key).strip('"'))
+            for key, value in numbers.items()
+        )
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f'{path}: wanted JSON like {{"archery": 5}} ({error})') from error
+    if [number for number, _ in pairs] != list(range(len(pairs))):
+        raise UserError(f"{path}: the numbers must run from 0 to {len(pairs) - 1}, each once")
+    return ClassList(tuple(name for _, name in pairs), tuple(number for number, _ in pairs))
+
+
+if __name__ == "__main__":
+    run_command(main)
