@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from detection.models.depthwise import DepthwiseConv3d, TemporalConv3d
+
 BASE_CHANNELS = 12
 BASE_DEPTHS = (1, 2, 5, 3)
 SQUEEZE_RATIO = 1 / 16
@@ -33,7 +35,7 @@ class X3DDescription:
     """
 
     num_frames: int
-    step: int
+    step: float
     train_crop: int
     train_short_side: tuple[int, int]
     test_crop: int
@@ -43,9 +45,9 @@ class X3DDescription:
     width_divisor: int = 8
 
     def __post_init__(self) -> None:
-        sizes = (self.num_frames, self.step, self.train_crop, self.test_crop, self.width_divisor)
+        sizes = (self.num_frames, self.train_crop, self.test_crop, self.width_divisor)
         if min(sizes) < 1:
-            raise ValueError(f"frames, step, crops and divisor must be at least 1, got {self}")
+            raise ValueError(f"frames, crops and divisor must be at least 1, got {self}")
         if min(self.width_factor, self.depth_factor, self.bottleneck_factor) <= 0:
             raise ValueError(f"expansion factors must be above 0, got {self}")
 
@@ -144,14 +146,7 @@ class Stem(nn.Module):
         self.spatial = nn.Conv3d(
             in_channels, out_channels, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1), bias=False
         )
-        self.temporal = nn.Conv3d(
-            out_channels,
-            out_channels,
-            (5, 1, 1),
-            padding=(2, 0, 0),
-            groups=out_channels,
-            bias=False,
-        )
+        self.temporal = TemporalConv3d(out_channels)
         self.norm = nn.BatchNorm3d(out_channels)
 
     def forward(self, clips: Tensor) -> Tensor:
@@ -178,15 +173,7 @@ class Block(nn.Module):
         super().__init__()
         self.expand = nn.Conv3d(in_channels, inner_channels, 1, bias=False)
         self.expand_norm = nn.BatchNorm3d(inner_channels)
-        self.depthwise = nn.Conv3d(
-            inner_channels,
-            inner_channels,
-            3,
-            stride=(1, stride, stride),
-            padding=1,
-            groups=inner_channels,
-            bias=False,
-        )
+        self.depthwise = DepthwiseConv3d(inner_channels, stride=stride)
         self.depthwise_norm = nn.BatchNorm3d(inner_channels)
         self.squeeze = SqueezeExcite(inner_channels) if squeeze else None
         self.project = nn.Conv3d(inner_channels, out_channels, 1, bias=False)
