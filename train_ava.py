@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 
 from ava_tools.cli import run_command
-from detection.config import RunConfig, list_options, load_config
+from detection.config import list_options, load_config
 from detection.errors import UserError
 
 EXIT_STOPPED = 75  # stopped by a signal, saved, to be resumed (EX_TEMPFAIL of sysexits.h)
@@ -36,11 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
     if options.resume:
-        run = runs.resume(options.resume, overrides=options.overrides)
+        run, training = runs.resume(options.resume, overrides=options.overrides)
     else:
-        config: RunConfig = load_config(options.cfg, options.overrides)
-        run = runs.start(config, overwrite=options.overwrite)
-    if not runs.train(run):
+        config = load_config(options.cfg, options.overrides)
+        run, training = runs.start(config, overwrite=options.overwrite)
+    if not runs.train(run, training):
         print(f"stopped and saved; go on with: python train_ava.py --resume {run.folder}")
         return EXIT_STOPPED
     runs.evaluate_and_report(run)

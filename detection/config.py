@@ -7,6 +7,7 @@ file does not import torch.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +41,9 @@ class DataConfig:
     )
     box_score_threshold: float = Field(
         default=0.8, ge=0, le=1, description="Detected boxes below this confidence are left out."
+    )
+    how_to_get: str | None = Field(
+        default=None, description="Command that makes the folder, named when it is not there."
     )
     skip_unknown_labels: bool = Field(
         default=False, description="Skip (and count) rows whose action is not in the label map."
@@ -236,9 +240,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     return _validate(values, places, str(path))
 
 
-def config_from_dict(values: Mapping[str, Any], source: str) -> RunConfig:
-    """Check a plain dictionary (from a checkpoint or a run folder) named `source` in errors."""
-    return _validate(dict(values), {}, source)
+def config_from_dict(
+    values: Mapping[str, Any], source: str, overrides: Sequence[str] = ()
+) -> RunConfig:
+    """Check a plain dictionary (from a checkpoint, say) that errors call `source`."""
+    changed = copy.deepcopy(dict(values))
+    places: dict[tuple[str, ...], str] = {}
+    for override in overrides:
+        _apply_override(changed, override, places)
+    return _validate(changed, places, source)
 
 
 def config_to_dict(config: RunConfig) -> dict[str, Any]:

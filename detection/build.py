@@ -1,0 +1,167 @@
+"""The one place that turns a configuration into data, networks and optimisers."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import torch
+
+from detection.config import GROUND_TRUTH_BOXES, RunConfig
+from detection.data.actor_table import ActorTable, read_actor_table
+from detection.data.ava_dataset import AvaDataset
+from detection.data.dataset_folder import DatasetFolder
+from detection.data.label_map import LabelMap
+from detection.data.loader import ClipLoader, EvalBatches, TrainBatches
+from detection.data.transforms import ClipTransform, EvalTransform, TrainTransform
+from detection.data.video_source import open_video
+from detection.engine.optim import parameter_groups
+from detection.errors import UserError
+from detection.models.action_detector import ActionDetector, build_detector
+from detection.models.batch_norm import freeze_batch_norm
+from detection.models.pretrained import LoadReport, load_pretrained
+from detection.models.x3d import VARIANTS
+
+
+def build_device(config: RunConfig) -> torch.device:
+    """Return the device asked for; `UserError` for a GPU that is not there."""
+    found = torch.cuda.is_available()
+    if config.device == "cuda" and not found:
+        raise UserError("device=cuda is asked for, but PyTorch finds no GPU")
+    return torch.device("cuda" if found and config.device != "cpu" else "cpu")
+
+
+def build_model(config: RunConfig, *, num_classes: int) -> ActionDetector:
+    """Build the network with random weights drawn from the global generator."""
+    low, high = config.clip.train_short_side_px
+    description = dataclasses.replace(
+        VARIANTS[config.model.variant],
+        num_frames=config.clip.num_frames,
+        step=config.clip.step,
+        train_crop=config.clip.train_crop_px,
+        train_short_side=(low, high),
+        test_crop=config.clip.test_short_side_px,
+    )
+    return build_detector(
+        description,
+        num_classes=num_classes,
+        res5_stride=config.model.res5_stride,
+        roi_size=config.model.roi_size,
+        hidden=config.model.head_width,
+        dropout=config.model.dropout,
+    )
+
+
+def start_from_pretrained(
+    config: RunConfig, model: ActionDetector, label_map: LabelMap
+) -> LoadReport | None:
+    """Fill the network from `model.pretrained`, and freeze BatchNorm where asked."""
+    report = None
+    if config.model.pretrained is not None:
+        report = load_pretrained(model, config.model.pretrained, class_names=label_map.names)
+    if config.model.freeze_batch_norm:
+        freeze_batch_norm(model, freeze_affine=True)
+    return report
+
+
+def place_model(model: ActionDetector, device: torch.device) -> ActionDetector:
+    """Move the network to its device, in the memory layout that is fast there."""
+    return model.to(device).to(memory_format=torch.channels_last_3d)
+
+
+def build_optimizer(config: RunConfig, model: ActionDetector) -> torch.optim.SGD:
+    """Build SGD over the trainable parameters."""
+    groups = parameter_groups(
+        model,
+        weight_decay=config.optim.weight_decay,
+        head=model.head,
+        head_lr_factor=config.optim.head_lr_factor,
+    )
+    return torch.optim.SGD(
+        groups,
+        lr=config.optim.lr,
+        momentum=config.optim.momentum,
+        nesterov=config.optim.momentum > 0,
+    )
+
+
+def read_train_table(config: RunConfig, folder: DatasetFolder, label_map: LabelMap) -> ActorTable:
+    """Read the actors to learn from: ground-truth boxes with their labels."""
+    return read_actor_table(
+        folder,
+        config.data.train_split,
+        label_map,
+        skip_unknown_labels=config.data.skip_unknown_labels,
+    )
+
+
+def read_val_table(config: RunConfig, folder: DatasetFolder, label_map: LabelMap) -> ActorTable:
+    """Read the actors to score: ground-truth boxes, or detected ones as `data.val_boxes` says."""
+    name = config.data.val_boxes
+    return read_actor_table(
+        folder,
+        config.data.val_split,
+        label_map,
+        boxes=None if name == GROUND_TRUTH_BOXES else name,
+        score_threshold=config.data.box_score_threshold,
+        skip_unknown_labels=config.data.skip_unknown_labels,
+    )
+
+
+def build_train_dataset(config: RunConfig, folder: DatasetFolder, table: ActorTable) -> AvaDataset:
+    """Build the training data set: random scale, crop, flip and colours."""
+    clip = config.clip
+    transform = TrainTransform(
+        crop=clip.train_crop_px,
+        short_side=clip.train_short_side_px,
+        flip=clip.flip_probability,
+        min_visible=clip.min_visible,
+        color_jitter=clip.color_jitter,
+    )
+    return _dataset(config, folder, table, transform)
+
+
+def build_val_dataset(config: RunConfig, folder: DatasetFolder, table: ActorTable) -> AvaDataset:
+    """Build the data set to score: the whole frame at the test size."""
+    return _dataset(config, folder, table, EvalTransform(short_side=config.clip.test_short_side_px))
+
+
+def build_train_order(config: RunConfig, dataset: AvaDataset) -> TrainBatches:
+    """Build the order of shuffled training batches."""
+    return TrainBatches(
+        dataset.table.keyframes(),
+        batch_size=config.optim.batch_size,
+        seed=config.seed,
+        per_video=config.data.train_keyframes_per_video,
+    )
+
+
+def build_val_loader(
+    config: RunConfig, dataset: AvaDataset, device: torch.device, *, every: int = 1
+) -> ClipLoader:
+    """Build the loader of every n-th keyframe to score, in order."""
+    order = EvalBatches(dataset, batch_size=config.evaluation.batch_size, every=every)
+    return build_loader(config, dataset, order, device)
+
+
+def build_loader(
+    config: RunConfig,
+    dataset: AvaDataset,
+    order: TrainBatches | EvalBatches,
+    device: torch.device,
+) -> ClipLoader:
+    """Build a loader with the configuration's worker processes."""
+    return ClipLoader(dataset, order, workers=config.workers, pin_memory=device.type == "cuda")
+
+
+def _dataset(
+    config: RunConfig, folder: DatasetFolder, table: ActorTable, transform: ClipTransform
+) -> AvaDataset:
+    return AvaDataset(
+        table,
+        open_video=functools.partial(open_video, folder),
+        transform=transform,
+        num_frames=config.clip.num_frames,
+        step=config.clip.step,
+        seed=config.seed,
+    )

@@ -1,0 +1,114 @@
+"""A run's checkpoints: weights, and all that it takes to go on as if never stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from detection.config import RunConfig, config_to_dict
+from detection.data.label_map import LabelMap
+from detection.engine.training import Progress
+from detection.errors import UserError
+from detection.models.action_detector import ActionDetector
+from detection.models.checkpoint_file import (
+    FrameSampling,
+    ModelFile,
+    read_model_file,
+    save_model_file,
+)
+from detection.models.network import network_numbers
+
+
+def save_checkpoint(
+    path: str | Path,
+    *,
+    config: RunConfig,
+    label_map: LabelMap,
+    model: ActionDetector,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+) -> None:
+    """Write weights, optimiser, progress and random states, whole or not at all."""
+    save_model_file(
+        path,
+        model.state_dict(),
+        network=network_numbers(model),
+        classes=label_map,
+        sampling=FrameSampling(
+            num_frames=config.clip.num_frames,
+            step=config.clip.step,
+            short_side_px=config.clip.test_short_side_px,
+            pixel_mean=model.pixels.mean,
+            pixel_std=model.pixels.std,
+        ),
+        config=config_to_dict(config),
+        training={
+            "progress": dataclasses.asdict(progress),
+            "optimizer": optimizer.state_dict(),
+            "random": _random_states(),
+        },
+    )
+
+
+def restore_training(
+    file: ModelFile, *, optimizer: torch.optim.Optimizer, progress: Progress
+) -> None:
+    """Put optimiser, progress and random states back as they were when the file was written."""
+    training = file.training
+    try:
+        saved, states, groups = training["progress"], training["random"], training["optimizer"]
+    except KeyError as error:
+        raise UserError(f"{file.path}: holds no training state to go on from") from error
+    optimizer.load_state_dict(groups)
+    for name, value in saved.items():
+        setattr(progress, name, value)
+    _restore_random_states(states)
+
+
+def find_checkpoint(file_or_run: str | Path) -> Path:
+    """Return the checkpoint file that a path names: itself, or a run folder's last one."""
+    path = Path(file_or_run)
+    if path.is_dir():
+        last = path / "checkpoints" / "last.pt"
+        if not last.is_file():
+            raise UserError(f"{path}: no checkpoints/last.pt in this folder, it is not a run")
+        return last
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint file or run folder")
+    return path
+
+
+def read_checkpoint(file_or_run: str | Path, *, weights_only: bool = False) -> ModelFile:
+    """Read a checkpoint of this project that holds an action detector and its classes."""
+    file = read_model_file(find_checkpoint(file_or_run), weights_only=weights_only)
+    if file.network is None or file.classes is None or file.sampling is None:
+        raise UserError(
+            f"{file.path}: holds weights ({file.naming} names) but no network, classes and "
+            "sampling; start a run from it with model.pretrained instead"
+        )
+    if file.network.get("task") != "actions":
+        raise UserError(f"{file.path}: a classification network, an action detector is wanted")
+    return file
+
+
+def _random_states() -> dict[str, Any]:
+    version, internal, gauss = random.getstate()
+    states: dict[str, Any] = {
+        "python": [version, list(internal), gauss],
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def _restore_random_states(states: dict[str, Any]) -> None:
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    torch.set_rng_state(states["torch"])
+    if "cuda" in states and torch.cuda.device_count() == len(states["cuda"]):
+        torch.cuda.set_rng_state_all(states["cuda"])

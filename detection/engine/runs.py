@@ -1,0 +1,294 @@
+"""A run from its configuration to its folder: start, go on, train, evaluate.
+
+A run folder holds config.yaml, environment.json, log.jsonl, checkpoints/{last,best}.pt, and after
+evaluation detections.csv, per_class.csv and metrics.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from detection import build
+from detection.config import (
+    RunConfig,
+    config_from_dict,
+    config_to_yaml,
+    load_config,
+)
+from detection.data.dataset_folder import DatasetFolder
+from detection.data.label_map import LabelMap
+from detection.data.loader import ClipLoader, TrainBatches
+from detection.engine.checkpoint import read_checkpoint, restore_training, save_checkpoint
+from detection.engine.environment import describe_environment
+from detection.engine.metrics_log import MetricsLog
+from detection.engine.scoring import Scorer, print_results, timed_score, write_results
+from detection.engine.training import Progress, fit, stop_signals
+from detection.errors import UserError
+from detection.evaluation.frame_map import AvaFrameMap
+from detection.files import write_text
+from detection.models.action_detector import ActionDetector
+from detection.models.checkpoint_file import ModelFile
+from detection.models.losses import action_loss
+from detection.models.network import build_network
+from detection.models.pretrained import load_state
+from detection.structures import Batch
+
+# What may change when a run goes on: how it is carried out, never what it computes.
+_CHANGEABLE = ("workers", "threads", "device", "checkpoint_minutes")
+
+
+@dataclass
+class Run:
+    """Everything of a run that is under way."""
+
+    config: RunConfig
+    folder: Path
+    data: DatasetFolder
+    label_map: LabelMap
+    model: ActionDetector
+    device: torch.device
+    scorer: Scorer
+    log: MetricsLog
+
+
+def start(config: RunConfig, *, overwrite: bool) -> tuple[Run, Training]:
+    """Check everything that can be checked, then make the run folder."""
+    folder = Path(config.output or "runs/unnamed")
+    _check_folder(folder, overwrite=overwrite)
+    _seed(config.seed)
+    data, label_map = _open_data(config)
+    device = build.build_device(config)
+    model = build.build_model(config, num_classes=len(label_map))
+    report = build.start_from_pretrained(config, model, label_map)
+    run = _run(config, folder, data, label_map, model, device)
+    training = _training(run)
+    _make_folder(folder, config)
+    run.log.write("start", seed=config.seed)
+    if report is not None:
+        print(report)
+        run.log.write("pretrained", report=str(report))
+    return run, training
+
+
+def resume(run_folder: str | Path, *, overrides: Sequence[str]) -> tuple[Run, Training]:
+    """Go on with a stopped run: the same configuration, weights, order and random states."""
+    folder = Path(run_folder)
+    for override in overrides:
+        if override.partition("=")[0] not in _CHANGEABLE:
+            raise UserError(
+                f"command line: '{override}': a resumed run computes what it would have computed; "
+                f"only {', '.join(_CHANGEABLE)} may change"
+            )
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder / 'config.yaml'}: no such file, this folder is not a run")
+    config = load_config(folder / "config.yaml", overrides)
+    file = read_checkpoint(folder)
+    _seed(config.seed)
+    data, label_map = _open_data(config)
+    _check_classes(file, label_map, data)
+    device = build.build_device(config)
+    model = build.build_model(config, num_classes=len(label_map))
+    load_state(model, file, class_names=label_map.names)
+    if config.model.freeze_batch_norm:
+        build.freeze_batch_norm(model, freeze_affine=True)
+    run = _run(config, folder, data, label_map, model, device)
+    training = _training(run)
+    restore_training(file, optimizer=training.optimizer, progress=training.progress)
+    run.log.write("resume", **dataclasses.asdict(training.progress))
+    return run, training
+
+
+def open_for_evaluation(
+    checkpoint: str | Path, *, cfg: str | None, overrides: Sequence[str]
+) -> Run:
+    """Open a checkpoint to be scored, by its own configuration or by `cfg`.
+
+    Results go to `output` where that is set by `cfg` or an override, else beside the run.
+    """
+    file = read_checkpoint(checkpoint, weights_only=True)
+    if cfg is not None:
+        config = load_config(cfg, overrides)
+        folder = Path(config.output or "runs/unnamed")
+    else:
+        config, folder = _own_config(file, overrides)
+    assert file.network is not None
+    data, label_map = _open_data(config)
+    _check_classes(file, label_map, data)
+    model = build_network(file.network, source=file.path)
+    assert isinstance(model, ActionDetector)
+    load_state(model, file, class_names=label_map.names)
+    return _run(config, folder, data, label_map, model, build.build_device(config))
+
+
+def train(run: Run, training: Training) -> bool:
+    """Train to the last epoch; return False when a signal stopped it before (it is saved)."""
+    config = run.config
+
+    def save(name: str) -> None:
+        save_checkpoint(
+            run.folder / "checkpoints" / f"{name}.pt",
+            config=config,
+            label_map=run.label_map,
+            model=run.model,
+            optimizer=training.optimizer,
+            progress=training.progress,
+        )
+
+    def evaluate() -> AvaFrameMap:
+        return run.scorer.score(run.model, every=config.data.val_every)[0]
+
+    with stop_signals() as should_stop:
+        return fit(
+            run.model,
+            training.batches,
+            training.optimizer,
+            action_loss,
+            optim=config.optim,
+            progress=training.progress,
+            device=run.device,
+            evaluate=evaluate,
+            evaluate_every=config.evaluation.every_epochs,
+            save=save,
+            save_every_minutes=config.checkpoint_minutes,
+            log=run.log,
+            should_stop=should_stop,
+        )
+
+
+def evaluate_and_report(run: Run) -> None:
+    """Score every keyframe with the weights as they are; write and print the results."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    result, found, seconds = timed_score(run.scorer, run.model)
+    boxes = run.scorer.describe_boxes()
+    write_results(run.folder, result, found, run.label_map, boxes=boxes, seconds=seconds)
+    run.log.write("final", mean_ap=result.mean_ap, boxes=boxes, seconds=round(seconds, 1))
+    print_results(run.folder, result, run.label_map, boxes=boxes, made_up=run.data.made_up)
+
+
+@dataclass
+class Training:
+    """What only a run that learns has."""
+
+    batches: EpochBatches
+    optimizer: torch.optim.Optimizer
+    progress: Progress
+
+
+class EpochBatches:
+    """A loader whose epochs can be entered at any batch."""
+
+    def __init__(self, loader: ClipLoader, order: TrainBatches) -> None:
+        self._loader = loader
+        self._order = order
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterable[Batch]:
+        """Return the batches of `epoch` from the `start`-th on."""
+        self._order.set_epoch(epoch, start_batch=start)
+        return self._loader
+
+
+def _run(
+    config: RunConfig,
+    folder: Path,
+    data: DatasetFolder,
+    label_map: LabelMap,
+    model: ActionDetector,
+    device: torch.device,
+) -> Run:
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    dataset = build.build_val_dataset(config, data, build.read_val_table(config, data, label_map))
+    dataset.check_videos(show_progress=True)
+    return Run(
+        config,
+        folder,
+        data,
+        label_map,
+        build.place_model(model, device),
+        device,
+        Scorer(config, data, label_map, dataset, device=device),
+        MetricsLog(folder / "log.jsonl"),
+    )
+
+
+def _training(run: Run) -> Training:
+    table = build.read_train_table(run.config, run.data, run.label_map)
+    dataset = build.build_train_dataset(run.config, run.data, table)
+    dataset.check_videos(show_progress=True)
+    order = build.build_train_order(run.config, dataset)
+    loader = build.build_loader(run.config, dataset, order, run.device)
+    return Training(
+        EpochBatches(loader, order), build.build_optimizer(run.config, run.model), Progress()
+    )
+
+
+def _open_data(config: RunConfig) -> tuple[DatasetFolder, LabelMap]:
+    data = DatasetFolder.open(config.data.root, how_to_get=config.data.how_to_get)
+    return data, data.read_label_map()
+
+
+def _check_classes(file: ModelFile, label_map: LabelMap, data: DatasetFolder) -> None:
+    """Refuse weights whose columns stand for other classes than the data set's label map."""
+    assert file.classes is not None
+    if (file.classes.names, file.classes.ids) != (label_map.names, label_map.ids):
+        theirs, ours = set(file.classes.names), set(label_map.names)
+        only = sorted(theirs ^ ours)[:3]
+        what = f"among them {', '.join(only)}" if only else "in another order or with other ids"
+        raise UserError(
+            f"{file.path}: its {len(file.classes.names)} classes are not the {len(label_map)} of "
+            f"{data.label_map_path} ({what})"
+        )
+
+
+def _own_config(file: ModelFile, overrides: Sequence[str]) -> tuple[RunConfig, Path]:
+    if file.config is None:
+        raise UserError(f"{file.path}: holds no configuration, give one with --cfg")
+    config = config_from_dict(file.config, file.path, overrides)
+    beside = Path(file.path).parent
+    given = any(override.startswith("output=") for override in overrides)
+    if given and config.output:
+        return config, Path(config.output)
+    return config, beside.parent if beside.name == "checkpoints" else beside
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder in use; only a run is ever replaced, never somebody's other files."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder}: a file, a run folder is wanted")
+    if not any(folder.iterdir()):
+        return
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder}: holds files but no run, choose another with output=FOLDER")
+    if not overwrite:
+        raise UserError(
+            f"{folder}: exists; go on with --resume {folder}, replace it with --overwrite, or "
+            "choose another with output=FOLDER"
+        )
+
+
+def _make_folder(folder: Path, config: RunConfig) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+    (folder / "checkpoints").mkdir(parents=True)
+    write_text(folder / "config.yaml", config_to_yaml(config))
+    environment = describe_environment(sys.argv, config.seed)
+    write_text(folder / "environment.json", json.dumps(environment, indent=2) + "\n")

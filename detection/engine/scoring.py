@@ -1,0 +1,121 @@
+"""Detect on a split, score it, and say how well it went."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from detection import build
+from detection.config import GROUND_TRUTH_BOXES, RunConfig
+from detection.data.actor_table import read_exclusions
+from detection.data.ava_dataset import AvaDataset
+from detection.data.ava_files import read_ground_truth, write_detections
+from detection.data.dataset_folder import DatasetFolder
+from detection.data.label_map import LabelMap
+from detection.engine.inference import detect
+from detection.evaluation.evaluator import ActionEvaluator
+from detection.evaluation.frame_map import AvaFrameMap
+from detection.evaluation.report import as_json, summary, table
+from detection.files import write_text
+from detection.models.action_detector import ActionDetector
+from detection.structures import Detections
+
+
+class Scorer:
+    """Knows a split's keyframes, boxes and ground truth; scores a network on them."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: DatasetFolder,
+        label_map: LabelMap,
+        dataset: AvaDataset,
+        *,
+        device: torch.device,
+    ) -> None:
+        split = folder.split(config.data.val_split)
+        self._config = config
+        self._folder = folder
+        self._label_map = label_map
+        self._dataset = dataset
+        self._device = device
+        self._evaluator = ActionEvaluator(
+            read_ground_truth(split.annotations),
+            label_map,
+            exclusions=read_exclusions(split),
+            protocol=config.evaluation.protocol or folder.protocol,
+        )
+
+    def score(
+        self, model: ActionDetector, *, every: int = 1
+    ) -> tuple[AvaFrameMap, Sequence[Detections]]:
+        """Detect on every n-th keyframe and score; also return what was found, by keyframe.
+
+        With `every` above 1 the keyframes left out count as missed, so such a score is for
+        comparing epochs of one run, and nothing else.
+        """
+        loader = build.build_val_loader(self._config, self._dataset, self._device, every=every)
+        self._evaluator.reset()
+        bar = tqdm(loader, desc="scoring", unit="batch", leave=False, dynamic_ncols=True)
+        self._evaluator.update(detect(model, bar, device=self._device))
+        return self._evaluator.compute(), self._evaluator.found()
+
+    def describe_boxes(self) -> str:
+        """Say whose boxes the actions were scored on."""
+        name = self._config.data.val_boxes
+        if name == GROUND_TRUTH_BOXES:
+            return "ground-truth boxes (people are given, not detected)"
+        threshold = self._config.data.box_score_threshold
+        return f"detected boxes '{name}' with score of at least {threshold}"
+
+
+def write_results(
+    run_folder: Path,
+    result: AvaFrameMap,
+    found: Sequence[Detections],
+    label_map: LabelMap,
+    *,
+    boxes: str,
+    seconds: float,
+) -> None:
+    """Write detections.csv, per_class.csv and metrics.json."""
+    write_detections(run_folder / "detections.csv", found, label_map)
+    lines = ["name,id,ap,num_ground_truth,num_detections"]
+    for name, number in zip(label_map.names, label_map.ids, strict=True):
+        ap = result.per_class[name]
+        text = "" if ap != ap else f"{ap:.6f}"
+        counts = f"{result.num_ground_truth[name]},{result.num_detections[name]}"
+        lines.append(f'"{name}",{number},{text},{counts}')
+    write_text(run_folder / "per_class.csv", "\n".join(lines) + "\n")
+    values = {**as_json(result), "boxes": boxes, "scoring_seconds": round(seconds, 1)}
+    write_text(run_folder / "metrics.json", json.dumps(values, indent=2) + "\n")
+
+
+def print_results(
+    run_folder: Path, result: AvaFrameMap, label_map: LabelMap, *, boxes: str, made_up: bool
+) -> None:
+    """Print the table, the number, and where everything is."""
+    print(table(result, label_map))
+    print(summary(result))
+    print(f"boxes: {boxes}")
+    if made_up:
+        print("data: made up (drawn by a program), no measure of how well real actions are found")
+    print(f"run folder: {run_folder}")
+    for name in ("metrics.json", "per_class.csv", "detections.csv", "checkpoints/last.pt"):
+        if (run_folder / name).is_file():
+            print(f"  {run_folder / name}")
+    print(f"draw it: python -m ava_tools.visualize --run {run_folder}")
+
+
+def timed_score(
+    scorer: Scorer, model: ActionDetector
+) -> tuple[AvaFrameMap, Sequence[Detections], float]:
+    """Score every keyframe; also return the seconds it took."""
+    start = time.perf_counter()
+    result, found = scorer.score(model)
+    return result, found, time.perf_counter() - start
