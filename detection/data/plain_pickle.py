@@ -1,13 +1,15 @@
 """Reads pickles that hold plain values and numpy arrays, and nothing else; runs no code of theirs.
 
 JHMDB's and UCF101-24's annotation files are Python 2 pickles. A pickle names functions that the
-reader calls; here the only three it may name are numpy's, and even those are ours in its place.
+reader calls; here it may name only those that make an array or a string of bytes, and what is
+called are stand-ins of ours.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,6 @@ import numpy as np
 from detection.errors import UserError
 
 _NUMBERS = "biuf"
-_ARRAY_MODULES = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
 
 
 def read_plain_pickle(path: str | Path) -> Any:
@@ -48,17 +49,16 @@ class _PlainUnpickler(pickle.Unpickler):
         super().__init__(file, encoding="latin1")
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return our stand-ins for numpy's three names; refuse every other one."""
-        if module in _ARRAY_MODULES:
-            if name == "ndarray":
-                return np.ndarray
-            if name == "dtype":
-                return lambda *arguments: _number_dtype(*arguments)
-            if name == "_reconstruct":
-                return lambda *arguments: _empty_array(*arguments)
-        raise _RefusedError(
-            f"asks for {module}.{name}; only plain containers and arrays are read from a pickle"
-        )
+        """Return the stand-in for what makes an array or bytes; refuse every other name."""
+        if module.split(".")[0] == "numpy" and name == "ndarray":
+            return np.ndarray
+        maker = _MAKERS.get((module.replace("._core", ".core"), name))
+        if maker is None:
+            raise _RefusedError(
+                f"asks for {module}.{name}; only plain containers and arrays are read from a pickle"
+            )
+        # A new function each time: a pickle can set attributes on what it is given.
+        return lambda *arguments: maker(*arguments)
 
     def persistent_load(self, pid: Any) -> Any:
         """Refuse references to things outside the file."""
@@ -77,3 +77,31 @@ def _empty_array(kind: Any, *_: Any) -> np.ndarray:
     if kind is not np.ndarray:
         raise _RefusedError(f"asks for an array of type {kind!r}")
     return np.ndarray((0,), dtype=np.uint8)
+
+
+def _array_of_buffer(
+    buffer: Any, dtype: np.dtype[Any], shape: tuple[int, ...], order: str, *_: Any
+) -> np.ndarray:
+    array: np.ndarray = np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)  # type: ignore[call-overload]
+    return array
+
+
+def _scalar(dtype: np.dtype[Any], content: Any) -> Any:
+    raw = content.encode("latin1") if isinstance(content, str) else bytes(content)
+    return np.frombuffer(raw, dtype=dtype, count=1)[0]
+
+
+def _latin1_bytes(text: Any = "", *_: Any) -> bytes:
+    return str(text).encode("latin1")
+
+
+_MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "dtype"): _number_dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy.core.numeric", "_frombuffer"): _array_of_buffer,
+    ("_codecs", "encode"): _latin1_bytes,
+    ("builtins", "bytes"): _latin1_bytes,
+    ("builtins", "set"): set,
+    ("builtins", "frozenset"): frozenset,
+}
