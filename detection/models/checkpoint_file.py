@@ -205,7 +205,9 @@ def read_plain(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found is None:
-            raise UserError(f"{path}: damaged, or not a checkpoint of weights") from error
+            raise UserError(
+                f"{path}: damaged, or not a checkpoint of weights; nothing of it was run"
+            ) from error
         raise UserError(
             f"{path}: refused: it asks for {found[1]}, which a file of weights has no need of; "
             "nothing of it was run"
