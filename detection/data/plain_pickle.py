@@ -52,7 +52,8 @@ class _PlainUnpickler(pickle.Unpickler):
         """Return the stand-in for what makes an array or bytes; refuse every other name."""
         if module.split(".")[0] == "numpy" and name == "ndarray":
             return np.ndarray
-        maker = _MAKERS.get((module.replace("._core", ".core"), name))
+        plain = module.replace("numpy._core", "numpy.core").replace("__builtin__", "builtins")
+        maker = _MAKERS.get((plain, name))
         if maker is None:
             raise _RefusedError(
                 f"asks for {module}.{name}; only plain containers and arrays are read from a pickle"
