@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from misbehaving_server import Page, Server, payload, running_server
 
 from ava_tools import download as command
@@ -22,7 +21,6 @@ from detection.data.ava_download import (
 )
 from detection.data.ava_files import read_ground_truth
 from detection.data.dataset_folder import DatasetFolder
-from detection.data.label_map import read_label_map
 from detection.errors import UserError
 
 LABELS = 'item {\n  name: "stand"\n  id: 12\n}\nitem {\n  name: "walk"\n  id: 14\n}\n'
@@ -78,16 +76,14 @@ def run(site: Server, out: Path, *more: str, dataset: str = "ava-v2.2") -> int:
 def test_command_writes_the_data_set_folder(site: Server, tmp_path: Path) -> None:
     out = tmp_path / "ava"
     assert run(site, out) == 0
-    dataset = yaml.safe_load((out / "dataset.yaml").read_text())
-    assert dataset["splits"]["train"] == {
-        "annotations": "annotations/train.csv",
-        "exclusions": "annotations/excluded_train.csv",
-        "boxes": {"fair": "annotations/boxes_fair_train.csv"},
-    }
-    assert f"--out {out}" in dataset["how_to_get"]
-    rows = read_ground_truth(out / "annotations/train.csv")
-    assert set(rows.video_names) == {"aa-_1", "bb"}
-    assert read_label_map(out / dataset["label_map"]).names == ("stand", "walk")
+    folder = DatasetFolder.open(out)
+    train = folder.split("train")
+    assert train.annotations == out / "annotations/train.csv"
+    assert train.exclusions == out / "annotations/excluded_train.csv"
+    assert train.boxes == {"fair": out / "annotations/boxes_fair_train.csv"}
+    assert train.videos is None
+    assert set(read_ground_truth(train.annotations).video_names) == {"aa-_1", "bb"}
+    assert folder.read_label_map().names == ("stand", "walk")
     films = sorted(path.name for path in (out / "videos").iterdir())
     assert films == ["-cc.webm", "aa-_1.mkv", "bb.mp4"]
     assert (out / "videos/bb.mp4").read_bytes() == payload(50_000, b"bb.mp4")
@@ -140,14 +136,11 @@ def test_only_fetches_that_film_and_lists_it(site: Server, tmp_path: Path) -> No
     assert (out / "annotations/val_videos.txt").read_text() == "-cc\n"
     assert (out / "annotations/train_videos.txt").read_text() == ""
     run(site, out, "--only", "bb")
-    splits = yaml.safe_load((out / "dataset.yaml").read_text())["splits"]
-    assert splits["train"]["videos"] == "annotations/train_videos.txt"
+    assert DatasetFolder.open(out).split("train").videos == out / "annotations/train_videos.txt"
     assert (out / "annotations/train_videos.txt").read_text() == "bb\n"
     assert (out / "annotations/val_videos.txt").read_text() == "-cc\n"
     run(site, out)
-    assert (
-        yaml.safe_load((out / "dataset.yaml").read_text())["splits"]["train"].get("videos") is None
-    )
+    assert DatasetFolder.open(out).split("train").videos is None
 
 
 def test_only_with_an_unknown_id_fetches_nothing_else(site: Server, tmp_path: Path) -> None:
@@ -198,7 +191,7 @@ def test_ava_kinetics_is_annotations_only(site: Server, tmp_path: Path) -> None:
     assert run(site, out, dataset="ava-kinetics") == 0
     rows = read_ground_truth(out / "annotations/val.csv")
     assert [key.time_s for key in rows.keyframes()] == [5.5, 6.5]
-    assert list(yaml.safe_load((out / "dataset.yaml").read_text())["splits"]) == ["train", "val"]
+    assert list(DatasetFolder.open(out).file.splits) == ["train", "val"]
     assert not list(tmp_path.rglob("escaped*"))
     with pytest.raises(UserError, match="comes without films"):
         run(site, out, "--only", "xyz", dataset="ava-kinetics")

@@ -55,7 +55,7 @@ class Style:
     @property
     def line_px(self) -> int:
         """Width of a box's line."""
-        return max(1, round(self.text_px / 7))
+        return max(2, round(self.text_px / 5.5))
 
 
 @dataclass
@@ -73,25 +73,37 @@ def draw_actors(
     dashed: bool,
     style: Style,
     places: CardPlaces,
+    numbered: bool = False,
 ) -> None:
     """Draw every actor's box, then their cards where they hide least.
 
+    numbered: with the actor's number on box and card, so that one finds the other in a crowd.
     Actors without labels get a thin grey box and no card.
     """
     boxes_px = [_to_pixels(picture, item) for item in placed]
     for item, box_px in zip(placed, boxes_px, strict=True):
         _draw_box(picture, box_px, color=color, dashed=dashed, style=style, item=item)
-    taken: list[NDArray[np.float64]] = []
+        if numbered:
+            _draw_badge(picture, box_px, item, color=color, style=style)
+    taken: list[NDArray[np.floating]] = []
     heads = [_head(box_px) for box_px in boxes_px]
-    for position in sorted(range(len(placed)), key=lambda i: placed[i].chain):
+    for position in sorted(range(len(placed)), key=lambda i: placed[i].number):
         item = placed[position]
         if not item.actor.labels:
             continue
-        size = _card_size(item.actor.labels, style, picture.shape[1])
-        others = [head for i, head in enumerate(heads) if i != position]
-        corner = _find_place(picture, boxes_px[position], size, taken, others, item.chain, places)
-        _draw_card(picture, corner, size, item.actor.labels, color=color, style=style)
-        taken.append(np.array([*corner, corner[0] + size[0], corner[1] + size[1]], np.float64))
+        card = _Card.of(item, style, picture.shape[1], numbered=numbered)
+        others = [i for i in range(len(placed)) if i != position]
+        corner = _find_place(
+            picture.shape,
+            boxes_px[position],
+            card,
+            taken=taken,
+            heads=[heads[i] for i in others],
+            bodies=[boxes_px[i] for i in others],
+            last=places.last,
+        )
+        _draw_card(picture, corner, card, color=color, style=style)
+        taken.append(np.array([*corner, corner[0] + card.width, corner[1] + card.height]))
 
 
 def _to_pixels(picture: Picture, item: Placed) -> NDArray[np.float64]:
@@ -167,21 +179,50 @@ def _head(box_px: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([x1, y1, x2, y1 + (y2 - y1) / 3])
 
 
-def _card_size(labels: Sequence[ShownLabel], style: Style, panel_width: int) -> tuple[int, int]:
-    fixed, text = _card_columns(labels, style, panel_width)
-    return fixed + text, len(labels) * style.row_px + style.padding_px
+def _draw_badge(
+    picture: Picture, box_px: NDArray[np.float64], item: Placed, *, color: Color, style: Style
+) -> None:
+    """Write the actor's number into the upper left corner of the box."""
+    text, color = str(item.number), color if item.actor.labels else DIM
+    x, y = np.round(box_px[:2]).astype(int).tolist()
+    width, height = _badge_px(item.number, style), style.row_px - 2
+    _fill(picture, x, y, x + width, y + height, color)
+    left = x + (width - width_of(text, style.text_px, BOLD)) // 2
+    draw_heading(picture, text, left, y + height // 2, style.text_px, DARK)
 
 
-def _card_columns(labels: Sequence[ShownLabel], style: Style, panel_width: int) -> tuple[int, int]:
-    """Return the widths of everything but the text, and of the text."""
-    fixed = 2 * style.padding_px + style.line_px
-    if any(label.mark != "none" for label in labels):
-        fixed += round(1.2 * style.text_px)
-    if any(label.score is not None for label in labels):
-        fixed += _bar_px(style) + style.padding_px + width_of("0.00", style.text_px) + 6
-    longest = max(width_of(label.name, style.text_px) for label in labels)
-    widest = max(4 * style.text_px, min(18 * style.text_px, panel_width - fixed))
-    return fixed, min(longest, widest)
+def _badge_px(number: int, style: Style) -> int:
+    return width_of(str(number), style.text_px, BOLD) + style.padding_px
+
+
+@dataclass(frozen=True)
+class _Card:
+    """An actor's labels laid out: widths in pixels of the columns, from left to right."""
+
+    item: Placed
+    number: int | None
+    stripe: int
+    sign: int
+    text: int
+    score: int
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, item: Placed, style: Style, panel_width: int, *, numbered: bool) -> _Card:
+        labels = item.actor.labels
+        stripe = _badge_px(item.number, style) if numbered else style.line_px
+        sign = round(1.2 * style.text_px) * any(label.mark != "none" for label in labels)
+        score = 0
+        if any(label.score is not None for label in labels):
+            score = style.padding_px + _bar_px(style) + 6 + width_of("0.00", style.text_px)
+        fixed = stripe + sign + score + 2 * style.padding_px
+        longest = max(width_of(label.name, style.text_px) for label in labels)
+        widest = max(4 * style.text_px, min(18 * style.text_px, panel_width - fixed))
+        text = min(longest, widest)
+        height = len(labels) * style.row_px + style.padding_px
+        number = item.number if numbered else None
+        return cls(item, number, stripe, sign, text, score, fixed + text, height)
 
 
 def _bar_px(style: Style) -> int:
@@ -189,17 +230,22 @@ def _bar_px(style: Style) -> int:
 
 
 def _find_place(
-    picture: Picture,
+    shape: Sequence[int],
     box_px: NDArray[np.float64],
-    size: tuple[int, int],
-    taken: Sequence[NDArray[np.float64]],
+    card: _Card,
+    *,
+    taken: Sequence[NDArray[np.floating]],
     heads: Sequence[NDArray[np.float64]],
-    chain: int,
-    places: CardPlaces,
+    bodies: Sequence[NDArray[np.float64]],
+    last: dict[int, int],
 ) -> tuple[int, int]:
-    """Return the corner of the place that hides least: cards weigh most, then heads."""
-    height, width = picture.shape[:2]
-    (w, h), (x1, y1, x2, y2) = size, box_px
+    """Return the corner of the place that hides least: cards weigh most, then heads, then bodies.
+
+    last: the place of each number in the frame before, which is kept unless it is much worse.
+    """
+    height, width = shape[:2]
+    w, h = card.width, card.height
+    x1, y1, x2, y2 = box_px
     gap = 3
     wanted = [
         (x1, y1 - h - gap),
@@ -208,6 +254,10 @@ def _find_place(
         (x2 - w, y2 + gap),
         (x2 + gap, y1),
         (x1 - w - gap, y1),
+        (x2 + gap, (y1 + y2 - h) / 2),
+        (x1 - w - gap, (y1 + y2 - h) / 2),
+        (x2 + gap, y2 - h),
+        (x1 - w - gap, y2 - h),
         (x1 + gap, y2 - h - gap),
         (x2 - w - gap, y2 - h - gap),
         (x1 + gap, y1 + gap),
@@ -218,52 +268,51 @@ def _find_place(
     for index, (x, y) in enumerate(wanted):
         left = round(float(np.clip(x, 0, max(0, width - w))))
         top = round(float(np.clip(y, 0, max(0, height - h))))
-        card = np.array([left, top, left + w, top + h], np.float64)
-        cost = 0.02 * index - (0.3 if places.last.get(chain) == index else 0.0)
-        cost += 6 * sum(_common(card, other) for other in taken) / area
-        cost += 2 * sum(_common(card, head) for head in heads) / area
-        cost += 2 * _common(card, _head(box_px)) / area + 0.3 * _common(card, box_px) / area
+        area_px = np.array([left, top, left + w, top + h], np.float64)
+        cost = 0.02 * index - (0.3 if last.get(card.item.number) == index else 0.0)
+        covered = sum(_common(area_px, other) for other in taken)
+        cost += 6 * covered / area + (1.0 if covered else 0.0)
+        cost += 4 * sum(_common(area_px, head) for head in heads) / area
+        cost += 0.5 * sum(_common(area_px, body) for body in bodies) / area
+        cost += 3 * _common(area_px, _head(box_px)) / area + 0.3 * _common(area_px, box_px) / area
         cost += (abs(left - x) + abs(top - y)) / (w + h)
         if cost < best_cost:
             best, best_cost, choice = (left, top), cost, index
-    places.last[chain] = choice
+    last[card.item.number] = choice
     return best
 
 
-def _common(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+def _common(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     return float(max(0.0, width) * max(0.0, height))
 
 
 def _draw_card(
-    picture: Picture,
-    corner: tuple[int, int],
-    size: tuple[int, int],
-    labels: Sequence[ShownLabel],
-    *,
-    color: Color,
-    style: Style,
+    picture: Picture, corner: tuple[int, int], card: _Card, *, color: Color, style: Style
 ) -> None:
-    """Draw one row a label: sign, name, bar and probability."""
-    (x, y), (w, h) = corner, size
-    darken(picture, x, y, w, h)
-    picture[max(0, y) : y + h, max(0, x) : x + style.line_px] = color
-    _, text_px = _card_columns(labels, style, picture.shape[1])
-    signs = any(label.mark != "none" for label in labels)
-    for row, label in enumerate(labels):
-        middle = y + style.padding_px // 2 + row * style.row_px + style.row_px // 2
-        left = x + style.line_px + style.padding_px
-        if signs:
+    """Draw the number, and one row a label: sign, name, bar and probability."""
+    x, y = corner
+    darken(picture, x, y, card.width, card.height)
+    _fill(picture, x, y, x + card.stripe, y + card.height, color)
+    first = y + style.padding_px // 2 + style.row_px // 2
+    if card.number is not None:
+        text = str(card.number)
+        left = x + (card.stripe - width_of(text, style.text_px, BOLD)) // 2
+        draw_heading(picture, text, left, first, style.text_px, DARK)
+    for row, label in enumerate(card.item.actor.labels):
+        middle = first + row * style.row_px
+        left = x + card.stripe + style.padding_px
+        if card.sign:
             draw_sign(picture, label.mark, left, middle, style.text_px)
-            left += round(1.2 * style.text_px)
-        name = fit(label.name, text_px, style.text_px)
+            left += card.sign
+        name = fit(label.name, card.text, style.text_px)
         draw_text(picture, name, left, middle, size=style.text_px, color=TEXT)
         if label.score is not None:
-            left += text_px + style.padding_px
+            left += card.text + style.padding_px
             _draw_bar(picture, left, middle, label, style)
-            left += _bar_px(style) + 5
             text = f"{label.score:.2f}"
+            left += _bar_px(style) + 5
             draw_text(picture, text, left, middle, size=style.text_px, color=TEXT)
 
 

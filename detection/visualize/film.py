@@ -109,7 +109,10 @@ def make_scene(
     if actors.truth is not None:
         panels.append(truth_panel(Timeline(actors.truth)))
     if actors.predicted is not None:
-        panels.append(prediction_panel(Timeline(actors.predicted), look.prediction_heading))
+        timeline = Timeline(actors.predicted)
+        if panels:
+            timeline.number_like(panels[0].timeline, iou_threshold=look.iou_threshold)
+        panels.append(prediction_panel(timeline, look.prediction_heading))
         rules = f"probability ≥ {look.score_threshold:g}, {look.top_k} likeliest"
     short_side = look.short_side_px or (480 if len(panels) == 2 else 720)
     return Scene(

@@ -93,6 +93,7 @@ class Scene:
         self.panel = panel_size(*frame_size, short_side_px)
         self._style = Style.for_panel(min(self.panel))
         self._size_px = max(13, self._style.text_px)
+        self._numbered = any(panel.timeline.most_people > 1 for panel in panels)
         self._ticks = sorted({time for panel in panels for time in panel.timeline.times_s})
         self._legend_rows = self._lay_out_legend()
 
@@ -123,6 +124,7 @@ class Scene:
                 dashed=panel.dashed,
                 style=self._style,
                 places=panel.places,
+                numbered=self._numbered,
             )
             canvas[top : top + self.panel[1], left : left + self.panel[0]] = picture
         if self._footer:

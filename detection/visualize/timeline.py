@@ -3,11 +3,14 @@
 Two actors of neighbouring keyframes are one person when their boxes overlap (the same person id
 asks for less of it: ids are kept across cuts of a film, where a gliding box would be nonsense).
 Labels, and marks, are those of the nearer keyframe.
+
+Numbers name the people of a video for the eye: the same person has the same one on either side.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,22 +26,25 @@ _MAX_GAP = 1.5
 
 @dataclass(frozen=True)
 class Placed:
-    """An actor at one moment; `chain` stays the same for one person from keyframe to keyframe."""
+    """An actor at one moment; `number` stays one person's from keyframe to keyframe."""
 
     actor: Actor
-    chain: int
+    number: int
 
 
 class Timeline:
-    """Actors of one video at any time."""
+    """Actors of one video at any time.
+
+    times_s: the keyframes, ascending.  actors, numbers: of each keyframe, in one order.
+    """
 
     def __init__(self, keyframes: Keyframes) -> None:
         self.times_s = sorted(keyframes)
-        self._actors = [keyframes[time_s] for time_s in self.times_s]
+        self.actors = [keyframes[time_s] for time_s in self.times_s]
         gaps = np.diff(self.times_s)
         self.spacing_s = float(np.median(gaps)) if len(gaps) else _USUAL_SPACING_S
         self._next: list[dict[int, int]] = []
-        self._chains: list[list[int]] = []
+        self.numbers: list[list[int]] = []
         self._link()
 
     def at(self, time_s: float) -> list[Placed]:
@@ -66,16 +72,49 @@ class Timeline:
         after = bisect_right(self.times_s, time_s)
         return min(self.times_s[max(0, after - 1) : after + 1], key=lambda t: abs(t - time_s))
 
+    @property
+    def most_people(self) -> int:
+        """How many actors the fullest keyframe has."""
+        return max(map(len, self.actors), default=0)
+
+    def number_like(self, other: Timeline, *, iou_threshold: float = 0.5) -> None:
+        """Take the numbers of `other` for the people that overlap its people most often."""
+        votes: Counter[tuple[int, int]] = Counter()
+        place = {time_s: index for index, time_s in enumerate(other.times_s)}
+        for time_s, actors, numbers in zip(self.times_s, self.actors, self.numbers, strict=True):
+            if time_s not in place:
+                continue
+            theirs = other.numbers[place[time_s]]
+            overlap = iou_matrix(actors, other.actors[place[time_s]])
+            for i, j in zip(*np.nonzero(overlap >= iou_threshold), strict=True):
+                votes[numbers[i], theirs[j]] += 1
+        seen: dict[int, set[int]] = {}
+        for keyframe, numbers in enumerate(self.numbers):
+            for number in numbers:
+                seen.setdefault(number, set()).add(keyframe)
+        renamed: dict[int, int] = {}
+        bearers: dict[int, set[int]] = {}
+        for (mine, their), _ in sorted(votes.items(), key=lambda vote: (-vote[1], vote[0])):
+            # Two stretches of boxes may be one person's, unless both are there at once.
+            if mine not in renamed and not bearers.get(their, set()) & seen[mine]:
+                renamed[mine] = their
+                bearers.setdefault(their, set()).update(seen[mine])
+        fresh = 1 + max((n for numbers in other.numbers for n in numbers), default=0)
+        for mine in sorted(seen.keys() - renamed.keys()):
+            renamed[mine] = fresh
+            fresh += 1
+        self.numbers = [[renamed[n] for n in numbers] for numbers in self.numbers]
+
     def _between(self, keyframe: int, first: int, second: int, share: float) -> Placed:
-        a, b = self._actors[keyframe][first], self._actors[keyframe + 1][second]
+        a, b = self.actors[keyframe][first], self.actors[keyframe + 1][second]
         nearer = a if share <= 0.5 else b
         box = (1 - share) * a.box_01 + share * b.box_01
-        return Placed(Actor(box, nearer.labels, nearer.person_id), self._chains[keyframe][first])
+        return Placed(Actor(box, nearer.labels, nearer.person_id), self.numbers[keyframe][first])
 
     def _alone(self, keyframe: int, skip: set[int]) -> list[Placed]:
         return [
-            Placed(actor, self._chains[keyframe][position])
-            for position, actor in enumerate(self._actors[keyframe])
+            Placed(actor, self.numbers[keyframe][position])
+            for position, actor in enumerate(self.actors[keyframe])
             if position not in skip
         ]
 
@@ -90,23 +129,23 @@ class Timeline:
         return self.spacing_s / 2
 
     def _link(self) -> None:
-        count = 0
-        for keyframe, actors in enumerate(self._actors):
-            chains: list[int] = []
+        count = 1
+        for keyframe, actors in enumerate(self.actors):
+            numbers: list[int] = []
             came_from: dict[int, int] = {}
             if keyframe and self._neighbours(keyframe - 1):
-                self._next.append(match_actors(self._actors[keyframe - 1], actors))
+                self._next.append(match_actors(self.actors[keyframe - 1], actors))
                 came_from = {b: a for a, b in self._next[-1].items()}
             elif keyframe:
                 self._next.append({})
             for position in range(len(actors)):
                 if position in came_from:
-                    chains.append(self._chains[-1][came_from[position]])
+                    numbers.append(self.numbers[-1][came_from[position]])
                 else:
-                    chains.append(count)
+                    numbers.append(count)
                     count += 1
-            self._chains.append(chains)
-        if self._actors:
+            self.numbers.append(numbers)
+        if self.actors:
             self._next.append({})
 
 

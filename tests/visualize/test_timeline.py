@@ -89,12 +89,36 @@ def test_everybody_gets_their_own_partner() -> None:
     assert match_actors((), second) == match_actors(first, ()) == {}
 
 
-def test_a_chain_follows_a_person() -> None:
+def test_a_number_follows_a_person() -> None:
     timeline = Timeline({t: (actor(0.05 * t), actor(0.5)) for t in (0.0, 1.0, 2.0)})
-    chains = {
-        tuple(sorted(item.chain for item in timeline.at(t))) for t in (0.0, 0.5, 1.0, 1.5, 2.0)
+    numbers = {
+        tuple(sorted(item.number for item in timeline.at(t))) for t in (0.0, 0.5, 1.0, 1.5, 2.0)
     }
-    assert chains == {(0, 1)}
+    assert numbers == {(1, 2)}
+
+
+def test_both_sides_number_a_person_alike() -> None:
+    truth = Timeline({t: (actor(0.0, width=0.3), actor(0.6, width=0.3)) for t in (0.0, 1.0)})
+    found = Timeline(
+        {
+            0.0: (actor(0.61, width=0.3), actor(0.3, width=0.1), actor(0.01, width=0.3)),
+            1.0: (actor(0.59, width=0.3),),
+            5.0: (actor(0.0),),
+        }
+    )
+    found.number_like(truth)
+    assert truth.numbers == [[1, 2], [1, 2]]
+    assert found.numbers == [[2, 3, 1], [2], [4]]
+    # Boxes that jump are two stretches of one person, who has one number.
+    jumping = Timeline({0.0: (actor(0.0, width=0.2),), 1.0: (actor(0.13, width=0.17),)})
+    assert jumping.numbers == [[1], [2]]
+    wide = Timeline({t: (actor(0.0, width=0.3),) for t in (0.0, 1.0)})
+    jumping.number_like(wide)
+    assert jumping.numbers == [[1], [1]]
+    nobody = Timeline({})
+    nobody.number_like(truth)
+    found.number_like(nobody)
+    assert sorted({n for numbers in found.numbers for n in numbers}) == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(("time_s", "nearest"), [(0.0, 1.0), (1.4, 1.0), (1.6, 2.0), (9.0, 3.0)])
@@ -115,7 +139,7 @@ def test_never_more_people_than_a_neighbouring_keyframe_pair_has(
     keyframes = {float(t): tuple(actor(x) for x in xs) for t, xs in sorted(content.items())}
     timeline = Timeline(keyframes)
     people = timeline.at(time_s)
-    assert len({item.chain for item in people}) == len(people)
+    assert len({item.number for item in people}) == len(people)
     before = [len(v) for t, v in keyframes.items() if t <= time_s]
     after = [len(v) for t, v in keyframes.items() if t > time_s]
     assert len(people) <= (before[-1] if before else 0) + (after[0] if after else 0)
