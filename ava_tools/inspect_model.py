@@ -136,9 +136,9 @@ def summarise(model: Network, *, num_frames: int, size_px: int, actors: int = 1)
     from detection.models.counting import count_parameters, count_stages
 
     total = count_parameters(model)
-    rows = count_stages(
-        copy.deepcopy(model).to("meta"), num_frames=num_frames, size_px=size_px, actors=actors
-    )
+    if not next(model.parameters()).is_meta:
+        model = copy.deepcopy(model).to("meta")
+    rows = count_stages(model, num_frames=num_frames, size_px=size_px, actors=actors)
     return {
         "frames": num_frames,
         "size_px": size_px,

@@ -49,7 +49,11 @@ def count_parameters(module: nn.Module) -> ParameterCount:
 
 
 def count_macs(module: nn.Module, run: Callable[[], object]) -> dict[str, int]:
-    """Run once and return multiply-adds by the name of each convolution and linear layer."""
+    """Run once and return multiply-adds by the name of each convolution and linear layer.
+
+    The numbers that come out of this run mean nothing: BatchNorm, which changes no shape and costs
+    most of the time on the meta device, is passed by.
+    """
     macs: dict[str, int] = {}
 
     def watch(name: str) -> Callable[[nn.Module, object, Tensor], None]:
@@ -66,10 +70,15 @@ def count_macs(module: nn.Module, run: Callable[[], object]) -> dict[str, int]:
         for name, layer in module.named_modules()
         if isinstance(layer, nn.Conv3d | nn.Linear)
     ]
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm3d)]
     try:
+        for norm in norms:
+            norm.forward = nn.Identity().forward  # type: ignore[method-assign]
         with torch.no_grad():
             run()
     finally:
+        for norm in norms:
+            del norm.forward
         for handle in hooks:
             handle.remove()
     return macs

@@ -1,0 +1,175 @@
+"""`python -m ava_tools.convert`, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ava_tools import convert, inspect_model
+from detection.models.action_detector import build_detector
+from detection.models.checkpoint_file import (
+    ClassList,
+    FrameSampling,
+    read_model_file,
+    save_model_file,
+)
+from detection.models.classifier import build_classifier
+from detection.models.key_names import recognise, to_their_names
+from detection.models.network import load_network, network_numbers
+from detection.models.x3d import VARIANTS
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An X2D in SlowFast's form with norms that are no identities."""
+    torch.manual_seed(0)
+    network = build_classifier(VARIANTS["x2d"], num_classes=6)
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            if value.is_floating_point():
+                random = torch.rand(value.shape)
+                value.copy_(random + 0.5 if "var" in name else (random - 0.5) * 0.2)
+    path = tmp_path_factory.mktemp("theirs") / "x2d.pyth"
+    content = {"model_state": to_their_names(network.state_dict(), "slowfast"), "epoch": 3}
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize("form", ["safetensors", "own", "slowfast", "pytorchvideo", "mmaction2"])
+def test_every_form_gives_the_same_answers(form: str, theirs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "converted"
+    assert convert.main(["--checkpoint", str(theirs), "--to", form, "--out", str(out)]) == 0
+    file = read_model_file(out)
+    assert file.naming == ("own" if form == "safetensors" else form)
+    before, after = load_network(read_model_file(theirs)), load_network(file)
+    frames = torch.randint(0, 256, (2, 3, 1, 112, 128), dtype=torch.uint8)
+    with torch.no_grad():
+        wanted, found = before.position_logits(frames), after.position_logits(frames)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_slowfast_to_slowfast_changes_no_bit(theirs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "again.pyth"
+    convert.main(["--checkpoint", str(theirs), "--to", "slowfast", "--out", str(out)])
+    first = torch.load(theirs, weights_only=True)["model_state"]
+    second = torch.load(out, weights_only=True)["model_state"]
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert recognise(second) == "slowfast"
+
+
+def test_safetensors_keep_all_that_a_run_needs(tmp_path: Path) -> None:
+    detector = build_detector(VARIANTS["x2d"], num_classes=2, res5_stride=1)
+    classes = ClassList(("sit", "stand"), (11, 12), ("PERSON_MOVEMENT",) * 2)
+    sampling = FrameSampling(num_frames=1, step=1, short_side_px=128)
+    save_model_file(
+        tmp_path / "a.pt",
+        detector.state_dict(),
+        network=network_numbers(detector),
+        classes=classes,
+        sampling=sampling,
+        config={"seed": 3},
+    )
+    out = tmp_path / "a.safetensors"
+    convert.main(["--checkpoint", str(tmp_path / "a.pt"), "--out", str(out)])
+    file = read_model_file(out)
+    assert (file.classes, file.sampling, file.config) == (classes, sampling, {"seed": 3})
+    assert load_network(file).trunk.res5_stride == 1
+
+
+def test_class_names_come_from_a_map(theirs: Path, tmp_path: Path) -> None:
+    names = tmp_path / "kinetics.json"
+    for content in ({f"c{i}": i for i in range(6)}, {str(i): f"c{i}" for i in range(6)}):
+        names.write_text(json.dumps(content))
+        out = tmp_path / "a.pt"
+        convert.main(
+            [
+                "--checkpoint",
+                str(theirs),
+                "--to",
+                "own",
+                "--label-map",
+                str(names),
+                "--out",
+                str(out),
+            ]
+        )
+        classes = read_model_file(out).classes
+        assert classes is not None and classes.names == ("c0", "c1", "c2", "c3", "c4", "c5")
+
+
+class Malicious:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)], capture_output=True, text=True, cwd=REPOSITORY
+    )
+
+
+def test_bad_input_ends_with_one_line_and_two(theirs: Path, tmp_path: Path) -> None:
+    """A map that does not fit and a malicious file as processes; the rest by the same way out."""
+    small = tmp_path / "small.json"
+    small.write_text('{"a": 0, "b": 1}')
+    evil = tmp_path / "evil.pth"
+    torch.save({"model_state": {}, "x": Malicious(tmp_path / "executed")}, evil)
+    out = tmp_path / "out.pt"
+    for arguments, says in (
+        (("--checkpoint", theirs, "--label-map", small), "2 classes, the network 6"),
+        (("--checkpoint", evil), "refused"),
+    ):
+        done = run("ava_tools.convert", *arguments, "--to", "own", "--out", out)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+        assert says in done.stderr
+    done = run("ava_tools.inspect_model", "--checkpoint", evil)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert not out.exists() and not (tmp_path / "executed").exists()
+
+
+def test_other_bad_input_is_an_error_of_the_user(theirs: Path, tmp_path: Path) -> None:
+    from detection.errors import UserError
+
+    for content in ('{"a": 0, "b": 2}', "[1]", "{", '{"a": "x"}'):
+        bad = tmp_path / "bad.json"
+        bad.write_text(content)
+        with pytest.raises(UserError, match="bad.json"):
+            convert.main(
+                ["--checkpoint", str(theirs), "--label-map", str(bad), "--out", str(tmp_path / "o")]
+            )
+    resnet = tmp_path / "resnet.pth"
+    torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, resnet)
+    for command in (convert.main, inspect_model.main):
+        extra = ["--out", str(tmp_path / "o")] if command is convert.main else []
+        with pytest.raises(UserError, match="not an X3D network"):
+            command(["--checkpoint", str(resnet), *extra])
+    assert not (tmp_path / "o").exists()
+
+
+def test_help_shows_an_example_without_loading_torch() -> None:
+    code = (
+        "import sys; from ava_tools import convert, inspect_model\n"
+        "for tool in (convert, inspect_model):\n"
+        "    try: tool.main(['--help'])\n"
+        "    except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("examples:") == 2
