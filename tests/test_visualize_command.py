@@ -16,7 +16,7 @@ from detection.data.dataset_folder import DatasetFile, SplitPart, write_dataset_
 from detection.data.label_map import LabelMap, write_label_map
 from detection.data.video import VideoReader, VideoWriter
 from detection.errors import UserError
-from detection.visualize.draw import PREDICTION, TRUTH
+from detection.visualize.paint import PREDICTION, TRUTH
 
 TRUTH_ROWS = "{id},0.5,0.1,0.1,0.5,0.9,12,0\n{id},1.5,0.3,0.1,0.7,0.9,12,0\n"
 FOUND_ROWS = "{id},0.5,0.1,0.1,0.5,0.9,12,0.9\n{id},1.5,0.3,0.1,0.7,0.9,14,0.8\n"

@@ -21,7 +21,7 @@ from detection.data.video_source import FrameSource
 from detection.errors import UserError
 from detection.files import replacing
 from detection.visualize.actors import Keyframes, gather, judge, keep_likely
-from detection.visualize.draw import DARK, Picture
+from detection.visualize.paint import DARK, Picture
 from detection.visualize.scene import Panel, Scene, prediction_panel, truth_panel
 from detection.visualize.timeline import Timeline
 

@@ -12,16 +12,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.visualize.draw import (
+from detection.visualize.cards import CardPlaces
+from detection.visualize.draw import draw_actors
+from detection.visualize.paint import (
     DARK,
     DIM,
     PREDICTION,
     TEXT,
     TRUTH,
-    CardPlaces,
     Picture,
     Style,
-    draw_actors,
     draw_heading,
     draw_sign,
 )

@@ -8,16 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detection.visualize.actors import Actor, ShownLabel
-from detection.visualize.draw import (
-    DIM,
-    PREDICTION,
-    RIGHT,
-    TRUTH,
-    WRONG,
-    CardPlaces,
-    Style,
-    draw_actors,
-)
+from detection.visualize.cards import CardPlaces
+from detection.visualize.draw import draw_actors
+from detection.visualize.paint import DIM, PREDICTION, RIGHT, TRUTH, WRONG, Style
 from detection.visualize.scene import Scene, panel_size, prediction_panel, truth_panel
 from detection.visualize.timeline import Placed, Timeline
 
