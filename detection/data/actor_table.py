@@ -7,7 +7,7 @@ because worker processes share them: lists of objects would be copied page by pa
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -113,7 +113,7 @@ def read_actor_table(
     """
     split = folder.split(split_name)
     if boxes is None:
-        rows = read_ground_truth(split.annotations)
+        rows = read_ground_truth_rows(split)
     else:
         rows = read_person_boxes(folder.boxes_path(split, boxes))
         if rows.score is None:
@@ -131,6 +131,18 @@ def read_actor_table(
     if not len(table):
         raise UserError(f"{rows.path}: no keyframe with anybody in it for split '{split_name}'")
     return table
+
+
+def read_ground_truth_rows(split: Split) -> AvaRows:
+    """Return the labelled rows of the videos that a split lists: what it is scored against."""
+    rows = read_ground_truth(split.annotations)
+    videos = read_video_list(split)
+    if videos is None:
+        return rows
+    listed = np.asarray([name in videos for name in rows.video_names], dtype=bool)
+    kept = rows.select(listed[rows.video_index])
+    empty = tuple(key for key in rows.empty_keyframes if key.video_id in videos)
+    return replace(kept, empty_keyframes=empty)
 
 
 def read_exclusions(split: Split) -> frozenset[Keyframe]:

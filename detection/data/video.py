@@ -32,6 +32,8 @@ from detection.structures import Clip
 SAME_TIME_S = 2e-6
 # Wanted times further apart than this are reached by a seek, not by decoding what lies between.
 SEEK_GAP_S = 2.0
+# A header that tells a higher rate tells the clock's, not the frames'.
+MAX_FPS = 960
 WRITER_TIME_BASE = Fraction(1, 90000)
 
 
@@ -119,22 +121,23 @@ class VideoReader:
         if _quarter_turns(first) % 2:
             width, height = height, width
         stream = self._stream
-        rate = stream.average_rate or stream.guessed_rate
+        start_s = _time_s(first)
         if stream.duration is not None:
             duration_s = float(stream.duration * self._time_base)
         elif self._container.duration is not None:
             duration_s = self._container.duration / 1e6
+            if "matroska" in self._container.format.name:
+                duration_s -= start_s  # there it is the time of the end
         else:
-            times_s = self.frame_times_s()
-            duration_s = float(times_s[-1] - times_s[0])
+            duration_s = float(self.frame_times_s()[-1]) - start_s
         return VideoInfo(
             width=width,
             height=height,
-            average_fps=float(rate) if rate else 0.0,
+            average_fps=1 / self._usual_interval_s,
             duration_s=duration_s,
             num_frames=stream.frames or len(self.frame_times_s()),
             codec=stream.codec_context.name,
-            start_s=_time_s(first),
+            start_s=start_s,
             rotation=first.rotation,
         )
 
@@ -147,7 +150,10 @@ class VideoReader:
         return self.info.start_s, self.info.start_s + self.info.duration_s
 
     def frames(self, *, short_side: int | None = None) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        """Yield (time in seconds, (H, W, 3) uint8 RGB) of every frame from the first on."""
+        """Yield (time in seconds, (H, W, 3) uint8 RGB) of every frame from the first on.
+
+        One walk at a time: anything else asked of this reader moves its place in the file.
+        """
         for frame in self._decoded_from(None):
             yield _time_s(frame), self._to_rgb(frame, short_side)
 
@@ -229,10 +235,7 @@ class VideoReader:
         """Seek to the key frame before `time_s` (None: the start) and decode from there on."""
         last_s: float | None = None
         try:
-            target_s = self._start_s if time_s is None else time_s
-            # Far enough back for the key frame of a file whose first frame is decoded early.
-            offset = int((target_s - (1.0 if time_s is None else 0.0)) / self._time_base)
-            self._container.seek(offset, stream=self._stream, backward=True)
+            self._seek(time_s)
             for frame in self._container.decode(self._stream):
                 if frame.pts is None:
                     raise UserError(f"{self.path}: its frames have no presentation times")
@@ -260,17 +263,30 @@ class VideoReader:
 
     @cached_property
     def _usual_interval_s(self) -> float:
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        return 1.0 / float(rate) if rate else 0.04
+        for rate in (self._stream.average_rate, self._stream.guessed_rate):
+            if rate and 0 < rate <= MAX_FPS:
+                return 1 / float(rate)
+        times_s = self.frame_times_s()
+        span_s = float(times_s[-1] - times_s[0])
+        return span_s / (len(times_s) - 1) if span_s > 0 else 0.04
+
+    def _seek(self, time_s: float | None) -> None:
+        """Go to the key frame before `time_s`, or to the first frame."""
+        if time_s is not None:
+            self._container.seek(int(time_s / self._time_base), stream=self._stream, backward=True)
+            return
+        try:
+            # Back beyond the start: the first frame is decoded before it is shown.
+            self._seek(self._start_s - 1)
+        except av.error.FFmpegError:
+            self._seek(self._start_s)  # FLV knows no negative times
 
     @cached_property
     def _frame_times_s(self) -> NDArray[np.float64]:
         pts: list[int] = []
         packets = 0
         try:
-            self._container.seek(
-                int((self._start_s - 1) / self._time_base), stream=self._stream, backward=True
-            )
+            self._seek(None)
             for packet in self._container.demux(self._stream):
                 if packet.size == 0:
                     continue

@@ -5,7 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.data.actor_table import build_actor_table, read_actor_table
+from detection.data.actor_table import (
+    build_actor_table,
+    read_actor_table,
+    read_ground_truth_rows,
+)
 from detection.data.ava_files import AvaRows, read_ground_truth
 from detection.data.dataset_folder import DatasetFile, DatasetFolder, SplitPart, write_dataset_file
 from detection.data.label_map import LabelMap, write_label_map
@@ -156,6 +160,14 @@ def folder(tmp_path):
 def test_a_split_with_its_own_boxes(folder):
     table = read_actor_table(folder, "val", folder.read_label_map())
     assert table.keyframes() == [Keyframe("a", 902)]
+
+
+def test_a_split_is_scored_against_its_own_videos(folder):
+    (folder.root / "annotations" / "val.csv").write_text(
+        "a,0902,0.1,0.1,0.5,0.9,11,0\nz,0902,0,0,1,1,14,0\nz,0903\nb,0903\n"
+    )
+    rows = read_ground_truth_rows(folder.split("val"))
+    assert rows.keyframes() == [Keyframe("a", 902), Keyframe("b", 903)]
 
 
 def test_a_split_with_found_boxes(folder):

@@ -1,6 +1,7 @@
 import struct
 import wave
 
+import av
 import numpy as np
 import pytest
 from numbered_video import nearest, numbered_image, numbers_of, write_numbered
@@ -73,6 +74,36 @@ def test_every_single_frame_is_found_by_its_own_time(timeline):
         for number in np.random.default_rng(2).permutation(len(times_s))[:25]:
             # Six decimals, as times come from a CSV file.
             assert numbers_of(video.read([round(times_s[number], 6)]).frames) == [number]
+
+
+def remuxed(source, target):
+    """The same H.264 packets in another container."""
+    with av.open(str(source)) as video, av.open(str(target), "w") as copy:
+        stream = copy.add_stream_from_template(video.streams.video[0])
+        for packet in video.demux(video.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                copy.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".ts", ".mov", ".flv"])
+@pytest.mark.parametrize("start_s", [0.0, 7.3])
+def test_other_containers(tmp_path, suffix, start_s):
+    """Matroska (much of AVA), and such as have no index or no time below 0."""
+    source = write_numbered(tmp_path / "v.mp4", regular(25, start_s=start_s), keyframe_interval_s=2)
+    with VideoReader(remuxed(source, tmp_path / f"v{suffix}")) as video:
+        assert video.info.average_fps == pytest.approx(25)
+        first_s, end_s = video.span_s()
+        # MPEG-TS and FLV cannot begin to decode before 0: they show everything a little later.
+        shift_s = first_s - start_s
+        assert 0 <= shift_s < 0.1 and end_s == pytest.approx(first_s + 6, abs=0.1)
+        times_s = [time_s + shift_s for time_s in regular(25, start_s=start_s)]
+        assert video.frame_times_s() == pytest.approx(times_s, abs=1e-3)
+        moments = np.random.default_rng(0).uniform(first_s - 0.5, end_s + 0.5, 15)
+        for moment in [*moments, *(times_s[i] for i in (0, 1, 49, 50, 51, 149))]:
+            wanted = clip_times_s(moment, 5, 4)
+            assert numbers_of(video.read(wanted).frames) == nearest(times_s, wanted)
 
 
 def test_any_order_repeats_and_distant_times(tmp_path):
