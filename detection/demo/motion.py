@@ -165,15 +165,15 @@ def wave(time_s: Array, rhythm: Rhythm) -> Array:
     """Return (T, 4) angles of one raised arm whose forearm swings wide."""
     swing = np.sin(rhythm.turns(time_s)) * rhythm.strength
     flat = np.ones_like(swing)
-    return np.stack([24 * flat, 112 + 10 * swing, 12 + 44 * swing, 150 + 50 * swing], axis=-1)
+    return np.stack([24 * flat, 112 + 18 * swing, 12 + 58 * swing, 148 + 56 * swing], axis=-1)
 
 
 def clap(time_s: Array, rhythm: Rhythm) -> Array:
     """Return (T, 8) angles of both arms: the hands meet before the chest and part wide."""
     apart = (1 + np.sin(rhythm.turns(time_s))) / 2 * rhythm.strength
     flat = np.ones_like(apart)
-    left = [50 + 28 * apart, 2 + 38 * apart, 84 + 34 * apart, -32 + 78 * apart]
-    right = [50 - 14 * apart, 2 + 38 * apart, 84 - 30 * apart, -32 + 78 * apart]
+    left = [50 + 38 * apart, 2 + 34 * apart, 84 + 50 * apart, -32 + 74 * apart]
+    right = [50 - 20 * apart, 2 + 34 * apart, 84 - 48 * apart, -32 + 74 * apart]
     both = left + right if rhythm.left else right + left
     return np.stack([angle * flat for angle in both], axis=-1)
 
