@@ -6,73 +6,238 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ava_tools.cli import run_command
-from detection.data.ava_files import AvaRows, read_detections, read_ground_truth, read_keyframe_list
-from detection.data.label_map import read_label_map
 from detection.errors import UserError
-from detection.evaluation.frame_map import score_rows, why_no_ground_truth
-from detection.evaluation.protocols import PROTOCOLS
-from detection.evaluation.report import as_json, summary, table
-from detection.files import write_text
+
+if TYPE_CHECKING:
+    from detection.data.ava_files import AvaRows
+    from detection.data.label_map import LabelMap
+    from detection.evaluation.frame_map import ScoredRows
+    from detection.structures import Keyframe
 
 EXAMPLE = """example:
   python -m ava_tools.evaluate --ground-truth val.csv --detections detections.csv \\
       --label-map label_map.pbtxt --exclusions excluded_val.csv --json result.json
+
+protocols: activitynet-2018 (what SlowFast's and X3D's papers report; the default where all times
+are whole seconds), activitynet-2019, activitynet-2020 (today's script), pyslowfast, mmaction2,
+frame-map (the default for fractional times), all (side by side). docs/evaluation.md has the rules.
 """
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What was read."""
+
+    ground_truth: AvaRows
+    detections: AvaRows
+    label_map: LabelMap
+    exclusions: frozenset[Keyframe]
+
+    def score(self, detections: AvaRows, protocol: str | None, iou: float) -> ScoredRows:
+        from detection.evaluation.frame_map import score_rows, why_no_ground_truth
+
+        scored = score_rows(
+            self.ground_truth,
+            detections,
+            self.label_map,
+            exclusions=self.exclusions,
+            protocol=protocol,
+            iou_threshold=iou,
+        )
+        if not len(scored.gt_row):
+            raise UserError(why_no_ground_truth(self.ground_truth, self.label_map))
+        return scored
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the files, score them, print and write what was asked for."""
-    options = _parser().parse_args(arguments)
-    label_map = read_label_map(options.label_map)
-    ground_truth = read_ground_truth(options.ground_truth)
-    detections = read_detections(options.detections)
-    exclusions = read_keyframe_list(options.exclusions) if options.exclusions else frozenset()
-    _warn(ground_truth, detections)
-    result = score_rows(
-        ground_truth,
-        detections,
-        label_map,
-        exclusions=exclusions,
-        protocol=options.protocol,
-        iou_threshold=options.iou,
-    ).frame_map()
-    if not result.num_boxes:
-        raise UserError(why_no_ground_truth(ground_truth, label_map))
-    print(table(result, label_map))
-    print(summary(result))
-    if options.json:
-        write_text(options.json, json.dumps(as_json(result), indent=2) + "\n")
+    options = _options(arguments)
+    files = _read(options)
+    if options.protocol == "all":
+        _all_protocols(files, options)
+        return 0
+
+    from detection.evaluation import report
+
+    scored = files.score(files.detections, options.protocol, options.iou)
+    result = scored.frame_map()
+    out: dict[str, Any] = report.as_json(result)
+    print(report.table(result, files.label_map))
+    causes = _causes(files, scored, result.mean_ap)
+    if causes:
+        out["causes"] = causes
+    diagnosis = None
+    if options.diagnose or options.html:
+        from detection.evaluation.diagnosis import diagnose
+
+        diagnosis = diagnose(scored, files.ground_truth, files.detections)
+        out["diagnosis"] = report.diagnosis_json(diagnosis)
+        print(report.diagnosis_text(diagnosis))
+    if options.compare:
+        out["comparison"] = _compare(files, scored, options)
+    if options.video_map:
+        from detection.evaluation.video_map import video_map
+
+        tubes = video_map(
+            files.ground_truth, files.detections, files.label_map,
+            least_frames=options.least_frames,
+        )  # fmt: skip
+        out["video_map"] = report.video_map_json(tubes)
+        print(report.video_map_text(tubes))
+    if options.html:
+        _write_page(files, scored, options, diagnosis, causes)
+    _write(options, out, [result])
+    print(report.summary(result))
+    for cause in causes:
+        print(f"likely cause: {cause}")
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m ava_tools.evaluate",
         description=__doc__,
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--ground-truth", type=Path, required=True, metavar="CSV")
-    parser.add_argument("--detections", type=Path, required=True, metavar="CSV")
-    parser.add_argument("--label-map", type=Path, required=True, metavar="PBTXT")
-    parser.add_argument("--exclusions", type=Path, metavar="CSV", help="keyframes left out")
-    parser.add_argument(
-        "--protocol",
-        choices=list(PROTOCOLS),
-        help="default: activitynet-2018 where all times are whole seconds, else frame-map",
+    add = parser.add_argument
+    add("--ground-truth", type=Path, required=True, metavar="CSV")
+    add("--detections", type=Path, required=True, metavar="CSV")
+    add("--label-map", type=Path, required=True, metavar="PBTXT")
+    add("--exclusions", type=Path, metavar="CSV", help="keyframes (video_id,time) to leave out")
+    add("--protocol", metavar="NAME", help="the rules, by name; see below")
+    add("--iou", type=float, default=0.5, help="overlap of a true positive (default 0.5)")
+    add("--json", type=Path, metavar="FILE", help="write everything as JSON")
+    add("--csv", type=Path, metavar="FILE", help="write AP and counts by class as CSV")
+    add("--html", type=Path, metavar="FILE", help="write a report with curves, self-contained")
+    add("--diagnose", action="store_true", help="say where the lost AP went")
+    add("--compare", type=Path, metavar="CSV", help="other detections: the difference by class")
+    add("--draws", type=int, default=1000, help="bootstrap draws of --compare (default 1000)")
+    add("--video-map", action="store_true", help="score tubes too (JHMDB, UCF101-24)")
+    add("--least-frames", type=int, default=15, metavar="N",
+        help="shortest tube that linking keeps (default 15, ACT's)")  # fmt: skip
+    options = parser.parse_args(arguments)
+    if not 0 < options.iou <= 1:
+        raise UserError(f"--iou must be over 0 and at most 1, not {options.iou:g}")
+    if options.draws < 1:
+        raise UserError(f"--draws must be at least 1, not {options.draws}")
+    if options.protocol == "all":
+        for name in ("html", "diagnose", "compare", "video_map"):
+            if getattr(options, name):
+                flag = "--" + name.replace("_", "-")
+                raise UserError(f"{flag} needs one protocol, not --protocol all")
+    elif options.protocol is not None:
+        from detection.evaluation.protocols import protocol_named
+
+        protocol_named(options.protocol)
+    return options
+
+
+def _read(options: argparse.Namespace) -> _Files:
+    from detection.data.ava_files import read_detections, read_ground_truth, read_keyframe_list
+    from detection.data.label_map import read_label_map
+
+    files = _Files(
+        label_map=read_label_map(options.label_map),
+        exclusions=read_keyframe_list(options.exclusions) if options.exclusions else frozenset(),
+        ground_truth=read_ground_truth(options.ground_truth),
+        detections=read_detections(options.detections),
     )
-    parser.add_argument("--iou", type=float, default=0.5, help="overlap threshold (default 0.5)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
-    return parser
+    _warn(files.ground_truth, files.detections)
+    return files
 
 
 def _warn(*files: AvaRows) -> None:
     for rows in files:
         for sentence in rows.warnings:
             print(f"warning: {rows.path}: {sentence}", file=sys.stderr)
+
+
+def _causes(files: _Files, scored: ScoredRows, mean_ap: float) -> list[str]:
+    """Look for the usual mistakes where the mean or the recall of the boxes is hardly honest."""
+    from detection.evaluation import causes
+    from detection.evaluation.people import find_people
+
+    recall = find_people(scored, files.ground_truth, files.detections).recall(scored.iou_threshold)
+    if mean_ap >= causes.LOW_MEAN and recall >= causes.LOW_RECALL:
+        return []
+    found = causes.find_causes(
+        files.ground_truth, files.detections, files.label_map, scored, exclusions=files.exclusions
+    )
+    return found or [
+        f"none of the usual ones (the boxes find {recall:.1%} of the people): ids, keys and boxes "
+        "look as they should"
+    ]
+
+
+def _all_protocols(files: _Files, options: argparse.Namespace) -> None:
+    """Print every protocol that takes these times, side by side."""
+    from detection.evaluation import report
+    from detection.evaluation.protocols import PROTOCOLS
+
+    results, refusals = [], []
+    for name in PROTOCOLS:
+        try:
+            results.append(files.score(files.detections, name, options.iou).frame_map())
+        except UserError as error:
+            if not PROTOCOLS[name].whole_seconds or "whole seconds" not in str(error):
+                raise
+            refusals.append(f"{name}: refused, {error}")
+    print(report.side_by_side(results))
+    print("\n".join(refusals), end="\n" if refusals else "")
+    _write(options, [report.as_json(result) for result in results], results)
+
+
+def _compare(files: _Files, scored: ScoredRows, options: argparse.Namespace) -> dict[str, Any]:
+    from detection.data.ava_files import read_detections
+    from detection.evaluation import report
+    from detection.evaluation.compare import compare
+
+    other = read_detections(options.compare)
+    _warn(other)
+    second = files.score(other, scored.protocol.name, options.iou)
+    comparison = compare(scored, second, num_draws=options.draws, progress=sys.stderr.isatty())
+    print(report.comparison_text(comparison))
+    return report.comparison_json(comparison)
+
+
+def _write_page(
+    files: _Files, scored: ScoredRows, options: argparse.Namespace, diagnosis: Any,
+    causes: Sequence[str],
+) -> None:  # fmt: skip
+    from detection.evaluation.report_page import page
+    from detection.files import write_text
+
+    names = [
+        f"{what}: {path}"
+        for what, path in (
+            ("ground truth", options.ground_truth), ("detections", options.detections),
+            ("label map", options.label_map), ("exclusions", options.exclusions),
+        )
+        if path
+    ]  # fmt: skip
+    remarks = [*files.detections.warnings, *(f"Likely cause: {cause}" for cause in causes)]
+    text = page(
+        scored, scored.frame_map(), title="Action detection", files=names, diagnosis=diagnosis,
+        remarks=remarks,
+    )  # fmt: skip
+    write_text(options.html, text)
+    print(f"wrote {options.html}")
+
+
+def _write(options: argparse.Namespace, out: Any, results: Sequence[Any]) -> None:
+    from detection.evaluation import report
+    from detection.files import write_text
+
+    if options.json:
+        write_text(options.json, json.dumps(out, indent=2, allow_nan=False) + "\n")
+    if options.csv:
+        write_text(options.csv, report.as_csv(results))
 
 
 if __name__ == "__main__":

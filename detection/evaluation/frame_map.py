@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,8 +100,9 @@ class ScoredRows:
     num_annotated_keyframes: int
     left_out: Mapping[str, int]
 
+    @cached_property
     def by_class(self) -> list[NDArray[np.int64]]:
-        """Return the positions of the detections of each class."""
+        """The positions of the detections of each class."""
         order = np.argsort(self.class_index, kind="stable")
         ends = np.cumsum(np.bincount(self.class_index, minlength=len(self.label_map)))
         return np.split(order, ends[:-1])
@@ -108,7 +110,7 @@ class ScoredRows:
     def per_class_ap(self) -> NDArray[np.float64]:
         """Return the AP (A,) of each class, NaN where the protocol leaves it out."""
         average = np.full(len(self.label_map), np.nan)
-        for column, members in enumerate(self.by_class()):
+        for column, members in enumerate(self.by_class):
             if not len(members) and not self.protocol.unpredicted_is_zero:
                 continue
             scores = self.score[members]

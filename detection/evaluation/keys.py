@@ -58,6 +58,10 @@ class SharedKeys:
         """The number (K,) of the video of each keyframe."""
         return self._codes // self._span
 
+    def of_videos(self, names: set[str]) -> NDArray[np.bool_]:
+        """Return a mask (K,) of the keyframes of some videos."""
+        return np.array([name in names for name in self._names], bool)[self.video_of_key]
+
     @cached_property
     def all_whole_seconds(self) -> bool:
         """Whether every time of the files and the exclusions is a whole second."""

@@ -95,7 +95,9 @@ def random_case(seed: int, *, fractional: bool = False) -> Case:
         found.append(f"{keys[0]},0.1,0.1,0.4,0.55,{classes[0]}")
     found = _shuffled(found, dice)
     ranks = _shuffled(list(range(len(found))), dice)
-    lines = [f"{row},{(1 + rank) / (len(found) + 1):.6f}" for row, rank in zip(found, ranks, strict=True)]
+    lines = [
+        f"{row},{(1 + rank) / (len(found) + 1):.6f}" for row, rank in zip(found, ranks, strict=True)
+    ]
     excluded = "".join(f"{key}\n" for key in keys[1:] if chance(0.15)) if chance(0.5) else None
     return Case("\n".join(truth) + "\n", "\n".join(lines) + "\n", excluded)
 

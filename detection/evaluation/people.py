@@ -1,0 +1,112 @@
+"""The people behind the rows: distinct boxes of a keyframe, with their labels and scores.
+
+Legend: P ground-truth people, B detected boxes, A classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.data.ava_files import AvaRows
+from detection.evaluation.average_precision import paired_iou
+from detection.evaluation.frame_map import ScoredRows
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Distinct boxes: `key` (N,), `xyxy_01` (N, 4); `of_row` (rows,) says which box a row has."""
+
+    key: NDArray[np.int32]
+    xyxy_01: NDArray[np.float64]
+    of_row: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+
+@dataclass(frozen=True)
+class People:
+    """Ground-truth people and detected boxes of the same keyframes.
+
+    person_of_box, iou_of_box: (B,) the person each box overlaps most (-1: nobody in the keyframe).
+    box_of_person, iou_of_person: (P,) the box that overlaps each person most (-1: none there).
+    """
+
+    people: Boxes
+    boxes: Boxes
+    person_of_box: NDArray[np.int64]
+    iou_of_box: NDArray[np.float64]
+    box_of_person: NDArray[np.int64]
+    iou_of_person: NDArray[np.float64]
+
+    def recall(self, iou_threshold: float) -> float:
+        """Return the share of people that a box overlaps by at least the threshold."""
+        if not len(self.people):
+            return float("nan")
+        return float((self.iou_of_person >= iou_threshold).mean())
+
+
+def find_people(scored: ScoredRows, ground_truth: AvaRows, detections: AvaRows) -> People:
+    """Gather the distinct boxes of rows that count and pair them within their keyframes."""
+    people = distinct(scored.gt_key, ground_truth.boxes_01[scored.gt_row])
+    boxes = distinct(scored.key, detections.boxes_01, scored.row)
+    return pair(people, boxes)
+
+
+def pair(people: Boxes, boxes: Boxes) -> People:
+    """Pair people and boxes of the same keyframe."""
+    person, box = pairs(people.key, boxes.key)
+    iou = paired_iou(people.xyxy_01[person], boxes.xyxy_01[box]).astype(np.float64)
+    person_of_box, iou_of_box = _best(box, person, iou, len(boxes))
+    box_of_person, iou_of_person = _best(person, box, iou, len(people))
+    return People(people, boxes, person_of_box, iou_of_box, box_of_person, iou_of_person)
+
+
+def distinct(
+    key: NDArray[np.int32],
+    xyxy_01: NDArray[np.float64],
+    row: NDArray[np.int64] | None = None,
+) -> Boxes:
+    """Return the distinct (keyframe, box) pairs; `row` says which boxes the keys belong to."""
+    rows = np.arange(len(key)) if row is None else row
+    if not len(key):
+        return Boxes(key, np.zeros((0, 4)), rows)
+    # Rows of one box mostly follow each other: shrink runs first, then sort what is left.
+    changed = np.append(True, key[1:] != key[:-1])
+    for column in range(4):
+        values = xyxy_01[rows, column]
+        changed[1:] |= values[1:] != values[:-1]
+    starts = np.flatnonzero(changed)
+    table = np.column_stack([xyxy_01[rows[starts]], key[starts]])
+    order = np.lexsort(table.T)
+    ranked = table[order]
+    new = np.append(True, (ranked[1:] != ranked[:-1]).any(axis=1))
+    of_start = np.empty(len(starts), np.int64)
+    of_start[order] = np.cumsum(new) - 1
+    of_row = np.repeat(of_start, np.diff(np.append(starts, len(key))))
+    return Boxes(ranked[new, 4].astype(np.int32), ranked[new, :4], of_row)
+
+
+def pairs(
+    first: NDArray[np.int32], second: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return all (position in first, position in second) with equal keys; second is sorted."""
+    low = np.searchsorted(second, first, side="left")
+    count = np.searchsorted(second, first, side="right") - low
+    left = np.repeat(np.arange(len(first)), count)
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    return left, np.repeat(low, count) + within
+
+
+def _best(
+    owner: NDArray[np.int64], other: NDArray[np.int64], iou: NDArray[np.float64], size: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return for each owner the partner of the largest overlap, and that overlap."""
+    partner, best = np.full(size, -1, np.int64), np.zeros(size)
+    order = np.argsort(iou, kind="stable")
+    partner[owner[order]] = other[order]
+    best[owner[order]] = iou[order]
+    return partner, best

@@ -1,0 +1,215 @@
+"""Tubes: the boxes of one action of one person over the frames of a video.
+
+Frames are counted on the video's own grid, the sorted keyframes of either file, so that a tube
+lasts from one number to another whatever the rate. Ground-truth tubes are the rows of one person
+and class; detected ones come from a `track_id` column or are linked from frame to frame.
+
+Linking is the rule of the ACT detector (Kalogeiton et al., ICCV 2017; its released code, for
+tubelets of one frame): per class and frame non-maximum suppression at 0.3 and the 10 best boxes;
+tubes in order of mean score take the best-scored box that overlaps their last one by 0.2; a tube
+ends after 5 frames without a box; tubes under a mean score of 0.01 or shorter than 15 frames go;
+suppression of tubes at 0.3. Frames that a tube has no box for are interpolated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.data.ava_files import AvaRows
+from detection.data.label_map import LabelMap
+from detection.evaluation.keys import ClassColumns, SharedKeys
+
+BOX_NMS, BOXES_PER_FRAME = 0.3, 10
+LINK_IOU, FRAMES_WITHOUT = 0.2, 5
+LEAST_SCORE, LEAST_FRAMES, TUBE_NMS = 0.01, 15, 0.3
+
+
+@dataclass(frozen=True)
+class Tube:
+    """Boxes (F, 4) of the frames from `first` on, and the mean of their scores."""
+
+    first: int
+    boxes: NDArray[np.float64]
+    score: float
+
+    @property
+    def last(self) -> int:
+        """Number of the last frame."""
+        return self.first + len(self.boxes) - 1
+
+
+# Tubes by (class, video number).
+Tubes = dict[tuple[int, int], list[Tube]]
+
+
+class Frames:
+    """The frame number of every row, counted within its video."""
+
+    def __init__(self, ground_truth: AvaRows, detections: AvaRows) -> None:
+        keys = SharedKeys(ground_truth, detections, frozenset())
+        video = keys.video_of_key
+        starts = np.searchsorted(video, np.arange(int(video.max(initial=-1)) + 1))
+        number = np.arange(len(video)) - starts[video]
+        self.video_of_ground_truth = video[keys.ground_truth]
+        self.video_of_detections = video[keys.detections]
+        self.of_ground_truth = number[keys.ground_truth]
+        self.of_detections = number[keys.detections]
+        self.per_video = np.bincount(video)
+
+
+def ground_truth_tubes(rows: AvaRows, frames: Frames, label_map: LabelMap) -> Tubes:
+    """Return one tube per person, class and stretch without a gap."""
+    person = np.zeros(len(rows), np.int64) if rows.person_id is None else rows.person_id
+    return _tubes_of_ids(
+        rows, person, frames.video_of_ground_truth, frames.of_ground_truth, label_map, gaps=False
+    )
+
+
+def tracked_tubes(rows: AvaRows, frames: Frames, label_map: LabelMap) -> Tubes:
+    """Return one tube per `track_id` and class; frames in between are interpolated."""
+    assert rows.track_id is not None
+    return _tubes_of_ids(
+        rows, rows.track_id, frames.video_of_detections, frames.of_detections, label_map, gaps=True
+    )
+
+
+def linked_tubes(
+    rows: AvaRows, frames: Frames, label_map: LabelMap, *, least_frames: int = LEAST_FRAMES
+) -> Tubes:
+    """Link boxes into tubes by ACT's rule.
+
+    least_frames: shorter tubes go; in videos with fewer frames, those shorter than the video.
+    """
+    assert rows.score is not None
+    out: Tubes = {}
+    for (column, video), members in _groups(rows, frames.video_of_detections, label_map).items():
+        boxes, score = rows.boxes_01[members], rows.score[members]
+        frame = frames.of_detections[members]
+        least = min(least_frames, int(frames.per_video[video]))
+        tubes = _link(frame, boxes, score)
+        tubes = [t for t in tubes if t.score >= LEAST_SCORE and len(t.boxes) >= least]
+        out[column, video] = suppress(tubes, TUBE_NMS)
+    return out
+
+
+def overlap(first: Tube, second: Tube) -> float:
+    """Return the spatiotemporal IoU: mean box IoU where both are, times the IoU in time."""
+    start, end = max(first.first, second.first), min(first.last, second.last)
+    if end < start:
+        return 0.0
+    union = max(first.last, second.last) - min(first.first, second.first) + 1
+    mine = first.boxes[start - first.first : end - first.first + 1]
+    other = second.boxes[start - second.first : end - second.first + 1]
+    return float(box_iou(mine, other).mean() * (end - start + 1) / union)
+
+
+def suppress(tubes: list[Tube], threshold: float) -> list[Tube]:
+    """Return the best-scored tubes that do not overlap a better one by more than a threshold."""
+    kept: list[Tube] = []
+    for tube in sorted(tubes, key=lambda tube: -tube.score):
+        if all(overlap(tube, better) <= threshold for better in kept):
+            kept.append(tube)
+    return kept
+
+
+def box_iou(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the IoU of boxes (..., 4) with others, by broadcasting; 0 where both are empty."""
+    width = np.minimum(first[..., 2], second[..., 2]) - np.maximum(first[..., 0], second[..., 0])
+    height = np.minimum(first[..., 3], second[..., 3]) - np.maximum(first[..., 1], second[..., 1])
+    common = np.maximum(width, 0) * np.maximum(height, 0)
+    areas = [(b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1]) for b in (first, second)]
+    union = areas[0] + areas[1] - common
+    return np.divide(common, union, out=np.zeros_like(union), where=union > 0)
+
+
+def _groups(
+    rows: AvaRows, video: NDArray[np.int64], label_map: LabelMap
+) -> dict[tuple[int, int], NDArray[np.int64]]:
+    """Return the rows of each (class, video) that the label map has."""
+    columns = ClassColumns(label_map).of(rows.action_id).astype(np.int64)
+    solid = (rows.boxes_01[:, 0] < rows.boxes_01[:, 2]) & (
+        rows.boxes_01[:, 1] < rows.boxes_01[:, 3]
+    )
+    chosen = np.flatnonzero((columns >= 0) & solid)
+    if not len(chosen):
+        return {}
+    size = int(video.max()) + 1
+    cell = columns[chosen] * size + video[chosen]
+    order = np.argsort(cell, kind="stable")
+    cells, starts = np.unique(cell[order], return_index=True)
+    parts = np.split(chosen[order], starts[1:])
+    return {divmod(one, size): part for one, part in zip(cells.tolist(), parts, strict=True)}
+
+
+def _tubes_of_ids(
+    rows: AvaRows,
+    ids: NDArray[np.int64],
+    video: NDArray[np.int64],
+    frame: NDArray[np.int64],
+    label_map: LabelMap,
+    *,
+    gaps: bool,
+) -> Tubes:
+    out: Tubes = {}
+    for key, members in _groups(rows, video, label_map).items():
+        tubes = []
+        for one in np.unique(ids[members]).tolist():
+            mine = members[ids[members] == one]
+            _, first = np.unique(frame[mine], return_index=True)
+            mine = mine[first]
+            cuts = np.flatnonzero(np.diff(frame[mine]) > 1) + 1
+            for part in [mine] if gaps else np.split(mine, cuts):
+                score = 1.0 if rows.score is None else float(rows.score[part].mean())
+                tubes.append(_tube(frame[part], rows.boxes_01[part], score))
+        out[key] = tubes
+    return out
+
+
+def _tube(frame: NDArray[np.int64], boxes: NDArray[np.float64], score: float) -> Tube:
+    """Fill frames without a box by straight lines between their neighbours."""
+    wanted = np.arange(frame[0], frame[-1] + 1)
+    filled = np.stack([np.interp(wanted, frame, boxes[:, side]) for side in range(4)], axis=1)
+    return Tube(int(frame[0]), filled, score)
+
+
+def _link(
+    frame: NDArray[np.int64], boxes: NDArray[np.float64], score: NDArray[np.float64]
+) -> list[Tube]:
+    """Link the boxes of one class in one video."""
+    current: list[list[int]] = []
+    finished: list[list[int]] = []
+    order = np.argsort(frame, kind="stable")
+    numbers, starts = np.unique(frame[order], return_index=True)
+    for now, members in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
+        free = _best_boxes(members, boxes, score)
+        current.sort(key=lambda tube: -float(np.mean(score[tube])))
+        going = []
+        for tube in current:
+            near = np.flatnonzero(box_iou(boxes[free], boxes[tube[-1]]) >= LINK_IOU)
+            if now - frame[tube[-1]] > FRAMES_WITHOUT:
+                finished.append(tube)
+                continue
+            if len(near):
+                best = near[np.argmax(score[free[near]])]
+                tube.append(int(free[best]))
+                free = np.delete(free, best)
+            going.append(tube)
+        current = going + [[int(row)] for row in free]
+    return [
+        _tube(frame[tube], boxes[tube], float(np.mean(score[tube]))) for tube in finished + current
+    ]
+
+
+def _best_boxes(
+    members: NDArray[np.int64], boxes: NDArray[np.float64], score: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Return the boxes of a frame after suppression, the best first."""
+    left = members[np.argsort(-score[members], kind="stable")]
+    kept: list[int] = []
+    while len(left) and len(kept) < BOXES_PER_FRAME:
+        kept.append(int(left[0]))
+        left = left[1:][box_iou(boxes[left[1:]], boxes[left[0]]) <= BOX_NMS]
+    return np.array(kept, np.int64)
