@@ -23,3 +23,11 @@ lint: install
 
 test: install lint
 	$(BIN)/python -m pytest
+
+demo: install
+	$(BIN)/python -m ava_tools.make_demo --out $(DEMO_DATA)
+	$(BIN)/python train_ava.py --cfg configs/demo_x3d_xs.yaml output=$(DEMO_RUN) --overwrite
+	$(BIN)/python -m ava_tools.visualize --run $(DEMO_RUN) --sheet $(DEMO_RUN)/visualize/sheet.png
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

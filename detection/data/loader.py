@@ -45,6 +45,7 @@ class ClipLoader:
             worker_init_fn=_start_worker,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
+            generator=torch.Generator(),  # its draws must not move the network's random numbers
         )
 
     def __len__(self) -> int:

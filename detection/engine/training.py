@@ -52,7 +52,7 @@ class Progress:
 
     def note_evaluation(self, mean_ap: float, patience: int) -> bool:
         """Take an evaluation into account; return whether it is the best so far."""
-        if not mean_ap <= self.best_map:  # also when nothing has been scored before
+        if math.isnan(self.best_map) or mean_ap > self.best_map:
             self.best_map, self.best_epoch = mean_ap, self.epoch
             self.evaluations_since_best = 0
             return True

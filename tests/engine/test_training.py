@@ -1,0 +1,148 @@
+"""Progress, and what the loop does around a step."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+
+import pytest
+import torch
+from torch import nn
+
+from detection.config import OptimConfig
+from detection.engine.metrics_log import MetricsLog
+from detection.engine.training import Progress, fit, stop_signals
+from detection.errors import UserError
+from detection.structures import ActorBoxes, Batch, Keyframe
+
+
+def batch_of(actors: int, label: float = 1.0) -> Batch:
+    return Batch(
+        frames=torch.zeros(1, 3, 1, 4, 4, dtype=torch.uint8),
+        rois_px=torch.zeros(actors, 5),
+        labels=torch.full((actors, 2), label),
+        boxes=[ActorBoxes([[0, 0, 1, 1]] * actors, [1] * actors)],
+        keyframes=[Keyframe("v", 1.0)],
+    )
+
+
+class Batches:
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def epoch(self, epoch, *, start=0):
+        return self.batches[start:]
+
+
+class OneNumber(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(2))
+
+    def forward(self, frames, rois_px):
+        return self.value.expand(len(rois_px), 2)
+
+
+def squared_error(logits, labels):
+    return ((logits - labels) ** 2).sum() / max(1, len(labels))
+
+
+def run_fit(tmp_path, batches, *, loss=squared_error, results=(), should_stop=lambda: False, **opt):
+    model, saved = OneNumber(), []
+    optim = OptimConfig(**{"epochs": 2, "lr": 0.1, "momentum": 0, "schedule": "constant", **opt})
+    groups = [{"params": model.parameters(), "lr_factor": 1.0}]
+    results = iter(results)
+
+    class Result:
+        def __init__(self, mean_ap):
+            self.mean_ap = mean_ap
+
+    progress = Progress()
+    finished = fit(
+        model,
+        Batches(batches),
+        torch.optim.SGD(groups, lr=0.1),
+        loss,
+        optim=optim,
+        progress=progress,
+        device=torch.device("cpu"),
+        evaluate=lambda: Result(next(results)),
+        evaluate_every=1,
+        save=saved.append,
+        save_every_minutes=60,
+        log=MetricsLog(tmp_path / "log.jsonl"),
+        should_stop=should_stop,
+    )
+    return finished, model, progress, saved
+
+
+def test_the_value_moves_as_computed_by_hand(tmp_path):
+    # value <- value - 0.1 * 2 * (value - 1): 0.2, 0.36, 0.488, 0.5904
+    finished, model, progress, saved = run_fit(
+        tmp_path, [batch_of(1), batch_of(3)], results=[0.5], epochs=2
+    )
+    assert finished and progress.update == 4
+    assert model.value.tolist() == pytest.approx([0.5904] * 2)
+    assert saved == ["best", "last", "last"]
+
+
+def test_accumulated_batches_share_one_update_and_the_last_group_may_be_small(tmp_path):
+    batches = [batch_of(1, 1.0), batch_of(1, 0.0), batch_of(1, 1.0)]
+    _, model, progress, _ = run_fit(tmp_path, batches, epochs=1, accumulate=2)
+    # mean of two gradients: value 0.1; then the third alone: 0.1 + 0.2 * 0.9
+    assert progress.update == 2
+    assert model.value.tolist() == pytest.approx([0.28] * 2)
+
+
+def test_batches_of_nobody_are_legal(tmp_path):
+    finished, model, _, _ = run_fit(tmp_path, [batch_of(0)], epochs=1)
+    assert finished and model.value.tolist() == [0, 0]
+
+
+def test_a_stop_saves_and_says_so(tmp_path):
+    finished, _, progress, saved = run_fit(
+        tmp_path, [batch_of(1)] * 3, epochs=1, should_stop=lambda: True
+    )
+    assert not finished and saved == ["last"] and (progress.epoch, progress.batch) == (0, 1)
+
+
+def test_a_loss_that_is_not_finite_names_the_clips(tmp_path):
+    def broken(logits, labels):
+        return logits.sum() * math.nan
+
+    with pytest.raises(UserError, match=r"loss became nan at update 0 \(clips: v at 1.000 s\)"):
+        run_fit(tmp_path, [batch_of(1)], loss=broken, epochs=1)
+
+
+def test_plateau_divides_the_rate_when_map_saturates(tmp_path):
+    results = [0.3, 0.3, 0.2, 0.4, 0.1]
+    _, _, progress, saved = run_fit(
+        tmp_path, [batch_of(1)], results=results, epochs=6, schedule="plateau", patience=2
+    )
+    assert progress.plateau_drops == 1
+    assert (progress.best_map, progress.best_epoch) == (0.4, 3)
+    assert saved.count("best") == 2
+
+
+def test_no_score_at_all_is_never_better_than_a_score():
+    progress = Progress()
+    assert progress.note_evaluation(math.nan, patience=5)
+    assert progress.note_evaluation(0.1, patience=5)
+    assert not progress.note_evaluation(math.nan, patience=5)
+    assert progress.best_map == 0.1
+
+
+def test_signals_ask_to_stop_and_the_second_interrupt_interrupts():
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_signals() as should_stop:
+        assert not should_stop()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert should_stop()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.pause()
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,266 @@
+"""Whole runs of train_ava.py on a data set of seconds: folder, resume, scoring, bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_data import LABELS, make_dataset
+
+import train_ava
+from ava_tools import evaluate
+from ava_tools.cli import run_command
+from detection.engine import runs
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SETTINGS = """
+clip: {num_frames: 2, step: 6, train_short_side_px: [64, 72], train_crop_px: 64,
+  test_short_side_px: 64, color_jitter: 0.1}
+model: {variant: x2d, head_width: 32, dropout: 0.1}
+optim: {epochs: 3, batch_size: 4, lr: 0.1, warmup_updates: 2}
+evaluation: {every_epochs: 2}
+workers: 0
+threads: 1
+device: cpu
+"""
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture
+def cfg(tmp_path, dataset):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(f"data: {{root: '{dataset}'}}\noutput: '{tmp_path / 'run'}'\n{SETTINGS}")
+    return path
+
+
+def state_of(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model_state"]
+
+
+def assert_same_weights(run: Path, other: Path) -> None:
+    ours, theirs = state_of(run), state_of(other)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_run_leaves_a_folder_that_says_everything(tmp_path, cfg, dataset, capsys):
+    assert train_ava.main(["--cfg", str(cfg)]) == 0
+    run, printed = tmp_path / "run", capsys.readouterr().out
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert list(metrics["per_class"]) == list(LABELS.names)
+    assert metrics["protocol"] == "activitynet-2018"
+    assert metrics["num_ground_truth"] == {"be red": 2, "be blue": 2, "be here": 4}
+    assert "ground-truth boxes" in metrics["boxes"] and "ground-truth boxes" in printed
+    assert f"frame-mAP {metrics['mean_ap']:.4f}" in printed
+    assert "made up" in printed
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events].count("update") == 9
+    assert [event["epoch"] for event in events if event["event"] == "evaluation"] == [1]
+    assert events[-1]["mean_ap"] == metrics["mean_ap"]
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__.partition("+")[0]
+    assert (run / "checkpoints" / "best.pt").is_file()
+
+    evaluate.main(
+        ["--ground-truth", str(dataset / "annotations/val.csv")]
+        + ["--detections", str(run / "detections.csv")]
+        + ["--label-map", str(dataset / "annotations/label_map.pbtxt")]
+        + ["--json", str(tmp_path / "again.json")]
+    )
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again["mean_ap"] == pytest.approx(metrics["mean_ap"], abs=1e-9)
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 7])
+def test_a_stopped_and_resumed_run_equals_one_never_stopped(
+    tmp_path, cfg, capsys, monkeypatch, stop_after
+):
+    train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'whole'}"])
+    real = runs.fit
+    updates = iter(range(1, 100))
+
+    def stopped(*arguments, **options):
+        options["should_stop"] = lambda: next(updates) >= stop_after
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(runs, "fit", stopped)
+    code = train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'cut'}"])
+    assert code == train_ava.EXIT_STOPPED
+    assert f"--resume {tmp_path / 'cut'}" in capsys.readouterr().out
+    monkeypatch.setattr(runs, "fit", real)
+    assert train_ava.main(["--resume", str(tmp_path / "cut")]) == 0
+    assert_same_weights(tmp_path / "whole", tmp_path / "cut")
+    whole, cut = (
+        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "cut")
+    )
+    assert whole["per_class"] == cut["per_class"]
+
+
+def test_workers_do_not_change_the_result(tmp_path, cfg):
+    train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'none'}", "optim.epochs=2"])
+    train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'two'}", "optim.epochs=2", "workers=2"])
+    assert_same_weights(tmp_path / "none", tmp_path / "two")
+
+
+def test_a_checkpoint_alone_is_scored_like_its_run(tmp_path, cfg):
+    train_ava.main(["--cfg", str(cfg), "optim.epochs=1"])
+    run = tmp_path / "run"
+    first = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").unlink()
+    assert train_ava.main(["--eval-only", "--checkpoint", str(run)]) == 0
+    assert json.loads((run / "metrics.json").read_text())["per_class"] == first["per_class"]
+    lone = tmp_path / "lone.pt"
+    shutil.copy(run / "checkpoints" / "last.pt", lone)
+    out = tmp_path / "scored"
+    train_ava.main(["--eval-only", "--checkpoint", str(lone), f"output={out}"])
+    assert json.loads((out / "metrics.json").read_text())["per_class"] == first["per_class"]
+
+
+def test_the_detector_overfits_ten_clips(tmp_path, cfg):
+    """Scored on the ten keyframes that it has learned from."""
+    train_ava.main(
+        ["--cfg", str(cfg), "data.val_split=train", "optim.epochs=40", "optim.batch_size=10"]
+        + ["clip.flip_probability=0", "model.dropout=0", "evaluation.every_epochs=100"]
+    )
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["num_keyframes"] == 10
+    assert metrics["mean_ap"] > 0.95
+
+
+def test_detected_boxes_are_scored_and_named(tmp_path, dataset, cfg):
+    train_ava.main(["--cfg", str(cfg), "optim.epochs=1"])
+    other = tmp_path / "data"
+    shutil.copytree(dataset, other)
+    text = (other / "dataset.yaml").read_text()
+    assert text.count("val.csv") == 1
+    (other / "dataset.yaml").write_text(
+        text.replace("val.csv", "val.csv\n    boxes: {det: annotations/boxes_det.csv}")
+    )
+    (other / "annotations/boxes_det.csv").write_text(
+        "val_0,0001,0.1,0.1,0.5,0.9,,0.95\nval_0,0002,0.1,0.1,0.5,0.9,,0.50\n"
+    )
+    checkpoint = str(tmp_path / "run")
+    options = [f"data.root={other}", "data.val_boxes=det", f"output={tmp_path / 'detected'}"]
+    train_ava.main(["--eval-only", "--checkpoint", checkpoint, *options])
+    metrics = json.loads((tmp_path / "detected" / "metrics.json").read_text())
+    assert "detected boxes 'det'" in metrics["boxes"]
+    rows = (tmp_path / "detected" / "detections.csv").read_text().splitlines()
+    assert len(rows) == len(LABELS) and all(row.startswith("val_0,0001,") for row in rows)
+
+
+def fail(capsys, arguments: list[str], monkeypatch) -> str:
+    """Run the command as a program; return its one line on stderr, having seen exit code 2."""
+    monkeypatch.setattr(sys, "argv", ["train_ava.py", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        run_command(lambda _: train_ava.main(arguments))
+    assert caught.value.code == 2
+    lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert len(errors) == 1 and lines[-1] == errors[0]
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("damage", "wanted"),
+    [
+        ("no dataset", "dataset.yaml: no such file; "),
+        ("no video", "train_1.mp4: no such video file"),
+        ("truncated video", "train_1.mp4"),
+        ("text video", "train_1.mp4"),
+        ("few columns", "train.csv:1: "),
+        ("box outside", "train.csv:1: "),
+        ("box inside out", "train.csv:1: "),
+        ("unknown label", "train.csv:1: "),
+        ("late keyframe", "train.csv:1: "),
+    ],
+)
+def test_bad_data_is_one_line_before_anything_is_written(
+    tmp_path, dataset, cfg, capsys, monkeypatch, damage, wanted
+):
+    other = tmp_path / "data"
+    if damage != "no dataset":
+        shutil.copytree(dataset, other)
+        video, csv = other / "videos/train_1.mp4", other / "annotations/train.csv"
+        rows = csv.read_text().splitlines()
+    if damage == "no video":
+        video.unlink()
+    elif damage == "truncated video":
+        video.write_bytes(video.read_bytes()[:700])
+    elif damage == "text video":
+        video.write_text("not a video\n" * 50)
+    elif damage == "few columns":
+        csv.write_text("\n".join(["train_0,0001,0.1,0.2", *rows]) + "\n")
+    elif damage == "box outside":
+        csv.write_text("\n".join(["train_0,0001,0.1,0.2,1.4,0.9,3,0", *rows]) + "\n")
+    elif damage == "box inside out":
+        csv.write_text("\n".join(["train_0,0001,0.8,0.2,0.4,0.9,3,0", *rows]) + "\n")
+    elif damage == "unknown label":
+        csv.write_text("\n".join(["train_0,0001,0.1,0.2,0.4,0.9,55,0", *rows]) + "\n")
+    elif damage == "late keyframe":
+        csv.write_text("\n".join(["train_0,0044,0.1,0.2,0.4,0.9,3,0", *rows]) + "\n")
+    message = fail(capsys, ["--cfg", str(cfg), f"data.root={other}"], monkeypatch)
+    assert wanted in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_is_never_replaced_unasked_and_never_unless_it_is_a_run(
+    tmp_path, cfg, capsys, monkeypatch
+):
+    precious = tmp_path / "run" / "thesis.txt"
+    precious.parent.mkdir()
+    precious.write_text("text")
+    assert "holds files but no run" in fail(capsys, ["--cfg", str(cfg)], monkeypatch)
+    assert "no run" in fail(capsys, ["--cfg", str(cfg), "--overwrite"], monkeypatch)
+    assert precious.read_text() == "text"
+    (tmp_path / "run" / "config.yaml").write_text("seed: 1\n")
+    assert "--resume" in fail(capsys, ["--cfg", str(cfg)], monkeypatch)
+
+
+def test_bad_combinations_of_options(tmp_path, cfg, capsys, monkeypatch):
+    assert "--cfg FILE is wanted" in fail(capsys, [], monkeypatch)
+    assert "go together" in fail(capsys, ["--eval-only"], monkeypatch)
+    assert "not a run" in fail(capsys, ["--resume", str(tmp_path)], monkeypatch)
+    missing = ["--eval-only", "--checkpoint", str(tmp_path / "x.pt")]
+    assert "no such checkpoint" in fail(capsys, missing, monkeypatch)
+    resumed = ["--resume", str(tmp_path / "run"), "optim.lr=1"]
+    assert "may change" in fail(capsys, resumed, monkeypatch)
+
+
+def test_a_checkpoint_of_other_classes_is_refused(tmp_path, dataset, cfg, capsys, monkeypatch):
+    train_ava.main(["--cfg", str(cfg), "optim.epochs=1"])
+    other = tmp_path / "data"
+    shutil.copytree(dataset, other)
+    path = other / "annotations/label_map.pbtxt"
+    path.write_text(path.read_text().replace("be red", "be green"))
+    arguments = ["--eval-only", "--checkpoint", str(tmp_path / "run"), f"data.root={other}"]
+    message = fail(capsys, arguments, monkeypatch)
+    assert "be green" in message and "be red" in message
+
+
+def test_real_ava_without_its_data_names_file_and_command(capsys, monkeypatch, tmp_path):
+    message = fail(
+        capsys,
+        ["--cfg", str(REPOSITORY / "configs/ava_x3d_m.yaml"), f"data.root={tmp_path / 'ava'}"],
+        monkeypatch,
+    )
+    assert "dataset.yaml: no such file" in message
+    assert "python -m ava_tools.download --dataset ava-v2.2" in message
+
+
+def test_help_does_not_load_torch():
+    code = (
+        "import sys, train_ava\n"
+        "try: train_ava.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True)
