@@ -80,6 +80,20 @@ def test_whole_frames_stay_whole(source, tmp_path):
     assert table.boxes(0).xyxy_01.tolist() == [[0, 0, 1, 1]]
 
 
+def test_every_box_keeps_its_frame(source, tmp_path):
+    """Frames count from 1: frame k is the k-th one shown."""
+    frames = range(3, 13)
+    moving = np.array([[k, 8 * k, 0, 8 * k + 79, 239] for k in frames], np.float32)
+    rewrite(source, gttubes={SHORT: {0: [moving]}}, train_videos=[[SHORT]], test_videos=[[]])
+    import_jhmdb(source, tmp_path / "out")
+    data = DatasetFolder.open(tmp_path / "out")
+    table = read_actor_table(data, "split1_train", data.read_label_map())
+    assert [k.time_s for k in table.keyframes()] == pytest.approx(
+        [(k - 1) / 30 for k in frames], abs=1e-6
+    )
+    assert table.boxes_01[:, 0].tolist() == pytest.approx([8 * k / 320 for k in frames])
+
+
 def test_rows_past_the_end_are_left_out_and_listed(source, tmp_path):
     report = import_jhmdb(source, tmp_path / "out")
     assert [(row.source, row.frame, row.num_frames) for row in report.left_out] == [
