@@ -39,7 +39,7 @@ def find_causes(
 
 def _keys(keys: SharedKeys, ground_truth: AvaRows, detections: AvaRows) -> Iterator[str]:
     """Compare videos, then times."""
-    theirs, ours = set(ground_truth.video_names), set(detections.video_names)
+    theirs, ours = _videos(ground_truth), _videos(detections)
     common = theirs & ours
     if not common:
         yield (
@@ -139,6 +139,11 @@ def _labels(
                 f"class ids are off by one: with {shift:+d} added to those of the detections "
                 f"(now one too {small}) the mean is {other.mean_ap:.4f} instead of {mean:.4f}"
             )
+
+
+def _videos(rows: AvaRows) -> set[str]:
+    with_rows = {rows.video_names[i] for i in np.unique(rows.video_index).tolist()}
+    return with_rows | {key.video_id for key in rows.empty_keyframes}
 
 
 def _seconds(rows: AvaRows, videos: set[str]) -> str:

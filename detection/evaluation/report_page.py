@@ -13,7 +13,8 @@ from detection.evaluation.average_precision import precision_recall
 from detection.evaluation.diagnosis import Diagnosis
 from detection.evaluation.frame_map import AvaFrameMap, ScoredRows
 
-WIDTH, HEIGHT, POINTS, BINS = 150, 110, 80, 25
+WIDTH, HEIGHT, LEFT = 166, 118, 24
+POINTS, BINS = 80, 25
 
 STYLE = """
 :root { color-scheme: light; --ink: #1b1f24; --soft: #5b6570; --line: #d8dde3; --blue: #2563a8;
@@ -144,69 +145,72 @@ def _figures(scored: ScoredRows, result: AvaFrameMap) -> list[str]:
     for column, name in enumerate(scored.label_map.names):
         members = scored.by_class[column]
         count = int(scored.num_ground_truth[column])
-        if not count and not len(members):
+        if not count:
             continue
         scores, true = scored.score[members], scored.matched[members] >= 0
         caption = (
             f"<b>{_text(name)}</b> AP {report.number(result.per_class[name])}, {count:,} labels"
         )
-        curve = _curve(scores, true, count) if count else _frame("no ground truth")
-        out.append(
-            f"<figure><figcaption>{caption}</figcaption>{curve}{_histogram(scores, true)}</figure>"
-        )
+        drawings = _curve(scores, true, count) + _histogram(scores, true)
+        out.append(f"<figure><figcaption>{caption}</figcaption>{drawings}</figure>")
     return out
 
 
-def _frame(inside: str, x_name: str = "", y_name: str = "") -> str:
-    """Return a small drawing with a frame; `inside` is SVG in a box of 1 by 1, or words."""
-    words = inside if not inside.startswith("<") else ""
-    drawing = (
-        f'<text x="{WIDTH / 2}" y="{HEIGHT / 2}" text-anchor="middle">{words}</text>'
-        if words
-        else inside
-    )
+def _frame(inside: str, *, x_axis: tuple[str, str, str], y_axis: tuple[str, str, str]) -> str:
+    """Return a small drawing: SVG shapes within axes of (least, name, most)."""
+    left, right, top, bottom = LEFT, WIDTH - 6, 6, HEIGHT - 18
+    low, x_name, high = x_axis
+    base, y_name, peak = y_axis
+    middle = (top + bottom) / 2
     return (
         f'<svg width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" font-size="9" '
         f'fill="#5b6570" role="img" aria-label="{y_name} over {x_name}">'
-        f'<rect x="14" y="6" width="{WIDTH - 20}" height="{HEIGHT - 24}" fill="none" '
-        f'stroke="#d8dde3"/>{drawing}'
-        f'<text x="{WIDTH - 6}" y="{HEIGHT - 8}" text-anchor="end">{x_name}</text>'
-        f'<text x="10" y="12" transform="rotate(-90 10 12)" text-anchor="end">{y_name}</text></svg>'
+        f'<rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}" fill="none" '
+        f'stroke="#d8dde3"/>{inside}'
+        f'<text x="{left}" y="{HEIGHT - 7}">{low}</text>'
+        f'<text x="{(left + right) / 2}" y="{HEIGHT - 7}" text-anchor="middle">{x_name}</text>'
+        f'<text x="{right}" y="{HEIGHT - 7}" text-anchor="end">{high}</text>'
+        f'<text x="{left - 3}" y="{bottom}" text-anchor="end">{base}</text>'
+        f'<text x="{left - 3}" y="{top + 8}" text-anchor="end">{peak}</text>'
+        f'<text transform="translate({left - 5} {middle}) rotate(-90)" text-anchor="middle">'
+        f"{y_name}</text></svg>"
     )
 
 
 def _place(x: NDArray[np.float64], y: NDArray[np.float64]) -> list[str]:
     """Return points of the unit square as coordinates of the drawing."""
-    across = 14 + (WIDTH - 20) * x
+    across = LEFT + (WIDTH - 6 - LEFT) * x
     down = 6 + (HEIGHT - 24) * (1 - y)
     return [f"{a:.1f},{b:.1f}" for a, b in zip(across.tolist(), down.tolist(), strict=True)]
 
 
 def _curve(scores: NDArray[np.floating], true: NDArray[np.bool_], count: int) -> str:
     line = precision_recall(scores, true, count)
-    if not len(line.score):
-        return _frame("no detections")
-    # Evenly in recall: where the curve runs flat, hundreds of points say no more.
-    wanted = np.linspace(0, line.recall[-1], POINTS)
-    chosen = np.unique(np.minimum(np.searchsorted(line.recall, wanted), len(line.recall) - 1))
-    points = " ".join(_place(line.recall[chosen], line.precision[chosen]))
-    shape = f'<polyline points="{points}" fill="none" stroke="#2563a8" stroke-width="1.5"/>'
-    return _frame(shape, "recall", "precision")
+    shape = ""
+    if len(line.score):
+        # Evenly in recall: where the curve runs flat, hundreds of points say no more.
+        wanted = np.linspace(0, line.recall[-1], POINTS)
+        chosen = np.unique(np.minimum(np.searchsorted(line.recall, wanted), len(line.recall) - 1))
+        points = " ".join(_place(line.recall[chosen], line.precision[chosen]))
+        shape = f'<polyline points="{points}" fill="none" stroke="#2563a8" stroke-width="1.5"/>'
+    return _frame(shape, x_axis=("0", "recall", "1"), y_axis=("0", "precision", "1"))
 
 
 def _histogram(scores: NDArray[np.floating], true: NDArray[np.bool_]) -> str:
-    if not len(scores):
-        return _frame("no detections")
-    low, high = min(0.0, float(scores.min())), max(1.0, float(scores.max()))
+    """Draw counts by score; the axis ends at the highest score there is."""
+    low = min(0.0, float(scores.min(initial=0)))
+    high = float(scores.max(initial=low + 1e-9)) or 1.0
     edges = np.linspace(low, high, BINS + 1)
     counts = [np.histogram(scores[mask], edges)[0] for mask in (~true, true)]
-    top = np.log1p(max(int(count.max()) for count in counts))
+    most = max(int(count.max()) for count in counts)
     shapes = []
     for count, colour, opacity in zip(counts, ("#d9822b", "#2563a8"), (0.55, 0.75), strict=True):
-        heights = np.log1p(count) / top
         x = np.repeat(np.linspace(0, 1, BINS + 1), 2)
+        heights = np.log1p(count) / np.log1p(max(most, 1))
         y = np.concatenate([[0], np.repeat(heights, 2), [0]])
         points = " ".join(_place(x, y))
         shapes.append(f'<polygon points="{points}" fill="{colour}" fill-opacity="{opacity}"/>')
-    span = "score" if (low, high) == (0.0, 1.0) else f"score {low:.3g} to {high:.3g}"
-    return _frame("".join(shapes), span, "count")
+    peak = f"{most}" if most < 1000 else f"{most / 1000:.0f}k"
+    return _frame(
+        "".join(shapes), x_axis=(f"{low:.2g}", "score", f"{high:.2g}"), y_axis=("", "count", peak)
+    )

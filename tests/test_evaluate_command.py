@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ava_tools.evaluate import main
+from detection.errors import UserError
+from detection.evaluation.protocols import PROTOCOLS
+
+MAP = 'item {\n  name: "sit"\n  id: 11\n}\nitem {\n  name: "a <b> & c"\n  id: 12\n}\n'
+BOX, FAR = "0.1,0.1,0.5,0.5", "0.6,0.5,0.9,0.9"
+TRUTH = f"v,0902,{BOX},11,0\nv,0903,{BOX},11,0\nv,0903,{FAR},12,1\n"
+FOUND = f"v,0902,{BOX},11,0.9\nv,0903,{BOX},11,0.8\nv,0903,{FAR},11,0.85\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "gt.csv").write_text(TRUTH)
+    (tmp_path / "det.csv").write_text(FOUND)
+    (tmp_path / "map.pbtxt").write_text(MAP)
+    return tmp_path
+
+
+def arguments(folder: Path, *more: str) -> list[str]:
+    return [
+        "--ground-truth", str(folder / "gt.csv"), "--detections", str(folder / "det.csv"),
+        "--label-map", str(folder / "map.pbtxt"), *more,
+    ]  # fmt: skip
+
+
+def run(*argv: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ava_tools.evaluate", *argv]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_json_and_the_line_that_names_everything(folder, capsys):
+    assert main(arguments(folder, "--json", str(folder / "out.json"))) == 0
+    out = json.loads((folder / "out.json").read_text())
+    assert out["protocol"] == "activitynet-2018"
+    assert out["mean_ap"] == pytest.approx((0.5 + 0.5 * 2 / 3) / 2)
+    assert out["per_class"]["a <b> & c"] == 0.0
+    assert out["num_ground_truth"] == {"sit": 2, "a <b> & c": 1}
+    assert out["num_keyframes"] == 2
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == (
+        "frame-mAP 0.4167 at IoU 0.5 (activitynet-2018: 2 of 2 classes, 2 keyframes, "
+        "3 boxes with 3 labels, 3 detections)"
+    )
+
+
+def test_a_class_without_ground_truth_is_null(folder):
+    (folder / "gt.csv").write_text(TRUTH.splitlines()[0] + "\n")
+    main(arguments(folder, "--json", str(folder / "out.json")))
+    out = json.loads((folder / "out.json").read_text())
+    assert out["per_class"] == {"sit": 1.0, "a <b> & c": None}
+
+
+def test_all_protocols_side_by_side(folder, capsys):
+    main(arguments(folder, "--protocol", "all", "--json", str(folder / "out.json")))
+    out = json.loads((folder / "out.json").read_text())
+    assert [one["protocol"] for one in out] == list(PROTOCOLS)
+    text = capsys.readouterr().out
+    for name in PROTOCOLS:
+        assert re.search(rf"frame-mAP 0\.\d+ at IoU 0.5 \({name}: ", text)
+
+
+def test_all_protocols_on_fractional_times_name_those_that_refuse(folder, capsys):
+    for name in ("gt.csv", "det.csv"):
+        (folder / name).write_text((folder / name).read_text().replace("0902", "902.5"))
+    main(arguments(folder, "--protocol", "all", "--json", str(folder / "out.json")))
+    out = json.loads((folder / "out.json").read_text())
+    assert [one["protocol"] for one in out] == ["activitynet-2020", "frame-map"]
+    assert capsys.readouterr().out.count(": refused, ") == 4
+
+
+def test_exclusions(folder, capsys):
+    (folder / "x.csv").write_text("v,0903\n")
+    main(arguments(folder, "--exclusions", str(folder / "x.csv")))
+    assert "frame-mAP 1.0000 at IoU 0.5 (activitynet-2018: 1 of 2" in capsys.readouterr().out
+
+
+def test_csv(folder):
+    main(arguments(folder, "--csv", str(folder / "out.csv")))
+    with (folder / "out.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["class"] for row in table] == ["sit", "a <b> & c"]
+    assert float(table[0]["ap"]) == pytest.approx(5 / 6)
+
+
+def test_the_page_is_escaped_and_loads_nothing(folder):
+    main(arguments(folder, "--html", str(folder / "out.html")))
+    text = (folder / "out.html").read_text()
+    assert "a &lt;b&gt; &amp; c" in text
+    assert "<b> & c" not in text
+    assert text.count("<svg") == 4
+    assert not re.search(r"(src|href)=|url\(|@import|https?://|<script", text)
+    assert "0.4167" in text
+
+
+def test_diagnosis_comparison_and_tubes(folder, capsys):
+    (folder / "other.csv").write_text(FOUND.replace(f"{FAR},11", f"{FAR},12"))
+    options = ["--diagnose", "--compare", str(folder / "other.csv"), "--draws", "20"]
+    options += ["--video-map", "--json", str(folder / "out.json")]
+    main(arguments(folder, *options))
+    out = json.loads((folder / "out.json").read_text())
+    assert out["diagnosis"]["num_rows"]["wrong class"] == 1
+    assert out["diagnosis"]["ceiling"] == 1.0
+    assert out["comparison"]["mean"]["second"] == 1.0
+    assert out["video_map"]["num_ground_truth"] == {"sit": 1, "a <b> & c": 1}
+    text = capsys.readouterr().out
+    assert "wrong class" in text and "95 % interval" in text and "video-mAP" in text
+
+
+def test_a_mean_of_nothing_names_the_cause(folder, capsys):
+    (folder / "det.csv").write_text(FOUND.replace("0.1,0.1,0.5,0.5", "64,48,320,240"))
+    main(arguments(folder, "--json", str(folder / "out.json")))
+    text = capsys.readouterr()
+    assert "likely cause: the boxes are pixels, not fractions of the frame" in text.out
+    assert "warning: " in text.err and "reach outside the frame" in text.err
+    assert json.loads((folder / "out.json").read_text())["causes"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("det.csv", "", "det.csv: no rows (detections expected)"),
+        ("gt.csv", "", "gt.csv: no rows (ground truth expected)"),
+        ("map.pbtxt", "", "map.pbtxt: no class"),
+        ("det.csv", "\0\1\2", "det.csv: not a text file"),
+        ("det.csv", f"v,0902,{BOX},11\n", "det.csv:1: expected 8 or 9 columns"),
+        ("det.csv", f"v,0902,{BOX},11,nan\n" * 12, "and 2 more bad rows"),
+        ("gt.csv", f"v,0902,{BOX},99,0\n", "none of its class ids (99) is in the label map"),
+        ("gt.csv", "v,0902\n", "no box has an action label"),
+    ],
+)
+def test_bad_files_end_with_one_line_and_code_2(folder, name, content, words):
+    (folder / name).write_text(content)
+    done = run(*arguments(folder, "--json", str(folder / "out.json")))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ")
+    assert words in done.stderr
+    assert not (folder / "out.json").exists()
+
+
+def test_missing_file(folder):
+    (folder / "gt.csv").unlink()
+    done = run(*arguments(folder))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith(f"error: {folder / 'gt.csv'}: No such file")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--protocol", "coco"], "no protocol 'coco'"),
+        (["--iou", "1.5"], "--iou must be"),
+        (["--protocol", "all", "--video-map"], "--video-map needs one protocol"),
+    ],
+)
+def test_bad_options(folder, options, words):
+    with pytest.raises(UserError, match=words):
+        main(arguments(folder, *options))
+
+
+def test_unknown_classes_are_skipped_and_counted(folder, capsys):
+    (folder / "det.csv").write_text(FOUND + f"v,0902,{BOX},77,0.9\n")
+    main(arguments(folder))
+    assert "left out: 1 detections of classes outside the label map" in capsys.readouterr().out
+
+
+def test_help_is_quick_and_loads_no_torch():
+    done = run("--help")
+    assert done.returncode == 0
+    assert "example:" in done.stdout
+    code = "import sys, ava_tools.evaluate, detection.evaluation.report_page\n"
+    code += "print('torch' in sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.strip() == "False"
