@@ -80,7 +80,7 @@ def _body(rng: np.random.Generator) -> Body:
     stout = float(rng.uniform(0, 1))
     build = Build(
         leg=float(rng.uniform(0.44, 0.50)),
-        arm=float(rng.uniform(0.34, 0.39)),
+        arm=float(rng.uniform(0.37, 0.42)),
         hip_half=0.042 + 0.018 * stout,
         shoulder_half=0.078 + 0.03 * stout + float(rng.uniform(0, 0.012)),
         limb=0.030 + 0.013 * stout,

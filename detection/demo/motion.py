@@ -165,15 +165,15 @@ def wave(time_s: Array, rhythm: Rhythm) -> Array:
     """Return (T, 4) angles of one raised arm whose forearm swings wide."""
     swing = np.sin(rhythm.turns(time_s)) * rhythm.strength
     flat = np.ones_like(swing)
-    return np.stack([24 * flat, 112 + 18 * swing, 12 + 58 * swing, 148 + 56 * swing], axis=-1)
+    return np.stack([24 * flat, 114 + 32 * swing, 10 + 58 * swing, 140 + 62 * swing], axis=-1)
 
 
 def clap(time_s: Array, rhythm: Rhythm) -> Array:
     """Return (T, 8) angles of both arms: the hands meet before the chest and part wide."""
     apart = (1 + np.sin(rhythm.turns(time_s))) / 2 * rhythm.strength
     flat = np.ones_like(apart)
-    left = [50 + 38 * apart, 2 + 34 * apart, 84 + 50 * apart, -32 + 74 * apart]
-    right = [50 - 20 * apart, 2 + 34 * apart, 84 - 48 * apart, -32 + 74 * apart]
+    left = [52 + 44 * apart, 2 + 56 * apart, 84 + 52 * apart, -32 + 96 * apart]
+    right = [52 - 26 * apart, 2 + 56 * apart, 84 - 52 * apart, -32 + 96 * apart]
     both = left + right if rhythm.left else right + left
     return np.stack([angle * flat for angle in both], axis=-1)
 
@@ -206,13 +206,18 @@ def with_arms(poses: Array, arms: str, time_s: Array, rhythm: Rhythm) -> Array:
     if arms == "wave":
         start = FIELD["upper_l"] if rhythm.left else FIELD["upper_r"]
         poses[:, start : start + 4] = wave(time_s, rhythm)
+        lean = 5.0 if rhythm.left else -5.0
+        poses[:, FIELD["roll"]] += lean * np.sin(rhythm.turns(time_s))
     elif arms == "punch":
         poses[:, ARMS] = punch(time_s, rhythm)
         swing = np.sin(rhythm.turns(time_s)) * rhythm.strength
-        poses[:, FIELD["twist"]] += 16.0 * swing
-        poses[:, FIELD["spine"]] += 5.0
-    elif arms in ("clap", "hold"):
-        poses[:, ARMS] = {"clap": clap, "hold": hold}[arms](time_s, rhythm)
+        poses[:, FIELD["twist"]] += 24.0 * swing
+        poses[:, FIELD["spine"]] += 3.0 + 9.0 * np.abs(swing)
+    elif arms == "clap":
+        poses[:, ARMS] = clap(time_s, rhythm)
+        poses[:, FIELD["spine"]] -= 4.0 * np.sin(rhythm.turns(time_s))
+    elif arms == "hold":
+        poses[:, ARMS] = hold(time_s, rhythm)
     else:
         assert arms == "own", arms
     return poses

@@ -62,17 +62,17 @@ UPRIGHT = _doings(
 )
 # Shares of what free people do, and of what goes on between two passages.
 ROAM_SHARES = {
-    "walk": 19, "walk, wave": 6, "walk, clap": 5, "walk, arm held up": 3, "walk, hands held": 3,
-    "run": 16, "jump": 16, "dance": 16, "stand": 1, "stand, wave": 3, "stand, clap": 3,
+    "walk": 14, "walk, wave": 9, "walk, clap": 9, "walk, arm held up": 4, "walk, hands held": 4,
+    "run": 16, "jump": 16, "dance": 16, "stand": 1, "stand, wave": 7, "stand, clap": 7,
     "statue of walking": 9, "statue of running": 8, "statue of jumping": 7, "statue of dancing": 8,
     "statue of waving": 5, "statue of clapping": 5,
 }  # fmt: skip
 STAY_SHARES = {
-    "stand": 3, "stand, wave": 2, "stand, clap": 2, "statue of waving": 2,
+    "stand": 2, "stand, wave": 3, "stand, clap": 3, "statue of waving": 2,
     "statue of clapping": 2, "jump": 1, "dance": 1,
 }  # fmt: skip
-DUEL_SHARES = {"punch": 52, "statue of punching": 38, "stand, wave": 4, "stand, clap": 6}
-HAND_SHARES = {"own": 2, "wave": 3, "clap": 3, "wave held": 2, "clap held": 2}
+DUEL_SHARES = {"punch": 50, "statue of punching": 36, "stand, wave": 7, "stand, clap": 7}
+HAND_SHARES = {"own": 2, "wave": 4, "clap": 4, "wave held": 2, "clap held": 2}
 CARRY_SHARES = {"stand": 1, "walk": 1}
 ROLE_SHARES = {"roam": 34, "floor": 20, "seat": 11, "squat": 8, "porter": 18, "duel": 9}
 
@@ -208,7 +208,8 @@ def spans_of(doings: list[Doing], first_s: float, rng: np.random.Generator) -> t
         doing, moment = doings[index], first_s + last
         following = doings[last + 1] if last + 1 < len(doings) else None
         if doing.passage:
-            centre = moment - 0.1 + float(rng.uniform(-0.08, 0.08))
+            # Even around the keyframe: otherwise how far it got would tell the direction.
+            centre = moment + float(rng.uniform(-0.08, 0.08))
             half = float(rng.uniform(0.53, 0.65))
             if spans:
                 spans[-1] = _ending(spans[-1], centre - half)

@@ -91,7 +91,7 @@ def test_passages_are_half_done_at_their_keyframe() -> None:
         for person in story.people:
             for span in person.spans:
                 if span.doing.passage:
-                    keyframe = round((span.start_s + span.end_s) / 2 + 0.1)
+                    keyframe = round((span.start_s + span.end_s) / 2)
                     assert span.start_s < keyframe - 0.2 and keyframe + 0.2 < span.end_s
                     halves.append(keyframe)
                     assert doing_at(person, keyframe) == span.doing
