@@ -197,3 +197,21 @@ def special_cases() -> dict[str, Case]:
             two, found_two.replace("0903", "903"), None
         ),
     }
+
+
+def jittered(ground_truth: str, seed: int = 0) -> str:
+    """Return detections made of a ground-truth file: moved, dropped, mislabelled, all ranked."""
+    dice = random.Random(seed)
+    found = []
+    for row in ground_truth.splitlines():
+        fields = row.split(",")
+        if dice.random() < 0.1:
+            continue
+        corners = [float(value) + (dice.random() - 0.5) * 0.12 for value in fields[2:6]]
+        action = fields[6] if dice.random() < 0.8 else str(1 + int(dice.random() * 80))
+        found.append(f"{fields[0]},{fields[1]},{_text(corners)},{action}")
+    ranks = _shuffled(list(range(len(found))), dice)
+    return "".join(
+        f"{row},{(1 + rank) / (len(found) + 1):.9f}\n"
+        for row, rank in zip(found, ranks, strict=True)
+    )

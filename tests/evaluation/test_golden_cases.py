@@ -11,34 +11,54 @@ import golden_cases
 import numpy as np
 import pytest
 
-from detection.data.ava_files import read_detections, read_ground_truth, read_keyframe_list
-from detection.data.label_map import read_label_map
+from detection.data.ava_files import (
+    AvaRows,
+    read_detections,
+    read_ground_truth,
+    read_keyframe_list,
+)
+from detection.data.label_map import LabelMap, read_label_map
 from detection.evaluation.frame_map import frame_map
 from detection.evaluation.protocols import PROTOCOLS
+from detection.structures import Keyframe
 
 ANSWERS = np.load(Path(__file__).with_name("golden_ap.npz"))
 SCRIPTS = [name for name in PROTOCOLS if name != "frame-map"]
 SPECIAL = golden_cases.special_cases()
 
 
-def answer(folder: Path, case: golden_cases.Case, protocol: str) -> np.ndarray:
-    """Write the files of a case and score them: AP per class, then the mean."""
+Files = tuple[AvaRows, AvaRows, LabelMap, frozenset[Keyframe]]
+
+
+def read(folder: Path, case: golden_cases.Case) -> Files:
+    """Write the files of a case and read them."""
+    excluded = case.exclusions
     files = {"gt.csv": case.ground_truth, "det.csv": case.detections, "map.pbtxt": case.label_map}
     for name, text in files.items():
         (folder / name).write_text(text)
-    exclusions = frozenset()
-    # The 2020 script has no exclusion file.
-    if case.exclusions is not None and protocol != "activitynet-2020":
-        (folder / "excluded.csv").write_text(case.exclusions)
-        exclusions = read_keyframe_list(folder / "excluded.csv")
-    result = frame_map(
+    if excluded is not None:
+        (folder / "excluded.csv").write_text(excluded)
+    return (
         read_ground_truth(folder / "gt.csv"),
         read_detections(folder / "det.csv"),
         read_label_map(folder / "map.pbtxt"),
-        exclusions=exclusions,
-        protocol=protocol,
+        frozenset() if excluded is None else read_keyframe_list(folder / "excluded.csv"),
     )
+
+
+def answer(files: Files, protocol: str) -> np.ndarray:
+    """Return AP per class, then the mean."""
+    truth, found, label_map, exclusions = files
+    if protocol == "activitynet-2020":
+        exclusions = frozenset()  # the 2020 script has no exclusion file
+    result = frame_map(truth, found, label_map, exclusions=exclusions, protocol=protocol)
     return np.array([*result.per_class.values(), result.mean_ap])
+
+
+@pytest.fixture(scope="module")
+def random_files(tmp_path_factory) -> list[Files]:
+    folder = tmp_path_factory.mktemp("random")
+    return [read(folder, case) for case in golden_cases.random_cases()]
 
 
 def test_cases_are_those_the_scripts_saw():
@@ -54,9 +74,8 @@ def test_cases_are_those_the_scripts_saw():
 
 
 @pytest.mark.parametrize("protocol", SCRIPTS)
-def test_random_cases(protocol, tmp_path):
-    cases = golden_cases.random_cases()
-    got = np.array([answer(tmp_path, case, protocol) for case in cases])
+def test_random_cases(protocol, random_files):
+    got = np.array([answer(files, protocol) for files in random_files])
     wanted = ANSWERS[f"random {protocol}"]
     assert wanted.shape == (1000, 6)
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-9)
@@ -64,7 +83,7 @@ def test_random_cases(protocol, tmp_path):
 
 def test_fractional_times_and_empty_keyframes(tmp_path):
     cases = golden_cases.fractional_cases()
-    got = np.array([answer(tmp_path, case, "activitynet-2020") for case in cases])
+    got = np.array([answer(read(tmp_path, case), "activitynet-2020") for case in cases])
     np.testing.assert_allclose(got, ANSWERS["fractional activitynet-2020"], rtol=0, atol=1e-9)
 
 
@@ -73,6 +92,23 @@ def test_fractional_times_and_empty_keyframes(tmp_path):
 def test_special_cases(name, protocol, tmp_path):
     if protocol == "mmaction2" and name == "scores that float32 cannot tell apart":
         pytest.skip("equal scores in float32: the script orders them by chance")
-    got = answer(tmp_path, SPECIAL[name], protocol)
+    got = answer(read(tmp_path, SPECIAL[name]), protocol)
     wanted = ANSWERS[f"special {protocol}"][list(SPECIAL).index(name)]
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-9)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("protocol", SCRIPTS)
+def test_real_labels_against_jittered_copies(protocol, real_data, tmp_path):
+    truth = (real_data / "ava" / "ava_sub6_val_v2.2.csv").read_text()
+    label_map = real_data / "ava" / "ava_action_list_v2.2_for_activitynet_2019.pbtxt"
+    (tmp_path / "det.csv").write_text(golden_cases.jittered(truth))
+    files = (
+        read_ground_truth(real_data / "ava" / "ava_sub6_val_v2.2.csv"),
+        read_detections(tmp_path / "det.csv"),
+        read_label_map(label_map),
+        frozenset(),
+    )
+    np.testing.assert_allclose(
+        answer(files, protocol), ANSWERS[f"real {protocol}"], rtol=0, atol=1e-9
+    )
