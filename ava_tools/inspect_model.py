@@ -105,20 +105,17 @@ def choose(args: argparse.Namespace) -> tuple[Network, int, int, str]:
         sampling = file.sampling or default_sampling(model)
         title = f"{args.checkpoint} ({file.naming} names)"
     elif args.cfg is not None:
+        from detection.build import build_model
         from detection.config import load_config
 
         config = load_config(args.cfg)
-        options = config.model
-        model = build_detector(
-            VARIANTS[options.variant],
-            num_classes=args.classes or 80,
-            res5_stride=options.res5_stride,
-            roi_size=options.roi_size,
-            hidden=options.head_width,
-            dropout=options.dropout,
-        )
+        classes, known = args.classes, "as asked"
+        if classes is None:
+            classes, known = classes_of(Path(config.data.root))
+        model = build_model(config, num_classes=classes)
         frames = args.frames or config.clip.num_frames
-        return model, frames, args.size or config.clip.test_short_side_px, str(args.cfg)
+        size_px = args.size or config.clip.test_short_side_px
+        return model, frames, size_px, f"{args.cfg}, {classes} classes ({known})"
     elif args.task == "actions":
         model = build_detector(VARIANTS[args.variant], num_classes=args.classes or 80)
         sampling, title = default_sampling(model), f"X3D-{args.variant.upper()}, actor head"
@@ -127,6 +124,15 @@ def choose(args: argparse.Namespace) -> tuple[Network, int, int, str]:
         sampling, title = default_sampling(model), f"X3D-{args.variant.upper()}, clip head"
     frames = args.frames or sampling.num_frames
     return model, frames, args.size or sampling.short_side_px, title
+
+
+def classes_of(root: Path) -> tuple[int, str]:
+    """Return how many classes a data set has, and how that is known; 80 where it is not there."""
+    from detection.data.dataset_folder import FILE_NAME, DatasetFolder
+
+    if not (root / FILE_NAME).is_file():
+        return 80, f"no data set at {root} to ask, AVA has as many"
+    return len(DatasetFolder.open(root).read_label_map()), f"label map of {root}"
 
 
 def summarise(model: Network, *, num_frames: int, size_px: int, actors: int = 1) -> dict[str, Any]:

@@ -89,3 +89,33 @@ def test_bad_values_end_with_two(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as caught:
             inspect_model.main(arguments)
         assert caught.value.code == 2
+
+
+def test_a_configuration_is_inspected_as_it_would_be_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    cfg = tmp_path / "small.yaml"
+    cfg.write_text(
+        f"data: {{root: {data}}}\n"
+        "model: {variant: xs, res5_stride: 1, head_width: 64}\n"
+        "clip: {num_frames: 2, test_short_side_px: 96, train_crop_px: 64, "
+        "train_short_side_px: [64, 80]}\n"
+    )
+    inspect_model.main(["--cfg", str(cfg), "--no-timing"])
+    out = capsys.readouterr().out
+    assert "2 frames of 96 x 96 px" in out
+    assert "80 classes (no data set" in out
+    assert "432 x 2 x 6 x 6" in out  # res5 at 1/16
+    assert f"{432 * 64 + 64 * 80 + 80:,}" in out
+    (data / "annotations").mkdir(parents=True)
+    (data / "annotations" / "label_map.pbtxt").write_text(
+        'item { name: "sit" id: 1 }\nitem { name: "stand" id: 2 }\n'
+    )
+    (data / "annotations" / "train.csv").write_text("")
+    (data / "dataset.yaml").write_text(
+        "name: two\nmade_up: true\nvideos: videos\n"
+        "splits: {train: {annotations: annotations/train.csv}}\n"
+    )
+    inspect_model.main(["--cfg", str(cfg), "--no-timing"])
+    assert "2 classes (label map of" in capsys.readouterr().out
