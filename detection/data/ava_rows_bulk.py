@@ -6,7 +6,10 @@ then reads row by row: it alone words the errors. Both give the same bits (teste
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +26,92 @@ from detection.data.ava_rows_text import (
 )
 from detection.data.csv_words import Fields, OddFile, changes, chunks, decimals, split
 
+# NumPy lets go of the interpreter in long operations, so that a second thread helps.
+THREADS = 2
+
 
 def read_rows(path: Path, form: Form) -> RawRows | None:
     """Read a file of one form, or return None where a row needs a closer look."""
     columns = _Columns(form, expected_rows=path.stat().st_size // 40 + 1)
     try:
-        for number, chunk in enumerate(chunks(path)):
-            if number == 0:
-                chunk = chunk.removeprefix(b"\xef\xbb\xbf")
-            columns.add(chunk)
+        for part in _parts(path, form):
+            columns.add(part)
         return columns.finish()
     except (OddFile, UnicodeDecodeError):
         return None
 
 
+@dataclass
+class _Part:
+    """The columns of one chunk; `line` counts from 0 within the chunk."""
+
+    num_lines: int
+    width: int = 0  # columns of the rows that are not empty keyframes
+    videos: tuple[str, ...] = ()
+    empty: tuple[tuple[str, int], ...] = ()
+    arrays: dict[str, NDArray[Any]] | None = None
+
+
+def _parts(path: Path, form: Form) -> Iterator[_Part]:
+    """Yield the parsed chunks of a file in order, a few of them ahead."""
+    ahead: deque[Future[_Part]] = deque()
+    with ThreadPoolExecutor(THREADS) as pool:
+        for number, chunk in enumerate(chunks(path)):
+            if number == 0:
+                chunk = chunk.removeprefix(b"\xef\xbb\xbf")
+            ahead.append(pool.submit(_parse, chunk, form))
+            if len(ahead) > THREADS:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def _parse(chunk: bytes, form: Form) -> _Part:
+    """Parse whole lines; raises `OddFile` where one of them is not plainly right."""
+    if not chunk:
+        return _Part(0)
+    fields_by_width, lines_by_width = split(chunk)
+    part = _Part(sum(map(len, lines_by_width.values())))
+    for width, fields in fields_by_width.items():
+        if width not in form.columns or (width > 2 and part.width):
+            raise OddFile  # wrong, or rows with and without the last columns
+        if width == 2:
+            times = enumerate(_times_us(fields).tolist())
+            part.empty = tuple((_video(fields.text(0, row)), time) for row, time in times)
+        else:
+            part.width = width
+            part.videos, part.arrays = _columns(fields, width, form)
+            part.arrays["line"] = lines_by_width[width]
+    return part
+
+
+def _columns(
+    fields: Fields, width: int, form: Form
+) -> tuple[tuple[str, ...], dict[str, NDArray[Any]]]:
+    # A box with many classes is as many rows that begin alike: parse the beginning once.
+    starts = changes(fields, 0, 5)
+    boxes = fields.rows(starts)
+    times = np.diff(starts, append=len(fields))
+    videos, index = _videos(boxes)
+    corners = np.stack([_floats(boxes, column) for column in range(2, 6)], axis=1)
+    _check_boxes(corners, form)
+    arrays: dict[str, NDArray[Any]] = {
+        "video": np.repeat(index, times),
+        "time_us": np.repeat(_times_us(boxes), times),
+        "boxes": np.repeat(corners, times, axis=0),
+        "action": _integers(fields, 6, missing=form.action_may_miss),
+    }
+    if form.last == "score":
+        arrays["score"] = _floats(fields, 7)
+    elif width == 8:
+        arrays["person"] = _integers(fields, 7)
+    if width == 9:
+        arrays["track"] = _integers(fields, 8)
+    return videos, arrays
+
+
 class _Columns:
-    """Columns that grow chunk by chunk; pages that are never written cost no memory."""
+    """Columns that grow part by part; pages that are never written cost no memory."""
 
     def __init__(self, form: Form, *, expected_rows: int) -> None:
         self.form = form
@@ -46,7 +119,7 @@ class _Columns:
         self.lines = 0
         self.videos: dict[str, int] = {}
         self.empty: list[tuple[str, int]] = []
-        self.widths: set[int] = set()
+        self.width = 0
         self.arrays: dict[str, NDArray[Any]] = {
             "video": np.empty(expected_rows, np.int32),
             "time_us": np.empty(expected_rows, np.int64),
@@ -58,46 +131,22 @@ class _Columns:
             "track": np.empty(expected_rows, np.int64),
         }
 
-    def add(self, chunk: bytes) -> None:
-        """Parse whole lines; raises `OddFile` where one of them is not plainly right."""
-        fields_by_width, lines_by_width = split(chunk)
-        for width, fields in fields_by_width.items():
-            if width not in self.form.columns:
+    def add(self, part: _Part) -> None:
+        """Append a part; raises `OddFile` when its rows have more or fewer columns."""
+        self.empty += part.empty
+        if part.arrays is not None:
+            if self.width not in (0, part.width):
                 raise OddFile
-            lines = lines_by_width[width] + self.lines
-            if width == 2:
-                times = _times_us(fields)
-                rows = enumerate(times.tolist())
-                self.empty += [(_video(fields.text(0, row)), time) for row, time in rows]
-            else:
-                self.widths.add(width)
-                self._add_rows(fields, width, lines)
-        self.lines += sum(map(len, lines_by_width.values()))
-
-    def _add_rows(self, fields: Fields, width: int, lines: NDArray[np.int64]) -> None:
-        if len(self.widths) > 1:
-            raise OddFile  # rows with and without the last columns
-        new = slice(self.rows, self.rows + len(lines))
-        self._make_room(new.stop)
-        a = self.arrays
-        # A box with many classes is as many rows that begin alike: parse the beginning once.
-        starts = changes(fields, 0, 5)
-        boxes = fields.rows(starts)
-        times = np.diff(starts, append=len(lines))
-        a["video"][new] = np.repeat(self._video_index(boxes), times)
-        a["time_us"][new] = np.repeat(_times_us(boxes), times)
-        corners = np.stack([_floats(boxes, column) for column in range(2, 6)], axis=1)
-        _check_boxes(corners, self.form)
-        a["boxes"][new] = np.repeat(corners, times, axis=0)
-        a["action"][new] = _integers(fields, 6, missing=self.form.action_may_miss)
-        if self.form.last == "score":
-            a["score"][new] = _floats(fields, 7)
-            if width == 9:
-                a["track"][new] = _integers(fields, 8)
-        elif width == 8:
-            a["person"][new] = _integers(fields, 7)
-        a["line"][new] = lines + 1
-        self.rows = new.stop
+            self.width = part.width
+            numbers = [self.videos.setdefault(name, len(self.videos)) for name in part.videos]
+            part.arrays["video"] = np.array(numbers, np.int32)[part.arrays["video"]]
+            part.arrays["line"] = part.arrays["line"] + (self.lines + 1)
+            new = slice(self.rows, self.rows + len(part.arrays["line"]))
+            self._make_room(new.stop)
+            for name, values in part.arrays.items():
+                self.arrays[name][new] = values
+            self.rows = new.stop
+        self.lines += part.num_lines
 
     def _make_room(self, rows: int) -> None:
         if rows > len(self.arrays["line"]):
@@ -106,21 +155,12 @@ class _Columns:
                 longer[: self.rows] = array[: self.rows]
                 self.arrays[name] = longer
 
-    def _video_index(self, fields: Fields) -> NDArray[np.int32]:
-        starts = changes(fields, 0, 0)
-        numbers = [
-            self.videos.setdefault(_video(fields.text(0, row)), len(self.videos))
-            for row in starts.tolist()
-        ]
-        lengths = np.diff(starts, append=len(fields))
-        return np.repeat(np.array(numbers, np.int32), lengths)
-
     def finish(self) -> RawRows:
         """Return the columns; raises `OddFile` when there is no row."""
         if not self.rows and not self.empty:
             raise OddFile
         a = {name: array[: self.rows] for name, array in self.arrays.items()}
-        has_person = self.form.last == "person_id" and 8 in self.widths
+        has_person = self.form.last == "person_id" and self.width == 8
         return RawRows(
             video_names=tuple(self.videos),
             video_index=a["video"],
@@ -129,10 +169,19 @@ class _Columns:
             action_id=a["action"],
             person_id=a["person"] if has_person else None,
             score=a["score"] if self.form.last == "score" else None,
-            track_id=a["track"] if self.form is DETECTIONS and 9 in self.widths else None,
+            track_id=a["track"] if self.form is DETECTIONS and self.width == 9 else None,
             line=a["line"],
             empty_keyframes=tuple(self.empty),
         )
+
+
+def _videos(fields: Fields) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the distinct names of column 0 and the position in them (R,) of each row."""
+    starts = changes(fields, 0, 0)
+    names: dict[str, int] = {}
+    numbers = [names.setdefault(_video(fields.text(0, row)), len(names)) for row in starts.tolist()]
+    lengths = np.diff(starts, append=len(fields))
+    return tuple(names), np.repeat(np.array(numbers, np.int64), lengths)
 
 
 def _video(text: str) -> str:

@@ -104,17 +104,24 @@ def split(chunk: bytes) -> tuple[dict[int, Fields], dict[int, NDArray[np.int64]]
     data[_PAD:-_PAD] = np.frombuffer(chunk, np.uint8)
     words: NDArray[np.uint64] = np.ndarray(len(data) - 7, "<u8", data, strides=(1,))
     place = np.flatnonzero((data == _COMMA) | (data == _NEWLINE))
-    line_ends = np.flatnonzero(data[place] == _NEWLINE)
-    first = np.concatenate([[_PAD], place[line_ends[:-1]] + 1])
-    columns = np.diff(line_ends, prepend=-1)
-    returns = data[place[line_ends] - 1] == _RETURN
-    if b"\r" in chunk and chunk.count(b"\r") != np.count_nonzero(returns):
-        raise OddFile
-    place[line_ends] -= returns
-    if (columns == columns[0]).all():
-        count = int(columns[0])
+    num_lines = chunk.count(b"\n")
+    count = len(place) // num_lines
+    line_ends = np.arange(count - 1, len(place), count) if count else np.zeros(0, np.int64)
+    alike = len(line_ends) * count == len(place) and len(line_ends) == num_lines
+    if not alike or (data[place[line_ends]] != _NEWLINE).any():
+        alike = False
+        line_ends = np.flatnonzero(data[place] == _NEWLINE)
+    ends_of_lines = place[line_ends]
+    first = np.concatenate([[_PAD], ends_of_lines[:-1] + 1])
+    if b"\r" in chunk:
+        returns = data[ends_of_lines - 1] == _RETURN
+        if chunk.count(b"\r") != np.count_nonzero(returns):
+            raise OddFile
+        place[line_ends] -= returns
+    if alike:
         ends = place.reshape(-1, count).T
-        return {count: Fields(data, words, first, ends)}, {count: np.arange(len(first))}
+        return {count: Fields(data, words, first, ends)}, {count: np.arange(num_lines)}
+    columns = np.diff(line_ends, prepend=-1)
     fields, lines = {}, {}
     for count in np.unique(columns).tolist():
         chosen = np.flatnonzero(columns == count)
@@ -129,19 +136,19 @@ def decimals(fields: Fields, column: int) -> Numbers:
     end = fields.ends[column]
     length = end - fields.start(column)
     value, dot, bad = _word(fields.words[end - 8], np.clip(length, 0, 8))
-    after = _digits_after(dot)
+    has_dot, after = dot != 0, _digits_after(dot)
     if length.max(initial=0) > 8:
         high, high_dot, high_bad = _word(fields.words[end - 16], np.clip(length - 8, 0, 8))
-        bad |= high_bad | ((dot != 0) & (high_dot != 0))
+        in_high = high_dot != 0
+        bad |= high_bad | (has_dot & in_high)
         value += high * _TEN[8]
-        after = np.where(high_dot != 0, _digits_after(high_dot) + 8, after)
+        after = np.where(in_high, _digits_after(high_dot) + 8, after)
+        has_dot |= in_high
     # The dot was read as a digit 0: take it out of the number.
-    has_dot = after >= 0
-    places = np.where(has_dot, after, 0)
-    whole = value // _TEN[places + 1]
-    value = np.where(has_dot, value - U64(9) * whole * _TEN[places], value)
+    whole = value // _TEN[after + 1]
+    value = np.where(has_dot, value - U64(9) * whole * _TEN[after], value)
     bad |= (length < 1 + has_dot) | (length > 16)
-    return Numbers(value, places, np.flatnonzero(bad))
+    return Numbers(value, after, np.flatnonzero(bad))
 
 
 def _word(
@@ -162,10 +169,9 @@ def _word(
 
 
 def _digits_after(dot: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return how many characters of a word follow its dot, -1 without one."""
-    # The mark is 0x80 in byte p of 8: its exponent as a float is 8 p + 7.
-    _, exponent = np.frexp(dot.astype(np.float64))
-    return np.where(dot != 0, 8 - exponent // 8, -1)
+    """Return how many characters of a word follow its dot, 0 without one."""
+    # The mark in byte p of 8 moves byte 7 - p of this number to the top: its value is 7 - p.
+    return (((dot >> U64(7)) * U64(0x0706050403020100)) >> U64(56)).astype(np.int64)
 
 
 def changes(fields: Fields, first: int, last: int) -> NDArray[np.int64]:
