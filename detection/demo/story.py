@@ -62,8 +62,8 @@ UPRIGHT = _doings(
 )
 # Shares of what free people do, and of what goes on between two passages.
 ROAM_SHARES = {
-    "walk": 14, "walk, wave": 9, "walk, clap": 9, "walk, arm held up": 4, "walk, hands held": 4,
-    "run": 16, "jump": 16, "dance": 16, "stand": 1, "stand, wave": 7, "stand, clap": 7,
+    "walk": 17, "walk, wave": 5, "walk, clap": 5, "walk, arm held up": 4, "walk, hands held": 4,
+    "run": 16, "jump": 16, "dance": 16, "stand": 1, "stand, wave": 11, "stand, clap": 11,
     "statue of walking": 9, "statue of running": 8, "statue of jumping": 7, "statue of dancing": 8,
     "statue of waving": 5, "statue of clapping": 5,
 }  # fmt: skip
