@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         tubes = video_map(
             files.ground_truth, files.detections, files.label_map,
-            least_frames=options.least_frames,
+            least_frames=options.least_frames, progress=sys.stderr.isatty(),
         )  # fmt: skip
         out["video_map"] = report.video_map_json(tubes)
         print(report.video_map_text(tubes))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from detection.data.ava_files import AvaRows
 from detection.evaluation.average_precision import average_precision_of_sorted
 from detection.evaluation.frame_map import ScoredRows, mean_without_nan
+from detection.evaluation.keys import cells
 from detection.evaluation.matching import best_overlap
 from detection.evaluation.people import People, find_people, pairs
 
@@ -89,10 +90,10 @@ class _Kinds:
         classes = len(scored.label_map)
         number = scored.score.dtype
         wanted, overlap, candidate = best_overlap(
-            det_cell=scored.key.astype(np.int64) * classes + scored.class_index,
+            det_cell=cells(scored.key, scored.class_index, classes, len(scored.keys)),
             det_row=scored.row,
             all_boxes=detections.boxes_01,
-            gt_cell=scored.gt_key.astype(np.int64) * classes + scored.gt_class,
+            gt_cell=cells(scored.gt_key, scored.gt_class, classes, len(scored.keys)),
             gt_boxes=ground_truth.boxes_01[scored.gt_row].astype(number),
             num_cells=len(scored.keys) * classes,
         )
@@ -174,10 +175,10 @@ def ceiling(scored: ScoredRows, people: People) -> float:
     unique = np.unique(cell)
     key = people.boxes.key[unique // classes]
     wanted, overlap, _ = best_overlap(
-        det_cell=key.astype(np.int64) * classes + unique % classes,
+        det_cell=cells(key, unique % classes, classes, len(scored.keys)),
         det_row=unique // classes,
         all_boxes=people.boxes.xyxy_01,
-        gt_cell=scored.gt_key.astype(np.int64) * classes + scored.gt_class,
+        gt_cell=cells(scored.gt_key, scored.gt_class, classes, len(scored.keys)),
         gt_boxes=people.people.xyxy_01[gt_person],
         num_cells=len(scored.keys) * classes,
     )

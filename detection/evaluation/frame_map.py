@@ -22,7 +22,7 @@ from detection.data.ava_files import AvaRows
 from detection.data.label_map import LabelMap
 from detection.errors import UserError, at_row
 from detection.evaluation.average_precision import average_precision_of_sorted
-from detection.evaluation.keys import ClassColumns, SharedKeys
+from detection.evaluation.keys import ClassColumns, SharedKeys, cells
 from detection.evaluation.matching import best_rows, take_ground_truth
 from detection.evaluation.protocols import (
     DEFAULT_FRACTIONAL,
@@ -170,11 +170,11 @@ def score_rows(
     number: type[np.floating] = np.float32 if rules.single_precision else np.float64
     score: NDArray[np.floating] = detections.score[row].astype(number, copy=False)
     matched = take_ground_truth(
-        det_cell=det_key.astype(np.int64) * len(label_map) + det_class,
+        det_cell=cells(det_key, det_class, len(label_map), len(keys)),
         det_row=row,
         all_boxes=detections.boxes_01,
         det_score=score,
-        gt_cell=gt_key.astype(np.int64) * len(label_map) + gt_class_kept,
+        gt_cell=cells(gt_key, gt_class_kept, len(label_map), len(keys)),
         gt_boxes=ground_truth.boxes_01[gt_row].astype(number, copy=False),
         num_cells=len(keys) * len(label_map),
         iou_threshold=iou_threshold,

@@ -84,8 +84,16 @@ class ClassColumns:
 
     def of(self, action_id: NDArray[np.int32]) -> NDArray[np.int16]:
         """Return the column of each id, -1 for ids outside the label map."""
-        inside = (action_id >= 0) & (action_id <= self._largest)
-        return self._table[np.where(inside, action_id, self._largest + 1)]
+        # The last entry of the table is -1, for ids above the largest and (as [-1]) for none.
+        return self._table[np.clip(action_id, -1, self._largest + 1)]
+
+
+def cells(
+    key: NDArray[np.integer], column: NDArray[np.integer], num_columns: int, num_keys: int
+) -> NDArray[np.integer]:
+    """Return numbers of (keyframe, class) pairs, in 32 bits where they fit."""
+    wide = np.int64 if num_keys * num_columns >= 2**31 else np.int32
+    return key.astype(wide, copy=False) * num_columns + column.astype(wide, copy=False)
 
 
 def _runs(

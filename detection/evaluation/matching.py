@@ -16,11 +16,11 @@ _LARGEST_TABLE = 1 << 27
 
 def take_ground_truth(
     *,
-    det_cell: NDArray[np.int64],
+    det_cell: NDArray[np.integer],
     det_row: NDArray[np.int64],
     all_boxes: NDArray[np.float64],
     det_score: NDArray[np.floating],
-    gt_cell: NDArray[np.int64],
+    gt_cell: NDArray[np.integer],
     gt_boxes: NDArray[np.floating],
     num_cells: int,
     iou_threshold: float,
@@ -56,10 +56,10 @@ def take_ground_truth(
 
 def best_overlap(
     *,
-    det_cell: NDArray[np.int64],
+    det_cell: NDArray[np.integer],
     det_row: NDArray[np.int64],
     all_boxes: NDArray[np.float64],
-    gt_cell: NDArray[np.int64],
+    gt_cell: NDArray[np.integer],
     gt_boxes: NDArray[np.floating],
     num_cells: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.floating], NDArray[np.int64]]:
@@ -108,7 +108,7 @@ def best_rows(key: NDArray[np.int32], score: NDArray[np.floating], limit: int) -
 
 
 def _members(
-    values: NDArray[np.int64], sorted_set: NDArray[np.int64], limit: int
+    values: NDArray[np.integer], sorted_set: NDArray[np.integer], limit: int
 ) -> NDArray[np.int64]:
     """Return the positions of the values (all below `limit`) that are in the set."""
     if limit <= _LARGEST_TABLE:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from detection.data.ava_files import AvaRows
 from detection.data.label_map import LabelMap
@@ -77,7 +78,12 @@ def tracked_tubes(rows: AvaRows, frames: Frames, label_map: LabelMap) -> Tubes:
 
 
 def linked_tubes(
-    rows: AvaRows, frames: Frames, label_map: LabelMap, *, least_frames: int = LEAST_FRAMES
+    rows: AvaRows,
+    frames: Frames,
+    label_map: LabelMap,
+    *,
+    least_frames: int = LEAST_FRAMES,
+    progress: bool = False,
 ) -> Tubes:
     """Link boxes into tubes by ACT's rule.
 
@@ -85,7 +91,9 @@ def linked_tubes(
     """
     assert rows.score is not None
     out: Tubes = {}
-    for (column, video), members in _groups(rows, frames.video_of_detections, label_map).items():
+    groups = _groups(rows, frames.video_of_detections, label_map)
+    bar = tqdm(groups.items(), desc="linking", unit="tube set", disable=not progress)
+    for (column, video), members in bar:
         boxes, score = rows.boxes_01[members], rows.score[members]
         frame = frames.of_detections[members]
         least = min(least_frames, int(frames.per_video[video]))
@@ -179,37 +187,63 @@ def _link(
     frame: NDArray[np.int64], boxes: NDArray[np.float64], score: NDArray[np.float64]
 ) -> list[Tube]:
     """Link the boxes of one class in one video."""
-    current: list[list[int]] = []
-    finished: list[list[int]] = []
-    order = np.argsort(frame, kind="stable")
-    numbers, starts = np.unique(frame[order], return_index=True)
-    for now, members in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
-        free = _best_boxes(members, boxes, score)
-        current.sort(key=lambda tube: -float(np.mean(score[tube])))
+    # A frame holds a few boxes: plain numbers are several times as fast as arrays.
+    box, value, time = boxes.tolist(), score.tolist(), frame.tolist()
+    members: dict[int, list[int]] = {}
+    for row in sorted(range(len(time)), key=lambda row: (time[row], -value[row])):
+        members.setdefault(time[row], []).append(row)
+    current: list[_Growing] = []
+    finished: list[_Growing] = []
+    for now, rows in members.items():
+        free = _best_boxes(rows, box)
         going = []
-        for tube in current:
-            near = np.flatnonzero(box_iou(boxes[free], boxes[tube[-1]]) >= LINK_IOU)
-            if now - frame[tube[-1]] > FRAMES_WITHOUT:
+        for tube in sorted(current, key=lambda tube: -tube.score):
+            if now - time[tube.rows[-1]] > FRAMES_WITHOUT:
                 finished.append(tube)
                 continue
-            if len(near):
-                best = near[np.argmax(score[free[near]])]
-                tube.append(int(free[best]))
-                free = np.delete(free, best)
+            last = box[tube.rows[-1]]
+            near = [row for row in free if _plain_iou(box[row], last) >= LINK_IOU]
+            if near:  # the best first
+                tube.add(near[0], value[near[0]])
+                free.remove(near[0])
             going.append(tube)
-        current = going + [[int(row)] for row in free]
-    return [
-        _tube(frame[tube], boxes[tube], float(np.mean(score[tube]))) for tube in finished + current
-    ]
+        current = going + [_Growing([row], value[row]) for row in free]
+    done = finished + current
+    return [_tube(frame[t.rows], boxes[t.rows], float(np.mean(score[t.rows]))) for t in done]
 
 
-def _best_boxes(
-    members: NDArray[np.int64], boxes: NDArray[np.float64], score: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """Return the boxes of a frame after suppression, the best first."""
-    left = members[np.argsort(-score[members], kind="stable")]
+@dataclass
+class _Growing:
+    """The rows of a tube so far and the sum of their scores."""
+
+    rows: list[int]
+    total: float
+
+    def add(self, row: int, score: float) -> None:
+        self.rows.append(row)
+        self.total += score
+
+    @property
+    def score(self) -> float:
+        return self.total / len(self.rows)
+
+
+def _best_boxes(rows: list[int], box: list[list[float]]) -> list[int]:
+    """Return the boxes of a frame after suppression; given and returned the best first."""
     kept: list[int] = []
-    while len(left) and len(kept) < BOXES_PER_FRAME:
-        kept.append(int(left[0]))
-        left = left[1:][box_iou(boxes[left[1:]], boxes[left[0]]) <= BOX_NMS]
-    return np.array(kept, np.int64)
+    for row in rows:
+        if all(_plain_iou(box[row], box[better]) <= BOX_NMS for better in kept):
+            kept.append(row)
+            if len(kept) == BOXES_PER_FRAME:
+                break
+    return kept
+
+
+def _plain_iou(first: list[float], second: list[float]) -> float:
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    common = width * height
+    area = (first[2] - first[0]) * (first[3] - first[1])
+    return common / (area + (second[2] - second[0]) * (second[3] - second[1]) - common)

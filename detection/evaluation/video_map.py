@@ -54,6 +54,7 @@ def video_map(
     label_map: LabelMap,
     *,
     least_frames: int = LEAST_FRAMES,
+    progress: bool = False,
 ) -> VideoMap:
     """Score tubes: those of the `track_id` column, else boxes linked from frame to frame.
 
@@ -65,7 +66,9 @@ def video_map(
         raise UserError(f"{ground_truth.path}: no tube of a class of the label map")
     linked = detections.track_id is None
     if linked:
-        found = linked_tubes(detections, frames, label_map, least_frames=least_frames)
+        found = linked_tubes(
+            detections, frames, label_map, least_frames=least_frames, progress=progress
+        )
     else:
         found = tracked_tubes(detections, frames, label_map)
     names = label_map.names
