@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from ava_tools import convert, inspect_model
+from ava_tools.cli import run_command
 from detection.models.action_detector import build_detector
 from detection.models.checkpoint_file import (
     ClassList,
@@ -114,31 +115,46 @@ class Malicious:
         return os.mkdir, (str(self.folder),)
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *map(str, arguments)], capture_output=True, text=True, cwd=REPOSITORY
-    )
-
-
-def test_bad_input_ends_with_one_line_and_two(theirs: Path, tmp_path: Path) -> None:
-    """A map that does not fit and a malicious file as processes; the rest by the same way out."""
+def test_bad_input_ends_with_one_line_and_two(
+    theirs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A map that does not fit, a malicious file, a text, by the way out that every command has."""
     small = tmp_path / "small.json"
     small.write_text('{"a": 0, "b": 1}')
     evil = tmp_path / "evil.pth"
     torch.save({"model_state": {}, "x": Malicious(tmp_path / "executed")}, evil)
+    text = tmp_path / "text.pth"
+    text.write_text("weights, honestly")
     out = tmp_path / "out.pt"
-    for arguments, says in (
-        (("--checkpoint", theirs, "--label-map", small), "2 classes, the network 6"),
-        (("--checkpoint", evil), "refused"),
+    write = ("--to", "own", "--out", out)
+    for main, arguments, says in (
+        (convert.main, ("--checkpoint", theirs, "--label-map", small, *write), "2 classes, the"),
+        (convert.main, ("--checkpoint", evil, *write), "refused"),
+        (convert.main, ("--checkpoint", text, *write), "not a checkpoint"),
+        (convert.main, ("--checkpoint", tmp_path / "none", *write), "no such file"),
+        (inspect_model.main, ("--checkpoint", evil), "refused"),
     ):
-        done = run("ava_tools.convert", *arguments, "--to", "own", "--out", out)
-        assert done.returncode == 2
-        assert done.stdout == ""
-        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-        assert says in done.stderr
-    done = run("ava_tools.inspect_model", "--checkpoint", evil)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            run_command(main)
+        said = capsys.readouterr()
+        assert caught.value.code == 2
+        assert said.out == ""
+        assert said.err.startswith("error: ") and said.err.count("\n") == 1
+        assert says in said.err
     assert not out.exists() and not (tmp_path / "executed").exists()
+
+
+def test_the_commands_process_ends_with_two(tmp_path: Path) -> None:
+    evil = tmp_path / "evil.pth"
+    torch.save({"model_state": {}, "x": Malicious(tmp_path / "executed")}, evil)
+    command = [sys.executable, "-m", "ava_tools.inspect_model", "--checkpoint", str(evil)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert not (tmp_path / "executed").exists()
 
 
 def test_other_bad_input_is_an_error_of_the_user(theirs: Path, tmp_path: Path) -> None:

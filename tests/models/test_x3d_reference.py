@@ -101,29 +101,36 @@ def test_full_clips_give_the_references_numbers(variant: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("variant", "kind"), SMALL)
-@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("mode", ["eval", "training"])
 def test_gradients_are_the_references(
-    variant: str, kind: Naming, training: bool, tmp_path: Path
+    variant: str, kind: Naming, mode: str, tmp_path: Path
 ) -> None:
-    tag = "training" if training else "eval"
-    if training and kind == "pytorchvideo":
+    if mode == "training" and kind == "pytorchvideo":
         pytest.skip("the BatchNorm that pytorchvideo lacks is no identity in training")
-    network = loaded(variant, kind, "small", tmp_path).train(training)
+    network = loaded(variant, kind, "small", tmp_path).train(mode == "training")
     network.head.dropout.p = 0.0
     clips = rule.normalised(rule.clip("gradient", (4, 64, 64), clips=2))
-    if training:
-        clips, network = clips.double(), network.double()
-    make_golden.loss_of(network.head(network.trunk(clips))).backward()
-    named = {
-        name: parameter.grad
-        for name, parameter in network.named_parameters()
-        if kind == "slowfast" or not name.startswith(make_golden.SHORTCUT)
-    }
-    wanted = golden(variant, kind, f"gradients_{tag}")[""]
-    found = make_golden.gradients(named)
-    # Each parameter on its own: the sum with a fixed tensor, in shares of the gradient's norm.
-    apart = np.abs(found - wanted) / wanted[:, :1]
-    assert apart.max() < 1e-4
+    wanted = golden(variant, kind, f"gradients_{mode}")[""]
+
+    def apart(dtype: torch.dtype) -> np.ndarray:
+        """Difference per parameter of the sum with a fixed tensor."""
+        network.zero_grad()
+        network.to(dtype)
+        make_golden.loss_of(network.head(network.trunk(clips.to(dtype)))).backward()
+        named = {
+            name: parameter.grad
+            for name, parameter in network.named_parameters()
+            if kind == "slowfast" or not name.startswith(make_golden.SHORTCUT)
+        }
+        return np.abs(make_golden.gradients(named) - wanted)[:, 1]
+
+    if mode == "eval":
+        # The fixed tensors have variance 1 / 3: this estimates |difference| / |gradient|. A ReLU
+        # that rounding tips over moves single parameters further than that.
+        overall = np.sqrt(3 * np.sum(apart(torch.float32) ** 2) / np.sum(wanted[:, 0] ** 2))
+        assert overall < 1e-4
+    # In double precision nothing tips over, and each parameter is held to it by itself.
+    assert (apart(torch.float64) / wanted[:, 0]).max() < 1e-6
 
 
 def test_dropping_the_shortcut_norm_would_be_seen(tmp_path: Path) -> None:
