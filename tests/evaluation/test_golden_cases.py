@@ -112,3 +112,21 @@ def test_real_labels_against_jittered_copies(protocol, real_data, tmp_path):
     np.testing.assert_allclose(
         answer(files, protocol), ANSWERS[f"real {protocol}"], rtol=0, atol=1e-9
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "means"),
+    [
+        (
+            "ten confident boxes on frames without ground truth",
+            {"activitynet-2018": 1 / 6, "activitynet-2019": 1 / 6, "activitynet-2020": 1.0},
+        ),
+        ("one of two classes never predicted", {"activitynet-2018": 0.5, "mmaction2": 1.0}),
+        ("listed from the worst score up", {"activitynet-2018": 0.5, "pyslowfast": 1 / 6}),
+        ("the fiftieth row of a keyframe", {"activitynet-2018": 1.0, "activitynet-2019": 0.5}),
+    ],
+)
+def test_examples_that_tell_the_protocols_apart(name, means, tmp_path):
+    files = read(tmp_path, SPECIAL[name])
+    got = {protocol: answer(files, protocol)[-1] for protocol in means}
+    assert got == pytest.approx(means)
