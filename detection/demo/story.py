@@ -63,8 +63,8 @@ UPRIGHT = _doings(
 # Shares of what free people do, and of what goes on between two passages.
 ROAM_SHARES = {
     "walk": 17, "walk, wave": 5, "walk, clap": 5, "walk, arm held up": 4, "walk, hands held": 4,
-    "run": 16, "jump": 16, "dance": 16, "stand": 1, "stand, wave": 11, "stand, clap": 11,
-    "statue of walking": 9, "statue of running": 8, "statue of jumping": 7, "statue of dancing": 8,
+    "run": 16, "jump": 16, "dance": 16, "stand": 1, "stand, wave": 10, "stand, clap": 10,
+    "statue of walking": 9, "statue of running": 9, "statue of jumping": 9, "statue of dancing": 9,
     "statue of waving": 5, "statue of clapping": 5,
 }  # fmt: skip
 STAY_SHARES = {
