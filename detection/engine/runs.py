@@ -28,6 +28,7 @@ from detection.data.dataset_folder import DatasetFolder
 from detection.data.label_map import LabelMap
 from detection.data.loader import ClipLoader, TrainBatches
 from detection.engine.checkpoint import read_checkpoint, restore_training, save_checkpoint
+from detection.engine.cpu_memory import keep_freed_memory
 from detection.engine.environment import describe_environment
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.scoring import Scorer, print_results, timed_score, write_results
@@ -209,6 +210,8 @@ def _run(
 ) -> Run:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    if device.type == "cpu":
+        keep_freed_memory()
     dataset = build.build_val_dataset(config, data, build.read_val_table(config, data, label_map))
     dataset.check_videos(show_progress=True)
     return Run(

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from detection import build
 from detection.config import GROUND_TRUTH_BOXES, RunConfig
-from detection.data.actor_table import read_exclusions
+from detection.data.actor_table import read_exclusions, read_ground_truth_rows
 from detection.data.ava_dataset import AvaDataset
-from detection.data.ava_files import read_ground_truth, write_detections
+from detection.data.ava_files import write_detections
 from detection.data.dataset_folder import DatasetFolder
 from detection.data.label_map import LabelMap
 from detection.engine.inference import detect
@@ -45,7 +45,7 @@ class Scorer:
         self._dataset = dataset
         self._device = device
         self._evaluator = ActionEvaluator(
-            read_ground_truth(split.annotations),
+            read_ground_truth_rows(split),
             label_map,
             exclusions=read_exclusions(split),
             protocol=config.evaluation.protocol or folder.protocol,

@@ -14,7 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from detection.models.depthwise import DepthwiseConv3d, TemporalConv3d
+from detection.models.convolutions import (
+    DepthwiseConv3d,
+    PointwiseConv3d,
+    SpatialConv3d,
+    TemporalConv3d,
+    convolve_and_normalise,
+    relu,
+)
 
 BASE_CHANNELS = 12
 BASE_DEPTHS = (1, 2, 5, 3)
@@ -126,7 +133,7 @@ class X3DTrunk(nn.Module):
                 )
                 channels = out_channels
             self.stages.append(blocks)
-        self.final = nn.Conv3d(channels, self.out_channels, 1, bias=False)
+        self.final = PointwiseConv3d(channels, self.out_channels)
         self.final_norm = nn.BatchNorm3d(self.out_channels)
         initialise_trunk(self)
 
@@ -135,7 +142,7 @@ class X3DTrunk(nn.Module):
         features = self.stem(clips)
         for stage in self.stages:
             features = stage(features)
-        return torch.relu_(self.final_norm(self.final(features)))
+        return relu(convolve_and_normalise(self.final, self.final_norm, features))
 
 
 class Stem(nn.Module):
@@ -143,15 +150,13 @@ class Stem(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.spatial = nn.Conv3d(
-            in_channels, out_channels, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1), bias=False
-        )
+        self.spatial = SpatialConv3d(in_channels, out_channels)
         self.temporal = TemporalConv3d(out_channels)
         self.norm = nn.BatchNorm3d(out_channels)
 
     def forward(self, clips: Tensor) -> Tensor:
         """(B, 3, T, H, W) -> (B, out_channels, T, H/2, W/2)."""
-        return torch.relu_(self.norm(self.temporal(self.spatial(clips))))
+        return relu(convolve_and_normalise(self.temporal, self.norm, self.spatial(clips)))
 
 
 class Block(nn.Module):
@@ -171,32 +176,30 @@ class Block(nn.Module):
         squeeze: bool,
     ) -> None:
         super().__init__()
-        self.expand = nn.Conv3d(in_channels, inner_channels, 1, bias=False)
+        self.expand = PointwiseConv3d(in_channels, inner_channels)
         self.expand_norm = nn.BatchNorm3d(inner_channels)
         self.depthwise = DepthwiseConv3d(inner_channels, stride=stride)
         self.depthwise_norm = nn.BatchNorm3d(inner_channels)
         self.squeeze = SqueezeExcite(inner_channels) if squeeze else None
-        self.project = nn.Conv3d(inner_channels, out_channels, 1, bias=False)
+        self.project = PointwiseConv3d(inner_channels, out_channels)
         self.project_norm = nn.BatchNorm3d(out_channels)
-        self.shortcut: nn.Conv3d | None = None
+        self.shortcut: PointwiseConv3d | None = None
         self.shortcut_norm: nn.BatchNorm3d | None = None
         if stride != 1 or in_channels != out_channels:
-            self.shortcut = nn.Conv3d(
-                in_channels, out_channels, 1, stride=(1, stride, stride), bias=False
-            )
+            self.shortcut = PointwiseConv3d(in_channels, out_channels, stride=stride)
             self.shortcut_norm = nn.BatchNorm3d(out_channels)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, in, T, H, W) -> (B, out, T, H/stride, W/stride)."""
-        inner = torch.relu_(self.expand_norm(self.expand(features)))
-        inner = self.depthwise_norm(self.depthwise(inner))
+        inner = relu(convolve_and_normalise(self.expand, self.expand_norm, features))
+        inner = convolve_and_normalise(self.depthwise, self.depthwise_norm, inner)
         if self.squeeze is not None:
             inner = self.squeeze(inner)
         inner = nn.functional.silu(inner)
-        out = self.project_norm(self.project(inner))
+        out = convolve_and_normalise(self.project, self.project_norm, inner)
         if self.shortcut is not None and self.shortcut_norm is not None:
-            features = self.shortcut_norm(self.shortcut(features))
-        return torch.relu_(out + features)
+            features = convolve_and_normalise(self.shortcut, self.shortcut_norm, features)
+        return relu(out + features)
 
 
 class SqueezeExcite(nn.Module):

@@ -1,4 +1,4 @@
-"""The fast depthwise convolutions are `nn.Conv3d`, in value and in gradient."""
+"""The convolutions of X3D are `nn.Conv3d`, in value and in gradient."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from detection.models.depthwise import DepthwiseConv3d, TemporalConv3d
+from detection.models.convolutions import (
+    DepthwiseConv3d,
+    PointwiseConv3d,
+    SpatialConv3d,
+    TemporalConv3d,
+    convolve_and_normalise,
+)
 
 
 def compare(ours: nn.Conv3d, shape: tuple[int, ...], *, channels_last: bool) -> None:
@@ -52,6 +58,44 @@ def test_3x3x3_equals_the_stock_convolution(stride, frames, size, channels_last)
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_5x1x1_equals_the_stock_convolution(frames, size, channels_last):
     compare(TemporalConv3d(4), (3, 4, frames, *size), channels_last=channels_last)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(1, 1), (4, 5), (7, 6)])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_1x1x1_and_1x3x3_equal_the_stock_convolution(stride, size, channels_last):
+    pointwise = PointwiseConv3d(5, 7, stride=stride)
+    compare(pointwise, (2, 5, 3, *size), channels_last=channels_last)
+    compare(SpatialConv3d(3, 4), (2, 3, 3, *size), channels_last=channels_last)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [PointwiseConv3d(4, 4, stride=2), SpatialConv3d(4, 4), TemporalConv3d(4), DepthwiseConv3d(4)],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_fixed_statistics_go_into_the_weights_and_gradients_stay_right(layer):
+    norm = nn.BatchNorm3d(4).double()
+    for value in (norm.weight, norm.bias, norm.running_mean):
+        nn.init.normal_(value)
+    nn.init.uniform_(norm.running_var, 0.5, 2)
+    layer = layer.double()
+    features = torch.randn(2, 4, 3, 6, 5, dtype=torch.float64)
+    results = []
+    for run in (convolve_and_normalise, lambda layer, norm, x: norm(layer(x))):
+        norm.eval()
+        for parameter in (*layer.parameters(), *norm.parameters()):
+            parameter.grad = None
+        given = features.clone().requires_grad_()
+        out = run(layer, norm, given)
+        (out**2).sum().backward()
+        results.append([out, given.grad, layer.weight.grad, norm.weight.grad, norm.bias.grad])
+    for mine, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
+    norm.train()
+    before = norm.running_mean.clone()
+    convolve_and_normalise(layer, norm, features)
+    assert not torch.equal(norm.running_mean, before)  # statistics still move while training
 
 
 def test_a_batch_of_no_clips_and_gradients_for_one_side_only():

@@ -1,0 +1,264 @@
+"""The convolutions of X3D, with the layouts and gradients that are fast on CPUs.
+
+Weights, names and results are those of `nn.Conv3d`; on other devices its kernels are used. On CPUs
+
+* a 1x1x1 convolution is a matrix product over positions, as channels lie last in memory. The stock
+  3D kernel leaves that layout when it has one thread, and then everything after it is slow too;
+* a convolution in space or in time alone is a 2D problem, a well-trodden path;
+* the gradient of a depthwise 3x3x3 convolution takes, in stock kernels, longer than all the rest
+  together. Here the gradient of the input is itself a forward convolution (the kernel turned round;
+  for stride 2, one small convolution for each of the four parities of a position), and that of
+  the weights is one 2D depthwise problem for each tap in time.
+
+Legend: B clips, C channels, T frames, H W map size; layout is channels_last_3d.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import conv2d, conv3d, linear
+
+_backward = torch.ops.aten.convolution_backward
+
+
+class Convolution(nn.Conv3d):
+    """A 3D convolution without bias whose weights can be replaced for one call."""
+
+    def forward(
+        self, features: Tensor, weight: Tensor | None = None, bias: Tensor | None = None
+    ) -> Tensor:
+        """(B, C, T, H, W) -> (B, C', T, ceil(H / stride), ceil(W / stride)).
+
+        weight, bias: used instead of the layer's own, for this call.
+        """
+        return self.convolve(features, self.weight if weight is None else weight, bias)
+
+    def convolve(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve with these weights and this bias (C',), where given."""
+        return conv3d(
+            features, weight, bias, stride=self.stride, padding=self.padding, groups=self.groups
+        )
+
+
+class PointwiseConv3d(Convolution):
+    """A 1x1x1 convolution."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
+        super().__init__(in_channels, out_channels, 1, stride=(1, stride, stride), bias=False)
+
+    def convolve(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Multiply every position by the weights."""
+        if not _on_cpu(features):
+            return super().convolve(features, weight, bias)
+        if self.stride[1] != 1:
+            features = _Subsampled.apply(features, self.stride[1])
+        out = linear(features.permute(0, 2, 3, 4, 1), weight.flatten(1), bias)
+        return out.permute(0, 4, 1, 2, 3)
+
+
+class SpatialConv3d(Convolution):
+    """A 1x3x3 convolution of stride 2, padded by 1: the first layer."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(
+            in_channels, out_channels, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1), bias=False
+        )
+
+    def convolve(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve every frame by itself."""
+        if not _on_cpu(features):
+            return super().convolve(features, weight, bias)
+        clips, frames = features.shape[0], features.shape[2]
+        images = features.transpose(1, 2).flatten(0, 1)  # (B * T, C, H, W)
+        images = images.contiguous(memory_format=torch.channels_last)
+        out = conv2d(images, weight.squeeze(2), bias, stride=2, padding=1)
+        return out.unflatten(0, (clips, frames)).transpose(1, 2)
+
+
+class TemporalConv3d(Convolution):
+    """A 5x1x1 depthwise convolution, padded by 2 in time."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(
+            channels, channels, (5, 1, 1), padding=(2, 0, 0), groups=channels, bias=False
+        )
+
+    def convolve(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve every position by itself."""
+        if not _on_cpu(features):
+            return super().convolve(features, weight, bias)
+        features = features.contiguous(memory_format=torch.channels_last_3d)
+        return _convolve_in_time(features, weight, bias)
+
+
+class DepthwiseConv3d(Convolution):
+    """A 3x3x3 depthwise convolution, padded by 1, with spatial stride 1 or 2."""
+
+    def __init__(self, channels: int, *, stride: int = 1) -> None:
+        if stride not in (1, 2):
+            raise ValueError(f"stride must be 1 or 2, got {stride}")
+        super().__init__(
+            channels,
+            channels,
+            3,
+            stride=(1, stride, stride),
+            padding=1,
+            groups=channels,
+            bias=False,
+        )
+
+    def convolve(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve every channel by itself."""
+        trained = torch.is_grad_enabled() and (features.requires_grad or weight.requires_grad)
+        if not (trained and _on_cpu(features)):
+            return super().convolve(features, weight, bias)
+        return _Depthwise3x3x3.apply(features, weight, bias, self.stride[1])
+
+
+def convolve_and_normalise(
+    convolution: Convolution, norm: nn.BatchNorm3d, features: Tensor
+) -> Tensor:
+    """Return norm(convolution(features)), in one step where the norm's statistics are fixed.
+
+    In eval mode (and where BatchNorm is frozen) normalising is a factor and an addend per channel:
+    they go into the weights, which saves a pass over the map.
+    """
+    if norm.training or norm.running_mean is None or norm.running_var is None:
+        return norm(convolution(features))
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    shift = norm.bias - norm.running_mean * scale
+    weight = convolution.weight * scale[:, None, None, None, None]
+    return convolution(features, weight, shift)
+
+
+def relu(features: Tensor) -> Tensor:
+    """Cut off below zero, in place where nobody will ask for gradients.
+
+    The results above are views; autograd would copy a view that is changed in place, three times.
+    """
+    return torch.relu(features) if torch.is_grad_enabled() else torch.relu_(features)
+
+
+def _on_cpu(features: Tensor) -> bool:
+    return features.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _convolve_in_time(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolve (B, C, T, H, W) with (C, 1, taps, 1, 1) as images of T x HW, a well-trodden path."""
+    taps = weight.shape[2]
+    images = features.flatten(3)  # (B, C, T, H * W), still channels last
+    out = conv2d(images, weight.squeeze(4), bias, padding=(taps // 2, 0), groups=len(weight))
+    return out.unflatten(3, features.shape[3:])
+
+
+class _Subsampled(torch.autograd.Function):
+    """Every `stride`-th row and column; a slice's own gradient would leave channels-last layout."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, stride: int) -> Tensor:
+        ctx.shape, ctx.stride = features.shape, stride
+        taken = features[:, :, :, ::stride, ::stride]
+        return taken.contiguous(memory_format=torch.channels_last_3d)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        clips, channels, *sizes = ctx.shape
+        result = gradient.new_zeros(clips, *sizes, channels).permute(0, 4, 1, 2, 3)
+        result[:, :, :, :: ctx.stride, :: ctx.stride] = gradient
+        return result, None
+
+
+class _Depthwise3x3x3(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, stride: int
+    ) -> Tensor:
+        features = features.contiguous(memory_format=torch.channels_last_3d)
+        ctx.save_for_backward(features, weight)
+        ctx.stride = stride
+        return conv3d(
+            features, weight, bias, stride=(1, stride, stride), padding=1, groups=len(weight)
+        )
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        features, weight = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
+        of_features = of_weight = of_bias = None
+        if ctx.needs_input_grad[0]:
+            if ctx.stride == 1:
+                turned = weight.flip(2, 3, 4)
+                of_features = conv3d(gradient, turned, padding=1, groups=len(weight))
+            else:
+                of_features = _input_gradient_stride_2(gradient, weight, features)
+        if ctx.needs_input_grad[1]:
+            of_weight = _weight_gradient(gradient, weight, features, ctx.stride)
+        if ctx.needs_input_grad[2]:
+            of_bias = gradient.sum((0, 2, 3, 4))
+        return of_features, of_weight, of_bias, None
+
+
+def _input_gradient_stride_2(gradient: Tensor, weight: Tensor, features: Tensor) -> Tensor:
+    # An even position is reached by the middle tap alone, an odd one by the two outer taps.
+    result = torch.empty_like(features, memory_format=torch.channels_last_3d)
+    turned = weight.flip(2, 3, 4)
+    for row_parity, rows in ((0, slice(1, 2)), (1, slice(0, 3, 2))):
+        for column_parity, columns in ((0, slice(1, 2)), (1, slice(0, 3, 2))):
+            kernel = turned[:, :, :, rows, columns]
+            if row_parity or column_parity:
+                part = conv3d(
+                    gradient,
+                    kernel,
+                    padding=(1, row_parity, column_parity),
+                    groups=len(weight),
+                )[:, :, :, row_parity:, column_parity:]
+            else:
+                part = _convolve_in_time(gradient, kernel)
+            place = result[:, :, :, row_parity::2, column_parity::2]
+            place.copy_(part[:, :, :, : place.shape[3], : place.shape[4]])
+    return result
+
+
+def _weight_gradient(gradient: Tensor, weight: Tensor, features: Tensor, stride: int) -> Tensor:
+    """One 2D problem for each tap in time.
+
+    A frame of zeros behind every clip lets all clips lie in one row of frames, where a tap in time
+    is a shift by one frame: what would reach into the next clip meets the zeros.
+    """
+    frames_in, frames_out = _row_of_frames(features), _row_of_frames(gradient)
+    last = len(frames_in)
+    taps = []
+    for tap in range(3):
+        shift = tap - 1  # the output frame t sees the input frame t + shift
+        start, stop = max(0, -shift), last - max(0, shift)
+        taps.append(
+            _backward(
+                frames_out[start:stop],
+                frames_in[start + shift : stop + shift],
+                weight[:, :, tap].contiguous(),
+                None,
+                [stride, stride],
+                [1, 1],
+                [1, 1],
+                False,
+                [0, 0],
+                len(weight),
+                [False, True, False],
+            )[1]
+        )
+    return torch.stack(taps, dim=2)
+
+
+def _row_of_frames(features: Tensor) -> Tensor:
+    """(B, C, T, H, W) -> (B * (T + 1), C, H, W), a frame of zeros behind each clip."""
+    clips, channels, frames, height, width = features.shape
+    rows = features.new_empty(clips, frames + 1, height, width, channels)
+    rows[:, :frames] = features.permute(0, 2, 3, 4, 1)
+    rows[:, frames] = 0
+    return rows.flatten(0, 1).permute(0, 3, 1, 2)
