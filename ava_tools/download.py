@@ -72,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parse_arguments(arguments)
     from detection.data.ava_download import RELEASES, choose_films, read_film_lists
-    from detection.data.download import TransferRules
     from detection.errors import UserError
+    from detection.transfer.download import TransferRules
 
     release = RELEASES[options.dataset]
     rules = TransferRules(attempts=options.attempts, timeout_s=options.timeout)
@@ -102,9 +102,9 @@ def _dry_run(release: Any, films: Sequence[Any], options: argparse.Namespace, ru
     from tqdm import tqdm
 
     from detection.data.ava_download import annotation_files
-    from detection.data.download import ask_sizes
-    from detection.data.download_manifest import Manifest
     from detection.errors import UserError
+    from detection.transfer.download import ask_sizes
+    from detection.transfer.manifest import Manifest
 
     manifest = Manifest.read(options.out)
     boxes = "boxes" in options.what
@@ -140,8 +140,8 @@ def _fetch(
     release: Any, films: Sequence[Any], options: argparse.Namespace, rules: Any
 ) -> dict[str, str]:
     from detection.data.ava_download import fetch_annotations, write_dataset_folder
-    from detection.data.download import ask_sizes, check_space, fetch_files
-    from detection.data.download_manifest import Manifest
+    from detection.transfer.download import ask_sizes, check_space, fetch_files
+    from detection.transfer.manifest import Manifest
 
     with BarProgress() as progress:
         annotations = fetch_annotations(

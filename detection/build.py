@@ -69,20 +69,18 @@ def place_model(model: ActionDetector, device: torch.device) -> ActionDetector:
     return model.to(device).to(memory_format=torch.channels_last_3d)
 
 
-def build_optimizer(config: RunConfig, model: ActionDetector) -> torch.optim.SGD:
-    """Build SGD over the trainable parameters."""
+def build_optimizer(config: RunConfig, model: ActionDetector) -> torch.optim.Optimizer:
+    """Build the optimiser of the trainable parameters."""
     groups = parameter_groups(
         model,
         weight_decay=config.optim.weight_decay,
         head=model.head,
         head_lr_factor=config.optim.head_lr_factor,
     )
-    return torch.optim.SGD(
-        groups,
-        lr=config.optim.lr,
-        momentum=config.optim.momentum,
-        nesterov=config.optim.momentum > 0,
-    )
+    lr, momentum = config.optim.lr, config.optim.momentum
+    if config.optim.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999))
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
 
 
 def read_train_table(config: RunConfig, folder: DatasetFolder, label_map: LabelMap) -> ActorTable:

@@ -45,6 +45,11 @@ class DataConfig:
     how_to_get: str | None = Field(
         default=None, description="Command that makes the folder, named when it is not there."
     )
+    label_map: str | None = Field(
+        default=None,
+        description="Classes that are learned, a file in the data set folder; null: those that "
+        "dataset.yaml names, which are the ones scored in any case.",
+    )
     skip_unknown_labels: bool = Field(
         default=False, description="Skip (and count) rows whose action is not in the label map."
     )
@@ -127,7 +132,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class OptimConfig:
-    """How the weights move (SGD with Nesterov momentum)."""
+    """How the weights move."""
 
     epochs: int = Field(default=68, ge=1, description="Passes over the training keyframes.")
     batch_size: int = Field(default=16, ge=1, description="Clips a forward pass.")
@@ -136,7 +141,12 @@ class OptimConfig:
     )
     lr: float = Field(default=0.1, gt=0, description="Peak learning rate, of one update.")
     head_lr_factor: float = Field(default=1.0, gt=0, description="Factor on lr for the actor head.")
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="Nesterov momentum; 0: plain SGD.")
+    optimizer: Literal["sgd", "adamw"] = Field(
+        default="sgd", description="sgd (the paper's, Nesterov) or adamw (short runs from scratch)."
+    )
+    momentum: float = Field(
+        default=0.9, ge=0, lt=1, description="Nesterov momentum, 0: plain SGD; AdamW's first beta."
+    )
     weight_decay: float = Field(default=1e-7, ge=0, description="Not on norms and biases.")
     warmup_updates: int = Field(
         default=0, ge=0, description="Updates over which lr rises linearly."

@@ -14,6 +14,6 @@ class UserError(ValueError):
 
 
 def at_row(path: str | Path, line: int | None, message: str) -> UserError:
-    """Build a `UserError` that opens with `path:line:` (line counts from 1; None: the whole file)."""
+    """Build a `UserError` that opens with `path:line:` (from 1; None: the whole file)."""
     place = str(path) if line is None else f"{path}:{line}"
     return UserError(f"{place}: {message}")

@@ -2,7 +2,7 @@
 
 Legend: B clips, T frames, H W pixels, N actors in a clip, R actors in a batch, A action classes.
 Boxes are always x1, y1, x2, y2: `_01` in fractions of the full frame, `_px` in pixels of the
-transformed clip. Zero actors is a legal value everywhere. Importing this file does not import torch.
+transformed clip. Zero actors is a legal value everywhere. This file does not import torch.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from misbehaving_server import Page, Server, payload, running_server
 
-from detection.data.download import TransferRules, fetch_files
-from detection.data.download_manifest import Manifest, RemoteFile
 from detection.errors import UserError
+from detection.transfer.download import TransferRules, fetch_files
+from detection.transfer.manifest import Manifest, RemoteFile
 
 FAST = TransferRules(
     attempts=4, timeout_s=0.4, min_bytes_per_s=1.0, backoff_s=0.01, max_backoff_s=0.02

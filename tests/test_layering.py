@@ -16,9 +16,10 @@ ALLOWED = {
     "config": {"errors"},
     "errors": set(),
     "files": {"errors"},
-    "models": {"structures", "errors", "files", "models", "data.download"},
-    "data": {"structures", "errors", "files", "data"},
+    "models": {"structures", "errors", "files", "models", "transfer"},
+    "data": {"structures", "errors", "files", "data", "transfer"},
     "tracking": {"structures", "errors"},
+    "transfer": {"errors", "files", "transfer"},
     "evaluation": {"structures", "errors", "files", "evaluation", "data.ava_files"}
     | {"data.label_map"},
     "people": GROUND | {"people", "data"},

@@ -15,6 +15,7 @@ from tiny_data import LABELS, make_dataset
 import train_ava
 from ava_tools import evaluate
 from ava_tools.cli import run_command
+from detection.data.label_map import LabelMap, write_label_map
 from detection.engine import runs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -134,6 +135,24 @@ def test_the_detector_overfits_ten_clips(tmp_path, cfg):
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["num_keyframes"] == 10
     assert metrics["mean_ap"] > 0.95
+
+
+def test_more_classes_can_be_learned_than_are_scored(tmp_path, dataset, cfg):
+    """AVA: a network of 80 classes, a mean over 60."""
+    other = tmp_path / "data"
+    shutil.copytree(dataset, other)
+    scored = LabelMap(("be red", "be here"), (3, 9), None)
+    shutil.copy(other / "annotations/label_map.pbtxt", other / "annotations/all.pbtxt")
+    write_label_map(other / "annotations/label_map.pbtxt", scored)
+    train_ava.main(
+        ["--cfg", str(cfg), f"data.root={other}", "data.label_map=annotations/all.pbtxt"]
+        + ["optim.epochs=1"]
+    )
+    run = tmp_path / "run"
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert list(metrics["per_class"]) == ["be red", "be here"]
+    ids = {row.split(",")[6] for row in (run / "detections.csv").read_text().splitlines()}
+    assert ids == {"3", "7", "9"}
 
 
 def test_detected_boxes_are_scored_and_named(tmp_path, dataset, cfg):

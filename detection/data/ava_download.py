@@ -20,16 +20,16 @@ from urllib.parse import quote, urlsplit
 
 from detection.data.ava_files import read_ground_truth
 from detection.data.dataset_folder import DatasetFile, SplitPart, write_dataset_file
-from detection.data.download import (
+from detection.errors import UserError, at_row
+from detection.files import replacing, write_text
+from detection.transfer.download import (
     FetchResult,
     Progress,
     TransferRules,
     fetch_files,
 )
-from detection.data.download_manifest import Manifest, RemoteFile
-from detection.data.remote import read_small
-from detection.errors import UserError, at_row
-from detection.files import replacing, write_text
+from detection.transfer.manifest import Manifest, RemoteFile
+from detection.transfer.remote import read_small
 
 _S3 = "https://s3.amazonaws.com/ava-dataset"
 _FAIR = "https://dl.fbaipublicfiles.com/video-long-term-feature-banks/data/ava/annotations"

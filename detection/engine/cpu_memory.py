@@ -1,4 +1,4 @@
-"""Keep freed memory for the next tensor: on a CPU, asking the system anew costs more than computing.
+"""Keep freed memory for the next tensor: asking the system anew costs a CPU more than computing.
 
 By default glibc maps every large tensor afresh and unmaps it when it is freed, and the system fills
 each page with zeros at first touch: adding two maps of 44 MB takes four times as long as the sum

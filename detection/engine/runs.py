@@ -25,7 +25,7 @@ from detection.config import (
     load_config,
 )
 from detection.data.dataset_folder import DatasetFolder
-from detection.data.label_map import LabelMap
+from detection.data.label_map import LabelMap, read_label_map
 from detection.data.loader import ClipLoader, TrainBatches
 from detection.engine.checkpoint import read_checkpoint, restore_training, save_checkpoint
 from detection.engine.cpu_memory import keep_freed_memory
@@ -170,9 +170,12 @@ def evaluate_and_report(run: Run) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
     result, found, seconds = timed_score(run.scorer, run.model)
     boxes = run.scorer.describe_boxes()
-    write_results(run.folder, result, found, run.label_map, boxes=boxes, seconds=seconds)
+    scored = run.scorer.scored
+    write_results(
+        run.folder, result, found, run.label_map, scored=scored, boxes=boxes, seconds=seconds
+    )
     run.log.write("final", mean_ap=result.mean_ap, boxes=boxes, seconds=round(seconds, 1))
-    print_results(run.folder, result, run.label_map, boxes=boxes, made_up=run.data.made_up)
+    print_results(run.folder, result, scored, boxes=boxes, made_up=run.data.made_up)
 
 
 @dataclass
@@ -239,7 +242,9 @@ def _training(run: Run) -> Training:
 
 def _open_data(config: RunConfig) -> tuple[DatasetFolder, LabelMap]:
     data = DatasetFolder.open(config.data.root, how_to_get=config.data.how_to_get)
-    return data, data.read_label_map()
+    if config.data.label_map is None:
+        return data, data.read_label_map()
+    return data, read_label_map(data.root / config.data.label_map)
 
 
 def _check_classes(file: ModelFile, label_map: LabelMap, data: DatasetFolder) -> None:

@@ -20,7 +20,7 @@ from detection.data.label_map import LabelMap
 from detection.engine.inference import detect
 from detection.evaluation.evaluator import ActionEvaluator
 from detection.evaluation.frame_map import AvaFrameMap
-from detection.evaluation.report import as_json, summary, table
+from detection.evaluation.report import as_csv, as_json, summary, table
 from detection.files import write_text
 from detection.models.action_detector import ActionDetector
 from detection.structures import Detections
@@ -44,11 +44,13 @@ class Scorer:
         self._label_map = label_map
         self._dataset = dataset
         self._device = device
+        self.scored = folder.read_label_map()
         self._evaluator = ActionEvaluator(
             read_ground_truth_rows(split),
             label_map,
             exclusions=read_exclusions(split),
             protocol=config.evaluation.protocol or folder.protocol,
+            scored=self.scored,
         )
 
     def score(
@@ -80,27 +82,22 @@ def write_results(
     found: Sequence[Detections],
     label_map: LabelMap,
     *,
+    scored: LabelMap,
     boxes: str,
     seconds: float,
 ) -> None:
-    """Write detections.csv, per_class.csv and metrics.json."""
+    """Write detections.csv (all classes), per_class.csv and metrics.json (those that count)."""
     write_detections(run_folder / "detections.csv", found, label_map)
-    lines = ["name,id,ap,num_ground_truth,num_detections"]
-    for name, number in zip(label_map.names, label_map.ids, strict=True):
-        ap = result.per_class[name]
-        text = "" if ap != ap else f"{ap:.6f}"
-        counts = f"{result.num_ground_truth[name]},{result.num_detections[name]}"
-        lines.append(f'"{name}",{number},{text},{counts}')
-    write_text(run_folder / "per_class.csv", "\n".join(lines) + "\n")
+    write_text(run_folder / "per_class.csv", as_csv([result]))
     values = {**as_json(result), "boxes": boxes, "scoring_seconds": round(seconds, 1)}
     write_text(run_folder / "metrics.json", json.dumps(values, indent=2) + "\n")
 
 
 def print_results(
-    run_folder: Path, result: AvaFrameMap, label_map: LabelMap, *, boxes: str, made_up: bool
+    run_folder: Path, result: AvaFrameMap, scored: LabelMap, *, boxes: str, made_up: bool
 ) -> None:
     """Print the table, the number, and where everything is."""
-    print(table(result, label_map))
+    print(table(result, scored))
     print(summary(result))
     print(f"boxes: {boxes}")
     if made_up:

@@ -29,8 +29,11 @@ class ActionEvaluator:
         protocol: str | None = None,
         iou_threshold: float = 0.5,
         multiply_person_score: bool = False,
+        scored: LabelMap | None = None,
     ) -> None:
+        """label_map: of the columns of scores.  scored: the classes that count (None: the same)."""
         self.ground_truth = ground_truth
+        self.scored = scored or label_map
         self.label_map = label_map
         self.exclusions = exclusions
         self.protocol = protocol
@@ -67,7 +70,7 @@ class ActionEvaluator:
         return frame_map(
             self.ground_truth,
             rows_of(self.found(), self.label_map, multiply_person_score=self.multiply_person_score),
-            self.label_map,
+            self.scored,
             exclusions=self.exclusions,
             protocol=self.protocol,
             iou_threshold=self.iou_threshold,

@@ -2,7 +2,7 @@
 
 Files go to torch.hub's cache (TORCH_HOME), under the names that torch.hub would give them, so that
 a file fetched by other means is found as well. torch.hub's own loader begins again after every
-break and keeps no hash; `detection.data.download` resumes and records it.
+break and keeps no hash; `detection.transfer.download` resumes and records it.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def fetch_published(name: str, *, cache: Path | None = None) -> Path:
 
 def download(name: str, entry: Published, folder: Path) -> None:
     """Fetch one file into `folder`; a broken attempt is taken up where it ended."""
-    from detection.data.download import RemoteFile, fetch_files
+    from detection.transfer.download import RemoteFile, fetch_files
 
     path = folder / entry.file_name
     by_hand = f"{name}: fetch {entry.url} by other means and put it at {path}"

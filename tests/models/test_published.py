@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from detection.data import download as transfer
+from detection.transfer import download as transfer
 from detection.errors import UserError
 from detection.models import published
 from detection.models.classifier import build_classifier

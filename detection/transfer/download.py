@@ -20,8 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from detection.data.download_manifest import FetchedFile, Manifest, RemoteFile
-from detection.data.remote import (
+from detection.errors import UserError
+from detection.files import write_text
+from detection.transfer.manifest import FetchedFile, Manifest, RemoteFile
+from detection.transfer.remote import (
     FileRefused,
     RemoteInfo,
     TransferBroken,
@@ -29,8 +31,6 @@ from detection.data.remote import (
     ask,
     download_range,
 )
-from detection.errors import UserError
-from detection.files import write_text
 
 _MIB = 1 << 20
 
