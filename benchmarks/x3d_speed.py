@@ -4,7 +4,7 @@ python benchmarks/x3d_speed.py --variant xs --size 160 --batch 4 --threads 2
 
 Alternates the contenders and prints medians, of the clock and of the processor time of all threads
 (which a busy machine hardly touches; with --threads 1 it is the time of an idle one). Contenders:
-  stock        nn.Conv3d for the depthwise convolutions, clips in PyTorch's default layout
+  stock        the 3D kernels of nn.Conv3d for all convolutions, clips in PyTorch's default layout
   stock, last  the same, clips and weights in channels_last_3d
   ours         the layers as they are, default layout
   ours, last   the same, clips and weights in channels_last_3d
@@ -22,17 +22,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from detection.models.convolutions import Convolution
 from detection.models.timing import describe_device
 from detection.models.x3d import VARIANTS, X3DTrunk
 
 
 def with_stock_layers(trunk: X3DTrunk) -> X3DTrunk:
-    """Return a copy whose depthwise convolutions are plain `nn.Conv3d`."""
+    """Return a copy whose convolutions all run PyTorch's stock 3D kernels."""
     trunk = copy.deepcopy(trunk)
     for parent in list(trunk.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Conv3d) and type(child) is not nn.Conv3d:
-                stock = nn.Conv3d(
+                stock = Convolution(
                     child.in_channels,
                     child.out_channels,
                     child.kernel_size,
