@@ -21,11 +21,8 @@ OBJECT = "OBJECT_MANIPULATION"
 PERSON = "PERSON_INTERACTION"
 
 BEND = ActionClass("bend/bow (at the waist)", 1, MOVEMENT)
-CROUCH = ActionClass("crouch/kneel", 3, MOVEMENT)
-DANCE = ActionClass("dance", 4, MOVEMENT)
 FALL = ActionClass("fall down", 5, MOVEMENT)
 GET_UP = ActionClass("get up", 6, MOVEMENT)
-JUMP = ActionClass("jump/leap", 7, MOVEMENT)
 LIE = ActionClass("lie/sleep", 8, MOVEMENT)
 RUN = ActionClass("run/jog", 10, MOVEMENT)
 SIT = ActionClass("sit", 11, MOVEMENT)
@@ -34,19 +31,16 @@ WALK = ActionClass("walk", 14, MOVEMENT)
 CARRY = ActionClass("carry/hold (an object)", 17, OBJECT)
 LIFT = ActionClass("lift/pick up", 36, OBJECT)
 PUT_DOWN = ActionClass("put down", 47, OBJECT)
-FIGHT = ActionClass("fight/hit (a person)", 64, PERSON)
-CLAP = ActionClass("hand clap", 67, PERSON)
 WAVE = ActionClass("hand wave", 69, PERSON)
 
 CLASSES: tuple[ActionClass, ...] = (
-    BEND, CROUCH, DANCE, FALL, GET_UP, JUMP, LIE, RUN, SIT, STAND, WALK,
+    BEND, FALL, GET_UP, LIE, RUN, SIT, STAND, WALK,
     CARRY, LIFT, PUT_DOWN,
-    FIGHT, CLAP, WAVE,
+    WAVE,
 )  # fmt: skip
 
 # Classes whose every pose is also struck by people who do not do the action: those who hold still
 # in it (statues), or those who go through the same poses the other way.
 MOTION_ONLY: tuple[str, ...] = tuple(
-    action.name
-    for action in (DANCE, FALL, GET_UP, JUMP, RUN, WALK, LIFT, PUT_DOWN, FIGHT, CLAP, WAVE)
+    action.name for action in (FALL, GET_UP, RUN, WALK, LIFT, PUT_DOWN, WAVE)
 )

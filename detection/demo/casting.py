@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,10 +17,10 @@ from detection.demo.story import ROLE_SHARES, Decks, rhythm, spans_of, timeline
 
 _PEOPLE_SHARES = {"1": 14, "2": 30, "3": 29, "4": 18, "5": 9}
 # Standing height in frame heights, by how many people there are.
-_HEIGHTS = {1: (0.48, 0.74), 2: (0.42, 0.72), 3: (0.36, 0.66), 4: (0.32, 0.58), 5: (0.3, 0.54)}
+_HEIGHTS = {1: (0.56, 0.78), 2: (0.5, 0.76), 3: (0.44, 0.7), 4: (0.4, 0.64), 5: (0.36, 0.58)}
 _FAR_HEIGHTS = (0.2, 0.32)
-_LEAST_HEIGHT = {"floor": 0.5, "squat": 0.34, "porter": 0.32, "seat": 0.26}
-_FAR_ROLES = ("roam", "duel", "seat")
+_LEAST_HEIGHT = {"floor": 0.5, "porter": 0.32, "seat": 0.26}
+_FAR_ROLES = ("roam", "seat")
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,12 @@ def cast(
     for number, role in enumerate(roles):
         height = float(rng.uniform(*(_FAR_HEIGHTS if far else _HEIGHTS[count])))
         height = max(height, 0.0 if far else _LEAST_HEIGHT.get(role, 0.0))
-        rival = people[-1] if role == "duel" and roles[:number].count("duel") == 1 else None
         person = _person(
-            number, role, height, float(spots[number]), aspect=aspect, rival=rival, rng=rng,
+            number, role, height, float(spots[number]), aspect=aspect, rng=rng,
             doings=timeline(role, slots, decks, rng),
             body=looks.bodies(split)[int(bodies[number])],
             wardrobe=looks.clothes(split),
         )  # fmt: skip
-        if rival is not None:
-            people[-1] = replace(rival, facing=_turned_to(rival, person))
         people.append(person)
     all_paths, all_places = camera_paths(split), places(split)
     return Story(
@@ -70,51 +67,26 @@ def cast(
 
 
 def _roles(count: int, far: bool, decks: Decks, rng: np.random.Generator) -> list[str]:
-    """Deal a role to each; duels come in pairs, side by side in the list."""
-    roles: list[str] = []
-    while len(roles) < count:
-        shares = {
-            role: share
-            for role, share in ROLE_SHARES.items()
-            if (not far or role in _FAR_ROLES)
-            and (role != "duel" or (count - len(roles) >= 2 and "duel" not in roles))
-        }
-        role = decks.deal("role", shares, rng)
-        if role == "duel":
-            decks.dealt["role"]["duel"] += 1
-            roles.append(role)
-        roles.append(role)
-    return roles
+    """Deal a role to each of `count` people; who is far away has one that shows at that size."""
+    shares = {role: n for role, n in ROLE_SHARES.items() if not far or role in _FAR_ROLES}
+    return [decks.deal("role", shares, rng) for _ in range(count)]
 
 
 def _person(
     number: int, role: str, height: float, spot: float, *, aspect: float,
-    rival: Person | None, rng: np.random.Generator, doings: list,
+    rng: np.random.Generator, doings: list,
     body: looks.Body, wardrobe: tuple[looks.Clothes, ...],
 ) -> Person:  # fmt: skip
     ground = min(0.98, 0.635 + 0.42 * height + float(rng.uniform(-0.025, 0.025)))
     slant = float(rng.uniform(-28, 28))
     sideways = slant if rng.random() < 0.5 else 180.0 - slant
     facing = sideways
-    still_roles = role in ("seat", "squat") or (
-        role == "roam" and all(d.speed == 0 for d in doings)
-    )
-    if still_roles and rng.random() < 0.6:
+    stays = role == "seat" or (role == "roam" and all(d.speed == 0 for d in doings))
+    if stays and rng.random() < 0.6:
         facing = float(rng.uniform(0, 360) if role == "roam" else rng.uniform(-30, 210))
     forward = float(np.cos(np.radians(facing)))
     if role == "floor":
         spot += 0.42 * height * forward  # whoever lies does so behind the feet
-    if role == "duel":
-        slant = float(rng.uniform(-18, 18))
-        facing = slant
-        if rival is not None:
-            height = rival.height * float(rng.uniform(0.93, 1.07))
-            ground = rival.ground_y + float(rng.uniform(-0.012, 0.012))
-            side = 1.0 if rival.home_x < aspect / 2 else -1.0
-            spot = rival.home_x + side * 0.5 * (height + rival.height) * float(
-                rng.uniform(0.5, 0.62)
-            )
-            facing = 180.0 - slant if side > 0 else slant
     edge = 0.10 + 0.16 * height
     roaming = float(rng.uniform(0.3, 0.55))
     reach = (max(edge, spot - roaming), min(aspect - edge, spot + roaming))
@@ -135,11 +107,6 @@ def _person(
     )  # fmt: skip
 
 
-def _turned_to(person: Person, other: Person) -> float:
-    """Return the facing that looks from one person at another."""
-    return person.slant if person.home_x < other.home_x else 180.0 - person.slant
-
-
 def _props(
     split: Split, people: list[Person], decks: Decks, rng: np.random.Generator
 ) -> list[Prop]:
@@ -153,7 +120,7 @@ def _props(
             tone = looks.colour(looks.hue_of(split, rng), 0.45, float(rng.uniform(0.4, 0.8)))
             seat = stool(float(behind), person.ground_y + float(depth), leg * person.height, tone)
             props.append(Prop(seat.shapes, person.ground_y - 0.004))
-        chance = {"roam": 44, "duel": 44, "seat": 44, "squat": 30, "porter": 20, "floor": 12}
+        chance = {"roam": 44, "seat": 44, "porter": 20, "floor": 12}
         share = chance[person.role]
         if decks.deal(f"hide {person.role}", {"yes": share, "no": 100 - share}, rng) == "yes":
             props.append(_hider(split, person, rng))
@@ -162,7 +129,7 @@ def _props(
 
 def _hider(split: Split, person: Person, rng: np.random.Generator) -> Prop:
     h, y = person.height, person.ground_y + 0.012
-    if person.role in ("floor", "porter", "squat") or rng.random() < 0.2:
+    if person.role in ("floor", "porter") or rng.random() < 0.2:
         x = person.home_x + float(rng.uniform(-0.12, 0.12)) * h
         return hiding("pillar", rng, split, x, y, h * float(rng.uniform(0.15, 0.22)), 1.0)
     kind = LOW_KINDS[int(rng.integers(len(LOW_KINDS)))]

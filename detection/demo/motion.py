@@ -83,62 +83,12 @@ def run(time_s: Array, rhythm: Rhythm) -> Array:
     return poses
 
 
-def jump(time_s: Array, rhythm: Rhythm) -> Array:
-    """Jump on the spot: knees bent, off the ground with the arms thrown up, and down again."""
-    turns = rhythm.turns(time_s)
-    height = np.sin(turns)
-    bend = (24.0 + 30.0 * np.clip(-height, 0.0, None)) * rhythm.strength
-    poses = still(time_s, thigh_out_l=8.0, thigh_out_r=8.0)
-    for side in "lr":
-        poses[:, FIELD[f"thigh_{side}"]] = bend
-        poses[:, FIELD[f"shank_{side}"]] = -bend
-        poses[:, FIELD[f"upper_{side}"]] = 40.0 + 70.0 * height
-        poses[:, FIELD[f"upper_out_{side}"]] = 18.0
-        poses[:, FIELD[f"fore_{side}"]] = 65.0 + 70.0 * height
-    poses[:, FIELD["spine"]] = 10.0 - 8.0 * height
-    if not rhythm.frozen:
-        poses[:, FIELD["rise"]] = 0.17 * rhythm.strength * np.clip(height, 0.0, None)
-    return poses
-
-
-def dance(time_s: Array, rhythm: Rhythm) -> Array:
-    """Sway and turn from foot to foot, one arm up while the other is down."""
-    turns = rhythm.turns(time_s)
-    sway = np.sin(turns) * rhythm.strength
-    poses = still(time_s)
-    poses[:, FIELD["roll"]] = 13.0 * sway
-    poses[:, FIELD["twist"]] = 28.0 * np.sin(turns + 0.6)
-    for side, s in (("l", sway), ("r", -sway)):
-        lifted = np.clip(s, 0.0, None)
-        poses[:, FIELD[f"thigh_{side}"]] = 12.0 + 48.0 * lifted
-        poses[:, FIELD[f"shank_{side}"]] = -12.0 - 30.0 * lifted
-        poses[:, FIELD[f"thigh_out_{side}"]] = 12.0
-        poses[:, FIELD[f"upper_{side}"]] = 25.0
-        poses[:, FIELD[f"upper_out_{side}"]] = 80.0 - 55.0 * s
-        poses[:, FIELD[f"fore_{side}"]] = 30.0
-        poses[:, FIELD[f"fore_out_{side}"]] = 95.0 - 70.0 * s
-    return poses
-
-
 def sit(time_s: Array, rhythm: Rhythm) -> Array:
     """Sit on a seat as high as the shank is long."""
     lean = 6.0 - 12.0 * rhythm.phase
     return still(
         time_s, spine=lean, thigh_l=84.0, thigh_r=84.0, shank_l=2.0, shank_r=2.0, thigh_out_l=9.0,
         thigh_out_r=9.0, upper_l=24.0, upper_r=24.0, fore_l=66.0, fore_r=66.0,
-    )  # fmt: skip
-
-
-def crouch(time_s: Array, rhythm: Rhythm) -> Array:
-    """Squat down on the heels, or kneel on one knee when the phase is above a half."""
-    if rhythm.phase > 0.5:
-        return still(
-            time_s, spine=8.0, thigh_l=86.0, shank_l=-6.0, thigh_r=-6.0, shank_r=-88.0,
-            upper_l=34.0, fore_l=70.0, upper_r=12.0, fore_r=40.0,
-        )  # fmt: skip
-    return still(
-        time_s, pitch=8.0, spine=22.0, thigh_l=112.0, thigh_r=112.0, shank_l=-28.0, shank_r=-28.0,
-        thigh_out_l=14.0, thigh_out_r=14.0, upper_l=62.0, upper_r=62.0, fore_l=72.0, fore_r=72.0,
     )  # fmt: skip
 
 
@@ -168,25 +118,6 @@ def wave(time_s: Array, rhythm: Rhythm) -> Array:
     return np.stack([24 * flat, 114 + 32 * swing, 10 + 58 * swing, 140 + 62 * swing], axis=-1)
 
 
-def clap(time_s: Array, rhythm: Rhythm) -> Array:
-    """Return (T, 8) angles of both arms: the hands meet before the chest and part wide."""
-    apart = (1 + np.sin(rhythm.turns(time_s))) / 2 * rhythm.strength
-    flat = np.ones_like(apart)
-    left = [52 + 44 * apart, 2 + 56 * apart, 84 + 52 * apart, -32 + 96 * apart]
-    right = [52 - 26 * apart, 2 + 56 * apart, 84 - 52 * apart, -32 + 96 * apart]
-    both = left + right if rhythm.left else right + left
-    return np.stack([angle * flat for angle in both], axis=-1)
-
-
-def punch(time_s: Array, rhythm: Rhythm) -> Array:
-    """Return (T, 8) angles of both arms: the fists go out in turn."""
-    out = np.sin(rhythm.turns(time_s)) * rhythm.strength
-    arms = []
-    for reach in (np.clip(out, 0, None), np.clip(-out, 0, None)):
-        arms += [18 + 70 * reach, 8 + 0 * reach, 128 - 40 * reach, -6 + 0 * reach]
-    return np.stack(arms, axis=-1)
-
-
 def hold(time_s: Array, rhythm: Rhythm) -> Array:
     """Return (T, 8) angles of both arms around something held before the belly."""
     one = np.array([14.0, 8.0, 74.0, -12.0])
@@ -195,8 +126,7 @@ def hold(time_s: Array, rhythm: Rhythm) -> Array:
 
 Lower = Callable[[Array, Rhythm], Array]
 BODIES: dict[str, Lower] = {
-    "stand": stand, "walk": walk, "run": run, "jump": jump, "dance": dance,
-    "sit": sit, "crouch": crouch, "lie": lie, "bend": bend,
+    "stand": stand, "walk": walk, "run": run, "sit": sit, "lie": lie, "bend": bend,
 }  # fmt: skip
 
 
@@ -208,14 +138,6 @@ def with_arms(poses: Array, arms: str, time_s: Array, rhythm: Rhythm) -> Array:
         poses[:, start : start + 4] = wave(time_s, rhythm)
         lean = 5.0 if rhythm.left else -5.0
         poses[:, FIELD["roll"]] += lean * np.sin(rhythm.turns(time_s))
-    elif arms == "punch":
-        poses[:, ARMS] = punch(time_s, rhythm)
-        swing = np.sin(rhythm.turns(time_s)) * rhythm.strength
-        poses[:, FIELD["twist"]] += 24.0 * swing
-        poses[:, FIELD["spine"]] += 3.0 + 9.0 * np.abs(swing)
-    elif arms == "clap":
-        poses[:, ARMS] = clap(time_s, rhythm)
-        poses[:, FIELD["spine"]] -= 4.0 * np.sin(rhythm.turns(time_s))
     elif arms == "hold":
         poses[:, ARMS] = hold(time_s, rhythm)
     else:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 # pitch and roll turn the whole body about the hips (forward, to the left), spine and neck add to
-# pitch above the hips, twist turns about the vertical; rise (in heights) lifts it off the ground.
+# pitch above the hips; rise (in heights) lifts it off the ground.
 FIELDS = (
-    "pitch", "roll", "spine", "neck", "twist", "rise",
+    "pitch", "roll", "spine", "neck", "rise",
     "thigh_l", "thigh_out_l", "shank_l", "shank_out_l",
     "thigh_r", "thigh_out_r", "shank_r", "shank_out_r",
     "upper_l", "upper_out_l", "fore_l", "fore_out_l",
@@ -101,7 +101,7 @@ def joints_of(poses: Array, build: Build) -> Array:
             ("shoulder", shoulder), ("elbow", elbow), ("hand", hand),
         ):  # fmt: skip
             points[:, JOINT[f"{name}_{side}"]] = value
-    points = _turned(points, column["pitch"], column["roll"], column["twist"])
+    points = _turned(points, column["pitch"], column["roll"])
     points[..., 1] += (column["rise"] - _lowest(points, build))[:, None]
     feet = (points[:, JOINT["ankle_l"]] + points[:, JOINT["ankle_r"]]) / 2
     points[..., 0] -= feet[:, None, 0]
@@ -109,13 +109,12 @@ def joints_of(poses: Array, build: Build) -> Array:
     return points
 
 
-def _turned(points: Array, pitch: Array, roll: Array, twist: Array) -> Array:
-    """Turn the whole body: pitch forward, roll to the left, twist about the vertical (degrees)."""
-    p, r, w = (np.radians(angle)[:, None] for angle in (pitch, roll, twist))
+def _turned(points: Array, pitch: Array, roll: Array) -> Array:
+    """Turn the whole body: pitch forward, roll to the left (degrees)."""
+    p, r = (np.radians(angle)[:, None] for angle in (pitch, roll))
     x, y, z = points[..., 0], points[..., 1], points[..., 2]
     y, z = y * np.cos(p) - z * np.sin(p), y * np.sin(p) + z * np.cos(p)
     x, y = x * np.cos(r) + y * np.sin(r), -x * np.sin(r) + y * np.cos(r)
-    x, z = x * np.cos(w) + z * np.sin(w), -x * np.sin(w) + z * np.cos(w)
     return np.stack([x, y, z], axis=-1)
 
 

@@ -110,7 +110,7 @@ class Person:
         return np.interp(time_s, grid, x), np.interp(time_s, grid, facing)
 
 
-_IN_MOTION = ("walk", "run", "jump", "dance")
+_IN_MOTION = ("walk", "run")
 
 
 def _ramp(time_s: Array, moment_s: float) -> Array:

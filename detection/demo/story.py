@@ -42,54 +42,34 @@ def _doings(*entries: Doing) -> dict[str, Doing]:
 UPRIGHT = _doings(
     Doing("stand", (a.STAND,)),
     Doing("stand, wave", (a.STAND, a.WAVE), arms="wave"),
-    Doing("stand, clap", (a.STAND, a.CLAP), arms="clap"),
     Doing("walk", (a.WALK,), "walk", speed=0.44),
     Doing("walk, wave", (a.WALK, a.WAVE), "walk", "wave", speed=0.44),
-    Doing("walk, clap", (a.WALK, a.CLAP), "walk", "clap", speed=0.44),
     Doing("walk, arm held up", (a.WALK,), "walk", "wave", arms_still=True, speed=0.44),
-    Doing("walk, hands held", (a.WALK,), "walk", "clap", arms_still=True, speed=0.44),
     Doing("run", (a.RUN,), "run", speed=0.85),
-    Doing("jump", (a.JUMP,), "jump"),
-    Doing("dance", (a.DANCE,), "dance"),
     Doing("statue of waving", (a.STAND,), arms="wave", arms_still=True),
-    Doing("statue of clapping", (a.STAND,), arms="clap", arms_still=True),
     Doing("statue of walking", (a.STAND,), "walk", body_still=True),
     Doing("statue of running", (a.STAND,), "run", body_still=True),
-    Doing("statue of jumping", (a.STAND,), "jump", body_still=True),
-    Doing("statue of dancing", (a.STAND,), "dance", body_still=True),
-    Doing("punch", (a.STAND, a.FIGHT), arms="punch"),
-    Doing("statue of punching", (a.STAND,), arms="punch", arms_still=True),
 )
 # Shares of what free people do, and of what goes on between two passages.
 ROAM_SHARES = {
-    "walk": 17, "walk, wave": 5, "walk, clap": 5, "walk, arm held up": 4, "walk, hands held": 4,
-    "run": 16, "jump": 16, "dance": 16, "stand": 1, "stand, wave": 10, "stand, clap": 10,
-    "statue of walking": 9, "statue of running": 9, "statue of jumping": 9, "statue of dancing": 9,
-    "statue of waving": 5, "statue of clapping": 5,
+    "walk": 20, "walk, wave": 7, "walk, arm held up": 6, "run": 24, "stand": 2, "stand, wave": 18,
+    "statue of walking": 11, "statue of running": 11, "statue of waving": 9,
 }  # fmt: skip
-STAY_SHARES = {
-    "stand": 2, "stand, wave": 3, "stand, clap": 3, "statue of waving": 2,
-    "statue of clapping": 2, "jump": 1, "dance": 1,
-}  # fmt: skip
-DUEL_SHARES = {"punch": 50, "statue of punching": 36, "stand, wave": 7, "stand, clap": 7}
-HAND_SHARES = {"own": 2, "wave": 4, "clap": 4, "wave held": 2, "clap held": 2}
+STAY_SHARES = {"stand": 2, "stand, wave": 4, "statue of waving": 3}
+HAND_SHARES = {"own": 3, "wave": 5, "wave held": 3}
 CARRY_SHARES = {"stand": 1, "walk": 1}
-ROLE_SHARES = {"roam": 34, "floor": 20, "seat": 11, "squat": 8, "porter": 18, "duel": 9}
+ROLE_SHARES = {"roam": 40, "floor": 22, "seat": 16, "porter": 22}
 
 # role: (upper state, lower state)
 STATES = {
-    "floor": ("up", "floor"), "seat": ("up", "seat"), "squat": ("up", "crouch"),
-    "porter": ("carry", "bent"),
+    "floor": ("up", "floor"), "seat": ("up", "seat"), "porter": ("carry", "bent"),
 }  # fmt: skip
-_LOWER = {"floor": ("lie", a.LIE), "seat": ("sit", a.SIT), "crouch": ("crouch", a.CROUCH),
-          "bent": ("bend", a.BEND)}  # fmt: skip
+_LOWER = {"floor": ("lie", a.LIE), "seat": ("sit", a.SIT), "bent": ("bend", a.BEND)}
 PASSAGES = _doings(
     Doing("fall down", (a.FALL,), passage=("up", "floor")),
     Doing("get up from the floor", (a.GET_UP,), passage=("floor", "up")),
     Doing("sit down", (a.SIT,), passage=("up", "seat")),
     Doing("get up from a seat", (a.GET_UP,), passage=("seat", "up")),
-    Doing("crouch down", (a.CROUCH,), passage=("up", "crouch")),
-    Doing("get up from a crouch", (a.GET_UP,), passage=("crouch", "up")),
     Doing("put down", (a.BEND, a.CARRY, a.PUT_DOWN), arms="own", passage=("carry", "bent")),
     Doing("lift", (a.BEND, a.CARRY, a.LIFT), arms="own", passage=("bent", "carry")),
 )
@@ -124,9 +104,8 @@ class Decks:
 
 def timeline(role: str, slots: int, decks: Decks, rng: np.random.Generator) -> list[Doing]:
     """Return what somebody of a role does at each of `slots` keyframes."""
-    if role in ("roam", "duel"):
-        shares = ROAM_SHARES if role == "roam" else DUEL_SHARES
-        return _in_holds(slots, rng, lambda hold: UPRIGHT[decks.deal(role, shares, rng, hold)])
+    if role == "roam":
+        return _in_holds(slots, rng, lambda hold: UPRIGHT[decks.deal(role, ROAM_SHARES, rng, hold)])
     upper, lower = STATES[role]
     state = upper if rng.random() < 0.5 else lower
     doings: list[Doing] = []
@@ -163,7 +142,7 @@ def _staying(role: str, state: str, hold: int, decks: Decks, rng: np.random.Gene
         return Doing(body, (pose,), body)
     hands = decks.deal(f"{role} hands", HAND_SHARES, rng, hold)
     arms, _, held = hands.partition(" ")
-    extra = {"wave": (a.WAVE,), "clap": (a.CLAP,)}.get(hands, ())
+    extra = (a.WAVE,) if hands == "wave" else ()
     return Doing(f"{body}, {hands}", (pose, *extra), body, arms, arms_still=bool(held))
 
 
@@ -180,10 +159,7 @@ class Span:
 
 # A cycle is never near 0.4 s (or half of one, for what looks alike twice a cycle), so that frames
 # 0.4 s apart do not show the same pose by accident.
-_PERIODS_S = {
-    "walk": (1.1, 1.45), "run": (0.62, 0.68), "jump": (0.95, 1.2), "dance": (1.05, 1.45),
-    "wave": (0.9, 1.35), "clap": (0.9, 1.3), "punch": (1.05, 1.45),
-}  # fmt: skip
+_PERIODS_S = {"walk": (1.1, 1.45), "run": (0.62, 0.68), "wave": (0.9, 1.35)}
 
 
 def rhythm(kind: str, frozen: bool, rng: np.random.Generator) -> Rhythm:
