@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from detection.transfer import download as transfer
 from detection.errors import UserError
 from detection.models import published
 from detection.models.classifier import build_classifier
 from detection.models.key_names import to_their_names
 from detection.models.pretrained import load_pretrained
 from detection.models.x3d import X3DDescription
+from detection.transfer import download as transfer
 
 TINY = X3DDescription(2, 5, 64, (64, 80), 64, width_factor=1.0, depth_factor=1.0)
 NAME = "x3d_m_kinetics400"
