@@ -8,18 +8,16 @@ file does not import torch.
 from __future__ import annotations
 
 import copy
-import dataclasses
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from detection.errors import UserError, at_row
+from detection.yaml_files import YamlValues, options_of, read_yaml
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -223,42 +221,20 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
     Raises `UserError` for a missing file, a YAML error, an unknown or doubled key, a wrong type.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such configuration file")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text, a YAML file is wanted") from error
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error)
-        raise at_row(path, mark.line + 1 if mark else None, f"YAML error: {problem}") from error
-    values = {} if values is None else values
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: keys and values wanted, found a {type(values).__name__}")
-    places: dict[tuple[str, ...], str] = {}
-    if node is not None:
-        _find_places(node, (), path, places)
-    for override in overrides:
-        _apply_override(values, override, places)
-    if values.get("output") is None:
-        values["output"] = str(Path("runs") / path.stem)
-    return _validate(values, places, str(path))
+    file = read_yaml(path, what="configuration file")
+    file.override(overrides)
+    if file.values.get("output") is None:
+        file.values["output"] = str(Path("runs") / Path(path).stem)
+    return _check(file)
 
 
 def config_from_dict(
     values: Mapping[str, Any], source: str, overrides: Sequence[str] = ()
 ) -> RunConfig:
     """Check a plain dictionary (from a checkpoint, say) that errors call `source`."""
-    changed = copy.deepcopy(dict(values))
-    places: dict[tuple[str, ...], str] = {}
-    for override in overrides:
-        _apply_override(changed, override, places)
-    return _validate(changed, places, source)
+    file = YamlValues(source, copy.deepcopy(dict(values)))
+    file.override(overrides)
+    return _check(file)
 
 
 def config_to_dict(config: RunConfig) -> dict[str, Any]:
@@ -273,85 +249,10 @@ def config_to_yaml(config: RunConfig) -> str:
 
 def list_options() -> Iterator[tuple[str, str, str, str]]:
     """Yield (key, type, default, sentence) of every option, in the order of this file."""
-    yield from _options_of(RunConfig, "")
+    yield from options_of(RunConfig)
 
 
-def _options_of(config: Any, prefix: str) -> Iterator[tuple[str, str, str, str]]:
-    for name, info in config.__pydantic_fields__.items():
-        if dataclasses.is_dataclass(info.annotation):
-            yield from _options_of(info.annotation, f"{prefix}{name}.")
-            continue
-        kind = getattr(info.annotation, "__name__", None)
-        if kind is None or "[" in str(info.annotation) or "|" in str(info.annotation):
-            kind = str(info.annotation).replace("typing.", "")
-        default = "required" if info.is_required() else repr(info.default)
-        yield f"{prefix}{name}", kind, default, info.description or ""
-
-
-def _find_places(
-    node: yaml.Node, prefix: tuple[str, ...], path: Path, places: dict[tuple[str, ...], str]
-) -> None:
-    """Note the line of every key; a key given twice is an error (YAML would keep the last)."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    for key_node, value_node in node.value:
-        key = (*prefix, str(key_node.value))
-        line = key_node.start_mark.line + 1
-        if key in places:
-            raise at_row(path, line, f"key '{'.'.join(key)}' is given twice")
-        places[key] = f"{path}:{line}"
-        _find_places(value_node, key, path, places)
-
-
-def _apply_override(
-    values: dict[str, Any], override: str, places: dict[tuple[str, ...], str]
-) -> None:
-    name, separator, text = override.partition("=")
-    keys = tuple(name.strip().split("."))
-    if not separator or not all(keys):
-        raise UserError(f"command line: '{override}' is not of the form a.b=value")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"command line: '{override}': the value is not YAML") from error
-    target = values
-    for key in keys[:-1]:
-        if target.get(key) is None:
-            target[key] = {}
-        target = target[key]
-        if not isinstance(target, dict):
-            raise UserError(f"command line: '{override}': '{key}' holds a value, not options")
-    target[keys[-1]] = value
-    places[keys] = "command line"
-
-
-def _validate(
-    values: dict[str, Any], places: Mapping[tuple[str, ...], str], source: str
-) -> RunConfig:
-    try:
-        return _ADAPTER.validate_python(values)
-    except ValidationError as error:
-        problems = error.errors()
-        first = problems[0]
-        keys = tuple(str(part) for part in first["loc"])
-        place = next(
-            (places[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in places), source
-        )
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise UserError(f"{place}: {_sentence(keys, first)}{more}") from error
-
-
-def _sentence(keys: tuple[str, ...], problem: Any) -> str:
-    name = ".".join(keys)
-    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = [option[0] for option in list_options()]
-        known += sorted({option.rpartition(".")[0] for option in known} - {""})
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-        hint = f", did you mean '{close[0]}'?" if close else ""
-        return f"unknown option '{name}'{hint}"
-    if problem["type"] in ("missing", "missing_argument"):
-        return f"option '{name}' is wanted and not given"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return f"{name}: {message}"
-    return f"{name}: {message[0].lower()}{message[1:]}, got {problem['input']!r}"
+def _check(file: YamlValues) -> RunConfig:
+    known = [option[0] for option in list_options()]
+    known += sorted({option.rpartition(".")[0] for option in known} - {""})
+    return file.check(_ADAPTER, known=known, word="option")

@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from detection.data.label_map import LabelMap, read_label_map
-from detection.errors import UserError, at_row
+from detection.errors import UserError
 from detection.files import write_text
+from detection.yaml_files import read_yaml
 
 FILE_NAME = "dataset.yaml"
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".ts", ".mpg", ".mpeg")
@@ -72,6 +73,9 @@ class DatasetFile(_Part):
         if (self.videos is None) == (self.frames is None):
             raise ValueError("wanted one of 'videos' and 'frames'")
         return self
+
+
+_ADAPTER = TypeAdapter(DatasetFile)
 
 
 @dataclass(frozen=True)
@@ -214,45 +218,4 @@ def write_dataset_file(root: str | Path, file: DatasetFile) -> None:
 
 
 def _parse(path: Path) -> DatasetFile:
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text, a YAML file is wanted") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error)
-        raise at_row(path, mark.line + 1 if mark else None, f"YAML error: {problem}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: keys and values wanted, found {type(values).__name__}")
-    try:
-        return DatasetFile.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: {_sentence(key, first)}") from error
-
-
-def _sentence(key: str, problem: Any) -> str:
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key '{key}'"
-    if problem["type"] == "missing":
-        return f"key '{key}' is wanted and not there"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return message
-    return f"key '{key}': {message[0].lower()}{message[1:]}, got {problem['input']!r}"
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML keeps the last of two equal keys in silence; here the second is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key '{key}' is given twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+    return read_yaml(path).check(_ADAPTER, known=tuple(DatasetFile.model_fields), word="key")
