@@ -23,7 +23,7 @@ ALLOWED = {
     "transfer": {"errors", "files", "transfer"},
     "evaluation": {"structures", "errors", "files", "evaluation", "data.ava_files"}
     | {"data.label_map"},
-    "people": GROUND | {"people", "data"},
+    "people": GROUND | {"people", "data", "models.checkpoint_file"},
     "build": GROUND | {"models", "data", "evaluation", "people", "engine.optim"},
     "engine": GROUND | {"models", "data", "evaluation", "people", "build", "engine"},
     "visualize": {"structures", "errors", "files", "data", "evaluation", "visualize"},

@@ -1,0 +1,342 @@
+"""Weights of people detectors: this project's own files, torchvision's, and how to open them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torch import Tensor
+from torchvision.models import get_model_weights
+from torchvision.models.detection import FasterRCNN
+
+from detection.errors import UserError
+from detection.models.checkpoint_file import (
+    find_state,
+    read_plain,
+    refuse_other_types,
+    save_plain,
+)
+from detection.people.base import PeopleDetector
+from detection.people.torchvision_rcnn import (
+    NETWORKS,
+    NetworkName,
+    TorchvisionDetector,
+    build_people_network,
+    count_classes,
+)
+
+FORMAT = "people-detector"
+FORMAT_VERSION = 1
+COCO = "coco"  # in place of a file: torchvision's own download
+_COCO_MODEL: Mapping[NetworkName, str] = {
+    "mobile_320": "fasterrcnn_mobilenet_v3_large_320_fpn",
+    "mobile": "fasterrcnn_mobilenet_v3_large_fpn",
+    "resnet50_v2": "fasterrcnn_resnet50_fpn_v2",
+}
+_CLASS_WEIGHT = "roi_heads.box_predictor.cls_score.weight"
+_PREDICTOR = "roi_heads.box_predictor."
+
+
+@dataclass(frozen=True)
+class PeopleNetworkNumbers:
+    """What a network is built from: its kind, and the sides that pictures are scaled to."""
+
+    name: NetworkName
+    short_side_px: int
+    long_side_px: int
+
+
+@dataclass(frozen=True)
+class PeopleFile:
+    """A checkpoint of this project's people detectors.
+
+    classes: names of labels 1, 2, ...  config, training: what the trainer keeps.
+    """
+
+    path: str
+    state: dict[str, Tensor]
+    numbers: PeopleNetworkNumbers
+    classes: tuple[str, ...]
+    config: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def build_network(self) -> FasterRCNN:
+        """Build the network of the file, with the file's weights."""
+        network = build_people_network(
+            self.numbers.name,
+            num_classes=len(self.classes),
+            short_side_px=self.numbers.short_side_px,
+            long_side_px=self.numbers.long_side_px,
+        )
+        _fill(network, self.state, self.path, self.numbers.name)
+        return network
+
+
+def load_people_detector(
+    weights: str | Path,
+    *,
+    network: str | None = None,
+    actor_classes: Sequence[str] | None = None,
+    device: torch.device | str = "cpu",
+    half_precision: bool = False,
+    score_floor: float = 0.05,
+    max_people: int = 100,
+    detectron2_config: str | None = None,
+) -> PeopleDetector:
+    """Open a people detector.
+
+    weights: a checkpoint of `train_people` or its run folder; a state dict (.pth) of one of
+    torchvision's networks, named by `network`; or "coco", torchvision's own download for `network`.
+    actor_classes: the classes that are actors, by name (or by label number, as text); by default
+    every class of our own checkpoints, and "person" of COCO's.  score_floor: boxes below are not
+    returned.  detectron2_config: a model zoo name or a file of detectron2's; weights are then its
+    too, "coco" those that the model zoo lists.
+    Raises `UserError` for files that are missing or of another network, and for unknown classes.
+    """
+    if detectron2_config is not None:
+        from detection.people.detectron2_rcnn import load_detectron2_detector  # optional package
+
+        return load_detectron2_detector(
+            detectron2_config,
+            None if str(weights) == COCO else str(weights),  # None: the model zoo's own
+            actor_classes=actor_classes,
+            device=device,
+            half_precision=half_precision,
+            score_floor=score_floor,
+        )
+    model, names, kind = _open_network(weights, network)
+    chosen = _default_classes(names, str(weights)) if actor_classes is None else actor_classes
+    return TorchvisionDetector(
+        model,
+        name=f"{kind} ({weights})",
+        actor_labels=find_labels(names, chosen, source=str(weights)),
+        device=device,
+        half_precision=half_precision,
+        score_floor=score_floor,
+        max_people=max_people,
+    )
+
+
+def save_people_file(
+    path: str | Path,
+    network: FasterRCNN,
+    *,
+    numbers: PeopleNetworkNumbers,
+    classes: Sequence[str],
+    config: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint, whole or not at all; only plain types and tensors go into it."""
+    values = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "model_state": {k: v.detach().cpu() for k, v in network.state_dict().items()},
+        "network": {
+            "name": numbers.name,
+            "short_side_px": numbers.short_side_px,
+            "long_side_px": numbers.long_side_px,
+        },
+        "classes": list(classes),
+        "config": dict(config or {}),
+        "training": dict(training or {}),
+    }
+    refuse_other_types(values, "checkpoint")
+    save_plain(path, values)
+
+
+def read_people_file(file_or_run: str | Path, *, weights_only: bool = False) -> PeopleFile:
+    """Read a checkpoint, or the one in a run folder; `weights_only` drops the trainer's part."""
+    path = find_people_file(file_or_run)
+    content = read_plain(path)
+    if not (isinstance(content, dict) and content.get("format") == FORMAT):
+        raise UserError(f"{path}: not a checkpoint of train_people")
+    return _unpack(str(path), content, weights_only=weights_only)
+
+
+def find_people_file(file_or_run: str | Path) -> Path:
+    """Return the file that a path names: itself, or a run folder's best.pt, else last.pt."""
+    path = Path(file_or_run)
+    if path.is_dir():
+        for name in ("best.pt", "last.pt"):
+            file = path / "checkpoints" / name
+            if file.is_file():
+                return file
+        raise UserError(f"{path}: no checkpoints/last.pt in this folder, it is not a run")
+    if not path.is_file():
+        raise UserError(f"{path}: no such file of weights or run folder")
+    return path
+
+
+def find_labels(names: Sequence[str], wanted: Sequence[str], *, source: str) -> list[int]:
+    """Return the labels (from 1) of the classes `wanted`; names[0] belongs to label 1."""
+    if not wanted:
+        raise UserError(f"{source}: no actor class named; it knows {_some(names)}")
+    labels = []
+    for name in wanted:
+        if name in names:
+            labels.append(list(names).index(name) + 1)
+        elif name.isdigit() and 1 <= int(name) <= len(names):
+            labels.append(int(name))
+        else:
+            close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"it knows {_some(names)}"
+            raise UserError(f"{source}: no class '{name}' among its {len(names)}; {hint}")
+    return labels
+
+
+def start_from_coco(network: FasterRCNN, name: NetworkName, weights: str | Path) -> None:
+    """Fill a network that is to learn other classes from COCO weights, all but the last layer.
+
+    weights: "coco" or a file of torchvision's state dict, or a checkpoint of this project.
+    """
+    state, source = _state_to_start_from(name, weights)
+    own = network.state_dict()
+    kept = {
+        key: value
+        for key, value in state.items()
+        if not key.startswith(_PREDICTOR) or value.shape == own[key].shape
+    }
+    kept.update({key: own[key] for key in own if key.startswith(_PREDICTOR) and key not in kept})
+    _fill(network, kept, source, name)
+
+
+def _state_to_start_from(name: NetworkName, weights: str | Path) -> tuple[dict[str, Tensor], str]:
+    if str(weights) == COCO:
+        return _download_coco(name), COCO
+    path = find_people_file(weights)
+    content = read_plain(path)
+    if isinstance(content, dict) and content.get("format") == FORMAT:
+        return _unpack(str(path), content, weights_only=True).state, str(path)
+    return _without_wrappers(find_state(str(path), content)), str(path)
+
+
+def _open_network(
+    weights: str | Path, network: str | None
+) -> tuple[FasterRCNN, tuple[str, ...], str]:
+    """Return the network with its weights, the class names from label 1 on, and its kind."""
+    if network is not None and network not in NETWORKS:
+        raise UserError(f"network '{network}' is not one of {', '.join(NETWORKS)}")
+    if str(weights) == COCO:
+        name = _stock_name(network, COCO)
+        state = _download_coco(name)
+    else:
+        path = find_people_file(weights)
+        content = read_plain(path)
+        if isinstance(content, dict) and content.get("format") == FORMAT:
+            file = _unpack(str(path), content, weights_only=True)
+            if network not in (None, file.numbers.name):
+                raise UserError(f"{path}: a '{file.numbers.name}' network, not '{network}'")
+            return file.build_network(), file.classes, file.numbers.name
+        state = _without_wrappers(find_state(str(path), content))
+        name = _stock_name(network, str(path))
+    if _CLASS_WEIGHT not in state:
+        raise UserError(f"{weights}: weights of another network, not of torchvision's Faster R-CNN")
+    num_classes = len(state[_CLASS_WEIGHT]) - 1
+    model = build_people_network(name, num_classes=num_classes)
+    _fill(model, state, str(weights), name)
+    coco = coco_classes()
+    names = coco if len(coco) == num_classes else tuple(str(n + 1) for n in range(num_classes))
+    return model, names, name
+
+
+def _stock_name(network: str | None, source: str) -> NetworkName:
+    """Return the name of the stock network that a state dict without a name belongs to."""
+    for name in _COCO_MODEL:
+        if name == network:
+            return name
+    found = "" if network is None else f", not '{network}'"
+    raise UserError(
+        f"{source}: the network of these weights must be named, one of "
+        f"{', '.join(_COCO_MODEL)}{found}"
+    )
+
+
+def coco_classes() -> tuple[str, ...]:
+    """Return COCO's 90 class names from label 1 on, as torchvision lists them (10 are 'N/A')."""
+    categories = get_model_weights(_COCO_MODEL["mobile_320"])["COCO_V1"].meta["categories"]
+    return tuple(categories[1:])
+
+
+def _download_coco(name: NetworkName) -> dict[str, Tensor]:
+    if name not in _COCO_MODEL:
+        raise UserError(f"there are no COCO weights for the '{name}' network; it is trained")
+    weights = get_model_weights(_COCO_MODEL[name])["COCO_V1"]
+    try:
+        return dict(weights.get_state_dict(progress=True, check_hash=True))
+    except (URLError, OSError, RuntimeError) as error:  # RuntimeError: another hash than announced
+        raise UserError(
+            f"{weights.url}: COCO weights of '{name}' cannot be fetched ({error}); where there is "
+            "no network, give the file itself as the weights"
+        ) from error
+
+
+def _unpack(path: str, content: Mapping[str, Any], *, weights_only: bool) -> PeopleFile:
+    version = content.get("version")
+    if version != FORMAT_VERSION:
+        raise UserError(f"{path}: format version {version!r}, this program reads {FORMAT_VERSION}")
+    try:
+        numbers = PeopleNetworkNumbers(
+            name=content["network"]["name"],
+            short_side_px=int(content["network"]["short_side_px"]),
+            long_side_px=int(content["network"]["long_side_px"]),
+        )
+        file = PeopleFile(
+            path,
+            state=dict(content["model_state"]),
+            numbers=numbers,
+            classes=tuple(str(name) for name in content["classes"]),
+            config=dict(content["config"]),
+            training={} if weights_only else dict(content["training"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: a damaged checkpoint of train_people ({error!r})") from error
+    if numbers.name not in NETWORKS or not file.classes:
+        raise UserError(f"{path}: a damaged checkpoint of train_people (network, classes)")
+    return file
+
+
+def _without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Drop the prefix that parallel training leaves on names."""
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _fill(network: FasterRCNN, state: Mapping[str, Tensor], source: str, name: str) -> None:
+    """Load weights; `UserError` where names or shapes are another network's."""
+    own = network.state_dict()
+    # Counters of BatchNorm are absent from files of frozen norms; they change no result.
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in own]
+    wrong = [key for key in state if key in own and state[key].shape != own[key].shape]
+    problem = (
+        f"it has no {missing[0]}"
+        if missing
+        else f"its {unexpected[0]} is unknown there"
+        if unexpected
+        else f"its {wrong[0]} has another shape"
+        if wrong
+        else None
+    )
+    if problem is not None:
+        raise UserError(
+            f"{source}: weights of another network, not of '{name}' with "
+            f"{count_classes(network) - 1} classes ({problem})"
+        )
+    network.load_state_dict(dict(state), strict=False)
+
+
+def _default_classes(names: Sequence[str], source: str) -> list[str]:
+    if "person" in names and len(names) > 1:
+        return ["person"]
+    if list(names) == [str(n + 1) for n in range(len(names))] and len(names) > 1:
+        raise UserError(f"{source}: {len(names)} classes without names: actor classes are wanted")
+    return list(names)
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = [name for name in names if name != "N/A"]
+    return ", ".join(shown[:8]) + (", ..." if len(shown) > 8 else "")
