@@ -4,16 +4,21 @@ python train_ava.py --cfg configs/demo_x3d_xs.yaml                      train, t
 python train_ava.py --cfg configs/demo_x3d_xs.yaml optim.lr=0.05        change an option
 python train_ava.py --resume runs/demo_x3d_xs                           go on where it stopped
 python train_ava.py --eval-only --checkpoint runs/demo_x3d_xs           score a finished run
+torchrun --nproc-per-node 8 train_ava.py --cfg ...                      on 8 GPUs, or processes
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ava_tools.cli import run_command
 from detection.config import list_options, load_config
 from detection.errors import UserError
+
+if TYPE_CHECKING:
+    from detection.engine.distributed import Processes
 
 EXIT_STOPPED = 75  # stopped by a signal, saved, to be resumed (EX_TEMPFAIL of sysexits.h)
 
@@ -26,22 +31,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{key} ({kind}, default {default})\n    {sentence}")
         return 0
 
-    from detection.engine import runs  # torch is loaded here, so that --help answers at once
+    # torch is loaded here, so that --help answers at once
+    from detection.engine.distributed import joined_processes
+
+    with joined_processes() as processes:
+        return carry_out(options, processes)
+
+
+def carry_out(options: argparse.Namespace, processes: Processes) -> int:
+    """Train and evaluate, as one of the processes of the run; return the exit code."""
+    from detection.engine import runs
 
     if options.eval_only:
         run = runs.open_for_evaluation(
-            options.checkpoint, cfg=options.cfg, overrides=options.overrides
+            options.checkpoint, cfg=options.cfg, overrides=options.overrides, processes=processes
         )
         runs.evaluate_and_report(run)
         return 0
 
     if options.resume:
-        run, training = runs.resume(options.resume, overrides=options.overrides)
+        run, training = runs.resume(
+            options.resume, overrides=options.overrides, processes=processes
+        )
     else:
         config = load_config(options.cfg, options.overrides)
-        run, training = runs.start(config, overwrite=options.overwrite)
+        run, training = runs.start(config, overwrite=options.overwrite, processes=processes)
     if not runs.train(run, training):
-        print(f"stopped and saved; go on with: python train_ava.py --resume {run.folder}")
+        if processes.is_first:
+            print(f"stopped and saved; go on with: python train_ava.py --resume {run.folder}")
         return EXIT_STOPPED
     runs.evaluate_and_report(run)
     return 0

@@ -28,7 +28,9 @@ def build_device(config: RunConfig) -> torch.device:
     found = torch.cuda.is_available()
     if config.device == "cuda" and not found:
         raise UserError("device=cuda is asked for, but PyTorch finds no GPU")
-    return torch.device("cuda" if found and config.device != "cpu" else "cpu")
+    if not found or config.device == "cpu":
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def build_model(config: RunConfig, *, num_classes: int) -> ActionDetector:
@@ -124,21 +126,29 @@ def build_val_dataset(config: RunConfig, folder: DatasetFolder, table: ActorTabl
     return _dataset(config, folder, table, EvalTransform(short_side=config.clip.test_short_side_px))
 
 
-def build_train_order(config: RunConfig, dataset: AvaDataset) -> TrainBatches:
-    """Build the order of shuffled training batches."""
+def build_train_order(
+    config: RunConfig, dataset: AvaDataset, *, share: tuple[int, int] = (0, 1)
+) -> TrainBatches:
+    """Build the order of shuffled training batches.  share: (rank, processes)."""
     return TrainBatches(
         dataset.table.keyframes(),
         batch_size=config.optim.batch_size,
         seed=config.seed,
         per_video=config.data.train_keyframes_per_video,
+        share=share,
     )
 
 
 def build_val_loader(
-    config: RunConfig, dataset: AvaDataset, device: torch.device, *, every: int = 1
+    config: RunConfig,
+    dataset: AvaDataset,
+    device: torch.device,
+    *,
+    every: int = 1,
+    share: tuple[int, int] = (0, 1),
 ) -> ClipLoader:
-    """Build the loader of every n-th keyframe to score, in order."""
-    order = EvalBatches(dataset, batch_size=config.evaluation.batch_size, every=every)
+    """Build the loader of every n-th keyframe to score, in order.  share: (rank, processes)."""
+    order = EvalBatches(dataset, batch_size=config.evaluation.batch_size, every=every, share=share)
     return build_loader(config, dataset, order, device)
 
 

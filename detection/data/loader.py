@@ -74,7 +74,9 @@ class TrainBatches:
     """Shuffled batches; (seed, epoch) decides all, so that a run can be resumed at any batch.
 
     per_video: random keyframes of each video an epoch, None for all of them; every: only each n-th
-    keyframe of a video. The last batch of an epoch may be smaller.
+    keyframe of a video. The last batch of an epoch may be smaller. share: (rank, processes), this
+    process's part of each batch; parts are equally large, so a last batch that does not divide is
+    filled up with samples that the epoch began with.
     """
 
     def __init__(
@@ -85,10 +87,12 @@ class TrainBatches:
         seed: int = 0,
         per_video: int | None = None,
         every: int = 1,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch size must be at least 1, got {batch_size}")
+        if batch_size < 1 or batch_size % share[1]:
+            raise ValueError(f"batch size {batch_size} cannot be shared by {share[1]} processes")
         self._keyframes = keyframes
+        self._share = share
         self._batch_size = batch_size
         self._seed = seed
         self._per_video = per_video
@@ -114,7 +118,9 @@ class TrainBatches:
             self._start_batch * self._batch_size, len(self._order), self._batch_size
         ):
             taken = self._order[start : start + self._batch_size]
-            yield [(self._epoch, int(position)) for position in taken]
+            rank, count = self._share
+            taken = np.concatenate([taken, np.resize(self._order, -len(taken) % count)])
+            yield [(self._epoch, int(position)) for position in taken[rank::count]]
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch."""
@@ -125,10 +131,18 @@ class EvalBatches:
     """Every keyframe once (or each n-th of a video), in order, clips of one size together.
 
     Frames are never padded: squeeze-and-excitation averages over the whole map, so padding changes
-    answers. Neighbours in time share a batch, and so one pass of decoding.
+    answers. Neighbours in time share a batch, and so one pass of decoding. share: (rank,
+    processes), every n-th batch is this process's.
     """
 
-    def __init__(self, dataset: AvaDataset, *, batch_size: int, every: int = 1) -> None:
+    def __init__(
+        self,
+        dataset: AvaDataset,
+        *,
+        batch_size: int,
+        every: int = 1,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch size must be at least 1, got {batch_size}")
         by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -138,7 +152,7 @@ class EvalBatches:
             [(0, position) for position in positions[start : start + batch_size]]
             for positions in by_size.values()
             for start in range(0, len(positions), batch_size)
-        ]
+        ][share[0] :: share[1]]
 
     def __iter__(self) -> Iterator[list[SampleIndex]]:
         return iter(self._batches)

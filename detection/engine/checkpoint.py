@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,12 @@ def save_checkpoint(
     model: ActionDetector,
     optimizer: torch.optim.Optimizer,
     progress: Progress,
+    random_states: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write weights, optimiser, progress and random states, whole or not at all."""
+    """Write weights, optimiser, progress and random states, whole or not at all.
+
+    random_states: `random_state()` of every process of the run, by rank.
+    """
     save_model_file(
         path,
         model.state_dict(),
@@ -49,15 +54,23 @@ def save_checkpoint(
         training={
             "progress": dataclasses.asdict(progress),
             "optimizer": optimizer.state_dict(),
-            "random": _random_states(),
+            "random": list(random_states),
         },
     )
 
 
 def restore_training(
-    file: ModelFile, *, optimizer: torch.optim.Optimizer, progress: Progress
-) -> None:
-    """Put optimiser, progress and random states back as they were when the file was written."""
+    file: ModelFile,
+    *,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    rank: int = 0,
+    processes: int = 1,
+) -> bool:
+    """Put optimiser, progress and random states back as they were when the file was written.
+
+    Returns False, and leaves the random state alone, where another number of processes wrote it.
+    """
     training = file.training
     try:
         saved, states, groups = training["progress"], training["random"], training["optimizer"]
@@ -66,7 +79,10 @@ def restore_training(
     optimizer.load_state_dict(groups)
     for name, value in saved.items():
         setattr(progress, name, value)
-    _restore_random_states(states)
+    if len(states) != processes:
+        return False
+    _restore_random_state(states[rank])
+    return True
 
 
 def find_checkpoint(file_or_run: str | Path) -> Path:
@@ -95,7 +111,8 @@ def read_checkpoint(file_or_run: str | Path, *, weights_only: bool = False) -> M
     return file
 
 
-def _random_states() -> dict[str, Any]:
+def random_state() -> dict[str, Any]:
+    """Return the state of this process's random generators, in plain types."""
     version, internal, gauss = random.getstate()
     states: dict[str, Any] = {
         "python": [version, list(internal), gauss],
@@ -106,7 +123,7 @@ def _random_states() -> dict[str, Any]:
     return states
 
 
-def _restore_random_states(states: dict[str, Any]) -> None:
+def _restore_random_state(states: dict[str, Any]) -> None:
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
     torch.set_rng_state(states["torch"])

@@ -15,11 +15,12 @@ import torch
 _PACKAGES = ("torch", "torchvision", "numpy", "av", "opencv-python", "pydantic", "pycocotools")
 
 
-def describe_environment(command: list[str], seed: int) -> dict[str, Any]:
+def describe_environment(command: list[str], seed: int, *, processes: int = 1) -> dict[str, Any]:
     """Return versions, commit, hardware, command and seed as plain types."""
     return {
         "command": command,
         "seed": seed,
+        "processes": processes,
         "commit": _commit(),
         "python": sys.version.split()[0],
         "platform": platform.platform(),

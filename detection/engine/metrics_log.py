@@ -12,13 +12,19 @@ from typing import Any
 
 
 class MetricsLog:
-    """Appends to `log.jsonl`; every line has `event` and `time` (seconds since the epoch)."""
+    """Appends to `log.jsonl`; every line has `event` and `time` (seconds since the epoch).
 
-    def __init__(self, path: str | Path) -> None:
+    silent: write nothing (of several processes one writes).
+    """
+
+    def __init__(self, path: str | Path, *, silent: bool = False) -> None:
         self.path = Path(path)
+        self._silent = silent
 
     def write(self, event: str, **values: Any) -> None:
         """Append one line; numbers that JSON does not know (NaN, infinity) become null."""
+        if self._silent:
+            return
         line = {"event": event, "time": round(time.time(), 3)}
         line.update({name: _plain(value) for name, value in values.items()})
         with self.path.open("a", encoding="utf-8") as file:

@@ -27,8 +27,14 @@ from detection.config import (
 from detection.data.dataset_folder import DatasetFolder
 from detection.data.label_map import LabelMap, read_label_map
 from detection.data.loader import ClipLoader, TrainBatches
-from detection.engine.checkpoint import read_checkpoint, restore_training, save_checkpoint
+from detection.engine.checkpoint import (
+    random_state,
+    read_checkpoint,
+    restore_training,
+    save_checkpoint,
+)
 from detection.engine.cpu_memory import keep_freed_memory
+from detection.engine.distributed import ALONE, Processes
 from detection.engine.environment import describe_environment
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.scoring import Scorer, print_results, timed_score, write_results
@@ -59,28 +65,37 @@ class Run:
     device: torch.device
     scorer: Scorer
     log: MetricsLog
+    processes: Processes
 
 
-def start(config: RunConfig, *, overwrite: bool) -> tuple[Run, Training]:
+def start(
+    config: RunConfig, *, overwrite: bool, processes: Processes = ALONE
+) -> tuple[Run, Training]:
     """Check everything that can be checked, then make the run folder."""
     folder = Path(config.output or "runs/unnamed")
-    _check_folder(folder, overwrite=overwrite)
+    if processes.is_first:
+        _check_folder(folder, overwrite=overwrite)
     _seed(config.seed)
     data, label_map = _open_data(config)
     device = build.build_device(config)
     model = build.build_model(config, num_classes=len(label_map))
     report = build.start_from_pretrained(config, model, label_map)
-    run = _run(config, folder, data, label_map, model, device)
+    run = _run(config, folder, data, label_map, model, device, processes)
     training = _training(run)
-    _make_folder(folder, config)
-    run.log.write("start", seed=config.seed)
-    if report is not None:
+    if processes.is_first:
+        _make_folder(folder, config, processes)
+    processes.wait()
+    _seed_apart(config.seed, processes, update=0)
+    run.log.write("start", seed=config.seed, processes=processes.count)
+    if report is not None and processes.is_first:
         print(report)
         run.log.write("pretrained", report=str(report))
     return run, training
 
 
-def resume(run_folder: str | Path, *, overrides: Sequence[str]) -> tuple[Run, Training]:
+def resume(
+    run_folder: str | Path, *, overrides: Sequence[str], processes: Processes = ALONE
+) -> tuple[Run, Training]:
     """Go on with a stopped run: the same configuration, weights, order and random states."""
     folder = Path(run_folder)
     for override in overrides:
@@ -101,15 +116,27 @@ def resume(run_folder: str | Path, *, overrides: Sequence[str]) -> tuple[Run, Tr
     load_state(model, file, class_names=label_map.names)
     if config.model.freeze_batch_norm:
         build.freeze_batch_norm(model, freeze_affine=True)
-    run = _run(config, folder, data, label_map, model, device)
+    run = _run(config, folder, data, label_map, model, device, processes)
     training = _training(run)
-    restore_training(file, optimizer=training.optimizer, progress=training.progress)
-    run.log.write("resume", **dataclasses.asdict(training.progress))
+    restored = restore_training(
+        file,
+        optimizer=training.optimizer,
+        progress=training.progress,
+        rank=processes.rank,
+        processes=processes.count,
+    )
+    if not restored:  # another number of processes: the same order and recipe, other dropout
+        _seed_apart(config.seed, processes, update=training.progress.update)
+    run.log.write("resume", processes=processes.count, **dataclasses.asdict(training.progress))
     return run, training
 
 
 def open_for_evaluation(
-    checkpoint: str | Path, *, cfg: str | None, overrides: Sequence[str]
+    checkpoint: str | Path,
+    *,
+    cfg: str | None,
+    overrides: Sequence[str],
+    processes: Processes = ALONE,
 ) -> Run:
     """Open a checkpoint to be scored, by its own configuration or by `cfg`.
 
@@ -127,14 +154,18 @@ def open_for_evaluation(
     model = build_network(file.network, source=file.path)
     assert isinstance(model, ActionDetector)
     load_state(model, file, class_names=label_map.names)
-    return _run(config, folder, data, label_map, model, build.build_device(config))
+    device = build.build_device(config)
+    return _run(config, folder, data, label_map, model, device, processes)
 
 
 def train(run: Run, training: Training) -> bool:
     """Train to the last epoch; return False when a signal stopped it before (it is saved)."""
-    config = run.config
+    config, processes = run.config, run.processes
 
     def save(name: str) -> None:
+        states = processes.gather(random_state())
+        if not processes.is_first:
+            return
         save_checkpoint(
             run.folder / "checkpoints" / f"{name}.pt",
             config=config,
@@ -142,17 +173,21 @@ def train(run: Run, training: Training) -> bool:
             model=run.model,
             optimizer=training.optimizer,
             progress=training.progress,
+            random_states=states,
         )
 
     def evaluate() -> AvaFrameMap:
         return run.scorer.score(run.model, every=config.data.val_every)[0]
 
+    def loss_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return action_loss(logits, labels, num_actors=processes.mean(len(labels)))
+
     with stop_signals() as should_stop:
         return fit(
-            run.model,
+            processes.wrap(run.model, run.device),
             training.batches,
             training.optimizer,
-            action_loss,
+            loss_of,
             optim=config.optim,
             progress=training.progress,
             device=run.device,
@@ -162,6 +197,7 @@ def train(run: Run, training: Training) -> bool:
             save_every_minutes=config.checkpoint_minutes,
             log=run.log,
             should_stop=should_stop,
+            processes=processes,
         )
 
 
@@ -169,6 +205,8 @@ def evaluate_and_report(run: Run) -> None:
     """Score every keyframe with the weights as they are; write and print the results."""
     run.folder.mkdir(parents=True, exist_ok=True)
     result, found, seconds = timed_score(run.scorer, run.model)
+    if not run.processes.is_first:
+        return
     boxes = run.scorer.describe_boxes()
     scored = run.scorer.scored
     write_results(
@@ -210,13 +248,14 @@ def _run(
     label_map: LabelMap,
     model: ActionDetector,
     device: torch.device,
+    processes: Processes,
 ) -> Run:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     if device.type == "cpu":
         keep_freed_memory()
     dataset = build.build_val_dataset(config, data, build.read_val_table(config, data, label_map))
-    dataset.check_videos(show_progress=True)
+    dataset.check_videos(show_progress=processes.is_first)
     return Run(
         config,
         folder,
@@ -224,16 +263,19 @@ def _run(
         label_map,
         build.place_model(model, device),
         device,
-        Scorer(config, data, label_map, dataset, device=device),
-        MetricsLog(folder / "log.jsonl"),
+        Scorer(config, data, label_map, dataset, device=device, processes=processes),
+        MetricsLog(folder / "log.jsonl", silent=not processes.is_first),
+        processes,
     )
 
 
 def _training(run: Run) -> Training:
     table = build.read_train_table(run.config, run.data, run.label_map)
     dataset = build.build_train_dataset(run.config, run.data, table)
-    dataset.check_videos(show_progress=True)
-    order = build.build_train_order(run.config, dataset)
+    dataset.check_videos(show_progress=run.processes.is_first)
+    run.processes.part_of(run.config.optim.batch_size, "optim.batch_size")
+    share = run.processes.rank, run.processes.count
+    order = build.build_train_order(run.config, dataset, share=share)
     loader = build.build_loader(run.config, dataset, order, run.device)
     return Training(
         EpochBatches(loader, order), build.build_optimizer(run.config, run.model), Progress()
@@ -276,6 +318,12 @@ def _seed(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def _seed_apart(seed: int, processes: Processes, *, update: int) -> None:
+    """Give each of several processes random numbers (dropout) of its own."""
+    if processes.count > 1:
+        _seed(hash((seed, processes.rank, update)) % 2**31)
+
+
 def _check_folder(folder: Path, *, overwrite: bool) -> None:
     """Refuse a folder in use; only a run is ever replaced, never somebody's other files."""
     if not folder.exists():
@@ -293,10 +341,10 @@ def _check_folder(folder: Path, *, overwrite: bool) -> None:
         )
 
 
-def _make_folder(folder: Path, config: RunConfig) -> None:
+def _make_folder(folder: Path, config: RunConfig, processes: Processes) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     (folder / "checkpoints").mkdir(parents=True)
     write_text(folder / "config.yaml", config_to_yaml(config))
-    environment = describe_environment(sys.argv, config.seed)
+    environment = describe_environment(sys.argv, config.seed, processes=processes.count)
     write_text(folder / "environment.json", json.dumps(environment, indent=2) + "\n")

@@ -17,6 +17,7 @@ from detection.data.ava_dataset import AvaDataset
 from detection.data.ava_files import write_detections
 from detection.data.dataset_folder import DatasetFolder
 from detection.data.label_map import LabelMap
+from detection.engine.distributed import Processes
 from detection.engine.inference import detect
 from detection.evaluation.evaluator import ActionEvaluator
 from detection.evaluation.frame_map import AvaFrameMap
@@ -37,6 +38,7 @@ class Scorer:
         dataset: AvaDataset,
         *,
         device: torch.device,
+        processes: Processes,
     ) -> None:
         split = folder.split(config.data.val_split)
         self._config = config
@@ -44,6 +46,7 @@ class Scorer:
         self._label_map = label_map
         self._dataset = dataset
         self._device = device
+        self._processes = processes
         self.scored = folder.read_label_map()
         self._evaluator = ActionEvaluator(
             read_ground_truth_rows(split),
@@ -58,14 +61,30 @@ class Scorer:
     ) -> tuple[AvaFrameMap, Sequence[Detections]]:
         """Detect on every n-th keyframe and score; also return what was found, by keyframe.
 
+        Several processes share the keyframes and all get the score; the first has what was found.
         With `every` above 1 the keyframes left out count as missed, so such a score is for
         comparing epochs of one run, and nothing else.
         """
-        loader = build.build_val_loader(self._config, self._dataset, self._device, every=every)
+        processes = self._processes
+        loader = build.build_val_loader(
+            self._config,
+            self._dataset,
+            self._device,
+            every=every,
+            share=(processes.rank, processes.count),
+        )
+        bar = tqdm(
+            loader,
+            desc="scoring",
+            unit="batch",
+            leave=False,
+            dynamic_ncols=True,
+            disable=not processes.is_first,
+        )
         self._evaluator.reset()
-        bar = tqdm(loader, desc="scoring", unit="batch", leave=False, dynamic_ncols=True)
-        self._evaluator.update(detect(model, bar, device=self._device))
-        return self._evaluator.compute(), self._evaluator.found()
+        for part in processes.gather(list(detect(model, bar, device=self._device))):
+            self._evaluator.update(part)
+        return processes.share(self._evaluator.compute()), self._evaluator.found()
 
     def describe_boxes(self) -> str:
         """Say whose boxes the actions were scored on."""

@@ -16,6 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from detection.config import OptimConfig
+from detection.engine.distributed import ALONE, Processes, without_exchange
 from detection.engine.metrics_log import MetricsLog, Stopwatch
 from detection.engine.optim import schedule_factor, set_learning_rate
 from detection.errors import UserError
@@ -78,12 +79,14 @@ def fit(
     save_every_minutes: float,
     log: MetricsLog,
     should_stop: Callable[[], bool] = lambda: False,
+    processes: Processes = ALONE,
 ) -> bool:
     """Train from where `progress` stands to the last epoch; return False when stopped before it.
 
     `evaluate` is called after every `evaluate_every`-th epoch but the last, which the caller scores
     with the finished weights. `save(name)` is called with "last" after each epoch, at least every
-    `save_every_minutes`, and when stopped; with "best" after the best evaluation so far.
+    `save_every_minutes`, and when stopped; with "best" after the best evaluation so far. All
+    `processes` of a run call this with their own batches; they stop and save together.
     """
     bar = tqdm(
         total=optim.epochs * len(batches),
@@ -92,6 +95,7 @@ def fit(
         unit="batch",
         smoothing=0.05,
         dynamic_ncols=True,
+        disable=not processes.is_first,
     )
     with bar:
         while progress.epoch < optim.epochs:
@@ -107,6 +111,7 @@ def fit(
                 save_every_minutes=save_every_minutes,
                 log=log,
                 should_stop=should_stop,
+                processes=processes,
                 bar=bar,
             )
             if not finished:
@@ -116,7 +121,8 @@ def fit(
                 result = evaluate()
                 best = progress.note_evaluation(result.mean_ap, optim.patience)
                 log.write("evaluation", epoch=progress.epoch, mean_ap=result.mean_ap, best=best)
-                bar.write(f"epoch {progress.epoch + 1}: mAP {result.mean_ap:.4f}")
+                if processes.is_first:
+                    bar.write(f"epoch {progress.epoch + 1}: mAP {result.mean_ap:.4f}")
                 if best:
                     save("best")
             progress.epoch, progress.batch = progress.epoch + 1, 0
@@ -137,6 +143,7 @@ def _train_epoch(
     save_every_minutes: float,
     log: MetricsLog,
     should_stop: Callable[[], bool],
+    processes: Processes,
     bar: tqdm,
 ) -> bool:
     """Learn from the rest of the epoch under way; return False when stopped in it."""
@@ -150,20 +157,22 @@ def _train_epoch(
             batch = next(source, None)
         if batch is None:
             break
-        with watch.measure("forward"):
-            logits = model(
-                batch.frames.to(device, non_blocking=True),
-                batch.rois_px.to(device, non_blocking=True),
-            )
-            loss = loss_of(logits, batch.labels.to(device, non_blocking=True))
-            loss_value = loss.item()
-        _check_loss(loss_value, batch, progress)
-        with watch.measure("backward"):
-            group = _group_size(progress.batch, len(batches), optim.accumulate)
-            (loss / group).backward()
-        progress.batch += 1
+        group = _group_size(progress.batch, len(batches), optim.accumulate)
+        done = progress.batch + 1
+        end_of_group = done % optim.accumulate == 0 or done == len(batches)
+        with without_exchange(model, last=end_of_group):
+            with watch.measure("forward"):
+                logits = model(
+                    batch.frames.to(device, non_blocking=True),
+                    batch.rois_px.to(device, non_blocking=True),
+                )
+                loss = loss_of(logits, batch.labels.to(device, non_blocking=True))
+                loss_value = loss.item()
+            _check_loss(loss_value, batch, progress)
+            with watch.measure("backward"):
+                (loss / group).backward()
+        progress.batch = done
         loss_sum, num_losses = loss_sum + loss_value, num_losses + 1
-        end_of_group = progress.batch % optim.accumulate == 0 or progress.batch == len(batches)
         if end_of_group:
             with watch.measure("update"):
                 lr = optim.lr * _factor(optim, progress, updates_per_epoch)
@@ -175,9 +184,11 @@ def _train_epoch(
             progress.update += 1
             log.write("update", update=progress.update, loss=loss_value, lr=lr)
             bar.set_postfix_str(f"epoch {progress.epoch + 1}/{optim.epochs} loss {loss_value:.4f}")
-            if should_stop():
+            late = time.monotonic() - saved_at > 60 * save_every_minutes
+            stopped, save_now = processes.any(should_stop(), late and processes.is_first)
+            if stopped:
                 return False
-            if time.monotonic() - saved_at > 60 * save_every_minutes:
+            if save_now:
                 save()
                 saved_at = time.monotonic()
         bar.update()

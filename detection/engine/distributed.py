@@ -1,0 +1,118 @@
+"""Several processes that train one network together, as `torchrun` starts them; one without it.
+
+The recipe is the same whatever their number: `optim.batch_size` counts the clips of all processes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from detection.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """One process among all of a run.  rank: from 0; the 0th writes files and speaks.
+
+    Every method that exchanges something must be called by all of them, in the same order.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+    def part_of(self, number: int, what: str) -> int:
+        """Return each process's share of `number`; `UserError` where it does not divide."""
+        if number % self.count:
+            raise UserError(
+                f"{what}={number} is shared by {self.count} processes: a multiple of {self.count} "
+                "is wanted"
+            )
+        return number // self.count
+
+    def mean(self, value: float) -> float:
+        """Return the mean over the processes."""
+        return self._sum([value])[0] / self.count
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Return for each flag whether any process has it set."""
+        return tuple(total > 0 for total in self._sum([float(flag) for flag in flags]))
+
+    def gather(self, value: T) -> list[T]:
+        """Return everybody's value, by rank, in the first process; elsewhere only the own one."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] | None = [None] * self.count if self.is_first else None
+        torch.distributed.gather_object(value, values, dst=0)
+        return [value] if values is None else values
+
+    def share(self, value: T) -> T:
+        """Return the first process's value in all of them."""
+        if self.count == 1:
+            return value
+        box = [value]
+        torch.distributed.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def wait(self) -> None:
+        """Return when all have come here."""
+        self._sum([0.0])
+
+    def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """Return the network whose gradients are averages over the processes."""
+        if self.count == 1:
+            return model
+        where = [device.index] if device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=where, gradient_as_bucket_view=True)
+
+    def _sum(self, values: list[float]) -> list[float]:
+        if self.count == 1:
+            return values
+        total = torch.tensor(values, dtype=torch.float64)
+        torch.distributed.all_reduce(total)
+        return total.tolist()
+
+
+ALONE = Processes()
+
+
+def without_exchange(model: nn.Module, *, last: bool) -> AbstractContextManager[Any]:
+    """Keep gradients to oneself until the last forward pass of an update."""
+    if last or not isinstance(model, DistributedDataParallel):
+        return nullcontext()
+    return model.no_sync()
+
+
+@contextmanager
+def joined_processes() -> Iterator[Processes]:
+    """Join the processes that `torchrun` announces in the environment; alone where it does not."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Processes()
+        return
+    # Objects, counts and flags travel on the CPU, gradients where they are.
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank % torch.cuda.device_count())
+    torch.distributed.init_process_group(backend)
+    try:
+        yield Processes(torch.distributed.get_rank(), count, local_rank)
+    finally:
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,23 @@
+"""train_ava.py that stops itself as by a signal: `interrupted_run.py UPDATES arguments...`."""
+
+from __future__ import annotations
+
+import sys
+
+import train_ava
+from detection.engine import runs
+
+real = runs.fit
+updates = iter(range(1, 1000))
+
+
+def stopped(*arguments, **options):
+    # Of two processes only one is told to stop, as where a signal reaches only one of them.
+    limit = int(sys.argv[1]) if options["processes"].rank == 1 else 1000
+    options["should_stop"] = lambda: next(updates) >= limit
+    return real(*arguments, **options)
+
+
+runs.fit = stopped
+# torchrun takes any other exit code for a failure and shouts.
+assert train_ava.main(sys.argv[2:]) == train_ava.EXIT_STOPPED

@@ -1,0 +1,131 @@
+"""Two processes as `torchrun` starts them, on the CPU: the same run as one process makes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_data import make_dataset
+
+import train_ava
+from detection.data.loader import TrainBatches
+from detection.engine.distributed import Processes, joined_processes
+from detection.errors import UserError
+from detection.structures import Keyframe
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SETTINGS = """
+clip: {num_frames: 2, step: 6, train_short_side_px: [64, 72], train_crop_px: 64,
+  test_short_side_px: 64, color_jitter: 0.1}
+model: {variant: x2d, head_width: 32, dropout: 0, freeze_batch_norm: true}
+optim: {epochs: 2, batch_size: 4, lr: 0.05, warmup_updates: 2}
+evaluation: {every_epochs: 1, batch_size: 2}
+workers: 0
+threads: 1
+device: cpu
+"""
+
+
+@pytest.fixture(scope="module")
+def cfg(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shared")
+    data = make_dataset(folder / "data", train=5, val=3)
+    path = folder / "tiny.yaml"
+    path.write_text(f"data: {{root: '{data}'}}\noutput: '{folder / 'run'}'\n{SETTINGS}")
+    return path
+
+
+def torchrun(*command, check: bool = True) -> subprocess.CompletedProcess:
+    """Run a script in two processes."""
+    result = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        + [str(part) for part in command],
+        cwd=REPOSITORY,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    if check:
+        assert result.returncode == 0, result.stdout + result.stderr
+    return result
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model_state"]
+
+
+def test_two_processes_compute_what_one_computes(tmp_path, cfg):
+    """10 clips in batches of 4: the last batch of 2 has one clip for each process.
+
+    BatchNorm is frozen, since its statistics are each process's own.
+    """
+    train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'one'}"])
+    done = torchrun("train_ava.py", "--cfg", cfg, f"output={tmp_path / 'two'}")
+    one, two = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
+    start = {name: value.abs().max() for name, value in one.items() if value.is_floating_point()}
+    for name, largest in start.items():
+        assert torch.allclose(one[name], two[name], atol=1e-4 * float(largest) + 1e-7), name
+    first, second = (
+        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two")
+    )
+    assert second["num_detections"] == first["num_detections"]
+    assert second["num_keyframes"] == first["num_keyframes"] == 6
+    assert done.stdout.count("frame-mAP") == 1, "one process speaks"
+    events = [json.loads(line) for line in (tmp_path / "two/log.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events].count("update") == 6, "one process writes"
+    assert events[0]["processes"] == 2
+
+
+def test_a_stop_of_one_process_stops_both_and_the_resumed_run_equals_one_never_stopped(
+    tmp_path, cfg
+):
+    options = ["model.dropout=0.3", "model.freeze_batch_norm=false"]
+    torchrun("train_ava.py", "--cfg", cfg, f"output={tmp_path / 'whole'}", *options)
+    script = REPOSITORY / "tests/engine/interrupted_run.py"
+    torchrun(script, 4, "--cfg", cfg, f"output={tmp_path / 'cut'}", *options)
+    assert not (tmp_path / "cut/metrics.json").exists()
+    torchrun("train_ava.py", "--resume", tmp_path / "cut")
+    whole, cut = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, cfg):
+    output = f"output={tmp_path / 'run'}"
+    result = torchrun("train_ava.py", "--cfg", cfg, output, "optim.batch_size=3", check=False)
+    assert result.returncode != 0
+    assert "error: optim.batch_size=3 is shared by 2 processes" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_parts_of_a_batch_are_the_batch():
+    keyframes = [Keyframe("v", float(time_s)) for time_s in range(10)]
+    whole = list(TrainBatches(keyframes, batch_size=6, seed=3))
+    parts = [list(TrainBatches(keyframes, batch_size=6, seed=3, share=(r, 3))) for r in range(3)]
+    assert [len(part) for part in parts] == [2, 2, 2]
+    assert all(len(part[0]) == 2 for part in parts)
+    assert sorted(sum((part[0] for part in parts), [])) == sorted(whole[0])
+    last = sum((part[1] for part in parts), [])
+    assert len(last) == 6 and set(whole[1]) <= set(last), "filled up to a multiple of 3"
+
+
+def test_alone_nothing_is_exchanged(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with joined_processes() as processes:
+        assert (processes.rank, processes.count, processes.is_first) == (0, 1, True)
+        assert processes.mean(0) == 0 and processes.mean(7.0) == 7.0
+        assert processes.any(False, True) == (False, True)
+        assert processes.gather("x") == ["x"] and processes.share("x") == "x"
+        processes.wait()
+
+
+def test_a_share_that_does_not_divide():
+    assert Processes(1, 4).part_of(12, "n") == 3
+    with pytest.raises(UserError, match="n=10 is shared by 4 processes: a multiple of 4"):
+        Processes(1, 4).part_of(10, "n")
