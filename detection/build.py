@@ -13,6 +13,7 @@ from detection.data.ava_dataset import AvaDataset
 from detection.data.dataset_folder import DatasetFolder
 from detection.data.label_map import LabelMap
 from detection.data.loader import ClipLoader, EvalBatches, TrainBatches
+from detection.data.matched_boxes import add_matched_boxes
 from detection.data.transforms import ClipTransform, EvalTransform, TrainTransform
 from detection.data.video_source import open_video
 from detection.engine.optim import parameter_groups
@@ -86,12 +87,27 @@ def build_optimizer(config: RunConfig, model: ActionDetector) -> torch.optim.Opt
 
 
 def read_train_table(config: RunConfig, folder: DatasetFolder, label_map: LabelMap) -> ActorTable:
-    """Read the actors to learn from: ground-truth boxes with their labels."""
-    return read_actor_table(
+    """Read the actors to learn from: ground-truth boxes, and detected ones that fit them."""
+    labelled = read_actor_table(
         folder,
         config.data.train_split,
         label_map,
         skip_unknown_labels=config.data.skip_unknown_labels,
+    )
+    if config.data.train_boxes is None:
+        return labelled
+    detected = read_actor_table(
+        folder,
+        config.data.train_split,
+        label_map,
+        boxes=config.data.train_boxes,
+        score_threshold=config.data.box_score_threshold,
+    )
+    return add_matched_boxes(
+        labelled,
+        detected,
+        above_iou=config.data.train_box_iou,
+        keep_unmatched=config.data.unmatched_as_negatives,
     )
 
 
@@ -117,6 +133,7 @@ def build_train_dataset(config: RunConfig, folder: DatasetFolder, table: ActorTa
         flip=clip.flip_probability,
         min_visible=clip.min_visible,
         color_jitter=clip.color_jitter,
+        box_jitter=clip.box_jitter,
     )
     return _dataset(config, folder, table, transform)
 

@@ -37,8 +37,28 @@ class DataConfig:
         default=GROUND_TRUTH_BOXES,
         description="Actor boxes when scoring: 'ground-truth', or a box file named in the split.",
     )
+    also_score_boxes: tuple[str, ...] = Field(
+        default=(),
+        description="Further boxes to score on at the end, beside `val_boxes`, the headline.",
+    )
     box_score_threshold: float = Field(
         default=0.8, ge=0, le=1, description="Detected boxes below this confidence are left out."
+    )
+    train_boxes: str | None = Field(
+        default=None,
+        description="Box file of the training split, by name: boxes that fit a ground-truth box "
+        "are learned from too, with its labels. null: ground truth alone.",
+    )
+    train_box_iou: float = Field(
+        default=0.9,
+        ge=0,
+        lt=1,
+        description="A detected training box fits where its IoU with ground truth is above this.",
+    )
+    unmatched_as_negatives: bool = Field(
+        default=False,
+        description="Learn from detected boxes that fit nobody as people who do nothing (AVA's "
+        "labels do not say so: they may be people whom nobody labelled).",
     )
     how_to_get: str | None = Field(
         default=None, description="Command that makes the folder, named when it is not there."
@@ -61,6 +81,10 @@ class DataConfig:
         ge=1,
         description="While training, score on every n-th keyframe; the end scores all.",
     )
+
+    def __post_init__(self) -> None:
+        if self.unmatched_as_negatives and self.train_boxes is None:
+            raise ValueError("unmatched_as_negatives needs train_boxes, the boxes it is about")
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -91,6 +115,13 @@ class ClipConfig:
         ge=0,
         le=1,
         description="Training: strength of brightness, contrast and saturation jitter.",
+    )
+    box_jitter: float = Field(
+        default=0.0,
+        ge=0,
+        lt=0.5,
+        description="Training: each edge of a box moves by up to this share of its size, so that "
+        "ground-truth boxes prepare for detected ones.",
     )
     min_visible: float = Field(
         default=0.25,

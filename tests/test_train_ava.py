@@ -15,8 +15,12 @@ from tiny_data import LABELS, make_dataset
 import train_ava
 from ava_tools import evaluate
 from ava_tools.cli import run_command
+from detection import build
+from detection.config import load_config
+from detection.data.dataset_folder import DatasetFolder
 from detection.data.label_map import LabelMap, write_label_map
 from detection.engine import runs
+from detection.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SETTINGS = """
@@ -174,6 +178,51 @@ def test_detected_boxes_are_scored_and_named(tmp_path, dataset, cfg):
     assert "detected boxes 'det'" in metrics["boxes"]
     rows = (tmp_path / "detected" / "detections.csv").read_text().splitlines()
     assert len(rows) == len(LABELS) and all(row.startswith("val_0,0001,") for row in rows)
+
+
+def test_two_sets_of_boxes_are_scored_side_by_side(tmp_path, dataset, cfg, capsys):
+    """Boxes that are the ground truth's must score as the ground truth's."""
+    other = with_boxes(dataset, tmp_path / "data", "val")
+    options = [f"data.root={other}", "optim.epochs=1", "data.val_boxes=det"]
+    train_ava.main(["--cfg", str(cfg), *options, "data.also_score_boxes=[ground-truth]"])
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert "detected boxes 'det'" in metrics["boxes"]
+    (beside,) = metrics["other_boxes"]
+    assert "ground-truth boxes" in beside["boxes"]
+    assert beside["per_class"] == metrics["per_class"]
+    assert f"beside it: frame-mAP {beside['mean_ap']:.4f} with ground-truth" in (
+        capsys.readouterr().out
+    )
+
+
+def test_detected_boxes_that_fit_are_learned_from(tmp_path, dataset, cfg):
+    other = with_boxes(dataset, tmp_path / "data", "train")
+    folder = DatasetFolder.open(other)
+
+    def label_counts(*options: str) -> list[int]:
+        config = load_config(cfg, [f"data.root={other}", *options])
+        return build.read_train_table(config, folder, LABELS).label_counts().tolist()
+
+    assert label_counts() == [6, 4, 10]
+    assert label_counts("data.train_boxes=det") == [12, 8, 20]
+    with pytest.raises(UserError, match="no keyframe with anybody"):
+        label_counts("data.train_boxes=det", "data.box_score_threshold=0.99")
+    with pytest.raises(UserError, match="unmatched_as_negatives needs train_boxes"):
+        label_counts("data.unmatched_as_negatives=true")
+
+
+def with_boxes(dataset: Path, copy: Path, split: str) -> Path:
+    """Copy a data set and give a split the ground truth's boxes as the detected boxes 'det'."""
+    shutil.copytree(dataset, copy)
+    text = (copy / "dataset.yaml").read_text()
+    assert text.count(f"{split}.csv") == 1
+    (copy / "dataset.yaml").write_text(
+        text.replace(f"{split}.csv", f"{split}.csv\n    boxes: {{det: annotations/det.csv}}")
+    )
+    rows = (copy / f"annotations/{split}.csv").read_text().splitlines()
+    boxes = {",".join(row.split(",")[:6]) for row in rows}
+    (copy / "annotations/det.csv").write_text("".join(f"{box},,0.95\n" for box in sorted(boxes)))
+    return copy
 
 
 def fail(capsys, arguments: list[str], monkeypatch) -> str:

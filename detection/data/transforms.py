@@ -24,7 +24,7 @@ class Draw:
     """The random choices for one clip, so that decoding and transforming agree.
 
     short_side: pixels.  top_01, left_01: where the crop lies in the room it has.  flip: mirrored.
-    brightness, contrast, saturation: factors.
+    brightness, contrast, saturation: factors.  box_seed: of what moves the edges of the boxes.
     """
 
     short_side: int
@@ -34,6 +34,7 @@ class Draw:
     brightness: float = 1.0
     contrast: float = 1.0
     saturation: float = 1.0
+    box_seed: int = 0
 
 
 class ClipTransform(Protocol):
@@ -66,6 +67,7 @@ class TrainTransform:
     crop. The default 0.25 is about a head and shoulders: less of a person tells little of what
     they do, and a box that is clipped to a line pools nothing of them.
     color_jitter: largest change of brightness, contrast and saturation, as a fraction; 0: none.
+    box_jitter: each edge of a box moves by up to this fraction of its width or height; below 0.5.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class TrainTransform:
         flip: float = 0.5,
         min_visible: float = 0.25,
         color_jitter: float = 0.0,
+        box_jitter: float = 0.0,
     ) -> None:
         least, most = short_side
         if not 0 < crop <= least <= most:
@@ -85,6 +88,9 @@ class TrainTransform:
                 "flip, min_visible and color_jitter must be within 0 and 1, got "
                 f"{flip}, {min_visible} and {color_jitter}"
             )
+        if not 0 <= box_jitter < 0.5:
+            raise ValueError(f"box_jitter must be at least 0 and below 0.5, got {box_jitter}")
+        self._box_jitter = box_jitter
         self._crop = crop
         self._short_side = short_side
         self._flip = flip
@@ -102,6 +108,7 @@ class TrainTransform:
             brightness=float(generator.uniform(*self._jitter)),
             contrast=float(generator.uniform(*self._jitter)),
             saturation=float(generator.uniform(*self._jitter)),
+            box_seed=int(generator.integers(2**32)) if self._box_jitter else 0,
         )
 
     def apply(
@@ -109,6 +116,8 @@ class TrainTransform:
     ) -> TransformedClip:
         """frames: (T, 3, H, W) uint8 of any size.  boxes_01: (N, 4) fractions of the frame."""
         clip, boxes = _resize(frames, boxes_01, draw.short_side)
+        if self._box_jitter:
+            boxes = _jitter(boxes, self._box_jitter, draw.box_seed)
         height, width = clip.shape[-2:]
         top = _place(draw.top_01, height - self._crop)
         left = _place(draw.left_01, width - self._crop)
@@ -164,6 +173,13 @@ def _resize(
     # Each axis has a ratio of its own, for the longer side was rounded to whole pixels.
     scale = torch.tensor([new_width, new_height, new_width, new_height], dtype=torch.float32)
     return clip, torch.from_numpy(np.asarray(boxes_01, np.float32).reshape(-1, 4)) * scale
+
+
+def _jitter(boxes_px: torch.Tensor, largest: float, seed: int) -> torch.Tensor:
+    """Move each edge by up to `largest` of the box's width or height."""
+    shares = np.random.default_rng(seed).uniform(-largest, largest, boxes_px.shape)
+    sizes = (boxes_px[:, 2:] - boxes_px[:, :2]).repeat(1, 2)
+    return boxes_px + torch.from_numpy(shares.astype(np.float32)) * sizes
 
 
 def _place(fraction: float, room: int) -> int:

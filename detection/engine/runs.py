@@ -64,6 +64,7 @@ class Run:
     model: ActionDetector
     device: torch.device
     scorer: Scorer
+    also_scorers: Sequence[Scorer]
     log: MetricsLog
     processes: Processes
 
@@ -204,16 +205,16 @@ def train(run: Run, training: Training) -> bool:
 def evaluate_and_report(run: Run) -> None:
     """Score every keyframe with the weights as they are; write and print the results."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    result, found, seconds = timed_score(run.scorer, run.model)
+    score = timed_score(run.scorer, run.model)
+    others = [timed_score(scorer, run.model) for scorer in run.also_scorers]
     if not run.processes.is_first:
         return
-    boxes = run.scorer.describe_boxes()
-    scored = run.scorer.scored
-    write_results(
-        run.folder, result, found, run.label_map, scored=scored, boxes=boxes, seconds=seconds
-    )
-    run.log.write("final", mean_ap=result.mean_ap, boxes=boxes, seconds=round(seconds, 1))
-    print_results(run.folder, result, scored, boxes=boxes, made_up=run.data.made_up)
+    write_results(run.folder, score, run.label_map, others=others)
+    for one in (*others, score):
+        run.log.write(
+            "final", mean_ap=one.result.mean_ap, boxes=one.boxes, seconds=round(one.seconds, 1)
+        )
+    print_results(run.folder, score, run.scorer.scored, others=others, made_up=run.data.made_up)
 
 
 @dataclass
@@ -254,8 +255,16 @@ def _run(
         torch.set_num_threads(config.threads)
     if device.type == "cpu":
         keep_freed_memory()
-    dataset = build.build_val_dataset(config, data, build.read_val_table(config, data, label_map))
-    dataset.check_videos(show_progress=processes.is_first)
+
+    def scorer(boxes: str) -> Scorer:
+        with_boxes = dataclasses.replace(
+            config, data=dataclasses.replace(config.data, val_boxes=boxes)
+        )
+        table = build.read_val_table(with_boxes, data, label_map)
+        dataset = build.build_val_dataset(with_boxes, data, table)
+        dataset.check_videos(show_progress=processes.is_first)
+        return Scorer(with_boxes, data, label_map, dataset, device=device, processes=processes)
+
     return Run(
         config,
         folder,
@@ -263,7 +272,8 @@ def _run(
         label_map,
         build.place_model(model, device),
         device,
-        Scorer(config, data, label_map, dataset, device=device, processes=processes),
+        scorer(config.data.val_boxes),
+        [scorer(boxes) for boxes in config.data.also_score_boxes],
         MetricsLog(folder / "log.jsonl", silent=not processes.is_first),
         processes,
     )

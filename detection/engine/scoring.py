@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -95,30 +97,45 @@ class Scorer:
         return f"detected boxes '{name}' with score of at least {threshold}"
 
 
+@dataclass(frozen=True)
+class Score:
+    """A score, what was found, on whose boxes, and how many seconds it took."""
+
+    result: AvaFrameMap
+    found: Sequence[Detections]
+    boxes: str
+    seconds: float
+
+
 def write_results(
-    run_folder: Path,
-    result: AvaFrameMap,
-    found: Sequence[Detections],
-    label_map: LabelMap,
-    *,
-    scored: LabelMap,
-    boxes: str,
-    seconds: float,
+    run_folder: Path, score: Score, label_map: LabelMap, *, others: Sequence[Score] = ()
 ) -> None:
-    """Write detections.csv (all classes), per_class.csv and metrics.json (those that count)."""
-    write_detections(run_folder / "detections.csv", found, label_map)
-    write_text(run_folder / "per_class.csv", as_csv([result]))
-    values = {**as_json(result), "boxes": boxes, "scoring_seconds": round(seconds, 1)}
+    """Write detections.csv (all classes), per_class.csv and metrics.json (those that count).
+
+    others: scores on other boxes; metrics.json has them under `other_boxes`.
+    """
+    write_detections(run_folder / "detections.csv", score.found, label_map)
+    write_text(run_folder / "per_class.csv", as_csv([score.result]))
+    values = _as_json(score)
+    if others:
+        values["other_boxes"] = [_as_json(other) for other in others]
     write_text(run_folder / "metrics.json", json.dumps(values, indent=2) + "\n")
 
 
 def print_results(
-    run_folder: Path, result: AvaFrameMap, scored: LabelMap, *, boxes: str, made_up: bool
+    run_folder: Path,
+    score: Score,
+    scored: LabelMap,
+    *,
+    others: Sequence[Score] = (),
+    made_up: bool,
 ) -> None:
     """Print the table, the number, and where everything is."""
-    print(table(result, scored))
-    print(summary(result))
-    print(f"boxes: {boxes}")
+    print(table(score.result, scored))
+    print(summary(score.result))
+    print(f"boxes: {score.boxes}")
+    for other in others:
+        print(f"beside it: frame-mAP {other.result.mean_ap:.4f} with {other.boxes}")
     if made_up:
         print("data: made up (drawn by a program), no measure of how well real actions are found")
     print(f"run folder: {run_folder}")
@@ -128,10 +145,16 @@ def print_results(
     print(f"draw it: python -m ava_tools.visualize --run {run_folder}")
 
 
-def timed_score(
-    scorer: Scorer, model: ActionDetector
-) -> tuple[AvaFrameMap, Sequence[Detections], float]:
-    """Score every keyframe; also return the seconds it took."""
+def timed_score(scorer: Scorer, model: ActionDetector) -> Score:
+    """Score every keyframe, by the clock."""
     start = time.perf_counter()
     result, found = scorer.score(model)
-    return result, found, time.perf_counter() - start
+    return Score(result, found, scorer.describe_boxes(), time.perf_counter() - start)
+
+
+def _as_json(score: Score) -> dict[str, Any]:
+    return {
+        **as_json(score.result),
+        "boxes": score.boxes,
+        "scoring_seconds": round(score.seconds, 1),
+    }

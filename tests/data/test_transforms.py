@@ -181,9 +181,27 @@ def test_color_jitter_changes_all_frames_alike_and_no_box():
     assert (still.frames[:, 0] == frames[0]).all()
 
 
+def test_box_jitter_moves_edges_within_bounds_and_repeats_itself():
+    transform = square_crop(box_jitter=0.1)
+    frames = torch.zeros(1, 3, 100, 100, dtype=torch.uint8)
+    boxes = np.array([[0.2, 0.2, 0.6, 0.4]] * 200, dtype=np.float32)
+    draw = Draw(100, box_seed=7)
+    moved = transform.apply(frames, boxes, draw).boxes_px.numpy()
+    assert np.array_equal(moved, transform.apply(frames, boxes, draw).boxes_px.numpy())
+    shift = moved - np.array([20, 20, 60, 40])
+    assert (np.abs(shift) <= np.array([4, 2, 4, 2]) + 1e-4).all()
+    assert (np.abs(shift).max(axis=0) > np.array([3.5, 1.7, 3.5, 1.7])).all()
+    other = transform.apply(frames, boxes, Draw(100, box_seed=8)).boxes_px.numpy()
+    assert not np.array_equal(moved, other)
+    seeds = {transform.draw(np.random.default_rng(i)).box_seed for i in range(5)}
+    assert len(seeds) == 5
+    assert len(transform.apply(frames, np.zeros((0, 4), np.float32), draw).boxes_px) == 0
+
+
 @pytest.mark.parametrize(
     "options",
     [
+        {"crop": 160, "short_side": (182, 228), "box_jitter": 0.5},
         {"crop": 200, "short_side": (182, 228)},
         {"crop": 160, "short_side": (228, 182)},
         {"crop": 160, "short_side": (182, 228), "flip": 1.5},
