@@ -1,0 +1,317 @@
+"""People at every keyframe of a split, as a file of person boxes in AVA's form.
+
+The work is cut into numbered batches, always the same ones; each is kept on the disk when it is
+done (`detection.people.shards`), so that a run which was killed goes on where it stopped, and
+several processes can share one run. Beside the table OUT.csv lie `OUT.made_by.json` and, where
+some keyframes could not be read, `OUT.unreadable.csv`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from detection.data.ava_files import format_time, write_person_boxes
+from detection.data.dataset_folder import DatasetFolder
+from detection.errors import UserError
+from detection.files import write_text
+from detection.people.base import PeopleDetector
+from detection.people.keyframe_frames import FrameBatch, Unreadable, batches_of, read_batches
+from detection.people.shards import Options, Parts, Record, Shard, differences
+from detection.structures import ActorBoxes, Keyframe
+
+_ANY_LENGTH_PX = 1 << 30
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a table holds.
+
+    keyframes: that were looked at, `unreadable` of them in vain, from `unreadable_videos` videos;
+    `empty` of the others have nobody.  complete: False where other shards are still at work; the
+    counts are then this process's own, and all but `keyframes` are of what it did just now.
+    new_keyframes: looked at by this process just now, in `seconds`.  kept: the table was there.
+    """
+
+    keyframes: int
+    boxes: int
+    empty: int
+    unreadable: int
+    unreadable_videos: int
+    complete: bool = True
+    kept: bool = False
+    new_keyframes: int = 0
+    seconds: float = 0.0
+
+
+def make_box_table(
+    folder: DatasetFolder,
+    keyframes: Sequence[Keyframe],
+    out: str | Path,
+    *,
+    open_detector: Callable[[], PeopleDetector],
+    options: Options,
+    notes: Mapping[str, str] | None = None,
+    batch_size: int = 8,
+    short_side_px: int | None = None,
+    workers: int = 0,
+    shard: Shard | None = None,
+    overwrite: bool = False,
+    began_s: float | None = None,
+    progress: bool = False,
+) -> Summary:
+    """Look for people at the keyframes and write `out`, the boxes sorted by video and time.
+
+    keyframes: sorted, each once.  open_detector: called when there is work left.  options: what
+    else decides the result (weights, thresholds), by which a run knows its own unfinished work and
+    its own table.  notes: go into OUT.made_by.json as they are.  short_side_px: larger pictures are
+    decoded at it; None: at the detector's own (`sides_px`, where it has that).  workers: processes
+    that read ahead.  shard: this process's share of the work; the last to finish writes the table.
+    overwrite: replace a table (or unfinished work) of other options.  began_s: `time.time()` when
+    this process began; a table of the same options that is younger is its siblings' work and kept.
+    Raises `UserError` where the table is another run's, where somebody else is writing it, and
+    where no keyframe at all can be read.
+    """
+    out, shard = Path(out), shard or Shard()
+    batches = batches_of(keyframes, batch_size)
+    options = {
+        **options,
+        "short_side": short_side_px,
+        "batch_size": batch_size,
+        "keyframes": keyframes_digest(keyframes),
+    }
+    files = _TableFiles(out, notes or {})
+    with Parts(out, shard=shard, options=options, overwrite=overwrite) as parts:
+        kept = files.existing(options, overwrite=overwrite, younger_than_s=began_s)
+        if kept is not None and not parts.records():
+            return kept
+        share = _Share(parts, batches, shard)
+        if share.todo:
+            detector = open_detector()
+            sides_px = getattr(detector, "sides_px", None)
+            if short_side_px is not None:
+                sides_px = (short_side_px, _ANY_LENGTH_PX)
+            share.work(detector, folder, sides_px=sides_px, workers=workers, progress=progress)
+        records = parts.claim_merge(len(batches))
+        if records is None:
+            return share.summary()
+        summary = files.write(parts, records, batches, options, share)
+        if not summary.unreadable:
+            parts.remove()
+        return summary
+
+
+def keyframes_digest(keyframes: Iterable[Keyframe]) -> str:
+    """Return a checksum of which keyframes these are."""
+    text = "\n".join(f"{key.video_id},{format_time(key.time_s)}" for key in keyframes)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return a checksum of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def detect_batch(detector: PeopleDetector, batch: FrameBatch) -> list[ActorBoxes]:
+    """Return who is at each keyframe of a batch, each detector's promise checked."""
+    found = detector.detect(batch.images)
+    if len(found) != len(batch.keyframes):
+        raise ValueError(f"{len(batch.keyframes)} pictures, {len(found)} answers")
+    for boxes in found:
+        xyxy, score = boxes.xyxy_01, boxes.score
+        inside = (xyxy >= 0).all() and (xyxy <= 1).all() and (xyxy[:, :2] < xyxy[:, 2:]).all()
+        if not (inside and (score >= 0).all() and (score <= 1).all()):
+            raise ValueError(f"{detector.name}: boxes {xyxy}, scores {score} are outside 0 to 1")
+    return found
+
+
+class _Share:
+    """The batches of one process."""
+
+    def __init__(self, parts: Parts, batches: Sequence[tuple[Keyframe, ...]], shard: Shard) -> None:
+        self._parts = parts
+        self._batches = batches
+        self._own = shard.numbers(len(batches))
+        done = parts.done()
+        self.todo = [number for number in self._own if number not in done]
+        self.new_keyframes = self.boxes = self.empty = 0
+        self.unreadable: list[Unreadable] = []
+        self.seconds = 0.0
+
+    def work(
+        self,
+        detector: PeopleDetector,
+        folder: DatasetFolder,
+        *,
+        sides_px: tuple[int, int] | None,
+        workers: int,
+        progress: bool,
+    ) -> None:
+        """Look at what is left, keeping each batch as it is done."""
+        started = time.monotonic()
+        total = sum(len(self._batches[number]) for number in self._own)
+        left = sum(len(self._batches[number]) for number in self.todo)
+        frames = read_batches(folder, self._batches, self.todo, sides_px=sides_px, workers=workers)
+        with tqdm(
+            total=total, initial=total - left, unit="frame", desc="people", smoothing=0.05,
+            dynamic_ncols=True, leave=False, disable=not progress,
+        ) as bar:  # fmt: skip
+            for batch in frames:
+                self._keep(batch, detect_batch(detector, batch))
+                bar.update(len(self._batches[batch.number]))
+        self.seconds = time.monotonic() - started
+
+    def _keep(self, batch: FrameBatch, found: Sequence[ActorBoxes]) -> None:
+        self._parts.append(
+            batch.number, len(batch.unreadable), _pack(batch.keyframes, found, batch.unreadable)
+        )
+        self.unreadable += batch.unreadable
+        self.new_keyframes += len(self._batches[batch.number])
+        self.boxes += sum(map(len, found))
+        self.empty += sum(not len(boxes) for boxes in found)
+
+    def summary(self) -> Summary:
+        """Return what this process did, where others have yet to do theirs."""
+        return Summary(
+            keyframes=sum(len(self._batches[number]) for number in self._own),
+            boxes=self.boxes,
+            empty=self.empty,
+            unreadable=len(self.unreadable),
+            unreadable_videos=len({item.keyframe.video_id for item in self.unreadable}),
+            complete=False,
+            new_keyframes=self.new_keyframes,
+            seconds=self.seconds,
+        )
+
+
+class _TableFiles:
+    """The table and what lies beside it."""
+
+    def __init__(self, out: Path, notes: Mapping[str, str]) -> None:
+        self.table = out
+        self._notes = dict(notes)
+        self.made_by = out.with_suffix(".made_by.json")
+        self.unreadable = unreadable_path(out)
+
+    def existing(
+        self, options: Options, *, overwrite: bool, younger_than_s: float | None
+    ) -> Summary | None:
+        """Return what is known of a finished table of these options, None where none is to be kept.
+
+        Raises `UserError` for a table of anything else.
+        """
+        if not self.table.exists():
+            return None
+        try:
+            content = json.loads(self.made_by.read_text(encoding="utf-8"))
+            theirs, summary = content["options"], Summary(**content["summary"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            theirs = summary = None
+        same = theirs == options
+        young = younger_than_s is not None and self.table.stat().st_mtime > younger_than_s
+        if overwrite and not (same and young):
+            return None
+        if not same:
+            other = differences(theirs, options) if theirs else "nothing says with which"
+            raise UserError(
+                f"{self.table}: there already, made with other options ({other}); name another "
+                "file, or add --overwrite"
+            )
+        assert summary is not None
+        return Summary(**{**asdict(summary), "kept": True, "new_keyframes": 0, "seconds": 0.0})
+
+    def write(
+        self,
+        parts: Parts,
+        records: dict[int, Record],
+        batches: Sequence[tuple[Keyframe, ...]],
+        options: Options,
+        share: _Share,
+    ) -> Summary:
+        """Write the table from all parts; the boxes pass through one batch at a time."""
+        counts = {"boxes": 0, "empty": 0}
+        unreadable: list[Unreadable] = []
+
+        def rows() -> Iterator[tuple[Keyframe, ActorBoxes]]:
+            for number, batch in enumerate(batches):
+                found, failed = _unpack(parts.read(records[number]), batch)
+                unreadable.extend(failed)
+                for keyframe, boxes in found:
+                    counts["boxes"] += len(boxes)
+                    counts["empty"] += not len(boxes)
+                    yield keyframe, boxes
+
+        total = sum(map(len, batches))
+        if sum(record.unreadable for record in records.values()) == total:
+            number = next(iter(sorted(records)))
+            _, failed = _unpack(parts.read(records[number]), batches[number])
+            parts.remove()
+            raise UserError(f"no keyframe can be read; the first: {failed[0].reason}")
+        self.made_by.unlink(missing_ok=True)
+        write_person_boxes(self.table, rows())
+        if unreadable:
+            write_text(self.unreadable, _unreadable_csv(unreadable))
+        else:
+            self.unreadable.unlink(missing_ok=True)
+        summary = Summary(
+            keyframes=total,
+            boxes=counts["boxes"],
+            empty=counts["empty"],
+            unreadable=len(unreadable),
+            unreadable_videos=len({item.keyframe.video_id for item in unreadable}),
+            new_keyframes=share.new_keyframes,
+            seconds=share.seconds,
+        )
+        content = {"notes": self._notes, "options": options, "summary": asdict(summary)}
+        write_text(self.made_by, json.dumps(content, indent=2) + "\n")
+        return summary
+
+
+def unreadable_path(out: Path) -> Path:
+    """Return where the keyframes are listed that could not be read."""
+    return out.with_suffix(".unreadable.csv")
+
+
+def _unreadable_csv(unreadable: Iterable[Unreadable]) -> str:
+    """Return rows of `video_id, time, reason`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for item in unreadable:
+        key = item.keyframe
+        writer.writerow((key.video_id, format_time(key.time_s), item.reason))
+    return text.getvalue()
+
+
+def _pack(
+    keyframes: Sequence[Keyframe], found: Sequence[ActorBoxes], unreadable: Sequence[Unreadable]
+) -> list[Any]:
+    """Return a batch as JSON: for each keyframe rows of four edges and a score, or the reason."""
+    answers: dict[Keyframe, Any] = {item.keyframe: item.reason for item in unreadable}
+    for keyframe, boxes in zip(keyframes, found, strict=True):
+        answers[keyframe] = np.column_stack([boxes.xyxy_01, boxes.score]).astype(float).tolist()
+    return [answers[keyframe] for keyframe in sorted(answers)]
+
+
+def _unpack(
+    content: list[Any], batch: Sequence[Keyframe]
+) -> tuple[list[tuple[Keyframe, ActorBoxes]], list[Unreadable]]:
+    """Return who is at the keyframes of a batch, and which could not be read."""
+    found, unreadable = [], []
+    for keyframe, answer in zip(batch, content, strict=True):
+        if isinstance(answer, str):
+            unreadable.append(Unreadable(keyframe, answer))
+        else:
+            rows = np.array(answer, np.float32).reshape(-1, 5)
+            found.append((keyframe, ActorBoxes(rows[:, :4], rows[:, 4])))
+    return found, unreadable

@@ -1,0 +1,356 @@
+"""What several processes have found so far for one output, kept so that nothing is done twice.
+
+Beside an output OUT lies, while it is being made, the folder `OUT.parts`: one append-only file per
+process (`shard-1-of-2.part`) and a lock. A part file holds one line per batch,
+
+    checksum number count-of-unreadable JSON
+
+the first one being the header: what the run was asked for. A line that was cut short by a kill or a
+power cut fails its checksum, and with all that follows it counts as not there. A later line for a
+batch with fewer unreadable keyframes stands in for an earlier one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import socket
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Self
+
+from detection.errors import UserError
+
+HEADER = -1  # in place of a batch's number
+WAIT_S = 600.0
+_ALONE, _TOGETHER, _MERGING = "alone", "together", "merging"
+
+_held: set[BinaryIO] = set()
+
+
+def _let_go_in_child() -> None:
+    """Close the locked files in a process that was forked: it would keep the locks after a kill."""
+    while _held:
+        _held.pop().close()
+
+
+def _let_go(file: BinaryIO) -> None:
+    _held.discard(file)
+    file.close()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
+
+Options = Mapping[str, str | int | float | bool | None]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The `index`-th (from 0) of `count` processes that share one work."""
+
+    index: int = 0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise ValueError(f"no shard {self.index} of {self.count}")
+
+    def __str__(self) -> str:
+        return f"{self.index + 1}/{self.count}"
+
+    def numbers(self, total: int) -> range:
+        """Return which of `total` batches are this process's."""
+        return range(self.index, total, self.count)
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read `2/8`: the second of eight."""
+        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        index, count = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not 1 <= index <= count:
+            raise UserError(f"shard '{text}': wanted K/N with K from 1 to N, such as 2/8")
+        return cls(index - 1, count)
+
+    @classmethod
+    def of_torchrun(cls) -> Shard:
+        """Return the shard that torchrun's RANK and WORLD_SIZE name; 1/1 without torchrun."""
+        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+
+@dataclass(frozen=True)
+class Record:
+    """Where the result of a batch stands."""
+
+    path: Path
+    offset: int
+    unreadable: int
+
+
+class Parts:
+    """The folder of unfinished work of one output; a context manager that holds its lock.
+
+    options: what decides the result; parts of other options are refused, or removed with
+    `overwrite`. Several shards may work at a time, a process that is alone keeps all others out.
+    """
+
+    def __init__(
+        self, out: Path, *, shard: Shard, options: Options, overwrite: bool = False
+    ) -> None:
+        self._out = out
+        self._folder = out.with_name(out.name + ".parts")
+        self._own = self._folder / f"shard-{shard.index + 1}-of-{shard.count}.part"
+        self._shard = shard
+        self._options = dict(options)
+        self._overwrite = overwrite
+
+    def __enter__(self) -> Self:
+        self._lock = _FolderLock(self._folder, self._out)
+        alone = self._shard.count == 1
+        only_one = self._lock.take(_ALONE if alone else _TOGETHER)
+        try:
+            self._settle_other_runs(may_remove=only_one and self._overwrite)
+            if not alone:
+                self._lock.share()
+            self._file = self._open_own()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _let_go(self._file)
+        if self._lock.held and not self.records():
+            self._own.unlink(missing_ok=True)  # it holds a header and nothing else
+        self._lock.release()
+
+    def records(self) -> dict[int, Record]:
+        """Return where the best record of each batch stands; of equally good ones, the last."""
+        found: dict[int, Record] = {}
+        for path in self._paths():
+            for line in _whole_lines(path):
+                known = found.get(line.number)
+                if known is None or line.unreadable <= known.unreadable:
+                    found[line.number] = Record(path, line.offset, line.unreadable)
+        found.pop(HEADER, None)
+        return found
+
+    def done(self) -> dict[int, Record]:
+        """Return the batches that any process has finished, with nothing unreadable in them."""
+        return {n: record for n, record in self.records().items() if not record.unreadable}
+
+    def append(self, number: int, unreadable: int, content: Any) -> None:
+        """Keep the result of a batch; it is on the disk when this returns."""
+        self._file.write(_line(number, unreadable, content))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def claim_merge(self, num_batches: int) -> dict[int, Record] | None:
+        """Return all records where every batch is done and this process is to write the output.
+
+        None where a batch is missing, or another process writes the output. No process can append
+        any more after it called this.
+        """
+        _let_go(self._file)
+        if self._shard.count > 1:
+            self._lock.release(keep_folder=True)
+            if not self._lock.try_to_merge():
+                return None
+        records = self.records()
+        return records if len(records) == num_batches else None
+
+    def read(self, record: Record) -> Any:
+        """Return the content of a record."""
+        with record.path.open("rb") as file:
+            file.seek(record.offset)
+            parsed = _parse(file.readline())
+        assert parsed is not None
+        return json.loads(parsed[2])
+
+    def remove(self) -> None:
+        """Remove all parts: the output is there and whole."""
+        for path in self._paths():
+            path.unlink()
+
+    def _paths(self) -> list[Path]:
+        return sorted(self._folder.glob("shard-*.part"))
+
+    def _settle_other_runs(self, *, may_remove: bool) -> None:
+        """Refuse what a run with other options has left, or remove it."""
+        for path in self._paths():
+            first = next(_whole_lines(path), None)
+            if first is None or first.number != HEADER:
+                continue  # cut short in its first line: there is nothing in it
+            theirs = json.loads(first.content)
+            if theirs == self._options:
+                continue
+            if not may_remove:
+                raise UserError(
+                    f"{path}: left by a run with other options "
+                    f"({differences(theirs, self._options)}); finish that run with its own "
+                    f"command, or remove {self._folder}, or add --overwrite"
+                )
+            path.unlink()
+
+    def _open_own(self) -> BinaryIO:
+        """Open this process's part behind its last whole line, the header being the first."""
+        file = self._own.open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise UserError(
+                f"{self._out}: another process is doing shard {self._shard} of it already"
+            ) from None
+        end = max((line.end for line in _whole_lines(self._own)), default=0)
+        file.truncate(end)
+        if not end:
+            file.write(_line(HEADER, 0, self._options))
+            file.flush()
+            os.fsync(file.fileno())
+        _held.add(file)
+        return file
+
+
+def differences(theirs: Options, ours: Options) -> str:
+    """Say in which options two runs differ."""
+    named = []
+    for key in sorted({*theirs, *ours}):
+        first, second = theirs.get(key), ours.get(key)
+        if first != second:
+            long = len(str(first)) > 40 or len(str(second)) > 40
+            named.append(key if long else f"{key} {first} there, {second} here")
+    return "; ".join(named)
+
+
+class _FolderLock:
+    """A lock in a folder that comes and goes with the work.
+
+    Its text says how it is held: shards wait while another shard merges, which takes seconds, and
+    give up at once where a process works alone, which may take hours.
+    """
+
+    def __init__(self, folder: Path, out: Path) -> None:
+        self._folder = folder
+        self._path = folder / "lock"
+        self._out = out
+        self._file: BinaryIO | None = None
+
+    @property
+    def held(self) -> bool:
+        return self._file is not None
+
+    def take(self, how: str) -> bool:
+        """Lock alone or together with other shards; say whether nobody else holds it yet.
+
+        `UserError` where somebody is in the way. A shard that finds nobody holds the lock alone
+        until it calls `share`.
+        """
+        give_up = time.monotonic() + WAIT_S
+        text = None
+        while True:
+            if self._try(fcntl.LOCK_EX, how):
+                return True
+            if how == _TOGETHER and self._try(fcntl.LOCK_SH, how):
+                return False
+            # Read twice: at first it may still be the text of the holder before.
+            before, text = text, self._text()
+            is_alone = text.startswith(_ALONE) and text == before
+            if how == _ALONE or is_alone or time.monotonic() > give_up:
+                raise UserError(
+                    f"{self._out}: another process is writing it ({text or 'just begun'}); wait "
+                    "for it, or share the work with --shard or torchrun"
+                )
+            time.sleep(0.1)
+
+    def share(self) -> None:
+        """Let other shards in."""
+        assert self._file is not None
+        fcntl.flock(self._file, fcntl.LOCK_SH)
+
+    def try_to_merge(self) -> bool:
+        """Lock alone if no other shard is at work."""
+        return self._try(fcntl.LOCK_EX, _MERGING)
+
+    def release(self, *, keep_folder: bool = False) -> None:
+        """Give the lock back; the folder goes where nothing but the lock is left in it."""
+        if self._file is None:
+            return
+        if not keep_folder and [path.name for path in self._folder.iterdir()] == [self._path.name]:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._path.unlink()
+                self._folder.rmdir()
+            except OSError:  # another process has come: it will tidy up
+                pass
+        _let_go(self._file)
+        self._file = None
+
+    def _try(self, kind: int, how: str) -> bool:
+        """Try once; a lock on a file that was removed meanwhile is none."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            file = self._path.open("ab")
+        except FileNotFoundError:  # the folder went between the two lines
+            return False
+        except OSError as error:
+            raise UserError(f"{self._folder}: cannot be written ({error.strerror})") from error
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(file.fileno()), self._path.stat()):
+                raise FileNotFoundError
+        except (BlockingIOError, FileNotFoundError):
+            file.close()
+            return False
+        file.truncate(0)
+        file.write(f"{how}, process {os.getpid()} on {socket.gethostname()}".encode())
+        file.flush()
+        _held.add(file)
+        self._file = file
+        return True
+
+    def _text(self) -> str:
+        try:
+            return self._path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+
+
+def _line(number: int, unreadable: int, content: Any) -> bytes:
+    text = f"{number} {unreadable} {json.dumps(content, separators=(',', ':'))}".encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _parse(line: bytes) -> tuple[int, int, bytes] | None:
+    """Return number, unreadable and JSON of a line, None for one that was cut short."""
+    checksum, _, rest = line.partition(b" ")
+    if not rest.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(rest[:-1]):
+        return None
+    number, unreadable, content = rest.split(b" ", 2)
+    return int(number), int(unreadable), content
+
+
+class _Line(NamedTuple):
+    """A whole line of a part file, which lies between `offset` and `end`."""
+
+    offset: int
+    end: int
+    number: int
+    unreadable: int
+    content: bytes
+
+
+def _whole_lines(path: Path) -> Iterator[_Line]:
+    """Yield the lines up to the first that was cut short."""
+    offset = 0
+    with path.open("rb") as file:
+        for line in file:
+            parsed = _parse(line)
+            if parsed is None:
+                return
+            yield _Line(offset, offset + len(line), *parsed)
+            offset += len(line)
