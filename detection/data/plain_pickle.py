@@ -105,4 +105,5 @@ _MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
     ("builtins", "bytes"): _latin1_bytes,
     ("builtins", "set"): set,
     ("builtins", "frozenset"): frozenset,
+    ("collections", "OrderedDict"): dict,  # keeps the order as well, and is filled the same way
 }

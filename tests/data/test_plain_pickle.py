@@ -1,6 +1,7 @@
 import os
 import pickle
 import struct
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -29,6 +30,15 @@ def test_plain_values_and_arrays_of_every_protocol(tmp_path, protocol):
     np.testing.assert_array_equal(array, values["tubes"]["x/y"][3][0])
     assert found["others"][:7] == values["others"][:7]
     assert found["others"][7].shape == (0, 5)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_ordered_dictionaries(tmp_path, protocol):
+    values = OrderedDict([("b", np.arange(3)), ("a", OrderedDict())])
+    found = read_plain_pickle(written(tmp_path, pickle.dumps(values, protocol=protocol)))
+    assert list(found) == ["b", "a"]
+    assert found["b"].tolist() == [0, 1, 2]
+    assert found["a"] == {}
 
 
 def test_arrays_and_text_of_python_2(tmp_path):

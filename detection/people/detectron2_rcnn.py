@@ -1,0 +1,397 @@
+"""Detectors of detectron2: its model zoo, or a configuration and weights of one's own.
+
+Legend: B pictures, H W pixels, N boxes of a picture. The only importer of detectron2, which is an
+optional package: everything of it is imported when a detector is opened. Pictures go the way of
+detectron2's own `DefaultPredictor` (Pillow's bilinear scaling, the channel order of the
+configuration), so that its networks see what they were trained on.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.ops import batched_nms
+
+from detection.errors import UserError
+from detection.people.detectron2_weights import Detectron2Weights, read_detectron2_weights
+from detection.structures import ActorBoxes
+
+INSTALL_HINT = (
+    'pip install "setuptools<81" wheel && pip install --no-build-isolation '
+    '"git+https://github.com/facebookresearch/detectron2"'
+)
+# Networks of the model zoo that give no boxes with a class, and why not.
+_NO_BOXES = {
+    "ProposalNetwork": "it proposes regions without a class",
+    "SemanticSegmentor": "it labels pixels, not objects",
+    "PanopticDeepLab": "it labels pixels, not objects",
+}
+
+
+class Detectron2Detector:
+    """Finds actors with a network of detectron2; a `PeopleDetector`.
+
+    network: takes and gives what detectron2's detectors do.  actor_ids: its classes (from 0) that
+    count as actors; where there are several, boxes of one being under two names are made one
+    (suppressed at nms_iou).  short_side_px, long_side_px: pictures are scaled until one of them is
+    met (short side 0: never).  channel_order: "BGR" or "RGB", what the network was trained on.
+    half_precision: float16, on a GPU only.  max_people: at most so many a picture.
+    Results do not depend on which other pictures are asked about at the same time.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        name: str,
+        actor_ids: Sequence[int],
+        short_side_px: int,
+        long_side_px: int,
+        channel_order: str = "BGR",
+        nms_iou: float = 0.5,
+        device: torch.device | str = "cpu",
+        half_precision: bool = False,
+        score_floor: float = 0.05,
+        max_people: int = 100,
+    ) -> None:
+        self.device = torch.device(device)
+        if half_precision and self.device.type != "cuda":
+            raise UserError("half precision of the people detector needs a GPU")
+        if channel_order not in ("BGR", "RGB"):
+            raise UserError(
+                f"{name}: pictures in {channel_order!r} cannot be given, BGR or RGB can"
+            )
+        if not actor_ids:
+            raise ValueError("no class is an actor")
+        self._name = name
+        self._ids = torch.tensor(sorted(set(actor_ids)), device=self.device)
+        self._sides_px = (short_side_px, long_side_px)
+        self._backwards = channel_order == "BGR"
+        self._nms_iou = nms_iou
+        self._half = half_precision
+        self._score_floor = score_floor
+        self._max_people = max_people
+        self.network = network.to(self.device).eval()
+
+    @property
+    def name(self) -> str:
+        """Say which network this is."""
+        return self._name
+
+    @torch.inference_mode()
+    def detect(self, images: Sequence[Tensor]) -> list[ActorBoxes]:
+        """Return the actors of each (3, H, W) uint8 RGB picture, best score first."""
+        by_size: dict[tuple[int, ...], list[dict[str, Any]]] = defaultdict(list)
+        for index, image in enumerate(images):
+            scaled = self._scale(image)
+            height, width = image.shape[-2:]
+            by_size[tuple(scaled.shape)].append(
+                {"image": scaled, "height": height, "width": width, "index": index}
+            )
+        found = [ActorBoxes.empty()] * len(images)
+        for inputs in by_size.values():  # padding to another's size would change results
+            with torch.autocast(self.device.type, dtype=torch.float16, enabled=self._half):
+                outputs = self.network(inputs)
+            for given, output in zip(inputs, outputs, strict=True):
+                found[given["index"]] = self._to_actors(output, given["width"], given["height"])
+        return found
+
+    def _scale(self, image: Tensor) -> Tensor:
+        """Return the (3, h, w) uint8 picture in the network's size and channel order."""
+        from detectron2.data.transforms import ResizeShortestEdge, ResizeTransform
+
+        if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
+            raise ValueError(
+                f"pictures must be (3, H, W) uint8, got {tuple(image.shape)} {image.dtype}"
+            )
+        if not image.numel():
+            raise ValueError(f"a picture without pixels: {tuple(image.shape)}")
+        pixels = image.cpu().permute(1, 2, 0).numpy()  # (H, W, 3)
+        pixels = np.ascontiguousarray(pixels[:, :, ::-1] if self._backwards else pixels)
+        short_side, long_side = self._sides_px
+        if short_side > 0:
+            size = ResizeShortestEdge.get_output_shape(*pixels.shape[:2], short_side, long_side)
+            height, width = (max(1, side) for side in size)  # a thread of a picture keeps a pixel
+            pixels = ResizeTransform(*pixels.shape[:2], height, width).apply_image(pixels)
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+    def _to_actors(self, output: Mapping[str, Any], width: int, height: int) -> ActorBoxes:
+        if "instances" not in output:
+            raise UserError(f"{self._name}: this network gives {', '.join(output)}, and no boxes")
+        instances = output["instances"]
+        boxes, scores = instances.pred_boxes.tensor.float(), instances.scores.float()
+        wanted = torch.isin(instances.pred_classes, self._ids) & (scores >= self._score_floor)
+        boxes, scores = boxes[wanted], scores[wanted]
+        if len(self._ids) > 1:
+            kept = batched_nms(boxes, scores, torch.zeros_like(scores), self._nms_iou)
+            boxes, scores = boxes[kept], scores[kept]
+        sides = boxes.new_tensor([width, height, width, height])
+        xyxy = (boxes / sides).clamp(0, 1).cpu().numpy().astype(np.float32)
+        score = scores.clamp(0, 1).cpu().numpy().astype(np.float32)
+        has_area = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
+        order = np.argsort(-score, kind="stable")
+        return ActorBoxes(xyxy, score).select(order[has_area[order]][: self._max_people])
+
+
+def load_detectron2_detector(
+    config: str,
+    weights: str | None,
+    *,
+    actor_classes: Sequence[str] | None = None,
+    device: torch.device | str = "cpu",
+    score_floor: float = 0.05,
+    half_precision: bool = False,
+    max_people: int = 100,
+) -> Detectron2Detector:
+    """Open a detector of detectron2.
+
+    config: a name of its model zoo, as COCO-Detection/faster_rcnn_X_101_32x8d_FPN_3x.yaml, or a
+    YAML file.  weights: a file (.pth, .pkl) or an address (https://, detectron2://); None: those
+    that the model zoo publishes for `config`, fetched once and kept in detectron2's cache.
+    actor_classes: by name, or by detectron2's number (from 0) where it knows no names; by default
+    "person", or the only class.  score_floor: boxes below it are not returned.
+    Raises `UserError` where detectron2 is absent or broken, for a configuration or weights that do
+    not load or do not belong together, and for unknown classes.
+    """
+    _check_installed()
+    cfg = _read_config(config)
+    _check_gives_boxes(cfg, config)
+    _ask_for_boxes(cfg, score_floor)
+    source = weights if weights is not None else _published_weights(config)
+    actor_ids = _find_actors(_class_names(cfg), actor_classes, config)
+    network = _build(cfg, config)
+    _fill(network, read_detectron2_weights(_local_file(source)), config)
+    return Detectron2Detector(
+        network,
+        name=f"detectron2 {config.removesuffix('.yaml')} ({weights or 'model zoo'})",
+        actor_ids=actor_ids,
+        short_side_px=cfg.INPUT.MIN_SIZE_TEST,
+        long_side_px=cfg.INPUT.MAX_SIZE_TEST,
+        channel_order=cfg.INPUT.FORMAT,
+        nms_iou=_head(cfg).NMS_THRESH_TEST,
+        device=device,
+        half_precision=half_precision,
+        score_floor=score_floor,
+        max_people=max_people,
+    )
+
+
+def _check_installed() -> None:
+    if importlib.util.find_spec("detectron2") is None:
+        raise UserError(f"detectron2 is not installed; it is built from its source: {INSTALL_HINT}")
+    for name in ("detectron2", "fvcore", "iopath"):
+        # Without any handler Python prints a library's warnings among a command's own lines.
+        logging.getLogger(name).addHandler(logging.NullHandler())
+    try:
+        import detectron2.checkpoint
+        import detectron2.data
+        import detectron2.modeling  # noqa: F401
+    except Exception as error:
+        # A build for another torch fails in any way at all, undefined symbols among them.
+        raise UserError(
+            f"detectron2 is installed but cannot be imported ({_in_short(error)}); "
+            f"build it again for torch {torch.__version__}: {INSTALL_HINT}"
+        ) from error
+
+
+def _read_config(config: str) -> Any:
+    """Return detectron2's configuration.
+
+    A user's YAML may hold values only: detectron2 would build any Python object that it names. The
+    package's own files do use that (RetinaNet's anchors are a formula) and are trusted as its code.
+    """
+    import yaml
+    from detectron2.config import get_cfg
+
+    path = _find_config(config)
+    part_of_package = path.resolve().is_relative_to(_zoo_folder().resolve())
+    cfg = get_cfg()
+    try:
+        cfg.merge_from_file(str(path), allow_unsafe=part_of_package)
+    except (yaml.YAMLError, OSError, HTTPException) as error:
+        raise UserError(f"{config}: cannot be read ({_in_short(error)})") from error
+    except (
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        RecursionError,
+    ) as error:
+        # What detectron2 raises for unknown keys, wrong types, text that is no mapping and bases
+        # that go round in a circle.
+        raise UserError(
+            f"{config}: not a configuration of detectron2 ({_in_short(error)})"
+        ) from error
+    cfg.MODEL.DEVICE = "cpu"  # built here, then moved: a missing GPU is no fault of the file
+    return cfg
+
+
+def _find_config(config: str) -> Path:
+    if config.endswith(".py"):
+        raise UserError(
+            f"{config}: configurations in Python are programs and are not run; wanted a YAML file "
+            "or a YAML name of the model zoo"
+        )
+    zoo = _zoo_folder()
+    for path in (Path(config), zoo / config):
+        if path.is_file():
+            return path
+    names = [path.relative_to(zoo).as_posix() for path in zoo.rglob("*.yaml")]
+    close = difflib.get_close_matches(config, names, n=3, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    raise UserError(f"{config}: no such file, and no such name in detectron2's model zoo{hint}")
+
+
+def _zoo_folder() -> Path:
+    """Return where detectron2 keeps the zoo's files; asking itself would need pkg_resources."""
+    import detectron2
+
+    return Path(detectron2.__file__).parent / "model_zoo" / "configs"
+
+
+def _published_weights(config: str) -> str:
+    """Return the address of the zoo's weights."""
+    if Path(config).is_file():
+        raise UserError(f"{config}: a configuration of one's own needs weights of one's own")
+    try:
+        from detectron2 import model_zoo
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"detectron2's model zoo cannot be imported ({_in_short(error)}); it needs "
+            "'setuptools<81' for pkg_resources, or give the weights as a file"
+        ) from error
+    try:
+        return str(model_zoo.get_checkpoint_url(config))
+    except RuntimeError as error:
+        raise UserError(f"{config}: the model zoo lists no weights for it") from error
+
+
+def _local_file(source: str) -> Path:
+    """Return the file of weights, fetched where `source` is an address."""
+    if not source.startswith(("https://", "http://", "detectron2://")):
+        return Path(source)
+    from detectron2.utils.file_io import PathManager
+
+    try:
+        return Path(PathManager.get_local_path(source))
+    except (OSError, HTTPException) as error:
+        raise UserError(
+            f"{source}: weights cannot be fetched ({_in_short(error)}); where there is no network, "
+            "give the file itself as the weights"
+        ) from error
+
+
+def _check_gives_boxes(cfg: Any, config: str) -> None:
+    reason = _NO_BOXES.get(cfg.MODEL.META_ARCHITECTURE)
+    if reason is None and cfg.MODEL.LOAD_PROPOSALS:
+        reason = "it wants proposals of another network"
+    if reason is not None:
+        raise UserError(f"{config}: cannot find people with this network, {reason}")
+
+
+def _ask_for_boxes(cfg: Any, score_floor: float) -> None:
+    """Ask the network for all boxes above the floor, and for no masks or keypoints."""
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = float(score_floor)
+    cfg.MODEL.RETINANET.SCORE_THRESH_TEST = float(score_floor)
+    # This limit is on boxes of all classes: others must not crowd out the actors.
+    cfg.TEST.DETECTIONS_PER_IMAGE = 10_000
+    if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN":
+        cfg.MODEL.MASK_ON = False
+        cfg.MODEL.KEYPOINT_ON = False
+
+
+def _head(cfg: Any) -> Any:
+    """Return the options of the part that names the classes."""
+    is_retinanet = cfg.MODEL.META_ARCHITECTURE == "RetinaNet"
+    return cfg.MODEL.RETINANET if is_retinanet else cfg.MODEL.ROI_HEADS
+
+
+def _class_names(cfg: Any) -> list[str]:
+    """Return a name per class: the test data set's where detectron2 knows it, else numbers."""
+    from detectron2.data import MetadataCatalog
+
+    count = int(_head(cfg).NUM_CLASSES)
+    for dataset in cfg.DATASETS.TEST[:1]:
+        if dataset in MetadataCatalog.list():
+            names = MetadataCatalog.get(dataset).get("thing_classes", [])
+            # A configuration that started from COCO's often still names COCO's data.
+            if len(names) == count:
+                return [str(name) for name in names]
+    return [str(number) for number in range(count)]
+
+
+def _find_actors(names: Sequence[str], wanted: Sequence[str] | None, config: str) -> list[int]:
+    """Return the class numbers, from 0, of the actors."""
+    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    if wanted is None:
+        if len(names) > 1 and "person" not in names:
+            raise UserError(f"{config}: no class 'person'; name the actors' classes among {shown}")
+        wanted = ["person"] if "person" in names else names
+    if not wanted:
+        raise UserError(f"{config}: no actor class named; it knows {shown}")
+    for name in wanted:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"it knows {shown}"
+            raise UserError(f"{config}: no class '{name}' among its {len(names)}; {hint}")
+    return [list(names).index(name) for name in wanted]
+
+
+def _build(cfg: Any, config: str) -> nn.Module:
+    from detectron2.modeling import build_model
+
+    try:
+        network: nn.Module = build_model(cfg)
+    except Exception as error:
+        # Every number comes from the file, and what is wrong with them ends in asserts, KeyErrors
+        # of a registry, and errors of the layers.
+        raise UserError(f"{config}: no network can be built of it ({_in_short(error)})") from error
+    return network
+
+
+def _fill(network: nn.Module, weights: Detectron2Weights, config: str) -> None:
+    """Load weights; `UserError` where one is missing or has another shape.
+
+    detectron2's own loader warns and leaves such layers random. Weights too many are no fault: the
+    masks and keypoints of a network that is asked for boxes.
+    """
+    from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
+
+    own = network.state_dict()
+    state = weights.state
+    if weights.match_names:
+        try:
+            state = align_and_update_state_dicts(own, state, c2_conversion=weights.caffe2_names)
+        except (ValueError, AssertionError, KeyError, RuntimeError) as error:
+            raise UserError(
+                f"{weights.path}: its names do not fit {config} ({_in_short(error)})"
+            ) from error
+    wrong = [k for k, value in state.items() if k in own and own[k].shape != value.shape]
+    kept = {key: value for key, value in state.items() if key not in wrong}
+    missing = network.load_state_dict(kept, strict=False).missing_keys
+    # Counters of BatchNorm are absent from published files; they change no result.
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    if wrong or missing:
+        problem = (
+            f"{wrong[0]} has shape {tuple(state[wrong[0]].shape)}, {tuple(own[wrong[0]].shape)} "
+            "is wanted"
+            if wrong
+            else f"{len(missing)} weights are not in it, {missing[0]} among them"
+        )
+        raise UserError(f"{weights.path}: weights of another network than {config} ({problem})")
+
+
+def _in_short(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
