@@ -70,8 +70,8 @@ class TorchvisionDetector:
         self._max_people = max_people
         self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
         self.network.roi_heads.score_thresh = score_floor
-        # The limit is on boxes of all classes: room for other classes beside the actors.
-        self.network.roi_heads.detections_per_img = max(100, max_people)
+        # This limit is on boxes of all classes: others must not crowd out the actors.
+        self.network.roi_heads.detections_per_img = 10_000
         self._nms_iou = float(network.roi_heads.nms_thresh)
 
     @property
