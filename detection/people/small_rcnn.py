@@ -22,6 +22,15 @@ STRIDE = 8
 # Anchor areas are squares of these shares of the short side; people stand, sit and lie.
 ANCHOR_SHARES = (0.15, 0.25, 0.4, 0.6, 0.85)
 HEIGHT_TO_WIDTH = (1.0, 2.2)
+SAMPLING = {
+    "rpn_pre_nms_top_n_train": 200,
+    "rpn_post_nms_top_n_train": 64,
+    "rpn_pre_nms_top_n_test": 200,
+    "rpn_post_nms_top_n_test": 64,
+    "rpn_batch_size_per_image": 64,
+    "box_batch_size_per_image": 32,
+    "box_positive_fraction": 0.5,
+}
 
 
 def small_rcnn(
@@ -47,16 +56,11 @@ def small_rcnn(
         min_size=min_size,
         rpn_anchor_generator=anchors,
         rpn_head=RPNHead(map_channels, anchors.num_anchors_per_location()[0]),
-        box_roi_pool=MultiScaleRoIAlign(["0"], output_size=roi_size, sampling_ratio=2),
+        box_roi_pool=MultiScaleRoIAlign(["0"], output_size=roi_size, sampling_ratio=1),
         box_head=TwoMLPHead(map_channels * roi_size**2, head_width),
         box_predictor=FastRCNNPredictor(head_width, num_classes + 1),
-        rpn_pre_nms_top_n_train=200,
-        rpn_post_nms_top_n_train=64,
-        rpn_pre_nms_top_n_test=200,
-        rpn_post_nms_top_n_test=64,
-        rpn_batch_size_per_image=64,
-        box_batch_size_per_image=32,
-        **options,
+        size_divisible=STRIDE,
+        **{**SAMPLING, **options},
     )
 
 

@@ -108,6 +108,7 @@ def load_people_detector(
             device=device,
             half_precision=half_precision,
             score_floor=score_floor,
+            max_people=max_people,
         )
     model, names, kind = _open_network(weights, network)
     chosen = _default_classes(names, str(weights)) if actor_classes is None else actor_classes
@@ -189,8 +190,8 @@ def find_labels(names: Sequence[str], wanted: Sequence[str], *, source: str) -> 
     return labels
 
 
-def start_from_coco(network: FasterRCNN, name: NetworkName, weights: str | Path) -> None:
-    """Fill a network that is to learn other classes from COCO weights, all but the last layer.
+def start_from_weights(network: FasterRCNN, name: NetworkName, weights: str | Path) -> None:
+    """Fill a network from weights that may know other classes; its last layer is then left random.
 
     weights: "coco" or a file of torchvision's state dict, or a checkpoint of this project.
     """

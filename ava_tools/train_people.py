@@ -1,0 +1,96 @@
+"""Train a people detector on the boxes of a data set in AVA's form, and score it (AP, AP50, AR)."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from ava_tools.cli import run_command
+from detection.errors import UserError
+from detection.people.config import list_people_options, load_people_config
+
+EXIT_STOPPED = 75  # stopped by a signal, saved, to be resumed (EX_TEMPFAIL of sysexits.h)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    options = parse_arguments(arguments)
+    if options.list_options:
+        for key, kind, default, sentence in list_people_options():
+            print(f"{key} ({kind}, default {default})\n    {sentence}")
+        return 0
+
+    from detection.engine import people_runs  # torch is loaded here, so that --help is instant
+
+    if options.eval_only and options.cfg:
+        config = load_people_config(options.cfg, options.overrides)
+        people_runs.score_weights(
+            options.checkpoint, config, actor_classes=options.actor_class or None
+        )
+        return 0
+    if options.eval_only:
+        people_runs.score_run(options.checkpoint, overrides=options.overrides)
+        return 0
+
+    if options.resume:
+        run = people_runs.resume(options.resume, overrides=options.overrides)
+    else:
+        config = load_people_config(options.cfg, options.overrides)
+        run = people_runs.start(config, overwrite=options.overwrite)
+    if not people_runs.train(run):
+        print(
+            f"stopped and saved; go on with: python -m ava_tools.train_people --resume {run.folder}"
+        )
+        return EXIT_STOPPED
+    people_runs.score_run(run.folder)
+    return 0
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line and refuse combinations that make no sense."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ava_tools.train_people",
+        description="Train a people detector (Faster R-CNN) on the boxes of a data set in AVA's "
+        "form and score it on the validation split: AP, AP50 and AR as COCO counts them.",
+        epilog="example: python -m ava_tools.train_people --cfg configs/people_demo.yaml "
+        "optim.epochs=3",
+    )
+    parser.add_argument("--cfg", metavar="FILE", help="configuration, a YAML file from configs/")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="a.b=value", help="options that replace the file's"
+    )
+    parser.add_argument("--resume", metavar="RUN", help="go on with a stopped run (its folder)")
+    parser.add_argument("--eval-only", action="store_true", help="score --checkpoint, do not train")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="WEIGHTS",
+        help="weights to score: a run folder or checkpoint, or with --cfg also a state dict of "
+        "torchvision's or 'coco'",
+    )
+    parser.add_argument(
+        "--actor-class",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="with --eval-only --cfg: a class of the weights that is an actor (may be repeated)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing run folder")
+    parser.add_argument(
+        "--list-options", action="store_true", help="print every option a configuration can set"
+    )
+    options = parser.parse_args(arguments)
+    if options.list_options:
+        return options
+    if options.eval_only != bool(options.checkpoint):
+        raise UserError("--eval-only and --checkpoint go together")
+    if options.actor_class and not (options.eval_only and options.cfg):
+        raise UserError("--actor-class goes with --eval-only and --cfg")
+    if options.resume and (options.cfg or options.eval_only or options.overwrite):
+        raise UserError("--resume takes its configuration from the run: no --cfg, --overwrite, ...")
+    if not (options.cfg or options.resume or options.eval_only):
+        raise UserError("--cfg FILE is wanted (or --resume RUN); see --help")
+    return options
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,171 @@
+"""What happens to a picture and the boxes of its people before a detector learns from them.
+
+Legend: h w a decoded frame's pixels, H W those of the picture as it leaves, N people. No torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+PADDING_RGB = (124, 116, 104)  # the mean colour that torchvision's networks subtract
+
+
+class PictureTransform(Protocol):
+    """A decoded frame and its boxes -> the picture that the network takes."""
+
+    largest_scale: float
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the (H, W) that a frame of this size is brought to."""
+
+    def __call__(
+        self,
+        frame: NDArray[np.uint8],
+        size: tuple[int, int],
+        boxes_01: NDArray[np.float32],
+        generator: np.random.Generator,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Return the (H, W, 3) picture and its (N, 4) boxes in pixels."""
+
+
+class WholePicture:
+    """The frame at its usual size, nothing random, everybody stays."""
+
+    largest_scale = 1.0
+
+    def __init__(self, *, short_side: int, long_side: int) -> None:
+        self._sides = short_side, long_side
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Return (H, W): scaled until the short or the long side is met."""
+        return fitted_size(width, height, *self._sides)
+
+    def __call__(
+        self,
+        frame: NDArray[np.uint8],
+        size: tuple[int, int],
+        boxes_01: NDArray[np.float32],
+        generator: np.random.Generator,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """frame: (h, w, 3) of any size."""
+        return _resized(frame, *size), boxes_01 * _sides_of(size)
+
+
+class VariedPicture:
+    """Random scale (cut or padded to the usual size), mirror and colours.
+
+    Scale jitter on a fixed canvas as in G. Ghiasi et al., "Simple Copy-Paste" (2021).
+    scale: (least, most).  min_visible: boxes with a smaller part inside are left out.
+    """
+
+    def __init__(
+        self,
+        *,
+        short_side: int,
+        long_side: int,
+        scale: tuple[float, float],
+        flip: float,
+        color_jitter: float,
+        min_visible: float,
+    ) -> None:
+        self._sides = short_side, long_side
+        self._scale = scale
+        self._flip = flip
+        self._jitter = color_jitter
+        self._min_visible = min_visible
+        self.largest_scale = scale[1]
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the (H, W) of the canvas."""
+        return fitted_size(width, height, *self._sides)
+
+    def __call__(
+        self,
+        frame: NDArray[np.uint8],
+        size: tuple[int, int],
+        boxes_01: NDArray[np.float32],
+        generator: np.random.Generator,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """frame: (h, w, 3) of any size."""
+        low, high = self._scale
+        scale = math.exp(generator.uniform(math.log(low), math.log(high)))
+        scaled = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+        offset = [_offset(generator.random(), scaled[i], size[i]) for i in (0, 1)]
+        picture = _on_canvas(_resized(frame, *scaled), size, offset)
+        boxes = boxes_01 * _sides_of(scaled)
+        whole = _area(np.clip(boxes, 0, _sides_of(scaled)))
+        boxes = boxes + np.asarray([offset[1], offset[0]] * 2, np.float32)
+        boxes = np.clip(boxes, 0, _sides_of(size))
+        visible = _area(boxes)
+        boxes = boxes[(visible > 1) & (visible >= self._min_visible * whole)]
+        if generator.random() < self._flip:
+            picture = picture[:, ::-1]
+            boxes[:, [0, 2]] = size[1] - boxes[:, [2, 0]]
+        return _recoloured(picture, self._jitter, generator), boxes.astype(np.float32)
+
+
+def fitted_size(width: int, height: int, short_side: int, long_side: int) -> tuple[int, int]:
+    """Return the (H, W) at which the short side, or before it the long side, is met."""
+    scale = min(short_side / min(width, height), long_side / max(width, height))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _resized(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    if frame.shape[:2] == (height, width):
+        return frame
+    smaller = height < frame.shape[0]
+    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(frame, (width, height), interpolation=how), np.uint8)
+
+
+def _on_canvas(
+    picture: NDArray[np.uint8], size: tuple[int, int], offset: Sequence[int]
+) -> NDArray[np.uint8]:
+    """Return (H, W, 3) with the picture at (top, left), which may be outside."""
+    if picture.shape[:2] == size:
+        return picture
+    canvas = np.empty((*size, 3), np.uint8)
+    canvas[:] = PADDING_RGB
+    put, take = [], []
+    for place, length, room in zip(offset, picture.shape[:2], size, strict=True):
+        first, end = max(0, place), min(room, place + length)
+        put.append(slice(first, end))
+        take.append(slice(first - place, end - place))
+    canvas[tuple(put)] = picture[tuple(take)]
+    return canvas
+
+
+def _offset(fraction: float, length: int, room: int) -> int:
+    """Return where a line of `length` begins in `room`, wherever it fits or covers all of it."""
+    low, high = sorted((0, room - length))
+    return low + min(high - low, int(fraction * (high - low + 1)))
+
+
+def _recoloured(
+    picture: NDArray[np.uint8], strength: float, generator: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Change brightness, contrast (about the mean grey) and saturation in one pass."""
+    if not strength:
+        return picture
+    brightness, contrast, saturation = generator.uniform(1 - strength, 1 + strength, 3)
+    grey = np.asarray([0.299, 0.587, 0.114])
+    mix = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * grey[None])
+    shift = brightness * (1 - contrast) * float(picture.reshape(-1, 3).mean(axis=0) @ grey)
+    matrix = np.concatenate([mix, np.full((3, 1), shift)], axis=1)
+    return np.asarray(cv2.transform(np.ascontiguousarray(picture), matrix), np.uint8)
+
+
+def _sides_of(size: tuple[int, int]) -> NDArray[np.float32]:
+    height, width = size
+    return np.asarray([width, height, width, height], np.float32)
+
+
+def _area(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
+    return np.asarray(sides[:, 0] * sides[:, 1], np.float32)

@@ -1,0 +1,69 @@
+"""What a Faster R-CNN of torchvision's parts learns from one batch of pictures.
+
+Legend: B pictures, N people of a picture, P sampled proposals of a batch, K classes + background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.roi_heads import fastrcnn_loss
+
+BACKGROUND = 0
+NOT_TAUGHT = -100  # the label that cross entropy leaves out
+
+
+def detection_losses(
+    network: FasterRCNN,
+    images: Sequence[Tensor],
+    boxes_px: Sequence[Tensor],
+    *,
+    ignore_above: float | None = None,
+) -> dict[str, Tensor]:
+    """Return the four losses of Faster R-CNN; their sum is what is minimised.
+
+    images: (3, H, W) float in 0 to 1.  boxes_px: (N, 4), all of the network's first class; none is
+    legal.  ignore_above: proposals without a label to which the network gives more than this
+    probability of being an actor are not taught as background.
+    """
+    targets: list[dict[str, Tensor]] | None = [
+        {"boxes": boxes, "labels": torch.ones(len(boxes), dtype=torch.int64, device=boxes.device)}
+        for boxes in boxes_px
+    ]
+    batch, targets = network.transform(list(images), targets)
+    features = network.backbone(batch.tensors)
+    if isinstance(features, Tensor):
+        features = {"0": features}
+    proposals, losses = network.rpn(batch, features, targets)
+    heads = network.roi_heads
+    proposals, _, labels, corrections = heads.select_training_samples(proposals, targets)
+    pooled = heads.box_roi_pool(features, proposals, batch.image_sizes)
+    logits, predicted = heads.box_predictor(heads.box_head(pooled))  # (P, K), (P, 4 K)
+    if ignore_above is not None:
+        labels = _without_likely_actors(labels, logits, ignore_above)
+    class_loss, box_loss = fastrcnn_loss(logits, predicted, labels, corrections)
+    return {**losses, "loss_classifier": class_loss, "loss_box_reg": box_loss}
+
+
+def freeze_batch_norm(network: nn.Module) -> int:
+    """Keep BatchNorm's statistics and parameters in training; return how many layers there are.
+
+    Call it after every `network.train()`, which undoes it.
+    """
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for layer in layers:
+        layer.eval()
+        layer.requires_grad_(False)
+    return len(layers)
+
+
+def _without_likely_actors(labels: list[Tensor], logits: Tensor, above: float) -> list[Tensor]:
+    """Take background proposals out of the lesson that look like somebody nobody labelled."""
+    actor = 1 - logits.detach().float().softmax(-1)[:, BACKGROUND]
+    changed = []
+    for label, likely in zip(labels, (actor > above).split([len(x) for x in labels]), strict=True):
+        changed.append(label.masked_fill((label == BACKGROUND) & likely, NOT_TAUGHT))
+    return changed
