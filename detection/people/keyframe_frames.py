@@ -7,6 +7,8 @@ reads it, so that what is found does not depend on how the work is shared out.
 from __future__ import annotations
 
 import itertools
+import multiprocessing
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -166,5 +168,8 @@ def _as_it_is(batch: Any) -> Any:
 
 def _start_worker(_: int) -> None:
     """One thread a worker: the network has the other cores."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os._exit(1)  # killed just now: torch watches over it only from here on
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

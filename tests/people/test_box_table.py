@@ -97,40 +97,51 @@ def test_nobody_anywhere_is_an_empty_table(folder, wanted, tmp_path):
     assert (tmp_path / "b.csv").read_bytes() == b""
 
 
-def fork_and_kill(work, after_s: float) -> bool:
-    """Run `work` in a child process and kill it with SIGKILL; say whether it came too late."""
+def fork_and_kill(work, when) -> bool:
+    """Run `work` in a child process and kill it when `when()` is true; say whether that was so."""
     child = os.fork()
     if not child:
         try:
             work()
         finally:
             os._exit(0)
-    time.sleep(after_s)
+    while not when():
+        done, _ = os.waitpid(child, os.WNOHANG)
+        if done:
+            return False
+        time.sleep(0.002)
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
-    return os.WIFEXITED(status)
+    return os.WIFSIGNALED(status)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_run_that_is_killed_again_and_again_ends_in_the_same_file(
     folder, wanted, unbroken, tmp_path, workers
 ):
-    out, luck, kills = tmp_path / "boxes.csv", random.Random(workers), 0
-    for _ in range(12):
-        slow = FakeDetector(delay_s=0.06)
-        late = fork_and_kill(
+    out, luck, kills, records = tmp_path / "boxes.csv", random.Random(workers), 0, [0]
+    part = tmp_path / "boxes.csv.parts" / "shard-1-of-1.part"
+
+    def after_a_batch_more():
+        now = part.read_bytes().count(b"\n") if part.is_file() else 0
+        if now <= max(1, records[-1]):  # one line is the header
+            return False
+        records.append(now)
+        time.sleep(luck.uniform(0, 0.04))
+        return True
+
+    for _ in range(4):
+        slow = FakeDetector(delay_s=0.03)
+        kills += fork_and_kill(
             lambda slow=slow: make(folder, wanted, out, detector=slow, workers=workers),
-            luck.uniform(0.02, 0.25),
+            after_a_batch_more,
         )
-        kills += not late
-        if late:
-            break
-        assert not out.exists() or out.read_bytes() == unbroken
-    assert kills >= 3
+        assert not out.exists()
     last = FakeDetector()
     make(folder, wanted, out, detector=last, workers=workers)
     assert out.read_bytes() == unbroken
-    assert last.pictures < len(wanted)  # what was done was not done again
+    assert kills == 4
+    assert last.pictures <= len(wanted) - 4 * 3  # what was done was not done again
     assert not list(tmp_path.glob("*.parts"))
 
 

@@ -1,0 +1,238 @@
+"""Look for people at the keyframes of a data set: a file of person boxes in AVA's form."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ava_tools.cli import run_command
+from detection.errors import UserError
+
+if TYPE_CHECKING:
+    from detection.data.dataset_folder import DatasetFolder
+    from detection.people.box_table import Summary
+    from detection.structures import Keyframe
+
+EXAMPLE = """examples:
+  python -m ava_tools.detect_people --dataset data/demo --split val \\
+      --weights runs/people_demo --out data/demo/annotations/boxes_small.csv --register small
+  torchrun --nproc-per-node 8 -m ava_tools.detect_people --dataset data/ava --split train \\
+      --weights coco --network resnet50_v2 --out data/ava/annotations/boxes_coco_train.csv
+
+A run that was stopped goes on where it was: give the same command again. Under torchrun, or with
+--shard K/N on several machines that share a disk, every process does its share and the last to
+finish writes the file. Keyframes that cannot be read are listed beside it (.unreadable.csv), are
+counted in the last line, and are tried again by the same command; the exit code is 0 as long as any
+can be read.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    began_s = time.time()
+    options = _parse(arguments)
+
+    from detection.data.dataset_folder import DatasetFolder
+    from detection.people.register import check_box_name, register_boxes
+    from detection.people.shards import Shard
+
+    folder = DatasetFolder.open(options.dataset)
+    split = folder.split(options.split)
+    shard = Shard.parse(options.shard) if options.shard else Shard.of_torchrun()
+    if options.out.is_dir():
+        raise UserError(f"{options.out}: is a folder, a file is wanted")
+    relative = None
+    if options.register:
+        relative = check_box_name(
+            folder, split.name, options.register, options.out, overwrite=options.overwrite
+        )
+    keyframes = _keyframes(folder, options)
+
+    import torch
+
+    from detection.people.box_table import make_box_table
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = _device(options.device)
+    half = device.type == "cuda" if options.half is None else options.half
+    detector_options = _detector_options(options, half)
+    summary = make_box_table(
+        folder,
+        keyframes,
+        options.out,
+        open_detector=lambda: _open_detector(options, device, half),
+        options={"dataset": folder.name, **detector_options},
+        notes={"weights": options.weights, "split": split.name, "device": str(device)},
+        batch_size=options.batch_size,
+        short_side_px=options.short_side,
+        workers=_workers(options.workers),
+        shard=shard,
+        overwrite=options.overwrite,
+        began_s=began_s,
+        progress=not options.quiet and shard.index == 0,
+    )
+    if summary.complete and relative is not None:
+        register_boxes(folder, split.name, options.register, relative)
+    _say(summary, options, shard)
+    return 0
+
+
+def _keyframes(folder: DatasetFolder, options: argparse.Namespace) -> list[Keyframe]:
+    from detection.people import keyframes
+
+    split = folder.split(options.split)
+    if options.keyframes:
+        found, source = keyframes.listed_keyframes(options.keyframes), options.keyframes
+    elif options.every_second:
+        found, source = keyframes.every_second(folder, split), split.videos or split.annotations
+    else:
+        found, source = keyframes.annotated_keyframes(split), split.annotations
+    keyframes.check_any(found, str(source))
+    return found
+
+
+def _device(name: str) -> Any:
+    """Return the device; under torchrun each process takes the GPU of its own number."""
+    import torch
+
+    if name not in ("auto", "cuda"):
+        try:
+            device = torch.device(name)
+        except RuntimeError as error:
+            raise UserError(f"--device '{name}': auto, cpu, cuda or cuda:N is wanted") from error
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise UserError(f"--device {name}: PyTorch finds {torch.cuda.device_count()} GPUs")
+        return device
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if name == "cuda":
+        raise UserError("--device cuda: PyTorch finds no GPU")
+    return torch.device("cpu")
+
+
+def _detector_options(options: argparse.Namespace, half: bool) -> dict[str, Any]:
+    """Return what decides the boxes, by which a run knows its own unfinished work."""
+    from detection.people.box_table import file_digest
+    from detection.people.weights import COCO, find_people_file
+
+    named: dict[str, Any] = {
+        "weights": options.weights,
+        "network": options.network,
+        "detectron2_config": options.detectron2_config,
+        "actor_classes": ",".join(options.actor_class) if options.actor_class else None,
+        "score_floor": options.score_floor,
+        "half": half,
+    }
+    if options.detectron2_config is None and options.weights != COCO:
+        named["weights"] = file_digest(find_people_file(options.weights))
+    for key in ("weights", "detectron2_config"):
+        if named[key] and Path(named[key]).is_file():
+            named[key] = file_digest(Path(named[key]))
+    return named
+
+
+def _open_detector(options: argparse.Namespace, device: Any, half: bool) -> Any:
+    from detection.people.weights import load_people_detector
+
+    return load_people_detector(
+        options.weights,
+        network=options.network,
+        actor_classes=options.actor_class,
+        device=device,
+        half_precision=half,
+        score_floor=options.score_floor,
+        detectron2_config=options.detectron2_config,
+    )
+
+
+def _workers(wanted: int | None) -> int:
+    """Return how many processes read ahead: by default half of the cores, 1 to 8."""
+    cores = len(os.sched_getaffinity(0))
+    return max(1, min(8, cores // 2)) if wanted is None else wanted
+
+
+def _say(summary: Summary, options: argparse.Namespace, shard: Any) -> None:
+    from detection.people.box_table import unreadable_path
+
+    if not summary.complete:
+        print(
+            f"shard {shard}: {summary.keyframes:,} keyframes done; "
+            f"the last shard to finish writes {options.out}"
+        )
+        return
+    frames = summary.keyframes - summary.unreadable
+    speed = ""
+    if summary.new_keyframes:
+        per_s = summary.new_keyframes / max(summary.seconds, 1e-9)
+        speed = f", {summary.new_keyframes:,} just now at {per_s:.1f} frames/s"
+    if summary.kept:
+        print(f"{options.out}: already made with these options, kept")
+    if summary.unreadable:
+        print(
+            f"warning: {summary.unreadable:,} keyframes of {summary.unreadable_videos:,} videos "
+            f"cannot be read: see {unreadable_path(options.out)}; mend them and give the same "
+            "command again",
+            file=sys.stderr,
+        )
+    print(
+        f"{summary.boxes:,} boxes at {frames:,} keyframes ({summary.empty:,} with nobody), "
+        f"{summary.unreadable:,} unreadable{speed} -> {options.out}"
+    )
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m ava_tools.detect_people",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--dataset", type=Path, required=True, metavar="DIR", help="data set folder")
+    add("--split", required=True, metavar="NAME", help="split, as dataset.yaml names it")
+    add("--weights", required=True, metavar="FILE",
+        help="checkpoint or run of train_people, a .pth of torchvision's, or 'coco'")  # fmt: skip
+    add("--out", type=Path, required=True, metavar="CSV")
+    add("--network", metavar="NAME", help="which of torchvision's networks a .pth belongs to")
+    add("--detectron2-config", metavar="NAME", help="detectron2: model zoo name or config file")
+    add("--actor-class", nargs="+", metavar="NAME",
+        help="classes of the detector that are actors (default: person)")  # fmt: skip
+    add("--keyframes", type=Path, metavar="CSV",
+        help="video_id,time rows to look at, in place of the ground truth's keyframes")  # fmt: skip
+    add("--every-second", action="store_true",
+        help="look at each whole second of the split's videos, less its exclusions")  # fmt: skip
+    add("--register", metavar="NAME", help="name the boxes in dataset.yaml's split")
+    add("--score-floor", type=float, default=0.05, metavar="S",
+        help="leave out boxes of lower scores (default %(default)s)")  # fmt: skip
+    add("--short-side", type=int, metavar="PX",
+        help="decode larger pictures at this short side (default: the detector's own)")  # fmt: skip
+    add("--batch-size", type=int, default=8, metavar="N", help="pictures (default %(default)s)")
+    add("--workers", type=int, metavar="N",
+        help="processes that read ahead (default: half of the cores, 1 to 8; 0: none)")  # fmt: skip
+    add("--threads", type=int, metavar="N", help="CPU threads of the network (default: PyTorch's)")
+    add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
+    add("--half", action=argparse.BooleanOptionalAction,
+        help="half precision (default: on a GPU)")  # fmt: skip
+    add("--shard", metavar="K/N", help="do the K-th of N shares; torchrun's processes need none")
+    add("--overwrite", action="store_true", help="replace a file that was made with other options")
+    add("--quiet", action="store_true", help="no progress bar")
+    options = parser.parse_args(arguments)
+    if options.keyframes and options.every_second:
+        raise UserError("--keyframes and --every-second exclude each other")
+    for name, least in (("batch_size", 1), ("workers", 0), ("threads", 1), ("short_side", 16)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
+    if not 0 <= options.score_floor < 1:
+        raise UserError(f"--score-floor must lie in 0 to 1, not {options.score_floor:g}")
+    return options
+
+
+if __name__ == "__main__":
+    run_command(main)
