@@ -374,6 +374,8 @@ def _training_boxes(config: PeopleConfig, data: DatasetFolder) -> TrainingBoxes:
 
 def _check_videos(data: DatasetFolder, table: ActorTable) -> None:
     """See that all videos are there and hold their keyframes: better now than after hours."""
+    if not len(table):
+        return
     AvaDataset(
         table,
         open_video=functools.partial(open_video, data),

@@ -35,7 +35,10 @@ class PictureTransform(Protocol):
 
 
 class WholePicture:
-    """The frame at its usual size, nothing random, everybody stays."""
+    """The frame at its usual size, nothing random, everybody stays.
+
+    Smaller frames stay as they are: detectors enlarge them themselves.
+    """
 
     largest_scale = 1.0
 
@@ -43,8 +46,9 @@ class WholePicture:
         self._sides = short_side, long_side
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """Return (H, W): scaled until the short or the long side is met."""
-        return fitted_size(width, height, *self._sides)
+        """Return (H, W): reduced until the short and the long side are kept."""
+        height_px, width_px = fitted_size(width, height, *self._sides)
+        return min(height, height_px), min(width, width_px)
 
     def __call__(
         self,

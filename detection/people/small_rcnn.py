@@ -39,7 +39,7 @@ def small_rcnn(
     min_size: int,
     width: int = 16,
     map_channels: int = 64,
-    roi_size: int = 7,
+    roi_size: tuple[int, int] = (7, 7),
     head_width: int = 256,
     **options: Any,
 ) -> FasterRCNN:
@@ -57,7 +57,7 @@ def small_rcnn(
         rpn_anchor_generator=anchors,
         rpn_head=RPNHead(map_channels, anchors.num_anchors_per_location()[0]),
         box_roi_pool=MultiScaleRoIAlign(["0"], output_size=roi_size, sampling_ratio=1),
-        box_head=TwoMLPHead(map_channels * roi_size**2, head_width),
+        box_head=TwoMLPHead(map_channels * roi_size[0] * roi_size[1], head_width),
         box_predictor=FastRCNNPredictor(head_width, num_classes + 1),
         size_divisible=STRIDE,
         **{**SAMPLING, **options},
