@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import logging
+import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from http.client import HTTPException
@@ -192,10 +193,14 @@ def _check_installed() -> None:
     for name in ("detectron2", "fvcore", "iopath"):
         # Without any handler Python prints a library's warnings among a command's own lines.
         logging.getLogger(name).addHandler(logging.NullHandler())
+    # What torch says to detectron2's authors; a user can do nothing about it.
+    warnings.filterwarnings("ignore", message="torch.meshgrid: in an upcoming release")
     try:
-        import detectron2.checkpoint
-        import detectron2.data
-        import detectron2.modeling  # noqa: F401
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".torch.jit.script. is deprecated")
+            import detectron2.checkpoint
+            import detectron2.data
+            import detectron2.modeling  # noqa: F401
     except Exception as error:
         # A build for another torch fails in any way at all, undefined symbols among them.
         raise UserError(
