@@ -48,12 +48,12 @@ def page(
 ) -> str:
     """Return the whole page; `remarks` are warnings and likely causes, `files` what was read."""
     parts = [
-        f"<h1>{_text(title)}</h1>",
+        f"<h1>{text(title)}</h1>",
         f'<p><span class="big">{report.number(result.mean_ap)}</span>'
         f"frame-mAP at IoU {result.iou_threshold:g}<br>"
-        f'<span class="soft">{_text(report.basis(result))}</span></p>',
-        "".join(f'<div class="soft">{_text(name)}</div>' for name in files),
-        "".join(f"<p><b>{_text(remark)}</b></p>" for remark in remarks),
+        f'<span class="soft">{text(report.basis(result))}</span></p>',
+        "".join(f'<div class="soft">{text(name)}</div>' for name in files),
+        "".join(f"<p><b>{text(remark)}</b></p>" for remark in remarks),
         _groups(result),
         _diagnosis(diagnosis) if diagnosis else "",
         "<h2>By class</h2>",
@@ -65,24 +65,32 @@ def page(
         '<span class="key" style="background:var(--orange)"></span>wrong.</p>',
         f'<div class="grid">{"".join(_figures(scored, result))}</div>',
     ]
+    return document(title, parts)
+
+
+def document(title: str, parts: Sequence[str]) -> str:
+    """Return a whole page of parts that are HTML already; empty ones are left out."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(title)}</title><style>{STYLE}</style></head><body>\n"
+        f"<title>{text(title)}</title><style>{STYLE}</style></head><body>\n"
         + "\n".join(part for part in parts if part)
         + "\n</body></html>\n"
     )
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
+    """Return a value as HTML text."""
     return html.escape(str(value))
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], text: frozenset[int]) -> str:
-    """Return a table; cells are HTML already. `text`: columns that are words, not numbers."""
+def table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], words: frozenset[int] = frozenset()
+) -> str:
+    """Return a table; cells are HTML already. `words`: columns that are words, not numbers."""
 
     def row(cells: Sequence[str], tag: str) -> str:
-        marks = (' class="text"' if i in text else "" for i in range(len(cells)))
+        marks = (' class="text"' if i in words else "" for i in range(len(cells)))
         return "".join(f"<{tag}{m}>{c}</{tag}>" for m, c in zip(marks, cells, strict=True))
 
     body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in rows)
@@ -92,24 +100,24 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], text: frozenset[
 def _groups(result: AvaFrameMap) -> str:
     if not result.group_ap:
         return ""
-    rows = [(_text(name), report.number(ap)) for name, ap in report.groups(result).items()]
-    return "<h2>By group</h2>" + _table(("group", "mean AP"), rows, frozenset())
+    rows = [(text(name), report.number(ap)) for name, ap in report.groups(result).items()]
+    return "<h2>By group</h2>" + table(("group", "mean AP"), rows, frozenset())
 
 
 def _diagnosis(diagnosis: Diagnosis) -> str:
     rows = [
-        (_text(kind), f"{gain:+.4f}", _bar(gain), f"{diagnosis.num_rows[kind]:,}")
+        (text(kind), f"{gain:+.4f}", _bar(gain), f"{diagnosis.num_rows[kind]:,}")
         for kind, gain in diagnosis.gain.items()
     ]
     recalls = ", ".join(f"{r:.1%} at IoU {t:g}" for t, r in diagnosis.box_recall.items())
     confusions = [
-        (_text(c.action), _text(c.other), f"{c.num_confused:,}", f"{c.num_people:,}")
+        (text(c.action), text(c.other), f"{c.num_confused:,}", f"{c.num_people:,}")
         for c in diagnosis.confusions
     ]
-    confused = _table(("people who", "score higher on", "people", "of"), confusions, frozenset({1}))
+    confused = table(("people who", "score higher on", "people", "of"), confusions, frozenset({1}))
     return (
         "<h2>What is lost, and to what</h2>"
-        + _table(("error, mended alone", "mean AP", "", "rows"), rows, frozenset({2}))
+        + table(("error, mended alone", "mean AP", "", "rows"), rows, frozenset({2}))
         + f"<p>With perfect scores these boxes would reach <b>{report.number(diagnosis.ceiling)}"
         f"</b>. {diagnosis.num_boxes:,} boxes find, of {diagnosis.num_people:,} people: "
         f"{recalls}.</p>" + (f"<h2>Confused actions</h2>{confused}" if confusions else "")
@@ -119,7 +127,7 @@ def _diagnosis(diagnosis: Diagnosis) -> str:
 def _class_table(result: AvaFrameMap) -> str:
     rows = [
         (
-            _text(name),
+            text(name),
             report.number(ap),
             _bar(ap),
             f"{result.num_ground_truth[name]:,}",
@@ -127,11 +135,11 @@ def _class_table(result: AvaFrameMap) -> str:
         )
         for name, ap in result.per_class.items()
     ]
-    return _table(("class", "AP", "", "labels", "detections"), rows, frozenset({2}))
+    return table(("class", "AP", "", "labels", "detections"), rows, frozenset({2}))
 
 
 def _left_out(result: AvaFrameMap) -> str:
-    rows = [f"{count:,} {_text(reason)}" for reason, count in result.left_out.items()]
+    rows = [f"{count:,} {text(reason)}" for reason, count in result.left_out.items()]
     return f'<p class="soft">Left out: {"; ".join(rows)}.</p>' if rows else ""
 
 
@@ -149,7 +157,7 @@ def _figures(scored: ScoredRows, result: AvaFrameMap) -> list[str]:
             continue
         scores, true = scored.score[members], scored.matched[members] >= 0
         caption = (
-            f"<b>{_text(name)}</b> AP {report.number(result.per_class[name])}, {count:,} labels"
+            f"<b>{text(name)}</b> AP {report.number(result.per_class[name])}, {count:,} labels"
         )
         drawings = _curve(scores, true, count) + _histogram(scores, true)
         out.append(f"<figure><figcaption>{caption}</figcaption>{drawings}</figure>")

@@ -1,0 +1,118 @@
+"""Say what a file of person boxes is good for: who is found, and what that allows at best."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ava_tools.cli import run_command
+from detection.errors import UserError
+
+if TYPE_CHECKING:
+    from detection.data.dataset_folder import DatasetFolder
+    from detection.evaluation.box_report import BoxReport
+
+EXAMPLE = """examples:
+  python -m ava_tools.report_boxes --dataset data/demo --split val --name small --html boxes.html
+  python -m ava_tools.report_boxes --dataset data/jhmdb --split split1_val \\
+      --boxes boxes.csv --partly-labelled --json boxes.json --png boxes.png
+
+The ceiling is the highest frame-mAP that any classifier could reach with the boxes: the evaluator's
+own score of perfect answers. docs/people.md explains every figure.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = _parse(arguments)
+
+    from detection.data.dataset_folder import DatasetFolder
+    from detection.evaluation import box_report_text
+
+    folder = DatasetFolder.open(options.dataset)
+    path = options.boxes or folder.boxes_path(folder.split(options.split), options.name)
+    result = _report(folder, path, options)
+    print(f"{path} against {folder.split(options.split).annotations}")
+    print(box_report_text.as_text(result))
+    _write(result, path, options)
+    return 0
+
+
+def _report(folder: DatasetFolder, path: Path, options: argparse.Namespace) -> BoxReport:
+    from detection.data.actor_table import read_exclusions, read_ground_truth_rows
+    from detection.data.ava_files import read_person_boxes
+    from detection.evaluation.box_report import report_boxes
+
+    split = folder.split(options.split)
+    ground_truth = read_ground_truth_rows(split)
+    boxes = read_person_boxes(path)
+    for rows in (ground_truth, boxes):
+        for sentence in rows.warnings:
+            print(f"warning: {rows.path}: {sentence}", file=sys.stderr)
+    return report_boxes(
+        ground_truth,
+        boxes,
+        folder.read_label_map(),
+        exclusions=read_exclusions(split),
+        protocol=options.protocol or folder.protocol,
+        threshold=options.threshold,
+        partly_labelled=options.partly_labelled,
+        unlisted_are_empty=options.unlisted_are_empty,
+    )
+
+
+def _write(result: BoxReport, path: Path, options: argparse.Namespace) -> None:
+    from detection.evaluation import box_report_text
+    from detection.evaluation.box_report_page import page
+    from detection.files import write_text
+
+    if options.json:
+        content = {"boxes": str(path), "split": options.split, **box_report_text.as_json(result)}
+        write_text(options.json, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    if options.html:
+        files = [f"boxes: {path}", f"ground truth: {options.dataset}, split {options.split}"]
+        write_text(options.html, page(result, title=f"Person boxes {path.name}", files=files))
+    if options.png:
+        from detection.visualize.box_plot import write_box_plot
+
+        write_box_plot(options.png, result, title=path.name)
+    for wanted in (options.json, options.html, options.png):
+        if wanted:
+            print(f"wrote {wanted}")
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m ava_tools.report_boxes",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--dataset", type=Path, required=True, metavar="DIR", help="data set folder")
+    add("--split", required=True, metavar="NAME", help="split whose ground truth to hold them to")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--boxes", type=Path, metavar="CSV", help="a file of person boxes")
+    which.add_argument("--name", help="boxes that dataset.yaml names in the split")
+    add("--threshold", type=float, default=0.8, metavar="S",
+        help="score from which boxes are in use (default %(default)s)")  # fmt: skip
+    add("--protocol", metavar="NAME", help="rules of the ceiling (default: the data set's)")
+    add("--partly-labelled", action="store_true",
+        help="some people have no ground truth (JHMDB): precision is a lower bound")  # fmt: skip
+    add("--unlisted-are-empty", action="store_true",
+        help="keyframes that the ground truth does not list have nobody (AVA)")  # fmt: skip
+    add("--json", type=Path, metavar="FILE", help="write everything as JSON")
+    add("--html", type=Path, metavar="FILE", help="write a page with curves, self-contained")
+    add("--png", type=Path, metavar="FILE", help="write the curves as a picture")
+    options = parser.parse_args(arguments)
+    if not 0 <= options.threshold <= 1:
+        raise UserError(f"--threshold must lie in 0 to 1, not {options.threshold:g}")
+    return options
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,150 @@
+"""The highest frame-mAP that any classifier could reach with given boxes.
+
+Within a keyframe and class a box can only ever take the one person it overlaps most among those who
+have the label. So a label can be reached where some box wants its person, and a classifier that
+gives one such box 1 and everything else the lowest score reaches all of them at precision 1: no
+other scores can do better. That classifier's detections are made here, and the evaluator scores
+them like anybody's.
+
+Legend: B boxes, G ground-truth rows that count, A classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.data.ava_files import AvaRows
+from detection.data.label_map import LabelMap
+from detection.evaluation.frame_map import AvaFrameMap, ScoredRows, frame_map, score_rows
+from detection.evaluation.keys import cells
+from detection.evaluation.matching import best_overlap
+from detection.evaluation.people import pairs
+from detection.structures import Keyframe
+
+HIGHEST, LOWEST = 1.0, 0.01  # protocols that leave out low scores keep a hundredth
+
+
+class PerfectClassifier:
+    """Knows what everybody does, and is given boxes to say it about.
+
+    boxes: (B) person boxes with scores.  protocol: None for the evaluator's default.  Under
+    `mmaction2`, which leaves classes out of the mean that are never predicted, it is the best of
+    those that predict every class.
+    """
+
+    def __init__(
+        self,
+        ground_truth: AvaRows,
+        boxes: AvaRows,
+        label_map: LabelMap,
+        *,
+        exclusions: frozenset[Keyframe] = frozenset(),
+        protocol: str | None = None,
+        iou_threshold: float = 0.5,
+    ) -> None:
+        self._ground_truth, self._boxes, self._label_map = ground_truth, boxes, label_map
+        self._ids = np.asarray(label_map.ids, np.int32)
+        self._exclusions = exclusions
+        everything = np.arange(len(boxes))
+        one_class = self._detections(everything, np.zeros_like(everything), LOWEST)
+        self._scored = score_rows(
+            ground_truth,
+            one_class,
+            label_map,
+            exclusions=exclusions,
+            protocol=protocol,
+            iou_threshold=iou_threshold,
+        )
+        self._box, self._column, self._label = _reaching_rows(self._scored, ground_truth, boxes)
+
+    def ceiling(self, kept: NDArray[np.bool_] | None = None) -> AvaFrameMap:
+        """Return what the evaluator says of it; `kept` (B,): the boxes that it is given."""
+        return frame_map(
+            self._ground_truth,
+            self.detections(kept),
+            self._label_map,
+            exclusions=self._exclusions,
+            protocol=self._scored.protocol.name,
+            iou_threshold=self._scored.iou_threshold,
+        )
+
+    def detections(self, kept: NDArray[np.bool_] | None = None) -> AvaRows:
+        """Return its detections, in the order of the boxes.
+
+        Rows of the lowest score rank below every right one and so change no AP: only one of each
+        class is there, which says that the class was predicted.
+        """
+        given = slice(None) if kept is None else kept[self._box]
+        box, column, label = self._box[given], self._column[given], self._label[given]
+        # One box says each label; the first, for some protocols let the first in the file take it.
+        first = np.sort(np.unique(label, return_index=True)[1])
+        box, column = box[first], column[first]
+        limit = self._scored.protocol.rows_per_keyframe
+        if limit is not None:
+            valuable = _most_valuable(self._scored, box, column, limit)
+            box, column = box[valuable], column[valuable]
+        if not len(box):
+            return self._detections(box, column, HIGHEST)
+        other = np.setdiff1d(np.arange(len(self._ids)), column)
+        score = np.repeat([HIGHEST, LOWEST], [len(box), len(other)])
+        box = np.append(box, np.full(len(other), box[0]))
+        return self._detections(box, np.append(column, other), score)
+
+    def _detections(
+        self,
+        box: NDArray[np.int64],
+        column: NDArray[np.int64],
+        score: NDArray[np.float64] | float,
+    ) -> AvaRows:
+        boxes = self._boxes
+        return AvaRows(
+            path=boxes.path,
+            video_names=boxes.video_names,
+            video_index=boxes.video_index[box],
+            time_us=boxes.time_us[box],
+            boxes_01=boxes.boxes_01[box],
+            action_id=self._ids[column],
+            score=np.broadcast_to(np.asarray(score, np.float64), box.shape),
+            line=boxes.line[box],
+        )
+
+
+def _reaching_rows(
+    scored: ScoredRows, ground_truth: AvaRows, boxes: AvaRows
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return (box, class, ground-truth row) of every row that could be right, boxes in order."""
+    classes = len(scored.label_map)
+    key = scored.keys.detections
+    order = np.argsort(key, kind="stable")
+    label, place = pairs(scored.gt_key, key[order])
+    cell = np.sort(order[place] * classes + scored.gt_class[label])
+    cell = cell[np.diff(cell, prepend=-1) > 0]  # np.unique hashes, which takes longer
+    box, column = cell // classes, cell % classes
+    if not len(cell):
+        return box, column, cell
+    number = np.float32 if scored.protocol.single_precision else np.float64
+    wanted, overlap, candidate = best_overlap(
+        det_cell=cells(key[box], column, classes, len(scored.keys)),
+        det_row=box,
+        all_boxes=boxes.boxes_01,
+        gt_cell=cells(scored.gt_key, scored.gt_class, classes, len(scored.keys)),
+        gt_boxes=ground_truth.boxes_01[scored.gt_row].astype(number, copy=False),
+        num_cells=len(scored.keys) * classes,
+    )
+    enough = overlap >= scored.iou_threshold
+    return box[candidate[enough]], column[candidate[enough]], wanted[enough]
+
+
+def _most_valuable(
+    scored: ScoredRows, box: NDArray[np.int64], column: NDArray[np.int64], limit: int
+) -> NDArray[np.int64]:
+    """Return the positions of the `limit` rows of each keyframe that add most to the mean.
+
+    A right row adds one part in as many as its class has labels.
+    """
+    key = scored.keys.detections[box]
+    order = np.lexsort((scored.num_ground_truth[column], key))
+    starts = np.flatnonzero(np.diff(key[order], prepend=-1) > 0)
+    rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
+    return np.sort(order[rank < limit])

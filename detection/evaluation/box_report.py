@@ -1,0 +1,243 @@
+"""What a file of person boxes is good for: who is found, at which score, and what that allows.
+
+Legend: K keyframes that count, N boxes of a keyframe. A box is right when it overlaps a person by
+IoU 0.5 whom no box of a higher score took (COCO's matching, as for AP).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.data.ava_files import AvaRows
+from detection.data.label_map import LabelMap
+from detection.errors import UserError
+from detection.evaluation.average_precision import PrecisionRecall, precision_recall
+from detection.evaluation.box_ceiling import PerfectClassifier
+from detection.evaluation.frame_map import AvaFrameMap
+from detection.evaluation.keys import SharedKeys
+from detection.evaluation.people import distinct
+from detection.evaluation.person_ap import PersonAp, match_boxes, person_ap
+from detection.structures import ActorBoxes, Keyframe
+
+USUAL_THRESHOLD = 0.8
+TABLE_THRESHOLDS = tuple(step / 20 for step in range(20))
+MATCH_IOU = 0.5
+
+
+@dataclass(frozen=True)
+class AtThreshold:
+    """The boxes of at least one score; NaN where nothing is divided.
+
+    ceiling: the highest frame-mAP that any classifier could reach with them.
+    """
+
+    threshold: float
+    num_boxes: int
+    precision: float
+    recall: float
+    f1: float
+    ceiling: float
+
+
+@dataclass(frozen=True)
+class BoxReport:
+    """A box file beside the ground truth of its keyframes.
+
+    num_keyframes: that count: those of the ground truth less the excluded ones (and, where asked
+    for, those that it does not list).  num_videos: of these keyframes, and videos_without_boxes.
+    num_people, num_boxes: on these keyframes; keyframes_without_boxes: of them.
+    boxes_elsewhere: on keyframes_elsewhere, which count in no figure here.
+    ap: COCO's figures for all boxes.  curve: precision over recall.  table: by threshold.
+    best: highest F1, None where no box is right.  asked: at the threshold in use.
+    ceiling: the evaluation behind the ceiling of all boxes.
+    people_per_keyframe, boxes_per_keyframe: keyframes with 0, 1, 2 ... of them; boxes from the
+    threshold in use on.
+    partly_labelled: some people have no ground truth, so precision is a lower bound.
+    """
+
+    num_keyframes: int
+    num_videos: int
+    num_people: int
+    num_boxes: int
+    keyframes_without_boxes: int
+    videos_without_boxes: int
+    boxes_elsewhere: int
+    keyframes_elsewhere: int
+    ap: PersonAp
+    curve: PrecisionRecall
+    table: tuple[AtThreshold, ...]
+    best: AtThreshold | None
+    asked: AtThreshold
+    ceiling: AvaFrameMap
+    people_per_keyframe: tuple[int, ...]
+    boxes_per_keyframe: tuple[int, ...]
+    partly_labelled: bool
+
+
+def report_boxes(
+    ground_truth: AvaRows,
+    boxes: AvaRows,
+    label_map: LabelMap,
+    *,
+    exclusions: frozenset[Keyframe] = frozenset(),
+    protocol: str | None = None,
+    threshold: float = USUAL_THRESHOLD,
+    thresholds: Sequence[float] = TABLE_THRESHOLDS,
+    partly_labelled: bool = False,
+    unlisted_are_empty: bool = False,
+) -> BoxReport:
+    """Hold boxes to the ground truth.
+
+    threshold: the one in use.  thresholds: rows of the table.  unlisted_are_empty: keyframes of the
+    ground truth's videos that it does not list have nobody in them (as in AVA's files).
+    Raises `UserError` for boxes without scores and for boxes of other keyframes.
+    """
+    row_score = boxes.score
+    if row_score is None:
+        raise UserError(f"{boxes.path}: person boxes need a score in column 8")
+    keys = SharedKeys(ground_truth, boxes, exclusions)
+    _check_common(keys, ground_truth, boxes)
+    counted = keys.in_ground_truth_file & ~keys.excluded
+    if unlisted_are_empty:
+        known = np.unique(keys.video_of_key[keys.in_ground_truth_file])
+        counted |= np.isin(keys.video_of_key, known) & ~keys.excluded
+    people, found, scores = _by_keyframe(keys, counted, ground_truth, boxes, row_score)
+    right = np.concatenate([np.zeros(0, bool), *map(match_boxes, people, found)])
+    num_people = sum(map(len, people))
+    perfect = PerfectClassifier(
+        ground_truth, boxes, label_map, exclusions=exclusions, protocol=protocol
+    )
+
+    def at(least: float) -> AtThreshold:
+        kept = scores >= least
+        ceiling = perfect.ceiling(row_score >= least).mean_ap
+        return _at(least, int(kept.sum()), int(right[kept].sum()), num_people, ceiling)
+
+    best = best_f1_threshold(scores, right, num_people)
+    return BoxReport(
+        **_coverage(keys, counted),
+        num_people=num_people,
+        ap=person_ap(people, found),
+        curve=precision_recall(scores, right, num_people),
+        table=tuple(map(at, thresholds)),
+        best=None if best is None else at(best),
+        asked=at(threshold),
+        ceiling=perfect.ceiling(),
+        people_per_keyframe=_histogram([len(there) for there in people]),
+        boxes_per_keyframe=_histogram(
+            [int((there.score >= np.float32(threshold)).sum()) for there in found]
+        ),
+        partly_labelled=partly_labelled,
+    )
+
+
+def best_f1_threshold(
+    scores: NDArray[np.float64], right: NDArray[np.bool_], num_people: int
+) -> float | None:
+    """Return the hundredth with the highest F1, the middle one of several in a row.
+
+    scores, right: (boxes,). None where no box is right.
+    """
+    if not right.any():
+        return None
+    hundredths = np.arange(100) / 100
+    ascending, right_ascending = np.sort(scores), np.sort(scores[right])
+    kept = len(scores) - np.searchsorted(ascending, hundredths)
+    found = len(right_ascending) - np.searchsorted(right_ascending, hundredths)
+    f1 = 2 * found / (kept + num_people)
+    is_best = np.append(f1 == f1.max(), False)
+    first = int(is_best.argmax())
+    end = first + int(is_best[first:].argmin())
+    return float(hundredths[(first + end - 1) // 2])
+
+
+def _at(
+    threshold: float, num_boxes: int, num_right: int, num_people: int, ceiling: float
+) -> AtThreshold:
+    nan = float("nan")
+    return AtThreshold(
+        threshold=threshold,
+        num_boxes=num_boxes,
+        precision=num_right / num_boxes if num_boxes else nan,
+        recall=num_right / num_people if num_people else nan,
+        f1=2 * num_right / (num_boxes + num_people) if num_people else nan,
+        ceiling=ceiling,
+    )
+
+
+def _coverage(keys: SharedKeys, counted: NDArray[np.bool_]) -> dict[str, int]:
+    """Return how keyframes that count and keyframes with boxes overlap."""
+    is_here = counted[keys.detections]
+    with_boxes, elsewhere = np.zeros(len(keys), bool), np.zeros(len(keys), bool)
+    with_boxes[keys.detections[is_here]] = True
+    elsewhere[keys.detections[~is_here]] = True
+    videos, found = (np.unique(keys.video_of_key[mask]) for mask in (counted, with_boxes))
+    return {
+        "num_keyframes": int(counted.sum()),
+        "num_videos": len(videos),
+        "num_boxes": int(is_here.sum()),
+        "keyframes_without_boxes": int((counted & ~with_boxes).sum()),
+        "videos_without_boxes": len(np.setdiff1d(videos, found)),
+        "boxes_elsewhere": int((~is_here).sum()),
+        "keyframes_elsewhere": int(elsewhere.sum()),
+    }
+
+
+def _check_common(keys: SharedKeys, ground_truth: AvaRows, boxes: AvaRows) -> None:
+    """Refuse boxes of other keyframes."""
+    if not (keys.in_ground_truth_file & ~keys.excluded).any():
+        raise UserError(f"{ground_truth.path}: no keyframe that counts, all are excluded")
+    if keys.in_ground_truth_file[keys.detections].any():
+        return
+    both = sorted(set(boxes.video_names) & set(ground_truth.video_names))
+    if both:
+        theirs, ours = (
+            next(str(key) for key in rows.keyframes() if key.video_id == both[0])
+            for rows in (boxes, ground_truth)
+        )
+        problem = f"the boxes begin with {theirs}, the ground truth with {ours}"
+    else:
+        theirs, ours = (min(rows.video_names, default="nothing") for rows in (boxes, ground_truth))
+        problem = f"the boxes are of other videos ({theirs} ...) than the ground truth ({ours} ...)"
+    raise UserError(f"{boxes.path}: no keyframe in common with {ground_truth.path}: {problem}")
+
+
+def _by_keyframe(
+    keys: SharedKeys,
+    counted: NDArray[np.bool_],
+    ground_truth: AvaRows,
+    boxes: AvaRows,
+    score: NDArray[np.float64],
+) -> tuple[list[ActorBoxes], list[ActorBoxes], NDArray[np.float64]]:
+    """Return the people and the boxes of each of K keyframes, and the scores of all of the latter.
+
+    A person with several actions is one person.
+    """
+    wanted = np.flatnonzero(counted)
+    people = distinct(keys.ground_truth, ground_truth.boxes_01)
+    order = np.argsort(keys.detections, kind="stable")
+    order = order[counted[keys.detections[order]]]
+    there = _cut(people.xyxy_01, np.ones(len(people)), people.key, wanted)
+    found = _cut(boxes.boxes_01[order], score[order], keys.detections[order], wanted)
+    return there, found, score[order]
+
+
+def _cut(
+    boxes_01: NDArray[np.float64],
+    score: NDArray[np.float64],
+    sorted_keys: NDArray[np.int32],
+    wanted: NDArray[np.int64],
+) -> list[ActorBoxes]:
+    """Return the boxes of each wanted key."""
+    begin = np.searchsorted(sorted_keys, wanted, side="left").tolist()
+    end = np.searchsorted(sorted_keys, wanted, side="right").tolist()
+    boxes, scores = boxes_01.astype(np.float32), score.astype(np.float32)
+    return [ActorBoxes(boxes[a:b], scores[a:b]) for a, b in zip(begin, end, strict=True)]
+
+
+def _histogram(counts: Sequence[int]) -> tuple[int, ...]:
+    return tuple(np.bincount(np.asarray(counts, np.int64)).tolist())
