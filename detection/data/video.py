@@ -32,6 +32,9 @@ from detection.structures import Clip
 SAME_TIME_S = 2e-6
 # Wanted times further apart than this are reached by a seek, not by decoding what lies between.
 SEEK_GAP_S = 2.0
+# So are times that lie closer where the file's index has a key frame so much after the first one:
+# a seek costs about as much as eight frames.
+SKIP_S = 0.3
 # A header that tells a higher rate tells the clock's, not the frames'.
 MAX_FPS = 960
 WRITER_TIME_BASE = Fraction(1, 90000)
@@ -84,7 +87,7 @@ class VideoReader:
         images: list[NDArray[np.uint8]] = []
         shown_s: list[float] = []
         found: list[int] = []
-        for run in np.split(wanted, np.flatnonzero(np.diff(wanted) > SEEK_GAP_S) + 1):
+        for run in np.split(wanted, self._seeks(wanted)):
             checked = keyframes[(keyframes >= run[0]) & (keyframes <= run[-1])]
             for frame, matches in self._nearest(run, checked):
                 found.extend([len(images)] * matches)
@@ -166,6 +169,19 @@ class VideoReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _seeks(self, wanted_s: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the positions of the ascending times that are best reached by a seek."""
+        gap_s = np.diff(wanted_s)
+        seek = gap_s > SEEK_GAP_S
+        index = self._stream.index_entries
+        for position in np.flatnonzero((gap_s > SKIP_S) & ~seek).tolist():
+            time_s = float(wanted_s[position + 1]) + SAME_TIME_S
+            entry = index.search_timestamp(int(time_s / self._time_base), backward=True)
+            if entry >= 0:
+                key_frame_s = float(index[entry].timestamp * self._time_base)
+                seek[position] = key_frame_s > wanted_s[position] + SKIP_S
+        return np.flatnonzero(seek) + 1
 
     def _nearest(
         self, wanted_s: NDArray[np.float64], keyframes_s: NDArray[np.float64]

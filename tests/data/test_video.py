@@ -114,6 +114,30 @@ def test_any_order_repeats_and_distant_times(tmp_path):
         assert numbers_of(video.read(wanted).frames) == nearest(times_s, wanted)
 
 
+@pytest.mark.parametrize("gap_s", [0.31, 0.5, 1.0, 1.9])
+def test_times_within_seconds_of_each_other(timeline, gap_s):
+    """Such as keyframes: some are reached by seeking, some by decoding what lies between."""
+    path, times_s = timeline
+    with VideoReader(path) as video:
+        for start_s in (times_s[0], times_s[0] + 0.1, times_s[2]):
+            wanted = np.arange(start_s, times_s[-1] + gap_s, gap_s)
+            assert numbers_of(video.read(wanted).frames) == nearest(times_s, wanted)
+
+
+def test_what_lies_before_a_key_frame_is_not_decoded(plain, monkeypatch):
+    decoded, decode = [], VideoReader._decoded_from
+
+    def counted(video, time_s):
+        for frame in decode(video, time_s):
+            decoded.append(frame.time)
+            yield frame
+
+    monkeypatch.setattr(VideoReader, "_decoded_from", counted)
+    with VideoReader(plain) as video:
+        video.read([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    assert len(decoded) < 75  # in one pass it would be all 126 up to 5.0 s
+
+
 def test_a_tie_goes_to_the_earlier_frame(plain):
     with VideoReader(plain) as video:
         assert numbers_of(video.read([0.02, 1.02, 4.42]).frames) == [0, 25, 110]
