@@ -34,6 +34,23 @@ def build_device(config: RunConfig) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
+def build_precision(config: RunConfig, device: torch.device) -> torch.dtype:
+    """Return the type that training computes in; `auto` asks the device."""
+    if config.precision == "fp32":
+        return torch.float32
+    if config.precision == "bf16" or _has_bf16(device):
+        return torch.bfloat16
+    return torch.float32
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and bool(
+        torch.cpu.get_capabilities().get("avx512_bf16", False)
+    )
+
+
 def build_model(config: RunConfig, *, num_classes: int) -> ActionDetector:
     """Build the network with random weights drawn from the global generator."""
     low, high = config.clip.train_short_side_px

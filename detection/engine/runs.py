@@ -87,7 +87,12 @@ def start(
         _make_folder(folder, config, processes)
     processes.wait()
     _seed_apart(config.seed, processes, update=0)
-    run.log.write("start", seed=config.seed, processes=processes.count)
+    run.log.write(
+        "start",
+        seed=config.seed,
+        processes=processes.count,
+        precision=str(build.build_precision(config, device)).removeprefix("torch."),
+    )
     if report is not None and processes.is_first:
         print(report)
         run.log.write("pretrained", report=str(report))
@@ -199,6 +204,7 @@ def train(run: Run, training: Training) -> bool:
             log=run.log,
             should_stop=should_stop,
             processes=processes,
+            precision=build.build_precision(config, run.device),
         )
 
 

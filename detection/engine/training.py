@@ -80,13 +80,15 @@ def fit(
     log: MetricsLog,
     should_stop: Callable[[], bool] = lambda: False,
     processes: Processes = ALONE,
+    precision: torch.dtype = torch.float32,
 ) -> bool:
     """Train from where `progress` stands to the last epoch; return False when stopped before it.
 
     `evaluate` is called after every `evaluate_every`-th epoch but the last, which the caller scores
     with the finished weights. `save(name)` is called with "last" after each epoch, at least every
     `save_every_minutes`, and when stopped; with "best" after the best evaluation so far. All
-    `processes` of a run call this with their own batches; they stop and save together.
+    `processes` of a run call this with their own batches; they stop and save together. precision:
+    of the forward and backward pass (mixed where it is not float32).
     """
     bar = tqdm(
         total=optim.epochs * len(batches),
@@ -112,6 +114,7 @@ def fit(
                 log=log,
                 should_stop=should_stop,
                 processes=processes,
+                precision=precision,
                 bar=bar,
             )
             if not finished:
@@ -144,6 +147,7 @@ def _train_epoch(
     log: MetricsLog,
     should_stop: Callable[[], bool],
     processes: Processes,
+    precision: torch.dtype,
     bar: tqdm,
 ) -> bool:
     """Learn from the rest of the epoch under way; return False when stopped in it."""
@@ -162,10 +166,11 @@ def _train_epoch(
         end_of_group = done % optim.accumulate == 0 or done == len(batches)
         with without_exchange(model, last=end_of_group):
             with watch.measure("forward"):
-                logits = model(
-                    batch.frames.to(device, non_blocking=True),
-                    batch.rois_px.to(device, non_blocking=True),
-                )
+                with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                    logits = model(
+                        batch.frames.to(device, non_blocking=True),
+                        batch.rois_px.to(device, non_blocking=True),
+                    )
                 loss = loss_of(logits, batch.labels.to(device, non_blocking=True))
                 loss_value = loss.item()
             _check_loss(loss_value, batch, progress)

@@ -174,7 +174,9 @@ class _Subsampled(torch.autograd.Function):
 
 
 class _Depthwise3x3x3(torch.autograd.Function):
+    # Under autocast everything here is of one type, in the backward pass too.
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)
     def forward(
         ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, stride: int
     ) -> Tensor:
@@ -186,6 +188,7 @@ class _Depthwise3x3x3(torch.autograd.Function):
         )
 
     @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         features, weight = ctx.saved_tensors

@@ -113,3 +113,26 @@ def test_a_batch_of_no_clips_and_gradients_for_one_side_only():
 def test_only_the_strides_of_x3d_are_taken():
     with pytest.raises(ValueError, match="stride must be 1 or 2, got 3"):
         DepthwiseConv3d(3, stride=3)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_bf16_training_follows_fp32(stride):
+    """Under autocast a block's output and gradients stay within bf16's 8 bits of the fp32 ones."""
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(
+        PointwiseConv3d(8, 16), DepthwiseConv3d(16, stride=stride), PointwiseConv3d(16, 8)
+    )
+    features = torch.randn(2, 8, 4, 9, 9)
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        layers.zero_grad()
+        given = features.clone().requires_grad_()
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            out = layers(given)
+        assert out.dtype == dtype
+        (out.float() ** 2).mean().backward()
+        gradients = [given.grad, *(layer.weight.grad for layer in layers)]
+        assert all(gradient.dtype == torch.float32 for gradient in gradients)
+        found[dtype] = [out.detach().float(), *gradients]
+    for ours, exact in zip(found[torch.bfloat16], found[torch.float32], strict=True):
+        assert (ours - exact).norm() < 0.03 * exact.norm()
