@@ -15,9 +15,9 @@ from detection.demo.scenery import Place, places
 from detection.demo.staging import Person
 from detection.demo.story import ROLE_SHARES, Decks, rhythm, spans_of, timeline
 
-_PEOPLE_SHARES = {"1": 14, "2": 30, "3": 29, "4": 18, "5": 9}
+_PEOPLE_SHARES = {"1": 16, "2": 38, "3": 32, "4": 14}
 # Standing height in frame heights, by how many people there are.
-_HEIGHTS = {1: (0.56, 0.78), 2: (0.5, 0.76), 3: (0.44, 0.7), 4: (0.4, 0.64), 5: (0.36, 0.58)}
+_HEIGHTS = {1: (0.64, 0.82), 2: (0.58, 0.78), 3: (0.52, 0.72), 4: (0.48, 0.64)}
 _FAR_HEIGHTS = (0.2, 0.32)
 _LEAST_HEIGHT = {"floor": 0.5, "porter": 0.32, "seat": 0.26}
 _FAR_ROLES = ("roam", "seat")
@@ -98,7 +98,7 @@ def _person(
             float(rng.random()), float(rng.uniform(0.3, 0.7)), float(rng.uniform(0.5, 0.95))
         )
         ribbon = looks.colour(float(rng.random()), 0.6, 0.9)
-        held = Held(float(rng.uniform(0.17, 0.25)), float(rng.uniform(0.13, 0.19)), tone, ribbon)
+        held = Held(float(rng.uniform(0.24, 0.34)), float(rng.uniform(0.18, 0.26)), tone, ribbon)
     return Person(
         person_id=number, role=role, height=height, home_x=float(np.clip(spot, *reach)),
         ground_y=ground, reach=reach, facing=facing, slant=slant, body=body,
@@ -120,7 +120,7 @@ def _props(
             tone = looks.colour(looks.hue_of(split, rng), 0.45, float(rng.uniform(0.4, 0.8)))
             seat = stool(float(behind), person.ground_y + float(depth), leg * person.height, tone)
             props.append(Prop(seat.shapes, person.ground_y - 0.004))
-        chance = {"roam": 44, "seat": 44, "porter": 20, "floor": 12}
+        chance = {"roam": 56, "seat": 3, "porter": 3, "floor": 3}
         share = chance[person.role]
         if decks.deal(f"hide {person.role}", {"yes": share, "no": 100 - share}, rng) == "yes":
             props.append(_hider(split, person, rng))

@@ -219,7 +219,7 @@ def _arms(
         shoulder, elbow, hand = (f"{name}_{side}" for name in ("shoulder", "elbow", "hand"))
         upper = _limb(at, depth, (shoulder, elbow), (0.98 * limb, 0.8 * limb), clothes.top, 0.006)
         fore = _limb(at, depth, (elbow, hand), (0.78 * limb, 0.6 * limb), sleeve, 0.008)
-        palm = Part(disc(at[hand], 1.02 * limb, 1.02 * limb), fore.depth + 0.001, body.skin)
+        palm = Part(disc(at[hand], 1.2 * limb, 1.2 * limb), fore.depth + 0.001, body.skin)
         parts += [upper, fore, palm]
     return parts
 

@@ -81,11 +81,11 @@ def _body(rng: np.random.Generator) -> Body:
     build = Build(
         leg=float(rng.uniform(0.44, 0.50)),
         arm=float(rng.uniform(0.37, 0.42)),
-        hip_half=0.042 + 0.018 * stout,
-        shoulder_half=0.078 + 0.03 * stout + float(rng.uniform(0, 0.012)),
-        limb=0.030 + 0.013 * stout,
-        belly=0.050 + 0.035 * stout,
-        head=float(rng.uniform(0.062, 0.078)),
+        hip_half=0.048 + 0.018 * stout,
+        shoulder_half=0.092 + 0.03 * stout + float(rng.uniform(0, 0.012)),
+        limb=0.046 + 0.014 * stout,
+        belly=0.064 + 0.034 * stout,
+        head=float(rng.uniform(0.074, 0.09)),
     )
     skin = np.array(SKINS[int(rng.integers(len(SKINS)))]) + rng.integers(-9, 10, 3)
     hair = np.array(HAIRS[int(rng.integers(len(HAIRS)))]) + rng.integers(-8, 9, 3)

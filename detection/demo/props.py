@@ -57,7 +57,7 @@ def hiding(
     kind: str, rng: np.random.Generator, split: Split, x: float, ground_y: float, w: float, h: float
 ) -> Prop:
     """Return a thing of about w x h that stands at x before somebody."""
-    tone = colour(hue_of(split, rng), float(rng.uniform(0.15, 0.6)), float(rng.uniform(0.35, 0.8)))
+    tone = colour(hue_of(split, rng), float(rng.uniform(0.05, 0.3)), float(rng.uniform(0.35, 0.7)))
     return Prop(_KINDS[kind](rng, x, ground_y, w, h, tone), ground_y)
 
 

@@ -63,13 +63,13 @@ def paint(place: Place, height_px: int, aspect: float) -> tuple[Image, NDArray[n
     columns = round(height_px * (aspect + 2 * MARGIN))
     split = round(height_px * (place.horizon + MARGIN))
     image = np.empty((rows, columns, 3), np.float32)
-    wall_base = np.array(colour(place.wall_hue, float(rng.uniform(0.06, 0.36)), place.bright))
+    wall_base = np.array(colour(place.wall_hue, float(rng.uniform(0.04, 0.24)), place.bright))
     floor_base = np.array(
-        colour(place.floor_hue, float(rng.uniform(0.08, 0.4)), float(rng.uniform(0.3, 0.75)))
+        colour(place.floor_hue, float(rng.uniform(0.05, 0.28)), float(rng.uniform(0.3, 0.75)))
     )
     image[:split] = _WALLS[place.wall](rng, split, columns, height_px, wall_base)
     image[split:] = _floor(place.floor, rng, rows - split, columns, height_px, floor_base)
-    image *= 1.0 + 0.10 * _noise(rng, rows, columns, (6, 24, 90))[..., None]
+    image *= 1.0 + 0.06 * _noise(rng, rows, columns, (6, 24, 90))[..., None]
     canvas = np.clip(image, 0, 255).astype(np.uint8)
     if place.wall not in ("hills", "city"):
         skirting = tuple(int(v) for v in wall_base * 0.55)
@@ -193,7 +193,7 @@ def _floor(
         tone = 0.95 + 0.09 * ((np.floor(x / 0.25) + np.floor(depth / 0.28)) % 2)
     else:
         grain = (40, 120, 160) if kind == "grass" else (20, 140)
-        tone = 1 + 0.2 * _noise(rng, rows, columns, grain)
+        tone = 1 + 0.11 * _noise(rng, rows, columns, grain)
     if kind == "grass":
         base = 0.35 * base + 0.65 * np.array((92, 140, 66))
     return base * shade * tone[..., None]

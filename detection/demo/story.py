@@ -58,7 +58,7 @@ ROAM_SHARES = {
 STAY_SHARES = {"stand": 2, "stand, wave": 4, "statue of waving": 3}
 HAND_SHARES = {"own": 3, "wave": 5, "wave held": 3}
 CARRY_SHARES = {"stand": 1, "walk": 1}
-ROLE_SHARES = {"roam": 40, "floor": 22, "seat": 16, "porter": 22}
+ROLE_SHARES = {"roam": 30, "floor": 25, "seat": 22, "porter": 23}
 
 # role: (upper state, lower state)
 STATES = {

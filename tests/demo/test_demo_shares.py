@@ -31,7 +31,11 @@ def keyframes() -> dict[Split, list[list[PersonNote]]]:
     told: dict[Split, list[list[PersonNote]]] = {}
     for split in SPLITS:
         stories = tell_stories(
-            split, PARAMETERS.count(split), seed=0, slots=PARAMETERS.keyframes, aspect=4 / 3
+            split,
+            PARAMETERS.count(split),
+            seed=0,
+            slots=PARAMETERS.keyframes,
+            aspect=PARAMETERS.width / PARAMETERS.height,
         )
         told[split] = [
             people
