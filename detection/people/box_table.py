@@ -163,9 +163,10 @@ class _Share:
         total = sum(len(self._batches[number]) for number in self._own)
         left = sum(len(self._batches[number]) for number in self.todo)
         frames = read_batches(folder, self._batches, self.todo, sides_px=sides_px, workers=workers)
+        off: dict[str, Any] = {} if progress else {"disable": True}  # else TQDM_DISABLE decides
         with tqdm(
             total=total, initial=total - left, unit="frame", desc="people", smoothing=0.05,
-            dynamic_ncols=True, leave=False, disable=not progress,
+            dynamic_ncols=True, leave=False, **off,
         ) as bar:  # fmt: skip
             for batch in frames:
                 self._keep(batch, detect_batch(detector, batch))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -354,6 +356,8 @@ def test_page_and_picture(tmp_path):
     assert "&lt;boxes&gt; &amp; more" in content and "<b>.csv" not in content
     assert content.count("<svg") == 2 and content.count("<polyline") == 5
     assert "http" not in content.replace("http-equiv", "")
+    for drawing in re.findall(r"<svg.*?</svg>", content, re.DOTALL):
+        ElementTree.fromstring(drawing)
     write_box_plot(tmp_path / "boxes.png", report, title="boxes")
     picture = cv2.imread(str(tmp_path / "boxes.png"), cv2.IMREAD_COLOR_RGB)
     assert (picture == draw_box_plot(report, title="boxes")).all()
