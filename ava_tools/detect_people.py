@@ -152,8 +152,8 @@ def _open_detector(options: argparse.Namespace, device: Any, half: bool) -> Any:
 
 
 def _workers(wanted: int | None) -> int:
-    """Return how many processes read ahead: by default half of the cores, 1 to 8."""
-    cores = len(os.sched_getaffinity(0))
+    """Return how many processes read ahead: by default half of this process's cores, 1 to 8."""
+    cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(1, min(8, cores // 2)) if wanted is None else wanted
 
 

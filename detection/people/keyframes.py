@@ -32,8 +32,8 @@ def listed_keyframes(path: str | Path) -> list[Keyframe]:
 def every_second(folder: DatasetFolder, split: Split) -> list[Keyframe]:
     """Return each whole second of the split's videos (by its list, else by its ground truth).
 
-    Excluded keyframes are left out. Raises `UserError` where a video cannot be opened: nobody knows
-    then how long it is.
+    Excluded keyframes are left out. Nobody knows how long a video is that cannot be opened: it gets
+    its second 0, so that whoever reads it meets the error there and lists it.
     """
     videos = read_video_list(split)
     if videos is None:
@@ -41,8 +41,11 @@ def every_second(folder: DatasetFolder, split: Split) -> list[Keyframe]:
     excluded = {_key(keyframe) for keyframe in read_exclusions(split)}
     found = []
     for video_id in sorted(videos):
-        with open_video(folder, video_id) as video:
-            start_s, end_s = video.span_s()
+        try:
+            with open_video(folder, video_id) as video:
+                start_s, end_s = video.span_s()
+        except UserError:
+            start_s, end_s = 0.0, 1.0
         seconds = range(math.ceil(start_s), math.ceil(end_s - END_MARGIN_S))
         found += [Keyframe(video_id, float(second)) for second in seconds]
     return in_order(keyframe for keyframe in found if _key(keyframe) not in excluded)

@@ -107,6 +107,14 @@ def test_a_missing_video_is_counted_and_the_rest_done(root, weights, tmp_path, c
     assert (tmp_path / "boxes.unreadable.csv").read_text().startswith("val_0,0001,")
 
 
+def test_a_missing_video_does_not_stop_every_second(root, weights, tmp_path, capsys):
+    (root / "videos" / "val_1.mp4").write_bytes(b"no video")
+    assert main(arguments(root, weights, tmp_path / "boxes.csv", "--every-second")) == 0
+    assert "boxes at 3 keyframes" in capsys.readouterr().out
+    listed = (tmp_path / "boxes.unreadable.csv").read_text()
+    assert listed.startswith("val_1,0000,") and listed.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
