@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ava_tools.cli import run_command
+from detection.demo.parameters import DemoParameters
 
 EXAMPLE = """examples:
   python -m ava_tools.make_demo --out data/demo
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     from tqdm import tqdm
 
-    from detection.demo.generate import DemoParameters, generate_demo
+    from detection.demo.generate import generate_demo
 
     width, height = options.size
     parameters = DemoParameters(
@@ -64,6 +65,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    usual = DemoParameters()
     parser = argparse.ArgumentParser(
         prog="python -m ava_tools.make_demo",
         description=__doc__,
@@ -71,18 +73,19 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=Path, required=True, help="data set folder to make")
+    for name, kind, sentence in (
+        ("--seed", int, "another seed, another set"),
+        ("--num-train", int, "training videos"),
+        ("--num-val", int, "validation videos"),
+        ("--keyframes", int, "annotated seconds a video"),
+        ("--fps", int, "frames a second"),
+    ):
+        default = getattr(usual, name.strip("-").replace("-", "_"))
+        parser.add_argument(name, type=kind, default=default, help=f"{sentence} (%(default)s)")
     parser.add_argument(
-        "--seed", type=int, default=0, help="another seed, another set (%(default)s)"
-    )
-    parser.add_argument("--num-train", type=int, default=200, help="training videos (%(default)s)")
-    parser.add_argument("--num-val", type=int, default=48, help="validation videos (%(default)s)")
-    parser.add_argument(
-        "--keyframes", type=int, default=6, help="annotated seconds a video (%(default)s)"
-    )
-    parser.add_argument(
-        "--size", type=_size, default=(320, 240), metavar="WxH", help="in pixels (320x240)"
-    )
-    parser.add_argument("--fps", type=int, default=25, help="frames a second (%(default)s)")
+        "--size", type=_size, default=(usual.width, usual.height), metavar="WxH",
+        help=f"in pixels ({usual.width}x{usual.height})",
+    )  # fmt: skip
     parser.add_argument("--workers", type=int, default=2, help="processes that draw (%(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace a data set that is there")
     parser.add_argument(

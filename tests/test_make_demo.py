@@ -15,9 +15,10 @@ from ava_tools.make_demo import main
 from detection.data.ava_files import read_ground_truth, read_keyframe_list
 from detection.data.dataset_folder import DatasetFolder
 from detection.data.video import VideoReader
-from detection.demo import CLASSES
+from detection.demo import CLASSES, generate
 from detection.demo.annotate import ground_truth, is_excluded, notes_of, tell_stories
-from detection.demo.generate import DemoParameters, generate_demo
+from detection.demo.generate import generate_demo
+from detection.demo.parameters import DemoParameters
 from detection.errors import UserError
 
 TINY = DemoParameters(seed=5, num_train=2, num_val=2, keyframes=2, width=160, height=120, fps=10)
@@ -192,3 +193,10 @@ def test_the_command_draws_a_sheet_and_fails_in_one_line(made: Path, tmp_path: P
     assert refused.returncode == 2
     assert refused.stderr.strip().splitlines()[-1].startswith("error: ")
     assert "Traceback" not in refused.stderr
+
+
+def test_the_command_draws_by_default_what_the_tests_look_at(monkeypatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    asked = []
+    monkeypatch.setattr(generate, "generate_demo", lambda _, given, **__: asked.append(given))
+    main(["--out", str(tmp_path / "x")])
+    assert asked == [DemoParameters()]

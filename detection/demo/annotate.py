@@ -16,12 +16,12 @@ from detection.data.ava_files import AvaRows, format_time, time_us_of
 from detection.demo.actions import ActionClass
 from detection.demo.casting import Story, cast
 from detection.demo.looks import Split
+from detection.demo.parameters import FIRST_S
 from detection.demo.scene import Scene
 from detection.demo.staging import Person
 from detection.demo.story import Decks, Doing
 from detection.structures import Keyframe
 
-FIRST_S = 1  # the first keyframe; the last one is a second before the video's end
 LEAST_VISIBLE, LEAST_INSIDE = 0.2, 0.6
 BOX_HEIGHTS = (0.15, 0.90)
 PEOPLE_COLUMNS = (

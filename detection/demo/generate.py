@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,7 +20,6 @@ from detection.data.new_folder import new_dataset_folder
 from detection.data.video import VideoWriter
 from detection.demo.actions import CLASSES
 from detection.demo.annotate import (
-    FIRST_S,
     PEOPLE_COLUMNS,
     PersonNote,
     ground_truth,
@@ -30,6 +29,7 @@ from detection.demo.annotate import (
 )
 from detection.demo.casting import Story
 from detection.demo.looks import Split
+from detection.demo.parameters import DemoParameters
 from detection.demo.scene import Scene
 from detection.errors import UserError
 from detection.files import write_text
@@ -37,42 +37,6 @@ from detection.files import write_text
 PARAMETERS_FILE = "made_up.json"
 VERSION = 4  # of what is drawn: raise it when the same parameters give another data set
 SPLITS: tuple[Split, ...] = ("train", "val")
-
-
-@dataclass(frozen=True)
-class DemoParameters:
-    """What a made data set follows from.
-
-    keyframes: annotated seconds a video, the first at 1 s; a video lasts one second longer than
-    its last one.  width, height: pixels.
-    """
-
-    seed: int = 0
-    num_train: int = 200
-    num_val: int = 48
-    keyframes: int = 6
-    width: int = 288
-    height: int = 240
-    fps: int = 25
-
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("seed", 0), ("num_train", 1), ("num_val", 1), ("keyframes", 1),
-            ("width", 64), ("height", 64), ("fps", 5),
-        ):  # fmt: skip
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}, wanted {least} or more")
-        if not 1.0 <= self.width / self.height <= 2.0:
-            raise UserError(f"{self.width} x {self.height}: width must be 1 to 2 times the height")
-
-    @property
-    def duration_s(self) -> int:
-        """Length of every video."""
-        return FIRST_S + self.keyframes
-
-    def count(self, split: Split) -> int:
-        """Return the number of videos of a split."""
-        return self.num_train if split == "train" else self.num_val
 
 
 def generate_demo(

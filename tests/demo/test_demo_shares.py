@@ -17,8 +17,8 @@ from detection.demo.annotate import (
     notes_of,
     tell_stories,
 )
-from detection.demo.generate import DemoParameters
 from detection.demo.looks import Split
+from detection.demo.parameters import DemoParameters
 
 PARAMETERS = DemoParameters()
 SPLITS: tuple[Split, ...] = ("train", "val")
