@@ -158,7 +158,8 @@ def train(run: PeopleRun) -> bool:
             score_floor=run.config.evaluation.score_floor,
             max_people=run.config.evaluation.max_people,
         )
-        return _score(run.config, run.data, run.boxes.held_out, detector).figures.ap50
+        every = run.config.data.held_out_every
+        return _score(run.config, run.data, run.boxes.held_out, detector, every).figures.ap50
 
     with stop_signals() as should_stop:
         return fit_people(
@@ -268,7 +269,7 @@ def _build_optimizer(config: PeopleConfig, network: FasterRCNN) -> torch.optim.O
         network, weight_decay=optim.weight_decay, head=network.roi_heads, head_lr_factor=1.0
     )
     if optim.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=optim.lr, betas=(optim.momentum, 0.999))
+        return torch.optim.AdamW(groups, lr=optim.lr, betas=(optim.momentum, 0.999), fused=True)
     return torch.optim.SGD(
         groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.momentum > 0
     )
@@ -295,7 +296,11 @@ def _detector(
 
 
 def _score(
-    config: PeopleConfig, data: DatasetFolder, table: ActorTable, detector: TorchvisionDetector
+    config: PeopleConfig,
+    data: DatasetFolder,
+    table: ActorTable,
+    detector: TorchvisionDetector,
+    every: int = 1,
 ) -> PeopleScore:
     return score_people(
         detector,
@@ -303,7 +308,7 @@ def _score(
         table,
         batch_size=config.evaluation.batch_size,
         workers=config.workers,
-        every=config.data.score_every,
+        every=every,
     )
 
 

@@ -56,8 +56,11 @@ class PeopleDataConfig:
         ge=1,
         description="Random keyframes taken from each video an epoch; null: every keyframe.",
     )
-    score_every: int = Field(
-        default=1, ge=1, description="Score every n-th keyframe of each video; 1: all of them."
+    held_out_every: int = Field(
+        default=1,
+        ge=1,
+        description="While training, score on every n-th held-out keyframe of a video; the end "
+        "scores all.",
     )
     keep_mb: int = Field(
         default=512, ge=0, description="Decoded pictures that each worker keeps, MB; 0: none."

@@ -28,7 +28,7 @@ SAMPLING = {
     "rpn_pre_nms_top_n_test": 200,
     "rpn_post_nms_top_n_test": 64,
     "rpn_batch_size_per_image": 64,
-    "box_batch_size_per_image": 32,
+    "box_batch_size_per_image": 24,
     "box_positive_fraction": 0.5,
 }
 
@@ -39,7 +39,7 @@ def small_rcnn(
     min_size: int,
     width: int = 16,
     map_channels: int = 64,
-    roi_size: tuple[int, int] = (7, 7),
+    roi_size: tuple[int, int] = (7, 5),
     head_width: int = 256,
     **options: Any,
 ) -> FasterRCNN:
@@ -65,7 +65,7 @@ def small_rcnn(
 
 
 class SmallBackbone(nn.Module):
-    """(B, 3, H, W) -> (B, out_channels, H / 8, W / 8), for H and W that 32 divides."""
+    """(B, 3, H, W) -> (B, out_channels, H / 8, W / 8), for H and W that 8 divides."""
 
     def __init__(self, *, width: int, out_channels: int) -> None:
         super().__init__()

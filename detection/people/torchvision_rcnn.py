@@ -80,6 +80,11 @@ class TorchvisionDetector:
         return self._name
 
     @property
+    def actor_labels(self) -> tuple[int, ...]:
+        """Return the network's labels that count as actors."""
+        return tuple(self._labels.tolist())
+
+    @property
     def sides_px(self) -> tuple[int, int]:
         """Return the short side that pictures are scaled to, and the longest long side.
 

@@ -1,4 +1,4 @@
-"""Torchvision's networks as people detectors; what both adapters promise is in the contract's test."""
+"""Torchvision's networks as people detectors; the contract of both adapters has its own test."""
 
 from __future__ import annotations
 

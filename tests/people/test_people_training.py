@@ -1,4 +1,4 @@
-"""Pictures and boxes that training sees, what is learned from them, and runs that stop and go on."""
+"""Pictures and boxes of training, what is learned from them, and runs that stop and go on."""
 
 from __future__ import annotations
 

@@ -70,8 +70,8 @@ def test_classes_are_chosen_by_name(tmp_path):
     both = load_people_detector(tmp_path / "farm.pt", score_floor=0.0)
     mice = load_people_detector(tmp_path / "farm.pt", actor_classes=["mouse"], score_floor=0.0)
     image = torch.zeros(3, 64, 96, dtype=torch.uint8)
-    assert both._labels.tolist() == [1, 2]
-    assert mice._labels.tolist() == [2]
+    assert both.actor_labels == (1, 2)
+    assert mice.actor_labels == (2,)
     assert len(both.detect([image])[0])
     with pytest.raises(UserError, match=r"no class 'mouze' among its 2; did you mean mouse\?"):
         load_people_detector(tmp_path / "farm.pt", actor_classes=["mouze"])
@@ -82,11 +82,11 @@ def test_classes_are_chosen_by_name(tmp_path):
 def test_torchvision_weights_find_persons_unless_told_otherwise(mobile):
     assert coco_classes()[0] == "person"
     assert len(coco_classes()) == 90
-    assert load_people_detector(mobile, network="mobile_320")._labels.tolist() == [1]
+    assert load_people_detector(mobile, network="mobile_320").actor_labels == (1,)
     animals = load_people_detector(
         mobile, network="mobile_320", actor_classes=["cow", "sheep"], score_floor=0.0
     )
-    assert animals._labels.tolist() == [20, 21]  # COCO's own numbers
+    assert animals.actor_labels == (20, 21)  # COCO's own numbers
     (found,) = animals.detect([torch.zeros(3, 32, 48, dtype=torch.uint8)])
     assert found.xyxy_01.shape == (len(found), 4)
 
@@ -108,7 +108,7 @@ def test_weights_with_nameless_classes(tmp_path):
     chosen = load_people_detector(
         tmp_path / "three.pth", network="mobile_320", actor_classes=["2", "3"]
     )
-    assert chosen._labels.tolist() == [2, 3]
+    assert chosen.actor_labels == (2, 3)
 
 
 def test_wrong_files_are_one_line(tmp_path, mobile):
