@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_DATA := data/demo
 DEMO_RUN := runs/demo_x3d_xs
+DEMO_PEOPLE := runs/people_demo
+PROCESSES ?= 2
 
 .PHONY: install demo test lint clean
 install: $(STAMP)
@@ -24,9 +26,17 @@ lint: install
 test: install lint
 	$(BIN)/python -m pytest
 
+# people are detected by a Faster R-CNN trained on the data's own boxes, not given
 demo: install
 	$(BIN)/python -m ava_tools.make_demo --out $(DEMO_DATA)
-	$(BIN)/python train_ava.py --cfg configs/demo_x3d_xs.yaml output=$(DEMO_RUN) --overwrite
+	$(BIN)/python -m ava_tools.train_people --cfg configs/people_demo.yaml output=$(DEMO_PEOPLE) --overwrite
+	$(BIN)/python -m ava_tools.detect_people --dataset $(DEMO_DATA) --split val --weights $(DEMO_PEOPLE) \
+		--out $(DEMO_DATA)/annotations/boxes_people_val.csv --register people --overwrite
+	$(BIN)/python -m ava_tools.report_boxes --dataset $(DEMO_DATA) --split val --name people \
+		--png $(DEMO_PEOPLE)/boxes.png --html $(DEMO_PEOPLE)/boxes.html
+	$(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(PROCESSES) train_ava.py \
+		--cfg configs/demo_x3d_xs.yaml output=$(DEMO_RUN) --overwrite \
+		data.val_boxes=people data.also_score_boxes=[ground-truth]
 	$(BIN)/python -m ava_tools.visualize --run $(DEMO_RUN) --sheet $(DEMO_RUN)/visualize/sheet.png
 
 clean:

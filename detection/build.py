@@ -46,9 +46,8 @@ def build_precision(config: RunConfig, device: torch.device) -> torch.dtype:
 def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and bool(
-        torch.cpu.get_capabilities().get("avx512_bf16", False)
-    )
+    ask = getattr(torch.cpu, "get_capabilities", None)  # torch 2.11 may not have it yet
+    return ask is not None and bool(ask().get("avx512_bf16") or ask().get("amx_bf16"))
 
 
 def build_model(config: RunConfig, *, num_classes: int) -> ActionDetector:
