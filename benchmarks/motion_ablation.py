@@ -4,7 +4,8 @@
 
 Both are trained from scratch with configs/demo_x3d_xs.yaml and scored with ground-truth boxes; the
 rival's clips are the middle frame repeated (clip.step=0), in training as in testing. A run that is
-already finished in the output folder is not repeated.
+already finished in the output folder is not repeated; `--clips RUN --still RUN` compares
+finished runs wherever they are.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ def main() -> None:
     parser.add_argument("--data", default="data/demo", help="the demo data set")
     parser.add_argument("--out", type=Path, default=Path("runs/motion_ablation"))
     parser.add_argument("--clips", type=Path, help="a finished run of the same configuration")
+    parser.add_argument("--still", type=Path, help="a finished run with clip.step=0")
+    parser.add_argument("--processes", type=int, default=2, help="that train together (2)")
     parser.add_argument("overrides", nargs="*", help="options given to both, a.b=value")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     moving = result_of(options.clips or options.out / "clips", options, [])
-    still = result_of(options.out / "middle_frame", options, ["clip.step=0"])
+    still = result_of(options.still or options.out / "middle_frame", options, ["clip.step=0"])
     print(f"{'class':28s} {'clips':>7s} {'middle frame':>13s} {'difference':>11s}")
     for name, ap in moving["per_class"].items():
         rival = still["per_class"][name]
@@ -45,14 +48,19 @@ def main() -> None:
 
 
 def result_of(run: Path, options: argparse.Namespace, extra: list[str]) -> dict[str, Any]:
-    """Return a run's metrics, training it first where it has none."""
+    """Return a run's metrics with ground-truth boxes, training it first where it has none."""
     metrics = run / "metrics.json"
     if not metrics.is_file():
-        command = [sys.executable, str(REPOSITORY / "train_ava.py"), "--cfg", str(CONFIG)]
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += ["--nproc-per-node", str(options.processes)]
+        command += [str(REPOSITORY / "train_ava.py"), "--cfg", str(CONFIG)]
         command += [f"data.root={options.data}", f"output={run}", "--overwrite"]
         subprocess.run([*command, *options.overrides, *extra], check=True)
     result: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8"))
-    return result
+    for scored in (result, *result.get("other_boxes", ())):
+        if scored["boxes"].startswith("ground-truth"):
+            return scored
+    raise SystemExit(f"{metrics}: holds no score with ground-truth boxes")
 
 
 if __name__ == "__main__":
