@@ -32,7 +32,7 @@ demo: install
 	$(BIN)/python -m ava_tools.train_people --cfg configs/people_demo.yaml output=$(DEMO_PEOPLE) --overwrite
 	$(BIN)/python -m ava_tools.detect_people --dataset $(DEMO_DATA) --split val --weights $(DEMO_PEOPLE) \
 		--out $(DEMO_DATA)/annotations/boxes_people_val.csv --register people --overwrite
-	$(BIN)/python -m ava_tools.report_boxes --dataset $(DEMO_DATA) --split val --name people \
+	$(BIN)/python -m ava_tools.report_boxes --dataset $(DEMO_DATA) --split val --name people --threshold 0.65 \
 		--png $(DEMO_PEOPLE)/boxes.png --html $(DEMO_PEOPLE)/boxes.html
 	$(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(PROCESSES) train_ava.py \
 		--cfg configs/demo_x3d_xs.yaml output=$(DEMO_RUN) --overwrite \
