@@ -78,7 +78,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--list-options", action="store_true", help="print every option a configuration can set"
     )
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if options.list_options:
         return options
     if options.eval_only != bool(options.checkpoint):

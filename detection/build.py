@@ -38,12 +38,13 @@ def build_precision(config: RunConfig, device: torch.device) -> torch.dtype:
     """Return the type that training computes in; `auto` asks the device."""
     if config.precision == "fp32":
         return torch.float32
-    if config.precision == "bf16" or _has_bf16(device):
+    if config.precision == "bf16" or has_bf16(device):
         return torch.bfloat16
     return torch.float32
 
 
-def _has_bf16(device: torch.device) -> bool:
+def has_bf16(device: torch.device) -> bool:
+    """Tell whether a GPU or this processor computes in bfloat16 itself."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     ask = getattr(torch.cpu, "get_capabilities", None)  # torch 2.11 may not have it yet

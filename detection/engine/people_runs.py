@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,20 @@ import torch
 from torchvision.models.detection import FasterRCNN
 
 from detection.data.actor_table import ActorTable
-from detection.data.ava_dataset import AvaDataset
 from detection.data.dataset_folder import DatasetFolder
-from detection.data.loader import TrainBatches
-from detection.data.transforms import EvalTransform
-from detection.data.video_source import open_video
-from detection.engine.cpu_memory import keep_freed_memory
 from detection.engine.metrics_log import MetricsLog
-from detection.engine.optim import parameter_groups
+from detection.engine.people_parts import (
+    EpochPictures,
+    build_batches,
+    build_optimizer,
+    build_precision,
+    check_videos,
+    network_numbers,
+    open_data,
+    open_detector,
+    prepare_device,
+    read_boxes_to_learn,
+)
 from detection.engine.people_scoring import (
     PeopleScore,
     print_people_results,
@@ -45,15 +51,11 @@ from detection.people.config import (
     people_config_to_dict,
     people_config_to_yaml,
 )
-from detection.people.frames_dataset import PeopleFrames, PictureBatch, PictureLoader
-from detection.people.picture_transforms import VariedPicture
 from detection.people.torchvision_rcnn import TorchvisionDetector, build_people_network
 from detection.people.training import freeze_batch_norm
-from detection.people.training_boxes import TrainingBoxes, read_boxes, read_training_boxes
+from detection.people.training_boxes import TrainingBoxes, read_boxes
 from detection.people.weights import (
     PeopleFile,
-    PeopleNetworkNumbers,
-    load_people_detector,
     read_people_file,
     save_people_file,
     start_from_weights,
@@ -79,28 +81,12 @@ class PeopleRun:
     log: MetricsLog
 
 
-@dataclass
-class EpochPictures:
-    """A loader whose epochs can be entered at any batch."""
-
-    loader: PictureLoader
-    order: TrainBatches
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterable[PictureBatch]:
-        """Return the batches of `epoch` from the `start`-th on."""
-        self.order.set_epoch(epoch, start_batch=start)
-        return self.loader
-
-
 def start(config: PeopleConfig, *, overwrite: bool) -> PeopleRun:
     """Check everything that can be checked, then make the run folder."""
     folder = Path(config.output or "runs/unnamed")
     check_run_folder(folder, overwrite=overwrite)
     _seed(config.seed)
-    numbers = _numbers(config)
+    numbers = network_numbers(config)
     network = build_people_network(
         numbers.name,
         num_classes=1,
@@ -136,7 +122,7 @@ def resume(run_folder: str | Path, *, overrides: Sequence[str]) -> PeopleRun:
         raise UserError(f"{folder / 'config.yaml'}: no such file, this folder is not a run")
     config = load_people_config(folder / "config.yaml", overrides)
     file = read_people_file(folder / "checkpoints" / "last.pt")
-    if file.numbers != _numbers(config):
+    if file.numbers != network_numbers(config):
         raise UserError(f"{file.path}: another network than {folder / 'config.yaml'} describes")
     run = _run(config, folder, file.build_network())
     _restore(file, run)
@@ -176,6 +162,7 @@ def train(run: PeopleRun) -> bool:
             save_every_minutes=run.config.checkpoint_minutes,
             log=run.log,
             should_stop=should_stop,
+            precision=build_precision(run.config, run.device),
         )
 
 
@@ -190,10 +177,10 @@ def score_run(file_or_run: str | Path, *, overrides: Sequence[str] = ()) -> dict
     folder = beside.parent if beside.name == "checkpoints" else beside
     if any(override.startswith("output=") for override in overrides) and config.output:
         folder = Path(config.output)
-    device = _prepare(config)
-    detector = _detector(config, file.path, device, network=None)
-    data = _open_data(config)
-    boxes = _training_boxes(config, data)
+    device = prepare_device(config)
+    detector = open_detector(config, file.path, device, network=None)
+    data = open_data(config)
+    boxes = read_boxes_to_learn(config, data)
     held_out = None
     if boxes.held_out.num_actors:
         held_out = _score(config, data, boxes.held_out, detector)
@@ -204,20 +191,20 @@ def score_weights(
     weights: str | Path, config: PeopleConfig, *, actor_classes: Sequence[str] | None = None
 ) -> dict[str, Any]:
     """Score any weights on a configuration's validation split; results go to its output."""
-    device = _prepare(config)
-    detector = _detector(
+    device = prepare_device(config)
+    detector = open_detector(
         config, weights, device, network=config.model.network, actor_classes=actor_classes
     )
     folder = Path(config.output or "runs/unnamed")
-    return _report(config, _open_data(config), folder, detector, None)
+    return _report(config, open_data(config), folder, detector, None)
 
 
 def _run(config: PeopleConfig, folder: Path, network: FasterRCNN) -> PeopleRun:
-    device = _prepare(config)
-    data = _open_data(config)
-    boxes = _training_boxes(config, data)
+    device = prepare_device(config)
+    data = open_data(config)
+    boxes = read_boxes_to_learn(config, data)
     for table in (boxes.learned, boxes.held_out, read_boxes(data, config.data.val_split)):
-        _check_videos(data, table)
+        check_videos(data, table)
     network.to(device).to(memory_format=torch.channels_last)
     if config.model.freeze_batch_norm:
         freeze_batch_norm(network)  # before the optimiser is made: it takes what is trainable
@@ -228,71 +215,11 @@ def _run(config: PeopleConfig, folder: Path, network: FasterRCNN) -> PeopleRun:
         boxes,
         network,
         device,
-        _training_batches(config, data, boxes.learned, device),
-        _build_optimizer(config, network),
+        build_batches(config, data, boxes.learned, device),
+        build_optimizer(config, network),
         PeopleProgress(),
         MetricsLog(folder / "log.jsonl"),
     )
-
-
-def _training_batches(
-    config: PeopleConfig, data: DatasetFolder, table: ActorTable, device: torch.device
-) -> EpochPictures:
-    picture = config.picture
-    dataset = PeopleFrames(
-        table,
-        open_video=functools.partial(open_video, data),
-        transform=VariedPicture(
-            short_side=picture.short_side_px,
-            long_side=picture.long_side_px,
-            scale=picture.scale_jitter,
-            flip=picture.flip_probability,
-            color_jitter=picture.color_jitter,
-            min_visible=picture.min_visible,
-        ),
-        seed=config.seed,
-        keep_mb=config.data.keep_mb,
-    )
-    order = TrainBatches(
-        table.keyframes(),
-        batch_size=config.optim.batch_size,
-        seed=config.seed,
-        per_video=config.data.keyframes_per_video,
-    )
-    loader = PictureLoader(dataset, order, workers=config.workers, pin_memory=device.type == "cuda")
-    return EpochPictures(loader, order)
-
-
-def _build_optimizer(config: PeopleConfig, network: FasterRCNN) -> torch.optim.Optimizer:
-    optim = config.optim
-    groups = parameter_groups(
-        network, weight_decay=optim.weight_decay, head=network.roi_heads, head_lr_factor=1.0
-    )
-    if optim.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=optim.lr, betas=(optim.momentum, 0.999), fused=True)
-    return torch.optim.SGD(
-        groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.momentum > 0
-    )
-
-
-def _detector(
-    config: PeopleConfig,
-    weights: str | Path,
-    device: torch.device,
-    *,
-    network: str | None,
-    actor_classes: Sequence[str] | None = None,
-) -> TorchvisionDetector:
-    detector = load_people_detector(
-        weights,
-        network=network,
-        actor_classes=actor_classes,
-        device=device,
-        score_floor=config.evaluation.score_floor,
-        max_people=config.evaluation.max_people,
-    )
-    assert isinstance(detector, TorchvisionDetector)
-    return detector
 
 
 def _score(
@@ -331,7 +258,7 @@ def _save(run: PeopleRun, name: str) -> None:
     save_people_file(
         run.folder / "checkpoints" / f"{name}.pt",
         run.network,
-        numbers=_numbers(run.config),
+        numbers=network_numbers(run.config),
         classes=[run.config.data.class_name],
         config=people_config_to_dict(run.config),
         training={
@@ -356,51 +283,6 @@ def _restore(file: PeopleFile, run: PeopleRun) -> None:
     torch.set_rng_state(on_cpu)
     if on_gpus and torch.cuda.device_count() == len(on_gpus):
         torch.cuda.set_rng_state_all(on_gpus)
-
-
-def _numbers(config: PeopleConfig) -> PeopleNetworkNumbers:
-    picture = config.picture
-    return PeopleNetworkNumbers(config.model.network, picture.short_side_px, picture.long_side_px)
-
-
-def _open_data(config: PeopleConfig) -> DatasetFolder:
-    return DatasetFolder.open(config.data.root, how_to_get=config.data.how_to_get)
-
-
-def _training_boxes(config: PeopleConfig, data: DatasetFolder) -> TrainingBoxes:
-    return read_training_boxes(
-        data,
-        config.data.train_split,
-        held_out_share=config.data.held_out_share,
-        source_pattern=config.data.source_pattern,
-        seed=config.seed,
-    )
-
-
-def _check_videos(data: DatasetFolder, table: ActorTable) -> None:
-    """See that all videos are there and hold their keyframes: better now than after hours."""
-    if not len(table):
-        return
-    AvaDataset(
-        table,
-        open_video=functools.partial(open_video, data),
-        transform=EvalTransform(short_side=1),
-        num_frames=1,
-        step=0,
-    ).check_videos(show_progress=True)
-
-
-def _prepare(config: PeopleConfig) -> torch.device:
-    """Find the device, and set threads and memory as the configuration asks."""
-    found = torch.cuda.is_available()
-    if config.device == "cuda" and not found:
-        raise UserError("device=cuda is asked for, but PyTorch finds no GPU")
-    device = torch.device("cuda" if found and config.device != "cpu" else "cpu")
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    if device.type == "cpu":
-        keep_freed_memory()
-    return device
 
 
 def _seed(seed: int) -> None:

@@ -68,12 +68,14 @@ def fit_people(
     save_every_minutes: float,
     log: MetricsLog,
     should_stop: Callable[[], bool] = lambda: False,
+    precision: torch.dtype = torch.float32,
 ) -> bool:
     """Train from where `progress` stands to the last epoch; return False when stopped before it.
 
     `score_held_out` gives AP50 on the part that is kept back (NaN: there is none); it is called
     every `score_every` epochs and after the last. `save(name)` is called with "last" after each
     epoch, at least every `save_every_minutes`, and when stopped; with "best" after the best score.
+    precision: of the forward and backward pass (mixed where it is not float32).
     """
     bar = tqdm(
         total=optim.epochs * len(batches),
@@ -99,6 +101,7 @@ def fit_people(
                 save_every_minutes=save_every_minutes,
                 log=log,
                 should_stop=should_stop,
+                precision=precision,
                 bar=bar,
             )
             if not finished:
@@ -130,6 +133,7 @@ def _train_epoch(
     save_every_minutes: float,
     log: MetricsLog,
     should_stop: Callable[[], bool],
+    precision: torch.dtype,
     bar: tqdm,
 ) -> bool:
     """Learn from the rest of the epoch under way; return False when stopped in it."""
@@ -148,6 +152,7 @@ def _train_epoch(
                 [p.image.to(device, non_blocking=True).float() / 255 for p in batch.pictures],
                 [p.boxes_px.to(device, non_blocking=True) for p in batch.pictures],
                 ignore_above=_ignore_above(optim, progress, total_updates),
+                precision=precision,
             )
             loss = torch.stack(list(losses.values())).sum()
             parts = {name: round(value.item(), 5) for name, value in losses.items()}

@@ -194,6 +194,11 @@ class PeopleConfig:
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads of the network; null: PyTorch's default."
     )
+    precision: Literal["fp32", "bf16", "auto"] = Field(
+        default="fp32",
+        description="Arithmetic of training: bf16 is mixed (weights stay fp32); auto: bf16 where "
+        "the processor or GPU has it, else fp32. Scoring is in fp32.",
+    )
     checkpoint_minutes: float = Field(
         default=5,
         gt=0,

@@ -5,6 +5,7 @@ Legend: B pictures, N people of a picture, P sampled proposals of a batch, K cla
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -22,26 +23,35 @@ def detection_losses(
     boxes_px: Sequence[Tensor],
     *,
     ignore_above: float | None = None,
+    precision: torch.dtype = torch.float32,
 ) -> dict[str, Tensor]:
     """Return the four losses of Faster R-CNN; their sum is what is minimised.
 
     images: (3, H, W) float in 0 to 1.  boxes_px: (N, 4), all of the network's first class; none is
     legal.  ignore_above: proposals without a label to which the network gives more than this
-    probability of being an actor are not taught as background.
+    probability of being an actor are not taught as background.  precision: of the layers that take
+    the time; boxes and losses are in float32.
     """
     targets: list[dict[str, Tensor]] | None = [
         {"boxes": boxes, "labels": torch.ones(len(boxes), dtype=torch.int64, device=boxes.device)}
         for boxes in boxes_px
     ]
     batch, targets = network.transform(list(images), targets)
-    features = network.backbone(batch.tensors)
+    mixed = functools.partial(
+        torch.autocast, batch.tensors.device.type, precision, enabled=precision != torch.float32
+    )
+    with mixed():
+        features = network.backbone(batch.tensors)
     if isinstance(features, Tensor):
         features = {"0": features}
+    features = {name: maps.float() for name, maps in features.items()}
     proposals, losses = network.rpn(batch, features, targets)
     heads = network.roi_heads
     proposals, _, labels, corrections = heads.select_training_samples(proposals, targets)
     pooled = heads.box_roi_pool(features, proposals, batch.image_sizes)
-    logits, predicted = heads.box_predictor(heads.box_head(pooled))  # (P, K), (P, 4 K)
+    with mixed():
+        pooled = heads.box_head(pooled)
+    logits, predicted = heads.box_predictor(pooled.float())  # (P, K), (P, 4 K)
     if ignore_above is not None:
         labels = _without_likely_actors(labels, logits, ignore_above)
     class_loss, box_loss = fastrcnn_loss(logits, predicted, labels, corrections)

@@ -229,6 +229,22 @@ def test_losses_are_those_of_torchvision():
     }
 
 
+def test_bf16_learns_the_same_within_its_digits():
+    images = [torch.rand(3, 64, 96) for _ in range(2)]
+    boxes = [torch.tensor([[10.0, 5, 40, 60]]), torch.tensor([[50.0, 20, 90, 60]])]
+    sums, gradients = [], []
+    for precision in (torch.float32, torch.bfloat16):
+        network = small_network().train()
+        losses = detection_losses(network, images, boxes, precision=precision)
+        assert all(value.dtype == torch.float32 for value in losses.values())
+        sum(losses.values()).backward()
+        sums.append(sum(losses.values()).item())
+        gradients.append(network.backbone.stem[0][0].weight.grad)
+    assert sums[0] != sums[1]
+    assert sums[1] == pytest.approx(sums[0], rel=0.1)
+    assert gradients[1].dtype == torch.float32
+
+
 def test_likely_actors_without_a_label_are_not_taught_as_background():
     labels = [torch.tensor([1, 0, 0]), torch.tensor([0])]
     logits = torch.tensor([[0.0, 9], [0, 9], [9, 0], [0, 1]])
