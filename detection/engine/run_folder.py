@@ -29,11 +29,11 @@ def check_run_folder(folder: Path, *, overwrite: bool) -> None:
         )
 
 
-def make_run_folder(folder: Path, *, config_yaml: str, seed: int) -> None:
+def make_run_folder(folder: Path, *, config_yaml: str, seed: int, processes: int = 1) -> None:
     """Make the folder anew, with config.yaml and environment.json."""
     if folder.exists():
         shutil.rmtree(folder)
     (folder / "checkpoints").mkdir(parents=True)
     write_text(folder / "config.yaml", config_yaml)
-    environment = describe_environment(sys.argv, seed)
+    environment = describe_environment(sys.argv, seed, processes=processes)
     write_text(folder / "environment.json", json.dumps(environment, indent=2) + "\n")

@@ -7,10 +7,7 @@ evaluation detections.csv, per_class.csv and metrics.json.
 from __future__ import annotations
 
 import dataclasses
-import json
 import random
-import shutil
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +32,12 @@ from detection.engine.checkpoint import (
 )
 from detection.engine.cpu_memory import keep_freed_memory
 from detection.engine.distributed import ALONE, Processes
-from detection.engine.environment import describe_environment
 from detection.engine.metrics_log import MetricsLog
+from detection.engine.run_folder import check_run_folder, make_run_folder
 from detection.engine.scoring import Scorer, print_results, timed_score, write_results
 from detection.engine.training import Progress, fit, stop_signals
 from detection.errors import UserError
 from detection.evaluation.frame_map import AvaFrameMap
-from detection.files import write_text
 from detection.models.action_detector import ActionDetector
 from detection.models.checkpoint_file import ModelFile
 from detection.models.losses import action_loss
@@ -75,7 +71,7 @@ def start(
     """Check everything that can be checked, then make the run folder."""
     folder = Path(config.output or "runs/unnamed")
     if processes.is_first:
-        _check_folder(folder, overwrite=overwrite)
+        check_run_folder(folder, overwrite=overwrite)
     _seed(config.seed)
     data, label_map = _open_data(config)
     device = build.build_device(config)
@@ -84,7 +80,12 @@ def start(
     run = _run(config, folder, data, label_map, model, device, processes)
     training = _training(run)
     if processes.is_first:
-        _make_folder(folder, config, processes)
+        make_run_folder(
+            folder,
+            config_yaml=config_to_yaml(config),
+            seed=config.seed,
+            processes=processes.count,
+        )
     processes.wait()
     _seed_apart(config.seed, processes, update=0)
     run.log.write(
@@ -338,29 +339,3 @@ def _seed_apart(seed: int, processes: Processes, *, update: int) -> None:
     """Give each of several processes random numbers (dropout) of its own."""
     if processes.count > 1:
         _seed(hash((seed, processes.rank, update)) % 2**31)
-
-
-def _check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder in use; only a run is ever replaced, never somebody's other files."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise UserError(f"{folder}: a file, a run folder is wanted")
-    if not any(folder.iterdir()):
-        return
-    if not (folder / "config.yaml").is_file():
-        raise UserError(f"{folder}: holds files but no run, choose another with output=FOLDER")
-    if not overwrite:
-        raise UserError(
-            f"{folder}: exists; go on with --resume {folder}, replace it with --overwrite, or "
-            "choose another with output=FOLDER"
-        )
-
-
-def _make_folder(folder: Path, config: RunConfig, processes: Processes) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-    (folder / "checkpoints").mkdir(parents=True)
-    write_text(folder / "config.yaml", config_to_yaml(config))
-    environment = describe_environment(sys.argv, config.seed, processes=processes.count)
-    write_text(folder / "environment.json", json.dumps(environment, indent=2) + "\n")
