@@ -206,6 +206,11 @@ class EvaluationConfig:
 
     every_epochs: int = Field(default=1, ge=1, description="Epochs between evaluations.")
     batch_size: int = Field(default=16, ge=1, description="Clips a forward pass.")
+    multiply_person_score: bool = Field(
+        default=False,
+        description="Multiply action scores by the confidence of the person's box, as some systems "
+        "do; the results say so.",
+    )
     protocol: str | None = Field(
         default=None,
         description="Rules of the mAP; null: the data set's, else activitynet-2018 where all "

@@ -195,6 +195,24 @@ def test_two_sets_of_boxes_are_scored_side_by_side(tmp_path, dataset, cfg, capsy
     )
 
 
+def test_action_scores_are_multiplied_by_the_persons_where_asked(tmp_path, dataset, cfg):
+    other = with_boxes(dataset, tmp_path / "data", "val")
+    options = [f"data.root={other}", "data.val_boxes=det"]
+    train_ava.main(["--cfg", str(cfg), *options, "optim.epochs=1"])
+
+    def scores(run: Path) -> list[float]:
+        rows = (run / "detections.csv").read_text().splitlines()
+        return [float(row.rpartition(",")[2]) for row in rows]
+
+    again = tmp_path / "again"
+    options += ["evaluation.multiply_person_score=true", f"output={again}"]
+    train_ava.main(["--eval-only", "--checkpoint", str(tmp_path / "run"), *options])
+    plain = scores(tmp_path / "run")
+    assert scores(again) == pytest.approx([0.95 * score for score in plain], rel=1e-4)
+    boxes = json.loads((again / "metrics.json").read_text())["boxes"]
+    assert boxes.endswith("action scores multiplied by the box's score")
+
+
 def test_detected_boxes_that_fit_are_learned_from(tmp_path, dataset, cfg):
     other = with_boxes(dataset, tmp_path / "data", "train")
     folder = DatasetFolder.open(other)

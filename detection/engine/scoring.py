@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -85,7 +86,7 @@ class Scorer:
         )
         self._evaluator.reset()
         for part in processes.gather(list(detect(model, bar, device=self._device))):
-            self._evaluator.update(part)
+            self._evaluator.update(self._weighted(part))
         return processes.share(self._evaluator.compute()), self._evaluator.found()
 
     def describe_boxes(self) -> str:
@@ -94,7 +95,19 @@ class Scorer:
         if name == GROUND_TRUTH_BOXES:
             return "ground-truth boxes (people are given, not detected)"
         threshold = self._config.data.box_score_threshold
-        return f"detected boxes '{name}' with score of at least {threshold}"
+        words = f"detected boxes '{name}' with score of at least {threshold}"
+        if self._config.evaluation.multiply_person_score:
+            words += ", action scores multiplied by the box's score"
+        return words
+
+    def _weighted(self, found: Sequence[Detections]) -> Sequence[Detections]:
+        """Multiply by the person's score where asked for."""
+        if not self._config.evaluation.multiply_person_score:
+            return found
+        return [
+            dataclasses.replace(one, action_scores=one.action_scores * one.boxes.score[:, None])
+            for one in found
+        ]
 
 
 @dataclass(frozen=True)
