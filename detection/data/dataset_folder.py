@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
 from detection.data.label_map import LabelMap, read_label_map
 from detection.errors import UserError
@@ -65,6 +65,7 @@ class DatasetFile(_Part):
     frames: FramesPart | None = None
     splits: dict[str, SplitPart] = Field(min_length=1)
     evaluation: EvaluationPart = EvaluationPart()
+    exclusive: dict[str, list[str]] = Field(default_factory=dict)
     made_up: bool = False
     how_to_get: str | None = None
 
@@ -73,6 +74,19 @@ class DatasetFile(_Part):
         if (self.videos is None) == (self.frames is None):
             raise ValueError("wanted one of 'videos' and 'frames'")
         return self
+
+    @field_validator("exclusive")
+    @classmethod
+    def _disjoint_groups(cls, groups: dict[str, list[str]]) -> dict[str, list[str]]:
+        group_of_class: dict[str, str] = {}
+        for group, names in groups.items():
+            if len(names) < 2:
+                raise ValueError(f"group '{group}' needs at least two classes")
+            for name in names:
+                if name in group_of_class:
+                    raise ValueError(f"class '{name}' is there twice")
+                group_of_class[name] = group
+        return groups
 
 
 _ADAPTER = TypeAdapter(DatasetFile)
@@ -133,6 +147,24 @@ class DatasetFolder:
     def read_label_map(self) -> LabelMap:
         """Read the label map."""
         return read_label_map(self.label_map_path)
+
+    def exclusive_groups(self, label_map: LabelMap) -> dict[str, tuple[int, ...]]:
+        """Return by name the groups of classes of which a person does at most one at a time.
+
+        A group is a tuple of columns of the label map; `dataset.yaml` names them under `exclusive`.
+        Annotations are checked and corrected by them; the model's probabilities stay independent.
+        Raises `UserError` for a class that the label map does not have.
+        """
+        groups: dict[str, tuple[int, ...]] = {}
+        for group, names in self.file.exclusive.items():
+            for name in names:
+                if name not in label_map.index_by_name:
+                    raise UserError(
+                        f"{self.root / FILE_NAME}: exclusive.{group} names '{name}', "
+                        f"which is no class of {self.file.label_map}"
+                    )
+            groups[group] = tuple(label_map.index_by_name[name] for name in names)
+        return groups
 
     def split(self, name: str) -> Split:
         """Return a split whose files exist; raises `UserError` naming what is missing."""

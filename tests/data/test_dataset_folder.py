@@ -136,3 +136,29 @@ def test_the_file_is_no_program(folder):
 def test_annotations_are_read_without_torch():
     code = "import sys, detection.data.actor_table; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_exclusive_groups_are_columns_of_the_label_map(folder):
+    labels = 'item { name: "sit" id: 4 } item { name: "wave" id: 1 } item { name: "lie" id: 9 }'
+    (folder / "annotations" / "label_map.pbtxt").write_text(labels)
+    (folder / "dataset.yaml").write_text(YAML + "exclusive: {pose: [lie, sit]}\n")
+    data = DatasetFolder.open(folder)
+    assert data.exclusive_groups(data.read_label_map()) == {"pose": (2, 0)}
+    (folder / "dataset.yaml").write_text(YAML)
+    assert DatasetFolder.open(folder).exclusive_groups(data.read_label_map()) == {}
+
+
+@pytest.mark.parametrize(
+    "groups, message",
+    [
+        ("{pose: [sit]}", "dataset.yaml:.*group 'pose' needs at least two classes"),
+        ("{pose: [sit, lie], rest: [lie, x]}", "dataset.yaml:.*class 'lie' is there twice"),
+        ("{pose: [sit, fly]}", "exclusive.pose names 'fly', which is no class"),
+        ("[sit, lie]", "dataset.yaml:13: exclusive"),
+    ],
+)
+def test_a_bad_exclusive_group_is_named(folder, groups, message):
+    (folder / "dataset.yaml").write_text(f"{YAML}exclusive: {groups}\n")
+    with pytest.raises(UserError, match=message):
+        data = DatasetFolder.open(folder)
+        data.exclusive_groups(data.read_label_map())
