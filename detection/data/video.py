@@ -144,6 +144,24 @@ class VideoReader:
             rotation=first.rotation,
         )
 
+    @property
+    def pixel_format(self) -> str:
+        """How pixels are stored, in FFmpeg's words: `yuv420p` is what every browser plays."""
+        return self._stream.codec_context.pix_fmt or "unknown"
+
+    def longest_key_frame_gap_s(self) -> float:
+        """Return the longest time between two key frames, without decoding: a seek's cost."""
+        key_s: list[float] = []
+        try:
+            self._seek(None)
+            for packet in self._container.demux(self._stream):
+                if packet.is_keyframe and packet.pts is not None:
+                    key_s.append(float(packet.pts * self._time_base))
+        except av.error.FFmpegError as error:
+            raise UserError(f"{self.path}: damaged or cut short ({_reason(error)})") from error
+        key_s.append(self.span_s()[1])
+        return float(np.diff(np.unique(key_s)).max(initial=0.0))
+
     def frame_size(self) -> tuple[int, int]:
         """Return (width, height) in pixels as displayed."""
         return self.info.width, self.info.height

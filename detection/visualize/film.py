@@ -189,12 +189,12 @@ def write_film(
     )
     width, height = scene.size
     with VideoWriter(path, width=width, height=height, fps=1 / interval_s) as writer:
-        for time_s, frame in _frames(source, times_s, min(scene.panel)):
+        for time_s, frame in pictures(source, times_s, min(scene.panel)):
             writer.write(scene.draw(frame, time_s), time_s - float(times_s[0]))
             told()
 
 
-def _frames(
+def pictures(
     source: FrameSource, times_s: NDArray[np.float64], short_side_px: int
 ) -> Iterator[tuple[float, Picture]]:
     """Yield (time, picture); large pictures are shrunk to `short_side_px` while decoding."""

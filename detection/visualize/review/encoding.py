@@ -1,0 +1,116 @@
+"""A review document as the JSON that the page reads.
+
+Short keys, for there may be a hundred thousand boxes. Legend of a video's `data`:
+`us` [n] keyframes in microseconds; `tracks` of {id, k [K] keyframe numbers, b [4 K] corners, s [K]
+scores as [column, thousandths, column, thousandths, ...], p [K] thousandths}; `truth` of {k [m]
+annotated keyframe numbers, people of {id, k [K], b [4 K], l [K] label columns}} or null; `errors`,
+worst first. Columns count the classes of the label map.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.data.ava_files import time_us_of
+from detection.visualize.review.document import (
+    ReviewDocument,
+    ReviewTrack,
+    ReviewTruth,
+    ReviewVideo,
+)
+
+FORMAT = 1
+# Scores below this are left out: no slider goes there, and they are most of all scores.
+LEAST_SCORE = 0.01
+
+
+def encode_document(document: ReviewDocument) -> dict[str, Any]:
+    """Return the page's data; `data` of each video holds what the first lines of this file say."""
+    label_map = document.label_map
+    groups = label_map.groups or ("",) * len(label_map)
+    classes = zip(label_map.ids, label_map.names, groups, strict=True)
+    videos = [encode_video(video) for video in document.videos]
+    value = {
+        "format": FORMAT,
+        "title": document.title,
+        "note": document.note,
+        "classes": [{"id": i, "name": name, "group": group} for i, name, group in classes],
+        "exclusive": [[label_map.index_by_id[i] for i in group] for group in document.exclusive],
+        "threshold": document.score_threshold,
+        "classThresholds": {
+            label_map.index_by_id[i]: value for i, value in document.class_thresholds.items()
+        },
+        "leastScore": LEAST_SCORE,
+        "videos": videos,
+    }
+    value["key"] = _key(value)
+    return value
+
+
+def encode_video(video: ReviewVideo) -> dict[str, Any]:
+    """Return one video."""
+    keyframes_us = [time_us_of(time_s) for time_s in video.keyframes_s]
+    place = {time_us: number for number, time_us in enumerate(keyframes_us)}
+    return {
+        "id": video.video_id,
+        "source": video.source,
+        "thumbnail": video.thumbnail,
+        "width": video.width_px,
+        "height": video.height_px,
+        "start": video.start_s,
+        "duration": video.duration_s,
+        "data": {
+            "us": keyframes_us,
+            "tracks": [_track(track, place) for track in video.tracks],
+            "truth": None if video.truth is None else _truth(video.truth, place),
+            "errors": [],
+        },
+    }
+
+
+def _track(track: ReviewTrack, place: dict[int, int]) -> dict[str, Any]:
+    thousandths = np.rint(track.action_scores * 1000).astype(int)
+    return {
+        "id": int(track.track_id),
+        "k": _places(track.times_s, place),
+        "b": [float(text) for text in map("{:.5f}".format, track.boxes_01.reshape(-1))],
+        "s": [_sparse(row) for row in thousandths],
+        "p": np.rint(track.person_score * 1000).astype(int).tolist(),
+    }
+
+
+def _truth(truth: ReviewTruth, place: dict[int, int]) -> dict[str, Any]:
+    people = [
+        {
+            "id": person.person_id,
+            "k": _places(person.times_s, place),
+            "b": person.boxes_01.reshape(-1).tolist(),
+            "l": [np.flatnonzero(row).tolist() for row in person.labels],
+        }
+        for person in truth.people
+    ]
+    return {"k": _places(truth.keyframes_s, place), "people": people}
+
+
+def _places(times_s: Any, place: dict[int, int]) -> list[int]:
+    return [place[time_us_of(float(time_s))] for time_s in times_s]
+
+
+def _sparse(thousandths: NDArray[np.int_]) -> list[int]:
+    columns = np.flatnonzero(thousandths >= LEAST_SCORE * 1000)
+    columns = columns[np.argsort(-thousandths[columns], kind="stable")]
+    return np.column_stack([columns, thousandths[columns]]).reshape(-1).tolist()
+
+
+def _key(value: dict[str, Any]) -> str:
+    """Name what is corrected: edits outlive new predictions of it, not another ground truth."""
+    named = [value["classes"]] + [
+        [video["id"], video["data"]["us"], video["data"]["truth"]] for video in value["videos"]
+    ]
+    text = json.dumps(named, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:20]

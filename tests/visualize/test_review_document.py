@@ -1,0 +1,111 @@
+"""Review documents: what is refused, and what the page is given."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from detection.data.label_map import LabelMap
+from detection.visualize.review.document import (
+    ReviewDocument,
+    ReviewTrack,
+    ReviewTruth,
+    ReviewVideo,
+    TruePerson,
+)
+from detection.visualize.review.encoding import encode_document
+from detection.visualize.review.page import page_text, write_review
+
+MAP = LabelMap(("stand", "sit", "</script><b>x"), (12, 11, 70))
+
+
+def track(track_id: int = 4, times_s: tuple[float, ...] = (1.0, 2.0)) -> ReviewTrack:
+    n = len(times_s)
+    return ReviewTrack(
+        track_id,
+        np.array(times_s),
+        np.tile([0.1, 0.2, 0.5, 0.9], (n, 1)),
+        np.tile([0.25, 0.9, 0.001], (n, 1)),
+        np.ones(n),
+    )
+
+
+def video(source: str = "videos/a.mp4", **more) -> ReviewVideo:
+    given = {"keyframes_s": (1.0, 2.0, 3.5), "tracks": (track(),), "duration_s": 4.0} | more
+    return ReviewVideo("a,b", source, 640, 360, **given)
+
+
+def test_what_the_page_is_given():
+    person = TruePerson(7, [2.0], [[0.1, 0.2, 0.3, 0.4]], [[True, False, True]])
+    clip = video(truth=ReviewTruth((2.0, 3.5), (person,)))
+    value = encode_document(ReviewDocument("t", MAP, (clip,), exclusive=((12, 11),)))
+    assert value["exclusive"] == [[0, 1]]
+    data = value["videos"][0]["data"]
+    assert data["us"] == [1_000_000, 2_000_000, 3_500_000]
+    assert data["tracks"] == [
+        {
+            "id": 4,
+            "k": [0, 1],
+            "b": [0.1, 0.2, 0.5, 0.9] * 2,
+            "s": [[1, 900, 0, 250]] * 2,  # likeliest first; 0.001 is left out
+            "p": [1000, 1000],
+        }
+    ]
+    assert data["truth"] == {
+        "k": [1, 2],
+        "people": [{"id": 7, "k": [1], "b": [0.1, 0.2, 0.3, 0.4], "l": [[0, 2]]}],
+    }
+
+
+def test_nothing_at_all_is_a_page(tmp_path):
+    assert ReviewDocument("none", MAP, ()).videos == ()
+    empty = ReviewVideo("v", "v.mp4", 1, 1, 0.0)
+    path = write_review(tmp_path / "new", ReviewDocument("nobody", MAP, (empty,)))
+    assert path == tmp_path / "new" / "review.html" and path.is_file()
+
+
+def test_edits_outlive_new_predictions_but_not_another_ground_truth():
+    def key(**more) -> str:
+        return encode_document(ReviewDocument("t", MAP, (video(**more),)))["key"]
+
+    assert key() == key(tracks=(track(5),))
+    assert key() != key(truth=ReviewTruth((1.0,)))
+    assert key() != key(keyframes_s=(1.0, 2.0))
+
+
+def test_texts_cannot_end_the_script_element():
+    page = page_text(ReviewDocument("<i>&</title><script>", MAP, (video(),)))
+    inside = re.search(r'<script type="application/json" id="review-data">(.*?)</script>', page)
+    value = json.loads(inside.group(1))
+    assert value["title"] == "<i>&</title><script>"
+    assert value["classes"][2]["name"] == "</script><b>x"
+    assert "<i>" not in page and "<b>x" not in page
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: video(source="/etc/a.mp4"), "relative path"),
+        (lambda: video(source="http://x/a.mp4"), "relative path"),
+        (lambda: video(source="a\\b.mp4"), "relative path"),
+        (lambda: video(keyframes_s=(2.0, 1.0)), "must ascend"),
+        (lambda: video(keyframes_s=(1.0,)), "track 4 is at 2.0 s, which is no keyframe"),
+        (lambda: video(truth=ReviewTruth((9.0,))), "ground truth is at 9.0 s"),
+        (lambda: video(tracks=(track(), track())), "a track id is there twice"),
+        (lambda: ReviewTruth((1.0,), (TruePerson(1, [2.0], [[0, 0, 1, 1]], [[True]]),)), "at 2.0"),
+        (lambda: ReviewDocument("t", MAP, (video(), video())), "a video id is there twice"),
+        (lambda: ReviewDocument("t", MAP, (), exclusive=((99,),)), "not in the label map"),
+        (lambda: ReviewDocument("t", MAP, (), exclusive=((12,), (12,))), "two exclusive"),
+        (lambda: ReviewDocument("t", LabelMap(("a",), (1,)), (video(),)), "not 1 classes"),
+        (lambda: ReviewDocument("t", MAP, (), score_threshold=1.5), "from 0 to 1"),
+        (lambda: ReviewTrack(1, [1.0], [[0, 0, np.nan, 1]], [[0.5]], [1]), "finite"),
+        (lambda: ReviewTrack(1, [1.0], [[0, 0, 1]], [[0.5]], [1]), "of shape"),
+        (lambda: ReviewTrack(1, [1.0], [[0, 0, 1, 1]], [[0.5], [0.5]], [1]), "action_scores"),
+    ],
+)
+def test_what_is_refused(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
