@@ -19,7 +19,7 @@ ALLOWED = {
     "files": {"errors"},
     "models": {"structures", "errors", "files", "models", "transfer"},
     "data": {"structures", "errors", "files", "yaml_files", "data", "transfer"},
-    "tracking": {"structures", "errors"},
+    "tracking": {"structures", "errors", "tracking"},
     "transfer": {"errors", "files", "transfer"},
     "evaluation": {"structures", "errors", "files", "evaluation", "data.ava_files"}
     | {"data.label_map"},

@@ -1,0 +1,1 @@
+"""Boxes linked over time, and action scores along them."""

@@ -1,0 +1,142 @@
+"""Boxes of one moment after another become tracks: the same person keeps the same number.
+
+Legend: N boxes of a moment, fractions of the frame. Pure numpy, one pass, as time goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.structures import ActorBoxes
+from detection.tracking.association import assign, giou_matrix
+
+# A velocity is trusted for so long: people turn and stop.
+_PREDICTED_S = 0.5
+
+
+class Tracker:
+    """Gives each box a track number, by overlap with where its people are expected.
+
+    start_score: a box of this confidence begins a track where it continues none.  keep_score: a
+    weaker box, from this confidence on, may continue a track and never begins one.  max_gap_s:
+    somebody who was not seen for longer is somebody new.  min_similarity: least generalised IoU
+    (-1 to 1; below 0 boxes need not touch) of a box with its track's expected one.
+    predict_motion: expect people where their velocity takes them.
+    """
+
+    def __init__(
+        self,
+        *,
+        start_score: float = 0.5,
+        keep_score: float | None = None,
+        max_gap_s: float = 2.0,
+        min_similarity: float = -0.2,
+        predict_motion: bool = True,
+    ) -> None:
+        self._start_score = start_score
+        self._keep_score = start_score if keep_score is None else min(keep_score, start_score)
+        self._max_gap_s = max_gap_s
+        self._min_similarity = min_similarity
+        self._predict_motion = predict_motion
+        self._tracks: list[_Track] = []
+        self._next_id = 1
+        self._now_s = -np.inf
+
+    def update(self, time_s: float, boxes: ActorBoxes) -> NDArray[np.int64]:
+        """Return the (N,) track numbers, from 1 on, of the boxes at `time_s`; -1: of none.
+
+        Times must ascend; the same moment twice is a mistake.
+        """
+        if not time_s > self._now_s:
+            raise ValueError(f"times must ascend, got {time_s} s after {self._now_s} s")
+        self._now_s = time_s
+        self._tracks = [t for t in self._tracks if time_s - t.seen_s <= self._max_gap_s + 1e-9]
+        corners = boxes.xyxy_01.astype(np.float64)
+        numbers = np.full(len(boxes), -1, np.int64)
+        strong = boxes.score >= self._start_score
+        # Certain boxes choose first: a shadow of somebody must not take their track from them.
+        self._continue(time_s, corners, np.flatnonzero(strong), numbers)
+        weak = ~strong & (boxes.score >= self._keep_score)
+        self._continue(time_s, corners, np.flatnonzero(weak), numbers)
+        for index in np.flatnonzero(strong & (numbers < 0)).tolist():
+            numbers[index] = self._next_id
+            self._tracks.append(_Track(self._next_id, corners[index], time_s))
+            self._next_id += 1
+        return numbers
+
+    def _continue(
+        self,
+        time_s: float,
+        corners: NDArray[np.float64],
+        chosen: NDArray[np.int64],
+        numbers: NDArray[np.int64],
+    ) -> None:
+        waiting = [track for track in self._tracks if track.seen_s < time_s]
+        if not waiting or not len(chosen):
+            return
+        expected = [
+            track.expected(time_s) if self._predict_motion else track.box_01 for track in waiting
+        ]
+        pairs = assign(giou_matrix(expected, corners[chosen]), minimum=self._min_similarity)
+        for row, column in zip(*pairs, strict=True):
+            index = int(chosen[column])
+            waiting[row].follow(time_s, corners[index])
+            numbers[index] = waiting[row].number
+
+
+@dataclass
+class _Track:
+    """Somebody. box_01: (4,) where they were at `seen_s`.  velocity: (2,) of the centre, 1/s."""
+
+    number: int
+    box_01: NDArray[np.float64]
+    seen_s: float
+    velocity: NDArray[np.float64] | None = None
+
+    def expected(self, time_s: float) -> NDArray[np.float64]:
+        """Return the box that constant velocity leads to, for `_PREDICTED_S` at most."""
+        if self.velocity is None:
+            return self.box_01
+        moved = self.velocity * min(time_s - self.seen_s, _PREDICTED_S)
+        return self.box_01 + np.tile(moved, 2)
+
+    def follow(self, time_s: float, box_01: NDArray[np.float64]) -> None:
+        """Go on to a new box; the velocity is the mean of the newest and the one before."""
+        moved = (box_01[:2] + box_01[2:] - self.box_01[:2] - self.box_01[2:]) / 2
+        newest = moved / (time_s - self.seen_s)
+        self.velocity = newest if self.velocity is None else (self.velocity + newest) / 2
+        self.box_01, self.seen_s = box_01, time_s
+
+
+def link_boxes(
+    moments: Iterable[tuple[float, ActorBoxes]], tracker: Tracker
+) -> list[NDArray[np.int64]]:
+    """Return the track numbers of all boxes, one (N,) array a moment, in the order given."""
+    return [tracker.update(time_s, boxes) for time_s, boxes in moments]
+
+
+def count_switches(
+    truth: Iterable[NDArray[np.int64]], found: Iterable[NDArray[np.int64]]
+) -> tuple[int, int]:
+    """Return (identity switches, links): how often a person's track changed, of how many times.
+
+    truth, found: for each moment in order, person and track numbers of the same boxes; a negative
+    number on either side is left out. A link is a person seen again after having had a track; it is
+    a switch where the track is another one (as the "IDSW" of K. Bernardin and R. Stiefelhagen,
+    "Evaluating Multiple Object Tracking Performance", 2008).
+    """
+    last: dict[int, int] = {}
+    switches = links = 0
+    for people, tracks in zip(truth, found, strict=True):
+        for person, track in zip(people.tolist(), tracks.tolist(), strict=True):
+            if person < 0 or track < 0:
+                continue
+            if person in last:
+                links += 1
+                switches += last[person] != track
+            last[person] = track
+    return switches, links
