@@ -41,7 +41,7 @@ def video(source: str = "videos/a.mp4", **more) -> ReviewVideo:
 def test_what_the_page_is_given():
     person = TruePerson(7, [2.0], [[0.1, 0.2, 0.3, 0.4]], [[True, False, True]])
     clip = video(truth=ReviewTruth((2.0, 3.5), (person,)))
-    value = encode_document(ReviewDocument("t", MAP, (clip,), exclusive=((12, 11),)))
+    value = encode_document(ReviewDocument("t", MAP, (clip,), exclusive={"pose": (0, 1)}))
     assert value["exclusive"] == [[0, 1]]
     data = value["videos"][0]["data"]
     assert data["us"] == [1_000_000, 2_000_000, 3_500_000]
@@ -97,8 +97,8 @@ def test_texts_cannot_end_the_script_element():
         (lambda: video(tracks=(track(), track())), "a track id is there twice"),
         (lambda: ReviewTruth((1.0,), (TruePerson(1, [2.0], [[0, 0, 1, 1]], [[True]]),)), "at 2.0"),
         (lambda: ReviewDocument("t", MAP, (video(), video())), "a video id is there twice"),
-        (lambda: ReviewDocument("t", MAP, (), exclusive=((99,),)), "not in the label map"),
-        (lambda: ReviewDocument("t", MAP, (), exclusive=((12,), (12,))), "two exclusive"),
+        (lambda: ReviewDocument("t", MAP, (), exclusive={"pose": (3,)}), "not in the label map"),
+        (lambda: ReviewDocument("t", MAP, (), exclusive={"a": (1,), "b": (1,)}), "two exclusive"),
         (lambda: ReviewDocument("t", LabelMap(("a",), (1,)), (video(),)), "not 1 classes"),
         (lambda: ReviewDocument("t", MAP, (), score_threshold=1.5), "from 0 to 1"),
         (lambda: ReviewTrack(1, [1.0], [[0, 0, np.nan, 1]], [[0.5]], [1]), "finite"),

@@ -125,8 +125,8 @@ class ReviewVideo:
 class ReviewDocument:
     """A page: one video, or a sheet of several that leads to each.
 
-    exclusive: groups of class ids of which a person does one at a time (choosing one unsets the
-    others).  score_threshold: least probability of a label when the page opens.  class_thresholds:
+    exclusive: groups of columns of which a person does at most one at a time, by name, as
+    `DatasetFolder.exclusive_groups` gives them (choosing one unsets the others).  score_threshold: least probability of a label when the page opens.  class_thresholds:
     by class id, where a class has one of its own; the page's slider moves all of them together.
     note: a line below the title, such as what made the predictions.
     """
@@ -134,7 +134,7 @@ class ReviewDocument:
     title: str
     label_map: LabelMap
     videos: Sequence[ReviewVideo]
-    exclusive: Sequence[Sequence[int]] = ()
+    exclusive: Mapping[str, Sequence[int]] = field(default_factory=dict)
     score_threshold: float = 0.3
     class_thresholds: Mapping[int, float] = field(default_factory=dict)
     note: str = ""
@@ -146,8 +146,10 @@ class ReviewDocument:
         ids = [video.video_id for video in self.videos]
         if len(set(ids)) < len(ids):
             raise ValueError("a video id is there twice")
-        members = [class_id for group in self.exclusive for class_id in group]
-        if unknown := {*members, *self.class_thresholds} - set(self.label_map.ids):
+        members = [column for group in self.exclusive.values() for column in group]
+        if outside := sorted(set(members) - set(range(len(self.label_map)))):
+            raise ValueError(f"exclusive columns {outside} are not in the label map")
+        if unknown := set(self.class_thresholds) - set(self.label_map.ids):
             raise ValueError(f"class ids {sorted(unknown)} are not in the label map")
         if len(set(members)) < len(members):
             raise ValueError("a class is in two exclusive groups")

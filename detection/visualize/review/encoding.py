@@ -40,7 +40,7 @@ def encode_document(document: ReviewDocument) -> dict[str, Any]:
         "title": document.title,
         "note": document.note,
         "classes": [{"id": i, "name": name, "group": group} for i, name, group in classes],
-        "exclusive": [[label_map.index_by_id[i] for i in group] for group in document.exclusive],
+        "exclusive": [list(map(int, group)) for group in document.exclusive.values()],
         "threshold": document.score_threshold,
         "classThresholds": {
             label_map.index_by_id[i]: value for i, value in document.class_thresholds.items()
