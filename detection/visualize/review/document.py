@@ -126,8 +126,9 @@ class ReviewDocument:
     """A page: one video, or a sheet of several that leads to each.
 
     exclusive: groups of columns of which a person does at most one at a time, by name, as
-    `DatasetFolder.exclusive_groups` gives them (choosing one unsets the others).  score_threshold: least probability of a label when the page opens.  class_thresholds:
-    by class id, where a class has one of its own; the page's slider moves all of them together.
+    `DatasetFolder.exclusive_groups` gives them (choosing one unsets the others).
+    score_threshold: least probability of a label when the page opens.  class_thresholds: by class
+    id, where a class has one of its own; the page's slider moves all of them together.
     note: a line below the title, such as what made the predictions.
     """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-from importlib import resources
 from pathlib import Path
 
 from detection.files import write_text
