@@ -97,7 +97,7 @@ def build_optimizer(config: RunConfig, model: ActionDetector) -> torch.optim.Opt
         head=model.head,
         head_lr_factor=config.optim.head_lr_factor,
     )
-    lr, momentum = config.optim.lr, config.optim.momentum
+    lr, momentum = config.optim.peak_lr, config.optim.momentum
     if config.optim.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999))
     return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)

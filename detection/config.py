@@ -169,6 +169,13 @@ class OptimConfig:
         default=1, ge=1, description="Forward passes per update of the weights."
     )
     lr: float = Field(default=0.1, gt=0, description="Peak learning rate, of one update.")
+    lr_batch: int | None = Field(
+        default=None,
+        ge=1,
+        description="Clips an update that `lr` is stated for: it grows linearly with batch_size x "
+        "accumulate (head_lr_factor on top; weight decay, warm-up and averaging stay). null: lr as "
+        "it is.",
+    )
     head_lr_factor: float = Field(default=1.0, gt=0, description="Factor on lr for the actor head.")
     optimizer: Literal["sgd", "adamw"] = Field(
         default="sgd", description="sgd (the paper's, Nesterov) or adamw (short runs from scratch)."
@@ -194,6 +201,23 @@ class OptimConfig:
         description="plateau: evaluations without a better mAP before lr is divided.",
     )
     clip_grad_norm: float | None = Field(default=None, gt=0, description="Largest gradient norm.")
+    ema_decay: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Keep a moving average of the weights, of this decay an update, and score it; "
+        "null: none.",
+    )
+
+    @property
+    def global_batch(self) -> int:
+        """Clips an update, over processes and accumulated passes."""
+        return self.batch_size * self.accumulate
+
+    @property
+    def peak_lr(self) -> float:
+        """Peak learning rate, scaled to the global batch where `lr_batch` says so."""
+        return self.lr if self.lr_batch is None else self.lr * self.global_batch / self.lr_batch
 
     def __post_init__(self) -> None:
         if (self.schedule == "step") != bool(self.milestones):
@@ -206,6 +230,11 @@ class EvaluationConfig:
 
     every_epochs: int = Field(default=1, ge=1, description="Epochs between evaluations.")
     batch_size: int = Field(default=16, ge=1, description="Clips a forward pass.")
+    use_average: bool = Field(
+        default=True,
+        description="Score the averaged weights where there are any (optim.ema_decay); false: the "
+        "weights as last updated, for comparison.",
+    )
     multiply_person_score: bool = Field(
         default=False,
         description="Multiply action scores by the confidence of the person's box, as some systems "

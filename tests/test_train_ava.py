@@ -85,11 +85,13 @@ def test_a_run_leaves_a_folder_that_says_everything(tmp_path, cfg, dataset, caps
     assert again["mean_ap"] == pytest.approx(metrics["mean_ap"], abs=1e-9)
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 7])
+@pytest.mark.parametrize(
+    ("stop_after", "options"), [(1, []), (3, ["optim.ema_decay=0.8"]), (7, [])]
+)
 def test_a_stopped_and_resumed_run_equals_one_never_stopped(
-    tmp_path, cfg, capsys, monkeypatch, stop_after
+    tmp_path, cfg, capsys, monkeypatch, stop_after, options
 ):
-    train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'whole'}"])
+    train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'whole'}", *options])
     real = runs.fit
     updates = iter(range(1, 100))
 
@@ -98,7 +100,7 @@ def test_a_stopped_and_resumed_run_equals_one_never_stopped(
         return real(*arguments, **options)
 
     monkeypatch.setattr(runs, "fit", stopped)
-    code = train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'cut'}"])
+    code = train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'cut'}", *options])
     assert code == train_ava.EXIT_STOPPED
     assert f"--resume {tmp_path / 'cut'}" in capsys.readouterr().out
     monkeypatch.setattr(runs, "fit", real)
@@ -108,6 +110,27 @@ def test_a_stopped_and_resumed_run_equals_one_never_stopped(
         json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "cut")
     )
     assert whole["per_class"] == cut["per_class"]
+
+
+def test_averaged_weights_are_scored_and_those_they_follow_where_asked(tmp_path, cfg):
+    def score(folder: str, *options: str) -> dict:
+        options = ("evaluation.use_average=false", *options)
+        run, output = str(tmp_path / folder), f"output={tmp_path / 'again'}"
+        train_ava.main(["--eval-only", "--checkpoint", run, output, *options])
+        return json.loads((tmp_path / "again" / "metrics.json").read_text())["per_class"]
+
+    plain, averaged = tmp_path / "plain", tmp_path / "averaged"
+    train_ava.main(["--cfg", str(cfg), f"output={plain}"])
+    train_ava.main(["--cfg", str(cfg), f"output={averaged}", "optim.ema_decay=0.9"])
+    followed = torch.load(averaged / "checkpoints/last.pt", weights_only=True)["training"]
+    ours, theirs = state_of(plain), followed["followed_weights"]
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours), "it only looks on"
+    name = "trunk.stem.spatial.weight"
+    assert not torch.equal(state_of(averaged)[name], ours[name])
+    first = json.loads((plain / "metrics.json").read_text())
+    assert score("averaged") == first["per_class"]
+    with pytest.raises(UserError, match=r"kept no averaged weights \(optim.ema_decay\)"):
+        score("plain")
 
 
 def test_workers_do_not_change_the_result(tmp_path, cfg):

@@ -12,6 +12,7 @@ import torch
 
 from detection.config import RunConfig, config_to_dict
 from detection.data.label_map import LabelMap
+from detection.engine.averaging import WeightAverage
 from detection.engine.training import Progress
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector
@@ -32,15 +33,17 @@ def save_checkpoint(
     model: ActionDetector,
     optimizer: torch.optim.Optimizer,
     progress: Progress,
+    average: WeightAverage | None,
     random_states: Sequence[Mapping[str, Any]],
 ) -> None:
     """Write weights, optimiser, progress and random states, whole or not at all.
 
-    random_states: `random_state()` of every process of the run, by rank.
+    Where averaged weights are kept, they are the file's weights, and those that they follow are
+    part of its training state. random_states: `random_state()` of every process, by rank.
     """
     save_model_file(
         path,
-        model.state_dict(),
+        (model if average is None else average.model).state_dict(),
         network=network_numbers(model),
         classes=label_map,
         sampling=FrameSampling(
@@ -55,6 +58,7 @@ def save_checkpoint(
             "progress": dataclasses.asdict(progress),
             "optimizer": optimizer.state_dict(),
             "random": list(random_states),
+            "followed_weights": None if average is None else model.state_dict(),
         },
     )
 
@@ -62,6 +66,8 @@ def save_checkpoint(
 def restore_training(
     file: ModelFile,
     *,
+    model: ActionDetector,
+    average: WeightAverage | None,
     optimizer: torch.optim.Optimizer,
     progress: Progress,
     rank: int = 0,
@@ -69,6 +75,7 @@ def restore_training(
 ) -> bool:
     """Put optimiser, progress and random states back as they were when the file was written.
 
+    model: filled with the file's weights already; replaced by those that `average` follows.
     Returns False, and leaves the random state alone, where another number of processes wrote it.
     """
     training = file.training
@@ -79,10 +86,24 @@ def restore_training(
     optimizer.load_state_dict(groups)
     for name, value in saved.items():
         setattr(progress, name, value)
+    if average is not None:
+        average.restore(file.state, updates=progress.update)
+        model.load_state_dict(followed_weights(file))
     if len(states) != processes:
         return False
     _restore_random_state(states[rank])
     return True
+
+
+def followed_weights(file: ModelFile) -> dict[str, torch.Tensor]:
+    """Return the weights as last updated, which the file's own are an average of.
+
+    Raises `UserError` where the run kept no average.
+    """
+    weights = file.training.get("followed_weights")
+    if weights is None:
+        raise UserError(f"{file.path}: the run kept no averaged weights (optim.ema_decay)")
+    return weights
 
 
 def find_checkpoint(file_or_run: str | Path) -> Path:

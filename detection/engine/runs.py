@@ -24,7 +24,9 @@ from detection.config import (
 from detection.data.dataset_folder import DatasetFolder
 from detection.data.label_map import LabelMap, read_label_map
 from detection.data.loader import ClipLoader, TrainBatches
+from detection.engine.averaging import WeightAverage
 from detection.engine.checkpoint import (
+    followed_weights,
     random_state,
     read_checkpoint,
     restore_training,
@@ -58,11 +60,19 @@ class Run:
     data: DatasetFolder
     label_map: LabelMap
     model: ActionDetector
+    average: WeightAverage | None
     device: torch.device
     scorer: Scorer
     also_scorers: Sequence[Scorer]
     log: MetricsLog
     processes: Processes
+
+    @property
+    def scored_model(self) -> ActionDetector:
+        """The network whose mAP is told: the averaged one where there is one."""
+        if self.average is None or not self.config.evaluation.use_average:
+            return self.model
+        return self.average.model
 
 
 def start(
@@ -92,8 +102,16 @@ def start(
         "start",
         seed=config.seed,
         processes=processes.count,
+        lr=config.optim.peak_lr,
+        global_batch=config.optim.global_batch,
         precision=str(build.build_precision(config, device)).removeprefix("torch."),
     )
+    if config.optim.lr_batch is not None and processes.is_first:
+        optim = config.optim
+        print(
+            f"learning rate {optim.peak_lr:g}: {optim.lr:g} for {optim.lr_batch} clips, scaled to "
+            f"{optim.global_batch} clips an update"
+        )
     if report is not None and processes.is_first:
         print(report)
         run.log.write("pretrained", report=str(report))
@@ -127,6 +145,8 @@ def resume(
     training = _training(run)
     restored = restore_training(
         file,
+        model=run.model,
+        average=run.average,
         optimizer=training.optimizer,
         progress=training.progress,
         rank=processes.rank,
@@ -149,7 +169,7 @@ def open_for_evaluation(
 
     Results go to `output` where that is set by `cfg` or an override, else beside the run.
     """
-    file = read_checkpoint(checkpoint, weights_only=True)
+    file = read_checkpoint(checkpoint)
     if cfg is not None:
         config = load_config(cfg, overrides)
         folder = Path(config.output or "runs/unnamed")
@@ -160,9 +180,12 @@ def open_for_evaluation(
     _check_classes(file, label_map, data)
     model = build_network(file.network, source=file.path)
     assert isinstance(model, ActionDetector)
+    if not config.evaluation.use_average:
+        file = dataclasses.replace(file, state=followed_weights(file))
     load_state(model, file, class_names=label_map.names)
     device = build.build_device(config)
-    return _run(config, folder, data, label_map, model, device, processes)
+    run = _run(config, folder, data, label_map, model, device, processes)
+    return dataclasses.replace(run, average=None)
 
 
 def train(run: Run, training: Training) -> bool:
@@ -180,11 +203,12 @@ def train(run: Run, training: Training) -> bool:
             model=run.model,
             optimizer=training.optimizer,
             progress=training.progress,
+            average=run.average,
             random_states=states,
         )
 
     def evaluate() -> AvaFrameMap:
-        return run.scorer.score(run.model, every=config.data.val_every)[0]
+        return run.scorer.score(run.scored_model, every=config.data.val_every)[0]
 
     def loss_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return action_loss(logits, labels, num_actors=processes.mean(len(labels)))
@@ -206,14 +230,15 @@ def train(run: Run, training: Training) -> bool:
             should_stop=should_stop,
             processes=processes,
             precision=build.build_precision(config, run.device),
+            average=run.average,
         )
 
 
 def evaluate_and_report(run: Run) -> None:
     """Score every keyframe with the weights as they are; write and print the results."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    score = timed_score(run.scorer, run.model)
-    others = [timed_score(scorer, run.model) for scorer in run.also_scorers]
+    score = timed_score(run.scorer, run.scored_model)
+    others = [timed_score(scorer, run.scored_model) for scorer in run.also_scorers]
     if not run.processes.is_first:
         return
     write_results(run.folder, score, run.label_map, others=others)
@@ -272,12 +297,14 @@ def _run(
         dataset.check_videos(show_progress=processes.is_first)
         return Scorer(with_boxes, data, label_map, dataset, device=device, processes=processes)
 
+    model, decay = build.place_model(model, device), config.optim.ema_decay
     return Run(
         config,
         folder,
         data,
         label_map,
-        build.place_model(model, device),
+        model,
+        None if decay is None else WeightAverage(model, decay=decay),
         device,
         scorer(config.data.val_boxes),
         [scorer(boxes) for boxes in config.data.also_score_boxes],

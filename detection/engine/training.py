@@ -16,6 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from detection.config import OptimConfig
+from detection.engine.averaging import WeightAverage
 from detection.engine.distributed import ALONE, Processes, without_exchange
 from detection.engine.metrics_log import MetricsLog, Stopwatch
 from detection.engine.optim import schedule_factor, set_learning_rate
@@ -81,6 +82,7 @@ def fit(
     should_stop: Callable[[], bool] = lambda: False,
     processes: Processes = ALONE,
     precision: torch.dtype = torch.float32,
+    average: WeightAverage | None = None,
 ) -> bool:
     """Train from where `progress` stands to the last epoch; return False when stopped before it.
 
@@ -88,7 +90,7 @@ def fit(
     with the finished weights. `save(name)` is called with "last" after each epoch, at least every
     `save_every_minutes`, and when stopped; with "best" after the best evaluation so far. All
     `processes` of a run call this with their own batches; they stop and save together. precision:
-    of the forward and backward pass (mixed where it is not float32).
+    of the forward and backward pass (mixed where it is not float32).  average: follows the weights.
     """
     bar = tqdm(
         total=optim.epochs * len(batches),
@@ -115,6 +117,7 @@ def fit(
                 should_stop=should_stop,
                 processes=processes,
                 precision=precision,
+                average=average,
                 bar=bar,
             )
             if not finished:
@@ -148,6 +151,7 @@ def _train_epoch(
     should_stop: Callable[[], bool],
     processes: Processes,
     precision: torch.dtype,
+    average: WeightAverage | None,
     bar: tqdm,
 ) -> bool:
     """Learn from the rest of the epoch under way; return False when stopped in it."""
@@ -180,12 +184,14 @@ def _train_epoch(
         loss_sum, num_losses = loss_sum + loss_value, num_losses + 1
         if end_of_group:
             with watch.measure("update"):
-                lr = optim.lr * _factor(optim, progress, updates_per_epoch)
+                lr = optim.peak_lr * _factor(optim, progress, updates_per_epoch)
                 set_learning_rate(optimizer, lr)
                 if optim.clip_grad_norm is not None:
                     nn.utils.clip_grad_norm_(model.parameters(), optim.clip_grad_norm)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
+                if average is not None:
+                    average.update(getattr(model, "module", model))
             progress.update += 1
             log.write("update", update=progress.update, loss=loss_value, lr=lr)
             bar.set_postfix_str(f"epoch {progress.epoch + 1}/{optim.epochs} loss {loss_value:.4f}")

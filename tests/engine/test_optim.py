@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from detection.config import OptimConfig
 from detection.engine.optim import parameter_groups, schedule_factor, set_learning_rate
 
 
@@ -59,3 +60,10 @@ def test_norms_and_biases_are_not_decayed_frozen_parameters_left_out_and_head_sc
     optimizer = torch.optim.SGD(groups, lr=0.1)
     set_learning_rate(optimizer, 0.02)
     assert sorted({group["lr"] for group in optimizer.param_groups}) == pytest.approx([0.02, 0.1])
+
+
+def test_the_rate_grows_with_the_clips_of_an_update_where_asked():
+    scaled = OptimConfig(batch_size=16, accumulate=64, lr=0.1, lr_batch=64)
+    assert scaled.global_batch == 1024
+    assert scaled.peak_lr == pytest.approx(1.6)
+    assert OptimConfig(batch_size=16, accumulate=64, lr=0.1).peak_lr == 0.1
