@@ -69,19 +69,27 @@ def build_model(config: RunConfig, *, num_classes: int) -> ActionDetector:
         roi_size=config.model.roi_size,
         hidden=config.model.head_width,
         dropout=config.model.dropout,
+        roi_pool=config.model.roi_pool,
+        context=config.model.context,
     )
 
 
 def start_from_pretrained(
     config: RunConfig, model: ActionDetector, label_map: LabelMap
 ) -> LoadReport | None:
-    """Fill the network from `model.pretrained`, and freeze BatchNorm where asked."""
+    """Fill the network from `model.pretrained`, and freeze what is to stay as it is."""
     report = None
     if config.model.pretrained is not None:
         report = load_pretrained(model, config.model.pretrained, class_names=label_map.names)
+    freeze_parts(config, model)
+    return report
+
+
+def freeze_parts(config: RunConfig, model: ActionDetector) -> None:
+    """Freeze BatchNorm and the first stages where asked, before the optimiser is made."""
     if config.model.freeze_batch_norm:
         freeze_batch_norm(model, freeze_affine=True)
-    return report
+    model.trunk.freeze(config.model.frozen_stages)
 
 
 def place_model(model: ActionDetector, device: torch.device) -> ActionDetector:

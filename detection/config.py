@@ -153,10 +153,33 @@ class ModelConfig:
     freeze_batch_norm: bool = Field(
         default=False, description="Keep BatchNorm's statistics and affine parameters as they are."
     )
+    frozen_stages: int = Field(
+        default=0,
+        ge=0,
+        le=5,
+        description="Parts of the trunk that keep their weights, from the input on: 1 the stem and "
+        "res2, 2 res3 too, ... 4 res5 too, 5 all of it. No gradient is computed there.",
+    )
     res5_stride: Literal[1, 2] = Field(default=2, description="Spatial stride of res5 (paper: 2).")
     roi_size: int = Field(default=7, ge=1, description="RoIAlign output is roi_size x roi_size.")
+    roi_pool: Literal["max", "mean"] = Field(
+        default="max",
+        description="Over a person's region: max (paper), or mean, as the classifier pools that "
+        "pretrained weights come from.",
+    )
+    context: Literal["none", "frame"] = Field(
+        default="none",
+        description="frame: the last layer also sees the whole frame's pooled features beside the "
+        "person's; none: the person's alone (paper).",
+    )
     head_width: int = Field(default=2048, ge=1, description="Width of fc1.")
     dropout: float = Field(default=0.5, ge=0, lt=1, description="Before the last layer.")
+
+    def __post_init__(self) -> None:
+        if self.frozen_stages and self.pretrained is None:
+            raise ValueError("frozen_stages needs pretrained: random weights would stay random")
+        if self.frozen_stages and not self.freeze_batch_norm:
+            raise ValueError("frozen_stages needs freeze_batch_norm: their statistics would move")
 
 
 @dataclass(frozen=True, config=_STRICT)

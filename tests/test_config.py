@@ -71,6 +71,12 @@ def test_every_shipped_configuration_loads_and_opens_with_its_command(path):
         ("data: {root: x}\nclip: {train_crop_px: 300}\n", 2, "below train_crop_px 300"),
         ("data: {root: x}\noptim: {schedule: step}\n", 2, "non-empty `milestones`"),
         ("data: {root: x}\noptim: {lr: .nan}\n", 2, "finite"),
+        ("data: {root: x}\nmodel: {frozen_stages: 2}\n", 2, "needs pretrained"),
+        (
+            "data: {root: x}\nmodel: {frozen_stages: 2, pretrained: x}\n",
+            2,
+            "needs freeze_batch_norm",
+        ),
     ],
 )
 def test_bad_input_is_one_line_with_its_place(tmp_path, text, line, wanted):

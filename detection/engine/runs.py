@@ -139,8 +139,7 @@ def resume(
     device = build.build_device(config)
     model = build.build_model(config, num_classes=len(label_map))
     load_state(model, file, class_names=label_map.names)
-    if config.model.freeze_batch_norm:
-        build.freeze_batch_norm(model, freeze_affine=True)
+    build.freeze_parts(config, model)
     run = _run(config, folder, data, label_map, model, device, processes)
     training = _training(run)
     restored = restore_training(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from detection.models.actor_head import ActorHead
+from detection.models.actor_head import ActorHead, Context, RoiPool
 from detection.models.pixels import PixelNorm
 from detection.models.x3d import X3DDescription, X3DTrunk
 
@@ -54,6 +54,8 @@ def build_detector(
     roi_size: int = 7,
     hidden: int = 2048,
     dropout: float = 0.5,
+    roi_pool: RoiPool = "max",
+    context: Context = "none",
     pixel_mean: float = 0.45,
     pixel_std: float = 0.225,
 ) -> ActionDetector:
@@ -66,5 +68,7 @@ def build_detector(
         roi_size=roi_size,
         spatial_stride=trunk.spatial_stride,
         dropout=dropout,
+        roi_pool=roi_pool,
+        context=context,
     )
     return ActionDetector(trunk, head, pixel_mean=pixel_mean, pixel_std=pixel_std)

@@ -5,18 +5,26 @@ Legend: B clips, T frames, h w map size, R actors in the batch, C channels, A ac
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from detection.models.classifier import initialise_linear
 
+RoiPool = Literal["max", "mean"]
+Context = Literal["none", "frame"]
+
 
 class ActorHead(nn.Module):
     """Mean over time, RoIAlign, spatial maximum, fc1, ReLU, dropout, fc2 (the X3D paper's head).
 
     RoIs are scaled by 1 / `spatial_stride`, which must be the stride of the map that is given
-    (32 for X3D; 16 where res5 keeps its resolution).
+    (32 for X3D; 16 where res5 keeps its resolution). The rest departs from the paper:
+    `roi_pool="mean"` averages over a region, as the classifier whose fc1 it starts from averages
+    over the frame. `context="frame"` also gives fc2 what fc1 makes of the mean over the whole
+    frame: the scene, beside the person.
     """
 
     def __init__(
@@ -28,13 +36,21 @@ class ActorHead(nn.Module):
         roi_size: int = 7,
         spatial_stride: int = 32,
         dropout: float = 0.5,
+        roi_pool: RoiPool = "max",
+        context: Context = "none",
     ) -> None:
         super().__init__()
+        if roi_pool not in ("max", "mean"):
+            raise ValueError(f"roi_pool must be 'max' or 'mean', got {roi_pool!r}")
+        if context not in ("none", "frame"):
+            raise ValueError(f"context must be 'none' or 'frame', got {context!r}")
         self.roi_size = roi_size
+        self.roi_pool = roi_pool
+        self.context = context
         self.spatial_stride = spatial_stride
         self.hidden = nn.Linear(in_channels, hidden, bias=False)
         self.dropout = nn.Dropout(dropout)
-        self.classes = nn.Linear(hidden, num_classes)
+        self.classes = nn.Linear(hidden if context == "none" else 2 * hidden, num_classes)
         initialise_linear(self.hidden, self.classes)
 
     def forward(self, features: Tensor, rois_px: Tensor) -> Tensor:
@@ -42,7 +58,7 @@ class ActorHead(nn.Module):
         return self.classes(self.dropout(self.actor_features(features, rois_px)))
 
     def actor_features(self, features: Tensor, rois_px: Tensor) -> Tensor:
-        """Return (R, hidden) features of the actors, what fc2 sees but for dropout."""
+        """Return what fc2 sees but for dropout: (R, hidden), or (R, 2 * hidden) with context."""
         maps = features.mean(2).float()  # (B, C, h, w); RoIAlign knows no half precision on CPU
         regions = roi_align(
             maps,
@@ -52,4 +68,9 @@ class ActorHead(nn.Module):
             sampling_ratio=0,  # adaptive
             aligned=True,
         )  # (R, C, roi_size, roi_size)
-        return torch.relu(self.hidden(regions.amax((2, 3))))
+        pooled = regions.amax((2, 3)) if self.roi_pool == "max" else regions.mean((2, 3))
+        actors = torch.relu(self.hidden(pooled))
+        if self.context == "none":
+            return actors
+        frames = torch.relu(self.hidden(maps.mean((2, 3))))  # (B, hidden)
+        return torch.cat([actors, frames[rois_px[:, 0].long()]], dim=1)

@@ -34,6 +34,8 @@ def network_numbers(model: ActionDetector | X3DClassifier) -> dict[str, Any]:
     if isinstance(model, ActionDetector):
         numbers["res5_stride"] = model.trunk.res5_stride
         numbers["roi_size"] = model.head.roi_size
+        numbers["roi_pool"] = model.head.roi_pool
+        numbers["context"] = model.head.context
     return numbers
 
 

@@ -144,6 +144,22 @@ class X3DTrunk(nn.Module):
             features = stage(features)
         return relu(convolve_and_normalise(self.final, self.final_norm, features))
 
+    def freeze(self, stages: int) -> None:
+        """Keep the weights of the first parts: 1 the stem and res2, ... 4 res5 too, 5 conv5 too.
+
+        No gradient is computed in them, so that a training step costs less. BatchNorm's statistics
+        still move in training mode (`batch_norm.freeze_batch_norm` keeps those).
+        """
+        last = len(self.stages) + 1
+        if not 0 <= stages <= last:
+            raise ValueError(f"stages must be between 0 and {last}, got {stages}")
+        if stages:
+            parts = [self.stem, *self.stages[:stages]]
+            if stages == last:
+                parts += [self.final, self.final_norm]
+            for part in parts:
+                part.requires_grad_(False)
+
 
 class Stem(nn.Module):
     """A spatial convolution, then a depthwise one in time; no norm or activation between them."""

@@ -241,7 +241,15 @@ def test_classes_are_taken_over_by_name(tmp_path: Path) -> None:
 
 def test_a_checkpoint_alone_is_enough_to_run(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    detector = build_detector(TINY, num_classes=3, hidden=32, res5_stride=1, roi_size=5).eval()
+    detector = build_detector(
+        TINY,
+        num_classes=3,
+        hidden=32,
+        res5_stride=1,
+        roi_size=5,
+        roi_pool="mean",
+        context="frame",
+    ).eval()
     sampling = FrameSampling(num_frames=2, step=0.5, short_side_px=64)
     path = tmp_path / "checkpoints" / "last.pt"
     save_model_file(

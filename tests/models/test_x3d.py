@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -195,6 +196,35 @@ def test_nobody_in_the_clips_is_legal(tiny: X3DDescription) -> None:
     assert network.head.classes.weight.grad is not None
 
 
+@pytest.mark.parametrize("stages", [0, 1, 3, 4, 5])
+def test_frozen_stages_get_no_gradient_and_the_rest_the_same(
+    tiny: X3DDescription, stages: int
+) -> None:
+    torch.manual_seed(0)
+    network = build_detector(tiny, num_classes=5, dropout=0.0)
+    freeze_batch_norm(network)
+    frames = torch.randint(0, 256, (2, 3, 2, 64, 64), dtype=torch.uint8)
+    rois = torch.tensor([[0, 1.0, 2, 40, 60], [1, 0, 0, 64, 64]])
+    labels = torch.eye(5)[:2]
+    action_loss(network(frames, rois), labels).backward()
+    whole = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+    network.zero_grad()
+    network.trunk.freeze(stages)
+    action_loss(network(frames, rois), labels).backward()
+    first = ("stem", *(f"stages.{i}." for i in range(stages)), *(["final"] if stages == 5 else []))
+    frozen = tuple(f"trunk.{name}" for name in first) if stages else ()
+    for name, parameter in network.named_parameters():
+        if name.startswith(frozen):
+            assert parameter.grad is None
+        elif name in whole:
+            torch.testing.assert_close(parameter.grad, whole[name])
+
+
+def test_only_stages_that_exist_can_be_frozen(tiny: X3DDescription) -> None:
+    with pytest.raises(ValueError, match="between 0 and 5"):
+        X3DTrunk(tiny).freeze(6)
+
+
 def test_detector_takes_bytes_and_matching_parts_only(tiny: X3DDescription) -> None:
     network = build_detector(tiny, num_classes=5)
     with pytest.raises(TypeError, match="uint8"):
@@ -235,6 +265,34 @@ def test_head_averages_time_before_it_looks() -> None:
     features = torch.zeros(1, 1, 4, 2, 2)
     features[:, :, 0] = 1.0
     assert head.actor_features(features, torch.tensor([[0.0, 0, 0, 64, 64]])).item() == 0.25
+
+
+def test_mean_pooling_reads_the_whole_box() -> None:
+    head = ActorHead(1, hidden=1, num_classes=1, roi_pool="mean").eval()
+    nn.init.ones_(head.hidden.weight)
+    features = torch.zeros(1, 1, 1, 4, 4)
+    features[..., :2] = 1.0
+    box = torch.tensor([[0.0, 0, 32, 128, 96]])  # half of it on ones; RoIAlign smooths the edge
+    assert head.actor_features(features, box).item() == pytest.approx(0.5, abs=0.01)
+
+
+def test_context_adds_the_frame_of_the_actors_own_clip() -> None:
+    head = ActorHead(1, hidden=1, num_classes=2, context="frame").eval()
+    nn.init.ones_(head.hidden.weight)
+    features = torch.zeros(2, 1, 2, 4, 4)
+    features[1, ..., :2] = 1.0
+    rois = torch.tensor([[1.0, 64, 0, 128, 128], [0, 64, 0, 128, 128], [1, 0, 0, 32, 128]])
+    seen = head.actor_features(features, rois)
+    torch.testing.assert_close(seen[:, 1], torch.tensor([0.5, 0.0, 0.5]))
+    assert seen[2, 0] > seen[0, 0]  # what the person's own region shows stays the person's own
+    assert head(features, rois).shape == (3, 2)
+    assert head(features, rois[:0]).shape == (0, 2)
+
+
+@pytest.mark.parametrize("wrong", [{"roi_pool": "sum"}, {"context": "film"}])
+def test_a_head_of_unknown_parts_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        ActorHead(1, **wrong)
 
 
 def test_loss_is_the_mean_over_actors_and_classes() -> None:
