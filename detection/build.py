@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -12,7 +14,15 @@ from detection.data.actor_table import ActorTable, read_actor_table
 from detection.data.ava_dataset import AvaDataset
 from detection.data.dataset_folder import DatasetFolder
 from detection.data.label_map import LabelMap
-from detection.data.loader import ClipLoader, EvalBatches, TrainBatches
+from detection.data.loader import (
+    BatchOrder,
+    BatchT,
+    ClipLoader,
+    EvalBatches,
+    Samples,
+    TrainBatches,
+    collate,
+)
 from detection.data.matched_boxes import add_matched_boxes
 from detection.data.transforms import ClipTransform, EvalTransform, TrainTransform
 from detection.data.video_source import open_video
@@ -20,8 +30,10 @@ from detection.engine.optim import parameter_groups
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector, build_detector
 from detection.models.batch_norm import freeze_batch_norm
+from detection.models.network import Network
 from detection.models.pretrained import LoadReport, load_pretrained
 from detection.models.x3d import VARIANTS
+from detection.structures import Batch, Keyframe
 
 
 def build_device(config: RunConfig) -> torch.device:
@@ -75,7 +87,7 @@ def build_model(config: RunConfig, *, num_classes: int) -> ActionDetector:
 
 
 def start_from_pretrained(
-    config: RunConfig, model: ActionDetector, label_map: LabelMap
+    config: RunConfig, model: Network, label_map: LabelMap
 ) -> LoadReport | None:
     """Fill the network from `model.pretrained`, and freeze what is to stay as it is."""
     report = None
@@ -85,19 +97,19 @@ def start_from_pretrained(
     return report
 
 
-def freeze_parts(config: RunConfig, model: ActionDetector) -> None:
+def freeze_parts(config: RunConfig, model: Network) -> None:
     """Freeze BatchNorm and the first stages where asked, before the optimiser is made."""
     if config.model.freeze_batch_norm:
         freeze_batch_norm(model, freeze_affine=True)
     model.trunk.freeze(config.model.frozen_stages)
 
 
-def place_model(model: ActionDetector, device: torch.device) -> ActionDetector:
+def place_model(model: Network, device: torch.device) -> Network:
     """Move the network to its device, in the memory layout that is fast there."""
     return model.to(device).to(memory_format=torch.channels_last_3d)
 
 
-def build_optimizer(config: RunConfig, model: ActionDetector) -> torch.optim.Optimizer:
+def build_optimizer(config: RunConfig, model: Network) -> torch.optim.Optimizer:
     """Build the optimiser of the trainable parameters."""
     groups = parameter_groups(
         model,
@@ -169,11 +181,11 @@ def build_val_dataset(config: RunConfig, folder: DatasetFolder, table: ActorTabl
 
 
 def build_train_order(
-    config: RunConfig, dataset: AvaDataset, *, share: tuple[int, int] = (0, 1)
+    config: RunConfig, keyframes: Sequence[Keyframe], *, share: tuple[int, int] = (0, 1)
 ) -> TrainBatches:
     """Build the order of shuffled training batches.  share: (rank, processes)."""
     return TrainBatches(
-        dataset.table.keyframes(),
+        keyframes,
         batch_size=config.optim.batch_size,
         seed=config.seed,
         per_video=config.data.train_keyframes_per_video,
@@ -188,20 +200,28 @@ def build_val_loader(
     *,
     every: int = 1,
     share: tuple[int, int] = (0, 1),
-) -> ClipLoader:
+) -> ClipLoader[Batch]:
     """Build the loader of every n-th keyframe to score, in order.  share: (rank, processes)."""
     order = EvalBatches(dataset, batch_size=config.evaluation.batch_size, every=every, share=share)
-    return build_loader(config, dataset, order, device)
+    return build_loader(config, dataset, order, device, collate=collate)
 
 
 def build_loader(
     config: RunConfig,
-    dataset: AvaDataset,
-    order: TrainBatches | EvalBatches,
+    dataset: Samples,
+    order: BatchOrder,
     device: torch.device,
-) -> ClipLoader:
+    *,
+    collate: Callable[[Sequence[Any]], BatchT],
+) -> ClipLoader[BatchT]:
     """Build a loader with the configuration's worker processes."""
-    return ClipLoader(dataset, order, workers=config.workers, pin_memory=device.type == "cuda")
+    return ClipLoader(
+        dataset,
+        order,
+        collate=collate,
+        workers=config.workers,
+        pin_memory=device.type == "cuda",
+    )
 
 
 def _dataset(

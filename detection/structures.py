@@ -135,6 +135,16 @@ class Batch:
                 f"{len(self.keyframes)} keyframes must be as many"
             )
 
+    @property
+    def inputs(self) -> tuple[torch.Tensor, ...]:
+        """What the network is called with."""
+        return self.frames, self.rois_px
+
+    @property
+    def keys(self) -> list[str]:
+        """What messages call each clip."""
+        return [str(keyframe) for keyframe in self.keyframes]
+
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory (called by DataLoader)."""
         return Batch(

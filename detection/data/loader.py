@@ -6,9 +6,9 @@ Legend: B clips, T frames, H W pixels, N actors of a clip, R actors of a batch.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -20,19 +20,31 @@ from detection.data.sampling import choose_keyframes
 from detection.errors import UserError
 from detection.structures import Batch, Keyframe, Sample
 
+BatchT = TypeVar("BatchT")
 
-class ClipLoader:
+
+class Samples(Protocol):
+    """A data set of clips: of `AvaDataset`, say."""
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, indices: Sequence[SampleIndex]) -> list[Any]:
+        """Return the samples of a batch, by (epoch, position)."""
+
+
+class ClipLoader(Generic[BatchT]):
     """Yields batches, in the order of `batches`, read by worker processes.
 
-    workers: 0 reads in this process. What a user can mend is raised here as the same one-line
-    `UserError` that the worker met.
+    collate: makes a batch of the data set's samples.  workers: 0 reads in this process. What a user
+    can mend is raised here as the same one-line `UserError` that the worker met.
     """
 
     def __init__(
         self,
-        dataset: AvaDataset,
+        dataset: Samples,
         batches: BatchOrder,
         *,
+        collate: Callable[[Sequence[Any]], BatchT],
         workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
@@ -41,7 +53,7 @@ class ClipLoader:
             _Guarded(dataset),
             batch_sampler=_AsSampler(batches),
             num_workers=workers,
-            collate_fn=_collate_or_fail,
+            collate_fn=_CollateOrFail(collate),
             worker_init_fn=_start_worker,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
@@ -52,12 +64,11 @@ class ClipLoader:
         """Return the number of batches of a whole epoch."""
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[BatchT]:
         for batch in self._loader:
             if isinstance(batch, _Failure):
                 raise UserError(batch.message)
-            assert isinstance(batch, Batch)
-            yield batch
+            yield cast(BatchT, batch)
 
 
 class BatchOrder(Protocol):
@@ -188,13 +199,13 @@ class _Failure:
 
 
 class _Guarded(Dataset[object]):
-    def __init__(self, dataset: AvaDataset) -> None:
+    def __init__(self, dataset: Samples) -> None:
         self._dataset = dataset
 
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitems__(self, indices: Sequence[SampleIndex]) -> list[Sample] | _Failure:
+    def __getitems__(self, indices: Sequence[SampleIndex]) -> list[Any] | _Failure:
         try:
             return self._dataset.__getitems__(indices)
         except UserError as error:
@@ -212,8 +223,12 @@ class _AsSampler(Sampler[list[SampleIndex]]):
         return len(self._batches)
 
 
-def _collate_or_fail(samples: list[Sample] | _Failure) -> Batch | _Failure:
-    return samples if isinstance(samples, _Failure) else collate(samples)
+@dataclass(frozen=True)
+class _CollateOrFail:
+    collate: Callable[[Sequence[Any]], Any]
+
+    def __call__(self, samples: list[Any] | _Failure) -> Any:
+        return samples if isinstance(samples, _Failure) else self.collate(samples)
 
 
 def _start_worker(_: int) -> None:

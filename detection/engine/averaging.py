@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from detection.models.action_detector import ActionDetector
+from detection.models.network import Network
 
 
 class WeightAverage:
@@ -19,7 +19,7 @@ class WeightAverage:
     have it). BatchNorm's statistics are averaged like weights. `model` is the averaged network.
     """
 
-    def __init__(self, model: ActionDetector, *, decay: float) -> None:
+    def __init__(self, model: Network, *, decay: float) -> None:
         if not 0 < decay < 1:
             raise ValueError(f"the decay of averaged weights must be within 0 and 1, got {decay}")
         self._decay = decay
@@ -27,10 +27,10 @@ class WeightAverage:
         self._averaged.requires_grad_(False)
 
     @property
-    def model(self) -> ActionDetector:
+    def model(self) -> Network:
         """The network whose weights are averages."""
         inner = self._averaged.module
-        assert isinstance(inner, ActionDetector)
+        assert isinstance(inner, Network)
         return inner
 
     def update(self, model: nn.Module) -> None:

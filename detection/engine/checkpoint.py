@@ -15,14 +15,13 @@ from detection.data.label_map import LabelMap
 from detection.engine.averaging import WeightAverage
 from detection.engine.training import Progress
 from detection.errors import UserError
-from detection.models.action_detector import ActionDetector
 from detection.models.checkpoint_file import (
     FrameSampling,
     ModelFile,
     read_model_file,
     save_model_file,
 )
-from detection.models.network import network_numbers
+from detection.models.network import Network, network_numbers
 
 
 def save_checkpoint(
@@ -30,7 +29,7 @@ def save_checkpoint(
     *,
     config: RunConfig,
     label_map: LabelMap,
-    model: ActionDetector,
+    model: Network,
     optimizer: torch.optim.Optimizer,
     progress: Progress,
     average: WeightAverage | None,
@@ -66,7 +65,7 @@ def save_checkpoint(
 def restore_training(
     file: ModelFile,
     *,
-    model: ActionDetector,
+    model: Network,
     average: WeightAverage | None,
     optimizer: torch.optim.Optimizer,
     progress: Progress,
@@ -120,15 +119,13 @@ def find_checkpoint(file_or_run: str | Path) -> Path:
 
 
 def read_checkpoint(file_or_run: str | Path, *, weights_only: bool = False) -> ModelFile:
-    """Read a checkpoint of this project that holds an action detector and its classes."""
+    """Read a checkpoint of this project that holds a network and its classes."""
     file = read_model_file(find_checkpoint(file_or_run), weights_only=weights_only)
     if file.network is None or file.classes is None or file.sampling is None:
         raise UserError(
             f"{file.path}: holds weights ({file.naming} names) but no network, classes and "
             "sampling; start a run from it with model.pretrained instead"
         )
-    if file.network.get("task") != "actions":
-        raise UserError(f"{file.path}: a classification network, an action detector is wanted")
     return file
 
 

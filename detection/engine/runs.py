@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,8 +22,6 @@ from detection.config import (
     config_to_yaml,
     load_config,
 )
-from detection.data.dataset_folder import DatasetFolder
-from detection.data.label_map import LabelMap, read_label_map
 from detection.data.loader import ClipLoader, TrainBatches
 from detection.engine.averaging import WeightAverage
 from detection.engine.checkpoint import (
@@ -36,16 +35,13 @@ from detection.engine.cpu_memory import keep_freed_memory
 from detection.engine.distributed import ALONE, Processes
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.run_folder import check_run_folder, make_run_folder
-from detection.engine.scoring import Scorer, print_results, timed_score, write_results
-from detection.engine.training import Progress, fit, stop_signals
+from detection.engine.task import Task
+from detection.engine.tasks import open_task
+from detection.engine.training import Progress, TrainingBatch, fit, stop_signals
 from detection.errors import UserError
-from detection.evaluation.frame_map import AvaFrameMap
-from detection.models.action_detector import ActionDetector
 from detection.models.checkpoint_file import ModelFile
-from detection.models.losses import action_loss
-from detection.models.network import build_network
+from detection.models.network import Network, build_network
 from detection.models.pretrained import load_state
-from detection.structures import Batch
 
 # What may change when a run goes on: how it is carried out, never what it computes.
 _CHANGEABLE = ("workers", "threads", "device", "checkpoint_minutes")
@@ -57,18 +53,15 @@ class Run:
 
     config: RunConfig
     folder: Path
-    data: DatasetFolder
-    label_map: LabelMap
-    model: ActionDetector
+    task: Task
+    model: Network
     average: WeightAverage | None
     device: torch.device
-    scorer: Scorer
-    also_scorers: Sequence[Scorer]
     log: MetricsLog
     processes: Processes
 
     @property
-    def scored_model(self) -> ActionDetector:
+    def scored_model(self) -> Network:
         """The network whose mAP is told: the averaged one where there is one."""
         if self.average is None or not self.config.evaluation.use_average:
             return self.model
@@ -83,11 +76,11 @@ def start(
     if processes.is_first:
         check_run_folder(folder, overwrite=overwrite)
     _seed(config.seed)
-    data, label_map = _open_data(config)
+    task = open_task(config)
     device = build.build_device(config)
-    model = build.build_model(config, num_classes=len(label_map))
-    report = build.start_from_pretrained(config, model, label_map)
-    run = _run(config, folder, data, label_map, model, device, processes)
+    model = task.build_model()
+    report = build.start_from_pretrained(config, model, task.label_map)
+    run = _run(config, folder, task, model, device, processes)
     training = _training(run)
     if processes.is_first:
         make_run_folder(
@@ -134,13 +127,13 @@ def resume(
     config = load_config(folder / "config.yaml", overrides)
     file = read_checkpoint(folder)
     _seed(config.seed)
-    data, label_map = _open_data(config)
-    _check_classes(file, label_map, data)
+    task = open_task(config)
+    _check_fits(file, task)
     device = build.build_device(config)
-    model = build.build_model(config, num_classes=len(label_map))
-    load_state(model, file, class_names=label_map.names)
+    model = task.build_model()
+    load_state(model, file, class_names=task.label_map.names)
     build.freeze_parts(config, model)
-    run = _run(config, folder, data, label_map, model, device, processes)
+    run = _run(config, folder, task, model, device, processes)
     training = _training(run)
     restored = restore_training(
         file,
@@ -175,15 +168,14 @@ def open_for_evaluation(
     else:
         config, folder = _own_config(file, overrides)
     assert file.network is not None
-    data, label_map = _open_data(config)
-    _check_classes(file, label_map, data)
+    task = open_task(config)
+    _check_fits(file, task)
     model = build_network(file.network, source=file.path)
-    assert isinstance(model, ActionDetector)
     if not config.evaluation.use_average:
         file = dataclasses.replace(file, state=followed_weights(file))
-    load_state(model, file, class_names=label_map.names)
+    load_state(model, file, class_names=task.label_map.names)
     device = build.build_device(config)
-    run = _run(config, folder, data, label_map, model, device, processes)
+    run = _run(config, folder, task, model, device, processes)
     return dataclasses.replace(run, average=None)
 
 
@@ -198,7 +190,7 @@ def train(run: Run, training: Training) -> bool:
         save_checkpoint(
             run.folder / "checkpoints" / f"{name}.pt",
             config=config,
-            label_map=run.label_map,
+            label_map=run.task.label_map,
             model=run.model,
             optimizer=training.optimizer,
             progress=training.progress,
@@ -206,11 +198,8 @@ def train(run: Run, training: Training) -> bool:
             random_states=states,
         )
 
-    def evaluate() -> AvaFrameMap:
-        return run.scorer.score(run.scored_model, every=config.data.val_every)[0]
-
     def loss_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return action_loss(logits, labels, num_actors=processes.mean(len(labels)))
+        return run.task.loss(logits, labels, processes=processes)
 
     with stop_signals() as should_stop:
         return fit(
@@ -221,7 +210,8 @@ def train(run: Run, training: Training) -> bool:
             optim=config.optim,
             progress=training.progress,
             device=run.device,
-            evaluate=evaluate,
+            evaluate=lambda: run.task.score(run.scored_model),
+            metric=run.task.metric,
             evaluate_every=config.evaluation.every_epochs,
             save=save,
             save_every_minutes=config.checkpoint_minutes,
@@ -234,18 +224,9 @@ def train(run: Run, training: Training) -> bool:
 
 
 def evaluate_and_report(run: Run) -> None:
-    """Score every keyframe with the weights as they are; write and print the results."""
+    """Score everything with the weights as they are; write and print the results."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    score = timed_score(run.scorer, run.scored_model)
-    others = [timed_score(scorer, run.scored_model) for scorer in run.also_scorers]
-    if not run.processes.is_first:
-        return
-    write_results(run.folder, score, run.label_map, others=others)
-    for one in (*others, score):
-        run.log.write(
-            "final", mean_ap=one.result.mean_ap, boxes=one.boxes, seconds=round(one.seconds, 1)
-        )
-    print_results(run.folder, score, run.scorer.scored, others=others, made_up=run.data.made_up)
+    run.task.report(run.scored_model, run.folder, run.log)
 
 
 @dataclass
@@ -260,14 +241,14 @@ class Training:
 class EpochBatches:
     """A loader whose epochs can be entered at any batch."""
 
-    def __init__(self, loader: ClipLoader, order: TrainBatches) -> None:
+    def __init__(self, loader: ClipLoader[Any], order: TrainBatches) -> None:
         self._loader = loader
         self._order = order
 
     def __len__(self) -> int:
         return len(self._loader)
 
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterable[Batch]:
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterable[TrainingBatch]:
         """Return the batches of `epoch` from the `start`-th on."""
         self._order.set_epoch(epoch, start_batch=start)
         return self._loader
@@ -276,9 +257,8 @@ class EpochBatches:
 def _run(
     config: RunConfig,
     folder: Path,
-    data: DatasetFolder,
-    label_map: LabelMap,
-    model: ActionDetector,
+    task: Task,
+    model: Network,
     device: torch.device,
     processes: Processes,
 ) -> Run:
@@ -287,61 +267,44 @@ def _run(
     if device.type == "cpu":
         keep_freed_memory()
 
-    def scorer(boxes: str) -> Scorer:
-        with_boxes = dataclasses.replace(
-            config, data=dataclasses.replace(config.data, val_boxes=boxes)
-        )
-        table = build.read_val_table(with_boxes, data, label_map)
-        dataset = build.build_val_dataset(with_boxes, data, table)
-        dataset.check_videos(show_progress=processes.is_first)
-        return Scorer(with_boxes, data, label_map, dataset, device=device, processes=processes)
-
+    task.prepare_scoring(device=device, processes=processes)
     model, decay = build.place_model(model, device), config.optim.ema_decay
     return Run(
         config,
         folder,
-        data,
-        label_map,
+        task,
         model,
         None if decay is None else WeightAverage(model, decay=decay),
         device,
-        scorer(config.data.val_boxes),
-        [scorer(boxes) for boxes in config.data.also_score_boxes],
         MetricsLog(folder / "log.jsonl", silent=not processes.is_first),
         processes,
     )
 
 
 def _training(run: Run) -> Training:
-    table = build.read_train_table(run.config, run.data, run.label_map)
-    dataset = build.build_train_dataset(run.config, run.data, table)
-    dataset.check_videos(show_progress=run.processes.is_first)
     run.processes.part_of(run.config.optim.batch_size, "optim.batch_size")
-    share = run.processes.rank, run.processes.count
-    order = build.build_train_order(run.config, dataset, share=share)
-    loader = build.build_loader(run.config, dataset, order, run.device)
+    loader, order = run.task.training_batches(device=run.device, processes=run.processes)
     return Training(
         EpochBatches(loader, order), build.build_optimizer(run.config, run.model), Progress()
     )
 
 
-def _open_data(config: RunConfig) -> tuple[DatasetFolder, LabelMap]:
-    data = DatasetFolder.open(config.data.root, how_to_get=config.data.how_to_get)
-    if config.data.label_map is None:
-        return data, data.read_label_map()
-    return data, read_label_map(data.root / config.data.label_map)
-
-
-def _check_classes(file: ModelFile, label_map: LabelMap, data: DatasetFolder) -> None:
-    """Refuse weights whose columns stand for other classes than the data set's label map."""
-    assert file.classes is not None
+def _check_fits(file: ModelFile, task: Task) -> None:
+    """Refuse weights of another task, or whose columns stand for other classes."""
+    assert file.classes is not None and file.network is not None
+    if file.network.get("task") != task.name:
+        raise UserError(
+            f"{file.path}: a network for task '{file.network.get('task')}', one for task "
+            f"'{task.name}' is wanted"
+        )
+    label_map = task.label_map
     if (file.classes.names, file.classes.ids) != (label_map.names, label_map.ids):
         theirs, ours = set(file.classes.names), set(label_map.names)
         only = sorted(theirs ^ ours)[:3]
         what = f"among them {', '.join(only)}" if only else "in another order or with other ids"
         raise UserError(
             f"{file.path}: its {len(file.classes.names)} classes are not the {len(label_map)} of "
-            f"{data.label_map_path} ({what})"
+            f"{task.classes_path} ({what})"
         )
 
 

@@ -26,7 +26,7 @@ from detection.evaluation.evaluator import ActionEvaluator
 from detection.evaluation.frame_map import AvaFrameMap
 from detection.evaluation.report import as_csv, as_json, summary, table
 from detection.files import write_text
-from detection.models.action_detector import ActionDetector
+from detection.models.network import Network
 from detection.structures import Detections
 
 
@@ -59,9 +59,7 @@ class Scorer:
             scored=self.scored,
         )
 
-    def score(
-        self, model: ActionDetector, *, every: int = 1
-    ) -> tuple[AvaFrameMap, Sequence[Detections]]:
+    def score(self, model: Network, *, every: int = 1) -> tuple[AvaFrameMap, Sequence[Detections]]:
         """Detect on every n-th keyframe and score; also return what was found, by keyframe.
 
         Several processes share the keyframes and all get the score; the first has what was found.
@@ -158,7 +156,7 @@ def print_results(
     print(f"draw it: python -m ava_tools.visualize --run {run_folder}")
 
 
-def timed_score(scorer: Scorer, model: ActionDetector) -> Score:
+def timed_score(scorer: Scorer, model: Network) -> Score:
     """Score every keyframe, by the clock."""
     start = time.perf_counter()
     result, found = scorer.score(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -21,9 +21,24 @@ from detection.engine.distributed import ALONE, Processes, without_exchange
 from detection.engine.metrics_log import MetricsLog, Stopwatch
 from detection.engine.optim import schedule_factor, set_learning_rate
 from detection.errors import UserError
-from detection.structures import Batch, FrameMap
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class TrainingBatch(Protocol):
+    """What the loop asks of a batch, whatever is learned."""
+
+    @property
+    def inputs(self) -> tuple[torch.Tensor, ...]:
+        """What the network is called with."""
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """What the loss compares the network's answer with."""
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """What messages call each clip."""
 
 
 class TrainingBatches(Protocol):
@@ -32,7 +47,7 @@ class TrainingBatches(Protocol):
     def __len__(self) -> int:
         """Return the batches of an epoch, the same in every epoch."""
 
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterable[Batch]:
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterable[TrainingBatch]:
         """Return the batches of `epoch` from the `start`-th on."""
 
 
@@ -41,21 +56,21 @@ class Progress:
     """Where a run stands; saved with its weights.
 
     epoch: the one under way.  batch: how many of its batches have been learned from.  update: steps
-    of the optimiser so far.  best_map, best_epoch: the best evaluation so far (NaN: none).
+    of the optimiser so far.  best_score, best_epoch: the best evaluation so far (NaN: none).
     """
 
     epoch: int = 0
     batch: int = 0
     update: int = 0
-    best_map: float = math.nan
+    best_score: float = math.nan
     best_epoch: int = -1
     evaluations_since_best: int = 0
     plateau_drops: int = 0
 
-    def note_evaluation(self, mean_ap: float, patience: int) -> bool:
+    def note_evaluation(self, score: float, patience: int) -> bool:
         """Take an evaluation into account; return whether it is the best so far."""
-        if math.isnan(self.best_map) or mean_ap > self.best_map:
-            self.best_map, self.best_epoch = mean_ap, self.epoch
+        if math.isnan(self.best_score) or score > self.best_score:
+            self.best_score, self.best_epoch = score, self.epoch
             self.evaluations_since_best = 0
             return True
         self.evaluations_since_best += 1
@@ -74,7 +89,8 @@ def fit(
     optim: OptimConfig,
     progress: Progress,
     device: torch.device,
-    evaluate: Callable[[], FrameMap],
+    evaluate: Callable[[], float],
+    metric: str,
     evaluate_every: int,
     save: Callable[[str], None],
     save_every_minutes: float,
@@ -87,10 +103,11 @@ def fit(
     """Train from where `progress` stands to the last epoch; return False when stopped before it.
 
     `evaluate` is called after every `evaluate_every`-th epoch but the last, which the caller scores
-    with the finished weights. `save(name)` is called with "last" after each epoch, at least every
-    `save_every_minutes`, and when stopped; with "best" after the best evaluation so far. All
-    `processes` of a run call this with their own batches; they stop and save together. precision:
-    of the forward and backward pass (mixed where it is not float32).  average: follows the weights.
+    with the finished weights; it returns a `metric` of which more is better. `save(name)` is called
+    with "last" after each epoch, at least every `save_every_minutes`, and when stopped; with "best"
+    after the best evaluation so far. All `processes` of a run call this with their own batches;
+    they stop and save together. precision: of the forward and backward pass (mixed where it is not
+    float32).  average: follows the weights.
     """
     bar = tqdm(
         total=optim.epochs * len(batches),
@@ -124,11 +141,11 @@ def fit(
                 save("last")
                 return False
             if (progress.epoch + 1) % evaluate_every == 0 and progress.epoch + 1 < optim.epochs:
-                result = evaluate()
-                best = progress.note_evaluation(result.mean_ap, optim.patience)
-                log.write("evaluation", epoch=progress.epoch, mean_ap=result.mean_ap, best=best)
+                score = evaluate()
+                best = progress.note_evaluation(score, optim.patience)
+                log.write("evaluation", epoch=progress.epoch, best=best, **{metric: score})
                 if processes.is_first:
-                    bar.write(f"epoch {progress.epoch + 1}: mAP {result.mean_ap:.4f}")
+                    bar.write(f"epoch {progress.epoch + 1}: {metric} {score:.4f}")
                 if best:
                     save("best")
             progress.epoch, progress.batch = progress.epoch + 1, 0
@@ -171,10 +188,7 @@ def _train_epoch(
         with without_exchange(model, last=end_of_group):
             with watch.measure("forward"):
                 with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                    logits = model(
-                        batch.frames.to(device, non_blocking=True),
-                        batch.rois_px.to(device, non_blocking=True),
-                    )
+                    logits = model(*(part.to(device, non_blocking=True) for part in batch.inputs))
                 loss = loss_of(logits, batch.labels.to(device, non_blocking=True))
                 loss_value = loss.item()
             _check_loss(loss_value, batch, progress)
@@ -231,9 +245,9 @@ def _group_size(batch: int, num_batches: int, accumulate: int) -> int:
     return min(accumulate, num_batches - first)
 
 
-def _check_loss(loss: float, batch: Batch, progress: Progress) -> None:
+def _check_loss(loss: float, batch: TrainingBatch, progress: Progress) -> None:
     if not math.isfinite(loss):
-        keys = "; ".join(str(keyframe) for keyframe in batch.keyframes)
+        keys = "; ".join(batch.keys)
         raise UserError(
             f"the loss became {loss} at update {progress.update} (clips: {keys}): a lower optim.lr "
             "or a longer optim.warmup_updates is wanted"

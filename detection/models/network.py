@@ -17,8 +17,10 @@ from detection.models.classifier import X3DClassifier, build_classifier
 from detection.models.pretrained import load_state
 from detection.models.x3d import VARIANTS, X3DDescription
 
+Network = ActionDetector | X3DClassifier
 
-def network_numbers(model: ActionDetector | X3DClassifier) -> dict[str, Any]:
+
+def network_numbers(model: Network) -> dict[str, Any]:
     """Return the plain numbers that `build_network` makes the same network from."""
     description = dataclasses.asdict(model.trunk.description)
     description["train_short_side"] = list(description["train_short_side"])
@@ -39,7 +41,7 @@ def network_numbers(model: ActionDetector | X3DClassifier) -> dict[str, Any]:
     return numbers
 
 
-def build_network(numbers: Mapping[str, Any], *, source: str) -> ActionDetector | X3DClassifier:
+def build_network(numbers: Mapping[str, Any], *, source: str) -> Network:
     """Build a network from what `network_numbers` returned; `source` is named in errors."""
     try:
         values = dict(numbers)
@@ -56,7 +58,7 @@ def build_network(numbers: Mapping[str, Any], *, source: str) -> ActionDetector 
     raise UserError(f"{source}: task {task!r}, wanted 'actions' or 'classification'")
 
 
-def load_network(file: ModelFile, *, variant: str | None = None) -> ActionDetector | X3DClassifier:
+def load_network(file: ModelFile, *, variant: str | None = None) -> Network:
     """Build the network of a checkpoint and fill it, in eval mode, every weight matched.
 
     Files of other projects hold no numbers: their classification network is told by its shapes;
@@ -116,7 +118,7 @@ def has_slowfast_widths(state: Mapping[str, Tensor]) -> bool:
     return stem is not None and len(stem) == xl.stem_channels
 
 
-def default_sampling(model: ActionDetector | X3DClassifier) -> FrameSampling:
+def default_sampling(model: Network) -> FrameSampling:
     """Return how the network's description says that frames are to be taken."""
     description = model.trunk.description
     return FrameSampling(

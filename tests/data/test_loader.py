@@ -78,7 +78,7 @@ def test_batches_are_the_same_whatever_the_number_of_workers(root):
     runs = []
     for workers in (0, 1, 2):
         order = TrainBatches(data.table.keyframes(), batch_size=4, seed=7)
-        loader = ClipLoader(data, order, workers=workers)
+        loader = ClipLoader(data, order, collate=collate, workers=workers)
         run = []
         for epoch in (0, 1):
             order.set_epoch(epoch)
@@ -95,10 +95,10 @@ def test_a_run_goes_on_at_the_batch_where_it_stopped(root):
     data = train_set(root)
     order = TrainBatches(data.table.keyframes(), batch_size=4, seed=7)
     order.set_epoch(2)
-    whole = list(ClipLoader(data, order))
+    whole = list(ClipLoader(data, order, collate=collate))
     resumed = TrainBatches(data.table.keyframes(), batch_size=4, seed=7)
     resumed.set_epoch(2, start_batch=2)
-    rest = list(ClipLoader(data, resumed))
+    rest = list(ClipLoader(data, resumed, collate=collate))
     assert len(whole) == len(order) == len(resumed) == 4
     assert len(rest) == 2 and all(same(a, b) for a, b in zip(whole[2:], rest, strict=True))
 
@@ -106,7 +106,8 @@ def test_a_run_goes_on_at_the_batch_where_it_stopped(root):
 def test_an_epoch_holds_every_keyframe_once(root):
     data = train_set(root)
     order = TrainBatches(data.table.keyframes(), batch_size=4)
-    keyframes = [key for batch in ClipLoader(data, order) for key in batch.keyframes]
+    loader = ClipLoader(data, order, collate=collate)
+    keyframes = [key for batch in loader for key in batch.keyframes]
     assert sorted(keyframes) == data.table.keyframes()
 
 
@@ -124,7 +125,7 @@ def test_some_keyframes_of_each_video(root):
 def test_evaluation_batches_hold_one_size_and_every_keyframe_once(root):
     data = dataset(root, EvalTransform(short_side=64))
     order = EvalBatches(data, batch_size=4)
-    batches = list(ClipLoader(data, order, workers=1))
+    batches = list(ClipLoader(data, order, collate=collate, workers=1))
     assert len(batches) == len(order)
     keyframes = [key for batch in batches for key in batch.keyframes]
     assert sorted(keyframes) == data.table.keyframes()
@@ -171,7 +172,7 @@ def test_frames_are_never_padded():
 def test_a_keyframe_with_nobody_passes_through_the_workers(root):
     data = train_set(root, empty=[Keyframe("a", 0.75)])
     order = TrainBatches(data.table.keyframes(), batch_size=16)
-    (batch,) = ClipLoader(data, order, workers=1)
+    (batch,) = ClipLoader(data, order, collate=collate, workers=1)
     assert 0 in [len(boxes) for boxes in batch.boxes]
 
 
@@ -180,7 +181,7 @@ def test_errors_of_users_come_out_of_workers_as_one_line(root, workers):
     data = train_set(root, extra=[Keyframe("a", 55.0)])
     order = TrainBatches(data.table.keyframes(), batch_size=4)
     with pytest.raises(UserError, match=r"a\.mp4: keyframe at 55\.000000 s is past") as caught:
-        list(ClipLoader(data, order, workers=workers))
+        list(ClipLoader(data, order, collate=collate, workers=workers))
     assert "\n" not in str(caught.value) and "Traceback" not in str(caught.value)
 
 
@@ -188,7 +189,7 @@ def test_our_own_faults_keep_their_traceback(root):
     data = train_set(root)
     data._transform = None
     with pytest.raises(AttributeError):
-        list(ClipLoader(data, TrainBatches(data.table.keyframes(), batch_size=4)))
+        list(ClipLoader(data, TrainBatches(data.table.keyframes(), batch_size=4), collate=collate))
 
 
 @pytest.mark.parametrize("order", [TrainBatches, EvalBatches])

@@ -57,10 +57,6 @@ def run_fit(tmp_path, batches, *, loss=squared_error, results=(), should_stop=la
     groups = [{"params": model.parameters(), "lr_factor": 1.0}]
     results = iter(results)
 
-    class Result:
-        def __init__(self, mean_ap):
-            self.mean_ap = mean_ap
-
     progress = Progress()
     finished = fit(
         model,
@@ -70,7 +66,8 @@ def run_fit(tmp_path, batches, *, loss=squared_error, results=(), should_stop=la
         optim=optim,
         progress=progress,
         device=torch.device("cpu"),
-        evaluate=lambda: Result(next(results)),
+        evaluate=lambda: next(results),
+        metric="mean_ap",
         evaluate_every=1,
         save=saved.append,
         save_every_minutes=60,
@@ -124,7 +121,7 @@ def test_plateau_divides_the_rate_when_map_saturates(tmp_path):
         tmp_path, [batch_of(1)], results=results, epochs=6, schedule="plateau", patience=2
     )
     assert progress.plateau_drops == 1
-    assert (progress.best_map, progress.best_epoch) == (0.4, 3)
+    assert (progress.best_score, progress.best_epoch) == (0.4, 3)
     assert saved.count("best") == 2
 
 
@@ -133,7 +130,7 @@ def test_no_score_at_all_is_never_better_than_a_score():
     assert progress.note_evaluation(math.nan, patience=5)
     assert progress.note_evaluation(0.1, patience=5)
     assert not progress.note_evaluation(math.nan, patience=5)
-    assert progress.best_map == 0.1
+    assert progress.best_score == 0.1
 
 
 def test_signals_ask_to_stop_and_the_second_interrupt_interrupts():

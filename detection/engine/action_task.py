@@ -1,0 +1,93 @@
+"""Actions of people in clips: the task this project is for (see `task.py`)."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from detection import build
+from detection.config import RunConfig
+from detection.data.dataset_folder import DatasetFolder
+from detection.data.label_map import LabelMap, read_label_map
+from detection.data.loader import ClipLoader, TrainBatches, collate
+from detection.engine.distributed import Processes
+from detection.engine.metrics_log import MetricsLog
+from detection.engine.scoring import Scorer, print_results, timed_score, write_results
+from detection.models.action_detector import ActionDetector
+from detection.models.losses import action_loss
+from detection.models.network import Network
+from detection.structures import Batch
+
+
+class ActionTask:
+    """Learns from a data set folder's actors; scored by frame-mAP on the boxes asked for."""
+
+    name = "actions"
+    metric = "mean_ap"
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._data = DatasetFolder.open(config.data.root, how_to_get=config.data.how_to_get)
+        self.classes_path = self._data.label_map_path
+        if config.data.label_map is None:
+            self.label_map: LabelMap = self._data.read_label_map()
+        else:
+            self.label_map = read_label_map(self._data.root / config.data.label_map)
+
+    def build_model(self) -> ActionDetector:
+        """See `Task.build_model`."""
+        return build.build_model(self._config, num_classes=len(self.label_map))
+
+    def prepare_scoring(self, *, device: torch.device, processes: Processes) -> None:
+        """Read the boxes to score on, the headline's and those beside it."""
+        self._processes = processes
+        names = (self._config.data.val_boxes, *self._config.data.also_score_boxes)
+        self._scorer, *self._others = [self._scorer_on(name, device) for name in names]
+
+    def training_batches(
+        self, *, device: torch.device, processes: Processes
+    ) -> tuple[ClipLoader[Batch], TrainBatches]:
+        """See `Task.training_batches`."""
+        table = build.read_train_table(self._config, self._data, self.label_map)
+        dataset = build.build_train_dataset(self._config, self._data, table)
+        dataset.check_videos(show_progress=processes.is_first)
+        share = processes.rank, processes.count
+        order = build.build_train_order(self._config, table.keyframes(), share=share)
+        return build.build_loader(self._config, dataset, order, device, collate=collate), order
+
+    def loss(
+        self, logits: torch.Tensor, labels: torch.Tensor, *, processes: Processes
+    ) -> torch.Tensor:
+        """Binary cross-entropy, a mean over the actors of all processes."""
+        return action_loss(logits, labels, num_actors=processes.mean(len(labels)))
+
+    def score(self, model: Network) -> float:
+        """Return the mAP on every `data.val_every`-th keyframe."""
+        return self._scorer.score(model, every=self._config.data.val_every)[0].mean_ap
+
+    def report(self, model: Network, folder: Path, log: MetricsLog) -> None:
+        """See `Task.report`: detections.csv, per_class.csv, metrics.json."""
+        score = timed_score(self._scorer, model)
+        others = [timed_score(scorer, model) for scorer in self._others]
+        if not self._processes.is_first:
+            return
+        write_results(folder, score, self.label_map, others=others)
+        for one in (*others, score):
+            log.write(
+                "final", mean_ap=one.result.mean_ap, boxes=one.boxes, seconds=round(one.seconds, 1)
+            )
+        made_up = self._data.made_up
+        print_results(folder, score, self._scorer.scored, others=others, made_up=made_up)
+
+    def _scorer_on(self, boxes: str, device: torch.device) -> Scorer:
+        config = dataclasses.replace(
+            self._config, data=dataclasses.replace(self._config.data, val_boxes=boxes)
+        )
+        table = build.read_val_table(config, self._data, self.label_map)
+        dataset = build.build_val_dataset(config, self._data, table)
+        dataset.check_videos(show_progress=self._processes.is_first)
+        return Scorer(
+            config, self._data, self.label_map, dataset, device=device, processes=self._processes
+        )

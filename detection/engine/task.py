@@ -1,0 +1,52 @@
+"""Everything in which learning actions and learning clips differ; the loop and runs know no more.
+
+Legend: R rows of a batch that have labels (actors, or clips), A classes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from detection.data.label_map import LabelMap
+from detection.data.loader import ClipLoader, TrainBatches
+from detection.engine.distributed import Processes
+from detection.engine.metrics_log import MetricsLog
+from detection.models.network import Network
+
+
+class Task(Protocol):
+    """One task on one data set, as a configuration asks for it.
+
+    name: as configurations and checkpoints say it.  metric: of the number by which epochs are
+    compared.  label_map: the classes that are learned; classes_path: the file they come from.
+    """
+
+    name: str
+    metric: str
+    label_map: LabelMap
+    classes_path: Path
+
+    def build_model(self) -> Network:
+        """Build the network with random weights drawn from the global generator."""
+
+    def prepare_scoring(self, *, device: torch.device, processes: Processes) -> None:
+        """Read and check what is scored on, before anything is written or computed."""
+
+    def training_batches(
+        self, *, device: torch.device, processes: Processes
+    ) -> tuple[ClipLoader[Any], TrainBatches]:
+        """Read and check what is learned from; return it and the order of this process's part."""
+
+    def loss(
+        self, logits: torch.Tensor, labels: torch.Tensor, *, processes: Processes
+    ) -> torch.Tensor:
+        """Return the loss of (R, A) logits and labels, to be averaged over the processes."""
+
+    def score(self, model: Network) -> float:
+        """Return `metric` of the weights as they are, for comparing epochs."""
+
+    def report(self, model: Network, folder: Path, log: MetricsLog) -> None:
+        """Score everything with the weights as they are; write, log and print the results."""
