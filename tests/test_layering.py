@@ -27,6 +27,8 @@ ALLOWED = {
     "build": GROUND | {"models", "data", "evaluation", "people", "engine.optim"},
     "engine": GROUND | {"models", "data", "evaluation", "people", "build", "engine"},
     "visualize": {"structures", "errors", "files", "data", "evaluation", "visualize"},
+    "expansion": GROUND
+    | {"models", "data", "evaluation", "build", "engine", "visualize", "expansion"},
     "demo": {"structures", "errors", "files", "data", "demo", "visualize"},
 }
 FILES = sorted((REPOSITORY / "detection").rglob("*.py"))

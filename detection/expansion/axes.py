@@ -1,0 +1,220 @@
+"""The six axes along which a network grows, one at a time (X3D paper, section 3.2).
+
+Every axis is a ladder of values that whole frames, pixels, channels and blocks allow. A step climbs
+one ladder until the cost has grown by the factor asked for, as nearly as the rungs allow; backward
+contraction climbs down again until the cost fits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from detection.models.x3d import X3DDescription
+
+Axis = Literal["frame_rate", "frames", "resolution", "width", "bottleneck", "depth"]
+Cost = Callable[[X3DDescription], float]
+
+AXES: tuple[Axis, ...] = ("frame_rate", "frames", "resolution", "width", "bottleneck", "depth")
+SYMBOLS: dict[Axis, str] = {
+    "frame_rate": "gamma_tau",
+    "frames": "gamma_t",
+    "resolution": "gamma_s",
+    "width": "gamma_w",
+    "bottleneck": "gamma_b",
+    "depth": "gamma_d",
+}
+TOLERANCE = 0.15
+
+_PIXELS = 4  # resolution grows by whole multiples of it
+_FACTOR = 0.05  # rungs of width, bottleneck and depth; channels and blocks are rounded from there
+_FARTHEST = 64  # an axis that costs nothing up to this multiple of its value never will
+
+
+@dataclass(frozen=True)
+class DataLimits:
+    """What the videos can give.
+
+    longest_clip_s: seconds that the frames of a clip may span.  fastest_fps: frames a second there
+    are to take.  largest_side_px: the short side of the videos.
+    """
+
+    longest_clip_s: float = math.inf
+    fastest_fps: float = math.inf
+    largest_side_px: float = math.inf
+
+    def refusal(self, description: X3DDescription) -> str | None:
+        """Say what of a network these videos cannot feed; None where they can."""
+        span_s = (description.num_frames - 1) * description.step / 30
+        if span_s > self.longest_clip_s:
+            return (
+                f"{description.num_frames} frames span {span_s:.2f} s, the clips last "
+                f"{self.longest_clip_s:.2f} s"
+            )
+        if description.num_frames > 1 and 30 / description.step > self.fastest_fps * (1 + 1e-6):
+            return (
+                f"{30 / description.step:.2f} frames a second are wanted, the videos have "
+                f"{self.fastest_fps:.2f}"
+            )
+        if description.train_crop > self.largest_side_px:
+            return (
+                f"{description.train_crop} px are wanted, the videos have {self.largest_side_px:g}"
+            )
+        return None
+
+
+NO_LIMITS = DataLimits()
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A network grown along one axis.  asked: the cost that was aimed at."""
+
+    axis: Axis
+    description: X3DDescription
+    cost: float
+    asked: float
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An axis that cannot take this step, and why."""
+
+    axis: Axis
+    reason: str
+
+
+def expand(
+    description: X3DDescription,
+    axis: Axis,
+    *,
+    cost: Cost,
+    factor: float = 2.0,
+    limits: DataLimits = NO_LIMITS,
+    tolerance: float = TOLERANCE,
+) -> Grown | LeftOut:
+    """Grow one axis until `cost` is about `factor` times what it was.
+
+    Of the two rungs around the asked cost the nearer one (by ratio) is taken. The axis is left out
+    where even that is further than `tolerance` from what was asked, or where the videos end first.
+    """
+    if factor <= 1:
+        raise ValueError(f"a step grows the cost: factor must be above 1, got {factor}")
+    asked = factor * cost(description)
+    return grow_to(description, axis, cost=cost, asked=asked, limits=limits, tolerance=tolerance)
+
+
+def grow_to(
+    description: X3DDescription,
+    axis: Axis,
+    *,
+    cost: Cost,
+    asked: float,
+    limits: DataLimits = NO_LIMITS,
+    tolerance: float = TOLERANCE,
+) -> Grown | LeftOut:
+    """Grow one axis until the cost is about `asked`, in the units of `cost`."""
+    start, start_cost = rung(description, axis), cost(description)
+    below = start
+    above = start + 1
+    end = max(start + 2, _FARTHEST * max(1, start))
+    while above < end and cost(at_rung(description, axis, above)) < asked:
+        below, above = above, min(end, start + 2 * (above - start))
+    if cost(at_rung(description, axis, end if above >= end else above)) == start_cost:
+        return LeftOut(axis, "this axis does not change the cost")
+    while above - below > 1:
+        middle = (below + above) // 2
+        if cost(at_rung(description, axis, middle)) < asked:
+            below = middle
+        else:
+            above = middle
+    found = [at_rung(description, axis, index) for index in (below, above) if index > start]
+    best = min(found, key=lambda one: abs(math.log(cost(one) / asked)))
+    refusal = limits.refusal(best)
+    if refusal is not None:
+        return LeftOut(axis, refusal)
+    reached = cost(best)
+    if abs(reached / asked - 1) > tolerance:
+        return LeftOut(
+            axis, f"rounding: the nearest cost is {reached / asked:.2f} of what was asked"
+        )
+    return Grown(axis, best, reached, asked)
+
+
+def contract(grown: Grown, before: X3DDescription, *, cost: Cost, target: float) -> Grown:
+    """Shrink the last expansion alone until the cost is at most `target` (backward contraction).
+
+    before: the network that was grown. Raises ValueError where even that one costs more.
+    """
+    if cost(before) > target:
+        raise ValueError(f"the network before the step costs {cost(before):g}, above {target:g}")
+    low, high = rung(before, grown.axis), rung(grown.description, grown.axis)
+    if grown.cost <= target:
+        return grown
+    while high - low > 1:
+        middle = (low + high) // 2
+        if cost(at_rung(before, grown.axis, middle)) <= target:
+            low = middle
+        else:
+            high = middle
+    found = at_rung(before, grown.axis, low)
+    return Grown(grown.axis, found, cost(found), target)
+
+
+def rung(description: X3DDescription, axis: Axis) -> int:
+    """Return where a network stands on the ladder of an axis (the rung at or below it)."""
+    if axis in ("frame_rate", "frames"):
+        return description.num_frames
+    if axis == "resolution":
+        return description.train_crop // _PIXELS
+    return int(_factor_of(description, axis) / _FACTOR + 1e-6)
+
+
+def at_rung(description: X3DDescription, axis: Axis, index: int) -> X3DDescription:
+    """Return the network with one axis moved to a rung, all others as they are.
+
+    frames: longer clips at the same frame rate.  frame_rate: the same duration, taken more finely.
+    resolution: the crop, and with it the short sides of training and test in the paper's
+    proportions (8/7 to 10/7 of the crop).
+    """
+    if axis == "frames":
+        return dataclasses.replace(description, num_frames=index)
+    if axis == "frame_rate":
+        duration = description.num_frames * description.step
+        return dataclasses.replace(description, num_frames=index, step=duration / index)
+    if axis == "resolution":
+        return with_crop(description, index * _PIXELS)
+    return dataclasses.replace(description, **{f"{axis}_factor": round(index * _FACTOR, 2)})
+
+
+def with_crop(description: X3DDescription, crop_px: int) -> X3DDescription:
+    """Return the network at another training crop, short sides in the paper's proportions."""
+    return dataclasses.replace(
+        description,
+        train_crop=crop_px,
+        train_short_side=(8 * crop_px // 7, 10 * crop_px // 7),
+        test_crop=8 * crop_px // 7,
+    )
+
+
+def axis_value(description: X3DDescription, axis: Axis) -> str:
+    """Say in words where a network stands on an axis."""
+    if axis == "frames":
+        return f"{description.num_frames} frames"
+    if axis == "frame_rate":
+        return f"{30 / description.step:.3g} frames a second"
+    if axis == "resolution":
+        return f"{description.train_crop} px"
+    return f"{_factor_of(description, axis):g}"
+
+
+def _factor_of(description: X3DDescription, axis: Axis) -> float:
+    factors: dict[Axis, float] = {
+        "width": description.width_factor,
+        "bottleneck": description.bottleneck_factor,
+        "depth": description.depth_factor,
+    }
+    return factors[axis]
