@@ -17,3 +17,28 @@ def at_row(path: str | Path, line: int | None, message: str) -> UserError:
     """Build a `UserError` that opens with `path:line:` (from 1; None: the whole file)."""
     place = str(path) if line is None else f"{path}:{line}"
     return UserError(f"{place}: {message}")
+
+
+class Problems:
+    """Many bad rows as one `UserError`: the first ten in words, the rest as a count."""
+
+    MAX_REPORTED = 10
+
+    def __init__(self) -> None:
+        self.rows: list[UserError] = []
+        self.count = 0
+
+    def add(self, path: str | Path, line: int | None, message: str) -> None:
+        """Note a bad row of a file (line from 1; None: the whole file)."""
+        self.count += 1
+        if self.count <= self.MAX_REPORTED:
+            self.rows.append(at_row(path, line, message))
+
+    def raise_if_any(self) -> None:
+        """Raise `UserError` where a row was bad."""
+        if not self.count:
+            return
+        text = "; ".join(map(str, self.rows))
+        if self.count > self.MAX_REPORTED:
+            text += f"; and {self.count - self.MAX_REPORTED} more bad rows"
+        raise UserError(text)

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.errors import UserError, at_row
+from detection.errors import Problems, UserError
 
-MAX_REPORTED = 10
 # Files carry three decimals: a rounded edge may lie this far outside the frame.
 EDGE_TOLERANCE = 1e-3
 MAX_TIME_S = 1e9
@@ -64,38 +63,16 @@ class RawRows:
 def read_keyframes(path: Path) -> list[tuple[str, int]]:
     """Read rows of (video id, time); returns times in microseconds."""
     keyframes: list[tuple[str, int]] = []
-    problems = _Problems(path)
+    problems = Problems()
     for line, fields in _lines(path, problems):
         try:
             if len(fields) != 2:
                 raise ValueError(f"expected 2 columns (video_id, time), found {len(fields)}")
             keyframes.append((_video(fields[0]), parse_time_us(fields[1])))
         except ValueError as error:
-            problems.add(line, str(error))
+            problems.add(path, line, str(error))
     problems.raise_if_any()
     return keyframes
-
-
-class _Problems:
-    """Bad rows of one file: the first ten in words, the rest as a count."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: list[UserError] = []
-        self.count = 0
-
-    def add(self, line: int, message: str) -> None:
-        self.count += 1
-        if self.count <= MAX_REPORTED:
-            self.rows.append(at_row(self.path, line, message))
-
-    def raise_if_any(self) -> None:
-        if not self.count:
-            return
-        text = "; ".join(map(str, self.rows))
-        if self.count > MAX_REPORTED:
-            text += f"; and {self.count - MAX_REPORTED} more bad rows"
-        raise UserError(text)
 
 
 @dataclass
@@ -115,12 +92,12 @@ class _Columns:
 
 def read_rows(path: Path, form: Form) -> RawRows:
     """Read a file of one form; raises `UserError` naming each malformed row."""
-    columns, problems = _Columns(), _Problems(path)
+    columns, problems = _Columns(), Problems()
     for line, fields in _lines(path, problems):
         try:
             _parse_row(fields, form, columns, line)
         except ValueError as error:
-            problems.add(line, str(error))
+            problems.add(path, line, str(error))
     problems.raise_if_any()
     if not columns.line and not columns.empty:
         raise UserError(f"{path}: no rows ({form.name} expected)")
@@ -145,7 +122,7 @@ def read_rows(path: Path, form: Form) -> RawRows:
     )
 
 
-def _lines(path: Path, problems: _Problems) -> Iterator[tuple[int, list[str]]]:
+def _lines(path: Path, problems: Problems) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, fields) of every row that is not blank."""
     with path.open("rb") as file:
         if b"\0" in file.read(1 << 16):
@@ -157,7 +134,7 @@ def _lines(path: Path, problems: _Problems) -> Iterator[tuple[int, list[str]]]:
                 if fields and not (len(fields) == 1 and not fields[0].strip()):
                     yield reader.line_num, fields
         except csv.Error as error:
-            problems.add(reader.line_num, f"not a row of comma-separated values ({error})")
+            problems.add(path, reader.line_num, f"not a row of comma-separated values ({error})")
         except UnicodeDecodeError as error:
             raise UserError(
                 f"{path}: not a text file in UTF-8 (byte {error.start}: {error.reason})"

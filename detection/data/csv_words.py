@@ -144,6 +144,7 @@ def decimals(fields: Fields, column: int) -> Numbers:
         value += high * _TEN[8]
         after = np.where(in_high, _digits_after(high_dot) + 8, after)
         has_dot |= in_high
+    after = np.where(bad, 0, after)  # of several dots it is no number at all
     # The dot was read as a digit 0: take it out of the number.
     whole = value // _TEN[after + 1]
     value = np.where(has_dot, value - U64(9) * whole * _TEN[after], value)

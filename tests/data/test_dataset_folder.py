@@ -154,7 +154,7 @@ def test_exclusive_groups_are_columns_of_the_label_map(folder):
         ("{pose: [sit]}", "dataset.yaml:.*group 'pose' needs at least two classes"),
         ("{pose: [sit, lie], rest: [lie, x]}", "dataset.yaml:.*class 'lie' is there twice"),
         ("{pose: [sit, fly]}", "exclusive.pose names 'fly', which is no class"),
-        ("[sit, lie]", "dataset.yaml:13: exclusive"),
+        ("[sit, lie]", "dataset.yaml:14: exclusive"),
     ],
 )
 def test_a_bad_exclusive_group_is_named(folder, groups, message):

@@ -1,16 +1,21 @@
 import csv
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
 from numbered_video import write_numbered
 
 from detection.data.actor_table import read_actor_table
+from detection.data.ava_files import read_ground_truth
 from detection.data.dataset_folder import DatasetFolder
-from detection.data.jhmdb import import_jhmdb, video_ids
+from detection.data.source_videos import video_ids
+from detection.data.tube_pickle import JHMDB, MULTISPORTS, UCF101_24, import_tubes
 from detection.data.video import VideoReader
 from detection.data.video_source import open_video
 from detection.errors import UserError
+
+import_jhmdb = partial(import_tubes, JHMDB)
 
 WAVE = "wave/Goal_1_@_2_(x)_wave_0"
 SIT = "sit/plain_sit_1"
@@ -164,15 +169,18 @@ def break_clip(source):
         (lambda s: (s / "JHMDB-GT.pkl").unlink(), r"JHMDB-GT\.pkl: no such file"),
         (lambda s: (s / "JHMDB-GT.pkl").write_bytes(b"x"), r"JHMDB-GT\.pkl: not a pickle"),
         (lambda s: (s / "JHMDB-GT.pkl").write_bytes(pickle.dumps([1])), "wanted a dictionary"),
-        (lambda s: (s / "videos" / f"{SIT}.mp4").unlink(), r"plain_sit_1\.mp4: no such video"),
+        (
+            lambda s: (s / "videos" / f"{SIT}.mp4").unlink(),
+            "1 of 3 videos are missing, the first: no video .sit/plain_sit_1.",
+        ),
         (break_clip, r"plain_sit_1\.mp4: .*cut short"),
         (lambda s: rewrite(s, gttubes={SIT: {0: [np.zeros((3, 4))]}}), r"shape \(3, 4\)"),
         (lambda s: rewrite(s, gttubes={SIT: {7: [tube([1])]}}), "class 7 of 2"),
         (lambda s: rewrite(s, gttubes={SIT: {0: [tube([0])]}}), "whole numbers from 1 on"),
         (lambda s: rewrite(s, gttubes={SIT: {0: [tube([np.nan])]}}), "plain_sit_1: wanted numbers"),
-        (lambda s: rewrite(s, gttubes={SIT: 5}), "not JHMDB's annotations"),
+        (lambda s: rewrite(s, gttubes={SIT: 5}), "not JHMDB-21.s annotations"),
         (lambda s: rewrite(s, train_videos=[["sit/unknown"]], test_videos=[[]]), "sit/unknown"),
-        (lambda s: rewrite(s, resolution={}), "not JHMDB's annotations"),
+        (lambda s: rewrite(s, resolution={}), "not JHMDB-21.s annotations"),
         (
             lambda s: rewrite(
                 s,
@@ -180,11 +188,11 @@ def break_clip(source):
                 train_videos=[[SIT]],
                 test_videos=[[]],
             ),
-            "plain_sit_1: a box lies outside the frame",
+            "plain_sit_1: the box lies outside the frame",
         ),
-        (lambda s: rewrite(s, gttubes={"../../etc/passwd": {}}), "is no CLASS/NAME"),
-        (lambda s: rewrite(s, gttubes={"sit/../x": {}}), "is no CLASS/NAME"),
-        (lambda s: rewrite(s, gttubes={"/etc": {}}), "is no CLASS/NAME"),
+        (lambda s: rewrite(s, gttubes={"../../etc/passwd": {}}), "is no FOLDER/NAME"),
+        (lambda s: rewrite(s, gttubes={"sit/../x": {}}), "is no FOLDER/NAME"),
+        (lambda s: rewrite(s, gttubes={"/etc": {}}), "is no FOLDER/NAME"),
     ],
 )
 def test_a_bad_source_is_named_and_nothing_is_written(source, tmp_path, damage, message):
@@ -217,3 +225,25 @@ def test_the_real_clips_give_the_known_counts(real_data, tmp_path):
         with VideoReader(data.video_path(keyframe.video_id)) as video:
             clip = video.read([keyframe.time_s], keyframes_s=[keyframe.time_s])
         assert clip.times_s[0] == pytest.approx(keyframe.time_s, abs=1e-6)
+
+
+def test_ucf_and_multisports_have_tubes_in_part_of_their_videos(source, tmp_path):
+    """Frames without a tube are keyframes with nobody; impossible boxes are left out and listed."""
+    tubes = {
+        WAVE: {1: [tube(range(3, 9)), tube(range(5, 7), (-40, 10, 99, 380))], 0: [tube([6])]},
+        SIT: {0: [tube([2], (330, 0, 340, 9))]},
+    }
+    values = content(gttubes=tubes, train_videos=[[WAVE]], test_videos=[[SIT]])
+    for form in (UCF101_24, MULTISPORTS):
+        (source / form.files[0]).write_bytes(pickle.dumps(values, protocol=2))
+        out = tmp_path / form.key
+        report = import_tubes(form, source, out)
+        assert report.num_rows == {"train": 9, "val": 0} and report.num_clipped == 2
+        (gone,) = report.left_out
+        assert gone.source == SIT and gone.frame == 2 and "outside the frame" in gone.reason
+        data = DatasetFolder.open(out)
+        rows = read_ground_truth(data.split("train").annotations)
+        assert len(rows.empty_keyframes) == 20 - 6 and set(rows.person_id.tolist()) == {1, 2, 3}
+        assert rows.boxes_01.max() == 1 and rows.boxes_01.min() == 0
+        table = read_actor_table(data, "train", data.read_label_map(), keep_empty=True)
+        assert len(table) == 20 and table.labels(5).tolist() == [[0, 1], [0, 1], [1, 0]]

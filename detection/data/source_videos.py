@@ -1,0 +1,107 @@
+"""Videos that an annotation file names: found below one folder only, and given safe ids."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from detection.data.dataset_folder import VIDEO_SUFFIXES
+from detection.errors import UserError
+
+
+def video_ids(names: Sequence[str]) -> dict[str, str]:
+    """Return for each FOLDER/NAME an id that is safe as a file name, all different.
+
+    NAME itself, less a video's suffix, where it is plain; else its odd characters become `_` and
+    eight hexadecimal digits of a hash of FOLDER/NAME follow, so that an id does not depend on which
+    other videos there are.
+    """
+    bases = [_without_suffix(_parts(name)[-1]) for name in names]
+    doubled = {base for base, count in Counter(map(str.casefold, bases)).items() if count > 1}
+    ids: dict[str, str] = {}
+    for name, base in zip(names, bases, strict=True):
+        plain = re.sub(r"[^A-Za-z0-9_.-]", "_", base)[:150].lstrip(".-")
+        if plain != base or base.casefold() in doubled:
+            plain = f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        ids[name] = plain
+    if len({video_id.casefold() for video_id in ids.values()}) < len(ids):
+        raise UserError("two videos have names that cannot be told apart as file names")
+    return ids
+
+
+def check_video_name(name: str) -> str:
+    """Return a name that stays below its folder; raises ValueError for any other."""
+    parts = _parts(name)
+    if not name.strip() or "\0" in name:
+        raise ValueError(f"{name!r} is no name of a video")
+    if any(not part or part in (".", "..") for part in parts) or re.match(r"[A-Za-z]:", name):
+        raise ValueError(f"{name!r} leads out of the folder of videos; a path below it is wanted")
+    return name
+
+
+def find_video(folder: Path, name: str) -> Path:
+    """Return the file of a video below `folder`: by its whole path, else by its last part.
+
+    With or without a suffix of a video. Raises ValueError for a name that would lead out of the
+    folder or is not there, saying what was looked for.
+    """
+    parts = _parts(check_video_name(name))
+    for relative in (Path(*parts), Path(parts[-1])):
+        stem = _without_suffix(relative.name)
+        candidates = [relative, *(relative.with_name(stem + suffix) for suffix in VIDEO_SUFFIXES)]
+        for candidate in candidates:
+            path = folder / candidate
+            if _is_file(path) and path.suffix.lower() in VIDEO_SUFFIXES:
+                return path
+    raise ValueError(f"no video {name!r} in {folder} ({', '.join(VIDEO_SUFFIXES[:5])}, ...)")
+
+
+def list_videos(folder: Path) -> list[str]:
+    """Return the names of the videos below a folder, sorted; raises `UserError` where none is."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of videos")
+    names = [
+        path.relative_to(folder).as_posix()
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+    ]
+    if not names:
+        raise UserError(f"{folder}: no video in it ({', '.join(VIDEO_SUFFIXES)})")
+    return names
+
+
+def place_video(source: Path, folder: Path, video_id: str, *, link: bool) -> Path:
+    """Put a video into `folder` as ID.SUFFIX: linked where asked and possible, else copied."""
+    target = folder / f"{video_id}{source.suffix.lower()}"
+    if link:
+        try:
+            os.link(source.resolve(), target)
+            return target
+        except OSError:
+            target.unlink(missing_ok=True)
+    shutil.copyfile(source, target)
+    return target
+
+
+def _parts(name: str) -> list[str]:
+    return name.replace("\\", "/").split("/")
+
+
+def _without_suffix(name: str) -> str:
+    """Cut off suffixes of videos, all of them: an id that ends in one would be taken for a file."""
+    for suffix in VIDEO_SUFFIXES:
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return _without_suffix(name[: -len(suffix)])
+    return name
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for the file system
+        return False
