@@ -31,7 +31,7 @@ TOLERANCE = 0.15
 
 _PIXELS = 4  # resolution grows by whole multiples of it
 _FACTOR = 0.05  # rungs of width, bottleneck and depth; channels and blocks are rounded from there
-_FARTHEST = 64  # an axis that costs nothing up to this multiple of its value never will
+_FARTHEST = 64  # how far a single step looks, as a multiple of the axis' value
 
 
 @dataclass(frozen=True)
@@ -118,13 +118,13 @@ def grow_to(
 ) -> Grown | LeftOut:
     """Grow one axis until the cost is about `asked`, in the units of `cost`."""
     start, start_cost = rung(description, axis), cost(description)
+    if cost(at_rung(description, axis, 2 * max(1, start))) == start_cost:
+        return LeftOut(axis, "this axis does not change the cost")
     below = start
     above = start + 1
-    end = max(start + 2, _FARTHEST * max(1, start))
+    end = _FARTHEST * max(1, start)
     while above < end and cost(at_rung(description, axis, above)) < asked:
         below, above = above, min(end, start + 2 * (above - start))
-    if cost(at_rung(description, axis, end if above >= end else above)) == start_cost:
-        return LeftOut(axis, "this axis does not change the cost")
     while above - below > 1:
         middle = (below + above) // 2
         if cost(at_rung(description, axis, middle)) < asked:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from landscape import rule_of_thumb
 
 from detection.expansion.axes import (
     AXES,
@@ -26,16 +27,6 @@ from detection.models.x3d import VARIANTS
 
 X2D = VARIANTS["x2d"]
 MACS = macs_cost(num_classes=10)
-
-
-def rule_of_thumb(description):
-    """Cost about as multiply-adds do, in no time: for properties that hold for any cost."""
-    size = description.num_frames * (description.train_crop / 32) ** 2
-    widths = zip(description.stage_channels, description.inner_channels, strict=True)
-    blocks = zip(description.stage_depths, widths, strict=True)
-    return size * sum(depth * outer * (2 * inner + 27) for depth, (outer, inner) in blocks)
-
-
 OWN = {
     "frame_rate": {"num_frames", "step"},
     "frames": {"num_frames"},

@@ -1,0 +1,172 @@
+"""Forward expansion by coordinate descent, then backward contraction (X3D paper, section 3.2).
+
+Pure: networks are described, costed and scored by what the caller passes in. The same answers give
+the same search, so that one that was stopped is gone through again and asks nothing anew.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from detection.errors import UserError
+from detection.expansion.axes import (
+    AXES,
+    NO_LIMITS,
+    TOLERANCE,
+    Axis,
+    Cost,
+    DataLimits,
+    Grown,
+    LeftOut,
+    contract,
+    expand,
+)
+from detection.models.x3d import X3DDescription
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What training a network gave.  scores: by seed.  failure: why there are fewer than asked."""
+
+    scores: tuple[float, ...] = ()
+    failure: str | None = None
+
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds; minus infinity where a seed failed, so that it is never chosen."""
+        if self.failure is not None or not self.scores or any(map(math.isnan, self.scores)):
+            return -math.inf
+        return statistics.fmean(self.scores)
+
+    @property
+    def spread(self) -> float:
+        """Half of the range over the seeds; 0 where there is one seed."""
+        return (max(self.scores) - min(self.scores)) / 2 if len(self.scores) > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A network to be trained and scored.  parent: the one it was grown from."""
+
+    description: X3DDescription
+    parent: X3DDescription | None = None
+
+
+Train = Callable[[Sequence[Wanted]], Sequence[Outcome]]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that was scored.  axis: None for the basis.  asked: the cost aimed at."""
+
+    description: X3DDescription
+    axis: Axis | None
+    cost: float
+    asked: float
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: its candidates, the axes that could not take part, and the choice among them."""
+
+    number: int
+    candidates: tuple[Candidate, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    chosen: int = 0
+    contraction: bool = False
+
+    @property
+    def choice(self) -> Candidate:
+        """The candidate that became the current network."""
+        return self.candidates[self.chosen]
+
+
+@dataclass
+class Search:
+    """The six axes, the cost and the bounds of a search; `steps` fill up as it goes."""
+
+    basis: X3DDescription
+    cost: Cost
+    target: float
+    factor: float = 2.0
+    axes: Sequence[Axis] = AXES
+    limits: DataLimits = NO_LIMITS
+    tolerance: float = TOLERANCE
+    steps: list[Step] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        start = self.cost(self.basis)
+        if self.target < start:
+            raise UserError(
+                f"the target {self.target:g} lies below the basis, which costs {start:g}"
+            )
+
+    @property
+    def current(self) -> Candidate:
+        """The network that the last step chose."""
+        return self.steps[-1].choice
+
+    def run(self, train: Train) -> Iterator[Step]:
+        """Yield each step when it is done: the basis, expansions, and a contraction if needed.
+
+        Raises `UserError` where no axis can take a step, or where every candidate of one failed.
+        """
+        self.steps.clear()
+        yield self._add(0, [Grown(AXES[0], self.basis, self.cost(self.basis), math.nan)], (), train)
+        while self.current.cost < self.target:
+            before = self.current.description
+            grown, left_out = self._grow(before)
+            if not grown:
+                reasons = "; ".join(f"{one.axis}: {one.reason}" for one in left_out)
+                raise UserError(
+                    f"no axis can grow any further, at {self.current.cost:g} of "
+                    f"{self.target:g} ({reasons})"
+                )
+            yield self._add(len(self.steps), grown, left_out, train)
+        if self.current.cost > self.target:
+            yield self._contract(train)
+
+    def _grow(self, before: X3DDescription) -> tuple[list[Grown], tuple[LeftOut, ...]]:
+        results = [
+            expand(
+                before,
+                axis,
+                cost=self.cost,
+                factor=self.factor,
+                limits=self.limits,
+                tolerance=self.tolerance,
+            )
+            for axis in self.axes
+        ]
+        grown = [one for one in results if isinstance(one, Grown)]
+        return grown, tuple(one for one in results if isinstance(one, LeftOut))
+
+    def _add(
+        self, number: int, grown: Sequence[Grown], left_out: tuple[LeftOut, ...], train: Train
+    ) -> Step:
+        parent = self.current.description if self.steps else None
+        outcomes = train([Wanted(one.description, parent) for one in grown])
+        candidates = tuple(
+            Candidate(one.description, one.axis if number else None, one.cost, one.asked, outcome)
+            for one, outcome in zip(grown, outcomes, strict=True)
+        )
+        means = [candidate.outcome.mean for candidate in candidates]
+        if max(means) == -math.inf:
+            first = candidates[0].outcome.failure
+            raise UserError(f"every candidate of step {number} failed; the first: {first}")
+        self.steps.append(Step(number, candidates, left_out, means.index(max(means))))
+        return self.steps[-1]
+
+    def _contract(self, train: Train) -> Step:
+        last, before = self.steps[-1].choice, self.steps[-2].choice
+        assert last.axis is not None
+        grown = Grown(last.axis, last.description, last.cost, last.asked)
+        fitted = contract(grown, before.description, cost=self.cost, target=self.target)
+        outcome = train([Wanted(fitted.description, before.description)])[0]
+        candidate = Candidate(fitted.description, last.axis, fitted.cost, self.target, outcome)
+        self.steps.append(Step(self.steps[-1].number, (candidate,), contraction=True))
+        return self.steps[-1]
