@@ -24,6 +24,7 @@ WRONG_CLASS, POOR_BOX, BOTH, DUPLICATE, BACKGROUND, MISSED = (
     "wrong class", "poor box", "poor box and wrong class", "duplicate", "background",
     "missed person",
 )  # fmt: skip
+FALSE_POSITIVES = (WRONG_CLASS, POOR_BOX, BOTH, DUPLICATE, BACKGROUND)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def diagnose(
     kinds = _Kinds(scored, ground_truth, detections, people)
     base = mean_without_nan(scored.per_class_ap())
     gain, rows = {}, {}
-    for kind in (WRONG_CLASS, POOR_BOX, BOTH, DUPLICATE, BACKGROUND):
+    for kind in FALSE_POSITIVES:
         gain[kind] = kinds.mean_ap_without(kind) - base
         rows[kind] = int(np.count_nonzero(kinds.is_kind(kind)))
     gain[MISSED] = kinds.mean_ap_of_found_people() - base
@@ -78,6 +79,15 @@ def diagnose(
         box_recall={t: people.recall(t) for t in sorted({0.3, scored.iou_threshold, 0.75})},
         confusions=confused_actions(scored, people, num_confusions),
     )
+
+
+def false_positive_kinds(
+    scored: ScoredRows, ground_truth: AvaRows, detections: AvaRows
+) -> dict[str, NDArray[np.bool_]]:
+    """Return a mask (D,) of the detections that count for each kind of false positive."""
+    people = find_people(scored, ground_truth, detections)
+    kinds = _Kinds(scored, ground_truth, detections, people)
+    return {kind: kinds.is_kind(kind) for kind in FALSE_POSITIVES}
 
 
 class _Kinds:

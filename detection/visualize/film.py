@@ -75,7 +75,7 @@ def actors_of(
     for rows in (truth, predicted):
         keyframes = None if rows is None else gather(rows, video_id, label_map)
         if rows is not None and not keyframes:
-            raise UserError(f"{rows.path}: {_which_videos(rows, video_id)}")
+            raise which_videos(rows, video_id)
         sides.append(keyframes)
     known, found = sides
     if found is not None:
@@ -85,12 +85,13 @@ def actors_of(
     return VideoActors(video_id, known, found)
 
 
-def _which_videos(rows: AvaRows, video_id: str) -> str:
+def which_videos(rows: AvaRows, video_id: str) -> UserError:
+    """Return the error for a file without a row of the video, naming videos that it has."""
     names = sorted({*rows.video_names, *(key.video_id for key in rows.empty_keyframes)})
     if not names:
-        return "no rows at all"
+        return UserError(f"{rows.path}: no rows at all")
     some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"no rows of video '{video_id}'; it has {some}"
+    return UserError(f"{rows.path}: no rows of video '{video_id}'; it has {some}")
 
 
 def make_scene(

@@ -41,9 +41,11 @@ def video(source: str = "videos/a.mp4", **more) -> ReviewVideo:
 def test_what_the_page_is_given():
     person = TruePerson(7, [2.0], [[0.1, 0.2, 0.3, 0.4]], [[True, False, True]])
     clip = video(truth=ReviewTruth((2.0, 3.5), (person,)))
-    value = encode_document(ReviewDocument("t", MAP, (clip,), exclusive={"pose": (0, 1)}))
+    value, [data] = encode_document(
+        ReviewDocument("t", MAP, (clip,), exclusive={"pose": (0, 1)}, class_thresholds={70: 0.5})
+    )
     assert value["exclusive"] == [[0, 1]]
-    data = value["videos"][0]["data"]
+    assert value["classThresholds"] == {2: 0.5} and value["videos"][0]["keyframes"] == 3
     assert data["us"] == [1_000_000, 2_000_000, 3_500_000]
     assert data["tracks"] == [
         {
@@ -69,7 +71,7 @@ def test_nothing_at_all_is_a_page(tmp_path):
 
 def test_edits_outlive_new_predictions_but_not_another_ground_truth():
     def key(**more) -> str:
-        return encode_document(ReviewDocument("t", MAP, (video(**more),)))["key"]
+        return encode_document(ReviewDocument("t", MAP, (video(**more),)))[0]["key"]
 
     assert key() == key(tracks=(track(5),))
     assert key() != key(truth=ReviewTruth((1.0,)))

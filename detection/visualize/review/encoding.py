@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,40 +24,44 @@ from detection.visualize.review.document import (
     ReviewTruth,
     ReviewVideo,
 )
+from detection.visualize.review.errors import ERROR_KINDS, find_errors, worst_of
 
 FORMAT = 1
 # Scores below this are left out: no slider goes there, and they are most of all scores.
 LEAST_SCORE = 0.01
 
 
-def encode_document(document: ReviewDocument) -> dict[str, Any]:
-    """Return the page's data; `data` of each video holds what the first lines of this file say."""
+def encode_document(document: ReviewDocument) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return what the page reads at once, and the data of each video, read when it is opened."""
     label_map = document.label_map
     groups = label_map.groups or ("",) * len(label_map)
-    classes = zip(label_map.ids, label_map.names, groups, strict=True)
-    videos = [encode_video(video) for video in document.videos]
-    value = {
+    classes = [
+        {"id": class_id, "name": name, "group": group}
+        for class_id, name, group in zip(label_map.ids, label_map.names, groups, strict=True)
+    ]
+    columns = label_map.index_by_id
+    clips = [_clip(video, document) for video in document.videos]
+    return {
         "format": FORMAT,
+        "key": _key(classes, document.videos, clips),
         "title": document.title,
         "note": document.note,
-        "classes": [{"id": i, "name": name, "group": group} for i, name, group in classes],
+        "classes": classes,
         "exclusive": [list(map(int, group)) for group in document.exclusive.values()],
         "threshold": document.score_threshold,
-        "classThresholds": {
-            label_map.index_by_id[i]: value for i, value in document.class_thresholds.items()
-        },
+        "classThresholds": {columns[i]: t for i, t in document.class_thresholds.items()},
         "leastScore": LEAST_SCORE,
-        "videos": videos,
-    }
-    value["key"] = _key(value)
-    return value
+        "errorKinds": ERROR_KINDS,
+        "videos": [
+            _summary(video, clip, document)
+            for video, clip in zip(document.videos, clips, strict=True)
+        ],
+    }, clips
 
 
-def encode_video(video: ReviewVideo) -> dict[str, Any]:
-    """Return one video."""
-    keyframes_us = [time_us_of(time_s) for time_s in video.keyframes_s]
-    place = {time_us: number for number, time_us in enumerate(keyframes_us)}
-    return {
+def _summary(video: ReviewVideo, clip: dict[str, Any], document: ReviewDocument) -> dict[str, Any]:
+    people = video.tracks if video.truth is None else video.truth.people
+    summary = {
         "id": video.video_id,
         "source": video.source,
         "thumbnail": video.thumbnail,
@@ -64,12 +69,28 @@ def encode_video(video: ReviewVideo) -> dict[str, Any]:
         "height": video.height_px,
         "start": video.start_s,
         "duration": video.duration_s,
-        "data": {
-            "us": keyframes_us,
-            "tracks": [_track(track, place) for track in video.tracks],
-            "truth": None if video.truth is None else _truth(video.truth, place),
-            "errors": [],
-        },
+        "keyframes": len(video.keyframes_s),
+        "people": len(people),
+        "errors": None,
+        "badness": None,
+        "worst": None,
+    }
+    if video.truth is not None:
+        worst = worst_of(clip["errors"], document)
+        summary["errors"] = worst.count
+        summary["badness"] = worst.weight / max(1, len(video.truth.keyframes_s))
+        summary["worst"] = worst.words
+    return summary
+
+
+def _clip(video: ReviewVideo, document: ReviewDocument) -> dict[str, Any]:
+    keyframes_us = [time_us_of(time_s) for time_s in video.keyframes_s]
+    place = {time_us: number for number, time_us in enumerate(keyframes_us)}
+    return {
+        "us": keyframes_us,
+        "tracks": [_track(track, place) for track in video.tracks],
+        "truth": None if video.truth is None else _truth(video.truth, place),
+        "errors": find_errors(video, document, place),
     }
 
 
@@ -107,10 +128,12 @@ def _sparse(thousandths: NDArray[np.int_]) -> list[int]:
     return np.column_stack([columns, thousandths[columns]]).reshape(-1).tolist()
 
 
-def _key(value: dict[str, Any]) -> str:
+def _key(
+    classes: list[dict[str, Any]], videos: Sequence[ReviewVideo], clips: list[dict[str, Any]]
+) -> str:
     """Name what is corrected: edits outlive new predictions of it, not another ground truth."""
-    named = [value["classes"]] + [
-        [video["id"], video["data"]["us"], video["data"]["truth"]] for video in value["videos"]
-    ]
+    named: list[Any] = [classes]
+    for video, clip in zip(videos, clips, strict=True):
+        named.append([video.video_id, clip["us"], clip["truth"]])
     text = json.dumps(named, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -1,9 +1,17 @@
-"""Writes a review page: one HTML file that opens from disk, everything inside but the videos."""
+"""Writes a review page: one HTML file that opens from disk, everything inside but the videos.
+
+The script, the style and the data are inlined, since a page opened from disk can fetch nothing;
+the page's own policy lets it load nothing but pictures and videos, and run this script alone.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
+from functools import cache
+from importlib import resources
 from pathlib import Path
 
 from detection.files import write_text
@@ -25,11 +33,23 @@ def write_review(folder: str | Path, document: ReviewDocument) -> Path:
 
 def page_text(document: ReviewDocument) -> str:
     """Return the whole page."""
-    data = script_json(encode_document(document))
+    head, clips = encode_document(document)
+    script, style = _assets()
+    policy = (
+        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
+        "img-src 'self' file: data:; media-src 'self' file: blob:; base-uri 'none'; "
+        "form-action 'none'"
+    )
+    blocks = [_data_block("review-data", head)]
+    blocks += [_data_block(f"clip-{number}", clip) for number, clip in enumerate(clips)]
     return (
-        '<!doctype html>\n<html lang="en"><meta charset="utf-8">'
-        f"<title>{html.escape(document.title)}</title>"
-        f'<script type="application/json" id="review-data">{data}</script></html>\n'
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(document.title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
+        "<noscript>This page needs JavaScript.</noscript>\n"
+        + "\n".join(blocks)
+        + f"\n<script>{script}</script>\n</body>\n</html>\n"
     )
 
 
@@ -39,3 +59,22 @@ def script_json(value: object) -> str:
     for mark in "<>&\u2028\u2029":
         text = text.replace(mark, f"\\u{ord(mark):04x}")
     return text
+
+
+def _data_block(name: str, value: object) -> str:
+    return f'<script type="application/json" id="{name}">{script_json(value)}</script>'
+
+
+@cache
+def _assets() -> tuple[str, str]:
+    """Return the page's script and style, from the files of this package."""
+    folder = resources.files("detection.visualize.review") / "assets"
+    names = sorted(entry.name for entry in folder.iterdir())
+    scripts = [(folder / name).read_text("utf-8") for name in names if name.endswith(".js")]
+    script = '(() => {\n"use strict";\n' + "\n".join(scripts) + "})();\n"
+    return script, (folder / "page.css").read_text("utf-8")
+
+
+def _digest(text: str) -> str:
+    """Return a source expression of a content security policy for one inline element."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

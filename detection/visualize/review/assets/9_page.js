@@ -1,0 +1,228 @@
+// The page: a sheet of clips or one clip, what has been reviewed, export, and the keys.
+
+class Page {
+  constructor() {
+    this.doc = readDocument();
+    this.slider = this.doc.threshold;
+    this.classOn = this.doc.classes.map(() => true);
+    this.clips = new Map();
+    this.edits = new Edits(this.doc, () => this.editsChanged());
+    this.top = el("header", { class: "top" });
+    this.message = el("div", { class: "message", role: "alert", hidden: true });
+    this.live = el("div", { class: "hidden", "aria-live": "polite" });
+    document.body.append(this.top, this.message, this.live);
+    this.buildTop();
+    document.addEventListener("keydown", (event) => this.key(event));
+    window.addEventListener("hashchange", () => this.route());
+    this.route();
+    this.editsChanged();
+  }
+
+  clipOf(index) {
+    if (!this.clips.has(index)) this.clips.set(index, new Clip(this.doc, index));
+    return this.clips.get(index);
+  }
+
+  route() {
+    const wanted = decodeURIComponent(/^#clip=(.*)$/.exec(location.hash)?.[1] ?? "");
+    let index = this.doc.videos.findIndex((video) => video.id === wanted);
+    if (index < 0 && this.doc.videos.length === 1) index = 0;
+    this.view?.close?.();
+    this.view?.root.remove();
+    this.index = index;
+    this.view = index >= 0 ? new ClipView(this, index) : new Sheet(this);
+    document.body.append(this.view.root);
+    document.title = index >= 0 && this.doc.videos.length > 1 ? `${this.doc.videos[index].id} – ${this.doc.title}` : this.doc.title;
+    this.back.hidden = index < 0 || this.doc.videos.length === 1;
+    this.clipName.textContent = index >= 0 ? this.doc.videos[index].id : counted(this.doc.videos.length, "clip");
+    if (index >= 0) this.view.changed();
+    this.renderTop();
+    window.scrollTo(0, 0);
+  }
+
+  buildTop() {
+    const { doc } = this;
+    this.back = el("button", { type: "button", onclick: () => { location.hash = ""; } }, "← All clips");
+    this.clipName = el("span", {});
+    this.fill = el("div", { class: "fill" });
+    this.reviewed = el("span", { class: "soft small" });
+    this.undoButton = el("button", { type: "button", title: "Ctrl+Z", onclick: () => this.undo() }, "Undo");
+    this.redoButton = el("button", { type: "button", title: "Ctrl+Shift+Z", onclick: () => this.redo() }, "Redo");
+    this.top.append(this.back,
+      el("div", { class: "names" }, el("h1", {}, doc.title),
+        el("div", { class: "note soft small" }, this.clipName, doc.note ? ` · ${doc.note}` : "")),
+      el("div", { class: "progress" }, el("div", { class: "track", "aria-hidden": "true" }, this.fill), this.reviewed),
+      this.undoButton, this.redoButton,
+      el("button", { type: "button", class: "main", id: "export", onclick: () => this.openExport() }, "Export corrections"),
+      el("button", { type: "button", "aria-label": "Keys", title: "Keys (?)", onclick: () => this.openHelp() }, "?"));
+  }
+
+  renderTop() {
+    const { doc, edits } = this;
+    const indexes = this.index >= 0 ? [this.index] : doc.videos.map((_, i) => i);
+    const total = indexes.reduce((sum, i) => sum + doc.videos[i].keyframes, 0);
+    const done = indexes.reduce((sum, i) => sum + edits.count(i, true), 0);
+    const text = `${done.toLocaleString("en")} of ${counted(total, "keyframe")} reviewed`;
+    if (this.reviewed.textContent !== text) {
+      this.reviewed.textContent = text;
+      this.fill.style.width = `${total ? (100 * done) / total : 0}%`;
+    }
+    this.undoButton.disabled = !edits.past.length;
+    this.redoButton.disabled = !edits.future.length;
+  }
+
+  editsChanged() {
+    this.message.hidden = !this.edits.trouble;
+    if (this.edits.trouble) this.message.replaceChildren(el("span", {}, this.edits.trouble));
+    this.view?.changed?.();
+    this.renderTop();
+  }
+
+  announce(text) {
+    this.live.textContent = text;
+  }
+
+  undo() {
+    this.follow(this.edits.undo(), "Undone");
+  }
+
+  redo() {
+    this.follow(this.edits.redo(), "Done again");
+  }
+
+  // Show the keyframe that an undo or redo changed.
+  follow(step, words) {
+    if (!step) return;
+    this.announce(words);
+    if (step.index !== this.index) {
+      location.hash = `#clip=${encodeURIComponent(this.doc.videos[step.index].id)}`;
+      return;
+    }
+    const time = this.view.clip.times[step.k];
+    if (this.view.k !== step.k || !this.view.atKeyframe) this.view.seek(time);
+  }
+
+  key(event) {
+    if (event.defaultPrevented || document.querySelector("dialog[open]")) return;
+    const { target } = event;
+    const control = event.ctrlKey || event.metaKey;
+    const typing = target.matches("input[type=text], input[type=search], select, textarea");
+    if (control && event.key.toLowerCase() === "z" && !typing) {
+      event.preventDefault();
+      if (event.shiftKey) this.redo();
+      else this.undo();
+      return;
+    }
+    if (control || event.altKey || typing) return;
+    // Space and Enter press the button that has the focus, arrows move a slider of scores.
+    if ((event.key === " " || event.key === "Enter") && target.matches("button:not(.box), a, input") && !this.view.drawing) return;
+    if (event.key.startsWith("Arrow") && target === this.view.slider) return;
+    if ((event.key === "Home" || event.key === "End") && target.matches("input, .scroller")) return;
+    if (event.key === "?") this.openHelp();
+    else if (event.key === "e") this.openExport();
+    else if (!this.view.key?.(event.key.length === 1 ? new Key(event) : event)) return;
+    event.preventDefault();
+  }
+
+  dialog(title, ...content) {
+    const opener = document.activeElement;
+    const dialog = el("dialog", { "aria-label": title }, el("div", { class: "content" }, el("h2", {}, title), ...content,
+      el("div", { class: "row" }, el("button", { type: "button", onclick: () => dialog.close() }, "Close"))));
+    dialog.addEventListener("close", () => { dialog.remove(); opener?.focus?.(); });
+    dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+    document.body.append(dialog);
+    dialog.showModal();
+    return dialog;
+  }
+
+  openExport() {
+    const { doc, edits } = this;
+    const { rows, keyframes, count } = edits.export((index) => this.clipOf(index));
+    const pending = doc.videos.reduce((sum, _, index) => sum + edits.count(index, false), 0);
+    const save = (name, text) => () => {
+      const link = el("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: name });
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    };
+    const files = [["corrections.csv", rows, "everybody at the reviewed keyframes, in AVA's form"],
+      ["reviewed.csv", keyframes, "the reviewed keyframes"]];
+    const dialog = this.dialog("Export corrections",
+      el("p", {}, count ? `${counted(count, "reviewed keyframe")}. Two files:` : "No keyframe is marked as reviewed yet, so there is nothing to export."),
+      pending ? el("p", { class: "soft" }, `${counted(pending, "keyframe")} ${pending === 1 ? "is" : "are"} edited and not marked as reviewed: left out. `,
+        el("button", { type: "button", id: "review-edited", onclick: () => { this.reviewEdited(); dialog.close(); this.openExport(); } }, "Mark as reviewed")) : "",
+      count ? el("table", {}, el("tbody", {}, ...files.map(([name, text, what]) => el("tr", {},
+        el("td", {}, el("button", { type: "button", class: "main", id: `save-${name.split(".")[0]}`, onclick: save(name, text) }, `Save ${name}`)),
+        el("td", { class: "soft" }, what))))) : "",
+      count ? el("p", {}, "Then merge them into a copy of the data set:") : "",
+      count ? el("pre", {}, "python -m ava_tools.import_dataset corrections --dataset DATASET --split SPLIT \\\n"
+        + "    --corrections corrections.csv --reviewed reviewed.csv --out NEW_DATASET") : "");
+  }
+
+  reviewEdited() {
+    this.edits.together(() => this.doc.videos.forEach((_, index) => {
+      for (const [k, edit] of this.edits.of(index)) {
+        if (!edit.reviewed) this.edits.change(index, k, { ...edit, reviewed: true });
+      }
+    }));
+  }
+
+  openHelp() {
+    const keys = [["Space", "play, pause"], ["← →", "keyframe before, next; with Shift ten"], [", .", "a frame back, on"],
+      ["J K", "next error, error before"], ["1 … 9", "choose a person"], ["Arrows", "move the chosen box (focus it first); with Shift its lower right corner"],
+      ["L", "add or remove a label of the chosen person"], ["N", "add a box; Enter puts one in the middle"], ["Delete", "delete the chosen box"],
+      ["R", "mark the keyframe as reviewed"], ["P G", "predictions, labels on and off"], ["Ctrl+Z, Ctrl+Shift+Z", "undo, redo"], ["E", "export"], ["?", "this list"]];
+    this.dialog("Keys", el("table", {}, el("tbody", {}, ...keys.map(([key, what]) => el("tr", {},
+      el("td", {}, el("kbd", {}, key)), el("td", {}, what))))));
+  }
+}
+
+// A key whose letter counts whether or not Caps Lock is on.
+class Key {
+  constructor(event) {
+    this.key = event.key.toLowerCase();
+    this.shiftKey = event.shiftKey;
+  }
+}
+
+// All clips, the worst first; each leads to its own view.
+class Sheet {
+  constructor(page) {
+    this.page = page;
+    this.list = el("ul", { class: "clips" });
+    const judged = page.doc.videos.some((video) => video.errors !== null);
+    this.order = el("select", { "aria-label": "Order", onchange: () => this.fill() },
+      ...(judged ? [["worst", "Worst first"]] : []).concat([["name", "By name"], ["open", "Least reviewed first"]])
+        .map(([value, text]) => el("option", { value }, text)));
+    this.find = el("input", { type: "search", placeholder: "Find a clip", "aria-label": "Find a clip", oninput: () => this.fill() });
+    this.root = el("main", { class: "sheet" },
+      el("div", { class: "bar" }, el("h2", {}, "Clips"), el("span", { class: "grow" }), this.find, el("label", {}, "Order ", this.order)), this.list);
+    this.fill();
+  }
+
+  fill() {
+    const { doc, edits } = this.page;
+    const wanted = this.find.value.trim().toLowerCase();
+    const left = (i) => doc.videos[i].keyframes - edits.count(i, true);
+    const orders = { worst: (a, b) => (doc.videos[b].badness ?? -1) - (doc.videos[a].badness ?? -1),
+      name: (a, b) => doc.videos[a].id.localeCompare(doc.videos[b].id, "en", { numeric: true }), open: (a, b) => left(b) - left(a) };
+    const shown = doc.videos.map((_, i) => i).filter((i) => doc.videos[i].id.toLowerCase().includes(wanted)).sort(orders[this.order.value]);
+    this.list.replaceChildren(...shown.map((i) => this.card(i)));
+    if (!shown.length) this.list.append(el("li", { class: "empty" }, doc.videos.length ? "No such clip." : "There are no clips."));
+  }
+
+  card(i) {
+    const video = this.page.doc.videos[i];
+    const done = this.page.edits.count(i, true);
+    const picture = video.thumbnail ? el("img", { src: video.thumbnail.split("/").map(encodeURIComponent).join("/"), alt: "", loading: "lazy",
+      onerror: (event) => event.target.replaceWith("no picture") }) : "no picture";
+    const facts = [counted(video.keyframes, "keyframe"), counted(video.people, "person", "people")];
+    return el("li", {}, el("a", { href: `#clip=${encodeURIComponent(video.id)}` },
+      el("div", { class: "picture" }, picture, video.errors === null ? "" : el("span", { class: "badge" }, counted(video.errors, "error"))),
+      el("div", { class: "done", "aria-hidden": "true" }, el("div", { style: { width: `${video.keyframes ? (100 * done) / video.keyframes : 0}%` } })),
+      el("div", { class: "text" }, el("span", { class: "name" }, video.id), el("span", { class: "soft small" }, facts.join(", ")),
+        video.worst ? el("span", { class: "small" }, `Worst: ${video.worst}`) : "",
+        done ? el("span", { class: "soft small" }, `${done} reviewed`) : "")));
+  }
+}
+
+window.review = new Page();

@@ -1,0 +1,172 @@
+"""What a reviewer should look at first: errors where there is ground truth, else unsure labels.
+
+Kinds are those of `detection.evaluation.diagnosis`, matched by frame-mAP's rules at IoU 0.5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.data.ava_files import AvaRows, time_us_of
+from detection.data.label_map import LabelMap
+from detection.evaluation.diagnosis import FALSE_POSITIVES, MISSED, false_positive_kinds
+from detection.evaluation.frame_map import score_rows
+from detection.evaluation.people import find_people
+from detection.structures import Keyframe
+from detection.visualize.review.document import ReviewDocument, ReviewTruth, ReviewVideo
+
+MISSED_LABEL, UNSURE = "missed label", "unsure"
+ERROR_KINDS = (MISSED_LABEL, MISSED, *FALSE_POSITIVES, UNSURE)
+# A false positive that no sensible threshold shows is no error.
+LEAST_SCORE = 0.1
+UNSURE_MARGIN = 0.15
+MAX_ENTRIES = 5000
+IOU = 0.5
+
+Error = tuple[int, int, int, int, int]
+"""Keyframe number, kind, column, thousandths of the score, and an id: of a missed person
+(ground truth) or of a track; -1 - 100000 * keyframe - position for a person without id."""
+
+
+@dataclass(frozen=True)
+class Worst:
+    """Errors of a video at the document's thresholds. words: the kind that costs most."""
+
+    count: int
+    weight: float
+    words: str | None
+
+
+def find_errors(video: ReviewVideo, document: ReviewDocument, place: dict[int, int]) -> list[Error]:
+    """Return what to look at, the heaviest first, `MAX_ENTRIES` at most.
+
+    Missed labels are there whatever their scores, so that the page's threshold decides.
+    """
+    if video.truth is None:
+        weighed = _unsure(video, document, place)
+    else:
+        weighed = _wrong(video, video.truth, document.label_map, place)
+    weighed.sort(key=lambda entry: -entry[0])
+    return [error for _, error in weighed[:MAX_ENTRIES]]
+
+
+def worst_of(errors: list[Error], document: ReviewDocument) -> Worst:
+    """Sum the errors that count at the document's thresholds."""
+    names = document.label_map.names
+    thresholds = _thresholds(document)
+    weights: dict[tuple[int, int], float] = {}
+    count = 0
+    for _, kind, column, thousandths, _ in errors:
+        score = thousandths / 1000
+        missed = ERROR_KINDS[kind] in (MISSED, MISSED_LABEL)
+        if ERROR_KINDS[kind] == UNSURE or missed == (score >= thresholds[column]):
+            continue
+        count += 1
+        weight = 1 - score if missed else score
+        weights[kind, column] = weights.get((kind, column), 0.0) + weight
+    if not weights:
+        return Worst(0, 0.0, None)
+    kind, column = max(weights, key=lambda entry: weights[entry])
+    return Worst(count, sum(weights.values()), f"{names[column]}, {ERROR_KINDS[kind]}")
+
+
+def _wrong(
+    video: ReviewVideo, truth: ReviewTruth, label_map: LabelMap, place: dict[int, int]
+) -> list[tuple[float, Error]]:
+    known, known_id = _truth_rows(video.video_id, truth, label_map, place)
+    found, track_id = _found_rows(video, truth, label_map)
+    scored = score_rows(known, found, label_map, protocol="frame-map", iou_threshold=IOU)
+    entries: list[tuple[float, Error]] = []
+    for name, mask in false_positive_kinds(scored, known, found).items():
+        kind = ERROR_KINDS.index(name)
+        for position in np.flatnonzero(mask & (scored.score >= LEAST_SCORE)).tolist():
+            row = int(scored.row[position])
+            score = float(scored.score[position])
+            k = place[int(found.time_us[row])]
+            column = int(scored.class_index[position])
+            error = (k, kind, column, round(1000 * score), int(track_id[row]))
+            entries.append((score, error))
+    best = np.zeros(len(scored.gt_row))
+    taken = scored.matched >= 0
+    best[scored.matched[taken]] = scored.score[taken]
+    people = find_people(scored, known, found)
+    there = people.iou_of_person[people.people.of_row] >= IOU
+    for position, row in enumerate(scored.gt_row.tolist()):
+        score = float(best[position])
+        kind = ERROR_KINDS.index(MISSED_LABEL if there[position] else MISSED)
+        k, column = place[int(known.time_us[row])], int(scored.gt_class[position])
+        error = (k, kind, column, round(1000 * score), int(known_id[row]))
+        if score < 1:
+            entries.append((1 - score, error))
+    return entries
+
+
+def _truth_rows(
+    video_id: str, truth: ReviewTruth, label_map: LabelMap, place: dict[int, int]
+) -> tuple[AvaRows, NDArray[np.int64]]:
+    """Return one row a label, and the id that the page gives its person."""
+    keys, boxes, actions, ids = [], [], [], []
+    seen: dict[int, int] = {}
+    for person in truth.people:
+        for time_s, box, labels in zip(
+            person.times_s.tolist(), person.boxes_01, person.labels, strict=True
+        ):
+            k = place[time_us_of(time_s)]
+            position = seen.get(k, 0)
+            seen[k] = position + 1
+            name = person.person_id
+            for column in np.flatnonzero(labels).tolist():
+                keys.append(Keyframe(video_id, time_s))
+                boxes.append(box)
+                actions.append(label_map.ids[column])
+                ids.append(-1 - 100_000 * k - position if name is None else name)
+    empty = [Keyframe(video_id, float(time_s)) for time_s in truth.keyframes_s]
+    rows = AvaRows.from_rows(keys, boxes_01=boxes, action_id=actions, empty_keyframes=empty)
+    return rows, np.array(ids, np.int64)
+
+
+def _found_rows(
+    video: ReviewVideo, truth: ReviewTruth, label_map: LabelMap
+) -> tuple[AvaRows, NDArray[np.int64]]:
+    """Return the detections of annotated keyframes, from a hundredth on, and their track ids."""
+    annotated = {time_us_of(float(time_s)) for time_s in truth.keyframes_s}
+    keys, boxes, actions, scores, ids = [], [], [], [], []
+    for track in video.tracks:
+        for time_s, box, row in zip(
+            track.times_s.tolist(), track.boxes_01, track.action_scores, strict=True
+        ):
+            if time_us_of(time_s) not in annotated:
+                continue
+            for column in np.flatnonzero(row >= 0.01).tolist():
+                keys.append(Keyframe(video.video_id, time_s))
+                boxes.append(box)
+                actions.append(label_map.ids[column])
+                scores.append(float(row[column]))
+                ids.append(track.track_id)
+    rows = AvaRows.from_rows(keys, boxes_01=boxes, action_id=actions, score=scores)
+    return rows, np.array(ids, np.int64)
+
+
+def _unsure(
+    video: ReviewVideo, document: ReviewDocument, place: dict[int, int]
+) -> list[tuple[float, Error]]:
+    """Return labels whose scores are close to their thresholds."""
+    thresholds = _thresholds(document)
+    kind = ERROR_KINDS.index(UNSURE)
+    entries: list[tuple[float, Error]] = []
+    for track in video.tracks:
+        margin = np.abs(track.action_scores - thresholds)
+        for row, column in np.argwhere(margin < UNSURE_MARGIN).tolist():
+            k = place[time_us_of(float(track.times_s[row]))]
+            score = round(1000 * float(track.action_scores[row, column]))
+            entries.append((-float(margin[row, column]), (k, kind, column, score, track.track_id)))
+    return entries
+
+
+def _thresholds(document: ReviewDocument) -> NDArray[np.float64]:
+    ids = document.label_map.ids
+    given = [document.class_thresholds.get(i, document.score_threshold) for i in ids]
+    return np.array(given, np.float64)
