@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ava_tools.cli import run_command
+from detection.errors import UserError
 
 if TYPE_CHECKING:
     from detection.data.import_rows import ImportReport
+    from detection.data.own_data import Choices
 
-EXAMPLE = """example:
+EXAMPLE = """examples:
   python -m ava_tools.import_dataset jhmdb --source ~/jhmdb --out data/jhmdb
-  python train_ava.py --cfg configs/jhmdb_x3d_xs.yaml data.root=data/jhmdb
+  python -m ava_tools.import_dataset cvat --source exports/ --videos videos/ --out data/mine
+  python -m ava_tools.import_dataset csv --source boxes.csv --videos videos/ --out data/mine
+  python -m ava_tools.check data/mine
+
+Each format has its own --help. The folder appears when it is complete, or not at all.
 """
 
 
@@ -36,6 +42,88 @@ def _import_tubes(options: argparse.Namespace) -> ImportReport:
     return import_tubes(
         forms[options.format], options.source, options.out, videos=options.videos, **_how(options)
     )
+
+
+def _import_cvat(options: argparse.Namespace) -> ImportReport:
+    from detection.data.cvat_import import read_cvat_videos
+    from detection.data.own_data import import_own
+
+    data = read_cvat_videos(
+        options.source,
+        options.videos,
+        every_s=options.every,
+        attributes=tuple(options.attributes or ()),
+        keep_occluded=not options.drop_occluded,
+    )
+    for note in data.notes:
+        print(note)
+    return import_own(
+        options.out,
+        data.videos,
+        classes=data.classes,
+        exclusive=data.exclusive,
+        choices=_choices(options),
+        **_how(options),
+    )
+
+
+def _import_coco(options: argparse.Namespace) -> ImportReport:
+    from detection.data.coco_video import read_coco_videos
+    from detection.data.own_data import import_own
+
+    data = read_coco_videos(options.source, options.videos, first_frame=options.first_frame)
+    return import_own(
+        options.out,
+        data.videos,
+        classes=data.classes,
+        exclusive=data.exclusive,
+        choices=_choices(options),
+        **_how(options),
+    )
+
+
+def _import_csv(options: argparse.Namespace) -> ImportReport:
+    from detection.data.own_csv import read_own_csv
+    from detection.data.own_data import import_own
+
+    videos = read_own_csv(
+        options.source, options.videos, unit=options.boxes, first_frame=options.first_frame
+    )
+    unit = "fractions of the frame" if videos[0].size else "pixels"
+    print(f"boxes are taken as {unit}" + (" (--boxes says otherwise)" * (options.boxes == "auto")))
+    return import_own(
+        options.out, videos, classes=(), exclusive={}, choices=_choices(options), **_how(options)
+    )
+
+
+def _import_videos(options: argparse.Namespace) -> ImportReport:
+    from detection.data.unlabelled import import_unlabelled
+
+    return import_unlabelled(options.source, options.out, **_how(options))
+
+
+def _choices(options: argparse.Namespace) -> Choices:
+    from detection.data.own_data import Choices
+
+    return Choices(
+        name=options.name or options.out.resolve().name,
+        label_map=options.label_map,
+        val_videos=tuple(options.val_videos or ()),
+        val_share=options.val_share,
+        exclusive=_exclusive(options.exclusive or ()),
+        leave_out_bad=options.leave_out_bad,
+    )
+
+
+def _exclusive(texts: Sequence[str]) -> dict[str, list[str]]:
+    groups = {}
+    for text in texts:
+        name, separator, classes = text.partition("=")
+        names = [word.strip() for word in classes.split(",")]
+        if not separator or not name.strip() or len(names) < 2 or not all(names):
+            raise UserError(f"--exclusive '{text}': NAME=CLASS,CLASS,... is wanted")
+        groups[name.strip()] = names
+    return groups
 
 
 def _how(options: argparse.Namespace) -> dict[str, bool]:
@@ -77,7 +165,99 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_tubes(
         formats, "multisports", "MultiSports: multisports_GT.pkl and SPORT/NAME.mp4; 66 classes"
     )
-    return parser.parse_args(arguments)
+    _add_cvat(formats)
+    _add_coco(formats)
+    _add_csv(formats)
+    add = _add_format(
+        formats, "videos", "a folder of videos without labels, for detect_people and export_cvat",
+        _import_videos,
+        "example:\n  python -m ava_tools.import_dataset videos --source videos/ --out data/raw\n",
+    ).add_argument  # fmt: skip
+    add("--source", type=Path, required=True, metavar="DIR", help="folder of the videos")
+    options = parser.parse_args(arguments)
+    if not 0 <= getattr(options, "val_share", 0) < 1:
+        raise UserError(f"--val-share must lie in 0 to 1, not {options.val_share:g}")
+    return options
+
+
+def _add_cvat(formats: argparse._SubParsersAction) -> None:
+    parser = _add_own(
+        formats, "cvat", "CVAT for video 1.1: tracks, their attributes are the actions",
+        _import_cvat,
+        "example:\n  python -m ava_tools.import_dataset cvat --source exports/ "
+        "--videos videos/ --out data/mine\n\n"
+        "A checkbox is an action; each value of a select or radio attribute is one, and those of\n"
+        "one attribute exclude each other (a value 'none' is no action). Each file belongs to the\n"
+        "video that it names, or that is called like it (walk.xml, walk.mp4).\n",
+        source="XML or ZIP file as CVAT exports it, or a folder of them",
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--every", type=float, default=1.0, metavar="S",
+        help="seconds from keyframe to keyframe, 0: every frame (default %(default)g)")  # fmt: skip
+    add("--attributes", nargs="+", metavar="NAME",
+        help="attributes that are actions (default: each checkbox, select and radio)")  # fmt: skip
+    add("--drop-occluded", action="store_true", help="leave out boxes marked as occluded")
+
+
+def _add_coco(formats: argparse._SubParsersAction) -> None:
+    parser = _add_own(
+        formats, "coco", "COCO-style JSON whose images name a video and a frame",
+        _import_coco,
+        "example:\n  python -m ava_tools.import_dataset coco --source boxes.json "
+        "--videos videos/ --out data/mine\n\n"
+        "images: {id, video_id + frame_id | video + frame | video + time, width, height};\n"
+        "annotations: {image_id, bbox [x, y, width, height], category_id, track_id}, and where a\n"
+        "person does several things: actions: [names or ids] or attributes: {\"wave\": true}.\n",
+        source="JSON file",
+    )  # fmt: skip
+    _add_first_frame(parser)
+
+
+def _add_csv(formats: argparse._SubParsersAction) -> None:
+    parser = _add_own(
+        formats, "csv", "a plain table with a header line", _import_csv,
+        "example:\n  python -m ava_tools.import_dataset csv --source boxes.csv "
+        "--videos videos/ --out data/mine\n\n"
+        "video,time,x1,y1,x2,y2,action,person\n"
+        "walk.mp4,2.0,14,20,180,350,stand;wave,1\n"
+        "walk.mp4,3.0,,,,,,                          <- nobody there\n",
+        source="CSV file (comma, semicolon or tab)",
+    )  # fmt: skip
+    parser.add_argument("--boxes", choices=("auto", "pixels", "fractions"), default="auto",
+        help="unit of the boxes (default auto: fractions where nothing exceeds 1)")  # fmt: skip
+    _add_first_frame(parser)
+
+
+def _add_first_frame(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--first-frame", type=int, choices=(0, 1), default=0,
+        help="number of a video's first frame (default %(default)s)")  # fmt: skip
+
+
+def _add_own(
+    formats: argparse._SubParsersAction,
+    name: str,
+    about: str,
+    run: Callable[[argparse.Namespace], ImportReport],
+    example: str,
+    *,
+    source: str,
+) -> argparse.ArgumentParser:
+    """Add a format of people's own annotations."""
+    parser = _add_format(formats, name, about, run, example)
+    add = parser.add_argument
+    add("--source", type=Path, required=True, metavar="PATH", help=source)
+    add("--videos", type=Path, required=True, metavar="DIR", help="folder of the videos")
+    add("--name", metavar="TEXT", help="name of the data set (default: the folder's)")
+    add("--label-map", type=Path, metavar="FILE",
+        help="classes and ids (default: every class that occurs, ids from 1 on)")  # fmt: skip
+    add("--val-videos", nargs="+", metavar="NAME", help="videos of val; the others are train's")
+    add("--val-share", type=float, default=0.2, metavar="S",
+        help="share of the videos for val where none are named (default %(default)g)")  # fmt: skip
+    add("--exclusive", action="append", metavar="NAME=CLASS,...",
+        help="classes of which a person does one at a time; may be repeated")  # fmt: skip
+    add("--leave-out-bad", action="store_true",
+        help="list impossible boxes in left_out.csv and go on, in place of stopping")  # fmt: skip
+    return parser
 
 
 def _add_tubes(formats: argparse._SubParsersAction, name: str, about: str) -> None:

@@ -29,10 +29,13 @@ class Problems:
         self.count = 0
 
     def add(self, path: str | Path, line: int | None, message: str) -> None:
-        """Note a bad row of a file (line from 1; None: the whole file)."""
+        """Note a bad row of a file (line from 1; None: the whole file); the same again is one."""
+        problem = at_row(path, line, message)
+        if self.rows and str(self.rows[-1]) == str(problem):
+            return
         self.count += 1
         if self.count <= self.MAX_REPORTED:
-            self.rows.append(at_row(path, line, message))
+            self.rows.append(problem)
 
     def raise_if_any(self) -> None:
         """Raise `UserError` where a row was bad."""

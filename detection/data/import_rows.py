@@ -45,7 +45,8 @@ class SourceVideo:
     frame: (N,) int64, counted from 0 in the order of showing, or time_s: (N,) float64; not both.
     boxes: (N, 4) float64, x1, y1, x2, y2.  size: what they are divided by, (width, height); (1, 1)
     for fractions, None for the pixels of the video as displayed.
-    action: (N,) column of the classes, -1 for a person who does none.  person: (N,) int64.
+    action: (N,) column of the classes, -1 for a person who does none.  person: (N,) int64,
+    None (in all videos) where the source knows no persons.
     line: (N,) of `source_file`, 0 where it has no lines.
     empty_frame, empty_time_s: moments at which nobody is there.
     """
@@ -54,7 +55,7 @@ class SourceVideo:
     path: Path
     boxes: NDArray[np.float64]
     action: NDArray[np.int64]
-    person: NDArray[np.int64]
+    person: NDArray[np.int64] | None = None
     frame: NDArray[np.int64] | None = None
     time_s: NDArray[np.float64] | None = None
     size: tuple[float, float] | None = None
@@ -130,7 +131,7 @@ class _Dated:
     time_us: NDArray[np.int64]
     boxes_01: NDArray[np.float64]
     action: NDArray[np.int64]
-    person: NDArray[np.int64]
+    person: NDArray[np.int64] | None
     empty_us: list[int]
     left_out: list[LeftOut]
     num_clipped: int
@@ -232,7 +233,7 @@ def _date(video: SourceVideo, video_id: str, rules: Rules, problems: Problems) -
         np.array([time_of[time_s] for time_s in row_times_s[kept].tolist()], np.int64),
         boxes_01[kept],
         video.action[kept],
-        video.person[kept],
+        None if video.person is None else video.person[kept],
         sorted({time_us_of(time_s) for time_s in [*empty_s, *video.empty_time_s]}),
         left_out,
         int((cut & kept).sum()),
@@ -279,6 +280,7 @@ def _write_splits(
     class_ids = np.array([*header.label_map.ids, -1], np.int32)  # column -1 is the last
     for split, names in header.splits.items():
         parts = [dated[name] for name in names]
+        persons = [part.person for part in parts if part.person is not None]
         rows = AvaRows(
             path="(import)",
             video_names=tuple(ids[name] for name in names),
@@ -288,7 +290,7 @@ def _write_splits(
             time_us=_joined([part.time_us for part in parts], np.int64),
             boxes_01=_joined([part.boxes_01 for part in parts], np.float64).reshape(-1, 4),
             action_id=class_ids[_joined([part.action for part in parts], np.int64)],
-            person_id=_joined([part.person for part in parts], np.int64),
+            person_id=_joined(persons, np.int64) if len(persons) == len(parts) else None,
             empty_keyframes=tuple(
                 Keyframe(ids[name], time_us / 1e6)
                 for name in names
