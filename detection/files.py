@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -37,6 +39,36 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_writer(folder: str | Path, *, busy: str) -> Iterator[None]:
+    """Hold `folder` (made where it is absent) for one writing process at a time.
+
+    A process that ends in any way lets go. Raises `UserError` with `busy` where another holds it.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{folder}: {busy}") from error
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be locked ({error.strerror})") from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def sha256_of(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as whole:
+        return hashlib.file_digest(whole, "sha256").hexdigest()
 
 
 def write_text(path: str | Path, text: str) -> None:

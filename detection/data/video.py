@@ -1,5 +1,8 @@
 """Video files read by presentation time, and written as H.264; the only importer of av.
 
+Longer than other files for that reason. `PictureScaler` and `VideoWriter.write_picture` carry
+decoded pictures from one file to another without a detour over RGB.
+
 Legend: T frames wanted, n frames in the file, H W pixels as displayed (rotation applied).
 Frames are found by their presentation times, never by index = time x rate, which is wrong for
 files of variable rate and for files that start late.
@@ -7,6 +10,7 @@ files of variable rate and for files that start late.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,13 +18,14 @@ from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 import av
 import av.error
 import numpy as np
 import torch
-from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
+from av.video.frame import PictureType, VideoFrame
+from av.video.reformatter import ColorRange, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import ArrayLike, NDArray
 
@@ -35,18 +40,24 @@ SEEK_GAP_S = 2.0
 # So are times that lie closer where the file's index has a key frame so much after the first one:
 # a seek costs about as much as eight frames.
 SKIP_S = 0.3
+Damage = Literal["refuse", "guess", "skip"]
 # A header that tells a higher rate tells the clock's, not the frames'.
 MAX_FPS = 960
 WRITER_TIME_BASE = Fraction(1, 90000)
+# A late start is noted in the film's own time scale, which is milliseconds unless asked for.
+_MP4_OPTIONS = {"movflags": "+faststart", "movie_timescale": "90000"}
 
 
 class VideoReader:
     """Frames of one video file by presentation time. A context manager; decodes in one thread.
 
+    damage: what to do about pictures that are not what the encoder wrote. "guess": take what the
+    decoder makes of them, as players do, and raise where it makes nothing; "refuse": raise;
+    "skip": as "guess", and go without those of which it makes nothing.
     Raises `UserError` naming the file where it is missing, truncated, no video, or sound only.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, damage: Damage = "guess") -> None:
         self.path = Path(path)
         if not self.path.is_file():
             raise UserError(f"{self.path}: no such video file")
@@ -62,6 +73,9 @@ class VideoReader:
             raise UserError(f"{self.path}: holds no pictures (sound only, or cut short)")
         self._stream: VideoStream = streams[0]
         self._stream.codec_context.thread_count = 1
+        self._damage = damage
+        if damage == "refuse":
+            self._stream.codec_context.options = {"err_detect": "explode"}
         if self._stream.time_base is None:
             self._container.close()
             raise UserError(f"{self.path}: its frames have no presentation times")
@@ -162,6 +176,14 @@ class VideoReader:
         key_s.append(self.span_s()[1])
         return float(np.diff(np.unique(key_s)).max(initial=0.0))
 
+    @property
+    def pixel_shape(self) -> Fraction | None:
+        """Width to height of one pixel as displayed, where the file says that it is no square."""
+        shape = self._stream.sample_aspect_ratio
+        if not shape or shape == 1:
+            return None
+        return 1 / shape if self.info.rotation % 180 else shape
+
     def frame_size(self) -> tuple[int, int]:
         """Return (width, height) in pixels as displayed."""
         return self.info.width, self.info.height
@@ -177,6 +199,29 @@ class VideoReader:
         """
         for frame in self._decoded_from(None):
             yield _time_s(frame), self._to_rgb(frame, short_side)
+
+    def pictures(
+        self, *, start_s: float = -math.inf, end_s: float = math.inf
+    ) -> Iterator[tuple[float, VideoFrame]]:
+        """Yield (time in seconds, picture as it is stored) of what is shown in a span of time.
+
+        From the last frame at or before `start_s` (else the first) to the first one at or after
+        `end_s` (else the last), so that the frame nearest to any time of the span is among them.
+        One walk at a time, as with `frames`.
+        """
+        held: VideoFrame | None = None
+        for frame in self._decoded_covering(start_s):
+            if held is not None:
+                if _time_s(frame) <= _time_s(held):
+                    continue
+                if _time_s(frame) > start_s + SAME_TIME_S:
+                    yield _time_s(held), held
+                    if _time_s(held) >= end_s - SAME_TIME_S:
+                        return
+            held = frame
+        if held is None:
+            raise UserError(f"{self.path}: holds no frame that can be decoded")
+        yield _time_s(held), held
 
     def close(self) -> None:
         """Close the file."""
@@ -270,7 +315,7 @@ class VideoReader:
         last_s: float | None = None
         try:
             self._seek(time_s)
-            for frame in self._container.decode(self._stream):
+            for frame in self._decoded(after_seek=time_s is not None):
                 if frame.pts is None:
                     raise UserError(f"{self.path}: its frames have no presentation times")
                 last_s = _time_s(frame)
@@ -280,6 +325,28 @@ class VideoReader:
             raise UserError(
                 f"{self.path}: damaged or cut short {place} ({_reason(error)})"
             ) from error
+
+    def _decoded(self, *, after_seek: bool) -> Iterator[VideoFrame]:
+        """Decode on from here.
+
+        Where damage is refused, what needs pictures before a seek's place is no damage: a container
+        without an index may come out between two key frames, and the first pictures after an open
+        one lean on those before it.
+        """
+        wants_key_frame = after_seek and self._damage == "refuse"
+        opening_pts: int | None = None
+        for packet in self._container.demux(self._stream):
+            if wants_key_frame and opening_pts is None and packet.size:
+                if not packet.is_keyframe:
+                    continue
+                opening_pts = packet.pts
+            try:
+                yield from packet.decode()
+            except av.error.InvalidDataError:
+                opening, own = opening_pts, packet.pts
+                leans = opening is not None and own is not None and own < opening
+                if self._damage != "skip" and not leans:
+                    raise
 
     def _check_start(self, keyframes_s: NDArray[np.float64], first_s: float) -> None:
         slack_s = self._usual_interval_s / 2 + SAME_TIME_S
@@ -369,7 +436,7 @@ class VideoWriter:
     The file appears at `path` when the block ends well, not before. Frames of odd width or height
     gain one repeated column or row, which yuv420p needs. fps: of frames that are written without a
     time; crf: quality, 0 (lossless) to 51; keyframe_interval_s: a seek costs at most that much
-    decoding.
+    decoding. shape: width to height of one pixel, as players show it.
     """
 
     def __init__(
@@ -382,14 +449,17 @@ class VideoWriter:
         crf: int = 20,
         keyframe_interval_s: float = 1.0,
         preset: str = "veryfast",
+        shape: Fraction | None = None,
     ) -> None:
         if width < 1 or height < 1 or not fps > 0:
             raise ValueError(f"cannot write {width}x{height} at {fps} fps")
         self._path = Path(path)
         self._size = (height, width)
         self._fps = Fraction(fps).limit_denominator(1001)
-        self._options = {"crf": str(crf), "preset": preset}
+        self._options = {"crf": str(crf), "preset": preset, "forced-idr": "1"}
+        self._interval_s = keyframe_interval_s
         self._gop_size = max(1, round(float(self._fps) * keyframe_interval_s))
+        self._shape = shape
         self._convert = VideoReformatter()
         self._next = 0
         self._last_pts: int | None = None
@@ -414,18 +484,46 @@ class VideoWriter:
             frame_rgb = np.pad(frame_rgb, ((0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
         rgb = VideoFrame.from_ndarray(np.ascontiguousarray(frame_rgb), format="rgb24")
         frame = self._convert.reformat(rgb, format="yuv420p", threads=1)
+        self._encode(frame, pts)
+        self._next += 1
+
+    def write_picture(self, picture: VideoFrame, time_s: float) -> bool:
+        """Append a yuv420p picture of the writer's size, shown at `time_s`, its colours unchanged.
+
+        The first one of each `keyframe_interval_s` of time is a key frame, at whatever rate they
+        come. Returns False for one that is shown in the same 1/90000 s as the one before: it is
+        left out.
+        """
+        if (picture.height, picture.width) != self._size or picture.format.name != "yuv420p":
+            raise ValueError(f"picture is {picture}, wanted yuv420p {self._size}")
+        pts = round(Fraction(time_s) / WRITER_TIME_BASE)
+        if self._last_pts is not None and pts == self._last_pts:
+            return False
+        if self._last_pts is not None and pts < self._last_pts:
+            raise ValueError(f"picture times must ascend, got {time_s} s after the one before")
+        if self._last_pts is None:
+            context = self._stream.codec_context
+            context.color_range, context.colorspace = picture.color_range, picture.colorspace
+            context.color_trc = picture.color_trc
+            context.color_primaries = picture.color_primaries
+        ticks = self._interval_s / WRITER_TIME_BASE
+        opens = self._last_pts is None or pts // ticks > self._last_pts // ticks
+        picture.pict_type = PictureType.I if opens else PictureType.NONE
+        self._encode(picture, pts)
+        return True
+
+    def _encode(self, frame: VideoFrame, pts: int) -> None:
         frame.pts = pts
         frame.time_base = WRITER_TIME_BASE
         self._container.mux(self._stream.encode(frame))
         self._last_pts = pts
-        self._next += 1
 
     def __enter__(self) -> VideoWriter:
         self._cleanup = ExitStack()
         with self._cleanup:
             temporary = self._cleanup.enter_context(replacing(self._path))
             self._container = self._cleanup.enter_context(
-                av.open(str(temporary), "w", options={"movflags": "+faststart"})
+                av.open(str(temporary), "w", options=_MP4_OPTIONS)
             )
             height, width = self._size
             self._stream = self._container.add_stream(
@@ -436,6 +534,8 @@ class VideoWriter:
             context.pix_fmt = "yuv420p"
             context.thread_count = 1
             context.time_base = WRITER_TIME_BASE
+            if self._shape is not None:
+                context.sample_aspect_ratio = self._shape
             context.gop_size = self._gop_size
             self._cleanup = self._cleanup.pop_all()
         return self
@@ -492,6 +592,64 @@ class _RgbConverter:
         rgb = self._convert.reformat(frame, format="rgb24", threads=1).to_ndarray()
         upright: NDArray[np.uint8] = np.rot90(rgb, turns)
         return upright
+
+
+class PictureScaler:
+    """Makes upright yuv420p pictures of even size for `VideoWriter.write_picture`.
+
+    size: (width, height) of the source's pictures as displayed; pictures of another size among them
+    get the same output size. short_side: pixels of the shorter edge; smaller pictures are not
+    enlarged. Range and matrix of the colours stay what they are. Keeps swscale's tables from
+    picture to picture.
+    """
+
+    def __init__(self, size: tuple[int, int], *, short_side: int) -> None:
+        width, height = scaled_size(*size, min(short_side, *size))
+        self.width = max(2, 2 * round(width / 2))
+        self.height = max(2, 2 * round(height / 2))
+        self._scale = VideoReformatter()
+
+    def __call__(self, picture: VideoFrame) -> VideoFrame:
+        """Return a new picture of `width` and `height`."""
+        turned = _quarter_turns(picture) % 2
+        width, height = (self.height, self.width) if turned else (self.width, self.height)
+        colours = _colour_range(picture)
+        scaled = self._scale.reformat(
+            picture,
+            width=width,
+            height=height,
+            format="yuv420p",
+            interpolation="BILINEAR",
+            src_color_range=colours,
+            dst_color_range=colours,
+            threads=1,
+        )
+        upright = _turned(scaled, _quarter_turns(picture))
+        upright.color_range = colours
+        if picture.format.is_rgb:
+            upright.colorspace = 2  # not told: readers take what swscale made of it
+        else:
+            upright.colorspace = picture.colorspace
+        upright.color_trc, upright.color_primaries = picture.color_trc, picture.color_primaries
+        return upright
+
+
+def _colour_range(picture: VideoFrame) -> ColorRange:
+    if picture.color_range != ColorRange.UNSPECIFIED:
+        return ColorRange(picture.color_range)
+    return ColorRange.JPEG if picture.format.name.startswith("yuvj") else ColorRange.MPEG
+
+
+def _turned(picture: VideoFrame, turns: int) -> VideoFrame:
+    """Turn the planes of a yuv420p picture by quarters, counterclockwise."""
+    if not turns:
+        return picture
+    planes, height, width = picture.to_ndarray(), picture.height, picture.width
+    chroma = planes[height:].reshape(2, height // 2, width // 2)
+    luma = np.rot90(planes[:height], turns)
+    turned = [luma.reshape(-1), *(np.rot90(plane, turns).reshape(-1) for plane in chroma)]
+    array = np.concatenate(turned).reshape(luma.shape[0] * 3 // 2, luma.shape[1])
+    return VideoFrame.from_ndarray(np.ascontiguousarray(array), format="yuv420p")
 
 
 def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, int]:

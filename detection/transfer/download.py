@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from detection.errors import UserError
-from detection.files import write_text
+from detection.files import only_writer, sha256_of, write_text
 from detection.transfer.manifest import FetchedFile, Manifest, RemoteFile
 from detection.transfer.remote import (
     FileRefused,
@@ -97,7 +97,7 @@ def fetch_files(
     folder = Path(folder)
     rules = rules or TransferRules()
     progress = progress or NoProgress()
-    with _only_one(folder):
+    with only_writer(folder, busy="another download is writing here; wait for it"):
         manifest = Manifest.read(folder)
         kept = [file for file in files if manifest.holds(file)]
         wanted = [file for file in files if not manifest.holds(file)]
@@ -106,6 +106,9 @@ def fetch_files(
             progress.update(file.path, size, size)
             progress.finish(file.path, "was there")
         fetched, failed = _fetch_all(wanted, manifest, jobs, rules, progress)
+        partial = folder / ".partial"
+        if partial.is_dir() and not any(partial.iterdir()):
+            partial.rmdir()
     return FetchResult(tuple(fetched), tuple(file.path for file in kept), failed)
 
 
@@ -193,12 +196,7 @@ def _take_over(file: RemoteFile, folder: Path, rules: TransferRules) -> FetchedF
     info = ask(file.url, timeout_s=rules.timeout_s)
     if info.num_bytes is None or info.num_bytes != place.stat().st_size:
         return None
-    return FetchedFile(file.url, file.path, info.num_bytes, _sha256(place), info.validator)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as whole:
-        return hashlib.file_digest(whole, "sha256").hexdigest()
+    return FetchedFile(file.url, file.path, info.num_bytes, sha256_of(place), info.validator)
 
 
 def _attempt(
@@ -268,40 +266,11 @@ class _Partial:
 
     def finish(self, place: Path) -> str:
         """Move the file to its place; return its SHA-256."""
-        sha256 = _sha256(self.data)
+        sha256 = sha256_of(self.data)
         place.parent.mkdir(parents=True, exist_ok=True)
         self.data.replace(place)
         self._note.unlink(missing_ok=True)
         return sha256
-
-
-class _only_one:
-    """Holds the folder for one download at a time (a second one would mix up partial files)."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __enter__(self) -> None:
-        import fcntl
-
-        try:
-            (self._folder / ".partial").mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(self._folder, os.O_RDONLY)
-        except OSError as error:
-            raise UserError(f"{self._folder}: cannot be written ({error.strerror})") from error
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._handle)
-            raise UserError(
-                f"{self._folder}: another download is writing here; wait for it"
-            ) from error
-
-    def __exit__(self, *_: object) -> None:
-        partial = self._folder / ".partial"
-        if partial.is_dir() and not any(partial.iterdir()):
-            partial.rmdir()
-        os.close(self._handle)
 
 
 def ask_sizes(

@@ -1,0 +1,123 @@
+"""Cut and scale the videos of a data set so that clips are quick to read: see docs/data.md."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ava_tools.cli import run_command
+
+EPILOG = """examples:
+  python -m ava_tools.prepare --dataset data/ava --out data/ava_320
+  python -m ava_tools.prepare --dataset data/ava --out /tmp/try --only=-5KQ66BBWC4
+
+Each video keeps its presentation times, so annotations are copied as they are. The part that the
+keyframes of all splits need is kept, with a key frame every second, H.264, time base 1/90000.
+prepared/ID.json says what was made of what. A run that was stopped goes on when the same command is
+given again. Exit code 0: all done; 2: something is wrong, see the message."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = _parse(arguments)
+    from tqdm import tqdm
+
+    from detection.data.dataset_folder import DatasetFolder
+    from detection.data.prepare import prepare_dataset
+    from detection.data.prepare_video import PrepareOptions
+    from detection.errors import UserError
+
+    folder = DatasetFolder.open(options.dataset)
+    every_s = 0.2 if sys.stderr.isatty() else 10.0
+    with tqdm(unit="s of film", desc="preparing", unit_scale=True, mininterval=every_s) as bar:
+
+        def started(total_s: float) -> None:
+            bar.reset(total=round(total_s, 1))
+
+        report = prepare_dataset(
+            folder,
+            options.out,
+            options=PrepareOptions(
+                short_side=options.short_side,
+                crf=options.crf,
+                damage="skip" if options.tolerate_damage else "refuse",
+            ),
+            clip_span_s=options.clip_span,
+            whole_films=options.whole,
+            only=options.only,
+            leave_out_broken=options.leave_out_broken,
+            jobs=options.jobs,
+            how_to_get=f"python -m ava_tools.prepare {shlex.join(arguments or sys.argv[1:])}",
+            started=started,
+            told=bar.update,
+        )
+    for video_id, reason in sorted(report.failed.items()):
+        print(f"{video_id}: {reason}")
+    print(
+        f"{options.out}: {len(report.prepared)} prepared, {len(report.kept)} were there, "
+        f"{len(report.failed)} failed"
+    )
+    if report.failed and not report.whole:
+        raise UserError(
+            f"{len(report.failed)} video(s) could not be prepared, see above; the same command "
+            "goes on, --leave-out-broken makes a data set of the others"
+        )
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m ava_tools.prepare",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--dataset", type=Path, required=True, help="data set folder with the source videos")
+    add("--out", type=Path, required=True, help="data set folder to make")
+    add("--short-side", type=int, default=320, help="pixels; never enlarged (default: 320)")
+    add("--crf", type=int, default=20, help="quality, 0 (lossless) to 51 (default: 20)")
+    add(
+        "--clip-span",
+        type=float,
+        default=14.0,
+        metavar="SECONDS",
+        help="longest clip to be read around a keyframe; its frames are all kept (default: 14)",
+    )
+    add("--whole", action="store_true", help="keep videos in full length")
+    add(
+        "--only",
+        action="append",
+        default=[],
+        metavar="VIDEO_ID",
+        help="this video alone; give it again for more (write --only=-ID where it opens with -)",
+    )
+    add(
+        "--leave-out-broken",
+        action="store_true",
+        help="make a data set of the videos that can be prepared, and list them in it",
+    )
+    add(
+        "--tolerate-damage",
+        action="store_true",
+        help="take damaged pictures inside a source as players show them",
+    )
+    add("--jobs", type=int, default=_cores(), help="videos at a time (default: one a core)")
+    options = parser.parse_args(arguments)
+    if options.short_side < 2 or options.jobs < 1 or not 0 <= options.crf <= 51:
+        parser.error("--short-side from 2, --jobs from 1 and --crf from 0 to 51 are wanted")
+    if not 0 <= options.clip_span < 1e6:
+        parser.error("--clip-span must be seconds, at least 0")
+    return options
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    run_command(main)

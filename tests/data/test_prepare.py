@@ -1,0 +1,224 @@
+"""Prepared videos show the same pictures at the same times, whatever the source."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import av
+import numpy as np
+import pytest
+from numbered_dataset import make_dataset
+from numbered_video import nearest, numbers_of, write_numbered
+
+from detection.data.dataset_folder import DatasetFolder
+from detection.data.prepare import prepare_dataset
+from detection.data.prepare_video import PrepareOptions
+from detection.data.sampling import clip_times_s
+from detection.data.video import VideoReader, VideoWriter
+
+TICK_S = 1 / 90000
+SMALL = PrepareOptions(short_side=64)
+
+
+def regular(fps, *, start_s=0.0, count=200):
+    return [start_s + i / fps for i in range(count)]
+
+
+def variable(*, start_s=0.0, count=200):
+    gaps = np.random.default_rng(0).choice([1 / 60, 1 / 30, 1 / 24, 0.1, 1.3], size=count - 1)
+    return (start_s + np.concatenate([[0], np.cumsum(gaps)])).tolist()
+
+
+TIMELINES = {
+    "23.976": (24000 / 1001, regular(24000 / 1001)),
+    "24": (24, regular(24)),
+    "25": (25, regular(25)),
+    "29.97": (30000 / 1001, regular(30000 / 1001)),
+    "30": (30, regular(30)),
+    "60": (60, regular(60, count=420)),
+    "variable": (30, variable()),
+    "25 starting late": (25, regular(25, start_s=893.0123)),
+    "variable starting late": (30, variable(start_s=3.217)),
+}
+
+
+def prepare(root, out, **options):
+    options.setdefault("options", SMALL)
+    return prepare_dataset(DatasetFolder.open(root), out, **options)
+
+
+def manifest(out, video_id):
+    return json.loads((out / "prepared" / f"{video_id}.json").read_text())
+
+
+@pytest.fixture(scope="module", params=TIMELINES, ids=str)
+def timeline(request, tmp_path_factory):
+    """Source file, its frame times, keyframe times, and the folder with the prepared file."""
+    fps, times_s = TIMELINES[request.param]
+    folder = tmp_path_factory.mktemp("prepare")
+    keyframes_s = [round(times_s[0] + 2.5, 6), round(times_s[0] + 4.0, 6)]
+    root = make_dataset(folder / "source", {"v": keyframes_s})
+    path = write_numbered(root / "videos/v.mp4", times_s, fps=fps, keyframe_interval_s=10)
+    report = prepare(root, folder / "out", clip_span_s=2.0)
+    assert report.prepared == ("v",) and report.whole
+    return path, times_s, keyframes_s, folder / "out"
+
+
+def test_the_same_picture_at_the_same_time(timeline):
+    source, times_s, keyframes_s, out = timeline
+    moments = np.random.default_rng(1).uniform(keyframes_s[0], keyframes_s[1], 12)
+    with VideoReader(source) as before, VideoReader(out / "videos/v.mp4") as after:
+        for moment in [*keyframes_s, *moments, keyframes_s[0] - 0.5, keyframes_s[1] + 0.5]:
+            wanted = clip_times_s(moment, 5, 3)
+            expected, got = before.read(wanted), after.read(wanted, keyframes_s=[moment])
+            assert numbers_of(got.frames) == numbers_of(expected.frames)
+            assert numbers_of(got.frames) == nearest(times_s, wanted)
+            assert np.abs(got.times_s - expected.times_s).max() <= TICK_S
+
+
+def test_no_frame_is_lost_doubled_or_moved(timeline):
+    source, times_s, keyframes_s, out = timeline
+    with VideoReader(source) as before, VideoReader(out / "videos/v.mp4") as after:
+        source_s, own_s = before.frame_times_s(), after.frame_times_s()
+        kept = source_s[(source_s >= own_s[0] - TICK_S) & (source_s <= own_s[-1] + TICK_S)]
+        assert own_s == pytest.approx(kept, abs=TICK_S / 2)
+        first = int(np.argmin(np.abs(source_s - own_s[0])))
+        assert numbers_of(after.read(own_s).frames) == list(range(first, first + len(own_s)))
+    # The window ends at the first frame outside it, so that nothing inside has another neighbour.
+    start_s, end_s = keyframes_s[0] - 1, keyframes_s[1] + 1
+    assert own_s[0] <= start_s + TICK_S and (own_s[0] == source_s[0] or own_s[1] > start_s)
+    assert own_s[-1] >= end_s - TICK_S and own_s[-2] < end_s
+
+
+def test_file_form(timeline):
+    *_, out = timeline
+    with av.open(str(out / "videos/v.mp4")) as file:
+        stream = file.streams.video[0]
+        assert (stream.time_base.denominator, stream.codec_context.name) == (90000, "h264")
+        packets = [packet for packet in file.demux(stream) if packet.size]
+        times_s = sorted(float(packet.pts * packet.time_base) for packet in packets)
+        keys_s = [float(p.pts * p.time_base) for p in packets if p.is_keyframe]
+    opening = {int(time_s + TICK_S / 4): time_s for time_s in reversed(times_s)}
+    assert keys_s == sorted(keys_s) and set(opening.values()) <= set(keys_s)
+
+
+def test_manifest(timeline):
+    source, times_s, _, out = timeline
+    entry = manifest(out, "v")
+    own = out / "videos/v.mp4"
+    with VideoReader(own) as video:
+        own_s = video.frame_times_s()
+    assert entry["source"]["num_frames"] == len(times_s)
+    assert entry["source"]["bytes"] == source.stat().st_size
+    assert entry["own"]["num_frames"] == len(own_s)
+    assert entry["own"]["codec"] == "h264" and entry["own"]["height"] == 64
+    assert entry["own"]["start_s"] == pytest.approx(own_s[0])
+    for part in ("source", "own"):
+        assert {"average_fps", "duration_s", "codec", "sha256"} <= set(entry[part])
+    assert entry["times"]["offset_s"] == 0.0
+    assert entry["times"]["largest_rounding_s"] <= TICK_S / 2
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".ts", ".mov"])
+def test_other_containers(tmp_path, suffix):
+    """Matroska counts milliseconds; MPEG-TS has no index and starts late."""
+    root = make_dataset(tmp_path / "in", {"v": [6.0]})
+    times_s = regular(24000 / 1001, count=250)
+    plain = write_numbered(tmp_path / "v.mp4", times_s, fps=24000 / 1001, keyframe_interval_s=4)
+    path = root / f"videos/v{suffix}"
+    with av.open(str(plain)) as video, av.open(str(path), "w") as copy:
+        stream = copy.add_stream_from_template(video.streams.video[0])
+        for packet in video.demux(video.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                copy.mux(packet)
+    report = prepare(root, tmp_path / "out", clip_span_s=3.0)
+    assert not report.failed
+    with VideoReader(path) as before, VideoReader(tmp_path / "out/videos/v.mp4") as after:
+        for moment in np.linspace(5.2, 6.8, 9):
+            wanted = clip_times_s(float(moment), 4, 5)
+            expected, got = before.read(wanted), after.read(wanted)
+            assert numbers_of(got.frames) == numbers_of(expected.frames)
+            assert np.abs(got.times_s - expected.times_s).max() <= TICK_S
+
+
+def test_whole_films_and_small_ones(tmp_path):
+    root = make_dataset(tmp_path / "in", {"v": [3.0]})
+    write_numbered(root / "videos/v.mp4", regular(25, count=150), width=81, height=50)
+    prepare(root, tmp_path / "out", whole_films=True, options=PrepareOptions(short_side=320))
+    with VideoReader(tmp_path / "out/videos/v.mp4") as video:
+        assert len(video.frame_times_s()) == 150
+        assert video.frame_size() == (82, 50)  # never enlarged; what the writer made of 81
+
+
+def turned(path):
+    """Ask players to turn the film clockwise, as a phone does."""
+    data = bytearray(path.read_bytes())
+    plain = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    place = data.index(plain, data.index(b"tkhd"))
+    data[place : place + 36] = struct.pack(
+        ">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 96 << 16, 0, 1 << 30
+    )
+    path.write_bytes(data)
+
+
+def corners(height, width):
+    """A picture with a colour of its own in each corner."""
+    image = np.full((height, width, 3), 128, np.uint8)
+    image[: height // 2, : width // 2] = (220, 30, 40)
+    image[: height // 2, width // 2 :] = (30, 200, 50)
+    image[height // 2 :, : width // 2] = (40, 50, 210)
+    return image
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+@pytest.mark.parametrize("size", [(160, 96), (162, 98)])
+def test_pictures_are_upright_and_keep_their_colours(tmp_path, rotated, size):
+    root = make_dataset(tmp_path / "in", {"v": [0.2]})
+    path = root / "videos/v.mp4"
+    with VideoWriter(path, width=size[0], height=size[1], fps=25, crf=10) as writer:
+        for _ in range(10):
+            writer.write(corners(size[1], size[0]))
+    if rotated:
+        turned(path)
+    prepare(root, tmp_path / "out", options=PrepareOptions(short_side=64, crf=10))
+    with VideoReader(path) as before, VideoReader(tmp_path / "out/videos/v.mp4") as after:
+        assert (after.info.height > after.info.width) == rotated
+        assert after.info.rotation == 0
+        expected = before.read([0.2], short_side=64).frames.float()
+        got = after.read([0.2]).frames.float()
+    assert abs(got.shape[3] - expected.shape[3]) <= 1
+    for rows in (slice(8, 24), slice(40, 56)):
+        for columns in (slice(8, 24), slice(40, 56)):
+            was, now = (f[0, :, rows, columns].mean(dim=(1, 2)) for f in (expected, got))
+            assert now.numpy() == pytest.approx(was.numpy(), abs=4)
+
+
+@pytest.mark.parametrize("form, colour_range, matrix", [
+    ("yuv420p", 1, 1), ("yuv420p", 2, 1), ("yuvj420p", 0, 0), ("yuv444p", 1, 5),
+    ("yuv422p10le", 1, 1), ("gray", 0, 2), ("rgb24", 0, 0),
+])  # fmt: skip
+def test_colours_of_other_forms(tmp_path, form, colour_range, matrix):
+    """Range and matrix are what the source says: 1 is BT.709, 5 BT.601; range 2 is full."""
+    root = make_dataset(tmp_path / "in", {"v": [0.2]})
+    path = root / f"videos/v.{'mov' if form == 'rgb24' else 'mkv'}"
+    image = corners(96, 160)
+    with av.open(str(path), "w") as file:
+        coders = {"gray": "ffv1", "rgb24": "png", "yuvj420p": "mjpeg"}
+        stream = file.add_stream(coders.get(form, "libx264"), rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, form
+        context = stream.codec_context
+        if colour_range:
+            context.color_range, context.colorspace = colour_range, matrix
+        for _ in range(10):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            file.mux(stream.encode(frame.reformat(format=form)))
+        file.mux(stream.encode(None))
+    prepare(root, tmp_path / "out", options=PrepareOptions(short_side=96, crf=8))
+    with VideoReader(path) as before, VideoReader(tmp_path / "out/videos/v.mp4") as after:
+        was, now = (video.read([0.2]).frames[0].float() for video in (before, after))
+    for rows in (slice(8, 40), slice(56, 88)):
+        for columns in (slice(8, 72), slice(88, 150)):
+            expected = was[:, rows, columns].mean(dim=(1, 2)).numpy()
+            assert now[:, rows, columns].mean(dim=(1, 2)).numpy() == pytest.approx(expected, abs=4)
