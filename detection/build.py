@@ -50,6 +50,12 @@ def build_precision(config: RunConfig, device: torch.device) -> torch.dtype:
     """Return the type that training computes in; `auto` asks the device."""
     if config.precision == "fp32":
         return torch.float32
+    if config.precision == "fp16":
+        if device.type != "cuda":
+            raise UserError(
+                "precision=fp16 needs a GPU, and PyTorch finds none: fp32, bf16 or auto is wanted"
+            )
+        return torch.float16
     if config.precision == "bf16" or has_bf16(device):
         return torch.bfloat16
     return torch.float32

@@ -290,20 +290,39 @@ class RunConfig:
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads of the network; null: PyTorch's default."
     )
-    precision: Literal["fp32", "bf16", "auto"] = Field(
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
         default="fp32",
-        description="Arithmetic of training: bf16 is mixed (weights stay fp32); auto: bf16 where "
-        "the processor or GPU has it, else fp32. Scoring is in fp32.",
+        description="Arithmetic of training: bf16 and fp16 are mixed (weights stay fp32); fp16 "
+        "scales the loss and needs a GPU; auto: bf16 where the processor or GPU has it, else fp32. "
+        "Scoring is in fp32.",
     )
     checkpoint_minutes: float = Field(
         default=10,
         gt=0,
         description="Longest time between checkpoints; one is written each epoch too.",
     )
+    checkpoints_kept: int = Field(
+        default=0,
+        ge=0,
+        description="Checkpoints of the last n epochs that are kept (checkpoints/epoch_0012.pt), "
+        "beside last.pt and best.pt.",
+    )
     clip: ClipConfig = field(default_factory=ClipConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        if self.precision == "fp16" and self.device == "cpu":
+            raise ValueError(
+                "precision 'fp16' and device 'cpu' exclude each other: fp16 needs a GPU"
+            )
+        if self.optim.schedule == "plateau" and self.evaluation.every_epochs >= self.optim.epochs:
+            raise ValueError(
+                "optim.schedule 'plateau' needs evaluations while training, but "
+                f"evaluation.every_epochs={self.evaluation.every_epochs} and "
+                f"optim.epochs={self.optim.epochs}"
+            )
 
 
 _ADAPTER = TypeAdapter(RunConfig)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from detection.errors import UserError
+
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 @contextmanager
@@ -37,6 +40,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch wraps what its writer meets
+        reason = _no_room(error)
+        if reason is None:
+            raise
+        raise UserError(f"{path}: cannot be written ({reason}); nothing was changed") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -69,6 +77,15 @@ def sha256_of(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as whole:
         return hashlib.file_digest(whole, "sha256").hexdigest()
+
+
+def _no_room(error: BaseException | None) -> str | None:
+    """Return what the disk said where a write failed for want of room or rights."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            return error.strerror
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def write_text(path: str | Path, text: str) -> None:

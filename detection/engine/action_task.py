@@ -16,7 +16,7 @@ from detection.engine.distributed import Processes
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.scoring import Scorer, print_results, timed_score, write_results
 from detection.models.action_detector import ActionDetector
-from detection.models.losses import action_loss
+from detection.models.losses import summed_action_loss
 from detection.models.network import Network
 from detection.structures import Batch
 
@@ -57,11 +57,9 @@ class ActionTask:
         order = build.build_train_order(self._config, table.keyframes(), share=share)
         return build.build_loader(self._config, dataset, order, device, collate=collate), order
 
-    def loss(
-        self, logits: torch.Tensor, labels: torch.Tensor, *, processes: Processes
-    ) -> torch.Tensor:
-        """Binary cross-entropy, a mean over the actors of all processes."""
-        return action_loss(logits, labels, num_actors=processes.mean(len(labels)))
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
+        """Binary cross-entropy; a term for each actor and class."""
+        return summed_action_loss(logits, labels), labels.numel()
 
     def score(self, model: Network) -> float:
         """Return the mAP on every `data.val_every`-th keyframe."""

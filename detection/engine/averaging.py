@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from detection.models.network import Network
@@ -23,6 +23,7 @@ class WeightAverage:
         if not 0 < decay < 1:
             raise ValueError(f"the decay of averaged weights must be within 0 and 1, got {decay}")
         self._decay = decay
+        self._followed = model
         self._averaged = AveragedModel(model, multi_avg_fn=self._mix, use_buffers=True)
         self._averaged.requires_grad_(False)
 
@@ -33,9 +34,9 @@ class WeightAverage:
         assert isinstance(inner, Network)
         return inner
 
-    def update(self, model: nn.Module) -> None:
+    def update(self) -> None:
         """Take the weights after an update into account."""
-        self._averaged.update_parameters(model)
+        self._averaged.update_parameters(self._followed)
 
     def restore(self, state: Mapping[str, Tensor], *, updates: int) -> None:
         """Go on from a saved average of so many updates."""

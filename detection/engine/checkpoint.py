@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import random
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,11 @@ import torch
 
 from detection.config import RunConfig, config_to_dict
 from detection.data.label_map import LabelMap
-from detection.engine.averaging import WeightAverage
+from detection.engine.random_state import restore_random_state
 from detection.engine.training import Progress
+from detection.engine.update import Updater
 from detection.errors import UserError
+from detection.files import replacing
 from detection.models.checkpoint_file import (
     FrameSampling,
     ModelFile,
@@ -30,19 +32,18 @@ def save_checkpoint(
     config: RunConfig,
     label_map: LabelMap,
     model: Network,
-    optimizer: torch.optim.Optimizer,
+    updater: Updater,
     progress: Progress,
-    average: WeightAverage | None,
     random_states: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write weights, optimiser, progress and random states, whole or not at all.
+    """Write weights, optimiser, scaler, progress and random states, whole or not at all.
 
     Where averaged weights are kept, they are the file's weights, and those that they follow are
     part of its training state. random_states: `random_state()` of every process, by rank.
     """
     save_model_file(
         path,
-        (model if average is None else average.model).state_dict(),
+        (model if updater.average is None else updater.average.model).state_dict(),
         network=network_numbers(model),
         classes=label_map,
         sampling=FrameSampling(
@@ -55,9 +56,10 @@ def save_checkpoint(
         config=config_to_dict(config),
         training={
             "progress": dataclasses.asdict(progress),
-            "optimizer": optimizer.state_dict(),
+            "optimizer": updater.optimizer.state_dict(),
+            "scaler": updater.scaler.state_dict(),
             "random": list(random_states),
-            "followed_weights": None if average is None else model.state_dict(),
+            "followed_weights": None if updater.average is None else model.state_dict(),
         },
     )
 
@@ -66,15 +68,14 @@ def restore_training(
     file: ModelFile,
     *,
     model: Network,
-    average: WeightAverage | None,
-    optimizer: torch.optim.Optimizer,
+    updater: Updater,
     progress: Progress,
     rank: int = 0,
     processes: int = 1,
 ) -> bool:
     """Put optimiser, progress and random states back as they were when the file was written.
 
-    model: filled with the file's weights already; replaced by those that `average` follows.
+    model: filled with the file's weights already; replaced by those that an average follows.
     Returns False, and leaves the random state alone, where another number of processes wrote it.
     """
     training = file.training
@@ -82,15 +83,17 @@ def restore_training(
         saved, states, groups = training["progress"], training["random"], training["optimizer"]
     except KeyError as error:
         raise UserError(f"{file.path}: holds no training state to go on from") from error
-    optimizer.load_state_dict(groups)
+    updater.optimizer.load_state_dict(groups)
+    if updater.scaler.is_enabled():
+        updater.scaler.load_state_dict(training.get("scaler") or {})
     for name, value in saved.items():
         setattr(progress, name, value)
-    if average is not None:
-        average.restore(file.state, updates=progress.update)
+    if updater.average is not None:
+        updater.average.restore(file.state, updates=progress.update)
         model.load_state_dict(followed_weights(file))
     if len(states) != processes:
         return False
-    _restore_random_state(states[rank])
+    restore_random_state(states[rank])
     return True
 
 
@@ -103,6 +106,16 @@ def followed_weights(file: ModelFile) -> dict[str, torch.Tensor]:
     if weights is None:
         raise UserError(f"{file.path}: the run kept no averaged weights (optim.ema_decay)")
     return weights
+
+
+def keep_copy(last: Path, name: str, *, kept: int) -> None:
+    """Keep a checkpoint under another name too, and of such copies the newest `kept`."""
+    with replacing(last.with_name(f"{name}.pt")) as temporary:
+        shutil.copyfile(last, temporary)
+    prefix = name.rpartition("_")[0]
+    copies = sorted(last.parent.glob(f"{prefix}_*.pt"), key=lambda path: path.stat().st_mtime_ns)
+    for old in copies[:-kept]:
+        old.unlink()
 
 
 def find_checkpoint(file_or_run: str | Path) -> Path:
@@ -127,23 +140,3 @@ def read_checkpoint(file_or_run: str | Path, *, weights_only: bool = False) -> M
             "sampling; start a run from it with model.pretrained instead"
         )
     return file
-
-
-def random_state() -> dict[str, Any]:
-    """Return the state of this process's random generators, in plain types."""
-    version, internal, gauss = random.getstate()
-    states: dict[str, Any] = {
-        "python": [version, list(internal), gauss],
-        "torch": torch.get_rng_state(),
-    }
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state_all()
-    return states
-
-
-def _restore_random_state(states: dict[str, Any]) -> None:
-    version, internal, gauss = states["python"]
-    random.setstate((version, tuple(internal), gauss))
-    torch.set_rng_state(states["torch"])
-    if "cuda" in states and torch.cuda.device_count() == len(states["cuda"]):
-        torch.cuda.set_rng_state_all(states["cuda"])

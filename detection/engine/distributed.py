@@ -6,7 +6,7 @@ The recipe is the same whatever their number: `optim.batch_size` counts the clip
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -46,13 +46,13 @@ class Processes:
             )
         return number // self.count
 
-    def mean(self, value: float) -> float:
-        """Return the mean over the processes."""
-        return self._sum([value])[0] / self.count
-
-    def any(self, *flags: bool) -> tuple[bool, ...]:
-        """Return for each flag whether any process has it set."""
-        return tuple(total > 0 for total in self._sum([float(flag) for flag in flags]))
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Return for each value its sum over the processes."""
+        if self.count == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64)
+        torch.distributed.all_reduce(total)
+        return total.tolist()
 
     def gather(self, value: T) -> list[T]:
         """Return everybody's value, by rank, in the first process; elsewhere only the own one."""
@@ -72,7 +72,7 @@ class Processes:
 
     def wait(self) -> None:
         """Return when all have come here."""
-        self._sum([0.0])
+        self.sum([0.0])
 
     def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
         """Return the network whose gradients are averages over the processes."""
@@ -80,13 +80,6 @@ class Processes:
             return model
         where = [device.index] if device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=where, gradient_as_bucket_view=True)
-
-    def _sum(self, values: list[float]) -> list[float]:
-        if self.count == 1:
-            return values
-        total = torch.tensor(values, dtype=torch.float64)
-        torch.distributed.all_reduce(total)
-        return total.tolist()
 
 
 ALONE = Processes()

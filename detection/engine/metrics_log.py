@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from detection.errors import UserError
 
 
 class MetricsLog:
@@ -20,6 +22,7 @@ class MetricsLog:
     def __init__(self, path: str | Path, *, silent: bool = False) -> None:
         self.path = Path(path)
         self._silent = silent
+        self._begun = False
 
     def write(self, event: str, **values: Any) -> None:
         """Append one line; numbers that JSON does not know (NaN, infinity) become null."""
@@ -27,8 +30,21 @@ class MetricsLog:
             return
         line = {"event": event, "time": round(time.time(), 3)}
         line.update({name: _plain(value) for name, value in values.items()})
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+        try:
+            if not self._begun:
+                self._cut_broken_line()
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, allow_nan=False) + "\n")
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from error
+
+    def _cut_broken_line(self) -> None:
+        """Take away a last line that a killed run did not finish."""
+        self._begun = True
+        if self.path.is_file():
+            with self.path.open("rb+") as file:
+                content = file.read()
+                file.truncate(content.rfind(b"\n") + 1)
 
 
 def _plain(value: Any) -> Any:
@@ -40,10 +56,14 @@ def _plain(value: Any) -> Any:
 
 
 class Stopwatch:
-    """Adds up wall-clock seconds by name: where a loop's time goes."""
+    """Adds up wall-clock seconds by name: where a loop's time goes.
 
-    def __init__(self) -> None:
+    synchronize: waits for what a GPU has been given, so that each block is charged its own work.
+    """
+
+    def __init__(self, *, synchronize: Callable[[], object] | None = None) -> None:
         self.seconds: dict[str, float] = {}
+        self._synchronize = synchronize
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
@@ -52,7 +72,13 @@ class Stopwatch:
         try:
             yield
         finally:
+            if self._synchronize is not None:
+                self._synchronize()
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def total(self) -> float:
+        """Return all seconds measured so far."""
+        return sum(self.seconds.values())
 
     def shares(self) -> dict[str, float]:
         """Return each name's share of the measured time, rounded to 3 digits."""

@@ -26,7 +26,7 @@ from detection.data.loader import ClipLoader, TrainBatches
 from detection.engine.averaging import WeightAverage
 from detection.engine.checkpoint import (
     followed_weights,
-    random_state,
+    keep_copy,
     read_checkpoint,
     restore_training,
     save_checkpoint,
@@ -34,10 +34,12 @@ from detection.engine.checkpoint import (
 from detection.engine.cpu_memory import keep_freed_memory
 from detection.engine.distributed import ALONE, Processes
 from detection.engine.metrics_log import MetricsLog
+from detection.engine.random_state import random_state
 from detection.engine.run_folder import check_run_folder, make_run_folder
 from detection.engine.task import Task
 from detection.engine.tasks import open_task
 from detection.engine.training import Progress, TrainingBatch, fit, stop_signals
+from detection.engine.update import Updater
 from detection.errors import UserError
 from detection.models.checkpoint_file import ModelFile
 from detection.models.network import Network, build_network
@@ -73,6 +75,7 @@ def start(
 ) -> tuple[Run, Training]:
     """Check everything that can be checked, then make the run folder."""
     folder = Path(config.output or "runs/unnamed")
+    processes.part_of(config.optim.batch_size, "optim.batch_size")
     if processes.is_first:
         check_run_folder(folder, overwrite=overwrite)
     _seed(config.seed)
@@ -138,8 +141,7 @@ def resume(
     restored = restore_training(
         file,
         model=run.model,
-        average=run.average,
-        optimizer=training.optimizer,
+        updater=training.updater,
         progress=training.progress,
         rank=processes.rank,
         processes=processes.count,
@@ -183,33 +185,32 @@ def train(run: Run, training: Training) -> bool:
     """Train to the last epoch; return False when a signal stopped it before (it is saved)."""
     config, processes = run.config, run.processes
 
+    folder = run.folder / "checkpoints"
+
     def save(name: str) -> None:
+        if name.startswith("epoch_"):
+            if processes.is_first and config.checkpoints_kept:
+                keep_copy(folder / "last.pt", name, kept=config.checkpoints_kept)
+            return
         states = processes.gather(random_state())
         if not processes.is_first:
             return
         save_checkpoint(
-            run.folder / "checkpoints" / f"{name}.pt",
+            folder / f"{name}.pt",
             config=config,
             label_map=run.task.label_map,
             model=run.model,
-            optimizer=training.optimizer,
+            updater=training.updater,
             progress=training.progress,
-            average=run.average,
             random_states=states,
         )
 
-    def loss_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return run.task.loss(logits, labels, processes=processes)
-
     with stop_signals() as should_stop:
         return fit(
-            processes.wrap(run.model, run.device),
+            training.updater,
             training.batches,
-            training.optimizer,
-            loss_of,
             optim=config.optim,
             progress=training.progress,
-            device=run.device,
             evaluate=lambda: run.task.score(run.scored_model),
             metric=run.task.metric,
             evaluate_every=config.evaluation.every_epochs,
@@ -217,9 +218,6 @@ def train(run: Run, training: Training) -> bool:
             save_every_minutes=config.checkpoint_minutes,
             log=run.log,
             should_stop=should_stop,
-            processes=processes,
-            precision=build.build_precision(config, run.device),
-            average=run.average,
         )
 
 
@@ -234,7 +232,7 @@ class Training:
     """What only a run that learns has."""
 
     batches: EpochBatches
-    optimizer: torch.optim.Optimizer
+    updater: Updater
     progress: Progress
 
 
@@ -282,11 +280,20 @@ def _run(
 
 
 def _training(run: Run) -> Training:
-    run.processes.part_of(run.config.optim.batch_size, "optim.batch_size")
+    config = run.config
+    precision = build.build_precision(config, run.device)
     loader, order = run.task.training_batches(device=run.device, processes=run.processes)
-    return Training(
-        EpochBatches(loader, order), build.build_optimizer(run.config, run.model), Progress()
+    updater = Updater(
+        run.processes.wrap(run.model, run.device),
+        build.build_optimizer(config, run.model),
+        run.task.loss,
+        device=run.device,
+        precision=precision,
+        clip_grad_norm=config.optim.clip_grad_norm,
+        average=run.average,
+        processes=run.processes,
     )
+    return Training(EpochBatches(loader, order), updater, Progress())
 
 
 def _check_fits(file: ModelFile, task: Task) -> None:

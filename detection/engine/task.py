@@ -40,10 +40,11 @@ class Task(Protocol):
     ) -> tuple[ClipLoader[Any], TrainBatches]:
         """Read and check what is learned from; return it and the order of this process's part."""
 
-    def loss(
-        self, logits: torch.Tensor, labels: torch.Tensor, *, processes: Processes
-    ) -> torch.Tensor:
-        """Return the loss of (R, A) logits and labels, to be averaged over the processes."""
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
+        """Return the summed loss of (R, A) logits and labels, and the number of terms summed.
+
+        An update minimises the sum over all its batches and processes, divided by all their terms.
+        """
 
     def score(self, model: Network) -> float:
         """Return `metric` of the weights as they are, for comparing epochs."""

@@ -9,20 +9,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from detection.config import OptimConfig
-from detection.engine.averaging import WeightAverage
-from detection.engine.distributed import ALONE, Processes, without_exchange
 from detection.engine.metrics_log import MetricsLog, Stopwatch
-from detection.engine.optim import schedule_factor, set_learning_rate
+from detection.engine.optim import schedule_factor
+from detection.engine.update import NotFinite, Updater
 from detection.errors import UserError
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+TELL_EVERY_S = 60.0  # how often the log says how fast a run is
 
 
 class TrainingBatch(Protocol):
@@ -81,33 +79,29 @@ class Progress:
 
 
 def fit(
-    model: nn.Module,
+    updater: Updater,
     batches: TrainingBatches,
-    optimizer: torch.optim.Optimizer,
-    loss_of: Loss,
     *,
     optim: OptimConfig,
     progress: Progress,
-    device: torch.device,
     evaluate: Callable[[], float],
     metric: str,
     evaluate_every: int,
     save: Callable[[str], None],
     save_every_minutes: float,
     log: MetricsLog,
+    before_scoring: Callable[[], None] = lambda: None,
     should_stop: Callable[[], bool] = lambda: False,
-    processes: Processes = ALONE,
-    precision: torch.dtype = torch.float32,
-    average: WeightAverage | None = None,
 ) -> bool:
     """Train from where `progress` stands to the last epoch; return False when stopped before it.
 
     `evaluate` is called after every `evaluate_every`-th epoch but the last, which the caller scores
-    with the finished weights; it returns a `metric` of which more is better. `save(name)` is called
-    with "last" after each epoch, at least every `save_every_minutes`, and when stopped; with "best"
-    after the best evaluation so far. All `processes` of a run call this with their own batches;
-    they stop and save together. precision: of the forward and backward pass (mixed where it is not
-    float32).  average: follows the weights.
+    with the finished weights; it returns a `metric` of which more is better. `before_scoring` is
+    called before each of them, and before the last weights are saved. `save(name)` is called with
+    "last" after each epoch, at least every `save_every_minutes`, and when stopped; with "best"
+    after the best evaluation so far; with "epoch" and its number after each epoch; and with
+    "before_not_finite" where a loss or gradient is no number, which raises `UserError`. All
+    processes of a run call this with their own batches; they stop and save together.
     """
     bar = tqdm(
         total=optim.epochs * len(batches),
@@ -116,115 +110,145 @@ def fit(
         unit="batch",
         smoothing=0.05,
         dynamic_ncols=True,
-        disable=not processes.is_first,
+        disable=not updater.processes.is_first,
     )
     with bar:
         while progress.epoch < optim.epochs:
             finished = _train_epoch(
-                model,
+                updater,
                 batches,
-                optimizer,
-                loss_of,
                 optim=optim,
                 progress=progress,
-                device=device,
-                save=lambda: save("last"),
+                save=save,
                 save_every_minutes=save_every_minutes,
                 log=log,
                 should_stop=should_stop,
-                processes=processes,
-                precision=precision,
-                average=average,
                 bar=bar,
             )
             if not finished:
                 save("last")
                 return False
-            if (progress.epoch + 1) % evaluate_every == 0 and progress.epoch + 1 < optim.epochs:
+            last = progress.epoch + 1 == optim.epochs
+            scored = (progress.epoch + 1) % evaluate_every == 0 and not last
+            if scored or last:
+                before_scoring()
+            if scored:
                 score = evaluate()
                 best = progress.note_evaluation(score, optim.patience)
                 log.write("evaluation", epoch=progress.epoch, best=best, **{metric: score})
-                if processes.is_first:
+                if updater.processes.is_first:
                     bar.write(f"epoch {progress.epoch + 1}: {metric} {score:.4f}")
                 if best:
                     save("best")
             progress.epoch, progress.batch = progress.epoch + 1, 0
             save("last")
+            save(f"epoch_{progress.epoch:04d}")
     return True
 
 
 def _train_epoch(
-    model: nn.Module,
+    updater: Updater,
     batches: TrainingBatches,
-    optimizer: torch.optim.Optimizer,
-    loss_of: Loss,
     *,
     optim: OptimConfig,
     progress: Progress,
-    device: torch.device,
-    save: Callable[[], None],
+    save: Callable[[str], None],
     save_every_minutes: float,
     log: MetricsLog,
     should_stop: Callable[[], bool],
-    processes: Processes,
-    precision: torch.dtype,
-    average: WeightAverage | None,
     bar: tqdm,
 ) -> bool:
     """Learn from the rest of the epoch under way; return False when stopped in it."""
-    model.train()
-    watch, saved_at, loss_sum, num_losses = Stopwatch(), time.monotonic(), 0.0, 0
+    updater.begin_epoch()
+    first_batch, clips, losses = progress.batch, 0, []
+    saved_at = told_at = time.monotonic()
+    watch = Stopwatch(synchronize=torch.cuda.synchronize if updater.on_gpu else None)
     updates_per_epoch = math.ceil(len(batches) / optim.accumulate)
     source = iter(batches.epoch(progress.epoch, start=progress.batch))
-    optimizer.zero_grad(set_to_none=True)
     while True:
         with watch.measure("data"):
             batch = next(source, None)
         if batch is None:
             break
-        group = _group_size(progress.batch, len(batches), optim.accumulate)
         done = progress.batch + 1
         end_of_group = done % optim.accumulate == 0 or done == len(batches)
-        with without_exchange(model, last=end_of_group):
-            with watch.measure("forward"):
-                with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                    logits = model(*(part.to(device, non_blocking=True) for part in batch.inputs))
-                loss = loss_of(logits, batch.labels.to(device, non_blocking=True))
-                loss_value = loss.item()
-            _check_loss(loss_value, batch, progress)
-            with watch.measure("backward"):
-                (loss / group).backward()
+        updater.learn(batch.inputs, batch.labels, batch.keys, last=end_of_group, watch=watch)
         progress.batch = done
-        loss_sum, num_losses = loss_sum + loss_value, num_losses + 1
-        if end_of_group:
-            with watch.measure("update"):
-                lr = optim.peak_lr * _factor(optim, progress, updates_per_epoch)
-                set_learning_rate(optimizer, lr)
-                if optim.clip_grad_norm is not None:
-                    nn.utils.clip_grad_norm_(model.parameters(), optim.clip_grad_norm)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                if average is not None:
-                    average.update(getattr(model, "module", model))
-            progress.update += 1
-            log.write("update", update=progress.update, loss=loss_value, lr=lr)
-            bar.set_postfix_str(f"epoch {progress.epoch + 1}/{optim.epochs} loss {loss_value:.4f}")
-            late = time.monotonic() - saved_at > 60 * save_every_minutes
-            stopped, save_now = processes.any(should_stop(), late and processes.is_first)
-            if stopped:
-                return False
-            if save_now:
-                save()
-                saved_at = time.monotonic()
+        clips += len(batch.keys) * updater.processes.count
         bar.update()
+        if not end_of_group:
+            continue
+        late = time.monotonic() - saved_at > 60 * save_every_minutes
+        lr = optim.peak_lr * _factor(optim, progress, updates_per_epoch)
+        with watch.measure("update"):
+            try:
+                update = updater.step(
+                    lr, flags=(should_stop(), late and updater.processes.is_first)
+                )
+            except NotFinite as problem:
+                progress.batch = (done - 1) // optim.accumulate * optim.accumulate
+                save("before_not_finite")
+                raise _explain(problem, progress, log) from problem
+        losses.append(update.loss)
+        progress.update += 1
+        log.write(
+            "update",
+            update=progress.update,
+            loss=update.loss,
+            lr=lr,
+            grad_norm=update.grad_norm,
+        )
+        bar.set_postfix_str(f"epoch {progress.epoch + 1}/{optim.epochs} loss {update.loss:.4f}")
+        stopped, save_now = update.flags
+        if stopped:
+            return False
+        if save_now:
+            save("last")
+            saved_at = time.monotonic()
+        if time.monotonic() - told_at > TELL_EVERY_S:
+            told_at = time.monotonic()
+            per_batch_s = watch.total() / (progress.batch - first_batch)
+            left = (optim.epochs - progress.epoch) * len(batches) - progress.batch
+            log.write(
+                "throughput",
+                update=progress.update,
+                hours_left=round(left * per_batch_s / 3600, 3),
+                **_speed(watch, clips),
+            )
     log.write(
         "epoch",
         epoch=progress.epoch,
-        loss=loss_sum / max(1, num_losses),
-        seconds=round(sum(watch.seconds.values()), 2),
-        shares=watch.shares(),
+        loss=sum(losses) / max(1, len(losses)),
+        seconds=round(watch.total(), 2),
+        **_speed(watch, clips),
     )
     return True
+
+
+def _speed(watch: Stopwatch, clips: int) -> dict[str, Any]:
+    """Say how fast clips are learned from, and where the time goes: `data` is time waiting."""
+    rate = clips / watch.total() if clips else 0.0
+    return {"clips_per_second": round(rate, 3), "shares": watch.shares()}
+
+
+def _explain(problem: NotFinite, progress: Progress, log: MetricsLog) -> UserError:
+    log.write(
+        "not_finite",
+        epoch=progress.epoch,
+        first_batch=progress.batch,
+        update=progress.update,
+        loss=str(problem.loss),
+        grad_norm=str(problem.grad_norm),
+        keys=list(problem.keys),
+    )
+    what = "loss" if not math.isfinite(problem.loss) else "norm of the gradient"
+    value = problem.grad_norm if math.isfinite(problem.loss) else problem.loss
+    clips = "; ".join(problem.keys[:8]) + ("; ..." if len(problem.keys) > 8 else "")
+    return UserError(
+        f"the {what} became {value} at update {progress.update} (clips: {clips}); the state before "
+        "it is in checkpoints/before_not_finite.pt, all its clips are in log.jsonl: a lower "
+        "optim.lr, optim.clip_grad_norm or a longer optim.warmup_updates is wanted"
+    )
 
 
 def _factor(optim: OptimConfig, progress: Progress, updates_per_epoch: int) -> float:
@@ -237,21 +261,6 @@ def _factor(optim: OptimConfig, progress: Progress, updates_per_epoch: int) -> f
         milestone_updates=tuple(epoch * updates_per_epoch for epoch in optim.milestones),
         plateau_drops=progress.plateau_drops,
     )
-
-
-def _group_size(batch: int, num_batches: int, accumulate: int) -> int:
-    """Return how many batches share the update that the `batch`-th belongs to."""
-    first = batch - batch % accumulate
-    return min(accumulate, num_batches - first)
-
-
-def _check_loss(loss: float, batch: TrainingBatch, progress: Progress) -> None:
-    if not math.isfinite(loss):
-        keys = "; ".join(batch.keys)
-        raise UserError(
-            f"the loss became {loss} at update {progress.update} (clips: {keys}): a lower optim.lr "
-            "or a longer optim.warmup_updates is wanted"
-        )
 
 
 @contextmanager

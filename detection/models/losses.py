@@ -6,14 +6,19 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 
-def action_loss(logits: Tensor, labels: Tensor, *, num_actors: float | None = None) -> Tensor:
+def action_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Binary cross-entropy per actor and class, a mean over both; 0 with a gradient for nobody.
 
-    logits, labels: (R, A), labels 0 or 1. `num_actors` replaces R in the mean: with several
-    processes give the mean of R over them, so that averaged gradients weigh every actor alike.
+    logits, labels: (R, A), labels 0 or 1.
+    """
+    return summed_action_loss(logits, labels) / max(1, labels.numel())
+
+
+def summed_action_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the sum where `action_loss` has the mean: (R, A) logits and labels -> scalar.
+
+    Sums of parts can be added before they are divided by all terms; means of parts cannot.
     """
     if logits.shape != labels.shape:
         raise ValueError(f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} differ")
-    actors = logits.shape[0] if num_actors is None else num_actors
-    total = binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="sum")
-    return total / max(1.0, actors * logits.shape[1])
+    return binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="sum")

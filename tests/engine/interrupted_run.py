@@ -13,7 +13,7 @@ updates = iter(range(1, 1000))
 
 def stopped(*arguments, **options):
     # Of two processes only one is told to stop, as where a signal reaches only one of them.
-    limit = int(sys.argv[1]) if options["processes"].rank == 1 else 1000
+    limit = int(sys.argv[1]) if arguments[0].processes.rank == 1 else 1000
     options["should_stop"] = lambda: next(updates) >= limit
     return real(*arguments, **options)
 

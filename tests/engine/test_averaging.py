@@ -19,7 +19,7 @@ def test_the_average_is_the_formula_and_begins_by_forgetting_fast():
     for number, value in enumerate([1.0, 5.0, -2.0, 7.0]):
         for tensor in [*model.parameters(), *model.buffers()]:
             tensor.data.fill_(value)
-        average.update(model)
+        average.update()
         decay = min(0.3, (1 + number) / (10 + number))
         expected = value if expected is None else decay * expected + (1 - decay) * value
     state = average.model.state_dict()
@@ -28,8 +28,8 @@ def test_the_average_is_the_formula_and_begins_by_forgetting_fast():
         assert torch.allclose(tensor.float(), torch.tensor(float(wanted))), name
     again = WeightAverage(model, decay=0.3)
     again.restore(state, updates=4)
-    again.update(model)
-    average.update(model)
+    again.update()
+    average.update()
     assert all(
         torch.equal(state[name], tensor) for name, tensor in again.model.state_dict().items()
     )

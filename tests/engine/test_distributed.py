@@ -119,8 +119,7 @@ def test_alone_nothing_is_exchanged(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with joined_processes() as processes:
         assert (processes.rank, processes.count, processes.is_first) == (0, 1, True)
-        assert processes.mean(0) == 0 and processes.mean(7.0) == 7.0
-        assert processes.any(False, True) == (False, True)
+        assert processes.sum([7.0, 0.0]) == [7.0, 0.0]
         assert processes.gather("x") == ["x"] and processes.share("x") == "x"
         processes.wait()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -12,7 +14,9 @@ from torch import nn
 
 from detection.config import OptimConfig
 from detection.engine.metrics_log import MetricsLog
+from detection.engine.rewind import Rewind
 from detection.engine.training import Progress, fit, stop_signals
+from detection.engine.update import Updater
 from detection.errors import UserError
 from detection.structures import ActorBoxes, Batch, Keyframe
 
@@ -48,24 +52,34 @@ class OneNumber(nn.Module):
 
 
 def squared_error(logits, labels):
-    return ((logits - labels) ** 2).sum() / max(1, len(labels))
+    return ((logits - labels) ** 2).sum(), len(labels)
 
 
-def run_fit(tmp_path, batches, *, loss=squared_error, results=(), should_stop=lambda: False, **opt):
-    model, saved = OneNumber(), []
+def run_fit(
+    tmp_path,
+    batches,
+    *,
+    loss=squared_error,
+    results=(),
+    should_stop=lambda: False,
+    saved=None,
+    updater_options=MappingProxyType({}),
+    **opt,
+):
+    model, saved = OneNumber(), [] if saved is None else saved
     optim = OptimConfig(**{"epochs": 2, "lr": 0.1, "momentum": 0, "schedule": "constant", **opt})
     groups = [{"params": model.parameters(), "lr_factor": 1.0}]
     results = iter(results)
 
     progress = Progress()
+    updater = Updater(
+        model, torch.optim.SGD(groups, lr=0.1), loss, device=torch.device("cpu"), **updater_options
+    )
     finished = fit(
-        model,
+        updater,
         Batches(batches),
-        torch.optim.SGD(groups, lr=0.1),
-        loss,
         optim=optim,
         progress=progress,
-        device=torch.device("cpu"),
         evaluate=lambda: next(results),
         metric="mean_ap",
         evaluate_every=1,
@@ -84,7 +98,7 @@ def test_the_value_moves_as_computed_by_hand(tmp_path):
     )
     assert finished and progress.update == 4
     assert model.value.tolist() == pytest.approx([0.5904] * 2)
-    assert saved == ["best", "last", "last"]
+    assert saved == ["best", "last", "epoch_0001", "last", "epoch_0002"]
 
 
 def test_accumulated_batches_share_one_update_and_the_last_group_may_be_small(tmp_path):
@@ -93,6 +107,22 @@ def test_accumulated_batches_share_one_update_and_the_last_group_may_be_small(tm
     # mean of two gradients: value 0.1; then the third alone: 0.1 + 0.2 * 0.9
     assert progress.update == 2
     assert model.value.tolist() == pytest.approx([0.28] * 2)
+
+
+def test_accumulated_batches_weigh_every_term_alike(tmp_path):
+    """One term that wants 1 and three that want 0 are four terms, not two halves."""
+    together = run_fit(tmp_path, [batch_of(1, 1.0), batch_of(3, 0.0)], epochs=1, accumulate=2)
+    # d/dv of ((v - 1)^2 + 3 v^2) / 4 at 0 is -1/2
+    assert together[1].value.tolist() == pytest.approx([0.05] * 2)
+
+
+def test_gradients_are_clipped_as_those_of_the_mean(tmp_path):
+    _, model, _, _ = run_fit(
+        tmp_path, [batch_of(2)], epochs=1, updater_options={"clip_grad_norm": 0.5}
+    )
+    assert model.value.norm().item() == pytest.approx(0.1 * 0.5, rel=1e-4)
+    update = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])
+    assert update["grad_norm"] == pytest.approx(2 * 2**0.5)
 
 
 def test_batches_of_nobody_are_legal(tmp_path):
@@ -109,10 +139,37 @@ def test_a_stop_saves_and_says_so(tmp_path):
 
 def test_a_loss_that_is_not_finite_names_the_clips(tmp_path):
     def broken(logits, labels):
-        return logits.sum() * math.nan
+        return logits.sum() * (math.nan if labels[0, 0] > 1 else 1), 1
 
-    with pytest.raises(UserError, match=r"loss became nan at update 0 \(clips: v at 1.000 s\)"):
-        run_fit(tmp_path, [batch_of(1)], loss=broken, epochs=1)
+    saved = []
+    with pytest.raises(UserError, match=r"loss became nan at update 1 \(clips: v at 1.000 s; v at"):
+        batches = [batch_of(1), batch_of(1), batch_of(1), batch_of(1, 2.0)]
+        run_fit(tmp_path, batches, loss=broken, epochs=1, accumulate=2, saved=saved)
+    assert saved == ["before_not_finite"]
+    event = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    assert event["event"] == "not_finite" and event["first_batch"] == 2
+    assert event["keys"] == ["v at 1.000 s"] * 2
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_spoilt(tmp_path):
+    def steep(logits, labels):
+        return (logits - 0).abs().sqrt().sum(), 1  # the slope at 0 is infinite
+
+    with pytest.raises(UserError, match="norm of the gradient became nan at update 0"):
+        run_fit(tmp_path, [batch_of(1)], loss=steep, epochs=1)
+
+
+def test_a_step_taken_back_leaves_no_trace_in_batch_norm_and_random_numbers():
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5)).train()
+    rewind = Rewind(model)
+    model(torch.randn(4, 2))
+    rewind.mark()
+    kept = {name: value.clone() for name, value in model.state_dict().items()}
+    first = model(torch.full((4, 2), math.nan))
+    rewind.go_back()
+    assert all(torch.equal(kept[name], value) for name, value in model.state_dict().items())
+    again = model(torch.full((4, 2), math.nan))
+    assert torch.equal(first == 0, again == 0)
 
 
 def test_plateau_divides_the_rate_when_map_saturates(tmp_path):

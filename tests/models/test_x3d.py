@@ -14,7 +14,7 @@ from detection.models.actor_head import ActorHead
 from detection.models.batch_norm import freeze_batch_norm
 from detection.models.classifier import build_classifier
 from detection.models.counting import count_macs, count_parameters, count_stages
-from detection.models.losses import action_loss
+from detection.models.losses import action_loss, summed_action_loss
 from detection.models.x3d import VARIANTS, X3DDescription, X3DTrunk, round_channels
 
 # shared/reference: computed there by running the reference code; ours has BatchNorm on the res2
@@ -303,14 +303,11 @@ def test_loss_is_the_mean_over_actors_and_classes() -> None:
     assert action_loss(logits, torch.tensor([[1.0, 0.0]])).item() == pytest.approx(
         by_hand, abs=1e-5
     )
-    # Two processes with 1 and 3 actors weigh every actor alike when both divide by the mean.
+    # Parts of 1 and 3 actors: their sums, divided by all terms, weigh every actor alike.
     several = torch.randn(4, 2)
     wanted = action_loss(several, torch.ones(4, 2))
-    parts = [
-        action_loss(part, torch.ones_like(part), num_actors=2.0)
-        for part in (several[:1], several[1:])
-    ]
-    assert torch.stack(parts).mean().item() == pytest.approx(wanted.item(), rel=1e-5)
+    parts = [summed_action_loss(part, torch.ones_like(part)) for part in several.split([1, 3])]
+    assert torch.stack(parts).sum().item() / 8 == pytest.approx(wanted.item(), rel=1e-5)
     with pytest.raises(ValueError, match="differ"):
         action_loss(logits, torch.zeros(2, 2))
 
