@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parse(arguments)
     report = options.run(options)
+    if isinstance(report, int):
+        return report
     print(f"{report.num_videos} clips -> {options.out}")
     for split, rows in report.num_rows.items():
         print(f"  {split}: {rows:,} boxes")
@@ -126,6 +128,28 @@ def _exclusive(texts: Sequence[str]) -> dict[str, list[str]]:
     return groups
 
 
+def _merge_corrections(options: argparse.Namespace) -> int:
+    from detection.data.corrections import merge_corrections
+
+    report = merge_corrections(
+        options.dataset,
+        options.out,
+        split=options.split,
+        corrections=options.corrections,
+        reviewed=options.reviewed,
+        videos=options.videos,
+        link=options.link,
+        overwrite=options.overwrite,
+    )
+    many = "s" * (report.num_keyframes != 1)
+    print(f"{report.num_keyframes:,} reviewed keyframe{many} -> {options.out}")
+    print(f"  {options.split}: {report.removed:,} rows replaced by {report.added:,}, ", end="")
+    print(f"{report.num_rows:,} in all")
+    for video_id in report.new_videos:
+        print(f"  new in {options.split}: {video_id}")
+    return 0
+
+
 def _how(options: argparse.Namespace) -> dict[str, bool]:
     return {"overwrite": options.overwrite, "link": options.link, "show_progress": True}
 
@@ -165,6 +189,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_tubes(
         formats, "multisports", "MultiSports: multisports_GT.pkl and SPORT/NAME.mp4; 66 classes"
     )
+    _add_corrections(formats)
     _add_cvat(formats)
     _add_coco(formats)
     _add_csv(formats)
@@ -271,11 +296,29 @@ def _add_tubes(formats: argparse._SubParsersAction, name: str, about: str) -> No
         help="folder of the videos (default: SOURCE/videos, else the pickle's)")  # fmt: skip
 
 
+def _add_corrections(formats: argparse._SubParsersAction) -> None:
+    add = _add_format(
+        formats, "corrections", "what a review page exports, merged into a copy of a data set",
+        _merge_corrections, "example:\n  python -m ava_tools.import_dataset corrections "
+        "--dataset data/mine --split train \\\n      --corrections corrections.csv --reviewed "
+        "reviewed.csv --out data/mine_corrected --link\n"
+        "  python train_ava.py --cfg configs/mine.yaml data.root=data/mine_corrected\n",
+    ).add_argument  # fmt: skip
+    add("--dataset", type=Path, required=True, metavar="DIR", help="data set folder to correct")
+    add("--split", required=True, help="split that the videos belong to, or join")
+    add("--corrections", type=Path, required=True, metavar="CSV",
+        help="everybody at the reviewed keyframes")  # fmt: skip
+    add("--reviewed", type=Path, required=True, metavar="CSV",
+        help="the reviewed keyframes: their rows are replaced, all others kept")  # fmt: skip
+    add("--videos", type=Path, metavar="DIR",
+        help="folder of reviewed videos that the data set does not have yet")  # fmt: skip
+
+
 def _add_format(
     formats: argparse._SubParsersAction,
     name: str,
     about: str,
-    run: Callable[[argparse.Namespace], ImportReport],
+    run: Callable[[argparse.Namespace], ImportReport | int],
     example: str,
 ) -> argparse.ArgumentParser:
     """Add a sub-command with what all of them share."""
