@@ -11,7 +11,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from detection.models.x3d import X3DDescription
 
@@ -187,7 +187,8 @@ def at_rung(description: X3DDescription, axis: Axis, index: int) -> X3DDescripti
         return dataclasses.replace(description, num_frames=index, step=duration / index)
     if axis == "resolution":
         return with_crop(description, index * _PIXELS)
-    return dataclasses.replace(description, **{f"{axis}_factor": round(index * _FACTOR, 2)})
+    changed: dict[str, Any] = {f"{axis}_factor": round(index * _FACTOR, 2)}
+    return dataclasses.replace(description, **changed)
 
 
 def with_crop(description: X3DDescription, crop_px: int) -> X3DDescription:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from detection.expansion.axes import Axis, Cost, with_crop
 from detection.models.x3d import VARIANTS, X3DDescription
@@ -24,7 +25,7 @@ class PaperStep:
 
     number: int
     axis: Axis | None
-    changes: Mapping[str, float]
+    changes: Mapping[str, Any]
     start: int
     name: str = ""
     contraction: bool = False
@@ -67,7 +68,8 @@ def replay(cost: Cost, path: tuple[PaperStep, ...] = PAPER_PATH) -> Iterator[Rep
             if name == "train_crop":
                 description = with_crop(description, int(value))
             else:
-                description = dataclasses.replace(description, **{name: value})
+                changed: dict[str, Any] = {name: value}
+                description = dataclasses.replace(description, **changed)
         if not step.contraction:
             after[step.number] = description
         reached = cost(description)
