@@ -15,8 +15,14 @@ from pathlib import Path
 from detection.data.dataset_folder import FILE_NAME, DatasetFile, DatasetFolder
 from detection.data.needed_videos import NeededVideo, needed_videos
 from detection.data.prepare_annotations import write_prepared_dataset
-from detection.data.prepare_video import PrepareJob, PrepareOptions, is_prepared
-from detection.data.prepare_workers import prepare_all
+from detection.data.prepare_video import (
+    CannotWriteError,
+    PrepareJob,
+    PrepareOptions,
+    is_prepared,
+    prepare_video,
+)
+from detection.data.video_workers import work_through
 from detection.errors import UserError
 from detection.files import only_writer
 
@@ -76,7 +82,12 @@ def prepare_dataset(
                 failed[video.video_id] = str(error)
         before = _put_aside(out, is_changing=bool(todo or failed))
         started(sum(job.last.time_s - job.first.time_s + clip_span_s for job in todo))
-        failed |= prepare_all(todo, processes=jobs, told=told)
+        todo.sort(key=lambda job: job.last.time_s - job.first.time_s, reverse=True)
+        for job, result in work_through(prepare_video, todo, processes=jobs, told=told):
+            if isinstance(result, CannotWriteError):
+                raise result  # no other video would fare better
+            if isinstance(result, UserError):
+                failed[job.video_id] = str(result)
         videos = {video.video_id for video in needed} - set(failed)
         whole = bool(videos) and (leave_out_broken or not failed)
         if whole:

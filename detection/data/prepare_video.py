@@ -99,7 +99,7 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
 
 
 def prepare_video(
-    job: PrepareJob, *, told: Callable[[float], None] = lambda seconds: None
+    job: PrepareJob, told: Callable[[float], None] = lambda seconds: None
 ) -> dict[str, Any]:
     """Write the job's video and manifest; return the manifest.
 

@@ -112,6 +112,34 @@ def import_tubes(
 
 
 @dataclass(frozen=True)
+class TubeVideo:
+    """A video that the pickle annotates: its file (None: not there), and its last boxed frame."""
+
+    name: str
+    path: Path | None
+    last_frame: int
+
+
+def annotated_videos(
+    form: TubeForm, source: str | Path, *, videos: str | Path | None = None
+) -> list[TubeVideo]:
+    """Return what a source folder annotates, frames counted from 1; no video is opened."""
+    source = Path(source)
+    path = _annotation_file(source, form)
+    if videos is None:
+        videos = next(f for f in (source / "videos", path.parent) if f.is_dir())
+    found = []
+    for name, tubes in _read_annotations(path, form).tubes.items():
+        try:
+            file = find_video(Path(videos), name)
+        except ValueError:
+            file = None
+        frames = [tube[:, 0].max() for _, tube in tubes if len(tube)]
+        found.append(TubeVideo(name, file, int(max(frames, default=0))))
+    return found
+
+
+@dataclass(frozen=True)
 class _Annotations:
     """By FOLDER/NAME: tubes (class, (frames, 5)), size (height, width), frames of the video."""
 
