@@ -18,6 +18,7 @@ EXAMPLE = """examples:
   python -m ava_tools.import_dataset jhmdb --source ~/jhmdb --out data/jhmdb
   python -m ava_tools.import_dataset cvat --source exports/ --videos videos/ --out data/mine
   python -m ava_tools.import_dataset csv --source boxes.csv --videos videos/ --out data/mine
+  python -m ava_tools.import_dataset clips --dataset data/jhmdb --out data/jhmdb/clips
   python -m ava_tools.check data/mine
 
 Each format has its own --help. The folder appears when it is complete, or not at all.
@@ -96,6 +97,14 @@ def _import_csv(options: argparse.Namespace) -> ImportReport:
     return import_own(
         options.out, videos, classes=(), exclusive={}, choices=_choices(options), **_how(options)
     )
+
+
+def _write_clip_lists(options: argparse.Namespace) -> int:
+    from detection.data.clip_lists_of import write_clip_lists
+
+    for split, videos in write_clip_lists(options.dataset, options.out).items():
+        print(f"{options.out / split}.csv: {videos} videos")
+    return 0
 
 
 def _import_videos(options: argparse.Namespace) -> ImportReport:
@@ -190,6 +199,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         formats, "multisports", "MultiSports: multisports_GT.pkl and SPORT/NAME.mp4; 66 classes"
     )
     _add_corrections(formats)
+    _add_clips(formats)
     _add_cvat(formats)
     _add_coco(formats)
     _add_csv(formats)
@@ -312,6 +322,16 @@ def _add_corrections(formats: argparse._SubParsersAction) -> None:
         help="the reviewed keyframes: their rows are replaced, all others kept")  # fmt: skip
     add("--videos", type=Path, metavar="DIR",
         help="folder of reviewed videos that the data set does not have yet")  # fmt: skip
+
+
+def _add_clips(formats: argparse._SubParsersAction) -> None:
+    about = "lists of labelled videos, for clip classification, of a data set folder"
+    parser = formats.add_parser("clips", help=about, description=about)
+    parser.set_defaults(run=_write_clip_lists)
+    add = parser.add_argument
+    add("--dataset", type=Path, required=True, metavar="DIR", help="a data set folder")
+    add("--out", type=Path, required=True, metavar="DIR",
+        help="folder for SPLIT.csv and classes.txt")  # fmt: skip
 
 
 def _add_format(

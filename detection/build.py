@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ import torch
 from detection.config import GROUND_TRUTH_BOXES, RunConfig
 from detection.data.actor_table import ActorTable, read_actor_table
 from detection.data.ava_dataset import AvaDataset
+from detection.data.clip_dataset import ClipDataset, Views
+from detection.data.clip_list import ClipList, read_class_file, read_clip_list
 from detection.data.dataset_folder import DatasetFolder
 from detection.data.label_map import LabelMap
 from detection.data.loader import (
@@ -25,14 +28,16 @@ from detection.data.loader import (
 )
 from detection.data.matched_boxes import add_matched_boxes
 from detection.data.transforms import ClipTransform, EvalTransform, TrainTransform
+from detection.data.video import VideoReader
 from detection.data.video_source import open_video
 from detection.engine.optim import parameter_groups
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector, build_detector
 from detection.models.batch_norm import freeze_batch_norm
+from detection.models.classifier import X3DClassifier, build_classifier
 from detection.models.network import Network
 from detection.models.pretrained import LoadReport, load_pretrained
-from detection.models.x3d import VARIANTS
+from detection.models.x3d import VARIANTS, X3DDescription
 from detection.structures import Batch, Keyframe
 
 
@@ -71,17 +76,8 @@ def has_bf16(device: torch.device) -> bool:
 
 def build_model(config: RunConfig, *, num_classes: int) -> ActionDetector:
     """Build the network with random weights drawn from the global generator."""
-    low, high = config.clip.train_short_side_px
-    description = dataclasses.replace(
-        VARIANTS[config.model.variant],
-        num_frames=config.clip.num_frames,
-        step=config.clip.step,
-        train_crop=config.clip.train_crop_px,
-        train_short_side=(low, high),
-        test_crop=config.clip.test_short_side_px,
-    )
     return build_detector(
-        description,
+        describe_trunk(config),
         num_classes=num_classes,
         res5_stride=config.model.res5_stride,
         roi_size=config.model.roi_size,
@@ -89,6 +85,32 @@ def build_model(config: RunConfig, *, num_classes: int) -> ActionDetector:
         dropout=config.model.dropout,
         roi_pool=config.model.roi_pool,
         context=config.model.context,
+    )
+
+
+def build_classification_model(config: RunConfig, *, num_classes: int) -> X3DClassifier:
+    """Build the clip classification network with random weights."""
+    return build_classifier(
+        describe_trunk(config),
+        num_classes=num_classes,
+        hidden=config.model.head_width,
+        dropout=config.model.dropout,
+    )
+
+
+def describe_trunk(config: RunConfig) -> X3DDescription:
+    """Return the variant's numbers with what the configuration replaces."""
+    low, high = config.clip.train_short_side_px
+    names = ("width_factor", "depth_factor", "bottleneck_factor", "width_divisor")
+    asked = {name: getattr(config.model, name) for name in names}
+    return dataclasses.replace(
+        VARIANTS[config.model.variant],
+        num_frames=config.clip.num_frames,
+        step=config.clip.step,
+        train_crop=config.clip.train_crop_px,
+        train_short_side=(low, high),
+        test_crop=config.clip.test_short_side_px,
+        **{name: value for name, value in asked.items() if value is not None},
     )
 
 
@@ -227,6 +249,68 @@ def build_loader(
         collate=collate,
         workers=config.workers,
         pin_memory=device.type == "cuda",
+    )
+
+
+def read_classes(config: RunConfig) -> tuple[Path, LabelMap]:
+    """Return the classes of whole clips, and the file that names them."""
+    root = Path(config.data.root)
+    if not root.is_dir():
+        how = config.data.how_to_get
+        hint = f"; make it with: {how}" if how else ", one with lists of videos is wanted"
+        raise UserError(f"{root}: no such folder{hint}")
+    path = root / (config.data.label_map or "classes.txt")
+    return path, read_class_file(path)
+
+
+def read_clips(config: RunConfig, split: str, label_map: LabelMap) -> ClipList:
+    """Read `data.root`/SPLIT.csv, a list of videos and their classes."""
+    root = Path(config.data.root)
+    return read_clip_list(
+        root / f"{split}.csv",
+        label_map,
+        folder=config.classification.video_folder or root,
+        multi_label=config.classification.labels == "multi",
+    )
+
+
+def build_clip_dataset(config: RunConfig, clips: ClipList) -> ClipDataset:
+    """Build the training data set of whole clips: a random moment, scale, crop, flip, colours."""
+    clip = config.clip
+    transform = TrainTransform(
+        crop=clip.train_crop_px,
+        short_side=clip.train_short_side_px,
+        flip=clip.flip_probability,
+        color_jitter=clip.color_jitter,
+    )
+    return _clip_dataset(config, clips, transform, views=None)
+
+
+def build_view_dataset(config: RunConfig, clips: ClipList, views: Views) -> ClipDataset:
+    """Build the data set of whole clips to score: squares of the test size, where `views` say."""
+    side = config.clip.test_short_side_px
+    crop = test_crop_px(config, views.crops)
+    transform = TrainTransform(crop=crop, short_side=(side, side), flip=0)
+    return _clip_dataset(config, clips, transform, views=views)
+
+
+def test_crop_px(config: RunConfig, crops: int) -> int:
+    """Return the side of the squares that are scored, where a clip has 1 or 3 of them."""
+    default = config.clip.train_crop_px if crops == 1 else config.clip.test_short_side_px
+    return config.classification.test_crop_px or default
+
+
+def _clip_dataset(
+    config: RunConfig, clips: ClipList, transform: ClipTransform, *, views: Views | None
+) -> ClipDataset:
+    return ClipDataset(
+        clips,
+        open_video=VideoReader,
+        transform=transform,
+        num_frames=config.clip.num_frames,
+        step=config.clip.step,
+        views=views,
+        seed=config.seed,
     )
 
 

@@ -147,6 +147,29 @@ class ModelConfig:
     variant: Literal["xs", "s", "m", "l", "xl", "x2d"] = Field(
         default="m", description="X3D's family."
     )
+    width_factor: float | None = Field(
+        default=None,
+        gt=0,
+        description="The paper's gamma_w times 2: channels are 12, 24, 48, 96 times it; null: "
+        "the variant's (2; XL 2.9).",
+    )
+    depth_factor: float | None = Field(
+        default=None,
+        gt=0,
+        description="The paper's gamma_d: blocks are 1, 2, 5, 3 times it, rounded up; null: the "
+        "variant's (2.2; L and XL 5; X2D 1).",
+    )
+    bottleneck_factor: float | None = Field(
+        default=None,
+        gt=0,
+        description="The paper's gamma_b: channels inside a block are its outer ones times it; "
+        "null: the variant's (2.25; X2D 1).",
+    )
+    width_divisor: int | None = Field(
+        default=None,
+        ge=1,
+        description="Channels are rounded to multiples of it; null: 8. SlowFast's XL needs 1.",
+    )
     pretrained: str | None = Field(
         default=None, description="File or published name of weights to start from; null: random."
     )
@@ -210,6 +233,9 @@ class OptimConfig:
     warmup_updates: int = Field(
         default=0, ge=0, description="Updates over which lr rises linearly."
     )
+    warmup_epochs: float = Field(
+        default=0, ge=0, description="The same in epochs, in place of `warmup_updates`."
+    )
     warmup_start: float = Field(default=0.1, gt=0, le=1, description="First lr, as a share of lr.")
     schedule: Literal["cosine", "step", "plateau", "constant"] = Field(
         default="cosine",
@@ -243,6 +269,8 @@ class OptimConfig:
         return self.lr if self.lr_batch is None else self.lr * self.global_batch / self.lr_batch
 
     def __post_init__(self) -> None:
+        if self.warmup_updates and self.warmup_epochs:
+            raise ValueError("warmup_updates and warmup_epochs: only one of them can be given")
         if (self.schedule == "step") != bool(self.milestones):
             raise ValueError("schedule 'step' and a non-empty `milestones` go together")
 
@@ -271,10 +299,57 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class ClassificationConfig:
+    """Whole videos as labelled clips (`task: classification`)."""
+
+    labels: Literal["single", "multi"] = Field(
+        default="single",
+        description="single: one class a video (softmax, top-1 and top-5); multi: any number, "
+        "joined by ';' (sigmoid, mAP by video, as Charades).",
+    )
+    video_folder: str | None = Field(
+        default=None,
+        description="Folder that relative paths in the lists start from; null: data.root.",
+    )
+    val_clips: int = Field(
+        default=1, ge=1, description="While training: clips a video that are scored, one crop each."
+    )
+    test_clips: int = Field(
+        default=10, ge=1, description="At the end: clips a video, evenly spaced in time."
+    )
+    test_crops: Literal[1, 3] = Field(
+        default=1,
+        description="At the end: the middle square of each clip, or 3 over its long side.",
+    )
+    test_crop_px: int | None = Field(
+        default=None,
+        ge=32,
+        description="Side of a square; null: clip.train_crop_px where there is 1, "
+        "clip.test_short_side_px where there are 3.",
+    )
+
+
+# What only people's boxes have a use for.
+_ONLY_FOR_ACTIONS = {
+    "data": ("val_boxes", "also_score_boxes", "box_score_threshold", "train_boxes")
+    + ("train_box_iou", "unmatched_as_negatives", "skip_unknown_labels")
+    + ("train_keyframes_per_video",),
+    "clip": ("box_jitter", "min_visible"),
+    "model": ("res5_stride", "roi_size", "roi_pool", "context"),
+    "evaluation": ("multiply_person_score", "protocol"),
+}
+
+
+@dataclass(frozen=True, config=_STRICT)
 class RunConfig:
     """Everything that decides a run."""
 
     data: DataConfig
+    task: Literal["actions", "classification"] = Field(
+        default="actions",
+        description="actions: of every person (data.root is a data set folder); classification: of "
+        "whole clips (data.root holds lists of videos).",
+    )
     output: str | None = Field(
         default=None, description="Run folder; null: runs/ and the configuration file's name."
     )
@@ -311,6 +386,7 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    classification: ClassificationConfig = field(default_factory=ClassificationConfig)
 
     def __post_init__(self) -> None:
         if self.precision == "fp16" and self.device == "cpu":
@@ -323,6 +399,25 @@ class RunConfig:
                 f"evaluation.every_epochs={self.evaluation.every_epochs} and "
                 f"optim.epochs={self.optim.epochs}"
             )
+        if self.task == "actions":
+            _refuse_options(self, {"classification": list(vars(ClassificationConfig()))})
+        else:
+            _refuse_options(self, _ONLY_FOR_ACTIONS)
+            crop = self.classification.test_crop_px or self.clip.train_crop_px
+            if crop > self.clip.test_short_side_px:
+                raise ValueError(
+                    f"the test crop of {crop} px is larger than clip.test_short_side_px "
+                    f"{self.clip.test_short_side_px}"
+                )
+
+
+def _refuse_options(config: RunConfig, options: Mapping[str, Sequence[str]]) -> None:
+    """Refuse options that are set and have no use for the task."""
+    for section, names in options.items():
+        given = getattr(config, section)
+        for name in names:
+            if getattr(given, name) != type(given).__dataclass_fields__[name].default.default:
+                raise ValueError(f"{section}.{name} has no use with task '{config.task}'")
 
 
 _ADAPTER = TypeAdapter(RunConfig)

@@ -256,7 +256,7 @@ def _factor(optim: OptimConfig, progress: Progress, updates_per_epoch: int) -> f
         progress.update,
         total_updates=optim.epochs * updates_per_epoch,
         schedule=optim.schedule,
-        warmup_updates=optim.warmup_updates,
+        warmup_updates=optim.warmup_updates or round(optim.warmup_epochs * updates_per_epoch),
         warmup_start=optim.warmup_start,
         milestone_updates=tuple(epoch * updates_per_epoch for epoch in optim.milestones),
         plateau_drops=progress.plateau_drops,

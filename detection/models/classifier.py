@@ -42,9 +42,13 @@ class X3DClassifier(nn.Module):
         """(B, 3, T, H, W) uint8 RGB -> (B, P, K) logits of P window positions, T then h then w."""
         return self.head(self.trunk(self.pixels(frames)))
 
-    def probabilities(self, frames: Tensor) -> Tensor:
-        """(B, 3, T, H, W) uint8 RGB -> (B, K), softmax first, then the mean over positions."""
-        return self.position_logits(frames).softmax(-1).mean(1)
+    def probabilities(self, frames: Tensor, *, independent: bool = False) -> Tensor:
+        """(B, 3, T, H, W) uint8 RGB -> (B, K), softmax first, then the mean over positions.
+
+        independent: sigmoids in place of the softmax, for clips of several classes.
+        """
+        logits = self.position_logits(frames)
+        return (logits.sigmoid() if independent else logits.softmax(-1)).mean(1)
 
 
 class ClassificationHead(nn.Module):

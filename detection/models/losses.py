@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 
 def action_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -22,3 +22,13 @@ def summed_action_loss(logits: Tensor, labels: Tensor) -> Tensor:
     if logits.shape != labels.shape:
         raise ValueError(f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} differ")
     return binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="sum")
+
+
+def summed_clip_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the sum over clips of the cross-entropy: (B, K) logits and labels -> scalar.
+
+    labels: one 1 a row, the other columns 0.
+    """
+    if logits.shape != labels.shape:
+        raise ValueError(f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} differ")
+    return cross_entropy(logits.float(), labels.float(), reduction="sum")

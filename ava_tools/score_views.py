@@ -1,0 +1,117 @@
+"""Accuracy of a clip classification network against what its views cost."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ava_tools.cli import run_command
+
+if TYPE_CHECKING:
+    from detection.engine.clip_scoring import ClipScore
+
+EXAMPLE = """examples:
+  python -m ava_tools.score_views --checkpoint runs/kinetics_x3d_m
+  python -m ava_tools.score_views --checkpoint x3d_s.pt --cfg configs/kinetics_x3d_xs.yaml \\
+      --clips 10 --crops 1,3 --json views.json
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Score every number of views and print the table; return the exit code."""
+    args = _parse(argv)
+    from detection.engine.distributed import joined_processes
+
+    with joined_processes() as processes:
+        from detection.data.clip_dataset import Views
+        from detection.engine import runs
+        from detection.engine.clip_task import ClipTask
+        from detection.errors import UserError
+
+        run = runs.open_for_evaluation(
+            args.checkpoint, cfg=args.cfg, overrides=args.overrides, processes=processes
+        )
+        if not isinstance(run.task, ClipTask):
+            raise UserError(f"{args.checkpoint}: detects actions, a classification run is wanted")
+        scores: list[ClipScore] = []
+        for crops in args.crops:
+            for clips in args.clips:
+                scores.append(run.task.score_views(run.model, Views(clips, crops)))
+                if processes.is_first:
+                    if len(scores) == 1:
+                        print(_header(scores[0]), flush=True)
+                    print(_line(scores[-1]), flush=True)
+        if processes.is_first and args.json is not None:
+            from detection.files import write_text
+
+            rows = [_as_json(score) for score in scores]
+            write_text(args.json, json.dumps(rows, indent=2) + "\n")
+    return 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m ava_tools.score_views",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="FILE_OR_RUN", help="what to score: file or run"
+    )
+    parser.add_argument("--cfg", metavar="FILE", help="configuration (default: the checkpoint's)")
+    parser.add_argument(
+        "--clips", type=_numbers, default=[1, 3, 5, 10], help="clips a video (default 1,3,5,10)"
+    )
+    parser.add_argument(
+        "--crops", type=_numbers, default=[1], help="crops a clip, 1 or 3, or 1,3 (default 1)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="a.b=value", help="options that replace the file's"
+    )
+    args = parser.parse_intermixed_args(argv)
+    if min(args.clips) < 1:
+        parser.error(f"--clips must be at least 1, got {min(args.clips)}")
+    if not set(args.crops) <= {1, 3}:
+        parser.error("--crops must be 1, 3 or 1,3")
+    return args
+
+
+def _numbers(text: str) -> list[int]:
+    """Read whole numbers with commas between them."""
+    return [int(number) for number in text.split(",")]
+
+
+def _header(score: ClipScore) -> str:
+    from detection.engine.clip_scoring import headline
+
+    names = "".join(f"{name:>12}" for name in headline(score.accuracy))
+    return (
+        f"{score.accuracy.num_videos} videos; GMAC: 1 per multiply-add, all views of a video\n"
+        f"{'views':>8}{names}{'GMAC/view':>12}{'GMAC/video':>12}{'seconds':>10}"
+    )
+
+
+def _line(score: ClipScore) -> str:
+    from detection.engine.clip_scoring import headline
+
+    views = f"{score.views.clips} x {score.views.crops}"
+    numbers = "".join(f"{value:>12.4f}" for value in headline(score.accuracy).values())
+    macs = score.macs / 1e9
+    total = len(score.views) * macs
+    return f"{views:>8}{numbers}{macs:>12.3f}{total:>12.3f}{score.seconds:>10.1f}"
+
+
+def _as_json(score: ClipScore) -> dict[str, Any]:
+    from detection.engine.clip_scoring import as_json
+
+    left_out = ("per_class", "num_ground_truth")
+    return {name: value for name, value in as_json(score).items() if name not in left_out}
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,92 @@
+"""How well whole clips are classified: top-1, top-5, and mAP where clips have several classes.
+
+Legend: n videos, K classes. Pure functions of arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.evaluation.average_precision import precision_recall
+
+
+@dataclass(frozen=True)
+class ClipAccuracy:
+    """Scores of a list of videos, fractions.
+
+    Where a video has one class: top1, top5 (5 or all classes, where there are fewer), mean_class
+    (mean over the classes of each one's top-1), and per_class the top-1 of each class.
+    Where it has any number: mean_ap, the mean over the classes that occur, and per_class the AP.
+    What does not apply is NaN; so is per_class of a class without videos.
+    num_videos: scored; num_of_class: of each class.
+    """
+
+    num_videos: int
+    per_class: Mapping[str, float]
+    num_of_class: Mapping[str, int]
+    top1: float = float("nan")
+    top5: float = float("nan")
+    mean_class: float = float("nan")
+    mean_ap: float = float("nan")
+
+
+def single_label_accuracy(
+    scores: NDArray[np.floating], labels: NDArray[np.floating], class_names: Sequence[str]
+) -> ClipAccuracy:
+    """scores, labels: (n, K), one 1 in each row of labels, n >= 1."""
+    wanted = labels.argmax(1)
+    hit = in_top_k(scores, wanted, 1)
+    count = labels.sum(0).astype(int)
+    per_class = np.full(len(count), np.nan)
+    there = count > 0
+    per_class[there] = (labels * hit[:, None]).sum(0)[there] / count[there]
+    return ClipAccuracy(
+        num_videos=len(labels),
+        per_class=dict(zip(class_names, per_class.tolist(), strict=True)),
+        num_of_class=dict(zip(class_names, count.tolist(), strict=True)),
+        top1=float(hit.mean()),
+        top5=float(in_top_k(scores, wanted, 5).mean()),
+        mean_class=float(np.nanmean(per_class)),
+    )
+
+
+def multi_label_accuracy(
+    scores: NDArray[np.floating], labels: NDArray[np.floating], class_names: Sequence[str]
+) -> ClipAccuracy:
+    """scores, labels: (n, K), any number of 1 in each row of labels.
+
+    As Charades' evaluator has it (Charades_v1_classify, and `charades_map` in Python): AP is the
+    mean over the positives of the precision at their rank, with precision as measured; classes
+    without a positive are left out of the mean, and videos without any class of everything. Equal
+    scores are one rank, as in scikit-learn, so that the order of rows does not matter.
+    """
+    shown = labels.any(1)
+    scores, positive = scores[shown], labels[shown] > 0
+    count = positive.sum(0)
+    per_class = np.full(labels.shape[1], np.nan)
+    for column in np.flatnonzero(count):
+        curve = precision_recall(scores[:, column], positive[:, column], int(count[column]))
+        per_class[column] = float(np.sum(curve.precision * np.diff(curve.recall, prepend=0.0)))
+    return ClipAccuracy(
+        num_videos=len(positive),
+        per_class=dict(zip(class_names, per_class.tolist(), strict=True)),
+        num_of_class=dict(zip(class_names, count.tolist(), strict=True)),
+        mean_ap=float(np.nanmean(per_class)) if count.any() else float("nan"),
+    )
+
+
+def in_top_k(
+    scores: NDArray[np.floating], wanted: NDArray[np.integer], k: int
+) -> NDArray[np.bool_]:
+    """Say for each row (n,) whether fewer than k classes come before the wanted one.
+
+    Of equal scores the lower column comes first.
+    """
+    own = np.take_along_axis(scores, wanted[:, None], 1)
+    columns = np.arange(scores.shape[1])
+    before = (scores > own) | ((scores == own) & (columns < wanted[:, None]))
+    return before.sum(1) < k
