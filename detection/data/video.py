@@ -45,7 +45,7 @@ Damage = Literal["refuse", "guess", "skip"]
 MAX_FPS = 960
 WRITER_TIME_BASE = Fraction(1, 90000)
 # A late start is noted in the film's own time scale, which is milliseconds unless asked for.
-_MP4_OPTIONS = {"movflags": "+faststart", "movie_timescale": "90000"}
+MP4_OPTIONS = {"movflags": "+faststart", "movie_timescale": "90000"}
 
 
 class VideoReader:
@@ -65,7 +65,7 @@ class VideoReader:
             self._container = av.open(str(self.path))
         except (av.error.FFmpegError, ValueError, UnicodeDecodeError) as error:
             raise UserError(
-                f"{self.path}: not a video that can be read, or cut short ({_reason(error)})"
+                f"{self.path}: not a video that can be read, or cut short ({ffmpeg_reason(error)})"
             ) from error
         streams = [s for s in self._container.streams.video if s.codec_context is not None]
         if not streams:
@@ -80,7 +80,7 @@ class VideoReader:
             self._container.close()
             raise UserError(f"{self.path}: its frames have no presentation times")
         self._time_base = self._stream.time_base
-        self._to_rgb = _RgbConverter()
+        self._to_rgb = RgbConverter()
 
     def read(
         self, times_s: ArrayLike, *, short_side: int | None = None, keyframes_s: ArrayLike = ()
@@ -135,7 +135,7 @@ class VideoReader:
         if first is None:
             raise UserError(f"{self.path}: holds no frame that can be decoded")
         width, height = first.width, first.height
-        if _quarter_turns(first) % 2:
+        if quarter_turns(first) % 2:
             width, height = height, width
         stream = self._stream
         start_s = _time_s(first)
@@ -172,7 +172,9 @@ class VideoReader:
                 if packet.is_keyframe and packet.pts is not None:
                     key_s.append(float(packet.pts * self._time_base))
         except av.error.FFmpegError as error:
-            raise UserError(f"{self.path}: damaged or cut short ({_reason(error)})") from error
+            raise UserError(
+                f"{self.path}: damaged or cut short ({ffmpeg_reason(error)})"
+            ) from error
         key_s.append(self.span_s()[1])
         return float(np.diff(np.unique(key_s)).max(initial=0.0))
 
@@ -323,7 +325,7 @@ class VideoReader:
         except av.error.FFmpegError as error:
             place = "at its start" if last_s is None else f"after {last_s:.3f} s"
             raise UserError(
-                f"{self.path}: damaged or cut short {place} ({_reason(error)})"
+                f"{self.path}: damaged or cut short {place} ({ffmpeg_reason(error)})"
             ) from error
 
     def _decoded(self, *, after_seek: bool) -> Iterator[VideoFrame]:
@@ -399,7 +401,7 @@ class VideoReader:
         except av.error.FFmpegError as error:
             raise UserError(
                 f"{self.path}: damaged or cut short after {packets} of {self._stream.frames} "
-                f"frames ({_reason(error)})"
+                f"frames ({ffmpeg_reason(error)})"
             ) from error
         if packets < self._stream.frames:
             raise UserError(
@@ -436,7 +438,8 @@ class VideoWriter:
     The file appears at `path` when the block ends well, not before. Frames of odd width or height
     gain one repeated column or row, which yuv420p needs. fps: of frames that are written without a
     time; crf: quality, 0 (lossless) to 51; keyframe_interval_s: a seek costs at most that much
-    decoding. shape: width to height of one pixel, as players show it.
+    decoding. shape: width to height of one pixel, as players show it.  b_frames: False for files
+    that `join_films` puts together.
     """
 
     def __init__(
@@ -450,6 +453,7 @@ class VideoWriter:
         keyframe_interval_s: float = 1.0,
         preset: str = "veryfast",
         shape: Fraction | None = None,
+        b_frames: bool = True,
     ) -> None:
         if width < 1 or height < 1 or not fps > 0:
             raise ValueError(f"cannot write {width}x{height} at {fps} fps")
@@ -457,6 +461,8 @@ class VideoWriter:
         self._size = (height, width)
         self._fps = Fraction(fps).limit_denominator(1001)
         self._options = {"crf": str(crf), "preset": preset, "forced-idr": "1"}
+        if not b_frames:
+            self._options["bf"] = "0"
         self._interval_s = keyframe_interval_s
         self._gop_size = max(1, round(float(self._fps) * keyframe_interval_s))
         self._shape = shape
@@ -523,7 +529,7 @@ class VideoWriter:
         with self._cleanup:
             temporary = self._cleanup.enter_context(replacing(self._path))
             self._container = self._cleanup.enter_context(
-                av.open(str(temporary), "w", options=_MP4_OPTIONS)
+                av.open(str(temporary), "w", options=MP4_OPTIONS)
             )
             height, width = self._size
             self._stream = self._container.add_stream(
@@ -567,11 +573,12 @@ def _time_s(frame: VideoFrame) -> float:
     return time_s
 
 
-def _quarter_turns(frame: VideoFrame) -> int:
+def quarter_turns(frame: VideoFrame) -> int:
+    """Return how many quarter turns counterclockwise bring a frame upright."""
     return round(frame.rotation / 90) % 4
 
 
-class _RgbConverter:
+class RgbConverter:
     """Makes upright (H, W, 3) RGB arrays; keeps swscale's tables from frame to frame.
 
     One thread, for swscale would start as many as there are cores. Scaling the planes first and
@@ -583,7 +590,8 @@ class _RgbConverter:
         self._convert = VideoReformatter()
 
     def __call__(self, frame: VideoFrame, short_side: int | None) -> NDArray[np.uint8]:
-        turns = _quarter_turns(frame)
+        """Return the frame upright, its shorter edge at `short_side` pixels (None: as it is)."""
+        turns = quarter_turns(frame)
         width, height = scaled_size(frame.width, frame.height, short_side)
         if (width, height) != (frame.width, frame.height):
             frame = self._scale.reformat(
@@ -611,7 +619,7 @@ class PictureScaler:
 
     def __call__(self, picture: VideoFrame) -> VideoFrame:
         """Return a new picture of `width` and `height`."""
-        turned = _quarter_turns(picture) % 2
+        turned = quarter_turns(picture) % 2
         width, height = (self.height, self.width) if turned else (self.width, self.height)
         colours = _colour_range(picture)
         scaled = self._scale.reformat(
@@ -624,7 +632,7 @@ class PictureScaler:
             dst_color_range=colours,
             threads=1,
         )
-        upright = _turned(scaled, _quarter_turns(picture))
+        upright = _turned(scaled, quarter_turns(picture))
         upright.color_range = colours
         if picture.format.is_rgb:
             upright.colorspace = 2  # not told: readers take what swscale made of it
@@ -661,5 +669,6 @@ def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, i
     return max(short_side, round(width * short_side / height)), short_side
 
 
-def _reason(error: Exception) -> str:
+def ffmpeg_reason(error: Exception) -> str:
+    """Return what FFmpeg says of an error, in a line."""
     return getattr(error, "strerror", None) or str(error).split("\n")[0]

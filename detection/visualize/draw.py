@@ -6,7 +6,7 @@ predictions are solid.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,17 +26,22 @@ def draw_actors(
     style: Style,
     places: CardPlaces,
     numbered: bool = False,
+    color_of: Callable[[int], Color] | None = None,
 ) -> None:
     """Draw every actor's box, then their cards where they hide least.
 
     numbered: with the actor's number on box and card, so that one finds the other in a crowd.
-    Actors without labels get a thin grey box and no card.
+    Actors without labels get a thin grey box and no card. color_of: each number's own colour in
+    place of `color`, thin without labels but never grey.
     """
     boxes_px = [_to_pixels(picture, item) for item in placed]
     for item, box_px in zip(placed, boxes_px, strict=True):
-        _draw_box(picture, box_px, color=color, dashed=dashed, style=style, item=item)
+        own = color if color_of is None else color_of(item.number)
+        idle = own if color_of is not None else DIM
+        _draw_box(picture, box_px, color=own, idle=idle, dashed=dashed, style=style, item=item)
         if numbered:
-            _draw_badge(picture, box_px, item, color=color, style=style)
+            shown = own if item.actor.labels else idle
+            _draw_badge(picture, box_px, item, color=shown, style=style)
     taken: list[NDArray[np.floating]] = []
     heads = [head_of(box_px) for box_px in boxes_px]
     for position in sorted(range(len(placed)), key=lambda i: placed[i].number):
@@ -54,7 +59,8 @@ def draw_actors(
             bodies=[boxes_px[i] for i in others],
             last=places.last,
         )
-        draw_card(picture, corner, card, color=color, style=style)
+        own = color if color_of is None else color_of(item.number)
+        draw_card(picture, corner, card, color=own, style=style)
         taken.append(np.array([*corner, corner[0] + card.width, corner[1] + card.height]))
 
 
@@ -70,13 +76,14 @@ def _draw_box(
     box_px: NDArray[np.float64],
     *,
     color: Color,
+    idle: Color,
     dashed: bool,
     style: Style,
     item: Placed,
 ) -> None:
     line = style.line_px
     if not item.actor.labels:
-        color, line = DIM, max(1, line - 1)
+        color, line = idle, max(1, line - 1)
     dash_px = 4 * style.line_px if dashed else None
     # A dark line underneath keeps the bright one visible on bright pictures.
     _draw_edges(picture, box_px, DARK, line, dash_px, margin=1)
@@ -116,7 +123,7 @@ def _draw_badge(
     picture: Picture, box_px: NDArray[np.float64], item: Placed, *, color: Color, style: Style
 ) -> None:
     """Write the actor's number into the upper left corner of the box."""
-    text, color = str(item.number), color if item.actor.labels else DIM
+    text = str(item.number)
     x, y = np.round(box_px[:2]).astype(int).tolist()
     width, height = badge_px(item.number, style), style.row_px - 2
     fill(picture, x, y, x + width, y + height, color)

@@ -1,0 +1,314 @@
+"""Any video in, actions out: who does what, when, as a film, a page, tables and events."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ava_tools.cli import run_command
+from detection.errors import UserError
+
+if TYPE_CHECKING:
+    from detection.pipeline import ActionDetectorPipeline, PipelineOptions
+    from detection.pipeline.running import Report
+
+EXAMPLE = """examples:
+  python -m ava_tools.detect_actions film.mp4 --checkpoint runs/demo_x3d_xs --out found/film
+  python -m ava_tools.detect_actions films/ --checkpoint RUN --people runs/people --out found
+  torchrun --nproc-per-node 4 -m ava_tools.detect_actions films/ --checkpoint RUN --out found
+  python -m ava_tools.detect_actions rtsp://10.0.0.7/door --checkpoint RUN --out found/door
+  ffmpeg -i tape.avi -f matroska - | python -m ava_tools.detect_actions - --checkpoint RUN --out f
+
+--out gets annotated.mp4, review.html, detections.csv (AVA's form), tracks.jsonl and events.jsonl.
+A run that was killed goes on from its last whole segment when the same command is given again."""
+
+VIDEO_SUFFIXES = {
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".flv", ".wmv",
+}  # fmt: skip
+STOPPED = 75
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = _parse(arguments)
+    videos = list(_videos(options.video, options.out))
+    import torch
+
+    from detection.engine.cpu_memory import keep_freed_memory
+    from detection.engine.training import stop_signals
+    from detection.pipeline import ActionDetectorPipeline
+
+    keep_freed_memory()
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    detector = ActionDetectorPipeline.from_checkpoint(
+        options.checkpoint,
+        people=options.people,
+        options=_pipeline_options(options),
+        device=_device(options.device),
+        half_precision=options.half,
+    )
+    identity = _identity(options)
+    failures, stopped = 0, False
+    with stop_signals() as should_stop:
+        for video, folder in videos:
+            if should_stop():
+                break
+            try:
+                with _disk_errors(folder):
+                    stopped = _run_one(detector, video, folder, options, identity, should_stop)
+            except UserError as error:
+                if len(videos) == 1:
+                    raise
+                failures += 1
+                print("error: " + " ".join(str(error).split("\n")), file=sys.stderr)
+        stopped = stopped or should_stop()
+    if failures:
+        raise UserError(f"{failures} of {len(videos)} videos failed; the others are done")
+    return STOPPED if stopped else 0
+
+
+def _run_one(
+    detector: ActionDetectorPipeline,
+    video: str,
+    folder: Path,
+    options: argparse.Namespace,
+    identity: dict[str, str],
+    should_stop: Callable[[], bool],
+) -> bool:
+    """Run one video; return whether it was stopped before its end and can go on."""
+    from tqdm import tqdm
+
+    from detection.data.video_stream import VideoStream
+    from detection.pipeline.outputs import event_line
+
+    stream = VideoStream(video, live=options.live, reconnect_s=options.reconnect)
+    live = stream.is_live
+    end_s = min(options.end, stream.duration_s or options.end)
+    total = None if live or end_s == float("inf") else round(end_s, 1)
+    print(f"{_shown(video)}: {detector.describe_bound(live=live)}", file=sys.stderr)
+    with tqdm(
+        total=total, unit="s", desc=_shown(video)[-30:], disable=options.quiet, dynamic_ncols=True,
+        bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of video, {rate_fmt}"
+        if total else "{desc} {n:.0f} s of video, {rate_fmt}",
+    ) as bar:  # fmt: skip
+
+        def progress(time_s: float) -> None:
+            bar.update(max(0.0, time_s - bar.n))
+
+        def hole(found: Any) -> None:
+            bar.write(
+                f"warning: {_shown(video)}: {found.start_s:.2f} to {found.end_s:.2f} s skipped "
+                f"({found.reason})",
+                file=sys.stderr,
+            )
+
+        for event in detector.run(
+            stream,
+            out=folder,
+            start_s=options.start,
+            end_s=options.end,
+            film=options.film,
+            page=options.page,
+            overwrite=options.overwrite,
+            identity=identity,
+            should_stop=should_stop,
+            on_progress=progress,
+            on_hole=hole,
+        ):
+            if live:
+                print(event_line(event), end="", flush=True)
+    return _say(video, folder, detector.report, options, live=live)
+
+
+def _say(
+    video: str, folder: Path, report: Report, options: argparse.Namespace, *, live: bool
+) -> bool:
+    if report.already_complete:
+        print(f"{folder}: already made with these options, kept", file=sys.stderr)
+        return False
+    if report.resumed_s:
+        print(f"went on from {report.resumed_s:.1f} s", file=sys.stderr)
+    if not report.people:
+        print(f"{_shown(video)}: nobody was found", file=sys.stderr)
+    text = (
+        f"{report.keyframes:,} keyframes, {report.people:,} people at them, "
+        f"{report.events:,} events -> {folder}"
+    )
+    print(text, file=sys.stderr)
+    if live:
+        print(f"{report.latency}; {report.dropped} keyframes left out", file=sys.stderr)
+    if options.timing:
+        print(report.clock.table(max(0.0, report.end_s - report.resumed_s)), file=sys.stderr)
+    if report.stopped and not live:
+        print(
+            f"stopped at {report.end_s:.1f} s; what was found until there is written, and the same "
+            "command goes on",
+            file=sys.stderr,
+        )
+    return report.stopped and not live
+
+
+def _videos(video: str, out: Path | None) -> Iterator[tuple[str, Path]]:
+    """Yield this process's videos, each with the folder of its results."""
+    path = Path(video)
+    if not path.is_dir():
+        if not (video == "-" or "://" in video or video.isdecimal() or path.is_file()):
+            raise UserError(f"{video}: no such video file or folder")
+        yield video, out or Path("found") / _file_name(video)
+        return
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+    if not found:
+        raise UserError(f"{video}: no video in this folder ({', '.join(sorted(VIDEO_SUFFIXES))})")
+    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    root = out or Path("found") / _file_name(video)
+    for each in found[rank::processes]:
+        # With its suffix: a.mp4 and a.mkv of one folder are two.
+        yield str(each), root / each.relative_to(path)
+
+
+def _file_name(video: str) -> str:
+    """Return a folder name for any source: letters, digits, dots and dashes."""
+    name = "stdin" if video == "-" else f"camera{video}" if video.isdecimal() else Path(video).stem
+    return re.sub(r"[^\w.-]", "_", name).lstrip(".")[:100] or "video"
+
+
+def _shown(video: str) -> str:
+    """Return a source's name without a password, on one line."""
+    return re.sub(r"//[^/@]*@", "//", "".join(c if c.isprintable() else "?" for c in video))
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Make one line of a disk that is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"{folder}: the disk is full; what was written before is whole, and the same command "
+            "goes on once there is room"
+        ) from error
+
+
+def _pipeline_options(options: argparse.Namespace) -> PipelineOptions:
+    from detection.pipeline import PipelineOptions
+
+    usual, by_class = 0.5, {}
+    for text in options.threshold or []:
+        name, separator, value = text.rpartition("=")
+        try:
+            number = float(value)
+        except ValueError as error:
+            raise UserError(f"--threshold {text}: a number, or CLASS=NUMBER, is wanted") from error
+        if separator:
+            by_class[name] = number
+        else:
+            usual = number
+    return PipelineOptions(
+        keyframe_interval_s=options.every,
+        people_per_keyframe=options.people_per_keyframe,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        smoothing_s=options.smoothing,
+        threshold=usual,
+        class_thresholds=by_class,
+        classes=tuple(options.classes or ()),
+        top_k=options.top_k,
+        person_score=options.person_score,
+        max_gap_s=options.max_gap,
+    )
+
+
+def _identity(options: argparse.Namespace) -> dict[str, str]:
+    """Return digests of the weights, by which a run knows its own unfinished work."""
+    from detection.engine.checkpoint import find_checkpoint
+    from detection.people.box_table import file_digest
+    from detection.people.weights import COCO, find_people_file
+    from detection.pipeline.networks import find_people
+
+    people = find_people(options.checkpoint) if options.people is None else options.people
+    digest = COCO if str(people) == COCO else file_digest(find_people_file(people))
+    return {"checkpoint": file_digest(find_checkpoint(options.checkpoint)), "people": digest}
+
+
+def _device(name: str) -> Any:
+    """Return the device; under torchrun each process takes the GPU of its own number."""
+    import torch
+
+    if name == "auto" and torch.cuda.is_available():
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        return torch.device("cuda", local % torch.cuda.device_count())
+    try:
+        device = torch.device("cpu" if name == "auto" else name)
+    except RuntimeError as error:
+        raise UserError(f"--device '{name}': auto, cpu, cuda or cuda:N is wanted") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"--device {name}: PyTorch finds {torch.cuda.device_count()} GPUs")
+    return device
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m ava_tools.detect_actions",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    # fmt: off
+    add("video", metavar="VIDEO", help="file, folder, camera number, address, or - for stdin")
+    add("--checkpoint", type=Path, required=True, metavar="RUN", help="run folder or checkpoint")
+    add("--people", metavar="WEIGHTS",
+        help="people detector: a run or checkpoint of train_people (default: RUN/people.pt)")
+    add("--out", type=Path, metavar="DIR", help="results (default: found/NAME)")
+    add("--threshold", action="append", metavar="[CLASS=]S",
+        help="least score of an event, of all classes or of one; repeatable (default 0.5)")
+    add("--classes", nargs="+", metavar="NAME", help="only these, by name or id")
+    add("--top-k", type=int, metavar="K", help="a person does at most K things at a time")
+    add("--every", type=float, default=0.5, metavar="S",
+        help="seconds between keyframes (default %(default)s)")
+    add("--people-per-keyframe", type=int, default=1, metavar="K",
+        help="look for people so often per keyframe, for the tracks (default %(default)s)")
+    add("--person-score", type=float, metavar="S",
+        help="least confidence of somebody new (default: the checkpoint's)")
+    add("--smoothing", type=float, default=1.0, metavar="S",
+        help="average scores along a track over S seconds either side (default %(default)s)")
+    add("--no-smoothing", dest="smoothing", action="store_const", const=0.0,
+        help="scores as they come, one threshold")
+    add("--max-gap", type=float, default=2.0, metavar="S",
+        help="somebody away for longer comes back as somebody new (default %(default)s)")
+    add("--start", type=float, default=0.0, metavar="S", help="first second looked at")
+    add("--end", type=float, default=float("inf"), metavar="S", help="last second looked at")
+    add("--live", action=argparse.BooleanOptionalAction,
+        help="newest keyframes first, late ones left out (default: cameras and addresses)")
+    add("--reconnect", type=float, default=30.0, metavar="S",
+        help="wait so long for a live source to come back (default %(default)s)")
+    add("--film", action=argparse.BooleanOptionalAction, default=True, help="annotated.mp4")
+    add("--page", action=argparse.BooleanOptionalAction, default=True, help="review.html")
+    add("--batch-size", type=int, default=8, metavar="N",
+        help="keyframes under way at most (default %(default)s)")
+    add("--workers", type=int, default=0, metavar="N", help="batches in the networks at a time")
+    add("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's)")
+    add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
+    add("--half", action=argparse.BooleanOptionalAction, help="half precision (default: on a GPU)")
+    add("--overwrite", action="store_true", help="replace results made with other options")
+    add("--timing", action="store_true", help="print processor time by stage")
+    add("--quiet", action="store_true", help="no progress bar")
+    # fmt: on
+    options = parser.parse_args(arguments)
+    if options.threads is not None and options.threads < 1:
+        raise UserError(f"--threads must be at least 1, not {options.threads}")
+    return options
+
+
+if __name__ == "__main__":
+    run_command(main)

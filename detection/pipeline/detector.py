@@ -1,0 +1,216 @@
+"""Any video in, events out: who does what, when.
+
+    detector = ActionDetectorPipeline.from_checkpoint("runs/demo_x3d_xs")
+    for event in detector.run("film.mp4"):
+        print(event)
+
+One thread reads and gathers clips, some run the networks, one draws; queues between them are
+bounded, so that memory does not grow with the video.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from detection.data.video_stream import Hole, VideoStream
+from detection.errors import UserError
+from detection.people.base import PeopleDetector
+from detection.pipeline.gathering import Sampling
+from detection.pipeline.networks import Networks, open_networks
+from detection.pipeline.options import PipelineOptions
+from detection.pipeline.outputs import check_output
+from detection.pipeline.parts import PartsFolder
+from detection.pipeline.running import Plan, Report, VideoRun
+from detection.tracking.events import ActionEvent
+
+SEGMENT_S = 10.0
+
+
+class ActionDetectorPipeline:
+    """People, what they do and when, in any video; make one with `from_checkpoint`.
+
+    `report` tells about the run under way or the last one.
+    """
+
+    def __init__(self, networks: Networks, options: PipelineOptions, *, identity: str = "") -> None:
+        self.networks, self.options = networks, options
+        self._identity = identity
+        self.report = Report()
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: str | Path,
+        *,
+        people: str | Path | PeopleDetector | None = None,
+        options: PipelineOptions | None = None,
+        device: torch.device | str | None = None,
+        half_precision: bool | None = None,
+    ) -> ActionDetectorPipeline:
+        """Open a run folder or checkpoint of `train_ava.py`.
+
+        people: weights or a run of `train_people`, or an opened detector; None: RUN/people.pt or
+        RUN/people, stored beside the run.  device: None: a GPU where there is one.
+        half_precision: None: on a GPU.  Classes, sampling and the people's threshold come from the
+        checkpoint. Raises `UserError` for what is missing.
+        """
+        options = options or PipelineOptions()
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        networks = open_networks(
+            checkpoint,
+            people=people,
+            options=options,
+            device=torch.device(device),
+            half_precision=half_precision,
+        )
+        return cls(networks, options, identity=str(checkpoint))
+
+    def run(
+        self,
+        video: str | Path | VideoStream,
+        *,
+        out: str | Path | None = None,
+        start_s: float = 0.0,
+        end_s: float = math.inf,
+        live: bool | None = None,
+        reconnect_s: float = 30.0,
+        film: bool = True,
+        page: bool = True,
+        overwrite: bool = False,
+        video_id: str | None = None,
+        identity: dict[str, str] | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_progress: Callable[[float], object] = lambda time_s: None,
+        on_hole: Callable[[Hole], object] = lambda hole: None,
+    ) -> Iterator[ActionEvent]:
+        """Yield the events of a video, each as soon as it is over, in order of their ends.
+
+        video: a file, an address, `-` (standard input), a camera's number, or an opened stream
+        (whose own `live` and `reconnect_s` count; it is closed at the end).  out: folder for the
+        results; None: nothing is written.  start_s, end_s: only keyframes between.  live: newest
+        keyframes first, older ones dropped (None: for addresses and cameras).  film, page: whether
+        annotated.mp4 and review.html are wanted.  identity: of weights, for telling whether
+        unfinished work in `out` is this run's.  should_stop: ends early, results stay valid.
+        """
+        if not isinstance(video, VideoStream):
+            video = VideoStream(video, live=live, reconnect_s=reconnect_s)
+        with video as stream:
+            plan = self._plan(stream, start_s, end_s, film=film, page=page, video_id=video_id)
+            folder = None
+            if out is not None:
+                check_output(Path(out))
+                folder = PartsFolder(
+                    Path(out),
+                    self._decisive(plan, identity or {}),
+                    can_resume=stream.can_seek,
+                    overwrite=overwrite,
+                )
+            run = VideoRun(
+                stream,
+                self.networks,
+                self.options,
+                plan,
+                folder,
+                should_stop=should_stop,
+                on_progress=on_progress,
+                on_hole=on_hole,
+            )
+            self.report = run.report
+            yield from run.events()
+
+    def describe_bound(self, *, live: bool = False) -> str:
+        """Return how many frames are kept at most, in a line."""
+        sampling = self._sampling(live)
+        batch = 1 if live else self.options.batch_size
+        length_s = sampling.span_s + (batch - 1) * sampling.interval_s
+        frames = self._most_clips(live) * sampling.num_frames
+        pictures = self._most_clips(live) * sampling.per_keyframe
+        return (
+            f"at most {frames} frames with a short side of {sampling.short_side_px} px are kept "
+            f"(a clip's {sampling.span_s:.2f} s"
+            + ("" if live else f" and {batch - 1} keyframe intervals: {length_s:.2f} s")
+            + f"), and {pictures} pictures of {sampling.people_short_side_px} px for people"
+        )
+
+    def _most_clips(self, live: bool) -> int:
+        """Return how many clips can be under way."""
+        sampling = self._sampling(live)
+        overlapping = math.floor(sampling.span_s / sampling.interval_s + 1e-9) + 1
+        if live:
+            return overlapping + self.workers
+        return overlapping + self.options.batch_size - 1
+
+    @property
+    def workers(self) -> int:
+        """Return how many batches are in the networks at a time."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+        return self.options.workers or max(1, min(2, cores))
+
+    def _sampling(self, live: bool) -> Sampling:
+        options, clip = self.options, self.networks.sampling
+        return Sampling(
+            num_frames=clip.num_frames,
+            step=clip.step,
+            short_side_px=clip.short_side_px,
+            people_short_side_px=self.networks.people_short_side_px,
+            interval_s=options.keyframe_interval_s,
+            per_keyframe=options.people_per_keyframe,
+            group_size=1 if live else max(1, options.batch_size // (self.workers + 1)),
+        )
+
+    def _plan(
+        self,
+        stream: VideoStream,
+        start_s: float,
+        end_s: float,
+        *,
+        film: bool,
+        page: bool,
+        video_id: str | None,
+    ) -> Plan:
+        if not start_s < end_s:
+            raise UserError(f"start {start_s:g} s must lie before end {end_s:g} s")
+        sampling = self._sampling(stream.is_live)
+        group_s = sampling.group_size * sampling.interval_s
+        name = "stdin" if stream.source == "-" else Path(stream.source).stem
+        if stream.is_camera:
+            name = f"camera{stream.source}"
+        batch = 1 if stream.is_live else self.options.batch_size
+        return Plan(
+            video_id=video_id or name or "video",
+            sampling=sampling,
+            window_s=sampling.span_s + (batch - 1) * sampling.interval_s,
+            groups_per_segment=max(1, round(SEGMENT_S / group_s)),
+            workers=self.workers,
+            start_s=start_s,
+            end_s=end_s,
+            film=film,
+            page=page,
+        )
+
+    def _decisive(self, plan: Plan, identity: dict[str, str]) -> dict[str, object]:
+        """Return what decides the results, by which unfinished work is known."""
+        options = dataclasses.asdict(self.options)
+        options["class_thresholds"] = dict(self.options.class_thresholds)
+        return {
+            **options,
+            "workers": plan.workers,
+            "video_id": plan.video_id,
+            "start_s": plan.start_s,
+            "end_s": None if math.isinf(plan.end_s) else plan.end_s,
+            "film": plan.film,
+            "page": plan.page,
+            "person_score": self.networks.person_score,
+            "thresholds": self.networks.thresholds.tolist(),
+            "classes": list(self.networks.label_map.names),
+            "checkpoint": self._identity,
+            "people": self.networks.people.name,
+            **identity,
+        }

@@ -1,0 +1,241 @@
+"""Draws the film of a video segment by segment, in a thread of its own.
+
+Legend: pictures are (H, W, 3) uint8 RGB; times are seconds on the video's own clock.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from detection.data.video import VideoWriter
+from detection.data.video_stream import Hole, StreamFrame
+from detection.pipeline.interpretation import ShownKeyframe
+from detection.pipeline.stages import StageClock
+from detection.visualize.actors import Actor, ShownLabel
+from detection.visualize.cards import CardPlaces
+from detection.visualize.draw import draw_actors
+from detection.visualize.paint import Style
+from detection.visualize.text import Color
+from detection.visualize.timeline import Placed
+
+LARGEST_SHORT_SIDE_PX = 720
+_QUEUED_SEGMENTS = 2
+_USUAL_FPS = 30  # decides how often there is a key frame, and nothing else
+# Told apart by every kind of colour vision as far as eight can be (after Okabe and Ito).
+PALETTE: tuple[Color, ...] = (
+    (240, 228, 66),
+    (86, 180, 233),
+    (230, 159, 0),
+    (0, 200, 150),
+    (224, 130, 180),
+    (255, 255, 255),
+    (255, 110, 70),
+    (150, 150, 255),
+)
+
+FrameWalk = Iterator[StreamFrame | Hole]
+
+
+@dataclass(frozen=True)
+class FilmJob:
+    """A stretch to draw. keyframes: those in it, and one more on either side where there is one.
+
+    walk: its frames, from `start_s` (or before) to `end_s` (or beyond).
+    """
+
+    path: Path
+    start_s: float
+    end_s: float
+    keyframes: Sequence[ShownKeyframe]
+    walk: Callable[[float], FrameWalk]
+
+
+class FilmMaker:
+    """Draws jobs in order in one thread; `submit` waits where two are waiting.
+
+    names: of the classes.  interval_s: between keyframes; a person is drawn where both neighbours
+    are no further apart than half as much again.
+    """
+
+    def __init__(self, names: Sequence[str], interval_s: float, clock: StageClock) -> None:
+        self._names, self._interval_s, self._clock = names, interval_s, clock
+        self._places = CardPlaces()
+        self._jobs: queue.Queue[FilmJob | None] = queue.Queue(_QUEUED_SEGMENTS)
+        self._error: BaseException | None = None
+        self._frames = _Frames()
+        self._thread = threading.Thread(target=self._work, name="film", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: FilmJob) -> None:
+        """Add a job. Raises what went wrong with an earlier one."""
+        self._check()
+        self._jobs.put(job)
+
+    def finish(self) -> None:
+        """Return when everything is drawn."""
+        self.close()
+        self._check()
+
+    def close(self) -> None:
+        """End the thread after the jobs that are waiting."""
+        if self._thread.is_alive():
+            self._jobs.put(None)
+            self._thread.join()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if self._error is not None:
+                continue  # let whoever waits for room go on; they hear of it
+            try:
+                self._draw(job)
+            except BaseException as error:  # raised again where the results are waited for
+                self._error = error
+
+    def _draw(self, job: FilmJob) -> None:
+        writer: VideoWriter | None = None
+        shape: tuple[int, ...] = ()
+        drawn: TrackPlaces = TrackPlaces(job.keyframes, self._names, self._interval_s)
+        frames = self._frames.between(job)
+        try:
+            while True:
+                with self._clock.measure("film: decode"):
+                    item = next(frames, None)
+                    if item is None:
+                        break
+                    short = min(LARGEST_SHORT_SIDE_PX, item.width, item.height)
+                    picture = item.rgb(short)
+                with self._clock.measure("film: draw"):
+                    if writer is not None and picture.shape != shape:
+                        continue  # a source that changed its size: the film keeps its own
+                    self._paint(picture, drawn.at(item.time_s))
+                with self._clock.measure("film: encode"):
+                    if writer is None:
+                        shape = picture.shape
+                        writer = VideoWriter(
+                            job.path,
+                            width=shape[1],
+                            height=shape[0],
+                            fps=_USUAL_FPS,
+                            b_frames=False,
+                        ).__enter__()
+                    writer.write(picture, item.time_s)
+        except BaseException as error:
+            if writer is not None:
+                _abandon(writer, error)
+            raise
+        if writer is not None:
+            with self._clock.measure("film: encode"):
+                writer.__exit__(None, None, None)
+
+    def _paint(self, picture: np.ndarray, placed: Sequence[Placed]) -> None:
+        draw_actors(
+            picture,
+            placed,
+            color=PALETTE[0],
+            dashed=False,
+            style=Style.for_panel(min(picture.shape[:2])),
+            places=self._places,
+            numbered=True,
+            color_of=color_of,
+        )
+
+
+def color_of(track: int) -> Color:
+    """Return a track's colour, the same wherever it is drawn."""
+    return PALETTE[(track - 1) % len(PALETTE)]
+
+
+def _abandon(writer: VideoWriter, error: BaseException) -> None:
+    """Close a film that is not to be."""
+    try:
+        writer.__exit__(type(error), error, None)
+    except BaseException as again:
+        if again is not error:
+            raise
+
+
+class _Frames:
+    """Frames of stretch after stretch, walking on where the next one begins at the last one's end.
+
+    Between two stretches the one frame that belongs to the next is kept.
+    """
+
+    def __init__(self) -> None:
+        self._walk: FrameWalk | None = None
+        self._source: Callable[[float], FrameWalk] | None = None
+        self._kept: StreamFrame | None = None
+        self._reached_s = -np.inf
+
+    def between(self, job: FilmJob) -> Iterator[StreamFrame]:
+        """Yield the frames of a job's stretch."""
+        if self._walk is None or self._source != job.walk or self._reached_s != job.start_s:
+            self._walk, self._source, self._kept = job.walk(job.start_s), job.walk, None
+        if self._kept is not None:
+            if self._kept.time_s >= job.end_s:
+                self._reached_s = job.end_s
+                return
+            yield self._kept
+            self._kept = None
+        for item in self._walk:
+            if isinstance(item, Hole) or item.time_s < max(0.0, job.start_s):
+                continue
+            if item.time_s >= job.end_s:
+                self._kept = item
+                break
+            yield item
+        self._reached_s = job.end_s
+
+
+class TrackPlaces:
+    """Who is where at any time, from keyframes: in a straight line between two of a track."""
+
+    def __init__(
+        self, keyframes: Sequence[ShownKeyframe], names: Sequence[str], interval_s: float
+    ) -> None:
+        self._times_s = np.array([shown.keyframe.time_s for shown in keyframes])
+        self._keyframes, self._names = keyframes, names
+        self._longest_s, self._hold_s = 1.5 * interval_s, interval_s / 2
+
+    def at(self, time_s: float) -> list[Placed]:
+        """Return the people at a time, by track."""
+        after = int(np.searchsorted(self._times_s, time_s, side="right"))
+        before = after - 1
+        first = self._people(before) if before >= 0 else {}
+        second = self._people(after) if after < len(self._times_s) else {}
+        found: list[Placed] = []
+        start_s = self._times_s[before] if before >= 0 else -np.inf
+        end_s = self._times_s[after] if after < len(self._times_s) else np.inf
+        linked = end_s - start_s <= self._longest_s
+        for track in sorted(first.keys() | second.keys()):
+            a, b = first.get(track), second.get(track)
+            if linked and a is not None and b is not None:
+                share = (time_s - start_s) / (end_s - start_s)
+                labels = a.labels if share <= 0.5 else b.labels
+                found.append(
+                    Placed(Actor((1 - share) * a.box_01 + share * b.box_01, labels), track)
+                )
+            elif a is not None and time_s - start_s <= self._hold_s:
+                found.append(Placed(a, track))
+            elif b is not None and a is None and end_s - time_s < self._hold_s:
+                found.append(Placed(b, track))
+        return found
+
+    def _people(self, position: int) -> dict[int, Actor]:
+        shown = self._keyframes[position]
+        people: dict[int, Actor] = {}
+        for row, track in enumerate(shown.keyframe.track.tolist()):
+            scores = shown.keyframe.scores[row]
+            columns = sorted(shown.doing[row], key=lambda c: (-float(scores[c]), c))
+            labels = tuple(ShownLabel(self._names[c], float(scores[c])) for c in columns)
+            people[track] = Actor(shown.keyframe.boxes_01[row].astype(np.float64), labels)
+        return people

@@ -1,0 +1,61 @@
+"""What a user of the pipeline may choose; all that the networks need is in their checkpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from detection.errors import UserError
+
+
+@dataclass(frozen=True)
+class PipelineOptions:
+    """How a video is looked at, and what counts as an event.
+
+    keyframe_interval_s: actions are judged at its multiples on the video's clock.
+    people_per_keyframe: people are looked for so many times a keyframe interval, for the tracks'
+    sake.  batch_size: keyframes under way at most.  workers: batches in the networks at a time;
+    0: as many as there are cores, 2 at most.  smoothing_s: scores are averaged along a track over
+    so much before and after; 0: not at all.  threshold: of an event to be; class_thresholds: by
+    class name, where one differs.  off_share: an event lasts while scores stay above this share of
+    its threshold.  classes: only these (empty: all).  top_k: a person does at most so many things
+    at a time; None: no limit.  person_score: least confidence of somebody new; None: the
+    checkpoint's `data.box_score_threshold`.  keep_share: somebody already seen needs only this
+    share of it.  max_gap_s: somebody away for longer comes back as somebody new.
+    """
+
+    keyframe_interval_s: float = 0.5
+    people_per_keyframe: int = 1
+    batch_size: int = 8
+    workers: int = 0
+    smoothing_s: float = 1.0
+    threshold: float = 0.5
+    class_thresholds: Mapping[str, float] = field(default_factory=dict)
+    off_share: float = 0.7
+    classes: tuple[str, ...] = ()
+    top_k: int | None = None
+    person_score: float | None = None
+    keep_share: float = 0.5
+    max_gap_s: float = 2.0
+    max_people: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("people_per_keyframe", "batch_size", "max_people"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.workers < 0 or (self.top_k is not None and self.top_k < 1):
+            raise UserError(f"workers {self.workers} and top_k {self.top_k}: too few")
+        if not 0.02 <= self.keyframe_interval_s <= 60:
+            raise UserError(
+                f"keyframe_interval_s must be from 0.02 to 60, not {self.keyframe_interval_s:g}"
+            )
+        for name in ("smoothing_s", "max_gap_s"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name} must be seconds from 0 on, not {getattr(self, name):g}")
+        shares = {"threshold": self.threshold, "off_share": self.off_share}
+        shares |= {f"threshold of {name}": v for name, v in self.class_thresholds.items()}
+        shares["person_score"] = 0.5 if self.person_score is None else self.person_score
+        for name, value in shares.items():
+            if not 0 <= value <= 1:
+                raise UserError(f"{name} must be from 0 to 1, not {value:g}")

@@ -1,0 +1,100 @@
+"""Keeps what passes only once: a live source or a pipe becomes H.264 segments on disk."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from detection.data.video import VideoWriter
+from detection.data.video_stream import StreamFrame
+from detection.pipeline.parts import PartsFolder
+from detection.pipeline.stages import StageClock
+
+LARGEST_SHORT_SIDE_PX = 720
+_QUEUED_FRAMES = 4
+
+
+class Recorder:
+    """Writes frames in a thread of its own. may_drop: leave frames out rather than wait."""
+
+    def __init__(
+        self, folder: PartsFolder, segment_s: float, *, may_drop: bool, clock: StageClock
+    ) -> None:
+        self._folder, self._segment_s, self._may_drop = folder, segment_s, may_drop
+        self._clock = clock
+        self._frames: queue.Queue[StreamFrame | None] = queue.Queue(_QUEUED_FRAMES)
+        self._changed = threading.Condition()
+        self._whole: list[Path] = []
+        self._ended = False
+        self._error: BaseException | None = None
+        self.dropped = 0
+        self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
+        self._thread.start()
+
+    def put(self, frame: StreamFrame) -> None:
+        """Take a frame. Raises what went wrong with an earlier one."""
+        if self._error is not None:
+            raise self._error
+        if self._may_drop and self._frames.full():
+            self.dropped += 1
+            return
+        self._frames.put(frame)
+
+    def parts_from(self, from_s: float) -> Iterator[Path]:
+        """Yield the recorded segments from a time on, each once it is whole."""
+        position = 0
+        while True:
+            with self._changed:
+                while position >= len(self._whole) and not self._ended:
+                    self._changed.wait()
+                if position >= len(self._whole):
+                    return
+                path = self._whole[position]
+            position += 1
+            number = int(path.name.split(".")[0])
+            if (number + 1) * self._segment_s > from_s:
+                yield path
+
+    def close(self) -> None:
+        """End after the frames that are waiting."""
+        if self._thread.is_alive():
+            self._frames.put(None)
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        try:
+            self._record()
+        except BaseException as error:  # raised again where the next frame is handed over
+            self._error = error
+            while self._frames.get() is not None:
+                pass
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def _record(self) -> None:
+        kept: StreamFrame | None = self._frames.get()
+        size: tuple[int, int] | None = None
+        while kept is not None:
+            number = int(max(0.0, kept.time_s) // self._segment_s)
+            end_s = (number + 1) * self._segment_s
+            path = self._folder.recording_path(number)
+            short = min(LARGEST_SHORT_SIDE_PX, kept.width, kept.height)
+            with self._clock.measure("record"):
+                picture = kept.rgb(short)
+            size = size or (picture.shape[1], picture.shape[0])
+            with VideoWriter(path, width=size[0], height=size[1], fps=30, b_frames=False) as writer:
+                while kept is not None and kept.time_s < end_s:
+                    with self._clock.measure("record"):
+                        picture = kept.rgb(short)
+                        if (picture.shape[1], picture.shape[0]) == size:
+                            writer.write(picture, kept.time_s)
+                    kept = self._frames.get()
+            with self._changed:
+                self._whole.append(path)
+                self._changed.notify_all()

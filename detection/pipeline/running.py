@@ -1,0 +1,376 @@
+"""One video through the threads: read, networks, tracks, results; stopped, killed and gone on."""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from detection.data.video_stream import Hole, StreamFrame, VideoStream
+from detection.pipeline import outputs
+from detection.pipeline.films import FilmJob, FilmMaker, FrameWalk
+from detection.pipeline.gathering import ClipGatherer, FrameWindow, Group, Sampling
+from detection.pipeline.interpretation import Interpretation, Reading, ShownKeyframe
+from detection.pipeline.networks import MomentPeople, Networks
+from detection.pipeline.options import PipelineOptions
+from detection.pipeline.parts import PartsFolder, Segment
+from detection.pipeline.recording import Recorder
+from detection.pipeline.stages import Latency, StageClock
+from detection.tracking.events import ActionEvent
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done with one video. window_s: the stretch that kept frames may span."""
+
+    video_id: str
+    sampling: Sampling
+    window_s: float
+    groups_per_segment: int
+    workers: int
+    start_s: float
+    end_s: float
+    film: bool
+    page: bool
+
+    @property
+    def segment_s(self) -> float:
+        """Return the length of a segment."""
+        return self.groups_per_segment * self.sampling.group_size * self.sampling.interval_s
+
+
+@dataclass
+class Report:
+    """What happened. end_s: time of the last keyframe judged.  dropped: live keyframes left out."""
+
+    clock: StageClock = field(default_factory=StageClock)
+    latency: Latency = field(default_factory=Latency)
+    holes: list[Hole] = field(default_factory=list)
+    keyframes: int = 0
+    people: int = 0
+    events: int = 0
+    dropped: int = 0
+    resumed_s: float = 0.0
+    end_s: float = 0.0
+    stopped: bool = False
+    already_complete: bool = False
+
+
+class VideoRun:
+    """The threads around one stream. `events` does all the work and may be left early."""
+
+    def __init__(
+        self,
+        stream: VideoStream,
+        networks: Networks,
+        options: PipelineOptions,
+        plan: Plan,
+        folder: PartsFolder | None,
+        *,
+        should_stop: Callable[[], bool],
+        on_progress: Callable[[float], object],
+        on_hole: Callable[[Hole], object],
+    ) -> None:
+        self._stream, self._networks, self._options = stream, networks, options
+        self._plan, self._folder = plan, folder
+        self._asked_to_stop, self._on_progress, self._on_hole = should_stop, on_progress, on_hole
+        self.report = Report()
+        self._window = FrameWindow(math.inf if stream.is_live else plan.window_s)
+        self._ending = threading.Event()
+        # Results wait here for their turn; whoever reads ahead waits where it is full.
+        self._queue: queue.Queue[_Result | BaseException | None] = queue.Queue(2 * plan.workers)
+        self._in_networks = threading.Semaphore(plan.workers)
+        self._segment = Segment()
+        self._segment_number = 0
+        self._film: FilmMaker | None = None
+        self._recorder: Recorder | None = None
+        self._film_keyframes: list[ShownKeyframe] = []
+        self._film_segment = 0
+
+    def events(self) -> Iterator[ActionEvent]:
+        """Yield events as they end; write everything that the plan asks for."""
+        folder = self._folder
+        if folder is not None and folder.is_complete:
+            self.report.already_complete = True
+            return
+        interpretation = self._interpretation()
+        threads_before = torch.get_num_threads()
+        try:
+            if folder is not None:
+                folder.drop_tail(1 + math.ceil(self._options.smoothing_s / self._plan.segment_s))
+                self._start_writers(folder)
+                for segment in folder.segments():
+                    for moment in segment.moments:
+                        yield from self._publish(interpretation.feed(moment))
+                        self.report.resumed_s = moment.time_s
+                    self.report.holes += segment.holes
+                    self._segment_number += 1
+            for moment in self._moments():
+                yield from self._publish(interpretation.feed(moment))
+            yield from self._publish(interpretation.finish())
+            self._finish_writers()
+        finally:
+            self._ending.set()
+            self._window.close()
+            if self._film is not None:
+                self._film.close()
+            if self._recorder is not None:
+                self._recorder.close()
+            torch.set_num_threads(threads_before)
+            self.report.clock.stop()
+
+    # Reading and the networks
+
+    def _moments(self) -> Iterator[MomentPeople]:
+        """Read the rest of the video; yield who was found, in order; save whole segments."""
+        threads = max(1, threads_for_networks() // self._plan.workers)
+        pool = ThreadPoolExecutor(
+            self._plan.workers, "networks", initializer=torch.set_num_threads, initargs=(threads,)
+        )
+        reader = threading.Thread(target=self._read, args=(pool,), name="reader", daemon=True)
+        reader.start()
+        try:
+            while (item := self._queue.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                if isinstance(item, Hole):
+                    self.report.holes.append(item)
+                    self._segment.holes.append(item)
+                    self._on_hole(item)
+                    continue
+                number, future = item
+                found = future.result()
+                for moment in found:
+                    self._note(moment)
+                    yield moment
+                self._keep(number, found)
+            self._save_tail()
+        finally:
+            self._ending.set()
+            self._window.close()
+            while reader.is_alive():  # it may be waiting for room in the queue
+                try:
+                    self._queue.get(timeout=0.05)
+                except queue.Empty:
+                    continue
+            pool.shutdown(cancel_futures=True)
+
+    def _read(self, pool: ThreadPoolExecutor) -> None:
+        try:
+            self._read_all(pool)
+        except BaseException as error:  # raised again in the thread that asks for moments
+            self._queue.put(error)
+        else:
+            self._queue.put(None)
+
+    def _read_all(self, pool: ThreadPoolExecutor) -> None:
+        plan, clock, stream = self._plan, self.report.clock, self._stream
+        gatherer = ClipGatherer(
+            plan.sampling,
+            self._window,
+            first_group=self._segment_number * plan.groups_per_segment,
+            start_s=plan.start_s,
+            end_s=plan.end_s,
+            may_drop=self._must_drop if stream.is_live else lambda: False,
+        )
+        from_s = None
+        if stream.can_seek:
+            from_s = max(gatherer.from_s(), plan.start_s - plan.sampling.span_s)
+        frames = stream.frames(from_s=from_s, should_stop=self._is_stopping)
+        last_wanted_s = plan.end_s + plan.sampling.span_s
+        while not self._is_stopping():
+            with clock.measure("decode"):
+                item = next(frames, None)
+            if item is None or (isinstance(item, StreamFrame) and item.time_s > last_wanted_s):
+                self._submit(pool, gatherer.finish)
+                break
+            if isinstance(item, Hole):
+                self._queue.put(item)
+            elif self._recorder is not None:
+                self._recorder.put(item)
+            self._submit(pool, lambda item=item: gatherer.feed(item))  # type: ignore[misc]
+            self.report.dropped = gatherer.dropped
+        self.report.stopped = self._is_stopping()
+
+    def _submit(self, pool: ThreadPoolExecutor, gather: Callable[[], Iterator[Group]]) -> None:
+        groups = gather()
+        while True:
+            with self.report.clock.measure("gather"):
+                group = next(groups, None)
+            if group is None:
+                return
+            if self._stream.is_live:
+                self._in_networks.acquire()  # `_must_drop` has seen that one is free
+            self._queue.put((group.number, pool.submit(self._compute, group)))
+
+    def _compute(self, group: Group) -> list[MomentPeople]:
+        try:
+            return self._networks.find(group, self.report.clock)
+        finally:
+            group.moments.clear()  # before others may take their frames' room
+            self._window.finish(group.number)
+            if self._stream.is_live:
+                self._in_networks.release()
+
+    def _must_drop(self) -> bool:
+        """Say whether the networks are busy: a live keyframe is then too late."""
+        if not self._in_networks.acquire(blocking=False):
+            return True
+        self._in_networks.release()
+        return False
+
+    def _is_stopping(self) -> bool:
+        return self._ending.is_set() or self._asked_to_stop()
+
+    # Results
+
+    def _interpretation(self) -> Interpretation:
+        return Interpretation(self._plan.video_id, self._networks, self._options)
+
+    def _note(self, moment: MomentPeople) -> None:
+        self.report.end_s = moment.time_s
+        if moment.action_scores is not None:
+            self.report.keyframes += 1
+            self.report.people += len(moment.boxes)
+            self.report.latency.note(time.monotonic() - moment.arrived_s)
+        self._on_progress(moment.time_s)
+
+    def _keep(self, group: int, moments: list[MomentPeople]) -> None:
+        """Add a group to the segment under way; write the segments that are over."""
+        if self._folder is None:
+            return
+        number = group // self._plan.groups_per_segment
+        while number > self._segment_number:  # segments without any keyframe are written too
+            self._folder.save(self._segment)
+            self._segment, self._segment_number = Segment(), self._segment_number + 1
+        self._segment.moments += moments
+        if (group + 1) % self._plan.groups_per_segment == 0:
+            self._folder.save(self._segment)
+            self._segment, self._segment_number = Segment(), self._segment_number + 1
+
+    def _save_tail(self) -> None:
+        if self._folder is not None and (self._segment.moments or self._segment.holes):
+            self._folder.save(self._segment, whole=False)
+
+    def _publish(self, reading: Reading) -> Iterator[ActionEvent]:
+        if self._film is not None:
+            for shown in reading.keyframes:
+                while (
+                    shown.keyframe.time_s >= (self._film_segment + 1) * self._plan.segment_s - 1e-6
+                ):
+                    self._draw_segment(shown)
+                self._film_keyframes.append(shown)
+        for event in reading.events:
+            self.report.events += 1
+            yield event
+
+    # Writers
+
+    def _start_writers(self, folder: PartsFolder) -> None:
+        plan = self._plan
+        if not self._stream.can_seek and (plan.film or plan.page):
+            self._recorder = Recorder(
+                folder, plan.segment_s, may_drop=self._stream.is_live, clock=self.report.clock
+            )
+        if plan.film:
+            self._film = FilmMaker(
+                self._networks.label_map.names, plan.sampling.interval_s, self.report.clock
+            )
+            self._film_segment = max(0, math.floor(plan.start_s / plan.segment_s))
+
+    def _draw_segment(self, after: ShownKeyframe | None) -> None:
+        """Hand a segment to the film maker, with one keyframe beyond it; None: the last one."""
+        assert self._film is not None and self._folder is not None
+        number, length_s = self._film_segment, self._plan.segment_s
+        path = self._folder.film_path(None if after is None else number)
+        known = self._film_keyframes + ([] if after is None else [after])
+        end_s = (number + 1) * length_s
+        if after is None:
+            half_s = self._plan.sampling.interval_s / 2
+            end_s = math.inf if not self.report.stopped else self.report.end_s + half_s
+        start_s = max(number * length_s, self._plan.start_s)
+        if start_s < min(end_s, self._plan.end_s) and not path.is_file():
+            walk = self._walk if self._recorder is None else self._walk_recordings
+            self._film.submit(FilmJob(path, start_s, min(end_s, self._plan.end_s), known, walk))
+        self._film_keyframes = self._film_keyframes[-1:]
+        self._film_segment += 1
+
+    def _walk(self, from_s: float) -> FrameWalk:
+        with VideoStream(self._stream.source, live=False) as stream:
+            yield from stream.frames(from_s=from_s)
+
+    def _walk_recordings(self, from_s: float) -> FrameWalk:
+        assert self._recorder is not None
+        for path in self._recorder.parts_from(from_s):
+            with VideoStream(path, live=False) as stream:
+                yield from stream.frames()
+
+    def _finish_writers(self) -> None:
+        folder, plan, networks = self._folder, self._plan, self._networks
+        if folder is None:
+            return
+        if self._recorder is not None:
+            self._recorder.close()
+        if self._film is not None:
+            self._draw_segment(None)
+            self._film.finish()
+        with self.report.clock.measure("write"):
+            outputs.write_tables(
+                folder.folder,
+                plan.video_id,
+                networks.label_map,
+                self._again(folder),
+                self._options.max_gap_s,
+            )
+            if plan.film:
+                outputs.write_film(folder.folder, folder.films())
+            if plan.page:
+                self._write_page(folder)
+        if not self.report.stopped or self._stream.is_live:
+            folder.complete()
+
+    def _write_page(self, folder: PartsFolder) -> None:
+        video = Path(self._stream.source)
+        if self._recorder is not None:
+            recordings = folder.recordings()
+            if not recordings:
+                return
+            video = folder.folder / "videos" / "video.mp4"
+            outputs.join_films(recordings, video)
+        outputs.write_page(
+            folder.folder,
+            self._plan.video_id,
+            video,
+            self._networks.label_map,
+            self._again(folder),
+            thresholds=self._networks.thresholds.tolist(),
+            threshold=self._options.threshold,
+            note="detected people, predicted actions",
+            damaged=bool(self.report.holes) and self._recorder is None,
+        )
+
+    def _again(self, folder: PartsFolder) -> Iterator[Reading]:
+        """Read everything found once more, from disk, in order."""
+        interpretation = self._interpretation()
+        for segment in folder.segments():
+            for moment in segment.moments:
+                yield interpretation.feed(moment)
+        tail = folder.tail()
+        for moment in [] if tail is None else tail.moments:
+            yield interpretation.feed(moment)
+        yield interpretation.finish()
+
+
+_Result = tuple[int, "Future[list[MomentPeople]]"] | Hole
+
+
+def threads_for_networks() -> int:
+    """Return how many threads PyTorch computes with at the moment."""
+    return torch.get_num_threads()

@@ -1,0 +1,238 @@
+"""Sources that are damaged, silent, rotated, gone and back, or pass only once."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import threading
+import time
+
+import av
+import numpy as np
+import pytest
+from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, write_squares
+
+from detection.data.ava_files import read_detections
+from detection.data.video import VideoReader, VideoWriter
+from detection.data.video_stream import Hole, StreamFrame, VideoStream, join_films
+from detection.errors import UserError
+from detection.pipeline import ActionDetectorPipeline, PipelineOptions
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    return save_tiny_run(tmp_path_factory.mktemp("sources") / "run")
+
+
+def detector_of(run_folder, **options):
+    options = {"threshold": 0.0, **options}
+    return ActionDetectorPipeline.from_checkpoint(
+        run_folder, people=SquareDetector(), options=PipelineOptions(**options)
+    )
+
+
+def damage(path, start_s, end_s):
+    """Overwrite the packets between two moments."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        bad = [
+            (packet.pos, packet.size)
+            for packet in container.demux(stream)
+            if packet.pts is not None and start_s <= float(packet.pts * stream.time_base) < end_s
+        ]
+    data = bytearray(path.read_bytes())
+    for position, size in bad:
+        data[position + 5 : position + size] = b"\xff" * (size - 5)
+    path.write_bytes(data)
+
+
+def test_damage_in_the_middle_is_skipped_and_named(tmp_path, run_folder):
+    film = write_squares(tmp_path / "film.mp4", seconds=9)
+    damage(film, 3.25, 4.6)
+    with VideoStream(film) as stream:
+        items = list(stream.frames())
+    (hole,) = [item for item in items if isinstance(item, Hole)]
+    assert hole.start_s == pytest.approx(3.2) and hole.end_s == pytest.approx(5.0)
+    detector = detector_of(run_folder)
+    named = []
+    list(detector.run(film, out=tmp_path / "out", on_hole=named.append))
+    assert named == [hole] and detector.report.holes == [hole]
+    times = set((read_detections(tmp_path / "out" / "detections.csv").time_us / 1e6).tolist())
+    assert times == {t / 2 for t in range(18)} - {3.5, 4.0, 4.5}
+    with VideoReader(tmp_path / "out" / "annotated.mp4") as reader:
+        shown_s = reader.decoded_times_s()
+    assert len(shown_s) == 90 - 17 and not ((shown_s > 3.21) & (shown_s < 4.99)).any()
+
+
+def test_nobody_at_all(tmp_path, run_folder):
+    film = write_squares(tmp_path / "empty.mp4", seconds=3, empty=(0, 9))
+    detector = detector_of(run_folder)
+    assert list(detector.run(film, out=tmp_path / "out")) == []
+    assert detector.report.people == 0 and detector.report.keyframes == 6
+    for name in ("detections.csv", "tracks.jsonl", "events.jsonl"):
+        assert (tmp_path / "out" / name).read_text() == ""
+    with VideoReader(tmp_path / "out" / "annotated.mp4") as reader:
+        assert len(reader.decoded_times_s()) == 30
+    assert (tmp_path / "out" / "review.html").is_file()
+
+
+def test_sound_only_text_and_nothing(tmp_path, run_folder):
+    sound = tmp_path / "sound.mp4"
+    with av.open(str(sound), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    (tmp_path / "text.mp4").write_text("no film")
+    detector = detector_of(run_folder)
+    for name, words in (
+        ("sound.mp4", "no pictures"),
+        ("text.mp4", "not a video"),
+        ("none.mp4", "no such"),
+    ):
+        with pytest.raises(UserError, match=words):
+            list(detector.run(tmp_path / name, out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_rotation_is_applied(tmp_path, run_folder):
+    upright = write_squares(tmp_path / "upright.mp4", seconds=2)
+    turned = tmp_path / "turned.mp4"
+    with (
+        VideoReader(upright) as reader,
+        VideoWriter(tmp_path / "side.mp4", width=72, height=96, fps=10, crf=10) as writer,
+    ):
+        for time_s, frame in reader.frames():
+            writer.write(np.ascontiguousarray(np.rot90(frame, 1)), time_s)
+    with av.open(str(tmp_path / "side.mp4")) as given, av.open(str(turned), "w") as container:
+        source = given.streams.video[0]
+        stream = container.add_stream_from_template(source)
+        stream.set_display_rotation(270) if hasattr(stream, "set_display_rotation") else None
+        for packet in given.demux(source):
+            if packet.dts is not None:
+                packet.stream = stream
+                container.mux(packet)
+    with VideoReader(turned) as reader:
+        if reader.info.rotation == 0:
+            pytest.skip("this PyAV cannot write rotated files")
+    found = []
+    for film, out in ((upright, "a"), (turned, "b")):
+        list(detector_of(run_folder).run(film, out=tmp_path / out))
+        found.append(read_detections(tmp_path / out / "detections.csv").boxes_01)
+        with VideoReader(tmp_path / out / "annotated.mp4") as reader:
+            assert reader.frame_size() == (96, 72)
+    assert found[0] == pytest.approx(found[1], abs=0.05)
+
+
+def transport_stream(path, seconds, tmp_path):
+    """Return a film as MPEG-TS packets with times: what a camera sends."""
+    film = write_squares(tmp_path / "source.mp4", seconds=seconds)
+    with av.open(str(film)) as given, av.open(str(path), "w", format="mpegts") as container:
+        source = given.streams.video[0]
+        stream = container.add_stream_from_template(source)
+        for packet in given.demux(source):
+            if packet.dts is not None:
+                packet.stream = stream
+                container.mux(packet)
+    return path.read_bytes()
+
+
+def test_a_live_source_that_drops_and_returns(tmp_path, run_folder):
+    data = transport_stream(tmp_path / "live.ts", 4, tmp_path)
+    server = socket.create_server(("127.0.0.1", 0))
+    address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+
+    def serve():
+        for _ in range(2):
+            connection, _ = server.accept()
+            with connection:
+                for first in range(0, len(data), len(data) // 20):
+                    connection.sendall(data[first : first + len(data) // 20])
+                    time.sleep(0.05)
+        server.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    detector = detector_of(run_folder)
+    with_events = list(detector.run(address, out=tmp_path / "out", reconnect_s=3))
+    thread.join()
+    report = detector.report
+    (hole,) = report.holes
+    assert "away" in hole.reason and hole.end_s > hole.start_s >= 3
+    assert with_events and report.keyframes >= 2 and report.end_s > hole.end_s
+    assert "latency" in str(report.latency) and "95th" in str(report.latency)
+    for name in ("annotated.mp4", "videos/video.mp4"):
+        with VideoReader(tmp_path / "out" / name) as reader:
+            times_s = reader.decoded_times_s()
+        assert times_s[0] < 0.5 and times_s[-1] > hole.end_s + 1
+    assert (tmp_path / "out" / "review.html").is_file()
+
+
+def test_slow_networks_see_the_newest_keyframes(tmp_path, run_folder):
+    """Keyframes are left out, none is late by more than a few of the networks' own steps."""
+    film = write_squares(tmp_path / "film.mp4", seconds=3)
+
+    class Paced(VideoStream):
+        def _connected_frames(self):
+            begun_s = time.monotonic()
+            for item in self._decoded():
+                time.sleep(max(0.0, begun_s + item.time_s - time.monotonic()))
+                yield StreamFrame(
+                    item.time_s,
+                    item.width,
+                    item.height,
+                    time.monotonic(),
+                    item._picture,
+                    item._convert,
+                )
+            yield "ended"
+
+    detector = ActionDetectorPipeline.from_checkpoint(
+        run_folder,
+        people=SquareDetector(delay_s=0.4),
+        options=PipelineOptions(threshold=0.0, keyframe_interval_s=0.1, workers=1),
+    )
+    list(detector.run(Paced(film, live=True, reconnect_s=0.0)))
+    assert detector.report.dropped >= 10
+    assert 2 <= detector.report.keyframes <= 9
+
+
+def test_standard_input_is_run_like_the_file(tmp_path, run_folder, monkeypatch):
+    film = write_squares(tmp_path / "film.mp4", seconds=13)
+    list(detector_of(run_folder).run(film, out=tmp_path / "file", video_id="film"))
+    remuxed = tmp_path / "film.mkv"
+    join_films([film], remuxed)
+
+    class Pipe(io.RawIOBase):
+        def __init__(self):
+            self._file = remuxed.open("rb")
+
+        def readable(self):
+            return True
+
+        def read(self, size=-1):
+            return self._file.read(size)
+
+    class Standard:
+        buffer = Pipe()
+
+    monkeypatch.setattr("sys.stdin", Standard())
+    detector = detector_of(run_folder)
+    list(detector.run("-", out=tmp_path / "pipe", video_id="film"))
+    for name in ("events.jsonl", "tracks.jsonl", "detections.csv"):
+        assert (tmp_path / "pipe" / name).read_bytes() == (tmp_path / "file" / name).read_bytes()
+    with VideoReader(tmp_path / "pipe" / "annotated.mp4") as reader:
+        assert len(reader.decoded_times_s()) == 130
+
+
+def test_html_in_names_is_text(tmp_path, run_folder):
+    name = "<img src=x onerror=alert(1)>"
+    film = write_squares(tmp_path / f"{name}.mp4", seconds=2)
+    list(detector_of(run_folder).run(film, out=tmp_path / "out"))
+    page = (tmp_path / "out" / "review.html").read_text(encoding="utf-8")
+    assert "<img" not in page and "<b>blue" not in page
+    events = [json.loads(line) for line in (tmp_path / "out" / "events.jsonl").open()]
+    assert {event["video"] for event in events} == {name}
+    assert {event["action"] for event in events} == set(LABELS.names)

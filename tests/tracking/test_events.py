@@ -1,0 +1,95 @@
+"""Smoothing along a track against the plain formula; events with two thresholds, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detection.tracking.events import ActionEvent, EventFinder, ScoreSmoother, TrackedKeyframe
+
+
+def keyframe(time_s, scores):
+    """Return a keyframe of {track: scores of each class}."""
+    tracks = np.array(list(scores), np.int64)
+    count = len(tracks)
+    rows = np.array([scores[t] for t in tracks.tolist()], np.float32).reshape(
+        count, -1 if count else 2
+    )
+    return TrackedKeyframe(
+        time_s, tracks, np.zeros((count, 4), np.float32), np.ones(count, np.float32), rows
+    )
+
+
+def smooth(keyframes, reach_s):
+    smoother = ScoreSmoother(reach_s)
+    out = [done for each in keyframes for done in smoother.feed(each)]
+    return out + list(smoother.finish())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.4, 1.0, 2.5]), st.integers(0, 12))
+def test_smoothing_is_the_weighted_mean_of_the_tracks_own_keyframes(seed, reach_s, count):
+    generator = np.random.default_rng(seed)
+    times_s = np.cumsum(generator.choice([0.2, 0.5, 3.0], count))
+    keyframes = []
+    for time_s in times_s.tolist():
+        present = [t for t in (1, 2, 3) if generator.random() < 0.6]
+        keyframes.append(keyframe(time_s, {t: generator.random(2) for t in present}))
+    done = smooth(keyframes, reach_s)
+    assert [each.time_s for each in done] == times_s.tolist()
+    for each, raw in zip(done, keyframes, strict=True):
+        for row, track in enumerate(raw.track.tolist()):
+            total, weights = np.zeros(2), 0.0
+            for other in keyframes:
+                weight = 1 - abs(other.time_s - raw.time_s) / reach_s if reach_s else 0.0
+                for r in np.flatnonzero(other.track == track):
+                    total += max(weight, 0) * other.scores[r]
+                    weights += max(weight, 0)
+            wanted = total / weights if reach_s else raw.scores[row]
+            assert each.scores[row] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_a_keyframe_comes_out_as_soon_as_nothing_can_change_it():
+    smoother = ScoreSmoother(1.0)
+    waiting = [list(smoother.feed(keyframe(t / 2, {1: [0.5]}))) for t in range(5)]
+    assert [[k.time_s for k in some] for some in waiting] == [[], [], [0.0], [0.5], [1.0]]
+
+
+def events(rows, *, on=0.6, off=0.4, max_gap_s=1.0, top_k=None, names=("wave", "sit")):
+    finder = EventFinder(
+        "film",
+        names,
+        tuple(range(10, 10 + len(names))),
+        on=np.full(len(names), on),
+        off=np.full(len(names), off),
+        interval_s=0.5,
+        max_gap_s=max_gap_s,
+        top_k=top_k,
+    )
+    found = [event for time_s, scores in rows for event in finder.feed(keyframe(time_s, scores))]
+    return found + finder.finish()
+
+
+def test_no_flicker_between_the_thresholds_and_none_without_the_upper():
+    scores = [0.3, 0.5, 0.7, 0.5, 0.59, 0.41, 0.65, 0.39, 0.55, 0.5, 0.3]
+    found = events([(0.5 * i, {4: [s, 0.0]}) for i, s in enumerate(scores)])
+    assert found == [ActionEvent("film", 4, "wave", 10, 0.25, 3.25, 0.7)] or found == [
+        ActionEvent("film", 4, "wave", 10, 0.25, 3.25, pytest.approx(0.7, abs=1e-6))
+    ]
+    alone = events([(0.5 * i, {4: [s, 0.0]}) for i, s in enumerate(scores)], off=0.6)
+    assert len(alone) == 2, "one threshold flickers: the case is one that needs two"
+
+
+def test_a_person_away_for_long_ends_and_nobody_is_nothing():
+    assert events([]) == [] and events([(0.0, {}), (0.5, {})]) == []
+    rows = [(0.0, {1: [0.9, 0.9]}), (1.0, {1: [0.9, 0.1]}), (2.5, {1: [0.9, 0.1]}), (3.0, {})]
+    spans = [(e.action, e.start_s, e.end_s) for e in events(rows)]
+    assert sorted(spans) == [("sit", 0, 0.25), ("wave", 0, 1.25), ("wave", 2.25, 2.75)]
+
+
+def test_top_k_holds_at_the_upper_threshold():
+    rows = [(0.5 * i, {1: [0.8, 0.7]}) for i in range(3)]
+    assert {e.action for e in events(rows)} == {"wave", "sit"}
+    assert {e.action for e in events(rows, top_k=1)} == {"wave"}
