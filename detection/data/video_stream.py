@@ -308,7 +308,7 @@ def join_films(parts: Sequence[Path], path: str | Path) -> None:
     """
     with (
         replacing(path) as temporary,
-        av.open(str(temporary), "w", options={"movflags": "+faststart"}) as joined,
+        av.open(str(temporary), "w", options=MP4_OPTIONS) as joined,
     ):
         written: Any = None
         for part in parts:
