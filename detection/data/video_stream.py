@@ -21,6 +21,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from detection.data.video import (
+    MP4_OPTIONS,
     RgbConverter,
     ffmpeg_reason,
     quarter_turns,
