@@ -105,17 +105,7 @@ def choose(args: argparse.Namespace) -> tuple[Network, int, int, str]:
         sampling = file.sampling or default_sampling(model)
         title = f"{args.checkpoint} ({file.naming} names)"
     elif args.cfg is not None:
-        from detection.build import build_model
-        from detection.config import load_config
-
-        config = load_config(args.cfg)
-        classes, known = args.classes, "as asked"
-        if classes is None:
-            classes, known = classes_of(Path(config.data.root))
-        model = build_model(config, num_classes=classes)
-        frames = args.frames or config.clip.num_frames
-        size_px = args.size or config.clip.test_short_side_px
-        return model, frames, size_px, f"{args.cfg}, {classes} classes ({known})"
+        return of_configuration(args)
     elif args.task == "actions":
         model = build_detector(VARIANTS[args.variant], num_classes=args.classes or 80)
         sampling, title = default_sampling(model), f"X3D-{args.variant.upper()}, actor head"
@@ -124,6 +114,30 @@ def choose(args: argparse.Namespace) -> tuple[Network, int, int, str]:
         sampling, title = default_sampling(model), f"X3D-{args.variant.upper()}, clip head"
     frames = args.frames or sampling.num_frames
     return model, frames, args.size or sampling.short_side_px, title
+
+
+def of_configuration(args: argparse.Namespace) -> tuple[Network, int, int, str]:
+    """Build the network of a configuration, for the data set's classes where that is there."""
+    from detection import build
+    from detection.config import load_config
+
+    config = load_config(args.cfg)
+    classes, known = args.classes, "as asked"
+    frames = args.frames or config.clip.num_frames
+    if config.task == "actions":
+        if classes is None:
+            classes, known = classes_of(Path(config.data.root))
+        model: Network = build.build_model(config, num_classes=classes)
+        size_px = args.size or config.clip.test_short_side_px
+    else:
+        if classes is None and Path(config.data.root).is_dir():
+            path, label_map = build.read_classes(config)
+            classes, known = len(label_map), str(path)
+        elif classes is None:
+            classes, known = 400, f"no lists at {config.data.root} to ask, Kinetics has as many"
+        model = build.build_classification_model(config, num_classes=classes)
+        size_px = args.size or build.test_crop_px(config, config.classification.test_crops)
+    return model, frames, size_px, f"{args.cfg}, {classes} classes ({known})"
 
 
 def classes_of(root: Path) -> tuple[int, str]:
