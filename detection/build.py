@@ -30,6 +30,7 @@ from detection.data.matched_boxes import add_matched_boxes
 from detection.data.transforms import ClipTransform, EvalTransform, TrainTransform
 from detection.data.video import VideoReader
 from detection.data.video_source import open_video
+from detection.data.workers import OnUnreadable
 from detection.engine.optim import parameter_groups
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector, build_detector
@@ -231,7 +232,7 @@ def build_val_loader(
 ) -> ClipLoader[Batch]:
     """Build the loader of every n-th keyframe to score, in order.  share: (rank, processes)."""
     order = EvalBatches(dataset, batch_size=config.evaluation.batch_size, every=every, share=share)
-    return build_loader(config, dataset, order, device, collate=collate)
+    return build_loader(config, dataset, order, device, collate=collate, on_unreadable="leave out")
 
 
 def build_loader(
@@ -241,6 +242,7 @@ def build_loader(
     device: torch.device,
     *,
     collate: Callable[[Sequence[Any]], BatchT],
+    on_unreadable: OnUnreadable = "replace",
 ) -> ClipLoader[BatchT]:
     """Build a loader with the configuration's worker processes."""
     return ClipLoader(
@@ -249,6 +251,8 @@ def build_loader(
         collate=collate,
         workers=config.workers,
         pin_memory=device.type == "cuda",
+        on_unreadable=on_unreadable,
+        most_unreadable=config.data.max_unreadable,
     )
 
 

@@ -76,6 +76,14 @@ class DataConfig:
         ge=1,
         description="Random keyframes taken from each video an epoch; null: every keyframe.",
     )
+    max_unreadable: float = Field(
+        default=0.02,
+        ge=0,
+        lt=1,
+        description="Share of an epoch's samples that may turn out to be unreadable: each is "
+        "named, counted and replaced (in scoring: missed); more of them end the run. 0: the "
+        "first does.",
+    )
     val_every: int = Field(
         default=1,
         ge=1,

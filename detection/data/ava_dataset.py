@@ -18,12 +18,9 @@ from detection.data.sampling import clip_times_s
 from detection.data.transforms import ClipTransform, Draw
 from detection.data.video import scaled_size
 from detection.data.video_source import FrameSource
+from detection.data.workers import SampleIndex
 from detection.errors import UserError
 from detection.structures import Sample
-
-# (epoch, position in the table): the pair decides every random choice about a sample, so that runs
-# repeat and resume whatever the number of workers.
-SampleIndex = tuple[int, int]
 
 
 class AvaDataset(Dataset[Sample]):
@@ -49,6 +46,7 @@ class AvaDataset(Dataset[Sample]):
         self._num_frames = num_frames
         self._step = step
         self._seed = seed
+        self.unreadable_videos: dict[str, str] = {}
         self._frame_sizes: dict[str, tuple[int, int]] = {}
 
     def __len__(self) -> int:
@@ -77,8 +75,13 @@ class AvaDataset(Dataset[Sample]):
         return [samples[place] for place in range(len(pairs))]
 
     def output_size(self, position: int) -> tuple[int, int]:
-        """Return (height, width) of a sample of a transform that only resizes."""
+        """Return (height, width) of a sample of a transform that only resizes.
+
+        (0, 0) of a video that `check_videos` could not open.
+        """
         video_id = self.table.keyframe(position).video_id
+        if video_id in self.unreadable_videos:
+            return 0, 0
         if video_id not in self._frame_sizes:
             with self._open_video(video_id) as video:
                 self._frame_sizes[video_id] = video.frame_size()
@@ -86,14 +89,19 @@ class AvaDataset(Dataset[Sample]):
         width, height = scaled_size(*self._frame_sizes[video_id], short_side)
         return height, width
 
-    def check_videos(self, *, show_progress: bool = False) -> None:
+    def check_videos(
+        self, *, show_progress: bool = False, most_unreadable: float = 0.0
+    ) -> dict[str, str]:
         """Open every video and see that its keyframes lie within it, as its header tells.
 
-        A run that would fail after hours fails at once. Raises `UserError` with file and line.
+        A run that would fail after hours fails at once. Raises `UserError` with file and line for
+        a keyframe outside its video, and where more than `most_unreadable` of the keyframes (a
+        share) are of videos that cannot be opened. Returns those, with a line each.
         """
         table = self.table
         firsts = np.flatnonzero(np.diff(table.video_index, prepend=-1))
         ends = np.append(firsts[1:], len(table)) - 1
+        lost = 0
         pairs = list(zip(firsts.tolist(), ends.tolist(), strict=True))
         for first, last in tqdm(
             pairs, desc="checking videos", unit="video", disable=not show_progress
@@ -104,7 +112,12 @@ class AvaDataset(Dataset[Sample]):
                     self._frame_sizes[video_id] = video.frame_size()
                     start_s, end_s = video.span_s()
             except UserError as error:
-                raise table.row_error(first, str(error)) from error
+                problem = table.row_error(first, str(error))
+                self.unreadable_videos[video_id] = str(problem)
+                lost += last + 1 - first
+                if lost > most_unreadable * len(table):
+                    raise self._too_many(problem, lost, most_unreadable) from error
+                continue
             for position in (first, last):
                 time_s = table.keyframe(position).time_s
                 if not start_s - 0.5 <= time_s <= end_s + 0.5:
@@ -113,6 +126,16 @@ class AvaDataset(Dataset[Sample]):
                         f"keyframe at {time_s:.6f} s is outside video '{video_id}', which lasts "
                         f"from {start_s:.3f} to {end_s:.3f} s",
                     )
+
+        return self.unreadable_videos
+
+    def _too_many(self, problem: UserError, lost: int, most: float) -> UserError:
+        if len(self.unreadable_videos) == 1:
+            return problem
+        return UserError(
+            f"{problem} ({len(self.unreadable_videos)} videos with {lost} of {len(self)} keyframes "
+            f"cannot be read, data.max_unreadable={most:g} of them may be)"
+        )
 
     def _draw(self, index: SampleIndex) -> Draw:
         return self._transform.draw(np.random.default_rng((self._seed, *index)))

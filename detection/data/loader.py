@@ -5,38 +5,43 @@ Legend: B clips, T frames, H W pixels, N actors of a clip, R actors of a batch.
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
+from tqdm import tqdm
 
-from detection.data.ava_dataset import AvaDataset, SampleIndex
+from detection.data.ava_dataset import AvaDataset
 from detection.data.sampling import choose_keyframes
+from detection.data.workers import (
+    CollateParts,
+    Failure,
+    GuardedReader,
+    OnUnreadable,
+    Part,
+    SampleIndex,
+    Samples,
+    start_worker,
+    worker_death,
+)
 from detection.errors import UserError
 from detection.structures import Batch, Keyframe, Sample
 
 BatchT = TypeVar("BatchT")
 
 
-class Samples(Protocol):
-    """A data set of clips: of `AvaDataset`, say."""
-
-    def __len__(self) -> int: ...
-
-    def __getitems__(self, indices: Sequence[SampleIndex]) -> list[Any]:
-        """Return the samples of a batch, by (epoch, position)."""
-
-
 class ClipLoader(Generic[BatchT]):
     """Yields batches, in the order of `batches`, read by worker processes.
 
     collate: makes a batch of the data set's samples.  workers: 0 reads in this process. What a user
-    can mend is raised here as the same one-line `UserError` that the worker met.
+    can mend is raised here as the same one-line `UserError` that the worker met; on_unreadable:
+    "replace" or "leave out" go on without a sample that cannot be read, call `tell` with its line,
+    and raise only where there are more of them than `most_unreadable` of an epoch's samples (a
+    share). `unreadable` has the lines of the epoch under way.
     """
 
     def __init__(
@@ -47,14 +52,19 @@ class ClipLoader(Generic[BatchT]):
         collate: Callable[[Sequence[Any]], BatchT],
         workers: int = 0,
         pin_memory: bool = False,
+        on_unreadable: OnUnreadable = "end",
+        most_unreadable: float = 0.0,
     ) -> None:
         self.batches = batches
+        self.unreadable: list[str] = []
+        self.tell: Callable[[str], None] = tell_on_stderr
+        self._most_unreadable = most_unreadable
         self._loader: DataLoader[object] = DataLoader(
-            _Guarded(dataset),
+            GuardedReader(dataset, on_unreadable=on_unreadable if most_unreadable else "end"),
             batch_sampler=_AsSampler(batches),
             num_workers=workers,
-            collate_fn=_CollateOrFail(collate),
-            worker_init_fn=_start_worker,
+            collate_fn=CollateParts(collate),
+            worker_init_fn=start_worker,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
             generator=torch.Generator(),  # its draws must not move the network's random numbers
@@ -65,10 +75,40 @@ class ClipLoader(Generic[BatchT]):
         return len(self.batches)
 
     def __iter__(self) -> Iterator[BatchT]:
-        for batch in self._loader:
-            if isinstance(batch, _Failure):
-                raise UserError(batch.message)
-            yield cast(BatchT, batch)
+        self.unreadable = []
+        try:
+            for part in self._loader:
+                if isinstance(part, Failure):
+                    raise UserError(part.message)
+                assert isinstance(part, Part)
+                self._count(part.unreadable)
+                if part.content is not None:
+                    yield cast(BatchT, part.content)
+        except RuntimeError as error:
+            death = worker_death(error)
+            if death is None:
+                raise
+            raise death from error
+
+    def _count(self, unreadable: Sequence[str]) -> None:
+        """Take note of samples that could not be read; raise where there are too many."""
+        if not unreadable:
+            return
+        for line in unreadable:
+            self.tell(line)
+        self.unreadable += unreadable
+        samples = len(next(iter(self.batches), [])) * len(self.batches)
+        if len(self.unreadable) > self._most_unreadable * samples:
+            raise UserError(
+                f"{len(self.unreadable)} of about {samples} samples of an epoch cannot be read, "
+                f"data.max_unreadable={self._most_unreadable:g} of them may be; the last one: "
+                f"{unreadable[-1]}"
+            )
+
+
+def tell_on_stderr(line: str) -> None:
+    """Print the line of a sample that cannot be read, past a progress bar."""
+    tqdm.write(f"cannot be read: {line}", file=sys.stderr)
 
 
 class BatchOrder(Protocol):
@@ -191,27 +231,6 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """Carries a user's error out of a worker, where torch would bury it under a traceback."""
-
-    message: str
-
-
-class _Guarded(Dataset[object]):
-    def __init__(self, dataset: Samples) -> None:
-        self._dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitems__(self, indices: Sequence[SampleIndex]) -> list[Any] | _Failure:
-        try:
-            return self._dataset.__getitems__(indices)
-        except UserError as error:
-            return _Failure(str(error))
-
-
 class _AsSampler(Sampler[list[SampleIndex]]):
     def __init__(self, batches: BatchOrder) -> None:
         self._batches = batches
@@ -221,17 +240,3 @@ class _AsSampler(Sampler[list[SampleIndex]]):
 
     def __len__(self) -> int:
         return len(self._batches)
-
-
-@dataclass(frozen=True)
-class _CollateOrFail:
-    collate: Callable[[Sequence[Any]], Any]
-
-    def __call__(self, samples: list[Any] | _Failure) -> Any:
-        return samples if isinstance(samples, _Failure) else self.collate(samples)
-
-
-def _start_worker(_: int) -> None:
-    """One thread a worker: the network has the other cores."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)

@@ -9,9 +9,10 @@ import torch
 
 from detection import build
 from detection.config import RunConfig
+from detection.data.ava_dataset import AvaDataset
 from detection.data.dataset_folder import DatasetFolder
 from detection.data.label_map import LabelMap, read_label_map
-from detection.data.loader import ClipLoader, TrainBatches, collate
+from detection.data.loader import ClipLoader, TrainBatches, collate, tell_on_stderr
 from detection.engine.distributed import Processes
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.scoring import Scorer, print_results, timed_score, write_results
@@ -52,7 +53,7 @@ class ActionTask:
         """See `Task.training_batches`."""
         table = build.read_train_table(self._config, self._data, self.label_map)
         dataset = build.build_train_dataset(self._config, self._data, table)
-        dataset.check_videos(show_progress=processes.is_first)
+        _check_videos(dataset, self._config, processes)
         share = processes.rank, processes.count
         order = build.build_train_order(self._config, table.keyframes(), share=share)
         return build.build_loader(self._config, dataset, order, device, collate=collate), order
@@ -85,7 +86,17 @@ class ActionTask:
         )
         table = build.read_val_table(config, self._data, self.label_map)
         dataset = build.build_val_dataset(config, self._data, table)
-        dataset.check_videos(show_progress=self._processes.is_first)
+        _check_videos(dataset, self._config, self._processes)
         return Scorer(
             config, self._data, self.label_map, dataset, device=device, processes=self._processes
         )
+
+
+def _check_videos(dataset: AvaDataset, config: RunConfig, processes: Processes) -> None:
+    """See that videos can be read; name those few that cannot, whose clips are then replaced."""
+    unreadable = dataset.check_videos(
+        show_progress=processes.is_first, most_unreadable=config.data.max_unreadable
+    )
+    if processes.is_first:
+        for line in unreadable.values():
+            tell_on_stderr(line)

@@ -14,14 +14,14 @@ from detection.build import has_bf16
 from detection.data.actor_table import ActorTable
 from detection.data.ava_dataset import AvaDataset
 from detection.data.dataset_folder import DatasetFolder
-from detection.data.loader import TrainBatches
+from detection.data.loader import ClipLoader, TrainBatches
 from detection.data.transforms import EvalTransform
 from detection.data.video_source import open_video
 from detection.engine.cpu_memory import keep_freed_memory
 from detection.engine.optim import parameter_groups
 from detection.errors import UserError
 from detection.people.config import PeopleConfig
-from detection.people.frames_dataset import PeopleFrames, PictureBatch, PictureLoader
+from detection.people.frames_dataset import PeopleFrames, PictureBatch
 from detection.people.picture_transforms import VariedPicture
 from detection.people.torchvision_rcnn import TorchvisionDetector
 from detection.people.training_boxes import TrainingBoxes, read_training_boxes
@@ -32,7 +32,7 @@ from detection.people.weights import PeopleNetworkNumbers, load_people_detector
 class EpochPictures:
     """A loader whose epochs can be entered at any batch."""
 
-    loader: PictureLoader
+    loader: ClipLoader[PictureBatch]
     order: TrainBatches
 
     def __len__(self) -> int:
@@ -124,7 +124,13 @@ def build_batches(
         seed=config.seed,
         per_video=config.data.keyframes_per_video,
     )
-    loader = PictureLoader(dataset, order, workers=config.workers, pin_memory=device.type == "cuda")
+    loader = ClipLoader(
+        dataset,
+        order,
+        collate=PictureBatch,
+        workers=config.workers,
+        pin_memory=device.type == "cuda",
+    )
     return EpochPictures(loader, order)
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from detection.data.actor_table import ActorTable
 from detection.data.dataset_folder import DatasetFolder
+from detection.data.loader import ClipLoader
 from detection.data.sampling import choose_keyframes
 from detection.data.video_source import open_video
 from detection.evaluation.person_ap import (
@@ -25,7 +26,7 @@ from detection.evaluation.person_ap import (
     threshold_at,
 )
 from detection.files import write_text
-from detection.people.frames_dataset import InOrder, PeopleFrames, PictureLoader
+from detection.people.frames_dataset import InOrder, PeopleFrames, PictureBatch
 from detection.people.picture_transforms import WholePicture
 from detection.people.torchvision_rcnn import TorchvisionDetector
 from detection.structures import ActorBoxes
@@ -70,13 +71,14 @@ def score_people(
     started = time.monotonic()
     short_side, long_side = detector.sides_px
     positions = choose_keyframes(table.keyframes(), every=every)
-    loader = PictureLoader(
+    loader = ClipLoader(
         PeopleFrames(
             table,
             open_video=functools.partial(open_video, folder),
             transform=WholePicture(short_side=short_side, long_side=long_side),
         ),
         InOrder([int(position) for position in positions], batch_size=batch_size),
+        collate=PictureBatch,
         workers=workers,
         pin_memory=detector.device.type == "cuda",
     )

@@ -22,7 +22,7 @@ from detection.config import (
     config_to_yaml,
     load_config,
 )
-from detection.data.loader import ClipLoader, TrainBatches
+from detection.data.loader import ClipLoader, TrainBatches, tell_on_stderr
 from detection.engine.averaging import WeightAverage
 from detection.engine.checkpoint import (
     followed_weights,
@@ -251,6 +251,15 @@ class EpochBatches:
         self._order.set_epoch(epoch, start_batch=start)
         return self._loader
 
+    def log_unreadable(self, log: MetricsLog) -> None:
+        """Tell the log too of each sample that cannot be read (and is replaced)."""
+
+        def tell(line: str) -> None:
+            tell_on_stderr(line)
+            log.write("unreadable", message=line)
+
+        self._loader.tell = tell
+
 
 def _run(
     config: RunConfig,
@@ -293,7 +302,9 @@ def _training(run: Run) -> Training:
         average=run.average,
         processes=run.processes,
     )
-    return Training(EpochBatches(loader, order), updater, Progress())
+    batches = EpochBatches(loader, order)
+    batches.log_unreadable(run.log)
+    return Training(batches, updater, Progress())
 
 
 def _check_fits(file: ModelFile, task: Task) -> None:

@@ -51,6 +51,7 @@ class Scorer:
         self._device = device
         self._processes = processes
         self.scored = folder.read_label_map()
+        self.unreadable = 0  # keyframes of the last scoring, counted as missed
         self._evaluator = ActionEvaluator(
             read_ground_truth_rows(split),
             label_map,
@@ -85,6 +86,7 @@ class Scorer:
         self._evaluator.reset()
         for part in processes.gather(list(detect(model, bar, device=self._device))):
             self._evaluator.update(self._weighted(part))
+        self.unreadable = int(processes.sum([len(loader.unreadable)])[0])
         return processes.share(self._evaluator.compute()), self._evaluator.found()
 
     def describe_boxes(self) -> str:
@@ -110,12 +112,16 @@ class Scorer:
 
 @dataclass(frozen=True)
 class Score:
-    """A score, what was found, on whose boxes, and how many seconds it took."""
+    """A score, what was found, on whose boxes, and how many seconds it took.
+
+    unreadable: keyframes whose clips could not be read; their actors count as missed.
+    """
 
     result: AvaFrameMap
     found: Sequence[Detections]
     boxes: str
     seconds: float
+    unreadable: int = 0
 
 
 def write_results(
@@ -145,6 +151,8 @@ def print_results(
     print(table(score.result, scored))
     print(summary(score.result))
     print(f"boxes: {score.boxes}")
+    if score.unreadable:
+        print(f"{score.unreadable} keyframes could not be read and count as missed")
     for other in others:
         print(f"beside it: frame-mAP {other.result.mean_ap:.4f} with {other.boxes}")
     if made_up:
@@ -160,7 +168,8 @@ def timed_score(scorer: Scorer, model: Network) -> Score:
     """Score every keyframe, by the clock."""
     start = time.perf_counter()
     result, found = scorer.score(model)
-    return Score(result, found, scorer.describe_boxes(), time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return Score(result, found, scorer.describe_boxes(), seconds, scorer.unreadable)
 
 
 def _as_json(score: Score) -> dict[str, Any]:
@@ -168,4 +177,5 @@ def _as_json(score: Score) -> dict[str, Any]:
         **as_json(score.result),
         "boxes": score.boxes,
         "scoring_seconds": round(score.seconds, 1),
+        "unreadable_keyframes": score.unreadable,
     }

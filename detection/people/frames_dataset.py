@@ -9,22 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from detection.data.actor_table import ActorTable
 from detection.data.video_source import FrameSource
+from detection.data.workers import SampleIndex
 from detection.errors import UserError
 from detection.people.picture_transforms import PictureTransform
 from detection.structures import Keyframe
-
-# (epoch, position in the table): the pair decides every random choice about a picture.
-PictureIndex = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,7 @@ class PeopleFrames(Dataset[Picture]):
     def __len__(self) -> int:
         return len(self.table)
 
-    def __getitem__(self, index: PictureIndex) -> Picture:
+    def __getitem__(self, index: SampleIndex) -> Picture:
         """Return the picture at (epoch, position).
 
         Raises `UserError` with file and line of the keyframe whose video cannot give it.
@@ -94,6 +90,10 @@ class PeopleFrames(Dataset[Picture]):
             torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
             torch.from_numpy(boxes_px),
         )
+
+    def __getitems__(self, indices: Sequence[SampleIndex]) -> list[Picture]:
+        """Return many pictures."""
+        return [self[index] for index in indices]
 
     def _read(self, position: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
         """Return the (h, w, 3) frame, decoded no larger than wanted, and the wanted (H, W)."""
@@ -124,99 +124,9 @@ class InOrder:
         self._positions = positions
         self._batch_size = batch_size
 
-    def __iter__(self) -> Iterator[list[PictureIndex]]:
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
         for start in range(0, len(self._positions), self._batch_size):
             yield [(0, int(p)) for p in self._positions[start : start + self._batch_size]]
 
     def __len__(self) -> int:
         return -(-len(self._positions) // self._batch_size)
-
-
-class PictureOrder(Protocol):
-    """Which pictures make which batch."""
-
-    def __iter__(self) -> Iterator[list[PictureIndex]]:
-        """Yield the indices of each batch."""
-
-    def __len__(self) -> int:
-        """Return the number of batches of a whole epoch."""
-
-
-class PictureLoader:
-    """Yields batches in the given order, read by worker processes (0: in this one).
-
-    What a user can mend is raised here as the same one-line `UserError` that the worker met.
-    """
-
-    def __init__(
-        self,
-        dataset: PeopleFrames,
-        order: PictureOrder,
-        *,
-        workers: int = 0,
-        pin_memory: bool = False,
-    ) -> None:
-        self._order = order
-        self._loader: DataLoader[object] = DataLoader(
-            _Guarded(dataset),
-            batch_sampler=_AsSampler(order),
-            num_workers=workers,
-            collate_fn=_as_it_is,
-            worker_init_fn=_start_worker,
-            persistent_workers=workers > 0,
-            pin_memory=pin_memory,
-            generator=torch.Generator(),  # its draws must not move the network's random numbers
-        )
-
-    def __len__(self) -> int:
-        """Return the number of batches of a whole epoch."""
-        return len(self._order)
-
-    def __iter__(self) -> Iterator[PictureBatch]:
-        for batch in self._loader:
-            if isinstance(batch, _Failure):
-                raise UserError(batch.message)
-            assert isinstance(batch, PictureBatch)
-            yield batch
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """Carries a user's error out of a worker, where torch would bury it under a traceback."""
-
-    message: str
-
-
-class _Guarded(Dataset[object]):
-    def __init__(self, dataset: PeopleFrames) -> None:
-        self._dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitems__(self, indices: Sequence[PictureIndex]) -> PictureBatch | _Failure:
-        try:
-            return PictureBatch([self._dataset[index] for index in indices])
-        except UserError as error:
-            return _Failure(str(error))
-
-
-class _AsSampler(Sampler[list[PictureIndex]]):
-    def __init__(self, order: PictureOrder) -> None:
-        self._order = order
-
-    def __iter__(self) -> Iterator[list[PictureIndex]]:
-        return iter(self._order)
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
-def _start_worker(_: int) -> None:
-    """One thread a worker: the network has the other cores."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)

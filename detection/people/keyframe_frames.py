@@ -7,19 +7,17 @@ reads it, so that what is found does not depend on how the work is shared out.
 from __future__ import annotations
 
 import itertools
-import multiprocessing
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from detection.data.dataset_folder import DatasetFolder
 from detection.data.video_source import FrameSource, open_video
+from detection.data.workers import start_worker
 from detection.errors import UserError
 from detection.structures import Keyframe
 
@@ -79,7 +77,7 @@ def read_batches(
         sampler=wanted,
         num_workers=min(workers, len(wanted)),
         collate_fn=_as_it_is,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
         generator=torch.Generator(),  # its draws must not move anybody's random numbers
     )
     yield from loader
@@ -164,12 +162,3 @@ def _one_line(error: UserError) -> str:
 
 def _as_it_is(batch: Any) -> Any:
     return batch
-
-
-def _start_worker(_: int) -> None:
-    """One thread a worker: the network has the other cores."""
-    parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():
-        os._exit(1)  # killed just now: torch watches over it only from here on
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)

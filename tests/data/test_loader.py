@@ -1,3 +1,7 @@
+import os
+import re
+import shutil
+import signal
 from functools import partial
 
 import numpy as np
@@ -183,6 +187,83 @@ def test_errors_of_users_come_out_of_workers_as_one_line(root, workers):
     with pytest.raises(UserError, match=r"a\.mp4: keyframe at 55\.000000 s is past") as caught:
         list(ClipLoader(data, order, collate=collate, workers=workers))
     assert "\n" not in str(caught.value) and "Traceback" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def half_broken(root, tmp_path_factory):
+    """The same videos, of which one is damaged: its start can still be read."""
+    other = tmp_path_factory.mktemp("broken")
+    shutil.copytree(root / "videos", other / "videos")
+    path = other / "videos" / "c.mp4"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(0.7 * len(content))])
+    return other
+
+
+def test_samples_that_cannot_be_read_are_named_counted_and_replaced(half_broken):
+    data, told, runs = train_set(half_broken), [], []
+    for workers in (0, 2):
+        order = TrainBatches(data.table.keyframes(), batch_size=4, seed=7)
+        loader = ClipLoader(
+            data,
+            order,
+            collate=collate,
+            workers=workers,
+            on_unreadable="replace",
+            most_unreadable=0.5,
+        )
+        loader.tell = told.append
+        runs.append(list(loader))
+        assert 0 < len(loader.unreadable) < 8
+        assert all(re.search(r"c\.mp4: damaged", line) for line in loader.unreadable)
+    assert told == 2 * loader.unreadable
+    assert all(same(one, other) for one, other in zip(*runs, strict=True))
+    assert [len(batch.keyframes) for batch in runs[0]] == [4, 4, 4, 3]
+
+
+def test_in_scoring_such_samples_are_left_out_also_where_a_video_does_not_open(half_broken):
+    (half_broken / "videos" / "b.mp4").write_bytes(b"no video")
+    data = dataset(half_broken, EvalTransform(short_side=64))
+    with pytest.raises(UserError, match=r"b\.mp4: not a video"):
+        data.check_videos(most_unreadable=0.1)
+    assert list(data.check_videos(most_unreadable=0.5)) == ["b"]
+    loader = ClipLoader(
+        data,
+        EvalBatches(data, batch_size=4),
+        collate=collate,
+        on_unreadable="leave out",
+        most_unreadable=0.9,
+    )
+    found = [key for batch in loader for key in batch.keyframes]
+    assert len(found) + len(loader.unreadable) == 15
+    assert len(set(found)) == len(found) >= 5
+    assert not any(key.video_id == "b" for key in found)
+
+
+def test_too_many_of_them_end_the_run(half_broken):
+    data = train_set(half_broken)
+    order = TrainBatches(data.table.keyframes(), batch_size=4)
+    options = {"collate": collate, "on_unreadable": "replace"}
+    with pytest.raises(UserError, match=r"of about 16 samples of an epoch cannot be read"):
+        list(ClipLoader(data, order, most_unreadable=0.05, **options))
+    with pytest.raises(UserError, match=r"^\(memory\): [^ ]*\.mp4: "):
+        list(ClipLoader(data, order, most_unreadable=0.0, **options))
+
+
+class Dying:
+    """A data set whose worker is killed."""
+
+    def __len__(self):
+        return 4
+
+    def __getitems__(self, indices):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_dies_is_one_line():
+    order = TrainBatches([Keyframe("v", float(t)) for t in range(4)], batch_size=2)
+    with pytest.raises(UserError, match="a process that reads samples is gone .*memory"):
+        list(ClipLoader(Dying(), order, collate=collate, workers=1))
 
 
 def test_our_own_faults_keep_their_traceback(root):

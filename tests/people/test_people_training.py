@@ -15,11 +15,12 @@ from tiny_data import make_dataset
 
 from detection.data.ava_files import AvaRows, write_ground_truth
 from detection.data.dataset_folder import DatasetFolder
+from detection.data.loader import ClipLoader
 from detection.data.video_source import open_video
 from detection.engine import people_runs
 from detection.errors import UserError
 from detection.people.config import load_people_config, people_config_from_dict
-from detection.people.frames_dataset import InOrder, PeopleFrames, PictureLoader
+from detection.people.frames_dataset import InOrder, PeopleFrames, PictureBatch
 from detection.people.picture_transforms import VariedPicture, WholePicture, fitted_size
 from detection.people.torchvision_rcnn import build_people_network
 from detection.people.training import NOT_TAUGHT, _without_likely_actors, detection_losses
@@ -178,7 +179,9 @@ def test_pictures_do_not_depend_on_workers_or_on_what_is_kept(tiny, workers):
     order = InOrder(range(12), batch_size=5)
     for _ in range(2):  # the second time from what was kept
         loaded = [
-            p for batch in PictureLoader(keeping, order, workers=workers) for p in batch.pictures
+            p
+            for batch in ClipLoader(keeping, order, collate=PictureBatch, workers=workers)
+            for p in batch.pictures
         ]
         assert [p.keyframe for p in loaded] == plain.table.keyframes()
         for position, picture in enumerate(loaded):
@@ -192,7 +195,7 @@ def test_missing_video_names_its_row(tmp_path):
     root = make_dataset(tmp_path / "data", train=2, val=1)
     (root / "videos" / "train_1.mp4").unlink()
     dataset = frames(root, WholePicture(short_side=48, long_side=96))
-    loader = PictureLoader(dataset, InOrder(range(4), batch_size=4), workers=1)
+    loader = ClipLoader(dataset, InOrder(range(4), batch_size=4), collate=PictureBatch, workers=1)
     with pytest.raises(UserError, match=r"train.csv:\d+: .*train_1.mp4: no such video file"):
         list(loader)
 

@@ -1,0 +1,145 @@
+"""What a process that reads samples does besides reading: stay alive, report, end with its parent.
+
+Used by every loader of this project, with worker processes and without.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from detection.errors import UserError
+
+# (epoch, position in the data set): the pair decides every random choice about a sample, so that
+# runs repeat and resume whatever the number of workers.
+SampleIndex = tuple[int, int]
+
+# What happens to samples that cannot be read: the first one ends all; another one takes its place
+# (which one depends on its index alone); the batch is smaller by it.
+OnUnreadable = Literal["end", "replace", "leave out"]
+
+_ATTEMPTS = 10  # at replacements, before it is said that nothing can be read
+
+
+class Samples(Protocol):
+    """A data set of samples that are read a batch at a time."""
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, indices: Sequence[SampleIndex]) -> list[Any]:
+        """Return the samples of a batch, by (epoch, position)."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Carries a user's error out of a worker, where torch would bury it under a traceback."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a worker sends: content, samples or their batch; and what could not be read, and why."""
+
+    content: Any
+    unreadable: tuple[str, ...] = ()
+
+    def pin_memory(self) -> Part:
+        """Return the batch in page-locked memory (called by DataLoader)."""
+        if self.content is None:
+            return self
+        return Part(self.content.pin_memory(), self.unreadable)
+
+
+class GuardedReader(Dataset[object]):
+    """Reads batches; what users can mend comes out as values, faults of this project as raised."""
+
+    def __init__(self, dataset: Samples, *, on_unreadable: OnUnreadable) -> None:
+        self._dataset = dataset
+        self._on_unreadable = on_unreadable
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitems__(self, indices: Sequence[SampleIndex]) -> Part | Failure:
+        """Return the samples of a batch, read together; one by one where that fails."""
+        try:
+            return Part(self._dataset.__getitems__(indices))
+        except UserError as error:
+            if self._on_unreadable == "end":
+                return Failure(str(error))
+        samples, unreadable = [], []
+        for index in indices:
+            sample, reason = self._read_one(index)
+            if reason is not None:
+                unreadable.append(reason)
+                if self._on_unreadable == "replace":
+                    for attempt in range(_ATTEMPTS):
+                        sample, again = self._read_one(self._other(index, attempt))
+                        if again is None:
+                            break
+                    else:
+                        return Failure(f"{reason} (and {_ATTEMPTS} others in its place)")
+            if sample is not None:
+                samples.append(sample)
+        return Part(samples, tuple(unreadable))
+
+    def _read_one(self, index: SampleIndex) -> tuple[Any, str | None]:
+        try:
+            return self._dataset.__getitems__([index])[0], None
+        except UserError as error:
+            return None, " ".join(str(error).split())
+
+    def _other(self, index: SampleIndex, attempt: int) -> SampleIndex:
+        generator = np.random.default_rng((*index, attempt))
+        return index[0], int(generator.integers(len(self._dataset)))
+
+
+@dataclass(frozen=True)
+class CollateParts:
+    """Makes batches of what `GuardedReader` returns; no batch (None) of no samples."""
+
+    collate: Callable[[Sequence[Any]], Any]
+
+    def __call__(self, part: Any) -> Part | Failure:
+        """Collate the samples of a part."""
+        if isinstance(part, Failure):
+            return part
+        assert isinstance(part, Part)
+        content = self.collate(part.content) if part.content else None
+        return Part(content, part.unreadable)
+
+
+def start_worker(_: int) -> None:
+    """Begin a worker process: one thread (the network has the other cores), and no signals.
+
+    Ctrl-C and a scheduler's SIGTERM reach the workers too, but the main process finishes its step
+    with what they read, and ends them.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os._exit(1)  # killed just now: torch watches over it only from here on
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+
+
+def worker_death(error: RuntimeError) -> UserError | None:
+    """Return the line for a worker that is gone; None for any other error of a loader."""
+    text = str(error).split("\n")[0]
+    if "DataLoader worker" not in text:
+        return None
+    return UserError(
+        f"a process that reads samples is gone ({text.strip().rstrip('.')}): often memory ran out; "
+        "fewer `workers` or smaller batches are wanted"
+    )
