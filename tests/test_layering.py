@@ -31,6 +31,7 @@ ALLOWED = {
     | {"models", "data", "evaluation", "build", "engine", "visualize", "expansion"},
     "pipeline": GROUND
     | {"engine", "visualize", "build", "models", "people", "data", "tracking", "pipeline"},
+    "checks": {"structures", "errors", "data", "evaluation", "checks"},
     "demo": {"structures", "errors", "files", "data", "demo", "visualize"},
 }
 FILES = sorted((REPOSITORY / "detection").rglob("*.py"))

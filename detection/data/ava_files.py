@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.data import ava_rows_bulk, ava_rows_text
-from detection.data.ava_rows_text import DETECTIONS, GROUND_TRUTH, PERSON_BOXES, Form
+from detection.data.ava_rows_text import DETECTIONS, GROUND_TRUTH, PERSON_BOXES, Form, RawRows
 from detection.data.label_map import LabelMap
+from detection.errors import Problems
 from detection.files import replacing, write_text
 from detection.structures import ActorBoxes, Detections, Keyframe
 
@@ -138,6 +139,18 @@ def read_ground_truth(path: str | Path) -> AvaRows:
     return _read(Path(path), GROUND_TRUTH)
 
 
+def read_ground_truth_leniently(path: str | Path, problems: Problems) -> AvaRows:
+    """Read as `read_ground_truth` does, but take boxes as they are and go on after bad rows.
+
+    Boxes may lie outside the frame or be inside out. A row that cannot be read at all is told to
+    `problems`, which may raise or not.
+    """
+    form = replace(GROUND_TRUTH, in_frame=False)
+    path = Path(path)
+    raw = ava_rows_bulk.read_rows(path, form) or ava_rows_text.read_rows(path, form, problems)
+    return _as_rows(path, form, raw)
+
+
 def read_detections(path: str | Path) -> AvaRows:
     """Read scored boxes: 8 columns, or 9 with a track id.
 
@@ -216,7 +229,31 @@ def write_keyframe_list(path: str | Path, keyframes: Iterable[Keyframe]) -> None
 
 def _read(path: Path, form: Form) -> AvaRows:
     """Read many rows at a time, or one by one where there is anything to say about them."""
-    raw = ava_rows_bulk.read_rows(path, form) or ava_rows_text.read_rows(path, form)
+    raw = ava_rows_bulk.read_rows(path, form)
+    if raw is None and form.in_frame:
+        _name_bad_boxes(path, form)
+    return _as_rows(path, form, raw or ava_rows_text.read_rows(path, form))
+
+
+def _name_bad_boxes(path: Path, form: Form) -> None:
+    """Raise `UserError` where nothing but boxes is wrong: sooner than by reading row by row."""
+    raw = ava_rows_bulk.read_rows(path, replace(form, in_frame=False))
+    if raw is None:
+        return
+    problems = Problems()
+    low, high = -ava_rows_text.EDGE_TOLERANCE, 1 + ava_rows_text.EDGE_TOLERANCE
+    boxes = raw.boxes_01
+    bad = (boxes < low).any(axis=1) | (boxes > high).any(axis=1)
+    bad |= (boxes[:, 0] > boxes[:, 2]) | (boxes[:, 1] > boxes[:, 3])
+    for row in np.flatnonzero(bad).tolist():
+        try:
+            ava_rows_text.check_box(*boxes[row].tolist())
+        except ValueError as error:
+            problems.add(path, int(raw.line[row]), str(error))
+    problems.raise_if_any()
+
+
+def _as_rows(path: Path, form: Form, raw: RawRows) -> AvaRows:
     return AvaRows(
         path=str(path),
         video_names=raw.video_names,

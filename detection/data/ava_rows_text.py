@@ -90,9 +90,12 @@ class _Columns:
     empty: list[tuple[str, int]] = field(default_factory=list)
 
 
-def read_rows(path: Path, form: Form) -> RawRows:
-    """Read a file of one form; raises `UserError` naming each malformed row."""
-    columns, problems = _Columns(), Problems()
+def read_rows(path: Path, form: Form, problems: Problems | None = None) -> RawRows:
+    """Read a file of one form; raises `UserError` naming each malformed row.
+
+    problems: takes the malformed rows (one that does not raise: they are left out).
+    """
+    columns, problems = _Columns(), Problems() if problems is None else problems
     for line, fields in _lines(path, problems):
         try:
             _parse_row(fields, form, columns, line)

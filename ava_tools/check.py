@@ -1,0 +1,177 @@
+"""Look through a data set before training on it: what is wrong, what is odd, what is in it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ava_tools.cli import run_command
+from detection.errors import UserError
+
+if TYPE_CHECKING:
+    from detection.checks.dataset import Check
+
+EXAMPLE = """examples:
+  python -m ava_tools.check data/mine
+  python -m ava_tools.check data/ava --no-videos --json findings.json
+
+Two sheets of pictures are drawn into DATASET/check: random keyframes (do the boxes sit on people,
+are the labels right?) and those of the findings. Exit code 0: nothing wrong (warnings do not
+count); 1: errors found; 2: there is nothing to look at.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = _parse(arguments)
+    from detection.checks.dataset import check_dataset
+    from detection.data.dataset_folder import DatasetFolder
+
+    folder = DatasetFolder.open(options.dataset)
+    if options.json and options.json.is_dir():
+        raise UserError(f"{options.json}: is a folder, a file is wanted")
+    check = check_dataset(
+        folder,
+        splits=options.split or (),
+        videos=options.videos,
+        kept_per_kind=options.limit,
+        told=_progress(options),
+    )
+    _say_statistics(check)
+    _say_findings(check)
+    if options.pictures and options.videos:
+        out = options.out or folder.root / "check"
+        for suspicious in (False, True):
+            _draw(check, out, suspicious=suspicious, count=options.pictures, seed=options.seed)
+    if options.json:
+        from detection.files import write_text
+
+        write_text(options.json, json.dumps(check.to_json(), indent=1) + "\n")
+    return 0 if check.ok else 1
+
+
+def _say_statistics(check: Check) -> None:
+    from detection.checks.statistics import QUANTILES
+
+    print(f"{check.folder.name} ({check.folder.root})")
+    for name, stats in check.statistics.items():
+        persons = "" if stats.num_persons is None else f" of {stats.num_persons:,} persons"
+        print(
+            f"\n{name}: {stats.num_videos:,} videos, {stats.num_keyframes:,} keyframes, "
+            f"{stats.num_boxes:,} boxes{persons}, {stats.num_rows:,} rows"
+        )
+        people = ", ".join(f"{n}: {times:,}" for n, times in stats.people_per_keyframe.items())
+        print(f"  keyframes by people: {people or 'none'}")
+        if stats.without_action:
+            print(f"  people without any action: {stats.without_action:,}")
+        if stats.height_quantiles:
+            marks = ", ".join(
+                f"{q:.0%} {value:.2f}"
+                for q, value in zip(QUANTILES, stats.height_quantiles, strict=True)
+            )
+            print(f"  box heights, of the frame's: {marks}")
+    if check.statistics:
+        _say_classes(check)
+
+
+def _say_classes(check: Check) -> None:
+    names = list(next(iter(check.statistics.values())).boxes_per_class)
+    width = max([5, *map(len, names)])
+    splits = list(check.statistics)
+    print("\n" + "class".ljust(width) + "".join(f"  {split:>12}" for split in splits))
+    for name in names:
+        counts = (check.statistics[split].boxes_per_class[name] for split in splits)
+        print(name.ljust(width) + "".join(f"  {count:>12,}" for count in counts))
+
+
+def _say_findings(check: Check) -> None:
+    findings = check.findings
+    print()
+    for (kind, level), times in sorted(findings.counts.items(), key=lambda item: item[0][1]):
+        print(f"{level}: {kind}: {times:,}")
+        shown = [finding for finding in findings.kept if finding.kind == kind]
+        for finding in shown[:5]:
+            print(f"  {finding}")
+        if times > 5:
+            print(f"  and {times - min(5, len(shown)):,} more")
+    errors, warnings = findings.total("error"), findings.total("warning")
+    print(f"{errors:,} errors, {warnings:,} warnings" if errors or warnings else "nothing odd")
+
+
+def _draw(check: Check, out: Path, *, suspicious: bool, count: int, seed: int) -> None:
+    """Write a sheet of keyframes; says where, or that there is nothing to draw."""
+    from detection.checks.dataset import keyframes_to_show
+    from detection.data.video_source import open_video
+    from detection.visualize.actors import gather
+    from detection.visualize.film import Look, SheetPart, VideoActors, write_sheet
+
+    path = out / ("suspicious.png" if suspicious else "keyframes.png")
+    if check.label_map is None:
+        return
+    parts = []
+    chosen = keyframes_to_show(check, count=count, seed=seed, suspicious=suspicious)
+    for split, keyframes in chosen.items():
+        for video_id in dict.fromkeys(video for video, _ in keyframes):
+            try:
+                source = open_video(check.folder, video_id)
+            except UserError:
+                continue  # named among the findings
+            actors = VideoActors(
+                video_id, gather(check.rows[split], video_id, check.label_map), None
+            )
+            start_s, end_s = source.span_s()
+            times = [t for v, t in keyframes if v == video_id and start_s - 0.1 <= t <= end_s + 0.1]
+            if times:
+                parts.append(SheetPart(source, actors, sorted(times)))
+    if not parts:
+        path.unlink(missing_ok=True)  # an old one would say something else
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    write_sheet(path, parts, look=Look())
+    print(f"{'suspicious' if suspicious else 'random'} keyframes: {path}")
+
+
+def _progress(options: argparse.Namespace) -> Callable[[int, int], None]:
+    from tqdm import tqdm
+
+    bar = tqdm(desc="videos", unit="video", disable=not options.videos, leave=False)
+
+    def told(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+        if done == total:
+            bar.close()
+
+    return told
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m ava_tools.check",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("dataset", type=Path, metavar="DATASET", help="data set folder")
+    add("--split", nargs="+", metavar="NAME", help="only these splits (default: all)")
+    add("--no-videos", dest="videos", action="store_false",
+        help="look at the rows only: no times against videos, no pictures")  # fmt: skip
+    add("--json", type=Path, metavar="FILE", help="write everything as JSON too")
+    add("--out", type=Path, metavar="DIR", help="folder of the pictures (default: DATASET/check)")
+    add("--pictures", type=int, default=24, metavar="N",
+        help="keyframes on a sheet, 0: no sheets (default %(default)s)")  # fmt: skip
+    add("--seed", type=int, default=0, help="of the random keyframes (default %(default)s)")
+    add("--limit", type=int, default=20, metavar="N",
+        help="findings in words, of each kind and file (default %(default)s)")  # fmt: skip
+    options = parser.parse_args(arguments)
+    if options.pictures < 0 or options.limit < 1:
+        raise UserError("--pictures must be at least 0 and --limit at least 1")
+    return options
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,238 @@
+"""Findings about the rows of one annotation file, all rows at once.
+
+Legend: N rows, M actors (a box of a person at a keyframe), K keyframes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.checks.findings import Finding, Findings, Level
+from detection.data.ava_files import AvaRows
+from detection.data.ava_rows_text import EDGE_TOLERANCE
+from detection.data.label_map import LabelMap
+from detection.evaluation.average_precision import paired_iou
+
+# Two people seldom share so much of their boxes; one person boxed twice does.
+TWIN_IOU = 0.9
+
+
+@dataclass(frozen=True)
+class Actors:
+    """Rows grouped. of_row: (N,) actor.  first_row: (M,).  keyframe: (M,), ascending.
+
+    keyframe_row: (K,) a row of each keyframe.
+    """
+
+    of_row: NDArray[np.int64]
+    first_row: NDArray[np.int64]
+    keyframe: NDArray[np.int64]
+    keyframe_row: NDArray[np.int64]
+
+
+def check_rows(
+    rows: AvaRows,
+    label_map: LabelMap | None,
+    *,
+    exclusive: Mapping[str, Sequence[int]],
+    findings: Findings,
+) -> Actors:
+    """Look at every row; returns the rows grouped into actors.
+
+    exclusive: groups of columns of the label map.
+    """
+    _check_boxes(rows, findings)
+    if label_map is not None:
+        _check_labels(rows, label_map, findings)
+    actors = group(rows)
+    _check_duplicates(rows, actors, findings)
+    _check_persons(rows, actors, findings)
+    _check_twins(rows, actors, findings)
+    for name, columns in exclusive.items():
+        assert label_map is not None
+        _check_group(rows, actors, name, columns, label_map, findings)
+    return actors
+
+
+def group(rows: AvaRows) -> Actors:
+    """Group rows into actors: keyframe, person and all four numbers agree exactly."""
+    key = _mixed(rows.video_index, rows.time_us)
+    person = np.full(len(rows), -1) if rows.person_id is None else rows.person_id
+    whole = _mixed(key, person, *(rows.boxes_01[:, edge] + 0.0 for edge in range(4)))
+    first_of_key, keyframe_of_row = _groups(key)
+    # Keyframes in order of their first row, actors in order of keyframe, then of the file.
+    rank = np.argsort(np.argsort(first_of_key))
+    keyframe_of_row = rank[keyframe_of_row]
+    first, actor_of_row = _groups(whole)
+    order = np.lexsort((first, keyframe_of_row[first]))
+    place = np.empty(len(first), np.int64)
+    place[order] = np.arange(len(first))
+    first = first[order]
+    return Actors(place[actor_of_row], first, keyframe_of_row[first], np.sort(first_of_key))
+
+
+def _check_boxes(rows: AvaRows, findings: Findings) -> None:
+    boxes = rows.boxes_01
+    outside = (boxes.min(axis=1, initial=0) < -EDGE_TOLERANCE) | (
+        boxes.max(axis=1, initial=1) > 1 + EDGE_TOLERANCE
+    )
+    _report(
+        rows, outside, "box outside the frame", "error", findings,
+        lambda row: "the box reaches outside the frame: " + _box(rows, row)
+        + (" (pixels? fractions of the frame are wanted)" if boxes[row].max() > 2 else ""),
+    )  # fmt: skip
+    flat = (boxes[:, 0] >= boxes[:, 2]) | (boxes[:, 1] >= boxes[:, 3])
+    _report(
+        rows, flat, "box without area", "error", findings,
+        lambda row: "the box is inside out or has no area: " + _box(rows, row),
+    )  # fmt: skip
+
+
+def _check_labels(rows: AvaRows, label_map: LabelMap, findings: Findings) -> None:
+    known = np.isin(rows.action_id, [*label_map.ids, -1])
+    _report(
+        rows, ~known, "unknown class", "error", findings,
+        lambda row: f"action id {rows.action_id[row]} is not in the label map "
+        f"({len(label_map)} classes)",
+    )  # fmt: skip
+
+
+def _check_duplicates(rows: AvaRows, actors: Actors, findings: Findings) -> None:
+    first, of_row = _groups(_mixed(actors.of_row, rows.action_id))
+    again = np.ones(len(rows), bool)
+    again[first] = False
+    _report(
+        rows, again, "duplicate row", "warning", findings,
+        lambda row: f"the same as line {rows.line[first[of_row[row]]]}: it counts twice in scoring",
+    )  # fmt: skip
+
+
+def _check_persons(rows: AvaRows, actors: Actors, findings: Findings) -> None:
+    """One person with two boxes at one keyframe."""
+    if rows.person_id is None:
+        return
+    person = rows.person_id[actors.first_row]
+    first, of_actor = _groups(_mixed(actors.keyframe, person))
+    again = np.ones(len(person), bool)
+    again[first] = False
+    again &= person >= 0
+    mask = np.zeros(len(rows), bool)
+    mask[actors.first_row[again]] = True
+    _report(
+        rows, mask, "one person, two boxes", "warning", findings,
+        lambda row: f"person {rows.person_id[row]} has another box at this keyframe in line "  # type: ignore[index]
+        f"{rows.line[actors.first_row[first[of_actor[actors.of_row[row]]]]]}",
+    )  # fmt: skip
+
+
+def _check_twins(rows: AvaRows, actors: Actors, findings: Findings) -> None:
+    """Two boxes of one keyframe that are nearly the same."""
+    boxes = rows.boxes_01[actors.first_row]
+    twin = np.full(len(boxes), -1, np.int64)
+    step = 1
+    while True:
+        same = np.flatnonzero(actors.keyframe[step:] == actors.keyframe[:-step])
+        if not len(same):
+            break
+        near = same[paired_iou(boxes[same], boxes[same + step]) > TWIN_IOU]
+        twin[near + step] = near
+        step += 1
+    mask = np.zeros(len(rows), bool)
+    mask[actors.first_row[twin >= 0]] = True
+    _report(
+        rows, mask, "two boxes on one person", "warning", findings,
+        lambda row: "nearly the same box as in line "
+        f"{rows.line[actors.first_row[twin[actors.of_row[row]]]]} (IoU above {TWIN_IOU})",
+    )  # fmt: skip
+
+
+def _check_group(
+    rows: AvaRows,
+    actors: Actors,
+    name: str,
+    columns: Sequence[int],
+    label_map: LabelMap,
+    findings: Findings,
+) -> None:
+    """Find the rows that give an actor a second class of an exclusive group."""
+    members = np.array([label_map.ids[column] for column in columns])
+    inside = np.flatnonzero(np.isin(rows.action_id, members))
+    distinct, _ = _groups(_mixed(actors.of_row[inside], rows.action_id[inside]))
+    candidates = inside[np.sort(distinct)]
+    first, of_candidate = _groups(actors.of_row[candidates])
+    again = np.ones(len(candidates), bool)
+    again[first] = False
+    mask = np.zeros(len(rows), bool)
+    mask[candidates[again]] = True
+    earlier = dict(
+        zip(
+            candidates[again].tolist(), candidates[first[of_candidate[again]]].tolist(), strict=True
+        )
+    )
+    names = dict(zip(label_map.ids, label_map.names, strict=True))
+    _report(
+        rows, mask, "exclusive classes", "error", findings,
+        lambda row: f"'{names[int(rows.action_id[row])]}' and "
+        f"'{names[int(rows.action_id[earlier[row]])]}' (line {rows.line[earlier[row]]}) "
+        f"exclude each other ({name})",
+    )  # fmt: skip
+
+
+def _report(
+    rows: AvaRows,
+    mask: NDArray[np.bool_],
+    kind: str,
+    level: Level,
+    findings: Findings,
+    say: Callable[[int], str],
+) -> None:
+    """Add the rows of a mask: the first ones in words, the rest counted."""
+    bad = np.flatnonzero(mask)
+    worded = min(len(bad), findings.room(kind, rows.path))
+    for row in bad[:worded].tolist():
+        findings.add(
+            Finding(kind, level, rows.path, int(rows.line[row]), say(row), rows.keyframe(row))
+        )
+    if len(bad) > worded:
+        findings.count(kind, level, len(bad) - worded)
+
+
+def _box(rows: AvaRows, row: int) -> str:
+    return "x1, y1, x2, y2 = " + ", ".join(f"{edge:g}" for edge in rows.boxes_01[row].tolist())
+
+
+def _mixed(
+    *columns: NDArray[Any],
+) -> NDArray[np.uint64]:
+    """Return one 64-bit number per row that tells rows apart (splitmix64 of each column in turn).
+
+    Equal rows have equal numbers. Different ones have, but once in 2**64 / N**2.
+    """
+    mixed = np.zeros(len(columns[0]), np.uint64)
+    for column in columns:
+        if column.dtype.kind == "f":
+            bits = np.ascontiguousarray(column, np.float64).view(np.uint64)
+        else:
+            bits = column.astype(np.uint64)
+        mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + bits
+        mixed ^= mixed >> np.uint64(30)
+        mixed *= np.uint64(0xBF58476D1CE4E5B9)
+        mixed ^= mixed >> np.uint64(27)
+        mixed *= np.uint64(0x94D049BB133111EB)
+        mixed ^= mixed >> np.uint64(31)
+    return mixed
+
+
+def _groups(key: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first row of each distinct key, and (N,) the group of each row."""
+    order = np.argsort(key, kind="stable")
+    starts = np.ones(len(order), bool)
+    starts[1:] = key[order][1:] != key[order][:-1]
+    of_row = np.empty(len(order), np.int64)
+    of_row[order] = np.cumsum(starts) - 1
+    return order[starts], of_row
