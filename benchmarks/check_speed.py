@@ -4,8 +4,8 @@ python benchmarks/check_speed.py [--rows 1600000] [--real FOLDER_WITH_AVA_CSV]
 
 Rows are made up in AVA's form (235 videos, 3 rows to a box, three decimals), with one row in a
 thousand spoilt in a known way; --real repeats published rows under other ids up to that size.
-Prints seconds (by the clock, and of processors) of the bare reader, of the check in the process, and
-of the whole command, each as a ratio to the limit; ends with 1 where the command is over it.
+Prints seconds (by the clock, and of processors) of the bare reader, of the check in the process,
+and of the whole command, each as a ratio to the limit; ends with 1 where the command is over it.
 """
 
 from __future__ import annotations
