@@ -24,6 +24,7 @@ from detection.data.cvat_xml import (
     CvatTrack,
     read_cvat,
 )
+from detection.data.frame_times import nearest_frames
 from detection.data.own_data import OwnBox, OwnVideo
 from detection.data.source_videos import find_video
 from detection.data.video import VideoReader
@@ -322,12 +323,7 @@ def _moments(times_s: NDArray[np.float64], every_s: float) -> list[tuple[float, 
     first = math.ceil(float(times_s[0]) / every_s - 1e-9)
     end_s = float(times_s[-1]) + interval_s - END_MARGIN_S
     wanted = np.arange(first, max(first, math.ceil(end_s / every_s - 1e-9))) * every_s
-    after = np.clip(np.searchsorted(times_s, wanted), 1, max(1, len(times_s) - 1))
-    if len(times_s) == 1:
-        return [(float(time_s), 0) for time_s in wanted]
-    earlier = wanted - times_s[after - 1] <= times_s[after] - wanted + 1e-9
-    frames = np.where(earlier, after - 1, after)
-    return list(zip(wanted.tolist(), frames.tolist(), strict=True))
+    return list(zip(wanted.tolist(), nearest_frames(times_s, wanted).tolist(), strict=True))
 
 
 def _box_at(track: CvatTrack, frames: Sequence[int], frame: int) -> CvatBox | None:

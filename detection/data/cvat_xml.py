@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, NoReturn
 from xml.parsers import expat
@@ -247,7 +247,7 @@ class _Reader:
                 attribute.values = tuple(value for value in values if value)
 
     def _check_order(self, track: CvatTrack) -> None:
-        """Sort a track by frame; one frame twice is a problem."""
+        """Sort a track by frame; one frame twice is a problem. What is said once holds on."""
         track.boxes.sort(key=lambda box: box.frame)
         for before, after in zip(track.boxes, track.boxes[1:], strict=False):
             if before.frame == after.frame:
@@ -257,6 +257,10 @@ class _Reader:
                     f"track {track.track_id or '?'} has frame {after.frame} twice "
                     f"(first in line {before.line})",
                 )
+        said: dict[str, str] = {}
+        for position, box in enumerate(track.boxes):
+            said = {**said, **box.attributes}
+            track.boxes[position] = replace(box, attributes=said)
 
 
 def _box_of(values: Mapping[str, Any]) -> CvatBox:

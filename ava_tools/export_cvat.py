@@ -1,0 +1,221 @@
+"""Write files for CVAT in which people are boxed already: only actions are left to choose."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ava_tools.cli import run_command
+from detection.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from detection.data.ava_files import AvaRows
+    from detection.data.cvat_write import ActionChoices, TrackBox
+    from detection.data.dataset_folder import DatasetFolder
+
+EXAMPLE = """examples:
+  python -m ava_tools.export_cvat --dataset data/raw --split all --boxes people \\
+      --one-of pose=stand,sit,lie --actions wave phone --out cvat/
+  python -m ava_tools.export_cvat --dataset data/mine --split train --out cvat/     (to correct)
+
+In CVAT: make a task per video, paste labels.json into the label editor's "Raw" tab, upload ID.xml
+as "CVAT 1.1", choose the actions, export as "CVAT for video 1.1"; then
+  python -m ava_tools.import_dataset cvat --source exports/ --videos data/raw/videos \\
+      --out data/mine
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = _parse(arguments)
+    from detection.data.cvat_write import VideoHead, write_cvat, write_labels
+    from detection.data.dataset_folder import DatasetFolder
+    from detection.data.frame_times import nearest_frames
+    from detection.data.video_source import open_video
+
+    folder = DatasetFolder.open(options.dataset)
+    choices = _choices(folder, options)
+    if options.out.exists() and not options.out.is_dir():
+        raise UserError(f"{options.out}: is a file, a folder is wanted")
+    everybody = list(_tracks(folder, options))
+    if not everybody:
+        raise UserError(f"{options.boxes or options.split}: nobody to write")
+    for video_id, _ in everybody:
+        path = options.out / f"{video_id}.xml"
+        if path.exists() and not options.overwrite:
+            raise UserError(f"{path}: is there already; --overwrite replaces it")
+    people = boxes = written = 0
+    for video_id, timed in everybody:
+        with open_video(folder, video_id) as video:
+            times_s, size_px = video.frame_times_s(), video.frame_size()
+        frames = nearest_frames(times_s, [time_s for track in timed for time_s, _, _ in track])
+        tracks, taken = [], 0
+        for track in timed:
+            numbers = frames[taken : taken + len(track)].tolist()
+            taken += len(track)
+            tracks.append(_boxes(numbers, track))
+        head = VideoHead(video_id, folder.video_path(video_id).name, len(times_s), size_px)
+        step = max(
+            1, round(options.every * (len(times_s) - 1) / max(times_s[-1] - times_s[0], 1e-9))
+        )
+        path = options.out / f"{video_id}.xml"
+        written += write_cvat(
+            path, head, tracks, choices=choices, frame_step=step, keep_iou=options.keep_iou
+        )
+        people += len(tracks)
+        boxes += taken
+    write_labels(options.out / "labels.json", choices)
+    print(
+        f"{len(everybody)} videos, {people} people, {boxes:,} boxes ({written:,} written, CVAT "
+        f"draws the others) -> {options.out}"
+    )
+    print(f"labels for CVAT's task: {options.out / 'labels.json'}")
+    return 0
+
+
+def _choices(folder: DatasetFolder, options: argparse.Namespace) -> ActionChoices:
+    """Return the actions that were named; for labels that are there, the label map's."""
+    from detection.data.cvat_write import ActionChoices
+
+    groups = {}
+    for text in options.one_of or ():
+        name, separator, values = text.partition("=")
+        names = tuple(word.strip() for word in values.split(","))
+        if not separator or len(names) < 2:
+            raise UserError(f"--one-of '{text}': NAME=ACTION,ACTION,... is wanted")
+        groups[name.strip()] = names
+    if options.boxes:
+        return ActionChoices(tuple(options.actions or ()), groups)
+    if options.actions or groups:
+        raise UserError("--actions and --one-of go with --boxes; labels have their own classes")
+    label_map = folder.read_label_map()
+    columns = folder.exclusive_groups(label_map)
+    groups = {g: tuple(label_map.names[c] for c in members) for g, members in columns.items()}
+    grouped = {name for names in groups.values() for name in names}
+    return ActionChoices(tuple(n for n in label_map.names if n not in grouped), groups)
+
+
+_Timed = list[tuple[float, "NDArray[np.float64]", tuple[str, ...] | None]]
+
+
+def _tracks(
+    folder: DatasetFolder, options: argparse.Namespace
+) -> Iterator[tuple[str, list[_Timed]]]:
+    """Yield each video with its people: boxes linked over time, or the persons of the labels."""
+    from detection.data.actor_table import read_ground_truth_rows
+    from detection.data.ava_files import read_person_boxes
+
+    split = folder.split(options.split)
+    if options.boxes is None:
+        yield from _labelled_tracks(read_ground_truth_rows(split), folder)
+        return
+    path = options.boxes
+    if str(path) in split.boxes:
+        path = folder.boxes_path(split, str(path))
+    rows = read_person_boxes(path)
+    if rows.score is None:
+        raise UserError(f"{path}: person boxes need a score in column 8")
+    for video in sorted(set(rows.video_names)):
+        of_video = rows.select(rows.video_index == rows.video_names.index(video))
+        yield video, _linked(of_video, options)
+
+
+def _linked(rows: AvaRows, options: argparse.Namespace) -> list[_Timed]:
+    import numpy as np
+
+    from detection.structures import ActorBoxes
+    from detection.tracking.tracker import Tracker, link_boxes
+
+    assert rows.score is not None
+    moments = []
+    for time_us in np.unique(rows.time_us).tolist():
+        here = rows.time_us == time_us
+        moments.append((time_us / 1e6, ActorBoxes(rows.boxes_01[here], rows.score[here])))
+    tracker = Tracker(
+        start_score=options.min_score,
+        keep_score=options.min_score * 0.6,
+        max_gap_s=max(2.0, 2 * options.every),
+    )
+    tracks: dict[int, _Timed] = {}
+    for (time_s, boxes), numbers in zip(moments, link_boxes(moments, tracker), strict=True):
+        for box, number in zip(boxes.xyxy_01.astype(np.float64), numbers.tolist(), strict=True):
+            if number >= 0:
+                tracks.setdefault(number, []).append((time_s, box, None))
+    return [track for track in tracks.values() if len(track) >= options.min_length]
+
+
+def _labelled_tracks(rows: AvaRows, folder: DatasetFolder) -> Iterator[tuple[str, list[_Timed]]]:
+    label_map = folder.read_label_map()
+    names = dict(zip(label_map.ids, label_map.names, strict=True))
+    videos: dict[str, dict[tuple[float, ...], dict[float, tuple[list[float], list[str]]]]] = {}
+    for row in range(len(rows)):
+        key = rows.keyframe(row)
+        box = rows.boxes_01[row].tolist()
+        person = (float(rows.person_id[row]),) if rows.person_id is not None else (key.time_s, *box)
+        track = videos.setdefault(key.video_id, {}).setdefault(person, {})
+        actions = track.setdefault(key.time_s, (box, []))[1]
+        if int(rows.action_id[row]) in names:
+            actions.append(names[int(rows.action_id[row])])
+    import numpy as np
+
+    for video, people in sorted(videos.items()):
+        yield (
+            video,
+            [
+                [
+                    (time_s, np.array(box), tuple(sorted(a)))
+                    for time_s, (box, a) in sorted(track.items())
+                ]
+                for track in people.values()
+            ],
+        )
+
+
+def _boxes(frames: Sequence[int], track: _Timed) -> list[TrackBox]:
+    """Return a track's boxes by frame, the first where two moments show one frame."""
+    from detection.data.cvat_write import TrackBox
+
+    by_frame: dict[int, TrackBox] = {}
+    for frame, (_, box, actions) in zip(frames, track, strict=True):
+        by_frame.setdefault(frame, TrackBox(frame, box, actions))
+    return [by_frame[frame] for frame in sorted(by_frame)]
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m ava_tools.export_cvat",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--dataset", type=Path, required=True, metavar="DIR", help="data set folder")
+    add("--split", required=True, metavar="NAME", help="split, as dataset.yaml names it")
+    add("--boxes", type=Path, metavar="CSV",
+        help="people found: a file or a registered name (default: the labels)")  # fmt: skip
+    add("--actions", nargs="+", metavar="ACTION", help="actions to tick, any number at a time")
+    add("--one-of", action="append", metavar="NAME=A,B,...",
+        help="actions of which one holds at a time; may be repeated")  # fmt: skip
+    add("--out", type=Path, required=True, metavar="DIR", help="folder of the XML files")
+    add("--min-score", type=float, default=0.5, metavar="S",
+        help="score from which a box begins a person (default %(default)s)")  # fmt: skip
+    add("--min-length", type=int, default=1, metavar="N",
+        help="leave out people seen at fewer moments (default %(default)s)")  # fmt: skip
+    add("--every", type=float, default=1.0, metavar="S",
+        help="seconds from box to box (default %(default)g, as detect_people's)")  # fmt: skip
+    add("--keep-iou", type=float, default=0.9, metavar="X",
+        help="leave out boxes that even motion explains so (default %(default)s; 2: none)")  # fmt: skip
+    add("--overwrite", action="store_true", help="replace files that are there")
+    options = parser.parse_args(arguments)
+    if not options.every > 0 or not 0 <= options.min_score <= 1:
+        raise UserError("--every must be above 0 and --min-score within 0 to 1")
+    return options
+
+
+if __name__ == "__main__":
+    run_command(main)
