@@ -1,50 +1,53 @@
-"""What a network costs: multiply-adds, parameters, or milliseconds on this machine."""
+"""What a network costs: multiply-adds, parameters, or milliseconds on this machine.
+
+Every cost is that of the network itself, built anew by `build`.
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import torch
 
 from detection.expansion.axes import Cost
-from detection.models.action_detector import ActionDetector, build_detector
-from detection.models.classifier import X3DClassifier, build_classifier
+from detection.models.action_detector import ActionDetector
 from detection.models.counting import count_macs, count_parameters
+from detection.models.network import Network
 from detection.models.timing import time_and_memory
 from detection.models.x3d import X3DDescription
 
+Build = Callable[[X3DDescription], Network]
 
-def macs_cost(*, num_classes: int, actors: bool = False) -> Cost:
-    """Count multiply-adds of one clip at the train crop on the network built for it, as the paper.
 
-    actors: the actor head with one person in place of the clip head.
+def macs_cost(build: Build) -> Cost:
+    """Count multiply-adds of one clip at the train crop, as the paper does.
+
+    With an actor head one person is in the clip.
     """
 
     @functools.cache
     def cost(description: X3DDescription) -> float:
         with torch.device("meta"):
-            model = _build(description, num_classes, actors)
-        inputs = _inputs(description, actors, "meta")
-        return float(sum(count_macs(model.eval(), lambda: model(*inputs)).values()))
+            model = build(description).eval()
+        inputs = _inputs(model, description, "meta")
+        return float(sum(count_macs(model, lambda: model(*inputs)).values()))
 
     return cost
 
 
-def parameter_cost(*, num_classes: int, actors: bool = False) -> Cost:
+def parameter_cost(build: Build) -> Cost:
     """Count parameters without those of BatchNorm, as the paper does."""
 
     @functools.cache
     def cost(description: X3DDescription) -> float:
         with torch.device("meta"):
-            model = _build(description, num_classes, actors)
-        return float(count_parameters(model).without_norm)
+            return float(count_parameters(build(description)).without_norm)
 
     return cost
 
 
-def milliseconds_cost(
-    *, num_classes: int, actors: bool = False, device: torch.device, repeats: int = 7
-) -> Cost:
+def milliseconds_cost(build: Build, *, device: torch.device, repeats: int = 7) -> Cost:
     """Measure the median milliseconds of one clip at the train crop on this machine, as it is now.
 
     Every network is measured once; noise of the machine goes into the answer.
@@ -52,8 +55,8 @@ def milliseconds_cost(
 
     @functools.cache
     def cost(description: X3DDescription) -> float:
-        model = _build(description, num_classes, actors).eval().to(device)
-        inputs = [part.to(device) for part in _inputs(description, actors, "cpu")]
+        model = build(description).eval().to(device)
+        inputs = [part.to(device) for part in _inputs(model, description, "cpu")]
 
         @torch.inference_mode()
         def run() -> None:
@@ -64,18 +67,10 @@ def milliseconds_cost(
     return cost
 
 
-def _build(
-    description: X3DDescription, num_classes: int, actors: bool
-) -> ActionDetector | X3DClassifier:
-    if actors:
-        return build_detector(description, num_classes=num_classes)
-    return build_classifier(description, num_classes=num_classes)
-
-
-def _inputs(description: X3DDescription, actors: bool, device: str) -> list[torch.Tensor]:
+def _inputs(model: Network, description: X3DDescription, device: str) -> list[torch.Tensor]:
     side = description.train_crop
     shape = (1, 3, description.num_frames, side, side)
     frames = torch.zeros(shape, dtype=torch.uint8, device=device)
-    if not actors:
+    if not isinstance(model, ActionDetector):
         return [frames]
     return [frames, torch.tensor([[0.0, 0.0, 0.0, side, side]], device=device)]

@@ -87,7 +87,10 @@ class Step:
 
 @dataclass
 class Search:
-    """The six axes, the cost and the bounds of a search; `steps` fill up as it goes."""
+    """The six axes, the cost and the bounds of a search; `steps` fill up as it goes.
+
+    words: says a cost in errors.
+    """
 
     basis: X3DDescription
     cost: Cost
@@ -96,13 +99,15 @@ class Search:
     axes: Sequence[Axis] = AXES
     limits: DataLimits = NO_LIMITS
     tolerance: float = TOLERANCE
+    words: Callable[[float], str] = "{:g}".format
     steps: list[Step] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         start = self.cost(self.basis)
         if self.target < start:
             raise UserError(
-                f"the target {self.target:g} lies below the basis, which costs {start:g}"
+                f"the target of {self.words(self.target)} lies below the basis, which costs "
+                f"{self.words(start)}"
             )
 
     @property
@@ -123,8 +128,8 @@ class Search:
             if not grown:
                 reasons = "; ".join(f"{one.axis}: {one.reason}" for one in left_out)
                 raise UserError(
-                    f"no axis can grow any further, at {self.current.cost:g} of "
-                    f"{self.target:g} ({reasons})"
+                    f"no axis can grow any further, at {self.words(self.current.cost)} of "
+                    f"{self.words(self.target)} ({reasons})"
                 )
             yield self._add(len(self.steps), grown, left_out, train)
         if self.current.cost > self.target:

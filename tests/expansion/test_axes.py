@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 import pytest
@@ -23,10 +24,13 @@ from detection.expansion.axes import (
     rung,
 )
 from detection.expansion.cost import macs_cost, milliseconds_cost, parameter_cost
+from detection.models.action_detector import build_detector
+from detection.models.classifier import build_classifier
 from detection.models.x3d import VARIANTS
 
 X2D = VARIANTS["x2d"]
-MACS = macs_cost(num_classes=10)
+BUILD = functools.partial(build_classifier, num_classes=10)
+MACS = macs_cost(BUILD)
 OWN = {
     "frame_rate": {"num_frames", "step"},
     "frames": {"num_frames"},
@@ -119,26 +123,24 @@ def test_an_axis_that_rounding_keeps_away_is_left_out():
 
 
 def test_parameters_do_not_grow_with_frames_or_pixels():
-    cost = parameter_cost(num_classes=10)
+    cost = parameter_cost(BUILD)
     for axis in ("frames", "frame_rate", "resolution"):
         assert expand(X2D, axis, cost=cost) == LeftOut(axis, "this axis does not change the cost")
     assert isinstance(expand(X2D, "depth", cost=cost, factor=1.5), Grown)
 
 
 def test_costs_of_actors_and_time():
-    actors = macs_cost(num_classes=80, actors=True)(
-        dataclasses.replace(VARIANTS["m"], train_crop=256)
-    )
+    actors = macs_cost(build_detector)(dataclasses.replace(VARIANTS["m"], train_crop=256))
     assert actors / 1e9 == pytest.approx(6.18, abs=0.005)
     tiny = dataclasses.replace(at_rung(X2D, "resolution", 8), width_factor=0.5)
-    milliseconds = milliseconds_cost(num_classes=3, device=torch.device("cpu"), repeats=1)
+    milliseconds = milliseconds_cost(BUILD, device=torch.device("cpu"), repeats=1)
     assert milliseconds(tiny) > 0
     assert milliseconds(tiny) == milliseconds(tiny)  # measured once
 
 
 def test_contraction_takes_back_the_last_axis_alone_until_it_fits():
     before = dataclasses.replace(VARIANTS["xs"], num_frames=8)
-    cost = macs_cost(num_classes=400)
+    cost = macs_cost(build_classifier)
     grown = expand(before, "frames", cost=cost)
     assert isinstance(grown, Grown)
     assert grown.description.num_frames == 16

@@ -1,0 +1,45 @@
+"""Weights that a network shares with the one it was grown from."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from detection.models.checkpoint_file import read_model_file, save_model_file
+from detection.models.network import build_network
+from detection.models.x3d import X3DDescription
+
+
+def write_shared_weights(description: X3DDescription, parent_run: Path, path: Path) -> None:
+    """Write a checkpoint of the network that starts from its parent's last weights.
+
+    Where a tensor has grown, its first rows and columns are the parent's and the rest is drawn
+    anew; blocks that are new are drawn anew, and begin as their shortcut. Raises `UserError` for a
+    checkpoint that cannot be read.
+    """
+    source = parent_run / "checkpoints" / "last.pt"
+    file = read_model_file(source, weights_only=True)
+    shape = dataclasses.asdict(description)
+    shape["train_short_side"] = list(shape["train_short_side"])
+    numbers = {**(file.network or {}), "x3d": shape}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = build_network(numbers, source=str(source)).state_dict()
+    for name, tensor in file.state.items():
+        if name in state:
+            copy_shared(state[name], tensor)
+    save_model_file(path, state, network=numbers, classes=file.classes, sampling=file.sampling)
+
+
+def copy_shared(grown: Tensor, parent: Tensor) -> None:
+    """Copy what two tensors of one rank have in common, from the first number of each axis on."""
+    if grown.ndim != parent.ndim:
+        raise ValueError(f"tensors of {grown.ndim} and {parent.ndim} axes share nothing")
+    common = tuple(
+        slice(min(size, other)) for size, other in zip(grown.shape, parent.shape, strict=True)
+    )
+    with torch.no_grad():
+        grown[common] = parent[common].to(grown.dtype)

@@ -1,0 +1,237 @@
+"""What a search found: a table, a picture and a page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detection.evaluation.report_page import document, table, text
+from detection.expansion.axes import SYMBOLS, axis_value
+from detection.expansion.search import Candidate, Outcome, Step
+from detection.expansion.trainings import name_of
+from detection.files import write_text
+from detection.models.x3d import X3DDescription
+from detection.visualize.scatter import Point, Scatter, scatter_svg, write_scatter
+
+HEADS = ("step", "axis", "network", "cost", "of asked", "score", "spread", "")
+
+
+@dataclass(frozen=True)
+class Units:
+    """What the numbers mean.  scale: what a cost is divided by.  cost, score: in words."""
+
+    scale: float
+    cost: str
+    score: str
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A network trained again.  way: how it was found."""
+
+    way: str
+    description: X3DDescription
+    cost: float
+    outcome: Outcome
+
+
+def rows_of(steps: Iterable[Step], units: Units) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of every candidate and of every axis left out, under `HEADS`."""
+    for step in steps:
+        for index, one in enumerate(step.candidates):
+            words = "contracted" if step.contraction else "chosen" if index == step.chosen else ""
+            if one.outcome.failure is not None:
+                words = f"failed: {one.outcome.failure}"
+            yield (
+                str(step.number),
+                _axis(one),
+                name_of(one.description),
+                f"{one.cost / units.scale:.4g}",
+                f"{one.cost / one.asked:.2f}" if one.axis is not None else "",
+                _score(one.outcome),
+                f"{one.outcome.spread:.4f}" if len(one.outcome.scores) > 1 else "",
+                words,
+            )
+        for axis in step.left_out:
+            words = f"left out: {axis.reason}"
+            yield (str(step.number), axis.axis, "", "", "", "", "", words)
+
+
+def text_table(rows: Sequence[Sequence[str]], heads: Sequence[str] = HEADS) -> str:
+    """Lay rows out in columns."""
+    everything = [heads, *rows]
+    widths = [max(len(row[column]) for row in everything) for column in range(len(heads))]
+    widths[-1] = 0
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in everything
+    )
+
+
+def write_report(
+    folder: Path,
+    steps: Sequence[Step],
+    *,
+    units: Units,
+    title: str,
+    remarks: Sequence[str] = (),
+    finalists: Sequence[Finalist] = (),
+) -> None:
+    """Write search.csv, search.json, search.png and search.html, each whole."""
+    rows = list(rows_of(steps, units))
+    content = io.StringIO()
+    csv.writer(content, lineterminator="\n").writerows([(*HEADS[:-1], "remark"), *rows])
+    write_text(folder / "search.csv", content.getvalue())
+    values = {
+        "cost": units.cost,
+        "score": units.score,
+        "steps": [_as_json(step, units) for step in steps],
+        "finalists": [
+            {
+                "way": one.way,
+                "network": name_of(one.description),
+                "cost": one.cost / units.scale,
+                "scores": list(one.outcome.scores),
+                "failure": one.outcome.failure,
+            }
+            for one in finalists
+        ],
+    }
+    write_text(folder / "search.json", json.dumps(values, indent=1) + "\n")
+    scatter = scatter_of(steps, units=units, title=title, finalists=finalists)
+    write_scatter(folder / "search.png", scatter)
+    write_text(folder / "search.html", page(scatter, rows, finalists, units, title, remarks))
+
+
+def scatter_of(
+    steps: Sequence[Step], *, units: Units, title: str, finalists: Sequence[Finalist] = ()
+) -> Scatter:
+    """Return the picture's numbers: every candidate a point, the path a line, its axes named."""
+    points: list[Point] = []
+    path: list[int] = []
+    for step in steps:
+        for index, one in enumerate(step.candidates):
+            if not one.outcome.scores or one.outcome.failure is not None:
+                continue
+            chosen = index == step.chosen
+            if chosen:
+                path.append(len(points))
+            points.append(
+                Point(
+                    one.cost / units.scale,
+                    one.outcome.mean,
+                    one.outcome.spread,
+                    label=_axis(one) if chosen else "",
+                    title=f"{_axis(one)}: {name_of(one.description)}, {_score(one.outcome)}",
+                )
+            )
+    for rival in finalists:
+        if rival.outcome.failure is None and rival.outcome.scores:
+            points.append(
+                Point(
+                    rival.cost / units.scale,
+                    rival.outcome.mean,
+                    rival.outcome.spread,
+                    label=rival.way.partition(" (")[0],
+                    title=f"{rival.way}: {name_of(rival.description)}, {_score(rival.outcome)}",
+                    rival=True,
+                )
+            )
+    return Scatter(points, path, f"cost, {units.cost}", units.score, title)
+
+
+def page(
+    scatter: Scatter,
+    rows: Sequence[Sequence[str]],
+    finalists: Sequence[Finalist],
+    units: Units,
+    title: str,
+    remarks: Sequence[str],
+) -> str:
+    """Return the page: picture, finalists, every candidate."""
+    key = "Blue: the chosen path, its axes named. Grey: candidates that were not chosen."
+    if finalists:
+        key += " Orange: networks trained again, with the range over their seeds."
+    cells = [[text(cell) for cell in row] for row in rows]
+    words = frozenset({1, 2, 7})
+    return document(
+        title,
+        [
+            f"<h1>{text(title)}</h1>",
+            "".join(f'<div class="soft">{text(remark)}</div>' for remark in remarks),
+            scatter_svg(scatter),
+            f'<p class="soft">{text(key)} The axes: '
+            + text(", ".join(f"{name} {symbol}" for name, symbol in SYMBOLS.items()))
+            + ".</p>",
+            _finalist_table(finalists, units),
+            "<h2>Every candidate</h2>",
+            table([text(head) for head in HEADS], cells, words),
+        ],
+    )
+
+
+def finalist_rows(finalists: Sequence[Finalist], units: Units) -> list[tuple[str, ...]]:
+    """Return (way, network, cost, mean, range, seeds) of networks trained again, the best first."""
+    order = sorted(finalists, key=lambda one: one.outcome.mean, reverse=True)
+    return [
+        (
+            one.way,
+            name_of(one.description),
+            f"{one.cost / units.scale:.4g}",
+            _score(one.outcome),
+            f"{min(one.outcome.scores):.4f} to {max(one.outcome.scores):.4f}"
+            if one.outcome.scores
+            else "",
+            str(len(one.outcome.scores)),
+        )
+        for one in order
+    ]
+
+
+def finalist_heads(units: Units) -> tuple[str, ...]:
+    """Return the heads of `finalist_rows`."""
+    return ("found by", "network", units.cost, units.score, "range", "seeds")
+
+
+def _finalist_table(finalists: Sequence[Finalist], units: Units) -> str:
+    if not finalists:
+        return ""
+    cells = [[text(cell) for cell in row] for row in finalist_rows(finalists, units)]
+    heads = [text(head) for head in finalist_heads(units)]
+    return "<h2>Trained again</h2>" + table(heads, cells, frozenset({1, 4}))
+
+
+def _as_json(step: Step, units: Units) -> dict[str, Any]:
+    return {
+        "number": step.number,
+        "contraction": step.contraction,
+        "chosen": step.chosen,
+        "candidates": [
+            {
+                "axis": one.axis,
+                "network": name_of(one.description),
+                "cost": one.cost / units.scale,
+                "scores": list(one.outcome.scores),
+                "failure": one.outcome.failure,
+            }
+            for one in step.candidates
+        ],
+        "left_out": [{"axis": one.axis, "reason": one.reason} for one in step.left_out],
+    }
+
+
+def _axis(one: Candidate) -> str:
+    if one.axis is None:
+        return "basis"
+    return f"{one.axis.replace('_', ' ')}: {axis_value(one.description, one.axis)}"
+
+
+def _score(outcome: Outcome) -> str:
+    if outcome.failure is not None:
+        return "failed"
+    return f"{outcome.mean:.4f}" if outcome.scores else ""

@@ -1,0 +1,260 @@
+"""Candidates of a search, each trained and scored by a program of its own.
+
+A folder a network and seed: `config.yaml` (what `train_ava.py` was given), `run/` (its run folder),
+`output.txt` (what it said) and, when it has ended, `result.json`. What has a result is never
+trained again, what was interrupted goes on, so a search may be killed anywhere.
+"""
+
+from __future__ import annotations
+
+import copy
+import fcntl
+import json
+import math
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from detection.errors import UserError
+from detection.expansion.search import Outcome, Wanted
+from detection.files import write_text
+from detection.models.x3d import X3DDescription
+
+_STOPPED = 75  # train_ava's exit code when a signal stopped it and it saved
+_POLL_S = 0.3
+# What torchrun tells its processes is not for the programs that they start.
+_NOT_PASSED_ON = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
+
+
+class Stopped(Exception):
+    """The search was asked to stop; the trainings under way have saved."""
+
+
+@dataclass
+class Trainings:
+    """Trains and scores networks, several side by side.
+
+    folder: of the candidates.  training: options of train_ava.py.  command: the program, such as
+    [python, train_ava.py].  score_of: reads the score from a run's metrics.json.  share: rank and
+    number of processes that share this search (and its disk).  initial: writes the weights that a
+    network shares with its parent's finished run; None: random weights.  tell: says what ended.
+    """
+
+    folder: Path
+    training: Mapping[str, Any]
+    command: Sequence[str]
+    score_of: Callable[[Mapping[str, Any]], float]
+    seeds: Sequence[int] = (0,)
+    jobs: int = 1
+    threads: int = 1
+    share: tuple[int, int] = (0, 1)
+    initial: Callable[[X3DDescription, Path, Path], None] | None = None
+    should_stop: Callable[[], bool] = lambda: False
+    tell: Callable[[str], None] = print
+    started: list[str] = field(default_factory=list)
+
+    def __call__(self, wanted: Sequence[Wanted]) -> list[Outcome]:
+        """Return the outcomes of the networks, trained where there are none yet.
+
+        Raises `Stopped` when `should_stop` says so.
+        """
+        work = [
+            Training(self.folder / name_of(one.description) / f"seed{seed}", one, seed)
+            for one in wanted
+            for seed in self.seeds
+        ]
+        rank, count = self.share
+        self._train([one for one in work[rank::count] if one.result() is None])
+        while any(one.result() is None for one in work):  # the others' share
+            if self.should_stop():
+                raise Stopped
+            time.sleep(_POLL_S)
+        per_network = len(self.seeds)
+        return [
+            _outcome(work[index : index + per_network])
+            for index in range(0, len(work), per_network)
+        ]
+
+    def _train(self, waiting: list[Training]) -> None:
+        running: list[tuple[Training, subprocess.Popen[bytes], IO[str]]] = []
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.jobs and not self.should_stop():
+                    training = waiting.pop(0)
+                    lock = training.locked()
+                    if (training.run / "metrics.json").is_file():  # ended after the last kill
+                        self._end(training, 0)
+                        lock.close()
+                        continue
+                    running.append((training, self._start(training, lock), lock))
+                for entry in list(running):
+                    training, process, lock = entry
+                    if process.poll() is not None:
+                        running.remove(entry)
+                        lock.close()
+                        self._end(training, process.returncode)
+                if self.should_stop():
+                    for _, process, _ in running:
+                        process.terminate()
+                    if not running:
+                        raise Stopped
+                time.sleep(_POLL_S)
+        finally:
+            for _, process, lock in running:
+                process.terminate()
+                process.wait()
+                lock.close()
+
+    def _start(self, training: Training, lock: IO[str]) -> subprocess.Popen[bytes]:
+        checkpoint = training.run / "checkpoints" / "last.pt"
+        if checkpoint.is_file():
+            arguments = ["--resume", str(training.run)]
+        else:
+            write_text(
+                training.folder / "config.yaml",
+                yaml.safe_dump(self._values(training), sort_keys=False),
+            )
+            arguments = ["--cfg", str(training.folder / "config.yaml"), "--overwrite"]
+        self.started.append(f"{training.folder.parent.name} seed {training.seed}")
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(_NOT_PASSED_ON)
+        }
+        environment["OMP_NUM_THREADS"] = str(self.threads)
+        with (training.folder / "output.txt").open("ab") as output:
+            return subprocess.Popen(
+                [*self.command, *arguments, f"threads={self.threads}"],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                pass_fds=[lock.fileno()],
+                start_new_session=True,  # a Ctrl-C reaches it as one SIGTERM, through us
+            )
+
+    def _values(self, training: Training) -> dict[str, Any]:
+        values = with_network(self.training, training.wanted.description)
+        values |= {"seed": training.seed, "output": str(training.run)}
+        parent = training.wanted.parent
+        if self.initial is not None and parent is not None:
+            start = training.folder / "initial.pt"
+            run = self.folder / name_of(parent) / f"seed{training.seed}" / "run"
+            self.initial(training.wanted.description, run, start)
+            values["model"]["pretrained"] = str(start)
+        return values
+
+    def _end(self, training: Training, code: int) -> None:
+        if code == _STOPPED or self.should_stop():
+            return
+        if code == 0:
+            metrics = json.loads((training.run / "metrics.json").read_text(encoding="utf-8"))
+            result: dict[str, Any] = {"score": self.score_of(metrics)}
+            if not math.isfinite(result["score"]):
+                result = {"failure": "its score is not a number"}
+        else:
+            result = {"failure": training.last_words(code)}
+        write_text(training.folder / "result.json", json.dumps(result) + "\n")
+        words = f"{result['score']:.4f}" if "score" in result else f"failed: {result['failure']}"
+        self.tell(f"  {training.folder.parent.name}, seed {training.seed}: {words}")
+
+
+@dataclass(frozen=True)
+class Training:
+    """One network and seed, and its folder."""
+
+    folder: Path
+    wanted: Wanted
+    seed: int
+
+    @property
+    def run(self) -> Path:
+        """The run folder of train_ava.py."""
+        return self.folder / "run"
+
+    def result(self) -> dict[str, Any] | None:
+        """Return what it came to; None where it has not ended."""
+        path = self.folder / "result.json"
+        if not path.is_file():
+            return None
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path}: not JSON; remove it to train this network again") from error
+        if not isinstance(values, dict) or not ("score" in values) ^ ("failure" in values):
+            raise UserError(f"{path}: a score or a failure is wanted, found {values!r}")
+        return values
+
+    def locked(self) -> IO[str]:
+        """Hold the folder, until the program that is given this file ends too.
+
+        Where a search was killed its trainings may live on for a while; they are waited for.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = (self.folder / "lock").open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return lock
+
+    def last_words(self, code: int) -> str:
+        """Say why a training failed: its last line, or the signal that ended it."""
+        if code < 0:
+            return f"ended by signal {-code}" + (" (out of memory?)" if code == -9 else "")
+        text = (self.folder / "output.txt").read_text(encoding="utf-8", errors="replace")
+        lines = [line.strip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
+        return lines[-1].removeprefix("error: ") if lines else f"exit code {code}"
+
+
+def name_of(description: X3DDescription) -> str:
+    """Name a network by its numbers, for a folder and for people."""
+    return (
+        f"{description.num_frames}x{description.step:.6g}_{description.train_crop}px"
+        f"_w{description.width_factor:g}_b{description.bottleneck_factor:g}"
+        f"_d{description.depth_factor:g}"
+    )
+
+
+def with_network(training: Mapping[str, Any], description: X3DDescription) -> dict[str, Any]:
+    """Return options of train_ava.py that build and feed this network."""
+    values = copy.deepcopy(dict(training))
+    values["clip"] = {
+        **(values.get("clip") or {}),
+        "num_frames": description.num_frames,
+        "step": description.step,
+        "train_short_side_px": list(description.train_short_side),
+        "train_crop_px": description.train_crop,
+        "test_short_side_px": description.test_crop,
+    }
+    values["model"] = {
+        **(values.get("model") or {}),
+        "variant": "x2d",
+        "width_factor": description.width_factor,
+        "bottleneck_factor": description.bottleneck_factor,
+        "depth_factor": description.depth_factor,
+    }
+    return values
+
+
+def _outcome(trainings: Sequence[Training]) -> Outcome:
+    results = [one.result() or {} for one in trainings]
+    failures = [result["failure"] for result in results if "failure" in result]
+    return Outcome(
+        tuple(result["score"] for result in results if "score" in result),
+        failures[0] if failures else None,
+    )
+
+
+@contextmanager
+def only_search(folder: Path) -> Iterator[None]:
+    """Refuse a second search in the same folder at the same time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{folder}: another search works in this folder") from error
+        yield
