@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from detection.data.ava_dataset import SampleIndex
 from detection.data.clip_list import ClipList
 from detection.data.sampling import STEPS_PER_SECOND
 from detection.data.transforms import ClipTransform, Draw
 from detection.data.video_source import FrameSource
+from detection.data.workers import SampleIndex
 from detection.errors import UserError
 
 # Headers of at most so many videos are read before a run; every file must exist in any case.
@@ -147,11 +147,15 @@ class ClipDataset:
                 samples[place] = ClipSample(done.frames, labels, video, self.clips.names[video])
         return [samples[place] for place in range(len(indices))]
 
-    def check_videos(self, *, show_progress: bool = False) -> None:
+    def check_videos(
+        self, *, show_progress: bool = False, most_unreadable: float = 0.0
+    ) -> list[str]:
         """Open every video (of long lists 2,000, evenly spaced) and read its header.
 
-        Raises `UserError` with file and line of one that is no video.
+        Raises `UserError` with file and line where more than `most_unreadable` of them (a share)
+        cannot be read. Returns a line for each of those.
         """
+        unreadable: list[str] = []
         count = min(len(self.clips), MOST_CHECKED)
         positions = np.unique(np.linspace(0, len(self.clips) - 1, count).astype(int)).tolist()
         for position in tqdm(
@@ -161,7 +165,16 @@ class ClipDataset:
                 with self._open_video(self.clips.paths[position]) as video:
                     video.span_s()
             except UserError as error:
-                raise self.clips.row_error(position, str(error)) from error
+                problem = self.clips.row_error(position, str(error))
+                unreadable.append(str(problem))
+                if len(unreadable) > most_unreadable * len(positions):
+                    if len(unreadable) == 1:
+                        raise problem from error
+                    raise UserError(
+                        f"{problem} ({len(unreadable)} of {len(positions)} videos cannot be read, "
+                        f"data.max_unreadable={most_unreadable:g} of them may be)"
+                    ) from error
+        return unreadable
 
     @property
     def _per_video(self) -> int:

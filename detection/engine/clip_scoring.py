@@ -63,7 +63,7 @@ class VideoScores:
         self.num_views = self.num_views + other.num_views
 
     def scores(self) -> NDArray[np.float64]:
-        """Return the (n, K) scores; 0 for a video without a view."""
+        """Return the (n, K) scores; 0, below any other, for a video without a view."""
         if self._maximum:
             return self._sum_or_max
         return self._sum_or_max / np.maximum(1, self.num_views)[:, None]
@@ -73,14 +73,16 @@ class VideoScores:
 class ClipScore:
     """How well videos were classified from some views.
 
-    scored: (m,) positions of the videos.  scores: (m, K) between 0 and 1.  macs: multiply-adds of
-    one view.  seconds: that scoring took.
+    scored: (m,) positions of the videos that gave a view.  scores: (m, K) between 0 and 1.
+    unreadable: how many gave none; they count as answered wrongly.  macs: multiply-adds of one
+    view.  seconds: that scoring took.
     """
 
     accuracy: ClipAccuracy
     views: Views
     scored: NDArray[np.int64]
     scores: NDArray[np.float64]
+    unreadable: int
     macs: int
     seconds: float
 
@@ -117,7 +119,12 @@ class ClipScorer:
             share=(processes.rank, processes.count),
         )
         loader = build.build_loader(
-            self._config, self.dataset, order, self._device, collate=collate_clips
+            self._config,
+            self.dataset,
+            order,
+            self._device,
+            collate=collate_clips,
+            on_unreadable="leave out",
         )
         bar = tqdm(
             loader,
@@ -134,7 +141,7 @@ class ClipScorer:
             else:
                 gathered.merge(part)
         assert gathered is not None
-        return processes.share(self._finish(model, gathered, start))
+        return processes.share(self._finish(model, gathered, every, start))
 
     @torch.inference_mode()
     def _score_views(self, model: X3DClassifier, batches: Iterable[ClipBatch]) -> VideoScores:
@@ -148,17 +155,29 @@ class ClipScorer:
             found.add(batch.videos, scores.double().cpu().numpy())
         return found
 
-    def _finish(self, model: X3DClassifier, found: VideoScores, start: float) -> ClipScore:
-        scored = np.flatnonzero(found.num_views)
-        scores = found.scores()[scored]
-        judge = multi_label_accuracy if self._multi_label else single_label_accuracy
-        accuracy = judge(scores, self.dataset.clips.labels[scored], self._label_map.names)
+    def _finish(
+        self, model: X3DClassifier, found: VideoScores, every: int, start: float
+    ) -> ClipScore:
+        scores, labels = found.scores()[::every], self.dataset.clips.labels[::every]
+        names, readable = self._label_map.names, found.num_views[::every] > 0
+        if self._multi_label:
+            accuracy = multi_label_accuracy(scores, labels, names)
+        else:
+            accuracy = single_label_accuracy(scores, labels, names, has_scores=readable)
         macs = count_view_macs(
             model,
             num_frames=self._config.clip.num_frames,
             size_px=build.test_crop_px(self._config, self.views.crops),
         )
-        return ClipScore(accuracy, self.views, scored, scores, macs, time.perf_counter() - start)
+        return ClipScore(
+            accuracy,
+            self.views,
+            np.flatnonzero(readable) * every,
+            scores[readable],
+            int((~readable).sum()),
+            macs,
+            time.perf_counter() - start,
+        )
 
 
 def count_view_macs(model: X3DClassifier, *, num_frames: int, size_px: int) -> int:
@@ -197,6 +216,7 @@ def as_json(score: ClipScore) -> dict[str, Any]:
         "task": "classification",
         "views": {"clips": score.views.clips, "crops": score.views.crops},
         "num_videos": accuracy.num_videos,
+        "unreadable_videos": score.unreadable,
         **headline(accuracy),
         "gmacs_per_view": score.macs / 1e9,
         "gmacs_per_video": len(score.views) * score.macs / 1e9,
@@ -232,6 +252,8 @@ def print_clip_results(folder: Path, score: ClipScore) -> None:
     views = score.views
     numbers = "  ".join(f"{name} {value:.4f}" for name, value in headline(score.accuracy).items())
     print(f"{numbers}  ({score.accuracy.num_videos} videos)")
+    if score.unreadable:
+        print(f"{score.unreadable} videos could not be read and count as answered wrongly")
     print(
         f"views: {views.clips} clips x {views.crops} crops a video, "
         f"{len(views)} x {score.macs / 1e9:.3f} GMAC, {score.seconds:.1f} s in all"

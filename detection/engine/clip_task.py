@@ -8,8 +8,8 @@ import torch
 
 from detection import build
 from detection.config import RunConfig
-from detection.data.clip_dataset import ClipBatch, Views, collate_clips
-from detection.data.loader import ClipLoader, TrainBatches
+from detection.data.clip_dataset import ClipBatch, ClipDataset, Views, collate_clips
+from detection.data.loader import ClipLoader, TrainBatches, tell_on_stderr
 from detection.engine.clip_scoring import (
     ClipScore,
     ClipScorer,
@@ -46,8 +46,11 @@ class ClipTask:
         self._val_clips = build.read_clips(
             self._config, self._config.data.val_split, self.label_map
         )
-        dataset = build.build_view_dataset(self._config, self._val_clips, Views(1))
-        dataset.check_videos(show_progress=processes.is_first)
+        _check(
+            build.build_view_dataset(self._config, self._val_clips, Views(1)),
+            self._config,
+            processes,
+        )
 
     def training_batches(
         self, *, device: torch.device, processes: Processes
@@ -55,7 +58,7 @@ class ClipTask:
         """See `Task.training_batches`."""
         clips = build.read_clips(self._config, self._config.data.train_split, self.label_map)
         dataset = build.build_clip_dataset(self._config, clips)
-        dataset.check_videos(show_progress=processes.is_first)
+        _check(dataset, self._config, processes)
         share = processes.rank, processes.count
         videos = [Keyframe(name, 0.0) for name in clips.names]
         order = build.build_train_order(self._config, videos, share=share)
@@ -100,3 +103,13 @@ class ClipTask:
             processes=self._processes,
         )
         return scorer.score(model, every=every)
+
+
+def _check(dataset: ClipDataset, config: RunConfig, processes: Processes) -> None:
+    """See that videos can be read; name those few that cannot."""
+    unreadable = dataset.check_videos(
+        show_progress=processes.is_first, most_unreadable=config.data.max_unreadable
+    )
+    if processes.is_first:
+        for line in unreadable:
+            tell_on_stderr(line)

@@ -35,11 +35,18 @@ class ClipAccuracy:
 
 
 def single_label_accuracy(
-    scores: NDArray[np.floating], labels: NDArray[np.floating], class_names: Sequence[str]
+    scores: NDArray[np.floating],
+    labels: NDArray[np.floating],
+    class_names: Sequence[str],
+    *,
+    has_scores: NDArray[np.bool_],
 ) -> ClipAccuracy:
-    """scores, labels: (n, K), one 1 in each row of labels, n >= 1."""
+    """scores, labels: (n, K), one 1 in each row of labels, n >= 1.
+
+    has_scores: (n,); a video without (it cannot be read) counts as answered wrongly.
+    """
     wanted = labels.argmax(1)
-    hit = in_top_k(scores, wanted, 1)
+    hit = in_top_k(scores, wanted, 1) & has_scores
     count = labels.sum(0).astype(int)
     per_class = np.full(len(count), np.nan)
     there = count > 0
@@ -49,7 +56,7 @@ def single_label_accuracy(
         per_class=dict(zip(class_names, per_class.tolist(), strict=True)),
         num_of_class=dict(zip(class_names, count.tolist(), strict=True)),
         top1=float(hit.mean()),
-        top5=float(in_top_k(scores, wanted, 5).mean()),
+        top5=float((in_top_k(scores, wanted, 5) & has_scores).mean()),
         mean_class=float(np.nanmean(per_class)),
     )
 

@@ -133,6 +133,27 @@ def test_what_cannot_be_opened_is_named_with_its_row(tmp_path):
         data.check_videos()
     with pytest.raises(UserError, match=r"list.csv:3: .*v2: no pictures"):
         data.__getitems__([(0, 2)])
+    with pytest.raises(UserError, match=r"list.csv:2: .*\(2 of 3 videos cannot be read, data.max"):
+        data.check_videos(most_unreadable=0.5)
+
+
+def test_a_stated_share_may_be_unreadable(tmp_path):
+    def one_broken(path):
+        if path.name == "v1":
+            raise UserError(f"{path}: no pictures")
+        return Numbered(100)
+
+    data = ClipDataset(
+        clips_of(4, tmp_path),
+        open_video=one_broken,
+        transform=TrainTransform(crop=40, short_side=(40, 40)),
+        num_frames=4,
+        step=2,
+    )
+    (line,) = data.check_videos(most_unreadable=0.25)
+    assert line.endswith("v1: no pictures") and "list.csv:2" in line
+    with pytest.raises(UserError, match="list.csv:2"):
+        data.check_videos(most_unreadable=0.2)
 
 
 @pytest.mark.parametrize("wrong", [(0, 1), (1, 2)])

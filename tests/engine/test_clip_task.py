@@ -317,3 +317,23 @@ def test_variable_rates_and_sizes_share_a_batch(tmp_path, cfg):
     (tmp_path / "val.csv").write_text("\n".join(rows))
     assert train_ava.main(["--cfg", str(cfg), "optim.epochs=1"]) == 0
     assert metrics_of(tmp_path / "run")["num_videos"] == 3
+
+
+def test_videos_that_cannot_be_read_are_named_replaced_and_answered_wrongly(tmp_path, cfg, capsys):
+    good = (tmp_path / "val.csv").read_text()
+    (tmp_path / "cut.mp4").write_bytes(b"no video")
+    for split in ("train", "val"):
+        with (tmp_path / f"{split}.csv").open("a") as file:
+            file.write("cut.mp4,be red\n")
+    options = ["data.max_unreadable=0.4", "optim.epochs=2", "evaluation.every_epochs=1"]
+    assert train_ava.main(["--cfg", str(cfg), *options]) == 0
+    printed = capsys.readouterr()
+    assert "train.csv:8" in printed.err and "cut.mp4: not a video" in printed.err
+    assert "1 videos could not be read and count as answered wrongly" in printed.out
+    metrics = metrics_of(tmp_path / "run")
+    assert (metrics["num_videos"], metrics["unreadable_videos"]) == (4, 1)
+    (tmp_path / "val.csv").write_text(good)
+    out = f"output={tmp_path / 'readable'}"
+    train_ava.main(["--eval-only", "--checkpoint", str(tmp_path / "run"), out])
+    readable = metrics_of(tmp_path / "readable")
+    assert metrics["top1"] * 4 == pytest.approx(readable["top1"] * 3)

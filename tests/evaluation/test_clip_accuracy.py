@@ -79,7 +79,22 @@ def test_top_k_is_a_stable_sort(videos, classes, k, seed):
 
 def test_the_mean_over_classes_leaves_out_classes_without_a_video():
     scores = np.array([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0], [0.7, 0.3, 0.0]])
-    found = single_label_accuracy(scores, np.eye(3)[[0, 0, 1]], ["a", "b", "c"])
+    there = np.ones(3, bool)
+    labels, names = np.eye(3)[[0, 0, 1]], ["a", "b", "c"]
+    found = single_label_accuracy(scores, labels, names, has_scores=there)
     assert (found.top1, found.top5, found.mean_class) == (pytest.approx(2 / 3), 1.0, 0.5)
     assert found.per_class["a"] == 1 and found.per_class["b"] == 0
     assert math.isnan(found.per_class["c"]) and found.num_of_class == {"a": 2, "b": 1, "c": 0}
+
+
+def test_a_video_without_scores_is_answered_wrongly():
+    """Whatever its class: zeros alone would answer class 0, and be among the first five of few."""
+    for wanted in range(3):
+        labels = np.eye(3)[[0, wanted]]
+        found = single_label_accuracy(
+            np.array([[0.9, 0.1, 0.0], [0.0, 0.0, 0.0]]),
+            labels,
+            ["a", "b", "c"],
+            has_scores=np.array([True, False]),
+        )
+        assert (found.top1, found.top5, found.num_videos) == (0.5, 0.5, 2)
