@@ -1,4 +1,4 @@
-"""`python -m ava_tools.visualize`: ground truth beside prediction, drawn on clips."""
+"""`python -m ava_tools.visualize`: ground truth beside prediction, drawn on clips, or to review."""
 
 from __future__ import annotations
 
@@ -24,6 +24,14 @@ EPILOG = """examples:
   python -m ava_tools.visualize --run runs/demo_x3d_xs --video-id val_003 --sheet
   python -m ava_tools.visualize --video clip.mp4 --ground-truth gt.csv --detections det.csv \\
       --label-map map.pbtxt --out drawn.mp4 --sheet keyframes.png
+  python -m ava_tools.visualize --run runs/demo_x3d_xs --review       # the review page alone
+  python -m ava_tools.visualize --review --dataset data/mine --split val --detections det.csv \\
+      --out review_of_val
+  python -m ava_tools.visualize --review --video clip.mp4 --detections det.csv \\
+      --label-map map.pbtxt --out review_of_clip
+
+A run's review page, of its whole validation set, is RUN/visualize/review/review.html: open it from
+disk with a browser. It takes corrections, see docs/review.md.
 
 Boxes move in a straight line from keyframe to keyframe where they are the same person's. A label is
 right when the ground truth's best-overlapping person carries it."""
@@ -41,12 +49,18 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     run.add_argument("--run", type=Path, help="run folder; pictures go to RUN/visualize")
     run.add_argument("--videos", type=int, default=3, help="how many videos (default: 3)")
     run.add_argument("--data", type=Path, help="data set folder, if it moved since the run")
+    split = parser.add_argument_group("a split of a data set (with --review)")
+    split.add_argument("--dataset", type=Path, help="data set folder")
+    split.add_argument("--split", default="val", help="its split (default: val)")
     files = parser.add_argument_group("single files")
     files.add_argument("--video", type=Path, help="video file")
     files.add_argument("--ground-truth", type=Path, help="ground-truth CSV")
     files.add_argument("--detections", type=Path, help="detections CSV")
     files.add_argument("--label-map", type=Path, help="label map (pbtxt)")
-    files.add_argument("--out", type=Path, help="film to write (.mp4)")
+    files.add_argument("--out", type=Path, help="film to write (.mp4); with --review: a folder")
+    review = parser.add_mutually_exclusive_group()
+    review.add_argument("--review", action="store_true", help="write the review page and no film")
+    review.add_argument("--no-review", action="store_true", help="with --run: no review page")
     parser.add_argument("--video-id", help="id in the CSV files (default: the file's name)")
     parser.add_argument(
         "--sheet",
@@ -72,15 +86,17 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    if (options.run is None) == (options.video is None):
-        parser.error("give --run RUN, or --video V with --label-map, --out and CSV files")
-    if options.video is not None:
-        if options.label_map is None or not (options.ground_truth or options.detections):
-            parser.error("--video needs --label-map, and --ground-truth, --detections or both")
-        if options.out is None and not options.keyframes_only:
-            parser.error("--video needs --out FILE (or --keyframes-only with --sheet PNG)")
-        if options.sheet == "" or (options.keyframes_only and options.sheet is None):
-            parser.error("--sheet needs a file name with --video")
+    if sum(given is not None for given in (options.run, options.video, options.dataset)) != 1:
+        parser.error(
+            "give --run RUN, or --video V with --label-map, --out and CSV files, "
+            "or --review with --dataset DIR"
+        )
+    if options.dataset is not None and not options.review:
+        parser.error("--dataset goes with --review")
+    if options.review:
+        _check_review(parser, options)
+    elif options.video is not None:
+        _check_file(parser, options)
     elif options.out is not None:
         parser.error("--out goes with --video; a run's pictures go to RUN/visualize")
     for name, low in (("top_k", 1), ("videos", 1), ("sheet_keyframes", 1)):
@@ -93,6 +109,29 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
             parser.error(f"--{name} must be from 0 to 1")
     if not options.seconds >= 0:
         parser.error("--seconds must not be negative")
+
+
+def _check_file(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.label_map is None or not (options.ground_truth or options.detections):
+        parser.error("--video needs --label-map, and --ground-truth, --detections or both")
+    if options.out is None and not options.keyframes_only:
+        parser.error("--video needs --out FILE (or --keyframes-only with --sheet PNG)")
+    if options.sheet == "" or (options.keyframes_only and options.sheet is None):
+        parser.error("--sheet needs a file name with --video")
+
+
+def _check_review(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.sheet is not None or options.keyframes_only:
+        parser.error("--review writes the review page alone, --sheet goes without it")
+    if options.video is not None:
+        if options.label_map is None or not (options.ground_truth or options.detections):
+            parser.error("--video needs --label-map, and --ground-truth, --detections or both")
+    elif options.dataset is None and options.detections is not None:
+        parser.error("--detections goes with --video or --dataset; a run has its own")
+    if options.out is None and options.run is None:
+        parser.error("--review needs --out FOLDER")
+    if options.run is not None and options.out is not None:
+        parser.error("--out goes with --video; a run's pictures go to RUN/visualize")
 
 
 @dataclass(frozen=True)
@@ -118,6 +157,9 @@ class Job:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parse_arguments(arguments)
+    if options.review:
+        print(_write_review(options))
+        return 0
     if options.run is not None:
         look, jobs = _run_jobs(options)
     else:
@@ -129,6 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if (sheet := _sheet_path(options)) is not None:
         _write_sheet(sheet, jobs, options, look)
         print(sheet)
+    whole = options.run is not None and options.video_id is None and not options.keyframes_only
+    if whole and not options.no_review:
+        print(_write_review(options))
     return 0
 
 
@@ -141,13 +186,17 @@ def _sheet_path(options: argparse.Namespace) -> Path | None:
     return folder / "visualize" / "keyframes.png"
 
 
-def _file_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
+def _check_files(options: argparse.Namespace) -> None:
+    """Look for the files before torch is loaded, which takes seconds."""
     from detection.errors import UserError
 
-    # Before torch is loaded, which takes seconds.
     for path in (options.video, options.label_map, options.ground_truth, options.detections):
         if path is not None and not path.is_file():
             raise UserError(f"{path}: no such {'video ' * (path is options.video)}file")
+
+
+def _file_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
+    _check_files(options)
     from detection.data.ava_files import read_detections, read_ground_truth
     from detection.data.label_map import read_label_map
     from detection.visualize.film import actors_of
@@ -165,12 +214,30 @@ def _file_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
     return look, [Job(actors, film, video=options.video)]
 
 
-def _run_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
+@dataclass(frozen=True)
+class Run:
+    """A run folder that was scored, and the data it was scored on."""
+
+    folder: DatasetFolder
+    split: str
+    on_truth: bool
+    detections: Path
+
+    @property
+    def heading(self) -> str:
+        """What the predictions are."""
+        return "Prediction on ground-truth boxes" if self.on_truth else "Prediction"
+
+    @property
+    def note(self) -> str:
+        """The data set, and whether it is made up."""
+        return self.folder.name + (" (made-up people)" if self.folder.made_up else "")
+
+
+def _open_run(options: argparse.Namespace) -> Run:
     from detection.config import GROUND_TRUTH_BOXES, load_config
-    from detection.data.ava_files import read_detections, read_ground_truth
     from detection.data.dataset_folder import DatasetFolder
     from detection.errors import UserError
-    from detection.visualize.film import actors_of
 
     run: Path = options.run
     if not run.is_dir():
@@ -184,17 +251,69 @@ def _run_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
         )
     folder = DatasetFolder.open(options.data or config.data.root)
     on_truth = config.data.val_boxes == GROUND_TRUTH_BOXES
-    look = _look(
-        options,
-        heading="Prediction on ground-truth boxes" if on_truth else "Prediction",
-        note=folder.name + (" (made-up people)" if folder.made_up else ""),
+    return Run(folder, config.data.val_split, on_truth, detections)
+
+
+def _write_review(options: argparse.Namespace) -> Path:
+    """Write the review page that the options ask for; return its path."""
+    if options.video is not None:
+        return _review_file(options)
+    from detection.data.ava_files import read_detections, read_ground_truth
+    from detection.data.dataset_folder import DatasetFolder
+    from detection.visualize.review.dataset_pages import review_split
+
+    if options.run is not None:
+        run = _open_run(options)
+        out, folder, name = options.run / "visualize" / "review", run.folder, run.split
+        detections, title, note = run.detections, options.run.resolve().name, run.note
+        note = f"{run.heading}, {note}"
+    else:
+        out, folder, name = options.out, DatasetFolder.open(options.dataset), options.split
+        detections, title, note = options.detections, folder.name, f"split {name}"
+    split = folder.split(name)
+    return review_split(
+        out,
+        folder,
+        split,
+        read_detections(detections) if detections else None,
+        truth=read_ground_truth(split.annotations),
+        title=title,
+        note=note,
+        score_threshold=options.threshold,
+        video_ids=[options.video_id] if options.video_id else None,
+        show_progress=True,
     )
-    truth = read_ground_truth(folder.split(config.data.val_split).annotations)
-    predicted = read_detections(detections)
+
+
+def _review_file(options: argparse.Namespace) -> Path:
+    _check_files(options)
+    from detection.data.ava_files import read_detections, read_ground_truth
+    from detection.data.label_map import read_label_map
+    from detection.visualize.review.dataset_pages import ReviewRows, review_file
+
+    rows = ReviewRows(
+        read_label_map(options.label_map),
+        truth=read_ground_truth(options.ground_truth) if options.ground_truth else None,
+        predicted=read_detections(options.detections) if options.detections else None,
+        score_threshold=options.threshold,
+    )
+    return review_file(options.out, options.video, options.video_id or options.video.stem, rows)
+
+
+def _run_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
+    from detection.data.ava_files import read_detections, read_ground_truth
+    from detection.errors import UserError
+    from detection.visualize.film import actors_of
+
+    opened = _open_run(options)
+    run, folder = options.run, opened.folder
+    look = _look(options, heading=opened.heading, note=opened.note)
+    truth = read_ground_truth(folder.split(opened.split).annotations)
+    predicted = read_detections(opened.detections)
     label_map = folder.read_label_map()
     video_ids = [options.video_id] if options.video_id else _spread(predicted, options.videos)
     if not video_ids:
-        raise UserError(f"{detections}: no rows at all")
+        raise UserError(f"{opened.detections}: no rows at all")
     jobs: list[Job] = []
     for number, video_id in enumerate(video_ids):
         actors = actors_of(video_id, label_map, truth=truth, predicted=predicted, look=look)

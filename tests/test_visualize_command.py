@@ -255,7 +255,15 @@ def names_in(folder: Path) -> list[str]:
 
 def test_run_draws_videos_spread_over_all(run_folder: Path) -> None:
     assert visualize.main(["--run", str(run_folder), "--videos", "2", "--sheet"]) == 0
-    assert names_in(run_folder / "visualize") == ["a.mp4", "d.mp4", "keyframes.png"]
+    assert names_in(run_folder / "visualize") == ["a.mp4", "d.mp4", "keyframes.png", "review"]
+    page = (run_folder / "visualize" / "review" / "review.html").read_text()
+    assert all(f'"id":"{name}"' in page for name in ("a", "b-_1", "c", "d"))  # all of them
+    assert visualize.main(["--run", str(run_folder), "--keyframes-only"]) == 0
+
+
+def test_no_review_page_where_none_is_wanted(run_folder: Path) -> None:
+    assert visualize.main(["--run", str(run_folder), "--videos", "1", "--no-review"]) == 0
+    assert not (run_folder / "visualize" / "review").exists()
 
 
 def test_run_draws_the_video_asked_for(run_folder: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from detection.data.ava_files import AvaRows, read_keyframe_list, time_us_of
 from detection.data.dataset_folder import DatasetFolder, Split
@@ -51,11 +52,12 @@ def review_split(
     note: str = "",
     score_threshold: float = 0.3,
     video_ids: Sequence[str] | None = None,
-    told: Callable[[], object] = lambda: None,
+    show_progress: bool = False,
 ) -> Path:
     """Write the page of a split (or some of its videos) into the folder `out`; return its path.
 
-    told: called after each video. Raises `UserError` for a video that cannot be read.
+    predicted: None for the ground truth alone.  video_ids: None for all that any file has.
+    Raises `UserError` for a video that cannot be read, and for an id without any row.
     """
     label_map = folder.read_label_map()
     rows = ReviewRows(
@@ -66,10 +68,15 @@ def review_split(
         left_out=read_keyframe_list(split.exclusions) if split.exclusions else frozenset(),
         score_threshold=score_threshold,
     )
+    known = _ids(truth) | (set() if predicted is None else _ids(predicted))
+    for video_id in video_ids or ():
+        if video_id not in known:
+            raise which_videos(truth, video_id)
     if video_ids is None:
-        video_ids = sorted(_ids(truth) | (set() if predicted is None else _ids(predicted)))
+        video_ids = sorted(known)
     videos = []
-    for number, video_id in enumerate(video_ids):
+    bar = tqdm(video_ids, unit="video", desc="review page", disable=not show_progress)
+    for number, video_id in enumerate(bar):
         name = f"{number:05d}"
         with open_video(folder, video_id) as source:
             path = folder.video_path(video_id)
@@ -79,7 +86,6 @@ def review_split(
             else:
                 place = place_video(path, out, name=name)
             videos.append(_video(Path(out), video_id, place, source, rows, thumbnail=name))
-        told()
     return write_review(out, _document(title, note, videos, rows))
 
 

@@ -22,6 +22,10 @@ class Player {
       // A frame that was never announced: take the player's word for it.
       setTimeout(() => { if (this.offset === null && !this.closed) this.shown(this.video.currentTime); }, 400);
     });
+    // Nor is every frame after a seek: then the player's word counts too.
+    this.video.addEventListener("seeked", () => {
+      setTimeout(() => { if (this.seeking && !this.video.seeking) this.shown(this.video.currentTime); }, 60);
+    });
     this.video.src = clip.video.source.split("/").map(encodeURIComponent).join("/");
   }
 
@@ -37,7 +41,11 @@ class Player {
     if (this.offset === null) {
       const offset = this.clip.start - mediaTime;
       this.offset = Math.abs(offset) < 0.02 ? 0 : offset;
-      if (this.wanted !== null) this.seek(this.wanted);
+      // Not from within: a frame that comes at once would not be announced.
+      if (this.wanted !== null) {
+        setTimeout(() => { if (this.wanted !== null && !this.closed) this.seek(this.wanted); });
+        return;
+      }
     }
     this.presented = mediaTime + this.offset;
     // A pause at a wanted moment: the frame shown is the nearest one there is.

@@ -1,0 +1,402 @@
+"""The review page in a real browser, from disk: what is shown, corrected, kept and exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from driving import Browser
+from tiny_data import make_dataset
+
+from ava_tools import import_dataset, visualize
+from detection.data.ava_files import AvaRows, read_ground_truth, read_keyframe_list
+from detection.data.dataset_folder import DatasetFolder, write_dataset_file
+from detection.data.label_map import LabelMap
+from detection.data.video import VideoWriter
+from detection.structures import Keyframe
+from detection.visualize.review.document import (
+    ReviewDocument,
+    ReviewTrack,
+    ReviewTruth,
+    ReviewVideo,
+    TruePerson,
+)
+from detection.visualize.review.page import write_review
+
+pytestmark = pytest.mark.browser
+
+MAP = LabelMap(("stand", "sit", "watch"), (12, 11, 80), ("POSE", "POSE", "PERSON"))
+POSES = {"pose": (0, 1)}
+LEFT, RIGHT = [0.1, 0.2, 0.3, 0.9], [0.6, 0.2, 0.8, 0.9]
+
+
+def write_video(path: Path, *, start_s: float = 0.0, times_s: np.ndarray | None = None) -> None:
+    """Write frames whose grey says which they are."""
+    if times_s is None:
+        times_s = np.arange(40) / 10
+    with VideoWriter(path, width=320, height=180, fps=10, crf=1) as writer:
+        for number, time_s in enumerate(times_s):
+            grey = np.full((180, 320, 3), 6 * number, np.uint8)
+            writer.write(grey, start_s + float(time_s))
+
+
+def track(track_id: int, box: list[float], scores: list[float], times_s=(1.0, 2.0, 3.0)):
+    n = len(times_s)
+    return ReviewTrack(track_id, times_s, [box] * n, [scores] * n, [1.0] * n)
+
+
+def clip(folder: Path, video_id: str = "clip", **more) -> ReviewVideo:
+    """A clip of 4 s with two people predicted at 1, 2 and 3 s."""
+    name = more.pop("name", "a.mp4")
+    if not (folder / "videos" / name).exists():
+        write_video(folder / "videos" / name)
+    tracks = (track(4, LEFT, [0.9, 0.4, 0.05]), track(7, RIGHT, [0.2, 0.8, 0.6]))
+    given = {"tracks": tracks, "keyframes_s": (1.0, 2.0, 3.0), "duration_s": 4.0} | more
+    return ReviewVideo(video_id, f"videos/{name}", 320, 180, **given)
+
+
+def page_of(folder: Path, *videos: ReviewVideo, title: str = "Test", **more) -> Path:
+    given = {"label_map": MAP, "exclusive": POSES} | more
+    return write_review(folder, ReviewDocument(title, videos=videos, **given))
+
+
+def people(browser: Browser) -> list:
+    """Return everybody at the keyframe as would be exported: [id, box, names]."""
+    return browser.js(
+        "review.view.labels().people.map((p) => [p.id, p.box, [...p.labels]"
+        ".map((c) => review.doc.classes[c].name)])"
+    )
+
+
+def test_round_trip_from_a_page_to_a_data_set_that_is_read_back(browser: Browser, tmp_path: Path):
+    """Correct a label, delete a box, add a box, mark reviewed, export, import, read."""
+    from selenium.webdriver import Keys
+
+    root = make_dataset(tmp_path / "data", train=2, val=1)
+    folder = DatasetFolder.open(root)
+    exclusive = {"colour": ["be red", "be blue"]}
+    write_dataset_file(root, folder.file.model_copy(update={"exclusive": exclusive}))
+    truth = read_ground_truth(root / "annotations" / "val.csv")
+    box = truth.boxes_01[0]
+    found = [f"val_0,{t},{','.join(map(str, box))},{c},0.6\n" for t in (1, 2) for c in (3, 7, 9)]
+    (tmp_path / "det.csv").write_text("".join(found))
+    arguments = ["--review", "--dataset", root, "--detections", tmp_path / "det.csv"]
+    assert visualize.main([*map(str, arguments), "--out", str(tmp_path / "page")]) == 0
+
+    browser.open(tmp_path / "page" / "review.html")
+    browser.at_rest(1.0)
+    assert people(browser) == [[-1, pytest.approx(box.tolist()), ["be red", "be here"]]]
+    # A label, by keyboard: choosing blue unsets red.
+    browser.press("1", "l")
+    browser.until("document.activeElement.getAttribute('role') === 'combobox'")
+    browser.press("blue", Keys.ENTER)
+    assert people(browser)[0][2] == ["be here", "be blue"]
+    browser.press(Keys.ESCAPE, "r")
+    # The next keyframe: one box deleted, another drawn by mouse and labelled.
+    browser.press(Keys.ARROW_RIGHT)
+    browser.at_rest(2.0)
+    browser.click("[data-key^='delete:']")
+    assert people(browser) == []
+    browser.click("[data-key='add']")
+    browser.drag((0.5, 0.25), (0.75, 0.75))
+    browser.until("document.activeElement.getAttribute('role') === 'combobox'")
+    browser.press("red", Keys.ENTER, Keys.ESCAPE)
+    [[drawn_id, drawn, names]] = people(browser)
+    assert drawn == pytest.approx([0.5, 0.25, 0.75, 0.75], abs=0.01) and names == ["be red"]
+    browser.click("[data-key='review']")
+    # Everything is still there after a reload.
+    browser.until("review.edits.unsaved.size === 0")
+    browser.open(tmp_path / "page" / "review.html")
+    assert "2 of 2 keyframes reviewed" in browser.text("header.top")
+    browser.click("#export")
+    browser.click("#save-corrections")
+    browser.click("#save-reviewed")
+    corrections = browser.downloaded("corrections.csv")
+    reviewed = browser.downloaded("reviewed.csv")
+    assert read_keyframe_list(reviewed) == {Keyframe("val_0", 1.0), Keyframe("val_0", 2.0)}
+
+    arguments = ["--dataset", root, "--split", "val", "--out", tmp_path / "new"]
+    arguments += ["--corrections", corrections, "--reviewed", reviewed]
+    assert import_dataset.main(["corrections", *map(str, arguments)]) == 0
+    rows = read_ground_truth(tmp_path / "new" / "annotations" / "val.csv")
+    assert table(rows) == [
+        ("val_0", 1.0, 7, *box.tolist()),
+        ("val_0", 1.0, 9, *box.tolist()),
+        ("val_0", 2.0, 3, *drawn),
+    ]
+    again = read_ground_truth(tmp_path / "new" / "annotations" / "train.csv")
+    assert table(again) == table(read_ground_truth(root / "annotations" / "train.csv"))
+    assert drawn_id >= 0
+
+
+def table(rows: AvaRows) -> list[tuple]:
+    """Return rows without persons, sorted; boxes are the very same numbers."""
+    return sorted(
+        (*rows.keyframe(i), int(rows.action_id[i]), *rows.boxes_01[i].tolist())
+        for i in range(len(rows))
+    )
+
+
+def test_keyboard_alone_adds_moves_and_deletes_a_box_and_undoes(browser: Browser, tmp_path: Path):
+    from selenium.webdriver import Keys
+
+    browser.open(page_of(tmp_path, clip(tmp_path)))
+    browser.at_rest(1.0)
+    browser.press("n", Keys.ENTER, Keys.ESCAPE)
+    assert [person[0] for person in people(browser)] == [4, 7, 8]
+    assert people(browser)[2][1] == [0.4, 0.25, 0.6, 0.85]
+    browser.press("3", Keys.ARROW_RIGHT, Keys.ARROW_UP)
+    browser.chord(Keys.SHIFT, Keys.ARROW_RIGHT)
+    assert people(browser)[2][1] == pytest.approx([0.405, 0.245, 0.61, 0.845])
+    browser.press(Keys.DELETE)
+    assert [person[0] for person in people(browser)] == [4, 7]
+    for _ in range(5):
+        browser.chord(Keys.CONTROL, "z")
+    assert browser.js("review.edits.of(0).size") == 0
+    browser.chord(Keys.CONTROL, Keys.SHIFT, "z")
+    assert people(browser)[2][1] == [0.4, 0.25, 0.6, 0.85]
+
+
+def test_mouse_moves_and_resizes_a_chosen_box(browser: Browser, tmp_path: Path):
+    browser.open(page_of(tmp_path, clip(tmp_path)))
+    browser.at_rest(1.0)
+    browser.click("[data-key='box:guess:4']")
+    browser.drag((0.2, 0.5), (0.3, 0.55))
+    browser.until("review.edits.of(0).size === 1")
+    assert people(browser)[0][1] == pytest.approx([0.2, 0.25, 0.4, 0.95], abs=0.01)
+    browser.drag((0.2, 0.6), (0.1, 0.6))  # the handle in the middle of the left edge
+    assert people(browser)[0][1] == pytest.approx([0.1, 0.25, 0.4, 0.95], abs=0.01)
+
+
+def test_what_is_shown_follows_threshold_and_classes(browser: Browser, tmp_path: Path):
+    """At 0.3 both people have labels, one pose each; at 0.85 one has none."""
+    from selenium.webdriver import Keys
+
+    browser.open(page_of(tmp_path, clip(tmp_path)))
+    browser.at_rest(1.0)
+    assert [person[2] for person in people(browser)] == [["stand"], ["sit", "watch"]]
+    browser.js(
+        "(review.view.slider.value = 0.85, review.view.slider.dispatchEvent(new Event('input')))"
+    )
+    assert [person[2] for person in people(browser)] == [["stand"], []]
+    browser.click("#tab-classes")
+    browser.click("[data-key='none']")
+    assert browser.js("document.querySelectorAll('.box').length") == 0
+    browser.click("[data-key='class:0']")
+    assert browser.js("document.querySelectorAll('.box').length") == 1
+    # The slider keeps the arrow keys to itself.
+    browser.js("review.view.slider.focus()")
+    browser.press(Keys.ARROW_LEFT)
+    assert browser.js("review.view.k") == 0 and browser.js("review.slider") == pytest.approx(0.84)
+
+
+def truth_for(folder: Path, **more) -> ReviewVideo:
+    """Person 1 sits where track 4 says that he stands; nobody is where track 7 is."""
+    person = TruePerson(1, [1.0, 2.0], [LEFT, LEFT], [[False, True, False]] * 2)
+    return clip(folder, truth=ReviewTruth((1.0, 2.0), (person,)), **more)
+
+
+def test_ground_truth_beside_prediction_and_the_worst_error_first(browser: Browser, tmp_path: Path):
+    browser.open(page_of(tmp_path, truth_for(tmp_path)))
+    browser.click("#tab-errors")
+    errors = browser.js("[...document.querySelectorAll('.errors button')].map((b) => b.innerText)")
+    # Neighbouring keyframes are one entry; 3 s is not annotated, so it is no error.
+    assert errors[0].startswith("stand · Wrong class") and "2 keyframes" in errors[0]
+    assert "sit · Nobody there" in errors[1] and len(errors) == 3
+    browser.click(".errors li:nth-child(2) button")
+    assert browser.js("review.view.chosenKey") == "guess:7"
+    browser.click("#tab-keyframe")
+    signs = browser.js("[...document.querySelectorAll('.guesses .guess')].map((g) => g.innerText)")
+    assert len(signs) == 2 and "stand" in signs[0] and "✗" in signs[0]
+    assert "sit" in signs[1] and "✓" in signs[1]  # 0.4 is above the threshold
+    kinds = browser.js("[...document.querySelectorAll('.box')].map((b) => b.className)")
+    assert sum("truth" in kind for kind in kinds) == 1 and len(kinds) == 3
+
+
+def test_a_prediction_that_is_right_after_all_is_adopted(browser: Browser, tmp_path: Path):
+    browser.open(page_of(tmp_path, truth_for(tmp_path)))
+    browser.at_rest(1.0)
+    browser.click("[data-key='adopt:7']")
+    assert [person[2] for person in people(browser)] == [["sit"], ["sit", "watch"]]
+    assert browser.js("review.edits.of(0).get(0).reviewed") is False
+    browser.click("#export")
+    assert "1 keyframe is edited and not marked" in browser.text("dialog")
+    browser.click("#review-edited")
+    browser.click("#save-corrections")
+    rows = read_ground_truth(browser.downloaded("corrections.csv"))
+    assert sorted(rows.person_id.tolist()) == [1, 8, 8]
+
+
+HTML = '<img src=x onerror="window.hacked=1"></script><script>window.hacked=1</script>'
+
+
+def test_html_in_texts_is_text(browser: Browser, tmp_path: Path):
+    label_map = LabelMap((HTML, "sit", "&lt;b&gt;"), (12, 11, 80), (HTML, HTML, "x"))
+    name = "<b>#?&%41'.mp4"
+    write_video(tmp_path / "videos" / name)
+    video = truth_for(tmp_path, video_id=HTML + '"', name=name)
+    page = page_of(tmp_path, video, title=HTML, label_map=label_map, note=HTML)
+    browser.open(page)
+    browser.at_rest(1.0)  # the odd file name plays
+    for tab in ("errors", "classes", "keyframe"):
+        browser.click(f"#tab-{tab}")
+    browser.press("1", "l")
+    assert browser.js("window.hacked") is None
+    assert browser.js("document.querySelectorAll('img, b b').length") == 0
+    assert browser.js("document.querySelector('h1').textContent") == HTML
+    assert browser.driver.title == HTML
+    browser.js("review.view.pick(null)")
+    browser.press("r")
+    browser.click("#export")
+    browser.click("#save-reviewed")
+    assert read_keyframe_list(browser.downloaded("reviewed.csv")) == {Keyframe(HTML + '"', 1.0)}
+
+
+def test_a_missing_video_is_named_and_labels_can_still_be_corrected(
+    browser: Browser, tmp_path: Path
+):
+    video = clip(tmp_path)
+    (tmp_path / "videos" / "a.mp4").unlink()
+    browser.open(page_of(tmp_path, video))
+    browser.until("review.view.player.broken")
+    assert "The video file videos/a.mp4 is not there" in browser.text(".trouble")
+    browser.press("\ue014")  # the right arrow
+    assert browser.js("review.view.k") == 1
+    browser.press("r")
+    assert browser.js("review.edits.of(0).get(1).reviewed") is True
+
+
+@pytest.mark.parametrize("stored", ["{not json", "[[99,1,[]]]", "[[0,1,[[1,[0,0,2,2],[0]]]]]", "7"])
+def test_damaged_storage_is_set_aside(browser: Browser, tmp_path: Path, stored: str):
+    page = page_of(tmp_path, clip(tmp_path))
+    browser.open(page)
+    name = browser.js("review.edits.name(0)")
+    browser.js("localStorage.setItem(arguments[0], arguments[1])", name, stored)
+    browser.open(page)
+    assert "could not be read" in browser.text(".message")
+    assert browser.js("localStorage.getItem(arguments[0])", f"{name}:damaged") == stored
+    assert browser.js("review.edits.of(0).size") == 0
+    browser.press("r")
+    assert browser.js("review.edits.count(0, true)") == 1
+
+
+def test_full_storage_is_said_before_work_is_lost(browser: Browser, tmp_path: Path):
+    browser.open(page_of(tmp_path, clip(tmp_path)))
+    full = "Storage.prototype.setItem = () => { throw new DOMException('', 'QuotaExceededError'); }"
+    browser.js(full)
+    browser.press("r")
+    browser.until("!document.querySelector('.message').hidden")
+    assert "export them" in browser.text(".message")
+    browser.js("review.edits.unsaved.clear()")  # so that the page may be left
+
+
+@pytest.mark.parametrize("start_s", [0.0, 5.0])
+def test_boxes_belong_to_the_frame_on_screen(browser: Browser, tmp_path: Path, start_s: float):
+    """A file that starts late, of variable rate: keyframes show their own frames."""
+    times_s = np.cumsum(np.resize([0.05, 0.13, 0.08, 0.2], 40))
+    times_s -= times_s[0]
+    write_video(tmp_path / "videos" / "a.mp4", start_s=start_s, times_s=times_s)
+    wanted = [7, 18, 33]
+    keyframes = tuple(start_s + float(times_s[i]) for i in wanted)
+    tracks = (track(1, LEFT, [0.9, 0, 0], keyframes),)
+    length = float(times_s[-1]) + 0.1
+    video = clip(tmp_path, start_s=start_s, duration_s=length, keyframes_s=keyframes, tracks=tracks)
+    browser.open(page_of(tmp_path, video))
+    for number, (frame, time_s) in enumerate(zip(wanted, keyframes, strict=True)):
+        if number:
+            browser.press("\ue014")
+        browser.at_rest(time_s)
+        assert browser.js("review.view.k") == number
+        assert browser.js("review.view.player.presented") == pytest.approx(time_s, abs=0.002)
+        assert grey_of(browser) == pytest.approx(6 * frame, abs=4)
+
+
+def grey_of(browser: Browser) -> float:
+    """Return the grey of the video on screen, off the boxes."""
+    import cv2
+
+    picture = browser.element(".stage").screenshot_as_png
+    image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
+    height, width = image.shape
+    return float(image[int(0.5 * height), int(0.45 * width)])
+
+
+def test_playing_goes_on_and_the_boxes_with_it(browser: Browser, tmp_path: Path):
+    start, end = [0.0, 0.2, 0.2, 0.9], [0.5, 0.2, 0.7, 0.9]
+    moving = ReviewTrack(1, [1.0, 2.0], [start, end], [[0.9, 0, 0]] * 2, [1, 1])
+    browser.open(page_of(tmp_path, clip(tmp_path, tracks=(moving,), keyframes_s=(1.0, 2.0))))
+    browser.at_rest(1.0)
+    browser.press(" ")
+    browser.until("review.view.player.time > 1.4")
+    browser.press(" ")
+    left, time_s = browser.js(
+        "[parseFloat(document.querySelector('.box').style.left), review.view.player.time]"
+    )
+    assert 1.4 < time_s < 2.5
+    assert left == pytest.approx(50 * min(1.0, time_s - 1), abs=0.5)
+
+
+def test_a_sheet_leads_to_its_clips_the_worst_first(browser: Browser, tmp_path: Path):
+    good = TruePerson(4, [1.0], [LEFT], [[True, False, False]])
+    fine = clip(
+        tmp_path,
+        "fine",
+        truth=ReviewTruth((1.0,), (good,)),
+        tracks=(track(4, LEFT, [0.95, 0, 0]),),
+    )
+    browser.open(
+        page_of(tmp_path, fine, truth_for(tmp_path, video_id="bad/clip #1"), clip(tmp_path, "bare"))
+    )
+    names = browser.js("[...document.querySelectorAll('.clips .name')].map((n) => n.innerText)")
+    assert names == ["bad/clip #1", "fine", "bare"]
+    browser.click(".clips li:first-child a")
+    browser.until("review.view.clip && review.view.clip.id === 'bad/clip #1'")
+    browser.at_rest(1.0)
+    browser.press("r")
+    browser.click("header.top button")  # All clips
+    browser.until("document.querySelector('.clips') !== null")
+    assert "1 reviewed" in browser.text(".clips li:first-child")
+    assert "1 of 9 keyframes reviewed" in browser.text("header.top")
+
+
+def test_nobody_and_no_keyframes(browser: Browser, tmp_path: Path):
+    browser.open(page_of(tmp_path, clip(tmp_path, tracks=())))
+    browser.at_rest(1.0)
+    assert "nobody" in browser.text("#panel")
+    browser.press("r")
+    browser.click("#export")
+    browser.click("#save-corrections")
+    assert browser.downloaded("corrections.csv").read_text() == "clip,0001\n"
+    browser.open(page_of(tmp_path / "none", clip(tmp_path / "none", tracks=(), keyframes_s=())))
+    assert "no keyframes" in browser.text("#panel")
+    for key in ("r", "n", "l", "j", "1", "\ue014"):
+        browser.press(key)
+    browser.open(page_of(tmp_path / "empty"))
+    assert "There are no clips." in browser.text(".clips")
+
+
+CONTRAST = (Path(__file__).parent / "contrast.js").read_text("utf-8")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast_and_names_of_controls(browser: Browser, tmp_path: Path, scheme: str):
+    """WCAG AA: text at 4.5 to 1, and every control has a name."""
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    browser.open(page_of(tmp_path, truth_for(tmp_path), clip(tmp_path, "other")))
+    views = ["", "#clip=clip"]
+    for fragment in views:
+        browser.js("location.hash = arguments[0]", fragment)
+        browser.until("(review.index >= 0) === arguments[0]", bool(fragment))
+        for tab in ("keyframe", "errors", "classes") if fragment else ("",):
+            if tab:
+                browser.click(f"#tab-{tab}")
+            assert browser.driver.execute_script(CONTRAST + "return lowContrast();") == []
+            assert browser.driver.execute_script(CONTRAST + "return unnamed();") == []
+    browser.click("#tab-keyframe")
+    browser.press("1", "l")
+    assert browser.driver.execute_script(CONTRAST + "return lowContrast();") == []
+    browser.js("review.view.pick(null)")
+    browser.press("r", "e")
+    assert browser.driver.execute_script(CONTRAST + "return lowContrast();") == []
