@@ -43,14 +43,16 @@ class CannotWriteError(UserError):
 class PrepareOptions:
     """short_side: pixels, of pictures that are larger.  crf: quality, 0 (lossless) to 51.
 
-    keyframe_interval_s: a seek costs at most that much decoding.  preset: x264's.  damage:
-    in the source, see `VideoReader`.
+    keyframe_interval_s: a seek costs at most that much decoding.  preset, tune: x264's; its
+    "fastdecode" makes files a tenth larger and quicker to read by a third.  damage: in the source,
+    see `VideoReader`.
     """
 
     short_side: int = 320
     crf: int = 20
     keyframe_interval_s: float = 1.0
     preset: str = "veryfast"
+    tune: str = "fastdecode"
     damage: Damage = "refuse"
 
 
@@ -167,6 +169,7 @@ def _write(
         crf=options.crf,
         keyframe_interval_s=options.keyframe_interval_s,
         preset=options.preset,
+        tune=options.tune,
         shape=reader.pixel_shape,
     ) as writer:
         for time_s, picture in reader.pictures(start_s=start_s, end_s=end_s):

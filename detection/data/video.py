@@ -438,8 +438,8 @@ class VideoWriter:
     The file appears at `path` when the block ends well, not before. Frames of odd width or height
     gain one repeated column or row, which yuv420p needs. fps: of frames that are written without a
     time; crf: quality, 0 (lossless) to 51; keyframe_interval_s: a seek costs at most that much
-    decoding. shape: width to height of one pixel, as players show it.  b_frames: False for files
-    that `join_films` puts together.
+    decoding. preset, tune: x264's. shape: width to height of one pixel, as players show it.
+    b_frames: False for files that `join_films` puts together.
     """
 
     def __init__(
@@ -452,6 +452,7 @@ class VideoWriter:
         crf: int = 20,
         keyframe_interval_s: float = 1.0,
         preset: str = "veryfast",
+        tune: str | None = None,
         shape: Fraction | None = None,
         b_frames: bool = True,
     ) -> None:
@@ -463,6 +464,8 @@ class VideoWriter:
         self._options = {"crf": str(crf), "preset": preset, "forced-idr": "1"}
         if not b_frames:
             self._options["bf"] = "0"
+        if tune is not None:
+            self._options["tune"] = tune
         self._interval_s = keyframe_interval_s
         self._gop_size = max(1, round(float(self._fps) * keyframe_interval_s))
         self._shape = shape
