@@ -209,7 +209,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--every", type=float, default=1.0, metavar="S",
         help="seconds from box to box (default %(default)g, as detect_people's)")  # fmt: skip
     add("--keep-iou", type=float, default=0.9, metavar="X",
-        help="leave out boxes that even motion explains so (default %(default)s; 2: none)")  # fmt: skip
+        help="leave out boxes that even motion explains (default %(default)s)")  # fmt: skip
     add("--overwrite", action="store_true", help="replace files that are there")
     options = parser.parse_args(arguments)
     if not options.every > 0 or not 0 <= options.min_score <= 1:
