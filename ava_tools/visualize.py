@@ -243,6 +243,11 @@ def _open_run(options: argparse.Namespace) -> Run:
     if not run.is_dir():
         raise UserError(f"{run}: no such run folder")
     config = load_config(run / "config.yaml")
+    if config.task == "classification":
+        raise UserError(
+            f"{run}: classifies whole clips, there are no boxes to draw; its answers are in "
+            f"{run / 'predictions.csv'}"
+        )
     detections = run / "detections.csv"
     if not detections.is_file():
         raise UserError(

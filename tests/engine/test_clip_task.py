@@ -15,7 +15,7 @@ from test_distributed import torchrun
 from tiny_data import make_dataset
 
 import train_ava
-from ava_tools import import_dataset, score_views
+from ava_tools import import_dataset, score_views, visualize
 from detection.config import load_config
 from detection.data.clip_dataset import Views
 from detection.data.video import VideoWriter
@@ -100,6 +100,9 @@ def test_a_run_learns_and_leaves_a_folder_that_says_everything(tmp_path, cfg, ca
         float(row["score_1"]) + float(row["score_2"]) == pytest.approx(1, abs=1e-5) for row in rows
     )
     assert (run / "per_class.csv").read_text().splitlines()[1] == "be red,1.000000,3"
+
+    with pytest.raises(UserError, match="there are no boxes to draw"):
+        visualize.main(["--run", str(run)])
 
     # The run folder alone is scored alike, and any views of it in one table.
     (run / "metrics.json").unlink()
