@@ -235,6 +235,24 @@ def build_val_loader(
     return build_loader(config, dataset, order, device, collate=collate, on_unreadable="leave out")
 
 
+def build_probe_loader(
+    config: RunConfig,
+    dataset: AvaDataset,
+    device: torch.device,
+    *,
+    share: tuple[int, int] = (0, 1),
+) -> ClipLoader[Batch]:
+    """Build the loader of what a linear probe learns from.  share: (rank, processes)."""
+    order = EvalBatches(
+        dataset,
+        batch_size=config.evaluation.batch_size,
+        per_video=config.probe.keyframes_per_video,
+        seed=config.seed,
+        share=share,
+    )
+    return build_loader(config, dataset, order, device, collate=collate)
+
+
 def build_loader(
     config: RunConfig,
     dataset: Samples,

@@ -217,7 +217,11 @@ class ModelConfig:
 class OptimConfig:
     """How the weights move."""
 
-    epochs: int = Field(default=68, ge=1, description="Passes over the training keyframes.")
+    epochs: int = Field(
+        default=68,
+        ge=0,
+        description="Passes over the training keyframes; 0 (with `probe`): the probe is all.",
+    )
     batch_size: int = Field(default=16, ge=1, description="Clips a forward pass.")
     accumulate: int = Field(
         default=1, ge=1, description="Forward passes per update of the weights."
@@ -284,6 +288,24 @@ class OptimConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class ProbeConfig:
+    """A linear probe before the first epoch: a last layer fitted to what pretrained weights see."""
+
+    keyframes_per_video: int | None = Field(
+        default=None,
+        ge=1,
+        description="Random keyframes of each training video, as in testing, that the last layer "
+        "is fitted to before the first epoch; null: it starts at random.",
+    )
+    l2: float = Field(
+        default=1e-4,
+        gt=0,
+        description="On the squared weights of the probe; features have a mean squared length of "
+        "1, the loss is summed over classes.",
+    )
+
+
+@dataclass(frozen=True, config=_STRICT)
 class EvaluationConfig:
     """When and by which rules the run is scored."""
 
@@ -344,6 +366,7 @@ _ONLY_FOR_ACTIONS = {
     + ("train_keyframes_per_video",),
     "clip": ("box_jitter", "min_visible"),
     "model": ("res5_stride", "roi_size", "roi_pool", "context"),
+    "probe": ("keyframes_per_video", "l2"),
     "evaluation": ("multiply_person_score", "protocol"),
 }
 
@@ -393,6 +416,7 @@ class RunConfig:
     clip: ClipConfig = field(default_factory=ClipConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     classification: ClassificationConfig = field(default_factory=ClassificationConfig)
 
@@ -401,6 +425,10 @@ class RunConfig:
             raise ValueError(
                 "precision 'fp16' and device 'cpu' exclude each other: fp16 needs a GPU"
             )
+        if self.optim.epochs == 0 and self.probe.keyframes_per_video is None:
+            raise ValueError("optim.epochs=0 needs probe.keyframes_per_video: nothing is learned")
+        if self.probe.keyframes_per_video is not None and self.model.pretrained is None:
+            raise ValueError("probe needs model.pretrained: random features tell little")
         if self.optim.schedule == "plateau" and self.evaluation.every_epochs >= self.optim.epochs:
             raise ValueError(
                 "optim.schedule 'plateau' needs evaluations while training, but "

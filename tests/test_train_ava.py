@@ -133,6 +133,25 @@ def test_averaged_weights_are_scored_and_those_they_follow_where_asked(tmp_path,
         score("plain")
 
 
+def test_a_linear_probe_alone_moves_nothing_but_the_last_layer(tmp_path, cfg, capsys):
+    train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'first'}", "optim.epochs=1"])
+    start = tmp_path / "first/checkpoints/last.pt"
+    probe = ["--cfg", str(cfg), f"model.pretrained={start}", "probe.keyframes_per_video=2"]
+    train_ava.main([*probe, f"output={tmp_path / 'probe'}", "optim.epochs=0"])
+    assert "linear probe: the last layer fitted to" in capsys.readouterr().out
+    before, after = state_of(tmp_path / "first"), state_of(tmp_path / "probe")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"head.classes.weight", "head.classes.bias"}
+    assert (tmp_path / "probe" / "metrics.json").is_file()
+    train_ava.main([*probe, f"output={tmp_path / 'on'}", "optim.epochs=1", "optim.ema_decay=0.9"])
+    events = [json.loads(line) for line in (tmp_path / "on/log.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events].count("probe") == 1
+    with pytest.raises(UserError, match="probe needs model.pretrained"):
+        train_ava.main(["--cfg", str(cfg), "probe.keyframes_per_video=2"])
+    with pytest.raises(UserError, match="nothing is learned"):
+        train_ava.main(["--cfg", str(cfg), "optim.epochs=0"])
+
+
 def test_workers_do_not_change_the_result(tmp_path, cfg):
     train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'none'}", "optim.epochs=2"])
     train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'two'}", "optim.epochs=2", "workers=2"])

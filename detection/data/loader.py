@@ -179,11 +179,12 @@ class TrainBatches:
 
 
 class EvalBatches:
-    """Every keyframe once (or each n-th of a video), in order, clips of one size together.
+    """Every keyframe once (or some of each video), in order, clips of one size together.
 
     Frames are never padded: squeeze-and-excitation averages over the whole map, so padding changes
-    answers. Neighbours in time share a batch, and so one pass of decoding. share: (rank,
-    processes), every n-th batch is this process's.
+    answers. Neighbours in time share a batch, and so one pass of decoding. every: each n-th of a
+    video; per_video: so many of each, drawn by `seed`. share: (rank, processes), every n-th batch
+    is this process's.
     """
 
     def __init__(
@@ -192,12 +193,17 @@ class EvalBatches:
         *,
         batch_size: int,
         every: int = 1,
+        per_video: int | None = None,
+        seed: int = 0,
         share: tuple[int, int] = (0, 1),
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch size must be at least 1, got {batch_size}")
         by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for position in choose_keyframes(dataset.table.keyframes(), every=every):
+        chosen = choose_keyframes(
+            dataset.table.keyframes(), every=every, per_video=per_video, seed=seed
+        )
+        for position in chosen:
             by_size[dataset.output_size(int(position))].append(int(position))
         self._batches = [
             [(0, position) for position in positions[start : start + batch_size]]

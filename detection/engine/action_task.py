@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from detection import build
 from detection.config import RunConfig
@@ -15,6 +16,7 @@ from detection.data.label_map import LabelMap, read_label_map
 from detection.data.loader import ClipLoader, TrainBatches, collate, tell_on_stderr
 from detection.engine.distributed import Processes
 from detection.engine.metrics_log import MetricsLog
+from detection.engine.probe import collect_features, fit_linear, set_last_layer
 from detection.engine.scoring import Scorer, print_results, timed_score, write_results
 from detection.models.action_detector import ActionDetector
 from detection.models.losses import summed_action_loss
@@ -57,6 +59,35 @@ class ActionTask:
         share = processes.rank, processes.count
         order = build.build_train_order(self._config, table.keyframes(), share=share)
         return build.build_loader(self._config, dataset, order, device, collate=collate), order
+
+    def fit_probe(self, model: Network, *, device: torch.device, processes: Processes) -> str:
+        """See `Task.fit_probe`; every process ends with the same last layer."""
+        assert isinstance(model, ActionDetector)
+        probe = self._config.probe
+        table = build.read_train_table(self._config, self._data, self.label_map)
+        dataset = build.build_val_dataset(self._config, self._data, table)
+        share = processes.rank, processes.count
+        loader = build.build_probe_loader(self._config, dataset, device, share=share)
+        bar = tqdm(
+            loader,
+            desc="linear probe",
+            unit="batch",
+            leave=False,
+            dynamic_ncols=True,
+            disable=not processes.is_first,
+        )
+        parts = processes.gather(collect_features(model, bar, device=device))
+        features, labels = (torch.cat(values) for values in zip(*parts, strict=True))
+        layer = None
+        if processes.is_first:
+            layer = fit_linear(features, labels, parts=model.head.feature_parts, l2=probe.l2)
+        layer = processes.share(layer)
+        assert layer is not None
+        set_last_layer(model, *layer)
+        return (
+            f"linear probe: the last layer fitted to {len(labels)} actors, "
+            f"{probe.keyframes_per_video} keyframes a video"
+        )
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
         """Binary cross-entropy; a term for each actor and class."""

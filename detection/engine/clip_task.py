@@ -65,6 +65,10 @@ class ClipTask:
         loader = build.build_loader(self._config, dataset, order, device, collate=collate_clips)
         return loader, order
 
+    def fit_probe(self, model: Network, *, device: torch.device, processes: Processes) -> str:
+        """Raise: configurations refuse a probe with this task."""
+        raise AssertionError("clip classification has no linear probe")
+
     def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
         """Cross-entropy, a term for each clip; binary, for each clip and class, where several."""
         if self._multi_label:

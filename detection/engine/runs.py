@@ -111,6 +111,8 @@ def start(
     if report is not None and processes.is_first:
         print(report)
         run.log.write("pretrained", report=str(report))
+    if config.probe.keyframes_per_video is not None:
+        _fit_probe(run)
     return run, training
 
 
@@ -205,6 +207,8 @@ def train(run: Run, training: Training) -> bool:
             random_states=states,
         )
 
+    if config.optim.epochs == 0:
+        save("last")
     with stop_signals() as should_stop:
         return fit(
             training.updater,
@@ -305,6 +309,16 @@ def _training(run: Run) -> Training:
     batches = EpochBatches(loader, order)
     batches.log_unreadable(run.log)
     return Training(batches, updater, Progress())
+
+
+def _fit_probe(run: Run) -> None:
+    """Give the network, and its average where there is one, a fitted last layer."""
+    done = run.task.fit_probe(run.model, device=run.device, processes=run.processes)
+    if run.average is not None:
+        run.average.restore(run.model.state_dict(), updates=0)
+    if run.processes.is_first:
+        print(done)
+        run.log.write("probe", report=done)
 
 
 def _check_fits(file: ModelFile, task: Task) -> None:

@@ -40,6 +40,9 @@ class Task(Protocol):
     ) -> tuple[ClipLoader[Any], TrainBatches]:
         """Read and check what is learned from; return it and the order of this process's part."""
 
+    def fit_probe(self, model: Network, *, device: torch.device, processes: Processes) -> str:
+        """Fit the last layer to what the weights already see; return what was done, in words."""
+
     def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
         """Return the summed loss of (R, A) logits and labels, and the number of terms summed.
 

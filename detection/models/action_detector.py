@@ -45,6 +45,10 @@ class ActionDetector(nn.Module):
         """
         return self.head(self.trunk(self.pixels(frames)), rois_px)
 
+    def actor_features(self, frames: Tensor, rois_px: Tensor) -> Tensor:
+        """Take what `forward` takes; return (R, F), what the last layer sees but for dropout."""
+        return self.head.actor_features(self.trunk(self.pixels(frames)), rois_px)
+
 
 def build_detector(
     description: X3DDescription,

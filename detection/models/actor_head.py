@@ -57,6 +57,12 @@ class ActorHead(nn.Module):
         """(B, C, T, h, w) and (R, 5) = clip index, x1, y1, x2, y2 in pixels -> (R, A) logits."""
         return self.classes(self.dropout(self.actor_features(features, rois_px)))
 
+    @property
+    def feature_parts(self) -> tuple[int, ...]:
+        """Widths of the kinds of features that fc2 takes: the person's, and the whole frame's."""
+        width = self.hidden.out_features
+        return (width,) if self.context == "none" else (width, width)
+
     def actor_features(self, features: Tensor, rois_px: Tensor) -> Tensor:
         """Return what fc2 sees but for dropout: (R, hidden), or (R, 2 * hidden) with context."""
         maps = features.mean(2).float()  # (B, C, h, w); RoIAlign knows no half precision on CPU

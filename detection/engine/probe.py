@@ -1,0 +1,96 @@
+"""A linear probe: the last layer fitted to what a network already sees, before anything else moves.
+
+Legend: R actors, A classes, F features that the last layer takes.
+
+Logistic regressions, one a class and independent of each other, are convex: the best last layer for
+given features is found, not approached by epochs of small steps from random weights. Fine-tuning
+that starts from there bends good features less (Kumar et al., "Fine-Tuning can Distort Pretrained
+Features and Underperform Out-of-Distribution", ICLR 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from detection.errors import UserError
+from detection.models.action_detector import ActionDetector
+from detection.structures import Batch
+
+
+@torch.no_grad()
+def collect_features(
+    model: ActionDetector, batches: Iterable[Batch], *, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return (R, F) features of every actor and their (R, A) labels, on the CPU.
+
+    Features are those of evaluation: no dropout, BatchNorm's stored statistics.
+    """
+    model.eval()
+    features = [torch.zeros(0, model.head.classes.in_features)]
+    labels = [torch.zeros(0, model.head.classes.out_features)]
+    for batch in batches:
+        frames, rois_px = (values.to(device, non_blocking=True) for values in batch.inputs)
+        features.append(model.actor_features(frames, rois_px).float().cpu())
+        labels.append(batch.labels)
+    return torch.cat(features), torch.cat(labels)
+
+
+def fit_linear(
+    features: Tensor, labels: Tensor, *, parts: Sequence[int], l2: float, iterations: int = 100
+) -> tuple[Tensor, Tensor]:
+    """Return weights (A, F) and biases (A,) of logistic regressions, one a class.
+
+    features: (R, F), labels: (R, A) of 0 and 1.  parts: widths that add up to F, features of
+    different kinds (a person's, the whole frame's): each is centred and brought to a mean squared
+    length of 1, so that a kind with small numbers counts as much as one with large numbers; the
+    weights returned are for features as they are.  l2: on the squared weights of scaled features,
+    beside the loss summed over classes and averaged over actors.  iterations: most steps of L-BFGS.
+    """
+    if len(features) != len(labels) or sum(parts) != features.shape[1]:
+        raise ValueError(
+            f"features {tuple(features.shape)}, labels {tuple(labels.shape)} and parts "
+            f"{tuple(parts)} do not fit"
+        )
+    if not len(features):
+        raise UserError("a linear probe needs actors to learn from, its keyframes hold nobody")
+    centre = features.mean(0)
+    scale = torch.cat(
+        [
+            part.square().sum(1).mean().sqrt().clamp(min=1e-12).expand(part.shape[1])
+            for part in (features - centre).split(list(parts), dim=1)
+        ]
+    )
+    scaled = (features - centre) / scale
+    share = labels.mean(0).clamp(1 / (len(labels) + 1), 1 - 1 / (len(labels) + 1))
+    weights = torch.zeros(labels.shape[1], features.shape[1], requires_grad=True)
+    biases = share.logit().requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [weights, biases],
+        max_iter=iterations,
+        history_size=10,
+        tolerance_grad=1e-6,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss_with_gradient() -> float:
+        optimizer.zero_grad()
+        logits = scaled @ weights.T + biases
+        loss = binary_cross_entropy_with_logits(logits, labels, reduction="sum") / len(labels)
+        loss = loss + 0.5 * l2 * weights.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
+
+    optimizer.step(loss_with_gradient)
+    weights = weights.detach() / scale
+    return weights, biases.detach() - weights @ centre
+
+
+def set_last_layer(model: ActionDetector, weights: Tensor, biases: Tensor) -> None:
+    """Put weights (A, F) and biases (A,) into the network."""
+    with torch.no_grad():
+        model.head.classes.weight.copy_(weights)
+        model.head.classes.bias.copy_(biases)
