@@ -63,7 +63,7 @@ def test_every_shipped_configuration_loads_and_opens_with_its_command(path):
         ("data: {root: x}\noptim:\n  lrr: 1\n", 3, "unknown option 'optim.lrr', did you mean 'o"),
         ("data: {root: x}\nmodell: {}\n", 2, "unknown option 'modell', did you mean 'model'"),
         ("data: {root: x}\noptim:\n  epochs: many\n", 3, "optim.epochs: input should be a valid"),
-        ("data: {root: x}\noptim:\n  epochs: 0\n", 3, "greater than or equal to 1, got 0"),
+        ("data: {root: x}\noptim:\n  epochs: -1\n", 3, "greater than or equal to 0, got -1"),
         ("data: {root: x}\nmodel:\n  variant: q\n", 3, "input should be 'xs', 's', 'm'"),
         ("data: {root: x}\noptim: 3\n", 2, "optim: "),
         ("data: {root: x}\nseed: 1\nseed: 2\n", 3, "'seed' is given twice"),
