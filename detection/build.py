@@ -148,7 +148,7 @@ def build_optimizer(config: RunConfig, model: Network) -> torch.optim.Optimizer:
     )
     lr, momentum = config.optim.peak_lr, config.optim.momentum
     if config.optim.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999))
+        return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999), fused=True)
     return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
 
 

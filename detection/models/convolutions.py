@@ -195,11 +195,7 @@ class _Depthwise3x3x3(torch.autograd.Function):
         gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
         of_features = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
-            if ctx.stride == 1:
-                turned = weight.flip(2, 3, 4)
-                of_features = conv3d(gradient, turned, padding=1, groups=len(weight))
-            else:
-                of_features = _input_gradient_stride_2(gradient, weight, features)
+            of_features = _input_gradient(gradient, weight, features, ctx.stride)
         if ctx.needs_input_grad[1]:
             of_weight = _weight_gradient(gradient, weight, features, ctx.stride)
         if ctx.needs_input_grad[2]:
@@ -207,61 +203,42 @@ class _Depthwise3x3x3(torch.autograd.Function):
         return of_features, of_weight, of_bias, None
 
 
-def _input_gradient_stride_2(gradient: Tensor, weight: Tensor, features: Tensor) -> Tensor:
-    # An even position is reached by the middle tap alone, an odd one by the two outer taps.
-    result = torch.empty_like(features, memory_format=torch.channels_last_3d)
-    turned = weight.flip(2, 3, 4)
-    for row_parity, rows in ((0, slice(1, 2)), (1, slice(0, 3, 2))):
-        for column_parity, columns in ((0, slice(1, 2)), (1, slice(0, 3, 2))):
-            kernel = turned[:, :, :, rows, columns]
-            if row_parity or column_parity:
-                part = conv3d(
-                    gradient,
-                    kernel,
-                    padding=(1, row_parity, column_parity),
-                    groups=len(weight),
-                )[:, :, :, row_parity:, column_parity:]
-            else:
-                part = _convolve_in_time(gradient, kernel)
-            place = result[:, :, :, row_parity::2, column_parity::2]
-            place.copy_(part[:, :, :, : place.shape[3], : place.shape[4]])
-    return result
+def _input_gradient(gradient: Tensor, weight: Tensor, features: Tensor, stride: int) -> Tensor:
+    if stride != 1:  # the gradient of stride 1 if it were zero at all positions that are skipped
+        clips, channels, *sizes = features.shape
+        spread = gradient.new_zeros(clips, *sizes, channels).permute(0, 4, 1, 2, 3)
+        spread[:, :, :, ::stride, ::stride] = gradient
+        gradient = spread
+    return conv3d(gradient, weight.flip(2, 3, 4), padding=1, groups=len(weight))
 
 
 def _weight_gradient(gradient: Tensor, weight: Tensor, features: Tensor, stride: int) -> Tensor:
     """One 2D problem for each tap in time.
 
-    A frame of zeros behind every clip lets all clips lie in one row of frames, where a tap in time
-    is a shift by one frame: what would reach into the next clip meets the zeros.
+    All clips lie in one row of frames, where a tap in time is a shift by one frame. What that
+    shift carries from one clip into the next is computed by itself and taken away, which is less
+    work than a copy of both maps with a frame of zeros behind each clip.
     """
+    length = features.shape[2]
     frames_in, frames_out = _row_of_frames(features), _row_of_frames(gradient)
-    last = len(frames_in)
-    taps = []
-    for tap in range(3):
-        shift = tap - 1  # the output frame t sees the input frame t + shift
-        start, stop = max(0, -shift), last - max(0, shift)
-        taps.append(
-            _backward(
-                frames_out[start:stop],
-                frames_in[start + shift : stop + shift],
-                weight[:, :, tap].contiguous(),
-                None,
-                [stride, stride],
-                [1, 1],
-                [1, 1],
-                False,
-                [0, 0],
-                len(weight),
-                [False, True, False],
-            )[1]
-        )
-    return torch.stack(taps, dim=2)
+
+    def of_tap(outputs: Tensor, inputs: Tensor, tap: int) -> Tensor:
+        kernel = weight[:, :, tap].contiguous()
+        pad = [1, 1]
+        return _backward(
+            outputs, inputs, kernel, None, [stride, stride], pad, [1, 1], False, [0, 0],
+            len(weight), [False, True, False],
+        )[1]  # fmt: skip
+
+    before = of_tap(frames_out[1:], frames_in[:-1], 0)
+    after = of_tap(frames_out[:-1], frames_in[1:], 2)
+    if len(features) > 1:
+        firsts, lasts = slice(length, None, length), slice(length - 1, -1, length)
+        before = before - of_tap(frames_out[firsts], frames_in[lasts], 0)
+        after = after - of_tap(frames_out[lasts], frames_in[firsts], 2)
+    return torch.stack([before, of_tap(frames_out, frames_in, 1), after], dim=2)
 
 
 def _row_of_frames(features: Tensor) -> Tensor:
-    """(B, C, T, H, W) -> (B * (T + 1), C, H, W), a frame of zeros behind each clip."""
-    clips, channels, frames, height, width = features.shape
-    rows = features.new_empty(clips, frames + 1, height, width, channels)
-    rows[:, :frames] = features.permute(0, 2, 3, 4, 1)
-    rows[:, frames] = 0
-    return rows.flatten(0, 1).permute(0, 3, 1, 2)
+    """(B, C, T, H, W) -> (B * T, C, H, W), the same memory."""
+    return features.permute(0, 2, 3, 4, 1).flatten(0, 1).permute(0, 3, 1, 2)
