@@ -85,6 +85,7 @@ def start(config: PeopleConfig, *, overwrite: bool) -> PeopleRun:
     """Check everything that can be checked, then make the run folder."""
     folder = Path(config.output or "runs/unnamed")
     check_run_folder(folder, overwrite=overwrite)
+    data = open_data(config)  # before weights are asked for: fetching them may take minutes
     _seed(config.seed)
     numbers = network_numbers(config)
     network = build_people_network(
@@ -95,7 +96,7 @@ def start(config: PeopleConfig, *, overwrite: bool) -> PeopleRun:
     )
     if config.model.start_from is not None:
         start_from_weights(network, numbers.name, config.model.start_from)
-    run = _run(config, folder, network)
+    run = _run(config, folder, network, data)
     make_run_folder(folder, config_yaml=people_config_to_yaml(config), seed=config.seed)
     held_out = run.boxes.held_out_videos
     write_text(folder / "held_out_videos.txt", "".join(f"{video}\n" for video in held_out))
@@ -124,7 +125,7 @@ def resume(run_folder: str | Path, *, overrides: Sequence[str]) -> PeopleRun:
     file = read_people_file(folder / "checkpoints" / "last.pt")
     if file.numbers != network_numbers(config):
         raise UserError(f"{file.path}: another network than {folder / 'config.yaml'} describes")
-    run = _run(config, folder, file.build_network())
+    run = _run(config, folder, file.build_network(), open_data(config))
     _restore(file, run)
     run.log.write("resume", **dataclasses.asdict(run.progress))
     return run
@@ -199,9 +200,8 @@ def score_weights(
     return _report(config, open_data(config), folder, detector, None)
 
 
-def _run(config: PeopleConfig, folder: Path, network: FasterRCNN) -> PeopleRun:
+def _run(config: PeopleConfig, folder: Path, network: FasterRCNN, data: DatasetFolder) -> PeopleRun:
     device = prepare_device(config)
-    data = open_data(config)
     boxes = read_boxes_to_learn(config, data)
     for table in (boxes.learned, boxes.held_out, read_boxes(data, config.data.val_split)):
         check_videos(data, table)
