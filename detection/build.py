@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def has_bf16(device: torch.device) -> bool:
 
 def build_model(config: RunConfig, *, num_classes: int) -> ActionDetector:
     """Build the network with random weights drawn from the global generator."""
-    return build_detector(
+    model = build_detector(
         describe_trunk(config),
         num_classes=num_classes,
         res5_stride=config.model.res5_stride,
@@ -87,6 +88,9 @@ def build_model(config: RunConfig, *, num_classes: int) -> ActionDetector:
         roi_pool=config.model.roi_pool,
         context=config.model.context,
     )
+    share = config.model.first_probability
+    torch.nn.init.constant_(model.head.classes.bias, math.log(share / (1 - share)))
+    return model
 
 
 def build_classification_model(config: RunConfig, *, num_classes: int) -> X3DClassifier:
@@ -148,7 +152,7 @@ def build_optimizer(config: RunConfig, model: Network) -> torch.optim.Optimizer:
     )
     lr, momentum = config.optim.peak_lr, config.optim.momentum
     if config.optim.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999), fused=True)
+        return torch.optim.AdamW(groups, lr=lr, betas=(momentum, config.optim.beta2), fused=True)
     return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
 
 

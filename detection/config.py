@@ -205,6 +205,14 @@ class ModelConfig:
     )
     head_width: int = Field(default=2048, ge=1, description="Width of fc1.")
     dropout: float = Field(default=0.5, ge=0, lt=1, description="Before the last layer.")
+    first_probability: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="Probability of every action before anything is learned, by the last layer's "
+        "bias: about the share of people who do one spares short runs learning that. Published "
+        "weights start from 0.5.",
+    )
 
     def __post_init__(self) -> None:
         if self.frozen_stages and self.pretrained is None:
@@ -240,6 +248,13 @@ class OptimConfig:
     )
     momentum: float = Field(
         default=0.9, ge=0, lt=1, description="Nesterov momentum, 0: plain SGD; AdamW's first beta."
+    )
+    beta2: float = Field(
+        default=0.999,
+        gt=0,
+        lt=1,
+        description="AdamW's second beta; less in runs of few updates, whose first gradients would "
+        "otherwise hold the steps short to the end.",
     )
     weight_decay: float = Field(default=1e-7, ge=0, description="Not on norms and biases.")
     warmup_updates: int = Field(
