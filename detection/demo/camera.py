@@ -11,7 +11,7 @@ from detection.demo.looks import Split
 from detection.demo.skeleton import Array
 
 KINDS = ("tripod", "pan", "tilt", "push", "hand")
-_SHARES = (0.22, 0.26, 0.12, 0.2, 0.2)
+_SHARES = (0.4, 0.2, 0.1, 0.15, 0.15)
 REST_S = 3.5  # the path passes through its home view at this time
 
 
@@ -66,7 +66,7 @@ def _path(rng: np.random.Generator, seed: int) -> CameraPath:
     sign = 1.0 if rng.random() < 0.5 else -1.0
     wobble = float(rng.uniform(0.0005, 0.002))
     pan, rise, push = (
-        float(rng.uniform(*span)) for span in ((0.02, 0.06), (0.01, 0.022), (0.015, 0.04))
+        float(rng.uniform(*span)) for span in ((0.02, 0.045), (0.01, 0.02), (0.015, 0.03))
     )
     speed, zoom_rate = (0.0, 0.0), 0.0
     if kind == "pan":
@@ -76,7 +76,7 @@ def _path(rng: np.random.Generator, seed: int) -> CameraPath:
     elif kind == "push":
         speed, zoom_rate = (0.3 * sign * pan, 0.0), sign * push
     elif kind == "hand":
-        wobble = float(rng.uniform(0.008, 0.018))
+        wobble = float(rng.uniform(0.006, 0.012))
     return CameraPath(
         kind, speed, float(rng.uniform(0.97, 1.03)), zoom_rate, wobble,
         float(rng.uniform(0.35, 0.8)), seed,

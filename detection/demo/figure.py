@@ -213,11 +213,12 @@ def _arms(
     at: dict[str, Array], depth: dict[str, Array], body: Body, clothes: Clothes
 ) -> list[Part]:
     limb = body.build.limb
-    sleeve = clothes.top if clothes.long_sleeves else body.skin
+    # Sleeves of another colour than the chest: an arm before it still shows.
+    sleeve = clothes.trim if clothes.long_sleeves else body.skin
     parts = []
     for side in "lr":
         shoulder, elbow, hand = (f"{name}_{side}" for name in ("shoulder", "elbow", "hand"))
-        upper = _limb(at, depth, (shoulder, elbow), (0.98 * limb, 0.8 * limb), clothes.top, 0.006)
+        upper = _limb(at, depth, (shoulder, elbow), (0.98 * limb, 0.8 * limb), clothes.trim, 0.006)
         fore = _limb(at, depth, (elbow, hand), (0.78 * limb, 0.6 * limb), sleeve, 0.008)
         palm = Part(disc(at[hand], 1.2 * limb, 1.2 * limb), fore.depth + 0.001, body.skin)
         parts += [upper, fore, palm]

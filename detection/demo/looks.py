@@ -107,11 +107,11 @@ def clothes(split: Split) -> tuple[Clothes, ...]:
 def _clothes(split: Split, rng: np.random.Generator) -> Clothes:
     top, other, below = (hue_of(split, rng) for _ in range(3))
     return Clothes(
-        top=colour(top, float(rng.uniform(0.35, 0.9)), float(rng.uniform(0.45, 0.98))),
-        trim=colour(other, float(rng.uniform(0.05, 0.6)), float(rng.uniform(0.75, 1.0))),
+        top=colour(top, float(rng.uniform(0.6, 0.95)), float(rng.uniform(0.5, 0.85))),
+        trim=colour(other, float(rng.uniform(0.6, 0.95)), float(rng.uniform(0.25, 0.6))),
         pattern=PATTERNS[int(rng.integers(len(PATTERNS)))],
-        long_sleeves=bool(rng.random() < 0.5),
-        trousers=colour(below, float(rng.uniform(0.2, 0.7)), float(rng.uniform(0.2, 0.75))),
+        long_sleeves=bool(rng.random() < 0.75),
+        trousers=colour(below, float(rng.uniform(0.3, 0.8)), float(rng.uniform(0.15, 0.5))),
         trousers_kind=TROUSERS[int(rng.choice(len(TROUSERS), p=(0.6, 0.25, 0.15)))],
-        shoes=colour(other, float(rng.uniform(0.1, 0.7)), float(rng.uniform(0.15, 0.9))),
+        shoes=colour(other, float(rng.uniform(0.1, 0.7)), float(rng.uniform(0.1, 0.4))),
     )

@@ -71,13 +71,13 @@ def _stride(
 
 def walk(time_s: Array, rhythm: Rhythm) -> Array:
     """Walk with long strides; the period is of two steps."""
-    return _stride(time_s, rhythm, thigh=27.0, knee=42.0, arm=26.0, elbow=16.0)
+    return _stride(time_s, rhythm, thigh=28.0, knee=40.0, arm=30.0, elbow=10.0)
 
 
 def run(time_s: Array, rhythm: Rhythm) -> Array:
     """Run, leaning forward, the elbows bent."""
-    poses = _stride(time_s, rhythm, thigh=40.0, knee=80.0, arm=42.0, elbow=82.0)
-    poses[:, FIELD["pitch"]] = 11.0
+    poses = _stride(time_s, rhythm, thigh=44.0, knee=90.0, arm=46.0, elbow=88.0)
+    poses[:, FIELD["pitch"]] = 16.0
     if not rhythm.frozen:
         poses[:, FIELD["rise"]] = 0.035 * (1 - np.cos(2 * rhythm.turns(time_s))) / 2
     return poses
@@ -112,15 +112,15 @@ def bend(time_s: Array, rhythm: Rhythm) -> Array:
 
 
 def wave(time_s: Array, rhythm: Rhythm) -> Array:
-    """Return (T, 4) angles of one raised arm whose forearm swings wide."""
+    """Return (T, 4) angles of one arm that swings up and down, wide: it shows from any side."""
     swing = np.sin(rhythm.turns(time_s)) * rhythm.strength
     flat = np.ones_like(swing)
-    return np.stack([24 * flat, 114 + 32 * swing, 10 + 58 * swing, 140 + 62 * swing], axis=-1)
+    return np.stack([18 * flat, 108 + 40 * swing, 14 * flat, 128 + 52 * swing], axis=-1)
 
 
 def hold(time_s: Array, rhythm: Rhythm) -> Array:
     """Return (T, 8) angles of both arms around something held before the belly."""
-    one = np.array([14.0, 8.0, 74.0, -12.0])
+    one = np.array([34.0, 8.0, 92.0, -12.0])
     return np.tile(np.concatenate([one, one]), (len(time_s), 1))
 
 

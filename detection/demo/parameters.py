@@ -24,7 +24,7 @@ class DemoParameters:
     keyframes: int = 6
     width: int = 288
     height: int = 240
-    fps: int = 25
+    fps: int = 15
 
     def __post_init__(self) -> None:
         for name, least in (

@@ -41,8 +41,8 @@ def _oval(x: float, y: float, rx: float, ry: float, lean: float = 0.0) -> Array:
     return points @ turn + (x, y)
 
 
-def stool(x: float, ground_y: float, seat: float, tone: Colour) -> Prop:
-    """Return a stool whose seat is `seat` high, centred on x."""
+def chair(x: float, ground_y: float, seat: float, tone: Colour, *, back: int) -> Prop:
+    """Return a chair, its seat `seat` high and centred on x; back: -1 left, 1 right."""
     w = 0.62 * seat
     legs: Shapes = [
         (_box(x + s * 0.36 * w - 0.06 * w, ground_y - seat, 0.12 * w, seat), _shade(tone, 0.6))
@@ -50,7 +50,9 @@ def stool(x: float, ground_y: float, seat: float, tone: Colour) -> Prop:
     ]
     rung = (_box(x - 0.36 * w, ground_y - 0.4 * seat, 0.72 * w, 0.06 * seat), _shade(tone, 0.5))
     top = (_box(x - 0.5 * w, ground_y - seat, w, 0.16 * seat), tone)
-    return Prop([*legs, rung, top], ground_y)
+    rest_x = x + back * 0.5 * w - 0.07 * w
+    rest = (_box(rest_x, ground_y - 2.1 * seat, 0.14 * w, 2.1 * seat), _shade(tone, 0.8))
+    return Prop([rest, *legs, rung, top], ground_y)
 
 
 def hiding(

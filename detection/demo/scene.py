@@ -117,7 +117,7 @@ class Scene:
         parts = person.parts(time_s)
         depth = np.stack([part.depth for part in parts], axis=1)
         # Limbs farther from the viewer are a little darker.
-        shade = np.clip(0.98 + 0.9 * depth, 0.76, 1.08)
+        shade = np.clip(0.98 + 1.6 * depth, 0.66, 1.12)
         colours = np.array([part.colour for part in parts])[None] * shade[..., None]
         return _Layer(
             depth=person.ground_y,

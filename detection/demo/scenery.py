@@ -17,6 +17,7 @@ from detection.demo.looks import Colour, Split, colour, hue_of
 
 Image = NDArray[np.uint8]
 MARGIN = 0.3  # of the frame height, on every side of it
+HAZE = 0.5  # share of near white over the background
 
 WALLS = ("bricks", "planks", "tiles", "stripes", "plaster", "panels", "hills", "city")
 FLOORS = ("boards", "carpet", "slabs", "grass")
@@ -48,8 +49,8 @@ def places(split: Split) -> tuple[Place, ...]:
             wall_hue=hue_of(split, rng),
             floor_hue=hue_of(split, rng),
             horizon=float(rng.uniform(0.5, 0.66)),
-            bright=float(rng.uniform(0.5, 0.92)),
-            pieces=int(rng.integers(1, 5)),
+            bright=float(rng.uniform(0.7, 0.95)),
+            pieces=int(rng.integers(0, 4)),
             seed=first_seed + index,
         )
         for index in range(count)
@@ -65,7 +66,7 @@ def paint(place: Place, height_px: int, aspect: float) -> tuple[Image, NDArray[n
     image = np.empty((rows, columns, 3), np.float32)
     wall_base = np.array(colour(place.wall_hue, float(rng.uniform(0.04, 0.24)), place.bright))
     floor_base = np.array(
-        colour(place.floor_hue, float(rng.uniform(0.05, 0.28)), float(rng.uniform(0.3, 0.75)))
+        colour(place.floor_hue, float(rng.uniform(0.05, 0.28)), float(rng.uniform(0.55, 0.85)))
     )
     image[:split] = _WALLS[place.wall](rng, split, columns, height_px, wall_base)
     image[split:] = _floor(place.floor, rng, rows - split, columns, height_px, floor_base)
@@ -76,6 +77,8 @@ def paint(place: Place, height_px: int, aspect: float) -> tuple[Image, NDArray[n
         cv2.rectangle(canvas, (0, split - 5), (columns, split), skirting, -1)
         for _ in range(place.pieces):
             _furniture(rng, canvas, split, height_px)
+    # A bright haze over all that is far: whoever is in front stands out from it.
+    canvas = cv2.addWeighted(canvas, 1 - HAZE, np.full_like(canvas, 235), HAZE, 0)
     shift = MARGIN * height_px
     return canvas, np.array([[height_px, 0, shift], [0, height_px, shift]], np.float64)
 

@@ -42,9 +42,9 @@ def _doings(*entries: Doing) -> dict[str, Doing]:
 UPRIGHT = _doings(
     Doing("stand", (a.STAND,)),
     Doing("stand, wave", (a.STAND, a.WAVE), arms="wave"),
-    Doing("walk", (a.WALK,), "walk", speed=0.44),
-    Doing("walk, wave", (a.WALK, a.WAVE), "walk", "wave", speed=0.44),
-    Doing("walk, arm held up", (a.WALK,), "walk", "wave", arms_still=True, speed=0.44),
+    Doing("walk", (a.WALK,), "walk", speed=0.55),
+    Doing("walk, wave", (a.WALK, a.WAVE), "walk", "wave", speed=0.55),
+    Doing("walk, arm held up", (a.WALK,), "walk", "wave", arms_still=True, speed=0.55),
     Doing("run", (a.RUN,), "run", speed=0.85),
     Doing("statue of waving", (a.STAND,), arms="wave", arms_still=True),
     Doing("statue of walking", (a.STAND,), "walk", body_still=True),
@@ -52,13 +52,13 @@ UPRIGHT = _doings(
 )
 # Shares of what free people do, and of what goes on between two passages.
 ROAM_SHARES = {
-    "walk": 20, "walk, wave": 7, "walk, arm held up": 6, "run": 24, "stand": 2, "stand, wave": 18,
+    "walk": 22, "walk, wave": 5, "walk, arm held up": 4, "run": 25, "stand": 2, "stand, wave": 18,
     "statue of walking": 11, "statue of running": 11, "statue of waving": 9,
 }  # fmt: skip
 STAY_SHARES = {"stand": 2, "stand, wave": 4, "statue of waving": 3}
 HAND_SHARES = {"own": 3, "wave": 5, "wave held": 3}
 CARRY_SHARES = {"stand": 1, "walk": 1}
-ROLE_SHARES = {"roam": 30, "floor": 25, "seat": 22, "porter": 23}
+ROLE_SHARES = {"roam": 28, "floor": 24, "seat": 22, "porter": 26}
 
 # role: (upper state, lower state)
 STATES = {
@@ -110,7 +110,8 @@ def timeline(role: str, slots: int, decks: Decks, rng: np.random.Generator) -> l
     state = upper if rng.random() < 0.5 else lower
     doings: list[Doing] = []
     while len(doings) < slots:
-        hold = 1 if role == "porter" else int(rng.choice((1, 2), p=(0.75, 0.25)))
+        twice = {"carry": 0.0, "bent": 0.0, "seat": 0.75}.get(state, 0.25)
+        hold = 2 if rng.random() < twice else 1
         if doings or rng.random() < 0.75:
             doings += [_staying(role, state, hold, decks, rng)] * hold
         other = lower if state == upper else upper
@@ -135,7 +136,7 @@ def _staying(role: str, state: str, hold: int, decks: Decks, rng: np.random.Gene
         return UPRIGHT[decks.deal(f"{role} up", shares, rng, hold)]
     if state == "carry":
         body = decks.deal("carry", CARRY_SHARES, rng, hold)
-        pose, speed = (a.WALK, 0.4) if body == "walk" else (a.STAND, 0.0)
+        pose, speed = (a.WALK, 0.5) if body == "walk" else (a.STAND, 0.0)
         return Doing(f"{body}, carry", (pose, a.CARRY), body, "hold", speed=speed)
     body, pose = _LOWER[state]
     if state in ("floor", "bent"):
@@ -185,8 +186,8 @@ def spans_of(doings: list[Doing], first_s: float, rng: np.random.Generator) -> t
         following = doings[last + 1] if last + 1 < len(doings) else None
         if doing.passage:
             # Even around the keyframe: otherwise how far it got would tell the direction.
-            centre = moment + float(rng.uniform(-0.08, 0.08))
-            half = float(rng.uniform(0.53, 0.65))
+            centre = moment + float(rng.uniform(-0.05, 0.05))
+            half = float(rng.uniform(0.42, 0.5))
             if spans:
                 spans[-1] = _ending(spans[-1], centre - half)
             start, end = centre - half, centre + half

@@ -41,7 +41,7 @@ def test_a_box_fits_the_drawn_person_tightly() -> None:
         box = Scene(alone, np.array([2.0]), size_px=SIZE).boxes_px(0)[0]
         drawn = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
         # Never more than the soft edge outside; the colours may hide an edge from this test.
-        assert (drawn[:2] >= box[:2] - 2).all() and (drawn[2:] <= box[2:] + 2).all()
+        assert (drawn[:2] >= box[:2] - 2.5).all() and (drawn[2:] <= box[2:] + 2.5).all()
         close.append(np.abs(drawn - box).max())
     assert np.median(close) <= 3
 
