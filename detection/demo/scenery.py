@@ -78,7 +78,7 @@ def paint(place: Place, height_px: int, aspect: float) -> tuple[Image, NDArray[n
         for _ in range(place.pieces):
             _furniture(rng, canvas, split, height_px)
     # A bright haze over all that is far: whoever is in front stands out from it.
-    canvas = cv2.addWeighted(canvas, 1 - HAZE, np.full_like(canvas, 235), HAZE, 0)
+    canvas = np.rint((1 - HAZE) * canvas + HAZE * 235).astype(np.uint8)
     shift = MARGIN * height_px
     return canvas, np.array([[height_px, 0, shift], [0, height_px, shift]], np.float64)
 
