@@ -20,6 +20,14 @@ function el(tag, properties = {}, ...children) {
 const byId = (id) => document.getElementById(id);
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 const colorOf = (number) => COLORS[((number % COLORS.length) + COLORS.length) % COLORS.length];
+
+// A colour for bars on paper: darker where the paper is light, so that yellow is seen.
+function inkOf(color, dark) {
+  if (dark) return color;
+  const channels = [1, 3, 5].map((i) => Math.round(0.78 * parseInt(color.slice(i, i + 2), 16)));
+  return `rgb(${channels.join(" ")})`;
+}
+
 const percent = (thousandths) => (thousandths / 1000).toFixed(2);
 
 function clock(seconds, digits = 2) {

@@ -14,7 +14,7 @@ class Stage {
     this.trouble = el("div", { class: "trouble", role: "alert", hidden: true });
     const { width, height } = app.clip.video;
     this.root = el("div", { class: "stage", role: "group", "aria-label": "Video with boxes",
-      style: { "aspect-ratio": `${width} / ${height}`, "max-width": `calc(54vh * ${width / height})` } },
+      style: { "aspect-ratio": `${width} / ${height}`, "max-width": `calc(50vh * ${width / height})` } },
     app.player.video, this.layer, this.hint, this.trouble);
   }
 
@@ -23,6 +23,7 @@ class Stage {
     const seen = new Set();
     const shown = app.shownPeople();
     this.layer.classList.toggle("both", shown.both);
+    this.layer.classList.toggle("crowd", shown.crowd);
     this.layer.classList.toggle("drawing", app.drawing);
     for (const kind of ["guess", "truth"]) {
       for (const person of shown[kind]) {
@@ -69,13 +70,15 @@ class Stage {
     node.classList.toggle("chosen", chosen);
     node.classList.toggle("editable", editable);
     node.classList.toggle("inside", box[1] < 0.07);
-    node.classList.toggle("rightmost", box[0] > 0.72);
+    node.classList.toggle("low", box[3] > 0.94);
+    node.classList.toggle("rightmost", box[0] + box[2] > 1.2);
     node.style.opacity = kind === "guess" && !person.shownLabels.length && !chosen ? 0.5 : 1;
-    const text = app.tagText(kind, person);
+    const text = app.tagText(kind, person, this.layer.classList.contains("crowd"));
     const tag = node.querySelector(".tag");
     if (node.dataset.text !== text.join("|")) {
       node.dataset.text = text.join("|");
       tag.replaceChildren(el("b", {}, text[0]), text[1] ? ` ${text[1]}` : "");
+      node.title = app.tagText(kind, person).join(" ");
       node.setAttribute("aria-label", `${kind === "truth" ? "Label" : "Prediction"}: ${text.join(", ")}`);
     }
     node.setAttribute("aria-pressed", String(chosen));

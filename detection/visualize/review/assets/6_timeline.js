@@ -180,6 +180,7 @@ class Timeline {
     const style = getComputedStyle(document.documentElement);
     const color = (name) => style.getPropertyValue(`--${name}`).trim();
     const { app } = this;
+    this.dark = window.matchMedia("(prefers-color-scheme: dark)").matches;
     const [width, height] = this.size;
     const scale = window.devicePixelRatio || 1;
     const g = this.canvas.getContext("2d");
@@ -220,7 +221,7 @@ class Timeline {
   drawHead(g, row, y, width, edges, color) {
     g.fillStyle = color("line");
     g.fillRect(this.left, y, width, 1);
-    g.fillStyle = row.group.color ?? color("truth");
+    g.fillStyle = row.group.color ? inkOf(row.group.color, this.dark) : color("truth");
     g.globalAlpha = 0.45;
     for (const k of row.group.ks) {
       const [from, to] = edges(k);
@@ -236,7 +237,7 @@ class Timeline {
       const [from, to] = edges(k);
       if (to <= this.left || from >= width) continue;
       g.globalAlpha = 0.3 + (0.7 * score) / 1000;
-      g.fillStyle = row.group.color;
+      g.fillStyle = inkOf(row.group.color, this.dark);
       g.fillRect(from, y + 2, Math.max(1, to - from), LANE - 7);
     }
     g.globalAlpha = 1;

@@ -62,6 +62,15 @@ class Panels {
     }
   }
 
+  // Scroll the panel alone, not the page, to the person that is chosen.
+  reveal() {
+    const card = this.panel.querySelector(".person.chosen");
+    if (!card) return;
+    const [frame, box] = [this.panel.getBoundingClientRect(), card.getBoundingClientRect()];
+    if (box.bottom > frame.bottom) this.panel.scrollTop += Math.min(box.bottom - frame.bottom + 8, box.top - frame.top - 8);
+    else if (box.top < frame.top) this.panel.scrollTop += box.top - frame.top - 8;
+  }
+
   keyframe() {
     const { app } = this;
     const { clip, k } = app;
@@ -81,7 +90,7 @@ class Panels {
       el("div", { class: "head" },
         el("button", { type: "button", class: edit?.reviewed ? "" : "main", "data-key": "review",
           "aria-keyshortcuts": "R", title: "R", onclick: () => app.review() },
-        edit?.reviewed ? "Not reviewed after all" : "Mark reviewed"),
+        edit?.reviewed ? "Mark not reviewed" : "Mark reviewed"),
         el("button", { type: "button", "data-key": "add", "aria-keyshortcuts": "N", title: "N", onclick: () => app.draw() },
           "Add box"),
         edit ? el("button", { type: "button", class: "bare", "data-key": "revert", onclick: () => app.revert() },

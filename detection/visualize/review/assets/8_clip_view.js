@@ -61,7 +61,7 @@ class ClipView {
       onclick: () => this.player.toggle() }, "Play");
     this.clockText = el("span", { class: "time soft" });
     this.position = el("input", { type: "range", min: this.clip.start, max: this.clip.end, step: "any",
-      "aria-label": "Position in the video", style: { flex: "1 1 120px" },
+      "aria-label": "Position in the video", 
       oninput: (event) => this.seek(Number(event.target.value)) });
     this.sliderText = el("output", {}, this.page.slider.toFixed(2));
     this.slider = el("input", { type: "range", min: 0, max: 1, step: 0.01, value: this.page.slider,
@@ -72,12 +72,12 @@ class ClipView {
     el("span", { class: swatch, "aria-hidden": "true" }), text);
     const rate = el("select", { "aria-label": "Speed", onchange: (event) => { this.player.video.playbackRate = Number(event.target.value); } },
       ...[0.25, 0.5, 1, 2, 4].map((speed) => el("option", { value: speed, selected: speed === 1 }, `${speed}×`)));
-    return el("div", { class: "controls", role: "group", "aria-label": "Controls" },
+    return el("div", { role: "group", "aria-label": "Controls" },
+      el("div", { class: "position" }, this.position, this.clockText), el("div", { class: "controls" },
       el("div", { class: "group" }, button("◀", "Keyframe before", "←", () => this.step(-1)), this.playButton,
         button("▶", "Next keyframe", "→", () => this.step(1)), rate),
-      this.position, this.clockText,
-      el("label", {}, "Score from", this.slider, this.sliderText),
-      layer("guess", "Predictions", "swatch dashed"), layer("truth", this.clip.hasTruth ? "Ground truth" : "Corrections", "swatch"));
+      el("span", { class: "grow" }), el("label", {}, "Score from", this.slider, this.sliderText),
+      layer("guess", "Predictions", "swatch dashed"), layer("truth", this.clip.hasTruth ? "Ground truth" : "Corrections", "swatch")));
   }
 
   // What is shown
@@ -105,16 +105,17 @@ class ClipView {
     guesses = guesses.map((guess) => ({ ...guess, shownLabels: [...clip.proposed(guess, this.thresholds)].filter(on) }));
     truth = truth.map((person) => ({ ...person, shownLabels: [...person.labels].filter(on) }));
     const kept = (person) => !this.filtered || person.shownLabels.length > 0;
-    return { guess: guesses.filter(kept), truth: truth.filter(kept), both: truth.length > 0 || clip.hasTruth };
+    return { guess: guesses.filter(kept), truth: truth.filter(kept), both: truth.length > 0 || clip.hasTruth,
+      crowd: guesses.length + truth.length > 7 };
   }
 
-  tagText(kind, person) {
+  tagText(kind, person, short = false) {
     const names = person.shownLabels.map((column) => {
       const score = kind === "guess" ? person.scores.find(([other]) => other === column)?.[1] : undefined;
       const { name } = this.doc.classes[column];
-      return score === undefined ? name : `${name} ${percent(score)}`;
+      return score === undefined || short ? name : `${name} ${percent(score)}`;
     });
-    const shown = this.isChosen(kind, person.id) ? names : names.slice(0, 2);
+    const shown = this.isChosen(kind, person.id) ? names : names.slice(0, short ? 1 : 2);
     const more = names.length > shown.length ? ` +${names.length - shown.length}` : "";
     return [person.id < 0 ? "–" : String(person.id), shown.join(", ") + more];
   }
@@ -174,6 +175,7 @@ class ClipView {
   choose(kind, id) {
     this.chosen = kind ? { kind, id } : null;
     this.render();
+    this.panels.reveal();
   }
 
   goToPerson(kind, id, first) {

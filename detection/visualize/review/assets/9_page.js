@@ -49,7 +49,7 @@ class Page {
     this.undoButton = el("button", { type: "button", title: "Ctrl+Z", onclick: () => this.undo() }, "Undo");
     this.redoButton = el("button", { type: "button", title: "Ctrl+Shift+Z", onclick: () => this.redo() }, "Redo");
     this.top.append(this.back,
-      el("div", { class: "names" }, el("h1", {}, doc.title),
+      el("div", { class: "names" }, el("h1", { title: doc.title }, doc.title),
         el("div", { class: "note soft small" }, this.clipName, doc.note ? ` · ${doc.note}` : "")),
       el("div", { class: "progress" }, el("div", { class: "track", "aria-hidden": "true" }, this.fill), this.reviewed),
       this.undoButton, this.redoButton,
@@ -154,8 +154,8 @@ class Page {
         el("td", {}, el("button", { type: "button", class: "main", id: `save-${name.split(".")[0]}`, onclick: save(name, text) }, `Save ${name}`)),
         el("td", { class: "soft" }, what))))) : "",
       count ? el("p", {}, "Then merge them into a copy of the data set:") : "",
-      count ? el("pre", {}, "python -m ava_tools.import_dataset corrections --dataset DATASET --split SPLIT \\\n"
-        + "    --corrections corrections.csv --reviewed reviewed.csv --out NEW_DATASET") : "");
+      count ? el("pre", {}, "python -m ava_tools.import_dataset corrections \\\n    --dataset DATASET --split SPLIT \\\n"
+        + "    --corrections corrections.csv \\\n    --reviewed reviewed.csv --out NEW_DATASET") : "");
   }
 
   reviewEdited() {
