@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             whole_films=options.whole,
             only=options.only,
             leave_out_broken=options.leave_out_broken,
+            frames_fps=options.fps if options.frames else None,
+            frames_start_s=options.frames_start,
             jobs=options.jobs,
             how_to_get=f"python -m ava_tools.prepare {shlex.join(arguments or sys.argv[1:])}",
             started=started,
@@ -106,12 +108,28 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="take damaged pictures inside a source as players show them",
     )
+    add(
+        "--frames",
+        action="store_true",
+        help="write frames/ID/ID_000001.jpg in place of videos, and lists of them as SlowFast's",
+    )
+    add("--fps", type=float, default=30.0, help="of --frames (default: 30)")
+    add(
+        "--frames-start",
+        type=float,
+        metavar="SECONDS",
+        help="when frame 1 is shown (AVA's usual: 900; default: the first second that is needed)",
+    )
     add("--jobs", type=int, default=_cores(), help="videos at a time (default: one a core)")
     options = parser.parse_args(arguments)
     if options.short_side < 2 or options.jobs < 1 or not 0 <= options.crf <= 51:
         parser.error("--short-side from 2, --jobs from 1 and --crf from 0 to 51 are wanted")
     if not 0 <= options.clip_span < 1e6:
         parser.error("--clip-span must be seconds, at least 0")
+    if not 0 < options.fps <= 1000 or not (
+        options.frames_start is None or options.frames_start >= 0
+    ):
+        parser.error("--fps must be frames a second, --frames-start seconds, at least 0")
     return options
 
 

@@ -7,14 +7,17 @@ its way has none, so that nobody trains on a part of it.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from detection.data.dataset_folder import FILE_NAME, DatasetFile, DatasetFolder
+from detection.data.dataset_folder import FILE_NAME, DatasetFile, DatasetFolder, FramesPart
 from detection.data.needed_videos import NeededVideo, needed_videos
 from detection.data.prepare_annotations import write_prepared_dataset
+from detection.data.prepare_frames import extract_frames
 from detection.data.prepare_video import (
     CannotWriteError,
     PrepareJob,
@@ -48,6 +51,8 @@ def prepare_dataset(
     whole_films: bool = False,
     only: Sequence[str] = (),
     leave_out_broken: bool = False,
+    frames_fps: float | None = None,
+    frames_start_s: float | None = None,
     jobs: int = 1,
     how_to_get: str | None = None,
     started: Callable[[float], None] = lambda total_s: None,
@@ -57,7 +62,9 @@ def prepare_dataset(
 
     clip_span_s: of the longest clip around a keyframe that shall find all its frames.
     whole_films: do not cut. leave_out_broken: go without the videos that fail, and list the others
-    in the written data set. started, told: seconds of film to do, and done since the last call.
+    in the written data set. frames_fps: write JPEG frames of that rate, number 1 at frames_start_s
+    (None: the second in which the first part of any video begins). started, told: seconds of film
+    to do, and done since the last call.
     Raises `UserError` for what stops everything: annotations, an output that cannot be written.
     """
     out = Path(out)
@@ -65,6 +72,13 @@ def prepare_dataset(
         raise UserError(f"{folder.root / FILE_NAME}: has extracted frames, videos are wanted")
     needed = _chosen(folder, needed_videos(folder), only)
     _check_out(folder, out)
+    options, frames = options or PrepareOptions(), None
+    if frames_fps is not None:
+        first_s = min(video.window_s(clip_span_s)[0] for video in needed)
+        start_s = math.floor(first_s) if frames_start_s is None else frames_start_s
+        options = dataclasses.replace(options, frames=(float(frames_fps), float(start_s)))
+        frames = FramesPart(folder="frames", fps=float(frames_fps), start_s=float(start_s))
+    work = prepare_video if frames is None else extract_frames
     with only_writer(out, busy="another prepare is writing here; wait for it"):
         _remove_leftovers(out)
         todo: list[PrepareJob] = []
@@ -73,7 +87,7 @@ def prepare_dataset(
         for video in needed:
             span_s = math.inf if whole_films else clip_span_s
             try:
-                job = _job(folder, out, video, options or PrepareOptions(), span_s)
+                job = _job(folder, out, video, options, span_s)
                 if is_prepared(job):
                     kept.append(video.video_id)
                 else:
@@ -83,7 +97,7 @@ def prepare_dataset(
         before = _put_aside(out, is_changing=bool(todo or failed))
         started(sum(job.last.time_s - job.first.time_s + clip_span_s for job in todo))
         todo.sort(key=lambda job: job.last.time_s - job.first.time_s, reverse=True)
-        for job, result in work_through(prepare_video, todo, processes=jobs, told=told):
+        for job, result in work_through(work, todo, processes=jobs, told=told):
             if isinstance(result, CannotWriteError):
                 raise result  # no other video would fare better
             if isinstance(result, UserError):
@@ -97,6 +111,7 @@ def prepare_dataset(
                 videos=videos,
                 is_part=bool(only or failed),
                 before=before,
+                frames=frames,
                 how_to_get=how_to_get,
             )
             (out / MANIFESTS / FILE_NAME).unlink(missing_ok=True)
@@ -139,6 +154,8 @@ def _remove_leftovers(out: Path) -> None:
             folder.mkdir(exist_ok=True)
             for path in folder.glob(".writing-*"):
                 path.unlink()
+        for path in (out / "frames").glob(".writing-*"):
+            shutil.rmtree(path)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror})") from error
 
@@ -153,7 +170,9 @@ def _job(
     return PrepareJob(
         video_id=video.video_id,
         source=folder.video_path(video.video_id),
-        video=out / "videos" / f"{video.video_id}.mp4",
+        video=out / "videos" / f"{video.video_id}.mp4"
+        if options.frames is None
+        else out / "frames" / video.video_id,
         manifest=out / MANIFESTS / f"{video.video_id}.json",
         window_s=video.window_s(clip_span_s),
         first=video.first,

@@ -18,6 +18,7 @@ from detection.data.dataset_folder import (
     write_dataset_file,
 )
 from detection.data.needed_videos import needed_videos
+from detection.data.prepare_frames import write_frame_list
 from detection.errors import UserError
 from detection.files import replacing, write_text
 
@@ -57,6 +58,11 @@ def write_prepared_dataset(
         splits[name] = splits[name].model_copy(update={"videos": place})
         if not listed:
             del splits[name]
+    if frames is not None:
+        for name in splits:
+            needed = {video.video_id for video in needed_videos(folder, [name])}
+            listing = _inside(out, f"frame_lists/{name}.csv")
+            write_frame_list(listing, out / frames.folder, needed & set(videos))
     file = folder.file.model_copy(
         update={
             "videos": None if frames else "videos",

@@ -45,7 +45,7 @@ class PrepareOptions:
 
     keyframe_interval_s: a seek costs at most that much decoding.  preset, tune: x264's; its
     "fastdecode" makes files a tenth larger and quicker to read by a third.  damage: in the source,
-    see `VideoReader`.
+    see `VideoReader`.  frames: (rate, seconds at which number 1 is shown), JPEG in place of video.
     """
 
     short_side: int = 320
@@ -54,6 +54,7 @@ class PrepareOptions:
     preset: str = "veryfast"
     tune: str = "fastdecode"
     damage: Damage = "refuse"
+    frames: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,18 +77,23 @@ class PrepareJob:
 def is_prepared(job: PrepareJob) -> bool:
     """Say whether the job was done before, with these options, from this source, and lies there."""
     found = read_manifest(job.manifest)
-    if found is None or not job.video.is_file():
+    if found is None or not job.video.exists():
         return False
     size = job.source.stat()
     source = found["source"]
     same = (
         found["asked"] == _asked(job)
-        and found["own"]["bytes"] == job.video.stat().st_size
+        and found["own"]["bytes"] == _bytes_at(job.video)
         and source["bytes"] == size.st_size
     )
     return same and (
         source["mtime_ns"] == size.st_mtime_ns or source["sha256"] == sha256_of(job.source)
     )
+
+
+def _bytes_at(place: Path) -> int:
+    paths = place.iterdir() if place.is_dir() else [place]
+    return sum(path.stat().st_size for path in paths)
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
@@ -109,35 +115,43 @@ def prepare_video(
     is wrong with the source, `CannotWriteError` where the output cannot be written; then neither
     file is there.
     """
-    source = _describe_source(job)
+    source = describe_source(job)
     try:
         job.manifest.unlink(missing_ok=True)
         with replacing(job.video) as temporary:
             with VideoReader(job.source, damage=job.options.damage) as reader:
-                source |= _described(reader.info)
+                source |= described(reader.info)
                 cut = _write(job, reader, temporary, told)
             own = _read_back(job, temporary, cut)
-        manifest = {
-            "form": FORM,
-            "video_id": job.video_id,
-            "asked": _asked(job),
-            "source": source,
-            "own": own,
-            "times": {
-                "own_s": "source_s + offset_s",
-                "offset_s": 0.0,
-                "time_base": str(WRITER_TIME_BASE),
-                "largest_rounding_s": float(np.abs(cut.own_s - cut.source_s).max()),
-                "first_frame_s": float(cut.source_s[0]),
-                "last_frame_s": float(cut.source_s[-1]),
-                "frames_left_out": cut.left_out,
-            },
+        times = {
+            "own_s": "source_s + offset_s",
+            "offset_s": 0.0,
+            "time_base": str(WRITER_TIME_BASE),
+            "largest_rounding_s": float(np.abs(cut.own_s - cut.source_s).max()),
+            "first_frame_s": float(cut.source_s[0]),
+            "last_frame_s": float(cut.source_s[-1]),
+            "frames_left_out": cut.left_out,
         }
-        write_text(job.manifest, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        return write_manifest(job, source=source, own=own, times=times)
     except OSError as error:
         raise CannotWriteError(
             f"{job.video}: cannot be written ({error.strerror or error})"
         ) from error
+
+
+def write_manifest(
+    job: PrepareJob, *, source: dict[str, Any], own: dict[str, Any], times: dict[str, Any]
+) -> dict[str, Any]:
+    """Write and return the job's manifest: what was made of what, and how times correspond."""
+    manifest = {
+        "form": FORM,
+        "video_id": job.video_id,
+        "asked": _asked(job),
+        "source": source,
+        "own": own,
+        "times": times,
+    }
+    write_text(job.manifest, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     return manifest
 
 
@@ -182,11 +196,11 @@ def _write(
             told_s = time_s
         if not times_s:
             raise UserError(f"{job.source}: shows nothing at or after 0 s")
-        _check_window(job, times_s)
+        check_window(job, times_s)
     return _Cut(np.asarray(times_s, np.float64), left_out)
 
 
-def _check_window(job: PrepareJob, times_s: list[float]) -> None:
+def check_window(job: PrepareJob, times_s: list[float]) -> None:
     """Raise `UserError` for a keyframe more than half a frame outside what the video shows."""
     intervals_s = np.diff(times_s) if len(times_s) > 1 else np.array([0.04])
     if job.first.time_s < times_s[0] - intervals_s[0] / 2 - SAME_TIME_S:
@@ -215,10 +229,11 @@ def _read_back(job: PrepareJob, place: Path, cut: _Cut) -> dict[str, Any]:
             f"{job.video}: {len(shown_s)} frames were read back where {len(cut.own_s)} were written"
         )
     file = {"file": job.video.name, "bytes": place.stat().st_size, "sha256": sha256_of(place)}
-    return file | _described(info)
+    return file | described(info)
 
 
-def _describe_source(job: PrepareJob) -> dict[str, Any]:
+def describe_source(job: PrepareJob) -> dict[str, Any]:
+    """Return what a manifest tells of the source before it is opened."""
     try:
         size = job.source.stat()
         return {
@@ -231,11 +246,13 @@ def _describe_source(job: PrepareJob) -> dict[str, Any]:
         raise UserError(f"{job.source}: cannot be read ({error.strerror})") from error
 
 
-def _described(info: VideoInfo) -> dict[str, Any]:
+def described(info: VideoInfo) -> dict[str, Any]:
     """Return what a manifest tells of a file: codec, width, average_fps and the like."""
     return {name: value for name, value in dataclasses.asdict(info).items() if value is not None}
 
 
 def _asked(job: PrepareJob) -> dict[str, Any]:
     window_s = [time_s if math.isfinite(time_s) else None for time_s in job.window_s]
-    return {"window_s": window_s, **dataclasses.asdict(job.options)}
+    values = {"window_s": window_s, **dataclasses.asdict(job.options)}
+    values["frames"] = list(job.options.frames) if job.options.frames else None  # as JSON has it
+    return values

@@ -202,7 +202,14 @@ def _about_origin(
 ) -> Iterable[Finding]:
     """Yield where a file is not what prepare or download made."""
     video_id = video.video_id
+    manifest = read_manifest(folder.root / MANIFESTS / f"{video_id}.json")
     if folder.file.frames is not None:
+        if manifest and facts.num_frames and manifest["own"]["num_frames"] != facts.num_frames:
+            yield Finding(
+                video_id,
+                f"{facts.num_frames} frames where prepare wrote {manifest['own']['num_frames']}",
+                _advice(folder, video_id),
+            )
         return
     path = folder.video_path(video_id)
     entry = downloads.files.get(str(path.relative_to(folder.root)))
@@ -212,7 +219,6 @@ def _about_origin(
             f"{path}: is not what was downloaded ({facts.num_bytes} bytes, {entry.num_bytes} came)",
             f"delete it; {_advice(folder, video_id)}",
         )
-    manifest = read_manifest(folder.root / MANIFESTS / f"{video_id}.json")
     if manifest is None:
         return
     own, asked = manifest["own"], manifest["asked"]["window_s"]

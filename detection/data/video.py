@@ -202,6 +202,10 @@ class VideoReader:
         for frame in self._decoded_from(None):
             yield _time_s(frame), self._to_rgb(frame, short_side)
 
+    def to_rgb(self, picture: VideoFrame, *, short_side: int | None = None) -> NDArray[np.uint8]:
+        """Return a picture of `pictures` upright, as (H, W, 3) RGB."""
+        return self._to_rgb(picture, short_side)
+
     def pictures(
         self, *, start_s: float = -math.inf, end_s: float = math.inf
     ) -> Iterator[tuple[float, VideoFrame]]:

@@ -15,7 +15,9 @@ from detection.data.dataset_folder import DatasetFolder
 from detection.data.prepare import prepare_dataset
 from detection.data.prepare_video import PrepareOptions
 from detection.data.sampling import clip_times_s
+from detection.data.verify import verify_dataset
 from detection.data.video import VideoReader, VideoWriter
+from detection.data.video_source import open_video
 
 TICK_S = 1 / 90000
 SMALL = PrepareOptions(short_side=64)
@@ -222,3 +224,40 @@ def test_colours_of_other_forms(tmp_path, form, colour_range, matrix):
         for columns in (slice(8, 72), slice(88, 150)):
             expected = was[:, rows, columns].mean(dim=(1, 2)).numpy()
             assert now[:, rows, columns].mean(dim=(1, 2)).numpy() == pytest.approx(expected, abs=4)
+
+
+@pytest.mark.parametrize("name", ["23.976", "30", "variable", "25 starting late"])
+def test_frames_show_what_the_source_shows_nearest(tmp_path, name):
+    fps, times_s = TIMELINES[name]
+    keyframes_s = [round(times_s[0] + 2.5, 6), round(times_s[0] + 4.0, 6)]
+    root = make_dataset(tmp_path / "in", {"v": keyframes_s})
+    write_numbered(root / "videos/v.mp4", times_s, fps=fps)
+    report = prepare(root, tmp_path / "out", clip_span_s=2.0, frames_fps=30.0)
+    assert report.whole and not report.failed
+    folder = DatasetFolder.open(tmp_path / "out")
+    assert folder.file.frames.start_s == int(keyframes_s[0] - 1)
+    with open_video(folder, "v") as video, VideoReader(root / "videos/v.mp4") as source:
+        own_s = video.frame_times_s()
+        assert own_s[0] == pytest.approx(keyframes_s[0] - 1, abs=1 / 30)
+        assert own_s[-1] == pytest.approx(keyframes_s[1] + 1, abs=1 / 30)
+        assert len(own_s) == round((own_s[-1] - own_s[0]) * 30) + 1
+        frames = video.read(own_s, keyframes_s=keyframes_s).frames
+        assert numbers_of(frames) == numbers_of(source.read(own_s).frames)
+    assert not list((tmp_path / "out").rglob(".writing-*"))
+    rows = (tmp_path / "out/frame_lists/train.csv").read_text().splitlines()
+    assert rows[0] == "original_vido_id video_id frame_id path labels"
+    assert len(rows) == 1 + len(own_s) and rows[1].startswith("v 0 0 v/v_0000")
+    assert prepare(root, tmp_path / "out", clip_span_s=2.0, frames_fps=30.0).kept == ("v",)
+    assert not verify_dataset(folder).findings
+    next((tmp_path / "out/frames/v").iterdir()).unlink()
+    assert verify_dataset(folder).problems
+    assert prepare(root, tmp_path / "out", clip_span_s=2.0, frames_fps=30.0).prepared == ("v",)
+
+
+def test_frames_from_a_start_of_choice(tmp_path):
+    root = make_dataset(tmp_path / "in", {"v": [902.0]})
+    write_numbered(root / "videos/v.mp4", regular(25, start_s=895.0, count=250))
+    report = prepare(root, tmp_path / "out", frames_fps=30.0, frames_start_s=900.0)
+    assert report.whole
+    names = sorted(path.name for path in (tmp_path / "out/frames/v").iterdir())
+    assert names[0] == "v_000001.jpg" and len(names) == 150  # 900 to 904.97 s
