@@ -87,6 +87,7 @@ def build_model(config: RunConfig, *, num_classes: int) -> ActionDetector:
         dropout=config.model.dropout,
         roi_pool=config.model.roi_pool,
         context=config.model.context,
+        unit_features=config.model.unit_features,
     )
     share = config.model.first_probability
     torch.nn.init.constant_(model.head.classes.bias, math.log(share / (1 - share)))

@@ -203,6 +203,11 @@ class ModelConfig:
         description="frame: the last layer also sees the whole frame's pooled features beside the "
         "person's; none: the person's alone (paper).",
     )
+    unit_features: bool = Field(
+        default=False,
+        description="Bring the features before the last layer to length 1, the person's and the "
+        "frame's each (paper: no).",
+    )
     head_width: int = Field(default=2048, ge=1, description="Width of fc1.")
     dropout: float = Field(default=0.5, ge=0, lt=1, description="Before the last layer.")
     first_probability: float = Field(
@@ -380,7 +385,7 @@ _ONLY_FOR_ACTIONS = {
     + ("train_box_iou", "unmatched_as_negatives", "skip_unknown_labels")
     + ("train_keyframes_per_video",),
     "clip": ("box_jitter", "min_visible"),
-    "model": ("res5_stride", "roi_size", "roi_pool", "context"),
+    "model": ("res5_stride", "roi_size", "roi_pool", "context", "unit_features"),
     "probe": ("keyframes_per_video", "l2"),
     "evaluation": ("multiply_person_score", "protocol"),
 }

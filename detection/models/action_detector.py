@@ -60,6 +60,7 @@ def build_detector(
     dropout: float = 0.5,
     roi_pool: RoiPool = "max",
     context: Context = "none",
+    unit_features: bool = False,
     pixel_mean: float = 0.45,
     pixel_std: float = 0.225,
 ) -> ActionDetector:
@@ -74,5 +75,6 @@ def build_detector(
         dropout=dropout,
         roi_pool=roi_pool,
         context=context,
+        unit_features=unit_features,
     )
     return ActionDetector(trunk, head, pixel_mean=pixel_mean, pixel_std=pixel_std)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 from torchvision.ops import roi_align
 
 from detection.models.classifier import initialise_linear
@@ -24,7 +25,8 @@ class ActorHead(nn.Module):
     (32 for X3D; 16 where res5 keeps its resolution). The rest departs from the paper:
     `roi_pool="mean"` averages over a region, as the classifier whose fc1 it starts from averages
     over the frame. `context="frame"` also gives fc2 what fc1 makes of the mean over the whole
-    frame: the scene, beside the person.
+    frame: the scene, beside the person. `unit_features` brings what fc1 makes of the person, and of
+    the frame, to length 1 each, so that no clip's features outweigh another's.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class ActorHead(nn.Module):
         dropout: float = 0.5,
         roi_pool: RoiPool = "max",
         context: Context = "none",
+        unit_features: bool = False,
     ) -> None:
         super().__init__()
         if roi_pool not in ("max", "mean"):
@@ -47,6 +50,7 @@ class ActorHead(nn.Module):
         self.roi_size = roi_size
         self.roi_pool = roi_pool
         self.context = context
+        self.unit_features = unit_features
         self.spatial_stride = spatial_stride
         self.hidden = nn.Linear(in_channels, hidden, bias=False)
         self.dropout = nn.Dropout(dropout)
@@ -75,8 +79,13 @@ class ActorHead(nn.Module):
             aligned=True,
         )  # (R, C, roi_size, roi_size)
         pooled = regions.amax((2, 3)) if self.roi_pool == "max" else regions.mean((2, 3))
-        actors = torch.relu(self.hidden(pooled))
+        actors = self._hidden_features(pooled)
         if self.context == "none":
             return actors
-        frames = torch.relu(self.hidden(maps.mean((2, 3))))  # (B, hidden)
+        frames = self._hidden_features(maps.mean((2, 3)))  # (B, hidden)
         return torch.cat([actors, frames[rois_px[:, 0].long()]], dim=1)
+
+    def _hidden_features(self, pooled: Tensor) -> Tensor:
+        """(N, C) -> (N, hidden)."""
+        features = torch.relu(self.hidden(pooled))
+        return normalize(features, dim=1) if self.unit_features else features

@@ -38,6 +38,7 @@ def network_numbers(model: Network) -> dict[str, Any]:
         numbers["roi_size"] = model.head.roi_size
         numbers["roi_pool"] = model.head.roi_pool
         numbers["context"] = model.head.context
+        numbers["unit_features"] = model.head.unit_features
     return numbers
 
 

@@ -289,6 +289,16 @@ def test_context_adds_the_frame_of_the_actors_own_clip() -> None:
     assert head(features, rois[:0]).shape == (0, 2)
 
 
+def test_unit_features_have_length_one_each_and_nothing_stays_nothing() -> None:
+    torch.manual_seed(0)
+    head = ActorHead(6, hidden=8, num_classes=2, context="frame", unit_features=True).eval()
+    features = torch.rand(2, 6, 2, 4, 4)
+    features[1] = 0.0
+    seen = head.actor_features(features, torch.tensor([[0.0, 0, 0, 64, 64], [1, 0, 0, 64, 64]]))
+    lengths = seen.view(2, 2, 8).norm(dim=2)
+    torch.testing.assert_close(lengths, torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
+
+
 @pytest.mark.parametrize("wrong", [{"roi_pool": "sum"}, {"context": "film"}])
 def test_a_head_of_unknown_parts_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
