@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from detection.checks.findings import Finding, Findings, Level
 from detection.data.ava_files import AvaRows
 from detection.data.ava_rows_text import EDGE_TOLERANCE
-from detection.data.label_map import LabelMap
+from detection.data.label_map import LabelMap, is_ava
 from detection.evaluation.average_precision import paired_iou
 
 # Two people seldom share so much of their boxes; one person boxed twice does.
@@ -95,6 +95,14 @@ def _check_boxes(rows: AvaRows, findings: Findings) -> None:
 
 def _check_labels(rows: AvaRows, label_map: LabelMap, findings: Findings) -> None:
     known = np.isin(rows.action_id, [*label_map.ids, -1])
+    if is_ava(label_map):
+        unscored = ~known & (rows.action_id >= 1) & (rows.action_id <= 80)
+        known |= unscored
+        _report(
+            rows, unscored, "class that is not scored", "warning", findings,
+            lambda row: f"action id {rows.action_id[row]} is AVA's, but not among the "
+            f"{len(label_map)} of the label map: data.skip_unknown_labels=true leaves it out",
+        )  # fmt: skip
     _report(
         rows, ~known, "unknown class", "error", findings,
         lambda row: f"action id {rows.action_id[row]} is not in the label map "

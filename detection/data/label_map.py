@@ -95,6 +95,11 @@ def read_label_map(path: str | Path) -> LabelMap:
     return LabelMap(names, ids, _ava_groups(names, ids))
 
 
+def is_ava(label_map: LabelMap) -> bool:
+    """Say whether the classes are AVA's own (all 80, or the 60 that are scored)."""
+    return _ava_groups(label_map.names, label_map.ids) is not None
+
+
 def write_label_map(path: str | Path, label_map: LabelMap) -> None:
     """Write the `label` dialect where there are groups, else the `item` dialect."""
     blocks = []

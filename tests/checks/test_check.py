@@ -228,3 +228,16 @@ def test_groups_agree_with_dictionaries(drawn):
     assert counts.get("exclusive classes", 0) == len(acting) - len({k for k, _ in acting})
     people = {(*key[:2], key[2]) for key in distinct}
     assert counts.get("one person, two boxes", 0) == len(distinct) - len(people)
+
+
+def test_ava_classes_that_are_not_scored_are_no_errors():
+    scored = LabelMap(("sit", "stand", "walk"), (11, 12, 14))
+    rows = AvaRows.from_rows(
+        [Keyframe("u", 902.0)] * 3, boxes_01=[(0, 0, 1, 1)] * 3, action_id=[11, 16, 81]
+    )
+    findings = Findings()
+    check_rows(rows, scored, exclusive={}, findings=findings)
+    assert dict(findings.counts) == {
+        ("class that is not scored", "warning"): 1,
+        ("unknown class", "error"): 1,
+    }
