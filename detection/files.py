@@ -16,6 +16,17 @@ from detection.errors import UserError
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
+class CannotWriteError(UserError):
+    """There is no room, or no leave to write: other files in the same place would fare no better."""
+
+
+def why_not_written(error: BaseException) -> str:
+    """Return the system's words for what is behind an error of writing."""
+    while isinstance(error, CannotWriteError) and error.__cause__ is not None:
+        error = error.__cause__
+    return getattr(error, "strerror", None) or str(error)
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well it becomes `path`.
@@ -29,7 +40,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".writing-", suffix=path.suffix, dir=path.parent)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+        raise CannotWriteError(f"{path}: cannot be written ({error.strerror})") from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -44,7 +55,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         reason = _no_room(error)
         if reason is None:
             raise
-        raise UserError(f"{path}: cannot be written ({reason}); nothing was changed") from error
+        raise CannotWriteError(
+            f"{path}: cannot be written ({reason}); nothing was changed"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

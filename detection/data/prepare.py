@@ -19,7 +19,6 @@ from detection.data.needed_videos import NeededVideo, needed_videos
 from detection.data.prepare_annotations import write_prepared_dataset
 from detection.data.prepare_frames import extract_frames
 from detection.data.prepare_video import (
-    CannotWriteError,
     PrepareJob,
     PrepareOptions,
     is_prepared,
@@ -27,7 +26,7 @@ from detection.data.prepare_video import (
 )
 from detection.data.video_workers import work_through
 from detection.errors import UserError
-from detection.files import only_writer
+from detection.files import CannotWriteError, only_writer
 
 MANIFESTS = "prepared"
 

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from detection.data.frame_folder import FRAME_NAME
 from detection.data.prepare_video import (
-    CannotWriteError,
     PrepareJob,
     check_window,
     describe_source,
@@ -30,7 +29,7 @@ from detection.data.prepare_video import (
 )
 from detection.data.video import SAME_TIME_S, VideoReader
 from detection.errors import UserError
-from detection.files import replacing
+from detection.files import CannotWriteError, replacing, why_not_written
 
 JPEG_QUALITY = 95
 
@@ -67,9 +66,9 @@ def extract_frames(
             "largest_difference_s": max(differences_s),
         }
         return write_manifest(job, source=source, own=own, times=times)
-    except OSError as error:
+    except (OSError, CannotWriteError) as error:
         raise CannotWriteError(
-            f"{job.video}: cannot be written ({error.strerror or error})"
+            f"{job.video}: cannot be written ({why_not_written(error)})"
         ) from error
 
 

@@ -29,14 +29,16 @@ from detection.data.video import (
     VideoWriter,
 )
 from detection.errors import UserError
-from detection.files import replacing, sha256_of, write_text
+from detection.files import (
+    CannotWriteError,
+    replacing,
+    sha256_of,
+    why_not_written,
+    write_text,
+)
 
 FORM = 1
 TICK_S = float(WRITER_TIME_BASE)
-
-
-class CannotWriteError(UserError):
-    """The output cannot be written: no video would fare better."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +135,9 @@ def prepare_video(
             "frames_left_out": cut.left_out,
         }
         return write_manifest(job, source=source, own=own, times=times)
-    except OSError as error:
+    except (OSError, CannotWriteError) as error:
         raise CannotWriteError(
-            f"{job.video}: cannot be written ({error.strerror or error})"
+            f"{job.video}: cannot be written ({why_not_written(error)})"
         ) from error
 
 
