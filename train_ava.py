@@ -19,6 +19,7 @@ from detection.errors import UserError
 
 if TYPE_CHECKING:
     from detection.engine.distributed import Processes
+    from detection.engine.runs import Run
 
 EXIT_STOPPED = 75  # stopped by a signal, saved, to be resumed (EX_TEMPFAIL of sysexits.h)
 
@@ -61,7 +62,19 @@ def carry_out(options: argparse.Namespace, processes: Processes) -> int:
             print(f"stopped and saved; go on with: python train_ava.py --resume {run.folder}")
         return EXIT_STOPPED
     runs.evaluate_and_report(run)
+    if run.log.board is not None and run.config.task == "actions":
+        show_predictions(run)
     return 0
+
+
+def show_predictions(run: Run) -> None:
+    """Draw some scored keyframes into a sheet, and show it in TensorBoard."""
+    from ava_tools import visualize
+
+    assert run.log.board is not None
+    sheet = run.folder / "tensorboard" / "predictions.png"
+    visualize.main(["--run", str(run.folder), "--keyframes-only", "--sheet", str(sheet)])
+    run.log.board.picture("predictions", sheet)
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

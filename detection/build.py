@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from detection.config import GROUND_TRUTH_BOXES, RunConfig
 from detection.data.actor_table import ActorTable, read_actor_table
@@ -141,6 +142,24 @@ def freeze_parts(config: RunConfig, model: Network) -> None:
 def place_model(model: Network, device: torch.device) -> Network:
     """Move the network to its device, in the memory layout that is fast there."""
     return model.to(device).to(memory_format=torch.channels_last_3d)
+
+
+def prepare_to_train(config: RunConfig, model: Network, device: torch.device) -> Network:
+    """Return the placed network as training is to run it: BatchNorm over processes, recomputing.
+
+    Raises `UserError` for what the device cannot do.
+    """
+    model.trunk.recompute = config.model.checkpoint_activations
+    if config.model.sync_batch_norm:
+        if device.type != "cuda":
+            raise UserError(
+                "model.sync_batch_norm works on GPUs only, and PyTorch finds none: leave it "
+                "out, or model.freeze_batch_norm is wanted"
+            )
+        converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        assert isinstance(converted, Network)
+        return converted
+    return model
 
 
 def build_optimizer(config: RunConfig, model: Network) -> torch.optim.Optimizer:

@@ -218,8 +218,18 @@ class ModelConfig:
         "bias: about the share of people who do one spares short runs learning that. Published "
         "weights start from 0.5.",
     )
+    sync_batch_norm: bool = Field(
+        default=False, description="BatchNorm over the batches of all processes; GPUs only."
+    )
+    checkpoint_activations: bool = Field(
+        default=False,
+        description="Keep the inputs of the trunk's blocks alone and compute the rest again on the "
+        "way back: the same numbers from less memory, in a third more time or so.",
+    )
 
     def __post_init__(self) -> None:
+        if self.sync_batch_norm and self.freeze_batch_norm:
+            raise ValueError("sync_batch_norm and freeze_batch_norm exclude each other")
         if self.frozen_stages and self.pretrained is None:
             raise ValueError("frozen_stages needs pretrained: random weights would stay random")
         if self.frozen_stages and not self.freeze_batch_norm:
@@ -282,6 +292,12 @@ class OptimConfig:
         description="plateau: evaluations without a better mAP before lr is divided.",
     )
     clip_grad_norm: float | None = Field(default=None, gt=0, description="Largest gradient norm.")
+    precise_bn_batches: int = Field(
+        default=0,
+        ge=0,
+        description="Before each scoring, BatchNorm's statistics are computed anew over the first "
+        "n batches of the epoch; 0: the running averages are used.",
+    )
     ema_decay: float | None = Field(
         default=None,
         gt=0,
@@ -427,6 +443,15 @@ class RunConfig:
         gt=0,
         description="Longest time between checkpoints; one is written each epoch too.",
     )
+    compile: bool = Field(
+        default=False,
+        description="Compile the trunk for training (torch.compile; the first steps take minutes).",
+    )
+    tensorboard: bool = Field(
+        default=False,
+        description="Write the log for TensorBoard too, to the run folder's tensorboard/ (an "
+        "extra: pip install tensorboard).",
+    )
     checkpoints_kept: int = Field(
         default=0,
         ge=0,
@@ -449,6 +474,16 @@ class RunConfig:
             raise ValueError("optim.epochs=0 needs probe.keyframes_per_video: nothing is learned")
         if self.probe.keyframes_per_video is not None and self.model.pretrained is None:
             raise ValueError("probe needs model.pretrained: random features tell little")
+        if self.model.sync_batch_norm and self.device == "cpu":
+            raise ValueError(
+                "model.sync_batch_norm and device 'cpu' exclude each other: it works on GPUs only"
+            )
+        if self.optim.precise_bn_batches and self.model.freeze_batch_norm:
+            raise ValueError(
+                "optim.precise_bn_batches and model.freeze_batch_norm exclude each other"
+            )
+        if self.compile and self.model.checkpoint_activations:
+            raise ValueError("compile and model.checkpoint_activations exclude each other")
         if self.optim.schedule == "plateau" and self.evaluation.every_epochs >= self.optim.epochs:
             raise ValueError(
                 "optim.schedule 'plateau' needs evaluations while training, but "

@@ -110,3 +110,32 @@ def test_bad_overrides_name_the_command_line(tmp_path, override):
 def test_every_option_has_a_sentence():
     for key, _, _, sentence in list_options():
         assert sentence.endswith("."), key
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (["precision=fp16", "device=cpu"], "precision 'fp16' and device 'cpu' exclude"),
+        (["model.sync_batch_norm=true", "device=cpu"], "model.sync_batch_norm and device 'cpu'"),
+        (
+            ["model.sync_batch_norm=true", "model.freeze_batch_norm=true"],
+            "sync_batch_norm and freeze_batch_norm exclude",
+        ),
+        (
+            ["optim.precise_bn_batches=5", "model.freeze_batch_norm=true"],
+            "optim.precise_bn_batches and model.freeze_batch_norm exclude",
+        ),
+        (
+            ["compile=true", "model.checkpoint_activations=true"],
+            "compile and model.checkpoint_activations exclude",
+        ),
+        (
+            ["optim.schedule=plateau", "evaluation.every_epochs=100"],
+            "'plateau' needs evaluations while training",
+        ),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused_by_name(tmp_path, options, wanted):
+    path = write(tmp_path, "data: {root: x}\n")
+    with pytest.raises(UserError, match=wanted):
+        load_config(path, options)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -392,3 +394,80 @@ def test_help_does_not_load_torch():
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True)
+
+
+def test_a_run_goes_on_by_its_own_configuration_only_and_lists_what_differs(
+    tmp_path, cfg, capsys, monkeypatch
+):
+    train_ava.main(["--cfg", str(cfg), "optim.epochs=1"])
+    path = tmp_path / "run" / "config.yaml"
+    text = path.read_text().replace("lr: 0.1\n", "lr: 0.2\n").replace("seed: 0", "seed: 3")
+    path.write_text(text)
+    monkeypatch.setattr(runs, "open_task", None)  # no data is read before
+    message = fail(capsys, ["--resume", str(tmp_path / "run"), "workers=1"], monkeypatch)
+    assert "last.pt: was written by another configuration" in message
+    assert "optim.lr is 0.2, was 0.1" in message and "seed is 3, was 0" in message
+    assert "workers" not in message
+
+
+def test_a_run_folder_that_cannot_be_written_is_refused_before_data_is_read(
+    tmp_path, cfg, capsys, monkeypatch
+):
+    monkeypatch.setattr(runs, "open_task", None)
+    message = fail(capsys, ["--cfg", str(cfg), f"output={cfg / 'run'}"], monkeypatch)
+    assert message == f"error: {cfg}: a file, a run folder is wanted"
+    monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
+    message = fail(capsys, ["--cfg", str(cfg)], monkeypatch)
+    assert message == f"error: {tmp_path / 'run'}: cannot be written (Read-only file system)"
+
+
+def read_only(**_: object) -> None:
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+def test_the_last_epochs_are_kept_and_one_of_them_can_be_gone_back_to(tmp_path, cfg):
+    options = ["checkpoints_kept=2", "optim.ema_decay=0.8", "optim.precise_bn_batches=2"]
+    train_ava.main(["--cfg", str(cfg), *options])
+    run = tmp_path / "run"
+    names = {path.name for path in (run / "checkpoints").iterdir()}
+    assert names == {"last.pt", "best.pt", "epoch_0002.pt", "epoch_0003.pt"}
+    whole = state_of(run)
+    (run / "checkpoints" / "last.pt").unlink()
+    train_ava.main(["--resume", str(run / "checkpoints" / "epoch_0002.pt")])
+    again = state_of(run)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_damaged_video_is_named_replaced_and_counted_and_the_run_ends_well(
+    tmp_path, dataset, cfg, capsys, monkeypatch
+):
+    other = tmp_path / "data"
+    shutil.copytree(dataset, other)
+    for name in ("train_1", "val_1"):
+        video = other / f"videos/{name}.mp4"
+        video.write_bytes(video.read_bytes()[: int(0.7 * video.stat().st_size)])
+    options = [f"data.root={other}", "optim.epochs=1", "workers=1"]
+    assert train_ava.main(["--cfg", str(cfg), *options, "data.max_unreadable=0.5"]) == 0
+    run = tmp_path / "run"
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    lines = [event["message"] for event in events if event["event"] == "unreadable"]
+    assert lines and all("train.csv:" in line and "train_1.mp4: " in line for line in lines)
+    assert [event["event"] for event in events].count("update") == 3
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["unreadable_keyframes"] >= 1
+    assert "could not be read and count as missed" in capsys.readouterr().out
+    message = fail(capsys, ["--cfg", str(cfg), *options, "--overwrite"], monkeypatch)
+    assert "data.max_unreadable=0.02 of them may be" in message and "train_1.mp4" in message
+
+
+def test_tensorboard_shows_curves_classes_and_pictures(tmp_path, cfg):
+    pytest.importorskip("tensorboard", reason="the tensorboard extra is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert train_ava.main(["--cfg", str(cfg), "optim.epochs=2", "tensorboard=true"]) == 0
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    tags = board.Tags()
+    wanted = {"train/loss", "train/lr", "speed/share_of_time_data", "final/mean_ap"}
+    assert wanted | {"ap_by_class/be red"} <= set(tags["scalars"])
+    assert [event.step for event in board.Scalars("train/loss")] == list(range(1, 7))
+    assert tags["images"] == ["predictions"]

@@ -106,7 +106,11 @@ class ActionTask:
         write_results(folder, score, self.label_map, others=others)
         for one in (*others, score):
             log.write(
-                "final", mean_ap=one.result.mean_ap, boxes=one.boxes, seconds=round(one.seconds, 1)
+                "final",
+                mean_ap=one.result.mean_ap,
+                boxes=one.boxes,
+                seconds=round(one.seconds, 1),
+                per_class=dict(one.result.per_class),
             )
         made_up = self._data.made_up
         print_results(folder, score, self._scorer.scored, others=others, made_up=made_up)

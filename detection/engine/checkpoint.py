@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from detection.config import RunConfig, config_to_dict
+from detection.config import RunConfig, config_from_dict, config_to_dict
 from detection.data.label_map import LabelMap
 from detection.engine.random_state import restore_random_state
 from detection.engine.training import Progress
@@ -106,6 +106,29 @@ def followed_weights(file: ModelFile) -> dict[str, torch.Tensor]:
     if weights is None:
         raise UserError(f"{file.path}: the run kept no averaged weights (optim.ema_decay)")
     return weights
+
+
+def check_configuration(file: ModelFile, config: RunConfig, *, changeable: Sequence[str]) -> None:
+    """Refuse to go on by another configuration than the checkpoint's; list every difference."""
+    saved = dict(_flat(config_to_dict(config_from_dict(file.config or {}, file.path))))
+    differences = [
+        f"{name} is {value!r}, was {saved.get(name)!r}"
+        for name, value in _flat(config_to_dict(config))
+        if name not in changeable and value != saved.get(name)
+    ]
+    if differences:
+        raise UserError(
+            f"{file.path}: was written by another configuration than is asked for now: "
+            f"{'; '.join(differences)}; start a new run, with model.pretrained={file.path} say"
+        )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def keep_copy(last: Path, name: str, *, kept: int) -> None:

@@ -31,6 +31,7 @@ class Processes:
     rank: int = 0
     count: int = 1
     local_rank: int = 0
+    local_count: int = 1
 
     @property
     def is_first(self) -> bool:
@@ -45,6 +46,15 @@ class Processes:
                 "is wanted"
             )
         return number // self.count
+
+    def check_gpus(self, device: str) -> None:
+        """Refuse more processes on this machine than it has GPUs; device: as the user asked."""
+        found = torch.cuda.device_count()
+        if device != "cpu" and 0 < found < self.local_count:
+            raise UserError(
+                f"{self.local_count} processes on a machine with {found} GPUs: --nproc-per-node "
+                f"{found} at most, or device=cpu, is wanted"
+            )
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Return for each value its sum over the processes."""
@@ -106,6 +116,7 @@ def joined_processes() -> Iterator[Processes]:
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
     torch.distributed.init_process_group(backend)
     try:
-        yield Processes(torch.distributed.get_rank(), count, local_rank)
+        local_count = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        yield Processes(torch.distributed.get_rank(), count, local_rank, local_count)
     finally:
         torch.distributed.destroy_process_group()

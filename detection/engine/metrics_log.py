@@ -5,22 +5,35 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from detection.errors import UserError
+
+
+class Board(Protocol):
+    """Draws what the log is told."""
+
+    def write(self, event: str, values: Mapping[str, Any]) -> None:
+        """Take one event."""
+
+    def picture(self, name: str, path: str | Path) -> None:
+        """Show a picture file."""
 
 
 class MetricsLog:
     """Appends to `log.jsonl`; every line has `event` and `time` (seconds since the epoch).
 
-    silent: write nothing (of several processes one writes).
+    silent: write nothing (of several processes one writes).  board: is told the same.
     """
 
-    def __init__(self, path: str | Path, *, silent: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, *, silent: bool = False, board: Board | None = None
+    ) -> None:
         self.path = Path(path)
+        self.board = None if silent else board
         self._silent = silent
         self._begun = False
 
@@ -28,6 +41,8 @@ class MetricsLog:
         """Append one line; numbers that JSON does not know (NaN, infinity) become null."""
         if self._silent:
             return
+        if self.board is not None:
+            self.board.write(event, values)
         line = {"event": event, "time": round(time.time(), 3)}
         line.update({name: _plain(value) for name, value in values.items()})
         try:

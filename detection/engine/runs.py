@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -25,6 +25,7 @@ from detection.config import (
 from detection.data.loader import ClipLoader, TrainBatches, tell_on_stderr
 from detection.engine.averaging import WeightAverage
 from detection.engine.checkpoint import (
+    check_configuration,
     followed_weights,
     keep_copy,
     read_checkpoint,
@@ -34,10 +35,12 @@ from detection.engine.checkpoint import (
 from detection.engine.cpu_memory import keep_freed_memory
 from detection.engine.distributed import ALONE, Processes
 from detection.engine.metrics_log import MetricsLog
+from detection.engine.precise_norm import compute_norm_statistics
 from detection.engine.random_state import random_state
-from detection.engine.run_folder import check_run_folder, make_run_folder
+from detection.engine.run_folder import check_run_folder, check_writable, make_run_folder
 from detection.engine.task import Task
 from detection.engine.tasks import open_task
+from detection.engine.tensorboard_log import TensorBoard
 from detection.engine.training import Progress, TrainingBatch, fit, stop_signals
 from detection.engine.update import Updater
 from detection.errors import UserError
@@ -46,7 +49,18 @@ from detection.models.network import Network, build_network
 from detection.models.pretrained import load_state
 
 # What may change when a run goes on: how it is carried out, never what it computes.
-_CHANGEABLE = ("workers", "threads", "device", "checkpoint_minutes")
+_CHANGEABLE = (
+    "workers",
+    "threads",
+    "device",
+    "checkpoint_minutes",
+    "checkpoints_kept",
+    "tensorboard",
+    "data.max_unreadable",
+)
+
+
+ResultT = TypeVar("ResultT")
 
 
 @dataclass
@@ -76,14 +90,16 @@ def start(
     """Check everything that can be checked, then make the run folder."""
     folder = Path(config.output or "runs/unnamed")
     processes.part_of(config.optim.batch_size, "optim.batch_size")
+    processes.check_gpus(config.device)
     if processes.is_first:
         check_run_folder(folder, overwrite=overwrite)
+    device = build.build_device(config)
+    build.build_precision(config, device)
     _seed(config.seed)
     task = open_task(config)
-    device = build.build_device(config)
     model = task.build_model()
     report = build.start_from_pretrained(config, model, task.label_map)
-    run = _run(config, folder, task, model, device, processes)
+    run = _run(config, folder, task, model, device, processes, learns=True)
     training = _training(run)
     if processes.is_first:
         make_run_folder(
@@ -119,8 +135,13 @@ def start(
 def resume(
     run_folder: str | Path, *, overrides: Sequence[str], processes: Processes = ALONE
 ) -> tuple[Run, Training]:
-    """Go on with a stopped run: the same configuration, weights, order and random states."""
+    """Go on with a stopped run: the same configuration, weights, order and random states.
+
+    run_folder: goes on from its last checkpoint; or a checkpoint in it, to go on from there.
+    """
     folder = Path(run_folder)
+    if folder.is_file():
+        folder = folder.parent.parent
     for override in overrides:
         if override.partition("=")[0] not in _CHANGEABLE:
             raise UserError(
@@ -130,15 +151,23 @@ def resume(
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder / 'config.yaml'}: no such file, this folder is not a run")
     config = load_config(folder / "config.yaml", overrides)
-    file = read_checkpoint(folder)
+    processes.part_of(config.optim.batch_size, "optim.batch_size")
+    processes.check_gpus(config.device)
+    if processes.is_first:
+        check_writable(folder)
+        for left in (folder / "checkpoints").glob(".writing-*"):  # a killed run's
+            left.unlink()
+    file = read_checkpoint(run_folder)
+    check_configuration(file, config, changeable=(*_CHANGEABLE, "output"))
+    device = build.build_device(config)
+    build.build_precision(config, device)
     _seed(config.seed)
     task = open_task(config)
     _check_fits(file, task)
-    device = build.build_device(config)
     model = task.build_model()
     load_state(model, file, class_names=task.label_map.names)
     build.freeze_parts(config, model)
-    run = _run(config, folder, task, model, device, processes)
+    run = _run(config, folder, task, model, device, processes, learns=True)
     training = _training(run)
     restored = restore_training(
         file,
@@ -179,7 +208,7 @@ def open_for_evaluation(
         file = dataclasses.replace(file, state=followed_weights(file))
     load_state(model, file, class_names=task.label_map.names)
     device = build.build_device(config)
-    run = _run(config, folder, task, model, device, processes)
+    run = _run(config, folder, task, model, device, processes, learns=False)
     return dataclasses.replace(run, average=None)
 
 
@@ -209,13 +238,26 @@ def train(run: Run, training: Training) -> bool:
 
     if config.optim.epochs == 0:
         save("last")
+
+    def before_scoring() -> None:
+        count = config.optim.precise_bn_batches
+        if count:
+            compute_norm_statistics(
+                run.scored_model,
+                training.batches.epoch(training.progress.epoch),
+                count=count,
+                device=run.device,
+                processes=processes,
+            )
+
     with stop_signals() as should_stop:
         return fit(
             training.updater,
             training.batches,
             optim=config.optim,
             progress=training.progress,
-            evaluate=lambda: run.task.score(run.scored_model),
+            before_scoring=before_scoring,
+            evaluate=lambda: _uncompiled(run.task.score, run.scored_model),
             metric=run.task.metric,
             evaluate_every=config.evaluation.every_epochs,
             save=save,
@@ -228,7 +270,7 @@ def train(run: Run, training: Training) -> bool:
 def evaluate_and_report(run: Run) -> None:
     """Score everything with the weights as they are; write and print the results."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    run.task.report(run.scored_model, run.folder, run.log)
+    _uncompiled(run.task.report, run.scored_model, run.folder, run.log)
 
 
 @dataclass
@@ -272,14 +314,17 @@ def _run(
     model: Network,
     device: torch.device,
     processes: Processes,
+    *,
+    learns: bool,
 ) -> Run:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     if device.type == "cpu":
         keep_freed_memory()
 
+    model = build.prepare_to_train(config, build.place_model(model, device), device)
     task.prepare_scoring(device=device, processes=processes)
-    model, decay = build.place_model(model, device), config.optim.ema_decay
+    decay = config.optim.ema_decay
     return Run(
         config,
         folder,
@@ -287,15 +332,27 @@ def _run(
         model,
         None if decay is None else WeightAverage(model, decay=decay),
         device,
-        MetricsLog(folder / "log.jsonl", silent=not processes.is_first),
+        MetricsLog(
+            folder / "log.jsonl",
+            silent=not processes.is_first,
+            board=_board(config, folder, processes) if learns else None,
+        ),
         processes,
     )
+
+
+def _board(config: RunConfig, folder: Path, processes: Processes) -> TensorBoard | None:
+    if not config.tensorboard or not processes.is_first:
+        return None
+    return TensorBoard(folder / "tensorboard")
 
 
 def _training(run: Run) -> Training:
     config = run.config
     precision = build.build_precision(config, run.device)
     loader, order = run.task.training_batches(device=run.device, processes=run.processes)
+    if config.compile:
+        run.model.trunk.compile()
     updater = Updater(
         run.processes.wrap(run.model, run.device),
         build.build_optimizer(config, run.model),
@@ -349,6 +406,12 @@ def _own_config(file: ModelFile, overrides: Sequence[str]) -> tuple[RunConfig, P
     if given and config.output:
         return config, Path(config.output)
     return config, beside.parent if beside.name == "checkpoints" else beside
+
+
+def _uncompiled(call: Callable[..., ResultT], *arguments: Any) -> ResultT:
+    """Call without compiled code, which is made for the one shape of training clips."""
+    with torch.compiler.set_stance("force_eager"):
+        return call(*arguments)
 
 
 def _seed(seed: int) -> None:

@@ -22,6 +22,7 @@ from detection.models.convolutions import (
     convolve_and_normalise,
     relu,
 )
+from detection.models.recompute import recomputed
 
 BASE_CHANNELS = 12
 BASE_DEPTHS = (1, 2, 5, 3)
@@ -113,6 +114,7 @@ class X3DTrunk(nn.Module):
         self.description = description
         self.res5_stride = res5_stride
         self.spatial_stride = 16 * res5_stride
+        self.recompute = False  # in training: keep block inputs alone, compute the rest again
         self.out_channels = description.out_channels
 
         self.stem = Stem(3, description.stem_channels)
@@ -140,8 +142,11 @@ class X3DTrunk(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         """Return the conv5 map of normalised float clips."""
         features = self.stem(clips)
+        recompute = self.recompute and self.training and torch.is_grad_enabled()
         for stage in self.stages:
-            features = stage(features)
+            assert isinstance(stage, nn.Sequential)
+            for block in stage:
+                features = recomputed(block, features) if recompute else block(features)
         return relu(convolve_and_normalise(self.final, self.final_norm, features))
 
     def freeze(self, stages: int) -> None:
