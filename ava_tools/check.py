@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from detection.data.dataset_folder import DatasetFolder
 
     folder = DatasetFolder.open(options.dataset)
+    if options.out is None and (folder.root / "check").is_symlink():
+        raise UserError(f"{folder.root / 'check'}: is a link; --out names a folder for pictures")
     if options.json and options.json.is_dir():
         raise UserError(f"{options.json}: is a folder, a file is wanted")
     check = check_dataset(

@@ -62,7 +62,7 @@ def read_cvat_videos(
     that say actions (none: all checkboxes, selects and radios). Raises `UserError` naming file and
     line.
     """
-    if every_s and every_s < 0.01:
+    if every_s and not 0.01 <= every_s < 1e6:
         raise UserError(f"moments every {every_s:g} s: 0 (every frame) or 0.01 at least is wanted")
     files = [read_cvat(path) for path in _files(Path(source))]
     vocabulary = _Vocabulary.of(files, attributes)

@@ -6,8 +6,10 @@ unread, so nothing in a file can be expanded or fetched.
 
 from __future__ import annotations
 
+import lzma
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +21,9 @@ from detection.errors import Problems, UserError, at_row
 _MAX_DEPTH = 32
 _MAX_TEXT = 1 << 20
 _MAX_BYTES = 4 << 30  # of XML in an archive
+_BAD_ARCHIVE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError,
+)  # fmt: skip
 _OTHER_SHAPES = ("polygon", "polyline", "points", "ellipse", "mask", "cuboid", "skeleton")
 
 
@@ -106,7 +111,7 @@ def read_cvat(path: str | Path) -> CvatFile:
                 raise UserError(f"{path}: {names[0]} is larger than {_MAX_BYTES >> 30} GiB")
             with archive.open(names[0]) as member:
                 return _Reader(f"{path}/{names[0]}").read(member)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except (*_BAD_ARCHIVE, OSError) as error:
         raise UserError(f"{path}: an archive that cannot be read ({error})") from error
 
 

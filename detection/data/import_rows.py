@@ -8,11 +8,10 @@ whole or not at all. Legend: N rows of a video, one per box, moment and action.
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +47,8 @@ class SourceVideo:
     action: (N,) column of the classes, -1 for a person who does none.  person: (N,) int64,
     None (in all videos) where the source knows no persons.
     line: (N,) of `source_file`, 0 where it has no lines.
-    empty_frame, empty_time_s: moments at which nobody is there.
+    empty_frame, empty_time_s: moments at which nobody is there; empty_below: so are all frames
+    before this one that have no row.
     """
 
     name: str
@@ -63,6 +63,7 @@ class SourceVideo:
     line: NDArray[np.int64] | None = None
     empty_frame: Sequence[int] = ()
     empty_time_s: Sequence[float] = ()
+    empty_below: int = 0
 
     def __post_init__(self) -> None:
         if (self.frame is None) == (self.time_s is None):
@@ -153,6 +154,7 @@ def write_dataset(
     in `left_out.csv`, and what each video was called in `video_sources.csv`. Raises `UserError`
     naming what is wrong, by file and line where there are lines; then `out` stays as it was.
     """
+    _check_classes(header.label_map)
     ids = video_ids([video.name for video in videos])
     dated: dict[str, _Dated] = {}
     with new_dataset_folder(out, overwrite=overwrite) as folder:
@@ -229,6 +231,7 @@ def _date(video: SourceVideo, video_id: str, rules: Rules, problems: Problems) -
     kept[list(wrong)] = False
     time_of = {time_s: time_us_of(time_s) for time_s in np.unique(row_times_s[kept]).tolist()}
     empty_s = [float(times_s[f]) for f in video.empty_frame if 0 <= f < len(times_s)]
+    empty_s += times_s[: video.empty_below].tolist()  # less those with rows, when written
     return _Dated(
         np.array([time_of[time_s] for time_s in row_times_s[kept].tolist()], np.int64),
         boxes_01[kept],
@@ -263,6 +266,14 @@ def _outside_reason(video: SourceVideo, row: int, times_s: NDArray[np.float64]) 
         f"time {float(video.time_s[row]):g} s, the video shows {times_s[0]:.3f} to "
         f"{times_s[-1]:.3f} s"
     )
+
+
+def _check_classes(label_map: LabelMap) -> None:
+    """Refuse names that a label map cannot hold: none, marks of control, half a character."""
+    for name in label_map.names:
+        whole = name.encode("utf-8", "replace").decode("utf-8") == name
+        if not name.strip() or not whole or any(ord(mark) < 32 for mark in name):
+            raise UserError(f"{name[:60]!r} cannot name a class: plain text is wanted")
 
 
 def _check_splits(header: Header, ids: Mapping[str, str]) -> None:
@@ -337,7 +348,7 @@ def _write_header(folder: Path, header: Header, *, whole_seconds: bool) -> None:
 
 def _write_tables(folder: Path, ids: Mapping[str, str], left_out: tuple[LeftOut, ...]) -> None:
     """Write `left_out.csv` and `video_sources.csv`, for people to look at."""
-    with replacing(folder / "left_out.csv") as path, path.open("w", newline="") as file:
+    with replacing(folder / "left_out.csv") as path, _open_table(path) as file:
         table = csv.writer(file)
         table.writerow(
             ["video_id", "source", "frame", "frames_in_clip", "x1", "y1", "x2", "y2"]
@@ -348,12 +359,12 @@ def _write_tables(folder: Path, ids: Mapping[str, str], left_out: tuple[LeftOut,
             table.writerow(
                 [row.video_id, row.source, frame, row.num_frames, *row.box, row.place, row.reason]
             )
-    with replacing(folder / "video_sources.csv") as path, path.open("w", newline="") as file:
+    with replacing(folder / "video_sources.csv") as path, _open_table(path) as file:
         table = csv.writer(file)
         table.writerow(["video_id", "source"])
         table.writerows((ids[name], name) for name in sorted(ids))
 
 
-def left_out_by_video(report: ImportReport) -> Mapping[str, int]:
-    """Return how many rows were left out, by the source's name of the video."""
-    return Counter(row.source for row in report.left_out)
+def _open_table(path: Path) -> TextIO:
+    """Open a table; names of files that are no text keep their bytes."""
+    return path.open("w", encoding="utf-8", errors="surrogateescape", newline="")

@@ -8,6 +8,7 @@ whose box is empty is a moment with nobody in it.
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -99,7 +100,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise at_row(path, line, "not a text file of comma-separated values")
     head = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=head.count)
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     columns: dict[str, int] = {}
     while True:
         start = reader.line_num + 1

@@ -13,6 +13,9 @@ from pathlib import Path
 from detection.data.dataset_folder import VIDEO_SUFFIXES
 from detection.errors import UserError
 
+# Names that Windows keeps for devices.
+_RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{p}{n}" for p in ("COM", "LPT") for n in range(10))}
+
 
 def video_ids(names: Sequence[str]) -> dict[str, str]:
     """Return for each FOLDER/NAME an id that is safe as a file name, all different.
@@ -26,8 +29,10 @@ def video_ids(names: Sequence[str]) -> dict[str, str]:
     ids: dict[str, str] = {}
     for name, base in zip(names, bases, strict=True):
         plain = re.sub(r"[^A-Za-z0-9_.-]", "_", base)[:150].lstrip(".-")
-        if plain != base or base.casefold() in doubled:
-            plain = f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        reserved = plain.split(".")[0].upper() in _RESERVED or plain.endswith(".")
+        if plain != base or base.casefold() in doubled or reserved:
+            digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+            plain = f"{plain.rstrip('.')}-{digest[:8]}"
         ids[name] = plain
     if len({video_id.casefold() for video_id in ids.values()}) < len(ids):
         raise UserError("two videos have names that cannot be told apart as file names")

@@ -183,7 +183,7 @@ def _source_videos(
                 action=np.repeat(np.array([c for c, _ in tubes], np.int64), lengths),
                 person=np.repeat(np.arange(1, len(tubes) + 1), lengths),
                 source_file=str(path),
-                empty_frame=np.setdiff1d(np.arange(last), frame).tolist(),
+                empty_below=last,
             )
         )
     if missing:
@@ -214,7 +214,9 @@ def _read_annotations(path: Path, form: TubeForm) -> _Annotations:
             prefix = f"split{number}_" if form.numbered_splits or len(pairs) > 1 else ""
             splits[f"{prefix}train"] = [name for name in sorted(train) if tubes[name]]
             splits[f"{prefix}val"] = [name for name in sorted(test) if tubes[name]]
-        num_frames = {str(k): min(int(n), 10**7) for k, n in values.get("nframes", {}).items()}
+        num_frames = {
+            str(k): max(0, min(int(n), 10**9)) for k, n in values.get("nframes", {}).items()
+        }
     except UserError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

@@ -459,3 +459,56 @@ def test_damaged_files_are_refused_or_read_never_worse(videos, tmp_path, kind):
             assert "\n" not in str(error) and not out.exists()
     assert refused > 20
     assert {p.name for p in tmp_path.iterdir() if p.name.startswith(".")} == set()
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "\x07"])
+def test_a_class_that_a_label_map_cannot_hold_is_refused(videos, tmp_path, name):
+    categories = [{"id": 3, "name": name or " "}, {"id": 4, "name": "wave"}]
+    path = write_coco(tmp_path / "c.json", coco(categories=categories))
+    data = read_coco_videos(path, videos)
+    with pytest.raises(UserError, match="cannot name a class"):
+        import_own(
+            tmp_path / "out", data.videos, classes=data.classes, exclusive={},
+            choices=Choices(val_share=0),
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+def test_half_a_character_in_a_class_is_refused(videos, tmp_path):
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(coco()).replace('"wave"', '"\\ud800"'))
+    data = read_coco_videos(path, videos)
+    with pytest.raises(UserError, match="cannot name a class"):
+        import_own(
+            tmp_path / "out", data.videos, classes=data.classes, exclusive={},
+            choices=Choices(val_share=0),
+        )  # fmt: skip
+
+
+def test_a_damaged_archive_is_one_line(videos, tmp_path):
+    path = tmp_path / "e.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("annotations.xml", cvat("a", [box(0, pose="sit"), box(9)]))
+    good = path.read_bytes()
+    generator = np.random.default_rng(1)
+    refused = 0
+    for _ in range(150):
+        data = bytearray(good)
+        for _ in range(int(generator.integers(1, 4))):
+            data[int(generator.integers(0, len(data)))] = int(generator.integers(0, 256))
+        path.write_bytes(bytes(data[: int(generator.integers(len(data) // 2, len(data) + 1))]))
+        try:
+            read_cvat_videos(path, videos / "a.mp4")
+        except UserError:
+            refused += 1
+    assert refused > 50
+
+
+def test_ids_of_videos_are_names_that_every_system_takes():
+    from detection.data.source_videos import video_ids
+
+    ids = video_ids(["con.mp4", "x/NUL.avi", "a..mp4", "b\udcff.mp4", "c.mp4.mp4", "..."])
+    assert ids["c.mp4.mp4"] == "c"
+    for video_id in ids.values():
+        assert video_id.split(".")[0].upper() not in ("CON", "NUL") and video_id.isascii()
+        assert not video_id.endswith(".") and not video_id.startswith(".")

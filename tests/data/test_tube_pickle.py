@@ -247,3 +247,23 @@ def test_ucf_and_multisports_have_tubes_in_part_of_their_videos(source, tmp_path
         assert rows.boxes_01.max() == 1 and rows.boxes_01.min() == 0
         table = read_actor_table(data, "train", data.read_label_map(), keep_empty=True)
         assert len(table) == 20 and table.labels(5).tolist() == [[0, 1], [0, 1], [1, 0]]
+
+
+def test_a_mutated_pickle_is_refused_or_read(tmp_path):
+    """Bytes changed and cut: one line of `UserError`, whatever they make of the pickle."""
+    values = content()
+    original = pickle.dumps(values, protocol=2)
+    generator = np.random.default_rng(3)
+    path = tmp_path / "JHMDB-GT.pkl"
+    refused = 0
+    for _ in range(400):
+        data = bytearray(original)
+        for _ in range(int(generator.integers(1, 5))):
+            data[int(generator.integers(0, len(data)))] = int(generator.integers(0, 256))
+        path.write_bytes(bytes(data[: int(generator.integers(len(data) // 2, len(data) + 1))]))
+        try:
+            import_jhmdb(tmp_path, tmp_path / "out")
+        except UserError as error:
+            refused += 1
+            assert "out" not in {p.name for p in tmp_path.iterdir()}, error
+    assert refused == 400  # there is no video: what can be read ends there
