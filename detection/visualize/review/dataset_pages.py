@@ -20,7 +20,12 @@ from detection.files import replacing
 from detection.structures import Keyframe
 from detection.visualize.film import which_videos
 from detection.visualize.paint import PREDICTION, TRUTH
-from detection.visualize.review.document import ReviewDocument, ReviewVideo
+from detection.visualize.review.document import (
+    ReviewDocument,
+    ReviewTrack,
+    ReviewTruth,
+    ReviewVideo,
+)
 from detection.visualize.review.errors import find_errors
 from detection.visualize.review.gathering import keyframes_of, tracks_of, truth_of
 from detection.visualize.review.media import place_video, write_playable
@@ -133,16 +138,12 @@ def _video(
     keyframes_s = keyframes_of(video_id, rows.truth, rows.predicted, left_out=rows.left_out)
     width, height = source.frame_size()
     start_s, end_s = source.span_s()
-    given = (
-        {}
-        if rows.truth is None
-        else {"truth": truth_of(rows.truth, video_id, rows.label_map, keyframes_s)}
-    )
-    tracks = (
-        ()
-        if rows.predicted is None
-        else tracks_of(rows.predicted, video_id, rows.label_map, keyframes_s)
-    )
+    truth: ReviewTruth | None = None
+    tracks: tuple[ReviewTrack, ...] = ()
+    if rows.truth is not None:
+        truth = truth_of(rows.truth, video_id, rows.label_map, keyframes_s)
+    if rows.predicted is not None:
+        tracks = tracks_of(rows.predicted, video_id, rows.label_map, keyframes_s, truth=truth)
     if thumbnail is not None:
         thumbnail = f"thumbnails/{thumbnail}.jpg"
     video = ReviewVideo(
@@ -154,8 +155,8 @@ def _video(
         start_s,
         keyframes_s,
         tracks,
-        thumbnail=thumbnail,
-        **given,
+        truth,
+        thumbnail,
     )
     if thumbnail is not None:
         _write_thumbnail(out / thumbnail, source, video, rows)

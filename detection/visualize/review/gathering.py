@@ -5,6 +5,7 @@ Legend: n keyframes, A classes. Everything is numpy; a file of a million rows ta
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,10 +13,13 @@ from numpy.typing import NDArray
 
 from detection.data.ava_files import AvaRows, time_us_of
 from detection.data.label_map import LabelMap
+from detection.evaluation.average_precision import paired_iou
 from detection.structures import Keyframe
 from detection.visualize.actors import Actor
 from detection.visualize.review.document import ReviewTrack, ReviewTruth, TruePerson
 from detection.visualize.timeline import Timeline
+
+_SAME_PERSON_IOU = 0.5
 
 
 def keyframes_of(
@@ -36,11 +40,17 @@ def keyframes_of(
 
 
 def tracks_of(
-    rows: AvaRows, video_id: str, label_map: LabelMap, keyframes_s: list[float]
+    rows: AvaRows,
+    video_id: str,
+    label_map: LabelMap,
+    keyframes_s: list[float],
+    *,
+    truth: ReviewTruth | None = None,
 ) -> tuple[ReviewTrack, ...]:
     """Return a video's detections as tracks: by the file's track ids, else linked by overlap.
 
-    Rows outside the keyframes or of classes outside the label map are left out.
+    Linked ones take the ids of the people of `truth` that they overlap most often. Rows outside the
+    keyframes or of classes outside the label map are left out.
     """
     rows = _at(_rows_of(rows, video_id), keyframes_s)
     if rows.score is None:
@@ -50,7 +60,7 @@ def tracks_of(
     columns = _columns(rows.action_id, label_map)
     known = columns >= 0
     np.maximum.at(scores, (of_row[known], columns[known]), rows.score[known].astype(np.float32))
-    names = _track_names(boxes, rows.track_id is not None)
+    names = _track_names(boxes, rows.track_id is not None, truth)
     tracks = []
     for name in np.unique(names).tolist():
         mine = np.flatnonzero(names == name)
@@ -131,7 +141,9 @@ def _distinct(
     return boxes, of_row.reshape(-1)
 
 
-def _track_names(boxes: NDArray[np.float64], named: bool) -> NDArray[np.int64]:
+def _track_names(
+    boxes: NDArray[np.float64], named: bool, truth: ReviewTruth | None
+) -> NDArray[np.int64]:
     """Return (B,) whole numbers: one a person, never twice in a keyframe."""
     if named:
         names = boxes[:, 5].astype(np.int64)
@@ -149,4 +161,34 @@ def _track_names(boxes: NDArray[np.float64], named: bool) -> NDArray[np.int64]:
     linked = np.zeros(len(boxes), np.int64)
     for time_s, numbers in zip(timeline.times_s, timeline.numbers, strict=True):
         linked[frames[time_s]] = numbers
-    return linked
+    return linked if truth is None else _named_like(linked, boxes, truth)
+
+
+def _named_like(
+    linked: NDArray[np.int64], boxes: NDArray[np.float64], truth: ReviewTruth
+) -> NDArray[np.int64]:
+    """Give stretches of boxes the id of the person they overlap most often, one at a time each."""
+    people: dict[int, list[tuple[int, NDArray[np.float64]]]] = {}
+    for person in truth.people:
+        if person.person_id is not None:
+            for time_s, box in zip(person.times_s.tolist(), person.boxes_01, strict=True):
+                people.setdefault(time_us_of(time_s), []).append((person.person_id, box))
+    votes: Counter[tuple[int, int]] = Counter()
+    for row, time_us in enumerate(boxes[:, 0].astype(np.int64).tolist()):
+        if there := people.get(time_us):
+            theirs = np.stack([box for _, box in there])
+            overlap = paired_iou(np.tile(boxes[row, 1:5], (len(theirs), 1)), theirs)
+            if overlap.max() >= _SAME_PERSON_IOU:
+                votes[int(linked[row]), there[int(overlap.argmax())][0]] += 1
+    times = {name: set(boxes[linked == name, 0].tolist()) for name in np.unique(linked).tolist()}
+    renamed: dict[int, int] = {}
+    taken: dict[int, set[float]] = {}
+    for (name, person_id), _ in sorted(votes.items(), key=lambda vote: (-vote[1], vote[0])):
+        if name not in renamed and not taken.get(person_id, set()) & times[name]:
+            renamed[name] = person_id
+            taken.setdefault(person_id, set()).update(times[name])
+    fresh = 1 + max((p.person_id for p in truth.people if p.person_id is not None), default=0)
+    for name in sorted(times.keys() - renamed.keys()):
+        renamed[name] = fresh
+        fresh += 1
+    return np.array([renamed[name] for name in linked.tolist()], np.int64)
