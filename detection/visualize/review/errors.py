@@ -23,6 +23,8 @@ ERROR_KINDS = (MISSED_LABEL, MISSED, *FALSE_POSITIVES, UNSURE)
 # A false positive that no sensible threshold shows is no error.
 LEAST_SCORE = 0.1
 UNSURE_MARGIN = 0.15
+# Lower ones take no ground truth from higher ones.
+_LEAST_FOUND = 0.01
 MAX_ENTRIES = 5000
 IOU = 0.5
 
@@ -132,22 +134,29 @@ def _found_rows(
     video: ReviewVideo, truth: ReviewTruth, label_map: LabelMap
 ) -> tuple[AvaRows, NDArray[np.int64]]:
     """Return the detections of annotated keyframes, from a hundredth on, and their track ids."""
-    annotated = {time_us_of(float(time_s)) for time_s in truth.keyframes_s}
-    keys, boxes, actions, scores, ids = [], [], [], [], []
+    annotated = np.array([time_us_of(float(time_s)) for time_s in truth.keyframes_s], np.int64)
+    ids = np.array(label_map.ids, np.int32)
+    time_us, boxes, actions, scores, names = [], [], [], [], []
     for track in video.tracks:
-        for time_s, box, row in zip(
-            track.times_s.tolist(), track.boxes_01, track.action_scores, strict=True
-        ):
-            if time_us_of(time_s) not in annotated:
-                continue
-            for column in np.flatnonzero(row >= 0.01).tolist():
-                keys.append(Keyframe(video.video_id, time_s))
-                boxes.append(box)
-                actions.append(label_map.ids[column])
-                scores.append(float(row[column]))
-                ids.append(track.track_id)
-    rows = AvaRows.from_rows(keys, boxes_01=boxes, action_id=actions, score=scores)
-    return rows, np.array(ids, np.int64)
+        times = np.array([time_us_of(time_s) for time_s in track.times_s.tolist()], np.int64)
+        shown = (track.action_scores >= _LEAST_FOUND) & np.isin(times, annotated)[:, None]
+        row, column = np.nonzero(shown)
+        time_us.append(times[row])
+        boxes.append(track.boxes_01[row].astype(np.float64))
+        actions.append(ids[column])
+        scores.append(track.action_scores[row, column].astype(np.float64))
+        names.append(np.full(len(row), track.track_id, np.int64))
+    count = sum(map(len, time_us))
+    rows = AvaRows(
+        path="(memory)",
+        video_names=(video.video_id,) if count else (),
+        video_index=np.zeros(count, np.int32),
+        time_us=np.concatenate([np.zeros(0, np.int64), *time_us]),
+        boxes_01=np.concatenate([np.zeros((0, 4)), *boxes]),
+        action_id=np.concatenate([np.zeros(0, np.int32), *actions]),
+        score=np.concatenate([np.zeros(0), *scores]),
+    )
+    return rows, np.concatenate([np.zeros(0, np.int64), *names])
 
 
 def _unsure(
