@@ -132,7 +132,7 @@ def _person(
     sideways = slant if rng.random() < 0.5 else 180.0 - slant
     facing = sideways
     if role == "seat":
-        turned = float(rng.uniform(10, 50))  # thighs and the back of the chair show
+        turned = float(rng.uniform(-20, 20))  # from the side thighs and the chair's back show
         facing = turned if rng.random() < 0.5 else 180.0 - turned
     if role == "roam" and all(d.speed == 0 for d in doings) and rng.random() < 0.6:
         facing = float(rng.uniform(0, 360))
@@ -175,7 +175,7 @@ def _props(
                 back=-1 if np.cos(np.radians(person.facing)) > 0 else 1,
             )  # fmt: skip
             props.append(Prop(seat.shapes, person.ground_y - 0.004))
-        chance = {"roam": 75, "seat": 3, "porter": 3, "floor": 3}
+        chance = {"roam": 84, "seat": 3, "porter": 3, "floor": 3}
         share = chance[person.role]
         if decks.deal(f"hide {person.role}", {"yes": share, "no": 100 - share}, rng) == "yes":
             props.append(_hider(split, person, rng))
@@ -188,7 +188,7 @@ def _hider(split: Split, person: Person, rng: np.random.Generator) -> Prop:
         x = person.home_x + float(rng.uniform(-0.12, 0.12)) * h
         return hiding("pillar", rng, split, x, y, h * float(rng.uniform(0.15, 0.22)), 1.0)
     kind = LOW_KINDS[int(rng.integers(len(LOW_KINDS)))]
-    wide = h * float(rng.uniform(0.7, 1.15) if person.role == "roam" else rng.uniform(0.55, 0.85))
-    tall = h * float(rng.uniform(0.36, 0.56)) * (0.8 if person.role == "seat" else 1.0)
+    wide = h * float(rng.uniform(0.8, 1.25) if person.role == "roam" else rng.uniform(0.55, 0.85))
+    tall = h * float(rng.uniform(0.38, 0.57)) * (0.8 if person.role == "seat" else 1.0)
     x = person.home_x + float(rng.uniform(-0.1, 0.1)) * h
     return hiding(kind, rng, split, x, y, wide, tall)

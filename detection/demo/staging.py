@@ -79,6 +79,11 @@ class Person:
                 time_s, pitch=-36.0, spine=20.0, thigh_l=92.0, thigh_r=84.0, shank_l=-12.0,
                 shank_r=-16.0, upper_l=50.0, upper_r=30.0, fore_l=80.0, fore_r=60.0,
             )  # fmt: skip
+        elif "seat" in doing.passage:  # as people do: the weight goes forward, over the feet
+            middle = motion.still(
+                time_s, pitch=4.0, spine=40.0, neck=-10.0, thigh_l=58.0, thigh_r=58.0,
+                shank_l=-20.0, shank_r=-20.0, upper_l=62.0, upper_r=62.0, fore_l=80.0, fore_r=80.0,
+            )  # fmt: skip
         share = np.clip((time_s - span.start_s) / (span.end_s - span.start_s), 0, 1)
         return motion.passage(start, middle, end, share)
 

@@ -42,10 +42,10 @@ def _doings(*entries: Doing) -> dict[str, Doing]:
 UPRIGHT = _doings(
     Doing("stand", (a.STAND,)),
     Doing("stand, wave", (a.STAND, a.WAVE), arms="wave"),
-    Doing("walk", (a.WALK,), "walk", speed=0.55),
-    Doing("walk, wave", (a.WALK, a.WAVE), "walk", "wave", speed=0.55),
-    Doing("walk, arm held up", (a.WALK,), "walk", "wave", arms_still=True, speed=0.55),
-    Doing("run", (a.RUN,), "run", speed=0.85),
+    Doing("walk", (a.WALK,), "walk", speed=0.5),
+    Doing("walk, wave", (a.WALK, a.WAVE), "walk", "wave", speed=0.5),
+    Doing("walk, arm held up", (a.WALK,), "walk", "wave", arms_still=True, speed=0.5),
+    Doing("run", (a.RUN,), "run", speed=1.0),
     Doing("statue of waving", (a.STAND,), arms="wave", arms_still=True),
     Doing("statue of walking", (a.STAND,), "walk", body_still=True),
     Doing("statue of running", (a.STAND,), "run", body_still=True),
@@ -112,7 +112,8 @@ def timeline(role: str, slots: int, decks: Decks, rng: np.random.Generator) -> l
     while len(doings) < slots:
         twice = {"carry": 0.0, "bent": 0.0, "seat": 0.75}.get(state, 0.25)
         hold = 2 if rng.random() < twice else 1
-        if doings or rng.random() < 0.75:
+        # Porters often go on at once: lifting and putting down are the hardest to learn.
+        if rng.random() < (0.65 if role == "porter" and doings else 1.0 if doings else 0.75):
             doings += [_staying(role, state, hold, decks, rng)] * hold
         other = lower if state == upper else upper
         doings.append(_PASSAGE[(state, other)])
@@ -187,7 +188,7 @@ def spans_of(doings: list[Doing], first_s: float, rng: np.random.Generator) -> t
         if doing.passage:
             # Even around the keyframe: otherwise how far it got would tell the direction.
             centre = moment + float(rng.uniform(-0.05, 0.05))
-            half = float(rng.uniform(0.42, 0.5))
+            half = float(rng.uniform(0.42, 0.48))
             if spans:
                 spans[-1] = _ending(spans[-1], centre - half)
             start, end = centre - half, centre + half
