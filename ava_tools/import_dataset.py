@@ -31,9 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = options.run(options)
     if isinstance(report, int):
         return report
-    print(f"{report.num_videos} clips -> {options.out}")
+    print(f"{report.num_videos} videos -> {options.out}")
     for split, rows in report.num_rows.items():
-        print(f"  {split}: {rows:,} boxes")
+        print(f"  {split}: {rows:,} rows")
     _say_left_out(report, options.out)
     return 0
 

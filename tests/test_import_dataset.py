@@ -62,6 +62,6 @@ def test_the_command_prints_counts_and_what_was_left_out(real_data, tmp_path, ca
         import_dataset.main(["jhmdb", "--source", str(source), "--out", str(tmp_path / "o")]) == 0
     )
     printed = capsys.readouterr().out
-    assert "split1_val: 18 boxes" in printed
+    assert "split1_val: 18 rows" in printed
     assert "7 rows past their clip's last frame left out" in printed
     assert f"{names[1]}: frames 19 to 25, the clip has 18" in printed

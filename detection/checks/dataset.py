@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def check_dataset(
                 raise
             findings.add(Finding("file", "error", *_place(str(error))))
             continue
-        rows = _read(split, findings)
+        rows = _read(folder, split, findings)
         if rows is None:
             continue
         actors = check_rows(rows, label_map, exclusive=exclusive, findings=findings)
@@ -122,7 +122,7 @@ def _labels(
         return label_map, {}
 
 
-def _read(split: Split, findings: Findings) -> AvaRows | None:
+def _read(folder: DatasetFolder, split: Split, findings: Findings) -> AvaRows | None:
     """Read a split's rows as far as they can be read; those of videos it does not list are left."""
     try:
         listed, excluded = read_video_list(split), read_exclusions(split)
@@ -131,8 +131,8 @@ def _read(split: Split, findings: Findings) -> AvaRows | None:
         findings.add(Finding("file", "error", *_place(str(error))))
         return None
     if listed is not None:
-        known = np.array([name in listed for name in rows.video_names], bool)
-        unlisted = [n for n in rows.video_names if n not in listed]
+        elsewhere = _listed_elsewhere(folder, split)
+        unlisted = [n for n in rows.video_names if n not in listed | elsewhere]
         if unlisted:
             findings.add(
                 Finding(
@@ -144,7 +144,7 @@ def _read(split: Split, findings: Findings) -> AvaRows | None:
                     f"so they are not used: {_some(unlisted)}",
                 )  # fmt: skip
             )
-            rows = rows.select(known[rows.video_index])
+        rows = _only(rows, listed)
         absent = sorted(listed - set(rows.video_names) - {k.video_id for k in rows.empty_keyframes})
         if absent:
             findings.add(
@@ -168,6 +168,31 @@ def _read(split: Split, findings: Findings) -> AvaRows | None:
             )  # fmt: skip
         )
     return rows
+
+
+def _listed_elsewhere(folder: DatasetFolder, split: Split) -> frozenset[str]:
+    """Return the videos that other splits list, which read the same annotation file."""
+    found: frozenset[str] = frozenset()
+    for name, part in folder.file.splits.items():
+        if name != split.name and folder.root / part.annotations == split.annotations:
+            try:
+                found |= read_video_list(folder.split(name)) or frozenset()
+            except UserError:
+                continue  # a finding of that split
+    return found
+
+
+def _only(rows: AvaRows, videos: Collection[str]) -> AvaRows:
+    """Return the rows of some videos, and their names only."""
+    known = np.array([name in videos for name in rows.video_names], bool)
+    kept = rows.select(known[rows.video_index])
+    place = np.cumsum(known, dtype=np.int32) - 1
+    return replace(
+        kept,
+        video_names=tuple(name for name in rows.video_names if name in videos),
+        video_index=place[kept.video_index],
+        empty_keyframes=tuple(key for key in rows.empty_keyframes if key.video_id in videos),
+    )
 
 
 def _check_boxes_files(

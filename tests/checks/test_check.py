@@ -241,3 +241,23 @@ def test_ava_classes_that_are_not_scored_are_no_errors():
         ("class that is not scored", "warning"): 1,
         ("unknown class", "error"): 1,
     }
+
+
+def test_two_splits_may_share_one_file_by_their_lists(root):
+    both = [(root / "annotations" / f"{split}.csv").read_text() for split in ("train", "val")]
+    (root / "annotations" / "train.csv").write_text("".join(both))
+    for split in ("train", "val"):
+        names = [p.stem for p in sorted((root / "videos").glob(f"{split}_*"))]
+        (root / "annotations" / f"{split}.txt").write_text("\n".join(names))
+    text = "name: t\nvideos: videos\nsplits:\n"
+    for split in ("train", "val"):
+        text += (
+            f"  {split}: {{annotations: annotations/train.csv, videos: annotations/{split}.txt}}\n"
+        )
+    (root / "dataset.yaml").write_text(text)
+    check = checked(root)
+    assert kinds(check) == {} and check.statistics["val"].num_videos == 2
+    (root / "annotations" / "val.txt").write_text("val_0\nnobody\n")
+    check = checked(root)
+    assert "val_1" in [f for f in check.findings.kept if f.kind == "video not listed"][0].message
+    assert "nobody" in only(check, "video without rows").message
