@@ -81,29 +81,34 @@ def _wrong(
     known, known_id = _truth_rows(video.video_id, truth, label_map, place)
     found, track_id = _found_rows(video, truth, label_map)
     scored = score_rows(known, found, label_map, protocol="frame-map", iou_threshold=IOU)
-    entries: list[tuple[float, Error]] = []
+    keyframes_us = np.array(sorted(place), np.int64)
+    parts = []
     for name, mask in false_positive_kinds(scored, known, found).items():
-        kind = ERROR_KINDS.index(name)
-        for position in np.flatnonzero(mask & (scored.score >= LEAST_SCORE)).tolist():
-            row = int(scored.row[position])
-            score = float(scored.score[position])
-            k = place[int(found.time_us[row])]
-            column = int(scored.class_index[position])
-            error = (k, kind, column, round(1000 * score), int(track_id[row]))
-            entries.append((score, error))
+        chosen = np.flatnonzero(mask & (scored.score >= LEAST_SCORE))
+        row, score = scored.row[chosen], scored.score[chosen]
+        kind = np.full(len(chosen), ERROR_KINDS.index(name))
+        column = scored.class_index[chosen].astype(np.int64)
+        parts.append((score, kind, column, score, track_id[row], found.time_us[row]))
     best = np.zeros(len(scored.gt_row))
     taken = scored.matched >= 0
     best[scored.matched[taken]] = scored.score[taken]
     people = find_people(scored, known, found)
     there = people.iou_of_person[people.people.of_row] >= IOU
-    for position, row in enumerate(scored.gt_row.tolist()):
-        score = float(best[position])
-        kind = ERROR_KINDS.index(MISSED_LABEL if there[position] else MISSED)
-        k, column = place[int(known.time_us[row])], int(scored.gt_class[position])
-        error = (k, kind, column, round(1000 * score), int(known_id[row]))
-        if score < 1:
-            entries.append((1 - score, error))
-    return entries
+    kind = np.where(there, ERROR_KINDS.index(MISSED_LABEL), ERROR_KINDS.index(MISSED))
+    column, row = scored.gt_class.astype(np.int64), scored.gt_row
+    parts.append((1 - best, kind, column, best, known_id[row], known.time_us[row]))
+    weight, kinds, columns, scores, ids, times_us = map(np.concatenate, zip(*parts, strict=True))
+    heaviest = np.argsort(-weight, kind="stable")[:MAX_ENTRIES]
+    heaviest = heaviest[weight[heaviest] > 0]
+    table = (
+        np.searchsorted(keyframes_us, times_us[heaviest]),
+        kinds[heaviest],
+        columns[heaviest],
+        np.rint(1000 * scores[heaviest]).astype(np.int64),
+        ids[heaviest],
+    )
+    errors = zip(*(column.tolist() for column in table), strict=True)
+    return list(zip(weight[heaviest].tolist(), errors, strict=True))
 
 
 def _truth_rows(
