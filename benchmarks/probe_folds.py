@@ -1,0 +1,132 @@
+"""How good is a linear probe on films it has not seen? Training clips alone, test clips untouched.
+
+    python benchmarks/probe_folds.py --cfg configs/jhmdb_probe_x3d_xs.yaml [a.b=value ...]
+
+The training clips are put into parts so that no source film is in two of them and actions are
+spread evenly. The middle keyframe of every clip goes through the frozen trunk once; each part is
+scored by a last layer that is fitted to the others. Printed: one frame-mAP over all middle
+keyframes, ground-truth boxes, and the mean over the parts. For choosing sampling, size and head
+before test is looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+from detection import build  # noqa: E402
+from detection.config import load_config  # noqa: E402
+from detection.data.dataset_folder import DatasetFolder  # noqa: E402
+from detection.data.loader import ClipLoader, collate  # noqa: E402
+from detection.engine.cpu_memory import keep_freed_memory  # noqa: E402
+from detection.engine.probe import collect_features, fit_linear  # noqa: E402
+from detection.evaluation.average_precision import average_precision  # noqa: E402
+from detection.people.config import load_people_config  # noqa: E402
+
+
+def main() -> None:
+    """Collect, fit, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cfg", required=True, help="configuration, as for train_ava.py")
+    parser.add_argument(
+        "--films",
+        default=str(REPOSITORY / "configs" / "people_jhmdb.yaml"),
+        help="people configuration whose data.source_pattern names a clip's film",
+    )
+    parser.add_argument("--parts", type=int, default=5, help="how many (5)")
+    parser.add_argument("overrides", nargs="*", help="options that replace the file's")
+    options = parser.parse_intermixed_args()
+    config = load_config(options.cfg, options.overrides)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    keep_freed_memory()
+
+    folder = DatasetFolder.open(config.data.root)
+    label_map = folder.read_label_map()
+    table = build.read_train_table(config, folder, label_map)
+    dataset = build.build_val_dataset(config, folder, table)
+    positions: dict[str, list[int]] = defaultdict(list)
+    for position, keyframe in enumerate(table.keyframes()):
+        positions[keyframe.video_id].append(position)
+    middle = [found[len(found) // 2] for found in positions.values()]
+    device = build.build_device(config)
+    model = build.build_model(config, num_classes=len(label_map))
+    build.start_from_pretrained(config, model, label_map)
+    order = [[(0, position)] for position in middle]
+    loader = ClipLoader(dataset, order, workers=config.workers, collate=collate)
+    bar = tqdm(loader, desc="features", unit="clip")
+    features, labels = collect_features(build.place_model(model, device), bar, device=device)
+
+    pattern = load_people_config(options.films).data.source_pattern
+    assert pattern is not None
+    films = [_film(pattern, video_id) for video_id in positions]
+    actors = np.repeat(np.arange(len(middle)), [len(table.boxes(place)) for place in middle])
+    parts = spread(films, _per_clip(labels.numpy(), actors, len(middle)), options.parts)[actors]
+    scores = np.zeros(labels.shape, np.float32)
+    for part in range(options.parts):
+        inside = torch.from_numpy(parts == part)
+        weights, biases = fit_linear(
+            features[~inside],
+            labels[~inside],
+            parts=model.head.feature_parts,
+            l2=config.probe.l2,
+        )
+        scores[inside.numpy()] = features[inside] @ weights.T + biases
+    means = [mean_ap(scores[parts == p], labels.numpy()[parts == p]) for p in range(options.parts)]
+    print(f"middle keyframes: {len(middle)} in {options.parts} parts, {len(set(films))} films")
+    print(f"frame-mAP over all {mean_ap(scores, labels.numpy()):.4f}, ", end="")
+    print(f"mean of the parts {np.mean(means):.4f}")
+
+
+def spread(films: list[str], labels: NDArray[np.float32], num_parts: int) -> NDArray[np.int64]:
+    """Return the part of each clip: films stay whole, the largest first, actions spread evenly."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for clip, film in enumerate(films):
+        groups[film].append(clip)
+    counts = np.zeros((num_parts, labels.shape[1]))
+    parts = np.zeros(len(films), np.int64)
+    for _, clips in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])):
+        added = labels[clips].sum(0)
+        growth = ((counts + added) ** 2).sum(1) - (counts**2).sum(1) + 0.01 * counts.sum(1)
+        part = int(np.argmin(growth))
+        counts[part] += added
+        parts[clips] = part
+    return parts
+
+
+def mean_ap(scores: NDArray[np.float32], labels: NDArray[np.float32]) -> float:
+    """Return the mean AP of actors whose boxes are given, over classes that somebody does."""
+    aps = [
+        average_precision(scores[:, j], labels[:, j] > 0, int(labels[:, j].sum()))
+        for j in range(labels.shape[1])
+        if labels[:, j].any()
+    ]
+    return float(np.mean(aps))
+
+
+def _film(pattern: str, video_id: str) -> str:
+    match = re.match(pattern, video_id)
+    return video_id if match is None else match[1]
+
+
+def _per_clip(
+    labels: NDArray[np.float32], actors: NDArray[np.int64], num_clips: int
+) -> NDArray[np.float32]:
+    found = np.zeros((num_clips, labels.shape[1]), np.float32)
+    np.maximum.at(found, actors, labels)
+    return found
+
+
+if __name__ == "__main__":
+    main()
