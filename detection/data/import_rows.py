@@ -157,14 +157,15 @@ def write_dataset(
     _check_classes(header.label_map)
     ids = video_ids([video.name for video in videos])
     dated: dict[str, _Dated] = {}
+    _check_splits(header, ids)
     with new_dataset_folder(out, overwrite=overwrite) as folder:
-        (folder / "videos").mkdir()
         problems = Problems()
-        for video in tqdm(videos, desc="importing", unit="video", disable=not show_progress):
+        for video in tqdm(videos, desc="reading videos", unit="video", disable=not show_progress):
             dated[video.name] = _date(video, ids[video.name], rules, problems)
+        problems.raise_if_any()  # before gigabytes are copied
+        (folder / "videos").mkdir()
+        for video in tqdm(videos, desc="placing videos", unit="video", disable=not show_progress):
             place_video(video.path, folder / "videos", ids[video.name], link=link)
-        problems.raise_if_any()
-        _check_splits(header, ids)
         num_rows = _write_splits(folder, header, ids, dated)
         left_out = tuple(row for name in sorted(dated) for row in dated[name].left_out)
         _write_tables(folder, ids, left_out)

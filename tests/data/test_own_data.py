@@ -512,3 +512,32 @@ def test_ids_of_videos_are_names_that_every_system_takes():
     for video_id in ids.values():
         assert video_id.split(".")[0].upper() not in ("CON", "NUL") and video_id.isascii()
         assert not video_id.endswith(".") and not video_id.startswith(".")
+
+
+def test_a_project_of_several_tasks_in_one_cvat_file(videos, tmp_path):
+    """Tracks name their task; each task is a video; one that is annotated twice is refused."""
+    task = "<task><id>{0}</id><name>{1}</name><size>40</size><source>{1}.mp4</source></task>"
+    track = (
+        '<track id="0" label="run" task_id="{}">'
+        '<box frame="{}" xtl="0" ytl="0" xbr="80" ybr="90"/></track>'
+    )
+    head = f"<annotations><meta><project><tasks>{task.format(1, 'a')}{task.format(2, 'OTHER')}"
+    text = head + "</tasks></project></meta>" + track.format(1, 30) + track.format(2, 0)
+    path = write(tmp_path / "p.xml", text.replace("OTHER", "b") + "</annotations>")
+    data = read_cvat_videos(path, videos)
+    found = {video.name: [box.moment for box in video.boxes] for video in data.videos}
+    assert found == {"a.mp4": [3], "b.mp4": [5, 6, 7, 8]} and data.classes == ["run"]
+    with pytest.raises(UserError, match="video 'a.mp4' is annotated in .* already"):
+        read_cvat_videos(write(path, text.replace("OTHER", "a") + "</annotations>"), videos)
+    stray = text.replace("OTHER", "b") + track.format(3, 0) + "</annotations>"
+    with pytest.raises(UserError, match=r"p\.xml:1: track of task '3', which is not listed"):
+        read_cvat_videos(write(path, stray), videos)
+
+
+def test_an_annotation_of_a_part_has_keyframes_in_that_part_only(videos, tmp_path):
+    text = cvat("a", [box(5, pose="sit"), box(30, pose="sit")])
+    text = text.replace(
+        "<size>40<", "<start_frame>5</start_frame><stop_frame>24</stop_frame><size>20<"
+    )
+    (video,) = read_cvat_videos(write(tmp_path / "a.xml", text), videos).videos
+    assert [b.moment for b in video.boxes] == [1, 2] and video.empty == []
