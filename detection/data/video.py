@@ -306,7 +306,12 @@ class VideoReader:
             if target_s is not None and target_s <= self._start_s:
                 target_s = None
             frames = self._decoded_from(target_s)
-            first = next(frames, None)
+            try:
+                first = next(frames, None)
+            except UserError:
+                if target_s is None or self._damage != "refuse":
+                    raise
+                first = None  # no damage if it decodes from further back
             late = first is None or _time_s(first) > time_s + SAME_TIME_S
             if late and target_s is not None:
                 back_s = max(1.0, 2 * back_s)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from detection.data.frame_folder import FRAME_NAME, FrameFolder
 from detection.data.video import SAME_TIME_S, VideoReader
 from detection.errors import UserError
-from detection.files import sha256_of, write_text
+from detection.files import CannotWriteError, sha256_of, write_text
 
 FORM = 1
 # Holes shorter than this are what variable rates are made of.
@@ -204,6 +204,6 @@ def _kept(path: Path) -> VideoFacts | None:
 
 def _keep(path: Path, facts: VideoFacts) -> None:
     """Keep the facts where the folder can be written; a data set may lie where it cannot."""
-    if os.access(path.parent.parent, os.W_OK):
-        text = json.dumps({"form": FORM, **dataclasses.asdict(facts)}, indent=1)
+    text = json.dumps({"form": FORM, **dataclasses.asdict(facts)}, indent=1)
+    with contextlib.suppress(CannotWriteError):
         write_text(path, text + "\n")

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 from numbered_dataset import make_dataset
-from numbered_video import nearest, numbers_of, write_numbered
+from numbered_video import nearest, numbered_image, numbers_of, write_numbered
 
 from detection.data.dataset_folder import DatasetFolder
 from detection.data.prepare import prepare_dataset
@@ -145,6 +145,34 @@ def test_other_containers(tmp_path, suffix):
             assert np.abs(got.times_s - expected.times_s).max() <= TICK_S
 
 
+@pytest.mark.parametrize(
+    "suffix, codec, options",
+    [
+        ("mp4", "libx264", {"x264-params": "open-gop=1:keyint=50:scenecut=0", "bf": "3"}),
+        ("ts", "libx264", {"x264-params": "open-gop=1:keyint=50:scenecut=0", "bf": "3"}),
+        ("mp4", "libx264", {"x264-params": "intra-refresh=1:keyint=50"}),
+        ("avi", "mpeg4", {"bf": "2", "q": "3"}),
+        ("mpg", "mpeg2video", {"bf": "2"}),
+    ],
+)
+def test_what_a_seek_comes_out_in_is_no_damage(tmp_path, suffix, codec, options):
+    """Pictures after an open key frame lean on others before it; some films have no key frames."""
+    root = make_dataset(tmp_path / "in", {"v": [5.0, 6.0]})
+    path = root / f"videos/v.{suffix}"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for number in range(200):
+            frame = av.VideoFrame.from_ndarray(numbered_image(number), format="rgb24")
+            file.mux(stream.encode(frame.reformat(format="yuv420p")))
+        file.mux(stream.encode(None))
+    assert not prepare(root, tmp_path / "out", clip_span_s=3.0).failed
+    wanted = np.linspace(4.0, 7.0, 20)
+    with VideoReader(path) as before, VideoReader(tmp_path / "out/videos/v.mp4") as after:
+        assert numbers_of(after.read(wanted).frames) == numbers_of(before.read(wanted).frames)
+    assert not verify_dataset(DatasetFolder.open(root)).findings
+
+
 def test_whole_films_and_small_ones(tmp_path):
     root = make_dataset(tmp_path / "in", {"v": [3.0]})
     write_numbered(root / "videos/v.mp4", regular(25, count=150), width=81, height=50)
@@ -252,6 +280,32 @@ def test_frames_show_what_the_source_shows_nearest(tmp_path, name):
     next((tmp_path / "out/frames/v").iterdir()).unlink()
     assert verify_dataset(folder).problems
     assert prepare(root, tmp_path / "out", clip_span_s=2.0, frames_fps=30.0).prepared == ("v",)
+
+
+@pytest.mark.real_data
+def test_real_clips_show_the_same_pictures_at_the_same_times(real_data, tmp_path):
+    """Each prepared picture is nearer to the source's at its time than to those a frame away."""
+    names = ["archery", "sam2_bedroom"]
+    root = make_dataset(tmp_path / "in", dict.fromkeys(names, [2.0, 3.0]))
+    for name in names:
+        (root / f"videos/{name}.mp4").symlink_to(real_data / f"clips/{name}.mp4")
+    assert not prepare(root, tmp_path / "out", clip_span_s=1.0).failed
+    for name in names:
+        with (
+            VideoReader(root / f"videos/{name}.mp4") as before,
+            VideoReader(tmp_path / f"out/videos/{name}.mp4") as after,
+        ):
+            own_s, source_s = after.frame_times_s(), before.frame_times_s()
+            first = int(np.argmin(np.abs(source_s - own_s[0])))
+            assert own_s == pytest.approx(source_s[first : first + len(own_s)], abs=TICK_S)
+            frames = before.read(source_s[first : first + len(own_s)], short_side=64).frames.float()
+            own = after.read(own_s, short_side=64).frames.float()[..., : frames.shape[3]]
+            frames = frames[..., : own.shape[3]]
+            same = (own[1:-1] - frames[1:-1]).abs().mean(dim=(1, 2, 3))
+            for neighbours in (frames[:-2], frames[2:]):
+                moved = (frames[1:-1] - neighbours).abs().mean(dim=(1, 2, 3)) > 0.5
+                apart = (own[1:-1] - neighbours).abs().mean(dim=(1, 2, 3))
+                assert moved.any() and (same < apart)[moved].all(), name
 
 
 def test_frames_from_a_start_of_choice(tmp_path):
