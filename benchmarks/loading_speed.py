@@ -69,6 +69,7 @@ def main() -> None:
         loader = ClipLoader(
             dataset,
             TrainBatches(dataset.table.keyframes(), batch_size=args.batch, seed=0),
+            collate=collate,
             workers=args.workers,
         )
         list(loader)  # the workers start

@@ -21,7 +21,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     write_text(sys.argv[1], "x" * 100000)
 except ValueError as error:
-    print(type(error).__name__, error)
+    print("refused:", error)
 """
 
 
@@ -36,7 +36,7 @@ def test_a_disk_that_takes_no_more_is_one_line_and_the_old_file_stays(tmp_path):
         check=True,
     )
     assert result.stdout == (
-        f"UserError {path}: cannot be written (File too large); nothing was changed\n"
+        f"refused: {path}: cannot be written (File too large); nothing was changed\n"
     )
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

@@ -13,7 +13,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from detection.data.video import scaled_size
@@ -122,20 +121,18 @@ class TrainTransform:
         top = _place(draw.top_01, height - self._crop)
         left = _place(draw.left_01, width - self._crop)
         whole = _clipped_area(boxes, height=height, width=width)
-        clip = F.crop(clip, top, left, self._crop, self._crop)
+        clip = clip[..., top : top + self._crop, left : left + self._crop]
         boxes = boxes - torch.tensor([left, top, left, top], dtype=boxes.dtype)
         visible = _clipped_area(boxes, height=self._crop, width=self._crop)
         kept = (visible > 0) & (visible >= self._min_visible * whole)
-        actors = tv_tensors.BoundingBoxes(
-            boxes[kept].clamp(0, self._crop), format="XYXY", canvas_size=(self._crop, self._crop)
-        )
+        actors = boxes[kept].clamp(0, self._crop)
         if draw.flip:
-            clip, actors = F.horizontal_flip(clip), F.horizontal_flip(actors)
+            actors[:, [0, 2]] = self._crop - actors[:, [2, 0]]
         if self._jitter[0] < 1:
             clip = F.adjust_brightness(clip, draw.brightness)
             clip = F.adjust_contrast(clip, draw.contrast)
             clip = F.adjust_saturation(clip, draw.saturation)
-        return _finish(clip, actors, kept)
+        return _finish(clip, actors, kept, flip=draw.flip)
 
 
 class EvalTransform:
@@ -163,16 +160,15 @@ class EvalTransform:
 
 def _resize(
     frames: torch.Tensor, boxes_01: NDArray[np.float32], short_side: int
-) -> tuple[tv_tensors.Video, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Bring frames to `short_side` (nothing to do for those decoded so) and boxes to its pixels."""
     height, width = frames.shape[-2:]
     new_width, new_height = scaled_size(width, height, short_side)
-    clip = tv_tensors.Video(frames)
     if (new_width, new_height) != (width, height):
-        clip = F.resize(clip, [new_height, new_width], antialias=True)
+        frames = F.resize(frames, [new_height, new_width], antialias=True)
     # Each axis has a ratio of its own, for the longer side was rounded to whole pixels.
     scale = torch.tensor([new_width, new_height, new_width, new_height], dtype=torch.float32)
-    return clip, torch.from_numpy(np.asarray(boxes_01, np.float32).reshape(-1, 4)) * scale
+    return frames, torch.from_numpy(np.asarray(boxes_01, np.float32).reshape(-1, 4)) * scale
 
 
 def _jitter(boxes_px: torch.Tensor, largest: float, seed: int) -> torch.Tensor:
@@ -193,8 +189,10 @@ def _clipped_area(boxes_px: torch.Tensor, *, height: int, width: int) -> torch.T
     return across * down
 
 
-def _finish(clip: torch.Tensor, boxes_px: torch.Tensor, kept: torch.Tensor) -> TransformedClip:
-    frames = clip.as_subclass(torch.Tensor).permute(1, 0, 2, 3).contiguous()
-    return TransformedClip(
-        frames, boxes_px.as_subclass(torch.Tensor).float(), np.flatnonzero(kept.numpy())
-    )
+def _finish(
+    clip: torch.Tensor, boxes_px: torch.Tensor, kept: torch.Tensor, *, flip: bool = False
+) -> TransformedClip:
+    """(T, 3, H, W) -> (3, T, H, W), mirrored where asked, in one copy."""
+    planes = clip.numpy().transpose(1, 0, 2, 3)
+    frames = np.ascontiguousarray(planes[..., ::-1] if flip else planes)
+    return TransformedClip(torch.from_numpy(frames), boxes_px.float(), np.flatnonzero(kept.numpy()))

@@ -108,8 +108,8 @@ class VideoReader:
                 images.append(self._to_rgb(frame, short_side))
                 shown_s.append(_time_s(frame))
         index = np.asarray(found)[inverse.reshape(-1)]
-        frames = torch.from_numpy(np.stack(images)[index]).permute(0, 3, 1, 2)
-        return Clip(frames, np.asarray(shown_s)[index])
+        frames = np.stack([images[i] for i in index])
+        return Clip(torch.from_numpy(frames).permute(0, 3, 1, 2), np.asarray(shown_s)[index])
 
     def frame_times_s(self) -> NDArray[np.float64]:
         """Return the (n,) ascending presentation times of all frames, without decoding; cached.

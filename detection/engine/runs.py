@@ -251,7 +251,7 @@ def train(run: Run, training: Training) -> bool:
             )
 
     with stop_signals() as should_stop:
-        return fit(
+        finished = fit(
             training.updater,
             training.batches,
             optim=config.optim,
@@ -265,6 +265,9 @@ def train(run: Run, training: Training) -> bool:
             log=run.log,
             should_stop=should_stop,
         )
+    if not finished:
+        run.log.write("stopped", **dataclasses.asdict(training.progress))
+    return finished
 
 
 def evaluate_and_report(run: Run) -> None:

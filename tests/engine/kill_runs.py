@@ -3,7 +3,7 @@
 PYTHONPATH=. python tests/engine/kill_runs.py --data FOLDER --out FOLDER --kills 30
 
 Every life of the run is a process of its own (forked, so that torch is loaded once). Most are
-killed a random moment after an update of theirs, the others a random moment after their start. A
+killed a random moment after a checkpoint of theirs, the others after their start. A
 checkpoint is written after every update; after each kill all checkpoint files are read. Prints one
 JSON object.
 """
@@ -52,7 +52,9 @@ def main() -> None:
     torch.set_num_threads(1)
     args.out.mkdir(parents=True)
     cfg = args.out / "killed.yaml"
-    optim = f"{{epochs: {args.kills + 3}, batch_size: 2, accumulate: 2, lr: 0.1, ema_decay: 0.9}}"
+    optim = (
+        f"{{epochs: {2 * args.kills + 3}, batch_size: 2, accumulate: 2, lr: 0.1, ema_decay: 0.9}}"
+    )
     cfg.write_text(f"data: {{root: '{args.data}'}}\noptim: {optim}\n{SETTINGS}")
     whole, killed = args.out / "whole", args.out / "killed"
     assert wait(live(["--cfg", str(cfg), f"output={whole}"])) == 0
@@ -90,14 +92,12 @@ def kill_and_resume(cfg: Path, run: Path, kills: int, draw: random.Random) -> di
             found["updates_at_kills"] = updates_at_kill
             return found
         log = run / "log.jsonl"
-        if draw.random() < 0.8:
-            seen = count_updates(log) if last.is_file() else 0
+        if draw.random() < 0.8:  # after a checkpoint of this life
+            seen = written_at(last)
             deadline = time.monotonic() + LONGEST_LIFE_S
-            while count_updates(log) <= seen and time.monotonic() < deadline:
-                time.sleep(0.01)
-            time.sleep(draw.uniform(0, 0.15))
-        else:
-            time.sleep(draw.uniform(0, 1))
+            while written_at(last) == seen and time.monotonic() < deadline:
+                time.sleep(0.005)
+        time.sleep(draw.uniform(0, 0.5))
         os.kill(life, signal.SIGKILL)
         code = wait(life)
         assert code == -signal.SIGKILL, f"a life ended by itself with {code}: too few updates"
@@ -132,6 +132,10 @@ def live(arguments: Sequence[str]) -> int:
 def wait(child: int) -> int:
     """Return the exit code, negative for a signal."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def written_at(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.is_file() else 0
 
 
 def count_updates(log: Path) -> int:

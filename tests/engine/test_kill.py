@@ -32,5 +32,6 @@ def test_kill_and_resume_ends_with_the_weights_of_an_uninterrupted_run(tmp_path)
     )
     assert result.returncode == 0, result.stdout + result.stderr
     found = json.loads(result.stdout)
-    assert found["kills"] == kills and found["unreadable"] == []
+    assert found["kills"] == kills > found["before_first_checkpoint"]
+    assert found["unreadable"] == []
     assert found["weights_equal"] and found["followed_weights_equal"] and found["scores_equal"]
