@@ -285,11 +285,12 @@ def test_frames_show_what_the_source_shows_nearest(tmp_path, name):
 @pytest.mark.real_data
 def test_real_clips_show_the_same_pictures_at_the_same_times(real_data, tmp_path):
     """Each prepared picture is nearer to the source's at its time than to those a frame away."""
-    names = ["archery", "sam2_bedroom"]
+    names = ["sam2_bedroom"]  # handheld: each picture differs from the next
     root = make_dataset(tmp_path / "in", dict.fromkeys(names, [2.0, 3.0]))
     for name in names:
         (root / f"videos/{name}.mp4").symlink_to(real_data / f"clips/{name}.mp4")
-    assert not prepare(root, tmp_path / "out", clip_span_s=1.0).failed
+    options = PrepareOptions(short_side=320)
+    assert not prepare(root, tmp_path / "out", clip_span_s=1.0, options=options).failed
     for name in names:
         with (
             VideoReader(root / f"videos/{name}.mp4") as before,
@@ -303,7 +304,7 @@ def test_real_clips_show_the_same_pictures_at_the_same_times(real_data, tmp_path
             frames = frames[..., : own.shape[3]]
             same = (own[1:-1] - frames[1:-1]).abs().mean(dim=(1, 2, 3))
             for neighbours in (frames[:-2], frames[2:]):
-                moved = (frames[1:-1] - neighbours).abs().mean(dim=(1, 2, 3)) > 0.5
+                moved = (frames[1:-1] - neighbours).abs().mean(dim=(1, 2, 3)) > 1
                 apart = (own[1:-1] - neighbours).abs().mean(dim=(1, 2, 3))
                 assert moved.any() and (same < apart)[moved].all(), name
 
