@@ -105,7 +105,10 @@ def _say_findings(check: Check) -> None:
 
 def _draw(check: Check, out: Path, *, suspicious: bool, count: int, seed: int) -> None:
     """Write a sheet of keyframes; says where, or that there is nothing to draw."""
+    import numpy as np
+
     from detection.checks.dataset import keyframes_to_show
+    from detection.data.ava_files import time_us_of
     from detection.data.video_source import open_video
     from detection.visualize.actors import gather
     from detection.visualize.film import Look, SheetPart, VideoActors, write_sheet
@@ -121,11 +124,11 @@ def _draw(check: Check, out: Path, *, suspicious: bool, count: int, seed: int) -
                 source = open_video(check.folder, video_id)
             except UserError:
                 continue  # named among the findings
-            actors = VideoActors(
-                video_id, gather(check.rows[split], video_id, check.label_map), None
-            )
             start_s, end_s = source.span_s()
             times = [t for v, t in keyframes if v == video_id and start_s - 0.1 <= t <= end_s + 0.1]
+            rows = check.rows[split]
+            rows = rows.select(np.isin(rows.time_us, [time_us_of(t) for t in times]))
+            actors = VideoActors(video_id, gather(rows, video_id, check.label_map), None)
             if times:
                 parts.append(SheetPart(source, actors, sorted(times)))
     if not parts:

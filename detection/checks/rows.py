@@ -20,6 +20,8 @@ from detection.evaluation.average_precision import paired_iou
 
 # Two people seldom share so much of their boxes; one person boxed twice does.
 TWIN_IOU = 0.9
+# More people are compared with their nearest so many in the file only, and are a finding.
+CROWD = 200
 
 
 @dataclass(frozen=True)
@@ -142,14 +144,25 @@ def _check_twins(rows: AvaRows, actors: Actors, findings: Findings) -> None:
     """Two boxes of one keyframe that are nearly the same."""
     boxes = rows.boxes_01[actors.first_row]
     twin = np.full(len(boxes), -1, np.int64)
-    step = 1
-    while True:
+    crowd = np.bincount(actors.keyframe, minlength=1)
+    for keyframe in np.flatnonzero(crowd > CROWD).tolist():
+        row = int(actors.keyframe_row[keyframe])
+        findings.add(
+            Finding(
+                "crowded keyframe",
+                "warning",
+                rows.path,
+                int(rows.line[row]),
+                f"{crowd[keyframe]:,} boxes at one keyframe: are the times right?",
+                rows.keyframe(row),
+            )  # fmt: skip
+        )
+    for step in range(1, CROWD):
         same = np.flatnonzero(actors.keyframe[step:] == actors.keyframe[:-step])
         if not len(same):
             break
         near = same[paired_iou(boxes[same], boxes[same + step]) > TWIN_IOU]
         twin[near + step] = near
-        step += 1
     mask = np.zeros(len(rows), bool)
     mask[actors.first_row[twin >= 0]] = True
     _report(

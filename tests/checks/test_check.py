@@ -261,3 +261,16 @@ def test_two_splits_may_share_one_file_by_their_lists(root):
     check = checked(root)
     assert "val_1" in [f for f in check.findings.kept if f.kind == "video not listed"][0].message
     assert "nobody" in only(check, "video without rows").message
+
+
+def test_thousands_of_boxes_at_one_keyframe_are_a_finding_and_take_no_time():
+    count = 20_000
+    left = np.linspace(0, 0.5, count)
+    rows = AvaRows.from_rows(
+        [Keyframe("u", 0.0)] * count,
+        boxes_01=np.stack([left, left, left + 0.1, left + 0.4], axis=1),
+        action_id=[1] * count,
+    )
+    findings = Findings()
+    check_rows(rows, LABELS, exclusive={}, findings=findings)
+    assert findings.counts["crowded keyframe", "warning"] == 1
