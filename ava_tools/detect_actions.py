@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ava_tools.cli import run_command
 from detection.errors import UserError
+from detection.files import only_writer
 
 if TYPE_CHECKING:
     from detection.pipeline import ActionDetectorPipeline, PipelineOptions
@@ -62,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if should_stop():
                 break
             try:
-                with _disk_errors(folder):
+                with only_writer(folder, busy="another process writes here; another --out"):
                     stopped = _run_one(detector, video, folder, options, identity, should_stop)
             except UserError as error:
                 if len(videos) == 1:
@@ -90,12 +89,12 @@ def _run_one(
     from detection.pipeline.outputs import event_line
 
     stream = VideoStream(video, live=options.live, reconnect_s=options.reconnect)
-    live = stream.is_live
+    live, name = stream.is_live, stream.shown_name
     end_s = min(options.end, stream.duration_s or options.end)
     total = None if live or end_s == float("inf") else round(end_s, 1)
-    print(f"{_shown(video)}: {detector.describe_bound(live=live)}", file=sys.stderr)
+    print(f"{name}: {detector.describe_bound(live=live)}", file=sys.stderr)
     with tqdm(
-        total=total, unit="s", desc=_shown(video)[-30:], disable=options.quiet, dynamic_ncols=True,
+        total=total, unit="s", desc=name[-30:], disable=options.quiet, dynamic_ncols=True,
         bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of video, {rate_fmt}"
         if total else "{desc} {n:.0f} s of video, {rate_fmt}",
     ) as bar:  # fmt: skip
@@ -105,7 +104,7 @@ def _run_one(
 
         def hole(found: Any) -> None:
             bar.write(
-                f"warning: {_shown(video)}: {found.start_s:.2f} to {found.end_s:.2f} s skipped "
+                f"warning: {name}: {found.start_s:.2f} to {found.end_s:.2f} s skipped "
                 f"({found.reason})",
                 file=sys.stderr,
             )
@@ -125,11 +124,11 @@ def _run_one(
         ):
             if live:
                 print(event_line(event), end="", flush=True)
-    return _say(video, folder, detector.report, options, live=live)
+    return _say(name, folder, detector.report, options, live=live)
 
 
 def _say(
-    video: str, folder: Path, report: Report, options: argparse.Namespace, *, live: bool
+    name: str, folder: Path, report: Report, options: argparse.Namespace, *, live: bool
 ) -> bool:
     if report.already_complete:
         print(f"{folder}: already made with these options, kept", file=sys.stderr)
@@ -137,7 +136,7 @@ def _say(
     if report.resumed_s:
         print(f"went on from {report.resumed_s:.1f} s", file=sys.stderr)
     if not report.people:
-        print(f"{_shown(video)}: nobody was found", file=sys.stderr)
+        print(f"{name}: nobody was found", file=sys.stderr)
     text = (
         f"{report.keyframes:,} keyframes, {report.people:,} people at them, "
         f"{report.events:,} events -> {folder}"
@@ -178,25 +177,6 @@ def _file_name(video: str) -> str:
     """Return a folder name for any source: letters, digits, dots and dashes."""
     name = "stdin" if video == "-" else f"camera{video}" if video.isdecimal() else Path(video).stem
     return re.sub(r"[^\w.-]", "_", name).lstrip(".")[:100] or "video"
-
-
-def _shown(video: str) -> str:
-    """Return a source's name without a password, on one line."""
-    return re.sub(r"//[^/@]*@", "//", "".join(c if c.isprintable() else "?" for c in video))
-
-
-@contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    """Make one line of a disk that is full."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(
-            f"{folder}: the disk is full; what was written before is whole, and the same command "
-            "goes on once there is room"
-        ) from error
 
 
 def _pipeline_options(options: argparse.Namespace) -> PipelineOptions:

@@ -6,6 +6,7 @@ comes. Times are seconds on the source's own clock; a live source's clock starts
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -66,6 +67,14 @@ class Hole:
     start_s: float
     end_s: float
     reason: str
+
+
+@dataclass(frozen=True)
+class _Damage:
+    """Data that make no picture. time_s: when it would have been shown, where that is known."""
+
+    reason: str
+    time_s: float | None
 
 
 class VideoStream:
@@ -149,20 +158,22 @@ class VideoStream:
         if self.source == STANDARD_INPUT:
             what = sys.stdin.buffer
         elif self.is_address:
-            options = {"rtsp_transport": "tcp", "fflags": "nobuffer"}
+            # Half a second is enough to tell the format, and is not long to be behind.
+            options = {"rtsp_transport": "tcp", "analyzeduration": "500000"}
         elif not Path(self.source).is_file():
-            raise UserError(f"{self.source}: no such video file")
+            raise UserError(f"{self.shown_name}: no such video file")
         timeout = (_OPEN_TIMEOUT_S, _READ_TIMEOUT_S) if self.is_address else None
         try:
             container = av.open(what, options=options, timeout=timeout)
         except (av.error.FFmpegError, ValueError, UnicodeDecodeError, OSError) as error:
+            reason = ffmpeg_reason(error)
             raise UserError(
-                f"{self._name}: not a video that can be read, or cut short ({ffmpeg_reason(error)})"
+                f"{self.shown_name}: not a video that can be read, or cut short ({reason})"
             ) from error
         streams = [s for s in container.streams.video if s.codec_context is not None]
         if not streams:
             container.close()
-            raise UserError(f"{self._name}: holds no pictures (sound only, or cut short)")
+            raise UserError(f"{self.shown_name}: holds no pictures (sound only, or cut short)")
         context = streams[0].codec_context
         context.thread_count = 1
         context.options = {"err_detect": "explode"}  # a damaged picture is an error, not a guess
@@ -174,8 +185,21 @@ class VideoStream:
         return container
 
     @property
-    def _name(self) -> str:
-        return "standard input" if self.source == STANDARD_INPUT else self.source
+    def shown_name(self) -> str:
+        """Return the source for people to read, on one line and without a password."""
+        if self.source == STANDARD_INPUT:
+            return "standard input"
+        if self.is_camera:
+            return f"camera {self.source}"
+        text = re.sub(r"//[^/@]*@", "//", self.source) if self.is_address else self.source
+        return "".join(c if c.isprintable() else "?" for c in text)
+
+    @property
+    def video_id(self) -> str:
+        """Return a short name for tables."""
+        if self.source == STANDARD_INPUT or self.is_camera:
+            return f"camera{self.source}" if self.is_camera else "stdin"
+        return Path(self.shown_name).stem or "video"
 
     def _file_frames(self, from_s: float | None) -> Iterator[StreamFrame | Hole]:
         stream = self._opened.streams.video[0]
@@ -196,7 +220,7 @@ class VideoStream:
             nothing = nothing and isinstance(item, Hole)
             yield item
         if nothing and from_s is None:
-            raise UserError(f"{self._name}: holds no frame that can be decoded")
+            raise UserError(f"{self.shown_name}: holds no frame that can be decoded")
 
     def _rewind(self, stream: Any) -> None:
         try:
@@ -207,34 +231,39 @@ class VideoStream:
     def _decoded(self) -> Iterator[StreamFrame | Hole]:
         """Yield good frames; a `Hole` for each stretch between damage and the next sound frame."""
         last_s: float | None = None
-        broken, reason, quiet_since = False, "", 0.0
+        reason, broken_s, quiet_since = "", np.inf, np.inf
         for item in self._packets():
-            if isinstance(item, str):
-                broken, reason, quiet_since = True, item, np.inf
+            if isinstance(item, _Damage):
+                broken_s = min(broken_s, -np.inf if item.time_s is None else item.time_s)
+                reason, quiet_since = item.reason, np.inf
                 continue
             frame = item
             if frame.time is None or (last_s is not None and frame.time <= last_s):
                 continue
-            if broken:
+            if frame.time >= broken_s:  # earlier ones were whole before, and come late
                 quiet_since = min(quiet_since, frame.time)
                 if not frame.key_frame and frame.time - quiet_since < _SETTLED_S:
                     continue
                 yield Hole(frame.time if last_s is None else last_s, frame.time, reason)
-                broken = False
+                broken_s = np.inf
             last_s = frame.time
             yield self._frame(frame, frame.time)
-        if broken:
+        if broken_s < np.inf:
             end_s = self.duration_s
             last_s = 0.0 if last_s is None else last_s
             yield Hole(last_s, max(last_s, end_s if end_s is not None else last_s), reason)
 
-    def _packets(self) -> Iterator[VideoFrame | str]:
-        """Yield frames, and the reason where some could not be decoded."""
+    def _packets(self) -> Iterator[VideoFrame | _Damage]:
+        """Yield frames, and damage where some could not be decoded."""
         packets = self._opened.demux(video=0)
         failures = 0
+        time_s: float | None = None
         while True:
             try:
+                time_s = None
                 packet = next(packets)
+                if packet.pts is not None:
+                    time_s = float(packet.pts * packet.time_base)
                 frames: Sequence[VideoFrame] = packet.decode()
             except StopIteration:
                 return
@@ -242,13 +271,13 @@ class VideoStream:
                 return
             except av.error.FFmpegError as error:
                 failures += 1
-                yield ffmpeg_reason(error).rstrip(": ")
+                yield _Damage(ffmpeg_reason(error).rstrip(": "), time_s)
                 if failures > 10_000:
                     return
                 continue
             for frame in frames:
                 if frame.is_corrupt:
-                    yield "damaged pictures"
+                    yield _Damage("damaged pictures", frame.time)
                 else:
                     yield frame
 

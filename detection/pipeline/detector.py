@@ -29,7 +29,7 @@ from detection.pipeline.parts import PartsFolder
 from detection.pipeline.running import Plan, Report, VideoRun
 from detection.tracking.events import ActionEvent
 
-SEGMENT_S = 10.0
+SEGMENT_S = 5.0
 
 
 class ActionDetectorPipeline:
@@ -179,12 +179,9 @@ class ActionDetectorPipeline:
             raise UserError(f"start {start_s:g} s must lie before end {end_s:g} s")
         sampling = self._sampling(stream.is_live)
         group_s = sampling.group_size * sampling.interval_s
-        name = "stdin" if stream.source == "-" else Path(stream.source).stem
-        if stream.is_camera:
-            name = f"camera{stream.source}"
         batch = 1 if stream.is_live else self.options.batch_size
         return Plan(
-            video_id=video_id or name or "video",
+            video_id=video_id or stream.video_id,
             sampling=sampling,
             window_s=sampling.span_s + (batch - 1) * sampling.interval_s,
             groups_per_segment=max(1, round(SEGMENT_S / group_s)),

@@ -26,6 +26,7 @@ from detection.visualize.timeline import Placed
 
 LARGEST_SHORT_SIDE_PX = 720
 _QUEUED_SEGMENTS = 2
+_MOST_LABELS = 5  # of a person in the film; the tables have all
 _USUAL_FPS = 30  # decides how often there is a key frame, and nothing else
 # Told apart by every kind of colour vision as far as eight can be (after Okabe and Ito).
 PALETTE: tuple[Color, ...] = (
@@ -236,6 +237,7 @@ class TrackPlaces:
         for row, track in enumerate(shown.keyframe.track.tolist()):
             scores = shown.keyframe.scores[row]
             columns = sorted(shown.doing[row], key=lambda c: (-float(scores[c]), c))
+            columns = columns[:_MOST_LABELS]
             labels = tuple(ShownLabel(self._names[c], float(scores[c])) for c in columns)
             people[track] = Actor(shown.keyframe.boxes_01[row].astype(np.float64), labels)
         return people

@@ -119,12 +119,14 @@ class VideoRun:
         finally:
             self._ending.set()
             self._window.close()
-            if self._film is not None:
-                self._film.close()
-            if self._recorder is not None:
-                self._recorder.close()
             torch.set_num_threads(threads_before)
             self.report.clock.stop()
+            try:
+                if self._recorder is not None:  # first, for the film may be waiting for its parts
+                    self._recorder.close()
+            finally:
+                if self._film is not None:
+                    self._film.close()
 
     # Reading and the networks
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from detection.structures import ActorBoxes
 from detection.tracking.association import assign, giou_matrix
 
-# A velocity is trusted for so long: people turn and stop.
+# A velocity is of use for so long: people turn and stop. Over gaps of a second it does harm.
 _PREDICTED_S = 0.5
 
 
@@ -25,7 +25,7 @@ class Tracker:
     weaker box, from this confidence on, may continue a track and never begins one.  max_gap_s:
     somebody who was not seen for longer is somebody new.  min_similarity: least generalised IoU
     (-1 to 1; below 0 boxes need not touch) of a box with its track's expected one.
-    predict_motion: expect people where their velocity takes them.
+    predict_motion: expect people where their velocity takes them within half a second.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Tracker:
         start_score: float = 0.5,
         keep_score: float | None = None,
         max_gap_s: float = 2.0,
-        min_similarity: float = -0.2,
+        min_similarity: float = -0.3,
         predict_motion: bool = True,
     ) -> None:
         self._start_score = start_score
@@ -98,11 +98,11 @@ class _Track:
     velocity: NDArray[np.float64] | None = None
 
     def expected(self, time_s: float) -> NDArray[np.float64]:
-        """Return the box that constant velocity leads to, for `_PREDICTED_S` at most."""
-        if self.velocity is None:
+        """Return the box that constant velocity leads to; over longer gaps where it was."""
+        gap_s = time_s - self.seen_s
+        if self.velocity is None or gap_s > _PREDICTED_S + 1e-6:
             return self.box_01
-        moved = self.velocity * min(time_s - self.seen_s, _PREDICTED_S)
-        return self.box_01 + np.tile(moved, 2)
+        return self.box_01 + np.tile(self.velocity * gap_s, 2)
 
     def follow(self, time_s: float, box_01: NDArray[np.float64]) -> None:
         """Go on to a new box; the velocity is the mean of the newest and the one before."""

@@ -227,6 +227,20 @@ def test_standard_input_is_run_like_the_file(tmp_path, run_folder, monkeypatch):
         assert len(reader.decoded_times_s()) == 130
 
 
+def test_a_password_is_shown_nowhere():
+    with pytest.raises(UserError) as caught:
+        VideoStream("tcp://me:secret@127.0.0.1:9/door.ts")
+    assert "secret" not in str(caught.value) and "127.0.0.1:9/door.ts" in str(caught.value)
+
+
+def test_one_frame_is_a_video(tmp_path, run_folder):
+    film = write_squares(tmp_path / "one.mp4", times_s=[0.0])
+    events = list(detector_of(run_folder).run(film, out=tmp_path / "out"))
+    assert {(event.start_s, event.end_s) for event in events} == {(0.0, 0.25)}
+    with VideoReader(tmp_path / "out" / "annotated.mp4") as reader:
+        assert len(reader.decoded_times_s()) == 1
+
+
 def test_html_in_names_is_text(tmp_path, run_folder):
     name = "<img src=x onerror=alert(1)>"
     film = write_squares(tmp_path / f"{name}.mp4", seconds=2)

@@ -1,0 +1,194 @@
+"""The command from end to end with a random people detector: files, signals, one line of error."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from detection.data.ava_files import read_detections
+from detection.data.label_map import read_label_map
+from detection.data.video import VideoReader
+from detection.errors import UserError
+from detection.people.torchvision_rcnn import build_people_network
+from detection.people.weights import PeopleNetworkNumbers, save_people_file
+
+sys.path.insert(0, str(Path(__file__).parent / "pipeline"))
+
+from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, write_squares  # noqa: E402
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("command")
+    save_tiny_run(folder / "run")
+    torch.manual_seed(0)
+    network = build_people_network("small", num_classes=1, short_side_px=64)
+    numbers = PeopleNetworkNumbers("small", 64, 128)
+    save_people_file(folder / "run" / "people.pt", network, numbers=numbers, classes=["person"])
+    write_squares(folder / "film.mp4", seconds=4)
+    return folder
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """The command in this process, with a detector that finds the squares."""
+    from ava_tools import detect_actions
+
+    monkeypatch.setattr(
+        "detection.pipeline.networks.load_people_detector", lambda *_, **__: SquareDetector()
+    )
+    return detect_actions.main
+
+
+def test_a_film_becomes_tables_events_a_film_and_a_page(place, tmp_path, command, capsys):
+    arguments = [str(place / "film.mp4"), "--checkpoint", str(place / "run"), "--quiet"]
+    arguments += ["--out", str(tmp_path / "out"), "--threshold", "0.3", "--threshold", "be red=0"]
+    assert command([*arguments, "--timing"]) == 0
+    said = capsys.readouterr().err
+    assert "at most 36 frames" in said and "film: draw" in said and "8 keyframes" in said
+    out = tmp_path / "out"
+    rows = read_detections(out / "detections.csv")
+    assert len(rows) == 8 * 2 * 3 and set(rows.action_id.tolist()) == set(LABELS.ids)
+    assert read_label_map(out / "label_map.pbtxt").names == LABELS.names
+    tracks = [json.loads(line) for line in (out / "tracks.jsonl").open()]
+    assert [track["track"] for track in tracks] == [1, 2]
+    assert tracks[0]["start_s"] == 0 and tracks[0]["end_s"] == 3.5
+    first = tracks[0]["keyframes"][0]
+    assert len(first["box_01"]) == 4 and len(first["scores"]) == len(tracks[0]["classes"]) == 3
+    events = [json.loads(line) for line in (out / "events.jsonl").open()]
+    assert {"track", "action", "start_s", "end_s", "peak_score"} <= events[0].keys()
+    with VideoReader(out / "annotated.mp4") as reader:
+        assert reader.info.codec == "h264" and reader.decoded_times_s()[-1] == pytest.approx(3.9)
+        frame = reader.read([2.0]).frames[0].permute(1, 2, 0).numpy()
+    with VideoReader(place / "film.mp4") as reader:
+        plain = reader.read([2.0]).frames[0].permute(1, 2, 0).numpy()
+    assert (np.abs(frame.astype(int) - plain).max(axis=2) > 60).mean() > 0.02, "boxes are drawn"
+    assert (out / "review.html").stat().st_size > 1000
+    assert command(arguments) == 0 and "kept" in capsys.readouterr().err
+
+
+def test_a_folder_is_shared_and_one_bad_file_stops_no_other(
+    place, tmp_path, command, capsys, monkeypatch
+):
+    films = tmp_path / "films"
+    (films / "sub").mkdir(parents=True)
+    for name in ("a.mp4", "sub/b.mp4", "z.mp4"):
+        (films / name).write_bytes((place / "film.mp4").read_bytes())
+    (films / "c.mkv").write_text("no film")
+    arguments = [str(films), "--checkpoint", str(place / "run"), "--quiet", "--no-film"]
+    arguments += ["--no-page", "--out", str(tmp_path / "out")]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    assert command(arguments) == 0
+    done = {p.parent.relative_to(tmp_path / "out").as_posix() for p in tmp_path.rglob("run.json")}
+    assert done == {"a.mp4", "sub/b.mp4"}
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(UserError, match="1 of 2 videos failed"):
+        command(arguments)
+    assert "c.mkv: not a video" in capsys.readouterr().err
+    assert (tmp_path / "out" / "z.mp4" / "events.jsonl").is_file()
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_was_whole(place, tmp_path, command, monkeypatch):
+    """The third segment's file meets a full disk; the same command goes on afterwards."""
+    film = write_squares(tmp_path / "long.mp4", seconds=33)
+    arguments = [str(film), "--checkpoint", str(place / "run"), "--quiet", "--no-film"]
+    arguments += ["--no-page", "--out"]
+    assert command([*arguments, str(tmp_path / "whole")]) == 0
+    save, calls = np.savez, []
+
+    def full(path, **arrays):
+        calls.append(path)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+        save(path, **arrays)
+
+    monkeypatch.setattr("numpy.savez", full)
+    with pytest.raises(UserError, match="cannot be written"):
+        command([*arguments, str(tmp_path / "cut")])
+    assert len(list((tmp_path / "cut" / "parts").iterdir())) == 2
+    assert command([*arguments, str(tmp_path / "cut")]) == 0
+    for name in ("events.jsonl", "tracks.jsonl", "detections.csv"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"video": "none.mp4"}, "none.mp4: no such video file or folder"),
+        ({"--checkpoint": "none"}, "none: no such checkpoint"),
+        ({"--people": "none.pt"}, "none.pt: no such"),
+        ({"--threshold": "wave"}, "CLASS=NUMBER"),
+        ({"--threshold": "fly=0.5"}, "'fly' is not in"),
+        ({"--classes": "fly"}, "'fly' is not in"),
+        ({"--every": "0"}, "keyframe_interval_s must be"),
+        ({"--batch-size": "0"}, "batch_size must be at least 1"),
+        ({"--start": "5", "--end": "4"}, "must lie before"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(place, tmp_path, change, words):
+    from ava_tools.detect_actions import main
+
+    values = {"--checkpoint": str(place / "run"), "--out": str(tmp_path / "out"), **change}
+    video = values.pop("video", str(place / "film.mp4"))
+    arguments = [text for pair in values.items() for text in pair]
+    with pytest.raises(UserError, match=words) as caught:
+        main([video, "--quiet", *arguments])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_without_people_names_train_people(place, tmp_path):
+    from ava_tools.detect_actions import main
+
+    save_tiny_run(tmp_path / "alone")
+    with pytest.raises(UserError, match="train_people"):
+        main([str(place / "film.mp4"), "--checkpoint", str(tmp_path / "alone"), "--quiet"])
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pt")
+    with pytest.raises(UserError, match="not an X3D network"):
+        main([str(place / "film.mp4"), "--checkpoint", str(tmp_path / "other.pt"), "--quiet"])
+
+
+def test_ctrl_c_leaves_valid_files_and_the_command_goes_on(place, tmp_path):
+    """A real process with a real (random) network; stopped, then killed, then left alone."""
+    film = write_squares(tmp_path / "long.mp4", seconds=40)
+    arguments = [sys.executable, "-m", "ava_tools.detect_actions", str(film), "--quiet"]
+    arguments += ["--checkpoint", str(place / "run"), "--out", str(tmp_path / "out")]
+    # Random weights are sure of nobody: what is tested is the way there.
+    arguments += ["--person-score", "0.9", "--threads", "1", "--every", "0.1"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    parts = tmp_path / "out" / "parts"
+
+    def run_until(segments, number):
+        process = subprocess.Popen(
+            arguments, env=environment, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        )
+        until = time.monotonic() + 300
+        while len(list(parts.glob("??????.npz"))) < segments and process.poll() is None:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        process.send_signal(number)
+        return process.communicate(timeout=300)[1], process.returncode
+
+    said, code = run_until(1, signal.SIGINT)
+    assert (code, "stopped at" in said) in ((75, True), (0, False)), said
+    with VideoReader(tmp_path / "out" / "annotated.mp4") as reader:
+        assert len(reader.decoded_times_s()) > 45
+    assert (tmp_path / "out" / "events.jsonl").is_file()
+    if code == 0:
+        pytest.skip("this machine was through before the signal came")
+    run_until(4, signal.SIGKILL)
+    said, code = run_until(99, signal.SIGTERM)
+    assert code == 0 and "went on from" in said, said
+    with VideoReader(tmp_path / "out" / "annotated.mp4") as reader:
+        assert len(reader.decoded_times_s()) == 400
