@@ -17,7 +17,7 @@ _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 class CannotWriteError(UserError):
-    """There is no room, or no leave to write: other files in the same place would fare no better."""
+    """No room, or no leave to write: other files in the same place would fare no better."""
 
 
 def why_not_written(error: BaseException) -> str:

@@ -81,7 +81,10 @@ def list_videos(folder: Path) -> list[str]:
 
 
 def place_video(source: Path, folder: Path, video_id: str, *, link: bool) -> Path:
-    """Put a video into `folder` as ID.SUFFIX: linked where asked and possible, else copied."""
+    """Put a video into `folder` as ID.SUFFIX: linked where asked and possible, else copied.
+
+    Raises `UserError` where it cannot be read, or written (a full disk).
+    """
     target = folder / f"{video_id}{source.suffix.lower()}"
     if link:
         try:
@@ -89,7 +92,10 @@ def place_video(source: Path, folder: Path, video_id: str, *, link: bool) -> Pat
             return target
         except OSError:
             target.unlink(missing_ok=True)
-    shutil.copyfile(source, target)
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise UserError(f"{source}: cannot be copied to {folder} ({error.strerror})") from error
     return target
 
 

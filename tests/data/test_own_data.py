@@ -541,3 +541,17 @@ def test_an_annotation_of_a_part_has_keyframes_in_that_part_only(videos, tmp_pat
     )
     (video,) = read_cvat_videos(write(tmp_path / "a.xml", text), videos).videos
     assert [b.moment for b in video.boxes] == [1, 2] and video.empty == []
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(videos, tmp_path, monkeypatch):
+    import errno
+    import shutil
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    found = read_own_csv(write(tmp_path / "t.csv", HEAD + "a,1,0,0,1,1,s\nb,6,0,0,1,1,s\n"), videos)
+    with pytest.raises(UserError, match=r"a\.mp4: cannot be copied .*No space left"):
+        import_own(tmp_path / "out", found, classes=(), exclusive={}, choices=Choices())
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
