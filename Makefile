@@ -37,6 +37,7 @@ demo: install
 	$(BIN)/python -m torch.distributed.run --standalone --nproc-per-node $(PROCESSES) train_ava.py \
 		--cfg configs/demo_x3d_xs.yaml output=$(DEMO_RUN) --overwrite \
 		data.val_boxes=people data.also_score_boxes=[ground-truth]
+	cp $(DEMO_PEOPLE)/checkpoints/best.pt $(DEMO_RUN)/people.pt  # where detect_actions looks for it
 	$(BIN)/python -m ava_tools.visualize --run $(DEMO_RUN) --sheet $(DEMO_RUN)/visualize/sheet.png
 
 clean:
