@@ -46,7 +46,7 @@ const look = () => {
   const view = window.review?.view;
   const there = view?.player?.presented !== undefined && !view.player.seeking
     && Math.abs(view.player.presented - view.clip.times[0]) < 0.3
-    && document.querySelectorAll(".box").length > 0 && view.timeline.rows.length > 0;
+    && document.querySelectorAll(".box").length > 0 && view.timeline.rows?.length > 0;
   if (there) requestAnimationFrame(() => done(performance.now()));
   else setTimeout(look, 5);
 };

@@ -25,6 +25,7 @@ class Clip {
         id: person.id ?? -1 - 100000 * k - this.truth[k].length, box: person.b.slice(4 * j, 4 * j + 4), labels: new Set(person.l[j]),
       })));
     }
+    this.size = this.tracks.reduce((sum, track) => sum + track.k.length, 0);
     const gaps = this.times.slice(1).map((time, i) => time - this.times[i]).sort((a, b) => a - b);
     this.spacing = gaps.length ? gaps[gaps.length >> 1] : 1;
   }

@@ -12,7 +12,8 @@ class Timeline {
     this.zoom = 1;
     this.canvas = el("canvas", { "aria-hidden": "true" });
     this.gutter = el("div", { class: "gutter" });
-    this.view = el("div", { class: "view" }, this.canvas, this.gutter);
+    this.head = el("div", { class: "playhead", "aria-hidden": "true" });
+    this.view = el("div", { class: "view" }, this.canvas, this.head, this.gutter);
     this.inner = el("div", { class: "inner" }, this.view);
     this.scroller = el("div", { class: "scroller", tabIndex: 0, role: "region",
       "aria-label": "Timeline of people and actions; click to seek" }, this.inner);
@@ -27,6 +28,12 @@ class Timeline {
         el("span", { class: "soft small legend" }), ...this.zoomers), this.scroller);
     new ResizeObserver(() => this.layout()).observe(this.scroller);
     window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+  }
+
+  // Gather the lanes soon: once for a drag of the slider, and after what was clicked has answered.
+  refreshSoon() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => { if (this.root.isConnected) this.refresh(); }, this.app.clip.size > 5000 ? 200 : 0);
   }
 
   // Gather the lanes: once for each threshold, filter and correction, not for each frame.
@@ -197,15 +204,16 @@ class Timeline {
     g.fillStyle = color("card");
     g.fillRect(0, 0, width, RULER);
     this.drawRuler(g, width, color);
-    const x = this.x(app.player.time);
-    g.fillStyle = color("accent");
-    g.fillRect(Math.round(x) - 1, 0, 2, height);
-    g.beginPath();
-    g.moveTo(x - 6, 0);
-    g.lineTo(x + 6, 0);
-    g.lineTo(x, 9);
-    g.fill();
     this.drawGutter(visible, top);
+    this.point();
+  }
+
+  // Move the playhead: all that a seek changes here.
+  point() {
+    if (!this.size) return;
+    const x = this.x(this.app.player.time);
+    this.head.hidden = x < this.left - 1 || x > this.size[0];
+    this.head.style.transform = `translateX(${x}px)`;
   }
 
   // Where a keyframe's stretch ends: half way to its neighbours.
@@ -270,10 +278,14 @@ class Timeline {
     // Reviewed and edited keyframes, and those with errors, as ticks of their own shape.
     const edits = app.edits.of(clip.index);
     const wrong = app.errorKeyframes();
+    let last = -1;
     clip.times.forEach((time, k) => {
       const x = Math.round(this.x(time));
       if (x < this.left || x > width) return;
       const edit = edits.get(k);
+      // Thousands of dots on one pixel are one dot.
+      if (!edit && x === last) return;
+      last = x;
       if (edit) {
         g.fillStyle = color(edit.reviewed ? "right" : "warn");
         g.fillRect(x - 1, 17, 3, edit.reviewed ? 10 : 6);

@@ -16,7 +16,6 @@ class ClipView {
     this.root = el("main", { class: "clip" },
       el("div", { class: "left" }, this.stage.root, this.controls(), this.timeline.root), this.panels.root);
     this.k = this.clip.nearest(this.clip.start);
-    this.timeline.refresh();
     if (this.clip.times.length) this.player.seek(this.clip.times[0]);
   }
 
@@ -30,7 +29,7 @@ class ClipView {
     this.filtered = !this.classOn.every(Boolean);
     this.thresholds = thresholdsOf(this.doc, this.page.slider);
     this.runs = null;
-    this.timeline.refresh();
+    this.timeline.refreshSoon();
     this.render();
   }
 
@@ -42,7 +41,7 @@ class ClipView {
     this.stage.render();
     this.panels.render();
     if (this.player.playing) this.timeline.follow();
-    this.timeline.draw();
+    this.timeline.point();
     this.clockText.textContent = `${clock(time)} / ${clock(this.clip.end)}`;
     this.position.value = time;
     this.position.setAttribute("aria-valuetext", clock(time, 1));
