@@ -173,12 +173,12 @@ def test_ctrl_c_leaves_valid_files_and_the_command_goes_on(place, tmp_path):
         process = subprocess.Popen(
             arguments, env=environment, stderr=subprocess.PIPE, text=True, cwd=tmp_path
         )
-        until = time.monotonic() + 300
+        until = time.monotonic() + 900
         while len(list(parts.glob("??????.npz"))) < segments and process.poll() is None:
             assert time.monotonic() < until
             time.sleep(0.02)
         process.send_signal(number)
-        return process.communicate(timeout=300)[1], process.returncode
+        return process.communicate(timeout=900)[1], process.returncode
 
     said, code = run_until(1, signal.SIGINT)
     assert (code, "stopped at" in said) in ((75, True), (0, False)), said

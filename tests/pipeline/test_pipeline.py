@@ -80,7 +80,7 @@ def test_events_do_not_depend_on_the_batch(place, batch, workers, looks):
     assert usual, "there are events to compare"
     other = detector_of(place, people, batch_size=batch, workers=workers, people_per_keyframe=looks)
     assert_alike(usual, other.run(place / "walk.mp4"))
-    assert people.pictures == 23 * looks + 1  # from 0 to 11.5 s, and none twice
+    assert people.pictures == 24 * looks  # all moments from 0 to 11.9 s, and none twice
 
 
 def test_whole_or_in_two_halves(tmp_path, place):
