@@ -7,8 +7,8 @@ Weights, names and results are those of `nn.Conv3d`; on other devices its kernel
 * a convolution in space or in time alone is a 2D problem, a well-trodden path;
 * the gradient of a depthwise 3x3x3 convolution takes, in stock kernels, longer than all the rest
   together. Here the gradient of the input is itself a forward convolution (the kernel turned round;
-  for stride 2, one small convolution for each of the four parities of a position), and that of
-  the weights is one 2D depthwise problem for each tap in time.
+  for stride 2, of the gradient with zeros at the positions that were skipped), and that of the
+  weights is one 2D depthwise problem for each tap in time.
 
 Legend: B clips, C channels, T frames, H W map size; layout is channels_last_3d.
 """
