@@ -244,3 +244,31 @@ def test_published_label_map_names_are_all_found() -> None:
 def test_film_lists_hold_names_only(row: str) -> None:
     with pytest.raises(UserError, match="list.txt:2: "):
         list(_parse_film_list(f"ok.mp4\n{row}\n", "list.txt", "http://x"))
+
+
+def test_version_2_1_is_a_release_of_its_own(site: Server, tmp_path: Path) -> None:
+    members = {name.replace("v2.2", "v2.1"): text for name, text in AVA_MEMBERS.items()}
+    members = {name.replace("2019", "2018"): text for name, text in members.items()}
+    site.pages[ZIP.replace("v2.2", "v2.1")] = Page(zipped(members))
+    assert run(site, tmp_path / "ava", dataset="ava-v2.1") == 0
+    folder = DatasetFolder.open(tmp_path / "ava")
+    assert folder.name == "ava-v2.1" and folder.read_label_map().names == ("stand", "walk")
+    assert folder.split("val").exclusions is not None
+    assert len(list((tmp_path / "ava/videos").iterdir())) == 3
+
+
+def test_progress_counts_all_files_and_each_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with command.BarProgress({"videos/a.mp4": 100, "videos/b.mp4": 300}) as progress:
+        progress._live = True
+        progress.update("videos/a.mp4", 40, 100)
+        progress.update("videos/b.mp4", 100, 350)  # the server says more than it said before
+        assert (progress._total.n, progress._total.total) == (140, 450)
+        assert {name: bar.n for name, bar in progress._bars.items()} == {
+            "videos/a.mp4": 40,
+            "videos/b.mp4": 100,
+        }
+        progress.update("videos/b.mp4", 0, 350)  # begun again
+        assert progress._total.n == 40
+        progress.finish("videos/a.mp4", "fetched")
+        assert list(progress._bars) == ["videos/b.mp4"]
+    assert "videos/a.mp4: fetched" in capsys.readouterr().err
