@@ -90,10 +90,11 @@ def prepare_dataset(
                 if is_prepared(job):
                     kept.append(video.video_id)
                 else:
+                    folder.video_path(video.video_id)
                     todo.append(job)
             except UserError as error:
                 failed[video.video_id] = str(error)
-        before = _put_aside(out, is_changing=bool(todo or failed))
+        before = _put_aside(out, is_changing=bool(todo))
         started(sum(job.last.time_s - job.first.time_s + clip_span_s for job in todo))
         todo.sort(key=lambda job: job.last.time_s - job.first.time_s, reverse=True)
         for job, result in work_through(work, todo, processes=jobs, told=told):
@@ -166,9 +167,15 @@ def _job(
     options: PrepareOptions,
     clip_span_s: float,
 ) -> PrepareJob:
+    try:
+        source = folder.video_path(video.video_id)
+    except UserError:
+        source = folder.root / f"{video.video_id}.mp4"
+        if source.parent != folder.root:
+            raise  # an id that would be a path
     return PrepareJob(
         video_id=video.video_id,
-        source=folder.video_path(video.video_id),
+        source=source,
         video=out / "videos" / f"{video.video_id}.mp4"
         if options.frames is None
         else out / "frames" / video.video_id,

@@ -81,14 +81,12 @@ def is_prepared(job: PrepareJob) -> bool:
     found = read_manifest(job.manifest)
     if found is None or not job.video.exists():
         return False
-    size = job.source.stat()
-    source = found["source"]
-    same = (
-        found["asked"] == _asked(job)
-        and found["own"]["bytes"] == _bytes_at(job.video)
-        and source["bytes"] == size.st_size
-    )
-    return same and (
+    if found["asked"] != _asked(job) or found["own"]["bytes"] != _bytes_at(job.video):
+        return False
+    if not job.source.exists():
+        return True  # the source may be deleted when its work is done
+    size, source = job.source.stat(), found["source"]
+    return source["bytes"] == size.st_size and (
         source["mtime_ns"] == size.st_mtime_ns or source["sha256"] == sha256_of(job.source)
     )
 

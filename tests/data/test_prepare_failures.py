@@ -214,6 +214,16 @@ def test_boxes_made_for_the_prepared_videos_stay_known(tmp_path):
     }
 
 
+def test_sources_may_be_deleted_when_their_work_is_done(tmp_path):
+    root, out = source(tmp_path), tmp_path / "out"
+    prepare(root, out)
+    (root / "videos/a.mp4").unlink()
+    assert prepare(root, out).kept == ("a", "b")
+    (out / "videos/a.mp4").unlink()
+    report = prepare(root, out)
+    assert "no such video file" in report.failed["a"] and report.kept == ("b",)
+
+
 def test_only_some(tmp_path):
     root, out = source(tmp_path, "abc"), tmp_path / "out"
     assert prepare(root, out, only=["c", "a"]).prepared == ("c", "a")
