@@ -14,8 +14,10 @@ from detection.config import (
     load_config,
 )
 from detection.errors import UserError
+from detection.expansion.config import load_expand_config
 from detection.people.config import load_people_config
 
+LOADERS = {"people": load_people_config, "expand": load_expand_config}
 CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.yaml"))
 
 
@@ -52,7 +54,7 @@ def test_a_written_configuration_reads_back_the_same(tmp_path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_shipped_configuration_loads_and_opens_with_its_command(path):
-    (load_people_config if path.stem.startswith("people_") else load_config)(path)
+    LOADERS.get(path.stem.partition("_")[0], load_config)(path)
     head = [line for line in path.read_text().splitlines() if line.startswith("#")]
     assert any(f"configs/{path.name}" in line for line in head)
 

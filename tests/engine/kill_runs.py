@@ -52,9 +52,7 @@ def main() -> None:
     torch.set_num_threads(1)
     args.out.mkdir(parents=True)
     cfg = args.out / "killed.yaml"
-    optim = (
-        f"{{epochs: {2 * args.kills + 3}, batch_size: 2, accumulate: 2, lr: 0.1, ema_decay: 0.9}}"
-    )
+    optim = f"{{epochs: {args.kills + 4}, batch_size: 2, accumulate: 2, lr: 0.1, ema_decay: 0.9}}"
     cfg.write_text(f"data: {{root: '{args.data}'}}\noptim: {optim}\n{SETTINGS}")
     whole, killed = args.out / "whole", args.out / "killed"
     assert wait(live(["--cfg", str(cfg), f"output={whole}"])) == 0

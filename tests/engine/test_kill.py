@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_kill_and_resume_ends_with_the_weights_of_an_uninterrupted_run(tmp_path):
-    kills = int(os.environ.get("KILLS", "4"))
+    kills = int(os.environ.get("KILLS", "2"))
     data = make_dataset(tmp_path / "data", train=4, val=2)
     script = REPOSITORY / "tests/engine/kill_runs.py"
     command = [sys.executable, str(script), "--data", str(data), "--out", str(tmp_path / "runs")]
