@@ -355,6 +355,10 @@ def test_a_sheet_leads_to_its_clips_the_worst_first(browser: Browser, tmp_path: 
     browser.until("review.view.clip && review.view.clip.id === 'bad/clip #1'")
     browser.at_rest(1.0)
     browser.press("r")
+    browser.js("location.hash = '#clip=%E0%A4%A'")  # no address at all
+    browser.until("document.querySelector('.clips') !== null")
+    browser.driver.back()
+    browser.until("review.index >= 0")
     browser.click("header.top button")  # All clips
     browser.until("document.querySelector('.clips') !== null")
     assert "1 reviewed" in browser.text(".clips li:first-child")

@@ -161,6 +161,7 @@ class Timeline {
   }
 
   press(event) {
+    if (!this.size) return;
     const frame = this.canvas.getBoundingClientRect();
     const x = event.clientX - frame.left;
     const y = event.clientY - frame.top + this.scroller.scrollTop;
@@ -177,6 +178,7 @@ class Timeline {
 
   // Keep the playhead in view.
   follow(center = false) {
+    if (!this.size) return;
     const x = this.x(this.app.player.time);
     if (!center && x >= this.left && x <= this.size[0] - 30) return;
     this.scroller.scrollLeft += x - this.left - (this.size[0] - this.left) / (center ? 2 : 8);

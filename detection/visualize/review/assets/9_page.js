@@ -24,7 +24,8 @@ class Page {
   }
 
   route() {
-    const wanted = decodeURIComponent(/^#clip=(.*)$/.exec(location.hash)?.[1] ?? "");
+    let wanted = /^#clip=(.*)$/.exec(location.hash)?.[1] ?? "";
+    try { wanted = decodeURIComponent(wanted); } catch { /* an address typed by hand: the sheet */ }
     let index = this.doc.videos.findIndex((video) => video.id === wanted);
     if (index < 0 && this.doc.videos.length === 1) index = 0;
     this.view?.close?.();
