@@ -113,7 +113,7 @@ class EventFinder:
 
     names, ids: (A,) of the classes.  on, off: (A,) thresholds.  interval_s: between keyframes.
     max_gap_s: a person away for longer ends their events.  top_k: only a person's so many likeliest
-    classes of a keyframe can reach the upper threshold there.
+    classes of a keyframe count there, so that no more go on at a time.
     """
 
     video_id: str
@@ -134,8 +134,8 @@ class EventFinder:
             ended += self._end_track(track)
         for track, scores in zip(keyframe.track.tolist(), keyframe.scores, strict=True):
             self._seen_s[track] = keyframe.time_s
-            reached = self._reached(scores)
-            stays = scores >= self.off
+            among = self._likeliest(scores)
+            reached, stays = among & (scores >= self.on), among & (scores >= self.off)
             for column in range(len(self.names)):
                 key = (track, column)
                 run = self._runs.get(key)
@@ -160,14 +160,11 @@ class EventFinder:
         ended = [event for track in list(self._seen_s) for event in self._end_track(track)]
         return sorted(ended, key=_order)
 
-    def _reached(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
-        reached = np.asarray(scores >= self.on)
-        if self.top_k is not None and self.top_k < len(scores):
-            likeliest = np.argsort(-scores, kind="stable")[: self.top_k]
-            among = np.zeros(len(scores), bool)
-            among[likeliest] = True
-            reached &= among
-        return reached
+    def _likeliest(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
+        among = np.ones(len(scores), bool)
+        if self.top_k is not None:
+            among[np.argsort(-scores, kind="stable")[self.top_k :]] = False
+        return among
 
     def _end_track(self, track: int) -> list[ActionEvent]:
         del self._seen_s[track]

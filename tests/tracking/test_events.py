@@ -89,7 +89,10 @@ def test_a_person_away_for_long_ends_and_nobody_is_nothing():
     assert sorted(spans) == [("sit", 0, 0.25), ("wave", 0, 1.25), ("wave", 2.25, 2.75)]
 
 
-def test_top_k_holds_at_the_upper_threshold():
+def test_top_k_is_how_many_go_on_at_a_time():
     rows = [(0.5 * i, {1: [0.8, 0.7]}) for i in range(3)]
     assert {e.action for e in events(rows)} == {"wave", "sit"}
     assert {e.action for e in events(rows, top_k=1)} == {"wave"}
+    rows += [(1.5 + 0.5 * i, {1: [0.7, 0.8]}) for i in range(3)]
+    spans = [(e.action, e.start_s, e.end_s) for e in events(rows, top_k=1)]
+    assert spans == [("wave", 0, 1.25), ("sit", 1.25, 2.75)]
