@@ -144,9 +144,12 @@ class X3DTrunk(nn.Module):
         features = self.stem(clips)
         recompute = self.recompute and self.training and torch.is_grad_enabled()
         for stage in self.stages:
+            if not recompute:
+                features = stage(features)
+                continue
             assert isinstance(stage, nn.Sequential)
             for block in stage:
-                features = recomputed(block, features) if recompute else block(features)
+                features = recomputed(block, features)
         return relu(convolve_and_normalise(self.final, self.final_norm, features))
 
     def freeze(self, stages: int) -> None:
