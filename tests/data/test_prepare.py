@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import struct
 
 import av
 import numpy as np
 import pytest
 from numbered_dataset import make_dataset
 from numbered_video import nearest, numbered_image, numbers_of, write_numbered
+from tiny_data import turn
 
 from detection.data.dataset_folder import DatasetFolder
 from detection.data.prepare import prepare_dataset
@@ -182,17 +182,6 @@ def test_whole_films_and_small_ones(tmp_path):
         assert video.frame_size() == (82, 50)  # never enlarged; what the writer made of 81
 
 
-def turned(path):
-    """Ask players to turn the film clockwise, as a phone does."""
-    data = bytearray(path.read_bytes())
-    plain = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
-    place = data.index(plain, data.index(b"tkhd"))
-    data[place : place + 36] = struct.pack(
-        ">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 96 << 16, 0, 1 << 30
-    )
-    path.write_bytes(data)
-
-
 def corners(height, width):
     """A picture with a colour of its own in each corner."""
     image = np.full((height, width, 3), 128, np.uint8)
@@ -211,7 +200,7 @@ def test_pictures_are_upright_and_keep_their_colours(tmp_path, rotated, size):
         for _ in range(10):
             writer.write(corners(size[1], size[0]))
     if rotated:
-        turned(path)
+        turn(path, 90)
     prepare(root, tmp_path / "out", options=PrepareOptions(short_side=64, crf=10))
     with VideoReader(path) as before, VideoReader(tmp_path / "out/videos/v.mp4") as after:
         assert (after.info.height > after.info.width) == rotated

@@ -5,6 +5,7 @@ import av
 import numpy as np
 import pytest
 from numbered_video import nearest, numbered_image, numbers_of, write_numbered
+from tiny_data import turn
 
 from detection.data.sampling import clip_times_s
 from detection.data.video import VideoReader, VideoWriter
@@ -204,15 +205,7 @@ def test_a_turned_file_is_read_upright(tmp_path):
     with VideoWriter(path, width=160, height=96, fps=25) as writer:
         for _ in range(5):
             writer.write(image)
-    data = bytearray(path.read_bytes())
-    matrix = data.index(
-        struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30), data.index(b"tkhd")
-    )
-    # "Turn 90 degrees clockwise": x' = -y + height, y' = x.
-    data[matrix : matrix + 36] = struct.pack(
-        ">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 96 << 16, 0, 1 << 30
-    )
-    path.write_bytes(data)
+    turn(path, 90)
     with VideoReader(path) as video:
         assert (video.info.width, video.info.height) == (96, 160)
         frame = video.read([0.0]).frames[0]

@@ -11,6 +11,7 @@ import time
 import av
 import numpy as np
 import pytest
+from tiny_data import turn
 from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, write_squares
 
 from detection.data.ava_files import read_detections
@@ -97,33 +98,44 @@ def test_sound_only_text_and_nothing(tmp_path, run_folder):
     assert not (tmp_path / "out").exists()
 
 
-def test_rotation_is_applied(tmp_path, run_folder):
-    upright = write_squares(tmp_path / "upright.mp4", seconds=2)
-    turned = tmp_path / "turned.mp4"
-    with (
-        VideoReader(upright) as reader,
-        VideoWriter(tmp_path / "side.mp4", width=72, height=96, fps=10, crf=10) as writer,
-    ):
-        for time_s, frame in reader.frames():
-            writer.write(np.ascontiguousarray(np.rot90(frame, 1)), time_s)
-    with av.open(str(tmp_path / "side.mp4")) as given, av.open(str(turned), "w") as container:
-        source = given.streams.video[0]
-        stream = container.add_stream_from_template(source)
-        stream.set_display_rotation(270) if hasattr(stream, "set_display_rotation") else None
-        for packet in given.demux(source):
-            if packet.dts is not None:
-                packet.stream = stream
-                container.mux(packet)
-    with VideoReader(turned) as reader:
-        if reader.info.rotation == 0:
-            pytest.skip("this PyAV cannot write rotated files")
-    found = []
-    for film, out in ((upright, "a"), (turned, "b")):
-        list(detector_of(run_folder).run(film, out=tmp_path / out))
-        found.append(read_detections(tmp_path / out / "detections.csv").boxes_01)
-        with VideoReader(tmp_path / out / "annotated.mp4") as reader:
-            assert reader.frame_size() == (96, 72)
-    assert found[0] == pytest.approx(found[1], abs=0.05)
+@pytest.fixture(scope="module")
+def upright(tmp_path_factory, run_folder):
+    """A film's frames, the boxes of who is found in it, and a frame of the film that is drawn."""
+    folder = tmp_path_factory.mktemp("upright")
+    film = write_squares(folder / "film.mp4", seconds=2)
+    list(detector_of(run_folder).run(film, out=folder / "out", page=False))
+    with VideoReader(film) as reader:
+        frames = list(reader.frames())
+    return frames, read_detections(folder / "out" / "detections.csv").boxes_01, drawn(folder)
+
+
+def drawn(folder):
+    with VideoReader(folder / "out" / "annotated.mp4") as reader:
+        assert reader.info.rotation == 0
+        return reader.read([1.0]).frames[0].numpy().astype(int)
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_turned_film_comes_out_upright_and_its_boxes_with_it(
+    tmp_path, run_folder, upright, degrees
+):
+    """The file holds the pictures turned back; its header asks players to turn them."""
+    frames, wanted_01, wanted = upright
+    height, width = np.rot90(frames[0][1], degrees // 90).shape[:2]
+    side = tmp_path / "phone.mp4"
+    with VideoWriter(side, width=width, height=height, fps=10, crf=10) as writer:
+        for time_s, frame in frames:
+            writer.write(np.ascontiguousarray(np.rot90(frame, degrees // 90)), time_s)
+    turn(side, degrees)
+    with VideoStream(side) as stream:
+        for item, (_, frame) in zip(stream.frames(), frames, strict=True):
+            assert np.abs(item.rgb().astype(int) - frame).mean() < 4
+    list(detector_of(run_folder).run(side, out=tmp_path / "out"))
+    found = read_detections(tmp_path / "out" / "detections.csv")
+    assert len(wanted_01) and found.boxes_01 == pytest.approx(wanted_01, abs=0.05)
+    assert np.abs(drawn(tmp_path) - wanted).mean() < 8
+    page = (tmp_path / "out" / "review.html").read_text(encoding="utf-8")
+    assert '"width":96,"height":72' in page
 
 
 def transport_stream(path, seconds, tmp_path):
