@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
 from detection.data.ava_dataset import AvaDataset
+from detection.data.readers import Readers
 from detection.data.sampling import choose_keyframes
 from detection.data.workers import (
     CollateParts,
@@ -59,7 +60,7 @@ class ClipLoader(Generic[BatchT]):
         self.unreadable: list[str] = []
         self.tell: Callable[[str], None] = tell_on_stderr
         self._most_unreadable = most_unreadable
-        self._loader: DataLoader[object] = DataLoader(
+        loader: DataLoader[object] = DataLoader(
             GuardedReader(dataset, on_unreadable=on_unreadable if most_unreadable else "end"),
             batch_sampler=_AsSampler(batches),
             num_workers=workers,
@@ -69,6 +70,7 @@ class ClipLoader(Generic[BatchT]):
             pin_memory=pin_memory,
             generator=torch.Generator(),  # its draws must not move the network's random numbers
         )
+        self._readers = Readers(loader)
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch."""
@@ -77,7 +79,7 @@ class ClipLoader(Generic[BatchT]):
     def __iter__(self) -> Iterator[BatchT]:
         self.unreadable = []
         try:
-            for part in self._loader:
+            for part in self._readers:
                 if isinstance(part, Failure):
                     raise UserError(part.message)
                 assert isinstance(part, Part)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from detection.data.dataset_folder import DatasetFolder
+from detection.data.readers import Readers
 from detection.data.video_source import FrameSource, open_video
 from detection.data.workers import start_worker
 from detection.errors import UserError
@@ -71,16 +72,22 @@ def read_batches(
     (None: as they are).  workers: processes that read ahead; 0 reads in this one.
     """
     wanted = list(numbers)
+    workers = min(workers, len(wanted))
     loader: DataLoader[FrameBatch] = DataLoader(
         _BatchReader(folder, batches, sides_px),
         batch_size=None,
         sampler=wanted,
-        num_workers=min(workers, len(wanted)),
+        num_workers=workers,
         collate_fn=_as_it_is,
         worker_init_fn=start_worker,
+        persistent_workers=workers > 0,
         generator=torch.Generator(),  # its draws must not move anybody's random numbers
     )
-    yield from loader
+    readers = Readers(loader)
+    try:
+        yield from readers
+    finally:
+        readers.close()
 
 
 class _BatchReader(Dataset[FrameBatch]):
