@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -105,6 +105,41 @@ def expand(
         raise ValueError(f"a step grows the cost: factor must be above 1, got {factor}")
     asked = factor * cost(description)
     return grow_to(description, axis, cost=cost, asked=asked, limits=limits, tolerance=tolerance)
+
+
+def expand_all(
+    description: X3DDescription,
+    axes: Sequence[Axis],
+    *,
+    cost: Cost,
+    target: float,
+    factor: float = 2.0,
+    limits: DataLimits = NO_LIMITS,
+    tolerance: float = TOLERANCE,
+) -> tuple[list[Grown], list[LeftOut]]:
+    """Grow each axis on its own; return those that can take this step, and those left out.
+
+    In the step that passes `target`, so is an axis so coarse that contraction would end further
+    than `tolerance` below it (two frames: back to one), unless there are no others.
+    """
+    grown, coarse, left_out = [], [], []
+    for axis in axes:
+        result = expand(
+            description, axis, cost=cost, factor=factor, limits=limits, tolerance=tolerance
+        )
+        if isinstance(result, LeftOut):
+            left_out.append(result)
+            continue
+        fitted = contract(result, description, cost=cost, target=target)
+        if result.cost > target and fitted.cost < target * (1 - tolerance):
+            share = fitted.cost / target
+            reason = f"rounding: contracted, it would cost {share:.2f} of the target"
+            coarse.append((result, LeftOut(axis, reason)))
+        else:
+            grown.append(result)
+    if grown:
+        return grown, left_out + [reason for _, reason in coarse]
+    return [result for result, _ in coarse], left_out
 
 
 def grow_to(

@@ -16,7 +16,7 @@ from detection.expansion.axes import (
     DataLimits,
     Grown,
     contract,
-    expand,
+    expand_all,
     grow_to,
 )
 from detection.models.x3d import X3DDescription
@@ -79,11 +79,15 @@ def grow_at_random(
     draw = random.Random(seed)
     current, path = basis, []
     while cost(current) < target:
-        results = [
-            expand(current, axis, cost=cost, factor=factor, limits=limits, tolerance=tolerance)
-            for axis in axes
-        ]
-        grown = [one for one in results if isinstance(one, Grown)]
+        grown, _ = expand_all(
+            current,
+            axes,
+            cost=cost,
+            target=target,
+            factor=factor,
+            limits=limits,
+            tolerance=tolerance,
+        )
         if not grown:
             raise UserError(f"no axis can grow any further, at {cost(current):g} of {target:g}")
         chosen = draw.choice(grown)

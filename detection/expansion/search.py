@@ -22,7 +22,7 @@ from detection.expansion.axes import (
     Grown,
     LeftOut,
     contract,
-    expand,
+    expand_all,
 )
 from detection.models.x3d import X3DDescription
 
@@ -124,31 +124,24 @@ class Search:
         yield self._add(0, [Grown(AXES[0], self.basis, self.cost(self.basis), math.nan)], (), train)
         while self.current.cost < self.target:
             before = self.current.description
-            grown, left_out = self._grow(before)
+            grown, left_out = expand_all(
+                before,
+                self.axes,
+                cost=self.cost,
+                target=self.target,
+                factor=self.factor,
+                limits=self.limits,
+                tolerance=self.tolerance,
+            )
             if not grown:
                 reasons = "; ".join(f"{one.axis}: {one.reason}" for one in left_out)
                 raise UserError(
                     f"no axis can grow any further, at {self.words(self.current.cost)} of "
                     f"{self.words(self.target)} ({reasons})"
                 )
-            yield self._add(len(self.steps), grown, left_out, train)
+            yield self._add(len(self.steps), grown, tuple(left_out), train)
         if self.current.cost > self.target:
             yield self._contract(train)
-
-    def _grow(self, before: X3DDescription) -> tuple[list[Grown], tuple[LeftOut, ...]]:
-        results = [
-            expand(
-                before,
-                axis,
-                cost=self.cost,
-                factor=self.factor,
-                limits=self.limits,
-                tolerance=self.tolerance,
-            )
-            for axis in self.axes
-        ]
-        grown = [one for one in results if isinstance(one, Grown)]
-        return grown, tuple(one for one in results if isinstance(one, LeftOut))
 
     def _add(
         self, number: int, grown: Sequence[Grown], left_out: tuple[LeftOut, ...], train: Train

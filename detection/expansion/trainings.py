@@ -70,8 +70,10 @@ class Trainings:
             for one in wanted
             for seed in self.seeds
         ]
+        # Rivals may arrive at one network: it is trained once.
+        different = list({one.folder: one for one in work}.values())
         rank, count = self.share
-        self._train([one for one in work[rank::count] if one.result() is None])
+        self._train([one for one in different[rank::count] if one.result() is None])
         while any(one.result() is None for one in work):  # the others' share
             if self.should_stop():
                 raise Stopped
