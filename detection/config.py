@@ -7,17 +7,14 @@ file does not import torch.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from detection.yaml_files import YamlValues, options_of, read_yaml
+from detection.yaml_files import ConfigurationFiles
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -511,46 +508,9 @@ def _refuse_options(config: RunConfig, options: Mapping[str, Sequence[str]]) -> 
                 raise ValueError(f"{section}.{name} has no use with task '{config.task}'")
 
 
-_ADAPTER = TypeAdapter(RunConfig)
-
-
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a configuration file and apply `a.b=value` overrides.
-
-    Raises `UserError` for a missing file, a YAML error, an unknown or doubled key, a wrong type.
-    """
-    file = read_yaml(path, what="configuration file")
-    file.override(overrides)
-    if file.values.get("output") is None:
-        file.values["output"] = str(Path("runs") / Path(path).stem)
-    return _check(file)
-
-
-def config_from_dict(
-    values: Mapping[str, Any], source: str, overrides: Sequence[str] = ()
-) -> RunConfig:
-    """Check a plain dictionary (from a checkpoint, say) that errors call `source`."""
-    file = YamlValues(source, copy.deepcopy(dict(values)))
-    file.override(overrides)
-    return _check(file)
-
-
-def config_to_dict(config: RunConfig) -> dict[str, Any]:
-    """Return plain types only, every option written out."""
-    return _ADAPTER.dump_python(config, mode="json")
-
-
-def config_to_yaml(config: RunConfig) -> str:
-    """Return the whole configuration as YAML."""
-    return yaml.safe_dump(config_to_dict(config), sort_keys=False)
-
-
-def list_options() -> Iterator[tuple[str, str, str, str]]:
-    """Yield (key, type, default, sentence) of every option, in the order of this file."""
-    yield from options_of(RunConfig)
-
-
-def _check(file: YamlValues) -> RunConfig:
-    known = [option[0] for option in list_options()]
-    known += sorted({option.rpartition(".")[0] for option in known} - {""})
-    return file.check(_ADAPTER, known=known, word="option")
+_FILES = ConfigurationFiles(RunConfig)
+load_config = _FILES.load
+config_from_dict = _FILES.from_dict
+config_to_dict = _FILES.to_dict
+config_to_yaml = _FILES.to_yaml
+list_options = _FILES.options

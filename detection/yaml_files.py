@@ -6,12 +6,13 @@ are mended here, for configurations and data set files alike. This file does not
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -103,6 +104,50 @@ def read_yaml(path: str | Path, *, what: str = "YAML file") -> YamlValues:
     if not isinstance(values, dict):
         raise UserError(f"{path}: keys and values wanted, found a {type(values).__name__}")
     return YamlValues(str(path), values, places)
+
+
+class ConfigurationFiles(Generic[T]):
+    """Reads and writes configurations of one kind, a pydantic dataclass with an `output` option."""
+
+    def __init__(self, kind: type[T]) -> None:
+        self._kind = kind
+        self._adapter = TypeAdapter(kind)
+
+    def load(self, path: str | Path, overrides: Sequence[str] = ()) -> T:
+        """Read a file and apply `a.b=value` overrides; `output` null: runs/ and the file's name.
+
+        Raises `UserError` for a missing file, a YAML error, an unknown or doubled key, a wrong
+        type.
+        """
+        file = read_yaml(path, what="configuration file")
+        file.override(overrides)
+        if file.values.get("output") is None:
+            file.values["output"] = str(Path("runs") / Path(path).stem)
+        return self._check(file)
+
+    def from_dict(self, values: Mapping[str, Any], source: str, overrides: Sequence[str] = ()) -> T:
+        """Check a plain dictionary (from a checkpoint, say) that errors call `source`."""
+        file = YamlValues(source, copy.deepcopy(dict(values)))
+        file.override(overrides)
+        return self._check(file)
+
+    def to_dict(self, config: T) -> dict[str, Any]:
+        """Return plain types only, every option written out."""
+        values: dict[str, Any] = self._adapter.dump_python(config, mode="json")
+        return values
+
+    def to_yaml(self, config: T) -> str:
+        """Return the whole configuration as YAML."""
+        return yaml.safe_dump(self.to_dict(config), sort_keys=False)
+
+    def options(self) -> Iterator[tuple[str, str, str, str]]:
+        """Yield (key, type, default, sentence) of every option, in the order of the fields."""
+        yield from options_of(self._kind)
+
+    def _check(self, file: YamlValues) -> T:
+        known = [option[0] for option in self.options()]
+        known += sorted({option.rpartition(".")[0] for option in known} - {""})
+        return file.check(self._adapter, known=known, word="option")
 
 
 def options_of(config: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import field
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from detection.expansion.axes import AXES, Axis, with_crop
 from detection.models.x3d import X3DDescription
-from detection.yaml_files import options_of, read_yaml
+from detection.yaml_files import ConfigurationFiles
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 UNITS = {"macs": "MMAC", "parameters": "thousand parameters", "milliseconds": "ms"}
@@ -108,25 +106,9 @@ class ExpandConfig:
             raise ValueError(f"axes: one is there twice, got {', '.join(self.axes)}")
 
 
-_ADAPTER = TypeAdapter(ExpandConfig)
-
 # How a search is carried out, never what it finds.
 CHANGEABLE = ("jobs", "threads", "output")
 
-
-def load_expand_config(path: str | Path, overrides: Sequence[str] = ()) -> ExpandConfig:
-    """Read a configuration of a search and apply `a.b=value` overrides.
-
-    Raises `UserError` for a missing file, a YAML error, an unknown or doubled key, a wrong type.
-    """
-    file = read_yaml(path, what="configuration file")
-    file.override(overrides)
-    if file.values.get("output") is None:
-        file.values["output"] = str(Path("runs") / Path(path).stem)
-    known = [option[0] for option in options_of(ExpandConfig)]
-    return file.check(_ADAPTER, known=known, word="option")
-
-
-def to_values(config: ExpandConfig) -> dict[str, Any]:
-    """Return plain types only, every option written out."""
-    return _ADAPTER.dump_python(config, mode="json")
+_FILES = ConfigurationFiles(ExpandConfig)
+load_expand_config = _FILES.load
+to_values = _FILES.to_dict

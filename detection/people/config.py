@@ -6,18 +6,14 @@ how strictly it is read.
 
 from __future__ import annotations
 
-import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from detection.yaml_files import YamlValues, options_of, read_yaml
+from detection.yaml_files import ConfigurationFiles
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -210,46 +206,9 @@ class PeopleConfig:
     evaluation: PeopleEvaluationConfig = field(default_factory=PeopleEvaluationConfig)
 
 
-_ADAPTER = TypeAdapter(PeopleConfig)
-
-
-def load_people_config(path: str | Path, overrides: Sequence[str] = ()) -> PeopleConfig:
-    """Read a configuration file and apply `a.b=value` overrides.
-
-    Raises `UserError` for a missing file, a YAML error, an unknown or doubled key, a wrong type.
-    """
-    file = read_yaml(path, what="configuration file")
-    file.override(overrides)
-    if file.values.get("output") is None:
-        file.values["output"] = str(Path("runs") / Path(path).stem)
-    return _check(file)
-
-
-def people_config_from_dict(
-    values: Mapping[str, Any], source: str, overrides: Sequence[str] = ()
-) -> PeopleConfig:
-    """Check a plain dictionary (from a checkpoint, say) that errors call `source`."""
-    file = YamlValues(source, copy.deepcopy(dict(values)))
-    file.override(overrides)
-    return _check(file)
-
-
-def people_config_to_dict(config: PeopleConfig) -> dict[str, Any]:
-    """Return plain types only, every option written out."""
-    return _ADAPTER.dump_python(config, mode="json")
-
-
-def people_config_to_yaml(config: PeopleConfig) -> str:
-    """Return the whole configuration as YAML."""
-    return yaml.safe_dump(people_config_to_dict(config), sort_keys=False)
-
-
-def list_people_options() -> Iterator[tuple[str, str, str, str]]:
-    """Yield (key, type, default, sentence) of every option, in the order of this file."""
-    yield from options_of(PeopleConfig)
-
-
-def _check(file: YamlValues) -> PeopleConfig:
-    known = [option[0] for option in list_people_options()]
-    known += sorted({option.rpartition(".")[0] for option in known} - {""})
-    return file.check(_ADAPTER, known=known, word="option")
+_FILES = ConfigurationFiles(PeopleConfig)
+load_people_config = _FILES.load
+people_config_from_dict = _FILES.from_dict
+people_config_to_dict = _FILES.to_dict
+people_config_to_yaml = _FILES.to_yaml
+list_people_options = _FILES.options
