@@ -8,30 +8,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.errors import UserError
 from detection.evaluation.box_report import BoxReport
 from detection.evaluation.box_report_page import Line, by_threshold, precision_over_recall
-from detection.files import replacing
+from detection.visualize.chart import GRID, INK, PAPER, SOFT, stroke, write_png
 from detection.visualize.text import BOLD, Color, draw_text, fit, width_of
 
 PANEL_PX = (640, 460)  # width, height
 LEFT, RIGHT, TOP, BOTTOM = 62, 24, 52, 84
-INK, SOFT, GRID, PAPER = (27, 31, 36), (91, 101, 112), (216, 221, 227), (255, 255, 255)
-_FRACTION_BITS = 4
 
 
 def write_box_plot(path: str | Path, boxes: BoxReport, *, title: str) -> None:
     """Write the picture as PNG."""
-    picture = draw_box_plot(boxes, title=title)
-    done, content = cv2.imencode(".png", np.ascontiguousarray(picture[:, :, ::-1]))
-    if not done:
-        raise UserError(f"{path}: cannot be written as PNG")
-    with replacing(path) as temporary:
-        temporary.write_bytes(content.tobytes())
+    write_png(path, draw_box_plot(boxes, title=title))
 
 
 def draw_box_plot(boxes: BoxReport, *, title: str) -> NDArray[np.uint8]:
@@ -56,8 +47,8 @@ def _panel(
     draw_text(picture, title, LEFT, 26, size=18, color=INK, weight=BOLD)
     for tick in np.linspace(0, 1, 6).tolist():
         across, down = _place(tick, tick)
-        _stroke(picture, [(across, TOP), (across, height - BOTTOM)], GRID, 1)
-        _stroke(picture, [(LEFT, down), (width - RIGHT, down)], GRID, 1)
+        stroke(picture, [(across, TOP), (across, height - BOTTOM)], GRID, 1)
+        stroke(picture, [(LEFT, down), (width - RIGHT, down)], GRID, 1)
         name = f"{tick:.1f}"
         half = width_of(name, 13) // 2
         below = height - BOTTOM + 14
@@ -65,7 +56,7 @@ def _panel(
         draw_text(picture, name, LEFT - 8 - 2 * half, round(down), size=13, color=SOFT)
     for level, (threshold, name) in enumerate(marks):
         across, _ = _place(threshold, 0)
-        _stroke(picture, [(across, TOP), (across, height - BOTTOM)], SOFT, 1)
+        stroke(picture, [(across, TOP), (across, height - BOTTOM)], SOFT, 1)
         start = min(round(across) + 4, width - RIGHT - width_of(name, 12))
         draw_text(picture, name, start, height - BOTTOM - 10 - 16 * level, size=12, color=SOFT)
     middle = (LEFT + width - RIGHT - width_of(x_name, 14)) // 2
@@ -75,8 +66,8 @@ def _panel(
         color = _rgb(line.color)
         there = ~np.isnan(line.y)
         spots = zip(line.x[there].tolist(), line.y[there].tolist(), strict=True)
-        _stroke(picture, [_place(x, y) for x, y in spots], color, 2)
-        _stroke(picture, [(start, height - 18), (start + 22, height - 18)], color, 4)
+        stroke(picture, [_place(x, y) for x, y in spots], color, 2)
+        stroke(picture, [(start, height - 18), (start + 22, height - 18)], color, 4)
         start = draw_text(picture, line.name, start + 28, height - 18, size=14, color=INK) + 22
     return picture
 
@@ -86,20 +77,6 @@ def _place(x: float, y: float) -> tuple[float, float]:
     width, height = PANEL_PX
     across = LEFT + (width - LEFT - RIGHT) * x
     return across, TOP + (height - TOP - BOTTOM) * (1 - y)
-
-
-def _stroke(
-    picture: NDArray[np.uint8],
-    points: Sequence[tuple[float, float]],
-    color: Color,
-    thickness: int,
-) -> None:
-    if len(points) < 2:
-        return
-    fixed = np.round(np.array(points) * (1 << _FRACTION_BITS)).astype(np.int32).reshape(-1, 1, 2)
-    cv2.polylines(
-        picture, [fixed], False, color, thickness, lineType=cv2.LINE_AA, shift=_FRACTION_BITS
-    )
 
 
 def _rgb(text: str) -> Color:

@@ -12,19 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.errors import UserError
-from detection.files import replacing
+from detection.visualize.chart import GRID, INK, PAPER, SOFT, dot, stroke, write_png
 from detection.visualize.text import BOLD, Color, draw_text, fit, width_of
 
 WIDTH, HEIGHT = 940, 520
 LEFT, RIGHT, TOP, BOTTOM = 74, 30, 52, 64
-INK, SOFT, GRID, PAPER = (27, 31, 36), (91, 101, 112), (216, 221, 227), (255, 255, 255)
 BLUE, ORANGE = (37, 99, 168), (217, 130, 43)
-_FRACTION_BITS = 4
 
 
 @dataclass(frozen=True)
@@ -97,12 +93,7 @@ class Scatter:
 
 def write_scatter(path: str | Path, scatter: Scatter) -> None:
     """Write the picture as PNG."""
-    picture = draw_scatter(scatter)
-    done, content = cv2.imencode(".png", np.ascontiguousarray(picture[:, :, ::-1]))
-    if not done:
-        raise UserError(f"{path}: cannot be written as PNG")
-    with replacing(path) as temporary:
-        temporary.write_bytes(content.tobytes())
+    write_png(path, draw_scatter(scatter))
 
 
 def draw_scatter(scatter: Scatter) -> NDArray[np.uint8]:
@@ -112,30 +103,29 @@ def draw_scatter(scatter: Scatter) -> NDArray[np.uint8]:
     draw_text(picture, title, LEFT, 26, size=18, color=INK, weight=BOLD)
     for tick in scatter.x_ticks():
         across, _ = scatter.place(tick, 0)
-        _stroke(picture, [(across, TOP), (across, HEIGHT - BOTTOM)], GRID, 1)
+        stroke(picture, [(across, TOP), (across, HEIGHT - BOTTOM)], GRID, 1)
         name = _number(tick)
         start = round(across) - width_of(name, 13) // 2
         draw_text(picture, name, start, HEIGHT - BOTTOM + 16, size=13, color=SOFT)
     for tick in scatter.y_ticks():
         _, down = scatter.place(scatter.points[0].x, tick)
-        _stroke(picture, [(LEFT, down), (WIDTH - RIGHT, down)], GRID, 1)
+        stroke(picture, [(LEFT, down), (WIDTH - RIGHT, down)], GRID, 1)
         name = _number(tick)
         start = LEFT - 8 - width_of(name, 13)
         draw_text(picture, name, start, round(down), size=13, color=SOFT)
     draw_text(picture, scatter.y_name, LEFT, TOP - 6, size=13, color=SOFT)
     start = WIDTH - RIGHT - width_of(scatter.x_name, 14)
     draw_text(picture, scatter.x_name, start, HEIGHT - 20, size=14, color=SOFT)
-    _stroke(picture, _path_places(scatter), BLUE, 2)
+    stroke(picture, _path_places(scatter), BLUE, 2)
     chosen = set(scatter.path)
     for index, point in enumerate(scatter.points):
         color = ORANGE if point.rival else BLUE if index in chosen else SOFT
         across, down = scatter.place(point.x, point.y)
         if point.spread:
             ends = [scatter.place(point.x, point.y + side * point.spread) for side in (-1, 1)]
-            _stroke(picture, ends, color, 1)
+            stroke(picture, ends, color, 1)
         size = 5 if index in chosen or point.rival else 3
-        middle = round(across * (1 << _FRACTION_BITS)), round(down * (1 << _FRACTION_BITS))
-        cv2.circle(picture, middle, size << _FRACTION_BITS, color, -1, cv2.LINE_AA, _FRACTION_BITS)
+        dot(picture, (across, down), size, color)
         if point.label:
             x, y = _label_place(across, down, width_of(point.label, 13))
             draw_text(picture, point.label, round(x), round(y), size=13, color=INK)
@@ -193,18 +183,6 @@ def _label_place(across: float, down: float, width: int) -> tuple[float, float]:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
-
-
-def _stroke(
-    picture: NDArray[np.uint8],
-    places: Sequence[tuple[float, float]],
-    color: Color,
-    thickness: int,
-) -> None:
-    if len(places) < 2:
-        return
-    fixed = np.round(np.array(places) * (1 << _FRACTION_BITS)).astype(np.int32).reshape(-1, 1, 2)
-    cv2.polylines(picture, [fixed], False, color, thickness, cv2.LINE_AA, _FRACTION_BITS)
 
 
 def _svg_line(places: Sequence[tuple[float, float]], color: Color, thickness: int) -> str:
