@@ -15,6 +15,7 @@ from detection.errors import UserError
 from detection.files import only_writer
 
 if TYPE_CHECKING:
+    from detection.data.video_stream import VideoStream
     from detection.pipeline import ActionDetectorPipeline, PipelineOptions
     from detection.pipeline.running import Report
 
@@ -61,8 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if should_stop():
                 break
             try:
-                with only_writer(folder, busy="another process writes here; another --out"):
-                    stopped = _run_one(detector, video, folder, options, identity, should_stop)
+                stopped = _run_one(detector, video, folder, options, identity, should_stop)
             except UserError as error:
                 if len(videos) == 1:
                     raise
@@ -83,16 +83,35 @@ def _run_one(
     should_stop: Callable[[], bool],
 ) -> bool:
     """Run one video; return whether it was stopped before its end and can go on."""
+    from detection.data.video_stream import VideoStream
+
+    # The folder is made once there is a video to put results into it of.
+    with (
+        VideoStream(video, live=options.live, reconnect_s=options.reconnect) as stream,
+        only_writer(folder, busy="another process writes here; another --out"),
+    ):
+        live, name = stream.is_live, stream.shown_name
+        print(f"{name}: {detector.describe_bound(live=live)}", file=sys.stderr)
+        _follow(detector, stream, folder, options, identity, should_stop)
+    return _say(name, folder, detector.report, options, live=live)
+
+
+def _follow(
+    detector: ActionDetectorPipeline,
+    stream: VideoStream,
+    folder: Path,
+    options: argparse.Namespace,
+    identity: dict[str, str],
+    should_stop: Callable[[], bool],
+) -> None:
+    """Run one video to its end behind a progress bar; a live one's events are printed."""
     from tqdm import tqdm
 
-    from detection.data.video_stream import VideoStream
     from detection.pipeline.outputs import event_line
 
-    stream = VideoStream(video, live=options.live, reconnect_s=options.reconnect)
     live, name = stream.is_live, stream.shown_name
     end_s = min(options.end, stream.duration_s or options.end)
     total = None if live or end_s == float("inf") else round(end_s, 1)
-    print(f"{name}: {detector.describe_bound(live=live)}", file=sys.stderr)
     with tqdm(
         total=total, unit="s", desc=name[-30:], disable=options.quiet, dynamic_ncols=True,
         bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of video, {rate_fmt}"
@@ -124,7 +143,6 @@ def _run_one(
         ):
             if live:
                 print(event_line(event), end="", flush=True)
-    return _say(name, folder, detector.report, options, live=live)
 
 
 def _say(
@@ -136,7 +154,8 @@ def _say(
     if report.resumed_s:
         print(f"went on from {report.resumed_s:.1f} s", file=sys.stderr)
     if not report.people:
-        print(f"{name}: nobody was found", file=sys.stderr)
+        why = "nobody was found" if report.keyframes else "no keyframe in the stretch asked for"
+        print(f"{name}: {why}", file=sys.stderr)
     text = (
         f"{report.keyframes:,} keyframes, {report.people:,} people at them, "
         f"{report.events:,} events -> {folder}"
@@ -163,11 +182,17 @@ def _videos(video: str, out: Path | None) -> Iterator[tuple[str, Path]]:
             raise UserError(f"{video}: no such video file or folder")
         yield video, out or Path("found") / _file_name(video)
         return
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+    root = out or Path("found") / _file_name(video)
+    inside, results = path.resolve(), root.resolve()
+    found = sorted(
+        p for p in path.rglob("*")
+        if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()
+        # Results of an earlier run that lie in the folder are no new videos.
+        and not (results != inside and p.resolve().is_relative_to(results))
+    )  # fmt: skip
     if not found:
         raise UserError(f"{video}: no video in this folder ({', '.join(sorted(VIDEO_SUFFIXES))})")
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    root = out or Path("found") / _file_name(video)
     for each in found[rank::processes]:
         # With its suffix: a.mp4 and a.mkv of one folder are two.
         yield str(each), root / each.relative_to(path)
@@ -287,6 +312,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.threads is not None and options.threads < 1:
         raise UserError(f"--threads must be at least 1, not {options.threads}")
+    if not options.reconnect >= 0:
+        raise UserError(f"--reconnect must be seconds from 0 on, not {options.reconnect:g}")
     return options
 
 

@@ -87,17 +87,23 @@ def test_a_folder_is_shared_and_one_bad_file_stops_no_other(
         (films / name).write_bytes((place / "film.mp4").read_bytes())
     (films / "c.mkv").write_text("no film")
     arguments = [str(films), "--checkpoint", str(place / "run"), "--quiet", "--no-film"]
-    arguments += ["--no-page", "--out", str(tmp_path / "out")]
+    out = films / "found"  # within the folder: no new videos the next time
+    arguments += ["--no-page", "--out", str(out)]
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     assert command(arguments) == 0
-    done = {p.parent.relative_to(tmp_path / "out").as_posix() for p in tmp_path.rglob("run.json")}
+    done = {p.parent.relative_to(out).as_posix() for p in out.rglob("run.json")}
     assert done == {"a.mp4", "sub/b.mp4"}
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(UserError, match="1 of 2 videos failed"):
         command(arguments)
     assert "c.mkv: not a video" in capsys.readouterr().err
-    assert (tmp_path / "out" / "z.mp4" / "events.jsonl").is_file()
+    assert (out / "z.mp4" / "events.jsonl").is_file() and not (out / "c.mkv").exists()
+    (out / "z.mp4" / "annotated.mp4").write_bytes((place / "film.mp4").read_bytes())
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(UserError, match="1 of 4 videos failed"):
+        command(arguments)
 
 
 def test_a_full_disk_is_one_line_and_leaves_what_was_whole(place, tmp_path, command, monkeypatch):
@@ -134,6 +140,11 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_whole(place, tmp_path, comm
         ({"--classes": "fly"}, "'fly' is not in"),
         ({"--every": "0"}, "keyframe_interval_s must be"),
         ({"--batch-size": "0"}, "batch_size must be at least 1"),
+        ({"--top-k": "0"}, "top_k must be at least 1, not 0"),
+        ({"--workers": "-1"}, "workers must be at least 0, not -1"),
+        ({"--reconnect": "nan"}, "--reconnect must be seconds from 0 on"),
+        ({"video": "99"}, "camera 99: cannot be opened"),
+        ({"video": "tcp://127.0.0.1:9/x"}, "tcp://127.0.0.1:9/x: cannot be opened"),
         ({"--start": "5", "--end": "4"}, "must lie before"),
     ],
 )
@@ -146,6 +157,8 @@ def test_what_a_user_can_mend_is_one_line(place, tmp_path, change, words):
     with pytest.raises(UserError, match=words) as caught:
         main([video, "--quiet", *arguments])
     assert "\n" not in str(caught.value)
+    if "video" in change:
+        assert not (tmp_path / "out").exists(), "no empty folder is left behind"
 
 
 def test_a_checkpoint_without_people_names_train_people(place, tmp_path):

@@ -166,10 +166,12 @@ class VideoStream:
         try:
             container = av.open(what, options=options, timeout=timeout)
         except (av.error.FFmpegError, ValueError, UnicodeDecodeError, OSError) as error:
-            reason = ffmpeg_reason(error)
-            raise UserError(
-                f"{self.shown_name}: not a video that can be read, or cut short ({reason})"
-            ) from error
+            what = (
+                "cannot be opened"
+                if self.is_address
+                else "not a video that can be read, or cut short"
+            )
+            raise UserError(f"{self.shown_name}: {what} ({ffmpeg_reason(error)})") from error
         streams = [s for s in container.streams.video if s.codec_context is not None]
         if not streams:
             container.close()

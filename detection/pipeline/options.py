@@ -41,11 +41,17 @@ class PipelineOptions:
     max_people: int = 50
 
     def __post_init__(self) -> None:
-        for name in ("people_per_keyframe", "batch_size", "max_people"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.workers < 0 or (self.top_k is not None and self.top_k < 1):
-            raise UserError(f"workers {self.workers} and top_k {self.top_k}: too few")
+        least = {
+            "people_per_keyframe": 1,
+            "batch_size": 1,
+            "max_people": 1,
+            "workers": 0,
+            "top_k": 1,
+        }
+        for name, smallest in least.items():
+            value = getattr(self, name)
+            if value is not None and value < smallest:
+                raise UserError(f"{name} must be at least {smallest}, not {value}")
         if not 0.02 <= self.keyframe_interval_s <= 60:
             raise UserError(
                 f"keyframe_interval_s must be from 0.02 to 60, not {self.keyframe_interval_s:g}"

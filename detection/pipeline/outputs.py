@@ -13,14 +13,15 @@ import numpy as np
 from detection.data.ava_files import write_detections
 from detection.data.label_map import LabelMap, write_label_map
 from detection.data.video import VideoReader
-from detection.data.video_stream import join_films
+from detection.data.video_stream import VideoStream, join_films
 from detection.errors import UserError
 from detection.files import replacing
 from detection.pipeline.interpretation import Reading
+from detection.pipeline.recording import write_recording
 from detection.structures import ActorBoxes, Detections, Keyframe
 from detection.tracking.events import ActionEvent, TrackedKeyframe
 from detection.visualize.review.document import ReviewDocument, ReviewTrack, ReviewVideo
-from detection.visualize.review.media import place_video, write_playable
+from detection.visualize.review.media import place_video
 from detection.visualize.review.page import write_review
 
 FILM_NAME = "annotated.mp4"
@@ -34,6 +35,13 @@ class TrackRows:
     boxes_01: list[Any] = field(default_factory=list)
     person_score: list[float] = field(default_factory=list)
     scores: list[Any] = field(default_factory=list)
+
+    def add(self, keyframe: TrackedKeyframe, row: int) -> None:
+        """Take the track's row of a keyframe."""
+        self.times_s.append(keyframe.time_s)
+        self.boxes_01.append(keyframe.boxes_01[row])
+        self.person_score.append(float(keyframe.person_score[row]))
+        self.scores.append(keyframe.scores[row])
 
 
 def write_tables(
@@ -82,11 +90,7 @@ def _walk(
                 if keyframe.time_s - open_tracks[number].times_s[-1] > max_gap_s + 1e-6:
                     write_track(number, open_tracks.pop(number))
             for row, number in enumerate(keyframe.track.tolist()):
-                rows = open_tracks.setdefault(number, TrackRows())
-                rows.times_s.append(keyframe.time_s)
-                rows.boxes_01.append(keyframe.boxes_01[row])
-                rows.person_score.append(float(keyframe.person_score[row]))
-                rows.scores.append(keyframe.scores[row])
+                open_tracks.setdefault(number, TrackRows()).add(keyframe, row)
             yield keyframe
     for number, rows in open_tracks.items():
         write_track(number, rows)
@@ -159,13 +163,10 @@ def write_page(
                 continue
             keyframes_s.append(keyframe.time_s)
             for row, number in enumerate(keyframe.track.tolist()):
-                rows = tracks.setdefault(number, TrackRows())
-                rows.times_s.append(keyframe.time_s)
-                rows.boxes_01.append(keyframe.boxes_01[row])
-                rows.person_score.append(float(keyframe.person_score[row]))
-                rows.scores.append(keyframe.scores[row])
+                tracks.setdefault(number, TrackRows()).add(keyframe, row)
     source = _place(video, folder, damaged=damaged)
-    with VideoReader(video) as reader:
+    # What was left out of a damaged one is not in its length.
+    with VideoReader(folder / source if damaged else video) as reader:
         info = reader.info
     shown_video = ReviewVideo(
         video_id,
@@ -199,11 +200,11 @@ def write_page(
 
 
 def _place(video: Path, folder: Path, *, damaged: bool) -> str:
-    """Put the video beside the page; without the pictures that cannot be decoded."""
+    """Put the video beside the page; of a damaged one the pictures that were judged."""
     if not damaged:
         return place_video(video, folder, name="video")
-    with VideoReader(video, damage="skip") as reader:
-        write_playable(folder / "videos" / "video.mp4", reader)
+    with VideoStream(video, live=False) as stream:
+        write_recording(folder / "videos" / "video.mp4", stream.frames())
     return "videos/video.mp4"
 
 

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from detection.data.video import VideoWriter
-from detection.data.video_stream import StreamFrame
+from detection.data.video_stream import Hole, StreamFrame
 from detection.pipeline.parts import PartsFolder
 from detection.pipeline.stages import StageClock
 
 LARGEST_SHORT_SIDE_PX = 720
 _QUEUED_FRAMES = 4
+
+
+def write_recording(path: Path, items: Iterable[StreamFrame | Hole]) -> None:
+    """Write the frames of one walk, from 0 s on, at their own times; holes stay holes."""
+    frames = (item for item in items if isinstance(item, StreamFrame) and item.time_s >= 0)
+    first = next(frames, None)
+    assert first is not None, "keyframes were judged, so there are frames"
+    short = min(LARGEST_SHORT_SIDE_PX, first.width, first.height)
+    height, width = first.rgb(short).shape[:2]
+    with VideoWriter(path, width=width, height=height, fps=30) as writer:
+        for frame in chain([first], frames):
+            picture = frame.rgb(short)
+            if picture.shape[:2] == (height, width):
+                writer.write(picture, frame.time_s)
 
 
 class Recorder:

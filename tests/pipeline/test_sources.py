@@ -66,6 +66,21 @@ def test_damage_in_the_middle_is_skipped_and_named(tmp_path, run_folder):
     assert len(shown_s) == 90 - 17 and not ((shown_s > 3.21) & (shown_s < 4.99)).any()
 
 
+def test_a_file_that_was_cut_short_is_judged_as_far_as_it_goes(tmp_path, run_folder):
+    """Its header, in front, promises more than there is: the rest is a hole, the results whole."""
+    film = write_squares(tmp_path / "film.mp4", seconds=6)
+    film.write_bytes(film.read_bytes()[: film.stat().st_size * 6 // 10])
+    detector = detector_of(run_folder)
+    assert list(detector.run(film, out=tmp_path / "out"))
+    (hole,) = detector.report.holes
+    assert 2 < hole.start_s < 5 and hole.end_s == pytest.approx(6)
+    for name in ("annotated.mp4", "videos/video.mp4"):
+        with VideoReader(tmp_path / "out" / name) as reader:
+            assert reader.decoded_times_s()[-1] == pytest.approx(hole.start_s, abs=1e-4)
+    assert (tmp_path / "out" / "review.html").is_file()
+    assert not (tmp_path / "out" / "parts").exists()
+
+
 def test_nobody_at_all(tmp_path, run_folder):
     film = write_squares(tmp_path / "empty.mp4", seconds=3, empty=(0, 9))
     detector = detector_of(run_folder)

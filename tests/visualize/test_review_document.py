@@ -17,7 +17,8 @@ from detection.visualize.review.document import (
     TruePerson,
 )
 from detection.visualize.review.encoding import encode_document
-from detection.visualize.review.page import page_text, write_review
+from detection.visualize.review.errors import ERROR_KINDS, UNSURE, find_errors
+from detection.visualize.review.page import page_pieces, write_review
 
 MAP = LabelMap(("stand", "sit", "</script><b>x"), (12, 11, 70))
 
@@ -47,7 +48,7 @@ def test_what_the_page_is_given():
     assert value["exclusive"] == [[0, 1]]
     assert value["classThresholds"] == {2: 0.5} and value["videos"][0]["keyframes"] == 3
     assert data["us"] == [1_000_000, 2_000_000, 3_500_000]
-    assert data["tracks"] == [
+    assert list(data["tracks"]) == [
         {
             "id": 4,
             "k": [0, 1],
@@ -78,8 +79,34 @@ def test_edits_outlive_new_predictions_but_not_another_ground_truth():
     assert key() != key(keyframes_s=(1.0, 2.0))
 
 
+def test_without_ground_truth_the_least_sure_come_first():
+    """Against a plain loop over everything; ties in order of tracks, keyframes, classes."""
+    generator = np.random.default_rng(5)
+    scores = np.round(generator.random((2, 3, 3)), 1).astype(np.float32)
+    times_s = (1.0, 2.0, 3.5)
+    tracks = [
+        ReviewTrack(number, times_s, [[0, 0, 1, 1]] * 3, of_track, [1.0] * 3)
+        for number, of_track in zip((9, 2), scores, strict=True)
+    ]
+    document = ReviewDocument("t", MAP, (), score_threshold=0.5, class_thresholds={70: 0.2})
+    wanted = []
+    for one in tracks:
+        for k, row in enumerate(one.action_scores):
+            for column, score in enumerate(row):
+                margin = abs(score - (0.2 if column == 2 else 0.5))
+                if margin < 0.15:
+                    thousandths = round(1000 * float(score))
+                    entry = (k, ERROR_KINDS.index(UNSURE), column, thousandths, one.track_id)
+                    wanted.append((margin, entry))
+    wanted = [entry for _, entry in sorted(wanted, key=lambda pair: pair[0])]
+    place = {round(1e6 * time_s): k for k, time_s in enumerate(times_s)}
+    found = find_errors(video(tracks=tracks), document, place)
+    assert len(found) >= 4 and found == wanted
+    assert find_errors(video(tracks=()), document, place) == []
+
+
 def test_texts_cannot_end_the_script_element():
-    page = page_text(ReviewDocument("<i>&</title><script>", MAP, (video(),)))
+    page = "".join(page_pieces(ReviewDocument("<i>&</title><script>", MAP, (video(),))))
     inside = re.search(r'<script type="application/json" id="review-data">(.*?)</script>', page)
     value = json.loads(inside.group(1))
     assert value["title"] == "<i>&</title><script>"

@@ -32,7 +32,11 @@ LEAST_SCORE = 0.01
 
 
 def encode_document(document: ReviewDocument) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return what the page reads at once, and the data of each video, read when it is opened."""
+    """Return what the page reads at once, and the data of each video, read when it is opened.
+
+    A video's `tracks` can be walked once, each made when its turn comes: together they would be
+    many times the size of the arrays.
+    """
     label_map = document.label_map
     groups = label_map.groups or ("",) * len(label_map)
     classes = [
@@ -88,7 +92,7 @@ def _clip(video: ReviewVideo, document: ReviewDocument) -> dict[str, Any]:
     place = {time_us: number for number, time_us in enumerate(keyframes_us)}
     return {
         "us": keyframes_us,
-        "tracks": [_track(track, place) for track in video.tracks],
+        "tracks": (_track(track, place) for track in video.tracks),
         "truth": None if video.truth is None else _truth(video.truth, place),
         "errors": find_errors(video, document, place),
     }

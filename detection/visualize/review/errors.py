@@ -48,11 +48,8 @@ def find_errors(video: ReviewVideo, document: ReviewDocument, place: dict[int, i
     Missed labels are there whatever their scores, so that the page's threshold decides.
     """
     if video.truth is None:
-        weighed = _unsure(video, document, place)
-    else:
-        weighed = _wrong(video, video.truth, document.label_map, place)
-    weighed.sort(key=lambda entry: -entry[0])
-    return [error for _, error in weighed[:MAX_ENTRIES]]
+        return _unsure(video, document, place)
+    return _wrong(video, video.truth, document.label_map, place)
 
 
 def worst_of(errors: list[Error], document: ReviewDocument) -> Worst:
@@ -77,7 +74,7 @@ def worst_of(errors: list[Error], document: ReviewDocument) -> Worst:
 
 def _wrong(
     video: ReviewVideo, truth: ReviewTruth, label_map: LabelMap, place: dict[int, int]
-) -> list[tuple[float, Error]]:
+) -> list[Error]:
     known, known_id = _truth_rows(video.video_id, truth, label_map, place)
     found, track_id = _found_rows(video, truth, label_map)
     scored = score_rows(known, found, label_map, protocol="frame-map", iou_threshold=IOU)
@@ -107,8 +104,7 @@ def _wrong(
         np.rint(1000 * scores[heaviest]).astype(np.int64),
         ids[heaviest],
     )
-    errors = zip(*(column.tolist() for column in table), strict=True)
-    return list(zip(weight[heaviest].tolist(), errors, strict=True))
+    return list(zip(*(column.tolist() for column in table), strict=True))
 
 
 def _truth_rows(
@@ -164,20 +160,24 @@ def _found_rows(
     return rows, np.concatenate([np.zeros(0, np.int64), *names])
 
 
-def _unsure(
-    video: ReviewVideo, document: ReviewDocument, place: dict[int, int]
-) -> list[tuple[float, Error]]:
-    """Return labels whose scores are close to their thresholds."""
+def _unsure(video: ReviewVideo, document: ReviewDocument, place: dict[int, int]) -> list[Error]:
+    """Return labels whose scores are close to their thresholds, the closest first."""
     thresholds = _thresholds(document)
     kind = ERROR_KINDS.index(UNSURE)
-    entries: list[tuple[float, Error]] = []
+    closest = np.zeros(0)
+    errors = np.zeros((0, 5), np.int64)
     for track in video.tracks:
         margin = np.abs(track.action_scores - thresholds)
-        for row, column in np.argwhere(margin < UNSURE_MARGIN).tolist():
-            k = place[time_us_of(float(track.times_s[row]))]
-            score = round(1000 * float(track.action_scores[row, column]))
-            entries.append((-float(margin[row, column]), (k, kind, column, score, track.track_id)))
-    return entries
+        row, column = np.nonzero(margin < UNSURE_MARGIN)
+        numbers = np.array([place[time_us_of(t)] for t in track.times_s.tolist()], np.int64)
+        scores = np.rint(1000 * track.action_scores[row, column].astype(np.float64))
+        same = np.ones(len(row), np.int64)
+        mine = (numbers[row], kind * same, column, scores, track.track_id * same)
+        errors = np.concatenate([errors, np.stack(mine, axis=1).astype(np.int64)])
+        closest = np.concatenate([closest, margin[row, column]])
+        order = np.argsort(closest, kind="stable")[:MAX_ENTRIES]
+        closest, errors = closest[order], errors[order]
+    return [(k, kind, column, score, who) for k, kind, column, score, who in errors.tolist()]
 
 
 def _thresholds(document: ReviewDocument) -> NDArray[np.float64]:

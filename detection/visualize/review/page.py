@@ -10,11 +10,13 @@ import base64
 import hashlib
 import html
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
-from detection.files import write_text
+from detection.files import replacing
 from detection.visualize.review.document import ReviewDocument
 from detection.visualize.review.encoding import encode_document
 
@@ -27,12 +29,13 @@ def write_review(folder: str | Path, document: ReviewDocument) -> Path:
     The folder is made where it is missing. Raises `UserError` where it cannot be written.
     """
     path = Path(folder) / PAGE_NAME
-    write_text(path, page_text(document))
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as page:
+        page.writelines(page_pieces(document))
     return path
 
 
-def page_text(document: ReviewDocument) -> str:
-    """Return the whole page."""
+def page_pieces(document: ReviewDocument) -> Iterator[str]:
+    """Yield the page piece by piece; it is never one text in memory."""
     head, clips = encode_document(document)
     script, style = _assets()
     policy = (
@@ -40,17 +43,17 @@ def page_text(document: ReviewDocument) -> str:
         "img-src 'self' file: data:; media-src 'self' file: blob:; base-uri 'none'; "
         "form-action 'none'"
     )
-    blocks = [_data_block("review-data", head)]
-    blocks += [_data_block(f"clip-{number}", clip) for number, clip in enumerate(clips)]
-    return (
+    yield (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(document.title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
         "<noscript>This page needs JavaScript.</noscript>\n"
-        + "\n".join(blocks)
-        + f"\n<script>{script}</script>\n</body>\n</html>\n"
     )
+    yield from _data_block("review-data", [script_json(head)])
+    for number, clip in enumerate(clips):
+        yield from _data_block(f"clip-{number}", _clip_json(clip))
+    yield f"<script>{script}</script>\n</body>\n</html>\n"
 
 
 def script_json(value: object) -> str:
@@ -61,8 +64,19 @@ def script_json(value: object) -> str:
     return text
 
 
-def _data_block(name: str, value: object) -> str:
-    return f'<script type="application/json" id="{name}">{script_json(value)}</script>'
+def _data_block(name: str, pieces: Iterable[str]) -> Iterator[str]:
+    yield f'<script type="application/json" id="{name}">'
+    yield from pieces
+    yield "</script>\n"
+
+
+def _clip_json(clip: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a video's JSON, a piece for each track."""
+    rest = {name: value for name, value in clip.items() if name != "tracks"}
+    yield script_json(rest)[:-1] + ',"tracks":['
+    for number, track in enumerate(clip["tracks"]):
+        yield ("," if number else "") + script_json(track)
+    yield "]}"
 
 
 @cache
