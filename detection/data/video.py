@@ -11,7 +11,7 @@ files of variable rate and for files that start late.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,6 +24,7 @@ import av
 import av.error
 import numpy as np
 import torch
+from av.packet import Packet
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange, VideoReformatter
 from av.video.stream import VideoStream
@@ -103,7 +104,7 @@ class VideoReader:
         found: list[int] = []
         for run in np.split(wanted, self._seeks(wanted)):
             checked = keyframes[(keyframes >= run[0]) & (keyframes <= run[-1])]
-            for frame, matches in self._nearest(run, checked):
+            for frame, matches in self._least_decoded(run, checked) or self._nearest(run, checked):
                 found.extend([len(images)] * matches)
                 images.append(self._to_rgb(frame, short_side))
                 shown_s.append(_time_s(frame))
@@ -251,6 +252,90 @@ class VideoReader:
                 key_frame_s = float(index[entry].timestamp * self._time_base)
                 seek[position] = key_frame_s > wanted_s[position] + SKIP_S
         return np.flatnonzero(seek) + 1
+
+    def _least_decoded(
+        self, wanted_s: NDArray[np.float64], keyframes_s: NDArray[np.float64]
+    ) -> list[tuple[VideoFrame, int]] | None:
+        """Return what `_nearest` yields, without decoding what nothing wanted depends on.
+
+        Packets tell their frames' times before they are decoded, so that pictures which are neither
+        wanted nor referred to by others are passed over; the rest are the same bit for bit. None
+        where that cannot be known: `_nearest` then decodes everything, and finds what is wrong.
+        """
+        if self._damage != "guess" or self._stream.codec_context.name not in ("h264", "hevc"):
+            return None
+        try:
+            packets = self._packets_around(float(wanted_s[0]), float(wanted_s[-1]))
+            pts = np.unique(_shown_pts(packets))
+            shown_s = pts * float(self._time_base)
+            told = len(pts) and ((shown_s[0] <= keyframes_s) & (keyframes_s <= shown_s[-1])).all()
+            if not told:
+                return None
+            after = np.searchsorted(shown_s, wanted_s).clip(0, len(pts) - 1)
+            before = (after - 1).clip(0)
+            earlier = wanted_s - shown_s[before] <= shown_s[after] - wanted_s + SAME_TIME_S
+            nearest, matches = np.unique(pts[np.where(earlier, before, after)], return_counts=True)
+            found = self._decode_only(packets, set(nearest.tolist()))
+            return [
+                (found[at], n) for at, n in zip(nearest.tolist(), matches.tolist(), strict=True)
+            ]
+        except (av.error.FFmpegError, _UnsureError):
+            return None
+
+    def _decode_only(self, packets: Sequence[Packet], wanted: set[int]) -> dict[int, VideoFrame]:
+        """Return the frames with these presentation times; `_UnsureError` where one is missing."""
+        found: dict[int, VideoFrame] = {}
+        try:
+            for packet in [*packets, None]:
+                if len(found) == len(wanted):
+                    break
+                needed = packet is not None and packet.pts in wanted
+                for frame in self._decode_packet(packet, "DEFAULT" if needed else "NONREF"):
+                    if frame.pts is not None and frame.pts in wanted:
+                        frame.time_base = self._time_base  # the last ones come without
+                        found.setdefault(frame.pts, frame)
+        finally:
+            self._stream.codec_context.skip_frame = "DEFAULT"
+        if len(found) < len(wanted):
+            raise _UnsureError
+        return found
+
+    def _decode_packet(
+        self, packet: Packet | None, skip: Literal["DEFAULT", "NONREF"]
+    ) -> list[VideoFrame]:
+        """Decode a packet (None: what is left); skip: pictures to pass over, in FFmpeg's words."""
+        context = self._stream.codec_context
+        context.skip_frame = skip
+        return context.decode(packet)
+
+    def _packets_around(self, first_s: float, last_s: float) -> list[Packet]:
+        """Read packets from a key frame shown by `first_s` on to beyond the frame after `last_s`.
+
+        Raises `_UnsureError` where times are missing or a packet is damaged.
+        """
+        back_s = 0.0
+        while True:
+            target_s: float | None = first_s + SAME_TIME_S - back_s
+            if target_s is not None and target_s <= self._start_s:
+                target_s = None
+            self._seek(target_s)
+            packets: list[Packet] = []
+            after_s = math.inf
+            for packet in self._container.demux(self._stream):
+                if not packet.size:
+                    break
+                if packet.pts is None or packet.dts is None or packet.is_corrupt:
+                    raise _UnsureError
+                packets.append(packet)
+                shown_s = float(packet.pts * self._time_base)
+                if shown_s > last_s and not packet.is_discard:
+                    after_s = min(after_s, shown_s)
+                if float(packet.dts * self._time_base) >= after_s:
+                    break
+            opening_s = [float(pts * self._time_base) for pts in _shown_pts(packets[:1])]
+            if target_s is None or (opening_s and opening_s[0] <= first_s + SAME_TIME_S):
+                return packets
+            back_s = max(1.0, 2 * back_s)
 
     def _nearest(
         self, wanted_s: NDArray[np.float64], keyframes_s: NDArray[np.float64]
@@ -441,6 +526,10 @@ class VideoInfo:
     rotation: int
 
 
+class _UnsureError(Exception):
+    """The packets of a file do not tell which frames are wanted of it."""
+
+
 class VideoWriter:
     """Writes an H.264 file (yuv420p, index at the front) that browsers play. A context manager.
 
@@ -570,6 +659,10 @@ class VideoWriter:
             if self._last_pts is None:
                 raise ValueError(f"{self._path}: a video needs at least one frame")
             self._container.mux(self._stream.encode(None))
+
+
+def _shown_pts(packets: Sequence[Packet]) -> list[int]:
+    return [p.pts for p in packets if p.pts is not None and not p.is_discard]
 
 
 def _is_nearer(before: VideoFrame | None, after: VideoFrame | None, time_s: float) -> bool:

@@ -1,5 +1,6 @@
 import struct
 import wave
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -125,18 +126,85 @@ def test_times_within_seconds_of_each_other(timeline, gap_s):
             assert numbers_of(video.read(wanted).frames) == nearest(times_s, wanted)
 
 
-def test_what_lies_before_a_key_frame_is_not_decoded(plain, monkeypatch):
-    decoded, decode = [], VideoReader._decoded_from
+@pytest.fixture
+def decoded(monkeypatch):
+    """The times of all frames that came out of a decoder."""
+    times_s, decode, decode_packet = [], VideoReader._decoded_from, VideoReader._decode_packet
 
     def counted(video, time_s):
         for frame in decode(video, time_s):
-            decoded.append(frame.time)
+            times_s.append(frame.time)
             yield frame
 
+    def counted_packet(video, packet, skip):
+        frames = decode_packet(video, packet, skip)
+        times_s.extend(float(frame.pts * video._time_base) for frame in frames)
+        return frames
+
     monkeypatch.setattr(VideoReader, "_decoded_from", counted)
+    monkeypatch.setattr(VideoReader, "_decode_packet", counted_packet)
+    return times_s
+
+
+def test_what_lies_before_a_key_frame_is_not_decoded(plain, decoded):
     with VideoReader(plain) as video:
         video.read([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
-    assert len(decoded) < 75  # in one pass it would be all 126 up to 5.0 s
+    assert 6 <= len(decoded) < 75  # in one pass it would be all 126 up to 5.0 s
+
+
+def encoded(path, codec, options, times_s):
+    """A moving picture with much to tell between frames, in pictures that refer to both sides."""
+    noise = np.random.default_rng(0).integers(0, 256, (96, 400, 3), dtype=np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=30, options=options)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 90000)
+        for number, time_s in enumerate(times_s):
+            image = np.ascontiguousarray(noise[:, 2 * number : 2 * number + 160])
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = round(time_s * 90000), Fraction(1, 90000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    "codec, options",
+    [
+        ("libx264", {"bf": "3"}),
+        ("libx264", {"bf": "8", "x264-params": "b-pyramid=none:open-gop=1:keyint=20"}),
+        ("libx264", {"bf": "0"}),
+        ("libx265", {"x265-params": "bframes=4:keyint=30:log-level=error"}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("times_s", [regular(30, count=90), variable(count=90)], ids=len)
+def test_frames_are_the_same_bits_where_not_all_are_decoded(tmp_path, codec, options, times_s):
+    if codec not in av.codecs_available:
+        pytest.skip(f"this FFmpeg has no {codec}")
+    path = encoded(tmp_path / "some.mp4", codec, options, times_s)
+    with VideoReader(path) as video:
+        shown_s, images = zip(*video.frames(), strict=True)
+    random = np.random.default_rng(1)
+    for _ in range(30):
+        step_s = random.choice([0.02, 0.1, 0.2, 0.4])
+        wanted_s = random.uniform(-0.2, times_s[-1] + 0.2) + step_s * np.arange(
+            random.integers(1, 9)
+        )
+        with VideoReader(path) as video:
+            clip = video.read(wanted_s)
+        right = nearest(shown_s, wanted_s)
+        assert clip.times_s == pytest.approx(np.asarray(shown_s)[right], abs=1e-6)
+        for image, position in zip(clip.frames.numpy(), right, strict=True):
+            assert (image == images[position].transpose(2, 0, 1)).all()
+
+
+def test_what_no_other_picture_needs_is_not_decoded(tmp_path, decoded):
+    path = encoded(tmp_path / "some.mp4", "libx264", {"bf": "3", "g": "90"}, regular(30, count=90))
+    with VideoReader(path) as video:
+        video.read([0.5, 1.0, 1.5, 2.0])
+    assert {0.5, 1.0, 1.5, 2.0} <= {round(time_s, 3) for time_s in decoded}
+    assert len(decoded) <= 45  # of the 62 up to the frame after 2.0 s
 
 
 def test_a_tie_goes_to_the_earlier_frame(plain):
