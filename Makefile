@@ -8,6 +8,7 @@ DEMO_DATA := data/demo
 DEMO_RUN := runs/demo_x3d_xs
 DEMO_PEOPLE := runs/people_demo
 PROCESSES ?= 2
+TEST_PROCESSES ?= auto
 
 .PHONY: install demo test lint clean
 install: $(STAMP)
@@ -24,7 +25,7 @@ lint: install
 	$(BIN)/mypy
 
 test: install lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 # people are detected by a Faster R-CNN trained on the data's own boxes, not given
 demo: install
