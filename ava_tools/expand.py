@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ava_tools.cli import run_command
 
 if TYPE_CHECKING:
+    from detection.engine.tasks import Task
     from detection.expansion.axes import Cost, DataLimits
     from detection.expansion.config import ExpandConfig
     from detection.expansion.report import Finalist, Units
@@ -100,22 +101,59 @@ def carry_out(
     from detection.engine.tasks import open_task
     from detection.expansion.config import SCALES, UNITS
     from detection.expansion.data_facts import data_limits
-    from detection.expansion.inherit import write_shared_weights
+    from detection.expansion.folder import begin, refuse_another, write_chosen
     from detection.expansion.report import Units, write_report
-    from detection.expansion.search import Search
-    from detection.expansion.trainings import Trainings, with_network
+    from detection.expansion.rivals import train_finalists
+    from detection.expansion.trainings import with_network
 
     first = int(os.environ.get("RANK", "0")) == 0
-    basis = config.basis.describe()
-    values = with_network(config.training, basis)
-    training = config_from_dict(values | {"output": str(folder)}, f"{options.cfg}: training")
+    refuse_another(config, folder, first=first)
+    values = with_network(config.training, config.basis.describe()) | {"output": str(folder)}
+    training = config_from_dict(values, f"{options.cfg}: training")
     task = open_task(training)
     limits = data_limits(training, task.label_map, config.limits)
-    cost = cost_of(config, num_classes=len(task.label_map))
     units = Units(SCALES[config.cost], UNITS[config.cost], score_words(task.metric))
-    search = Search(
-        basis,
-        kept(cost, folder / "costs.json", write=first),
+    cost = cost_of(config, folder, task, should_stop)
+    search = search_of(config, cost, limits, units)
+    trainings = trainings_of(config, folder, task, should_stop)
+    remarks = remarks_of(config, limits, made_up=_made_up(training.data.root))
+    report = partial(
+        write_report,
+        folder,
+        search.steps,
+        units=units,
+        title=f"Expansion: {Path(options.cfg).stem}",
+        remarks=remarks,
+    )
+    if first:
+        begin(config, folder)
+        print("\n".join(remarks), flush=True)
+    for _ in search.run(trainings):
+        if first:
+            say_step(search, units)
+            report()
+    if first:
+        write_chosen(config, search.current, folder, units)
+    if options.rivals:
+        start = config.first_seed + config.seeds
+        seeds = range(start, start + options.final_seeds)
+        finalists = train_finalists(search, trainings, draws=options.draws, seeds=seeds)
+        if first:
+            say_finalists(finalists, units)
+            report(finalists=finalists)
+    if first:
+        print(f"page: {folder / 'search.html'}   table: {folder / 'search.csv'}")
+        print(f"network: {folder / 'chosen.yaml'}")
+    return 0
+
+
+def search_of(config: ExpandConfig, cost: Cost, limits: DataLimits, units: Units) -> Search:
+    """Return the search that the configuration asks for; nothing is trained yet."""
+    from detection.expansion.search import Search
+
+    return Search(
+        config.basis.describe(),
+        cost,
         config.target * units.scale,
         factor=config.factor,
         axes=config.axes,
@@ -123,8 +161,16 @@ def carry_out(
         tolerance=config.tolerance,
         words=lambda value: f"{value / units.scale:.4g} {units.cost}",
     )
-    same_search(config, folder, write=first)
-    trainings = Trainings(
+
+
+def trainings_of(
+    config: ExpandConfig, folder: Path, task: Task, should_stop: Callable[[], bool]
+) -> Trainings:
+    """Return what trains and scores candidates, in programs of their own."""
+    from detection.expansion.inherit import write_shared_weights
+    from detection.expansion.trainings import Trainings
+
+    return Trainings(
         folder / "candidates",
         config.training,
         train_command(),
@@ -135,131 +181,23 @@ def carry_out(
         share=(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))),
         initial=write_shared_weights if config.start_from_parent else None,
         should_stop=should_stop,
+        tell=partial(print, flush=True),
     )
-    title = f"Expansion: {Path(options.cfg).stem}"
-    remarks = remarks_of(config, limits, made_up=_made_up(training.data.root))
-    if first:
-        print("\n".join(remarks))
-    for _ in search.run(trainings):
-        if first:
-            say_step(search, units)
-            write_report(folder, search.steps, units=units, title=title, remarks=remarks)
-    if first:
-        write_chosen(config, search, folder, units)
-    if options.rivals:
-        finalists = run_rivals(config, search, trainings, options)
-        if first:
-            say_finalists(finalists, units)
-            write_report(
-                folder,
-                search.steps,
-                units=units,
-                title=title,
-                remarks=remarks,
-                finalists=finalists,
-            )
-    if first:
-        print(f"page: {folder / 'search.html'}   table: {folder / 'search.csv'}")
-        print(f"network: {folder / 'chosen.yaml'}")
-    return 0
 
 
-def run_rivals(
-    config: ExpandConfig, search: Search, trainings: Trainings, options: argparse.Namespace
-) -> list[Finalist]:
-    """Train the search's network and its rivals with the same seeds, from random weights."""
-    import dataclasses
-
-    from detection.expansion.report import Finalist
-    from detection.expansion.rivals import grow_all_together, grow_at_random
-    from detection.expansion.search import Wanted
-
-    ways = [("the search", search.current.description)]
-    together = grow_all_together(
-        search.basis,
-        cost=search.cost,
-        target=search.target,
-        axes=search.axes,
-        limits=search.limits,
-    )
-    ways.append(("all axes together", together))
-    for draw in range(options.draws):
-        network, path = grow_at_random(
-            search.basis,
-            cost=search.cost,
-            target=search.target,
-            seed=draw,
-            factor=search.factor,
-            axes=search.axes,
-            limits=search.limits,
-            tolerance=search.tolerance,
-        )
-        ways.append((f"random draw {draw} ({', '.join(path)})", network))
-    # Seeds that no candidate was chosen by: the search's own pick would flatter it.
-    start = config.first_seed + config.seeds
-    again = dataclasses.replace(
-        trainings,
-        folder=trainings.folder.parent / "finalists",
-        seeds=range(start, start + options.final_seeds),
-        initial=None,
-    )
-    outcomes = again([Wanted(network) for _, network in ways])
-    return [
-        Finalist(way, network, search.cost(network), outcome)
-        for (way, network), outcome in zip(ways, outcomes, strict=True)
-    ]
-
-
-def same_search(config: ExpandConfig, folder: Path, *, write: bool) -> None:
-    """Refuse a folder that holds another search, naming the differences."""
-    import yaml
-
-    from detection.errors import UserError
-    from detection.expansion.config import CHANGEABLE, to_values
-    from detection.files import write_text
-    from detection.yaml_files import read_yaml
-
-    path = folder / "search.yaml"
-    mine = {key: value for key, value in to_values(config).items() if key not in CHANGEABLE}
-    if path.is_file():
-        theirs = read_yaml(path, what="search").values
-        differences = [
-            f"{key}: {theirs_value!r} there, {mine_value!r} here"
-            for key, theirs_value, mine_value in differing(theirs, mine)
-        ]
-        if differences:
-            raise UserError(
-                f"{path}: the folder holds another search ({'; '.join(differences)}); choose "
-                "another with output=FOLDER"
-            )
-    elif write:
-        if any(name.name != "lock" and name.name != "costs.json" for name in folder.iterdir()):
-            raise UserError(f"{folder}: holds files but no search, choose another output=FOLDER")
-        write_text(path, yaml.safe_dump(mine, sort_keys=False))
-
-
-def differing(
-    theirs: Mapping[str, Any], mine: Mapping[str, Any], prefix: str = ""
-) -> list[tuple[str, Any, Any]]:
-    """Return (dotted key, theirs, mine) of every value that differs."""
-    found = []
-    for key in dict.fromkeys([*theirs, *mine]):
-        one, other = theirs.get(key), mine.get(key)
-        if isinstance(one, dict) and isinstance(other, dict):
-            found += differing(one, other, f"{prefix}{key}.")
-        elif one != other:
-            found.append((f"{prefix}{key}", one, other))
-    return found
-
-
-def cost_of(config: ExpandConfig, *, num_classes: int) -> Cost:
+def cost_of(
+    config: ExpandConfig, folder: Path, task: Task, should_stop: Callable[[], bool]
+) -> Cost:
     """Return the cost that the configuration asks for, of the networks that would be trained."""
     import torch
 
     from detection import build
     from detection.config import config_from_dict
-    from detection.expansion.cost import macs_cost, milliseconds_cost, parameter_cost
+    from detection.expansion.cost import macs_cost, milliseconds_cost, parameter_cost, remembered
+    from detection.expansion.folder import settings_of
     from detection.expansion.trainings import with_network
+
+    num_classes = len(task.label_map)
 
     def network(description: X3DDescription) -> Network:
         training = config_from_dict(with_network(config.training, description), "training")
@@ -268,52 +206,20 @@ def cost_of(config: ExpandConfig, *, num_classes: int) -> Cost:
         return build.build_model(training, num_classes=num_classes)
 
     if config.cost == "macs":
-        return macs_cost(network)
-    if config.cost == "parameters":
-        return parameter_cost(network)
-    torch.set_num_threads(config.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return milliseconds_cost(network, device=device)
-
-
-def kept(cost: Cost, path: Path, *, write: bool) -> Cost:
-    """Return a cost that is counted or measured once and remembered in a file.
-
-    Measured milliseconds differ from one time to the next, and a search that goes on must make the
-    choices it made.
-    """
-    from detection.expansion.trainings import name_of
-    from detection.files import write_text
-
-    costs = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-    def remembered(description: Any) -> float:
-        name = name_of(description)
-        if name not in costs:
-            costs[name] = cost(description)
-            if write:
-                write_text(path, json.dumps(costs, indent=1) + "\n")
-        return costs[name]
-
-    return remembered
-
-
-def write_chosen(config: ExpandConfig, search: Search, folder: Path, units: Units) -> None:
-    """Write the network as a configuration that train_ava.py takes as it is."""
-    import yaml
-
-    from detection.expansion.trainings import name_of, with_network
-    from detection.files import write_text
-
-    chosen = search.current
-    values = with_network(config.training, chosen.description)
-    values["output"] = str(folder / "chosen")
-    head = (
-        f"# {name_of(chosen.description)}: {chosen.cost / units.scale:.4g} {units.cost}, "
-        f"{units.score} {chosen.outcome.mean:.4f} in the search.\n"
-        f"#   python train_ava.py --cfg {folder / 'chosen.yaml'}\n"
+        cost = macs_cost(network)
+    elif config.cost == "parameters":
+        cost = parameter_cost(network)
+    else:
+        torch.set_num_threads(config.threads)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        cost = milliseconds_cost(network, device=device)
+    return remembered(
+        cost,
+        folder / "costs.json",
+        of=settings_of(config),
+        first=int(os.environ.get("RANK", "0")) == 0,
+        should_stop=should_stop,
     )
-    write_text(folder / "chosen.yaml", head + yaml.safe_dump(values, sort_keys=False))
 
 
 def say_step(search: Search, units: Units) -> None:

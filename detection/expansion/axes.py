@@ -195,7 +195,7 @@ def contract(grown: Grown, before: X3DDescription, *, cost: Cost, target: float)
             low = middle
         else:
             high = middle
-    found = at_rung(before, grown.axis, low)
+    found = before if low == rung(before, grown.axis) else at_rung(before, grown.axis, low)
     return Grown(grown.axis, found, cost(found), target)
 
 

@@ -106,9 +106,6 @@ class ExpandConfig:
             raise ValueError(f"axes: one is there twice, got {', '.join(self.axes)}")
 
 
-# How a search is carried out, never what it finds.
-CHANGEABLE = ("jobs", "threads", "output")
-
 _FILES = ConfigurationFiles(ExpandConfig)
 load_expand_config = _FILES.load
 to_values = _FILES.to_dict

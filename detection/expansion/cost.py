@@ -6,17 +6,25 @@ Every cost is that of the network itself, built anew by `build`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 
+from detection.errors import UserError
 from detection.expansion.axes import Cost
+from detection.expansion.trainings import Stopped, name_of
+from detection.files import write_text
 from detection.models.action_detector import ActionDetector
 from detection.models.counting import count_macs, count_parameters
 from detection.models.network import Network
 from detection.models.timing import time_and_memory
 from detection.models.x3d import X3DDescription
 
+_POLL_S = 0.3
 Build = Callable[[X3DDescription], Network]
 
 
@@ -65,6 +73,49 @@ def milliseconds_cost(build: Build, *, device: torch.device, repeats: int = 7) -
         return 1e3 * time_and_memory(run, device=device, repeats=repeats)[0]
 
     return cost
+
+
+def remembered(
+    cost: Cost,
+    path: Path,
+    *,
+    of: Mapping[str, Any],
+    first: bool = True,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Cost:
+    """Return a cost that is counted or measured once and kept in a file.
+
+    Measured milliseconds differ from one time and machine to the next, but a search that goes on,
+    and all processes that share one, must make the same choices.  of: the search; what the file
+    holds of another one is not used.  first: this process counts, the others wait for its answers.
+    Raises `Stopped` while waiting, when `should_stop` says so.
+    """
+    costs: dict[str, float] = _read_costs(path, of)
+
+    def known_or_new(description: X3DDescription) -> float:
+        name = name_of(description)
+        while not first and name not in costs:
+            if should_stop():
+                raise Stopped
+            time.sleep(_POLL_S)
+            costs.update(_read_costs(path, of))
+        if name not in costs:
+            costs[name] = cost(description)
+            write_text(path, json.dumps({"search": of, "costs": costs}, indent=1) + "\n")
+        return costs[name]
+
+    return known_or_new
+
+
+def _read_costs(path: Path, of: Mapping[str, Any]) -> dict[str, float]:
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON; remove it to count costs again") from error
+    same = isinstance(values, dict) and values.get("search") == json.loads(json.dumps(of))
+    return values["costs"] if same else {}
 
 
 def _inputs(model: Network, description: X3DDescription, device: str) -> list[torch.Tensor]:

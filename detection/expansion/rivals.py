@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from collections.abc import Sequence
+from typing import Any
 
 from detection.errors import UserError
 from detection.expansion.axes import (
@@ -19,6 +21,9 @@ from detection.expansion.axes import (
     expand_all,
     grow_to,
 )
+from detection.expansion.report import Finalist
+from detection.expansion.search import Search, Wanted
+from detection.expansion.trainings import Trainings
 from detection.models.x3d import X3DDescription
 
 # Whole frames make the coarsest rungs, so they come first and the finer axes make up for them.
@@ -97,3 +102,38 @@ def grow_at_random(
             return chosen.description, tuple(path)
         current = chosen.description
     return current, tuple(path)
+
+
+def train_finalists(
+    search: Search, trainings: Trainings, *, draws: int, seeds: Sequence[int]
+) -> list[Finalist]:
+    """Train the network of a finished search and its rivals again, from random weights.
+
+    draws: random paths.  seeds: of the trainings; take others than the search's, by which its
+    network was picked and which would flatter it.
+    """
+    bounds: dict[str, Any] = {
+        "cost": search.cost,
+        "target": search.target,
+        "axes": search.axes,
+        "limits": search.limits,
+    }
+    ways = [("the search", search.current.description)]
+    ways.append(("all axes together", grow_all_together(search.basis, **bounds)))
+    for draw in range(draws):
+        network, path = grow_at_random(
+            search.basis,
+            seed=draw,
+            factor=search.factor,
+            tolerance=search.tolerance,
+            **bounds,
+        )
+        ways.append((f"random draw {draw} ({', '.join(path)})", network))
+    again = dataclasses.replace(
+        trainings, folder=trainings.folder.parent / "finalists", seeds=seeds, initial=None
+    )
+    outcomes = again([Wanted(network) for _, network in ways])
+    return [
+        Finalist(way, network, search.cost(network), outcome)
+        for (way, network), outcome in zip(ways, outcomes, strict=True)
+    ]

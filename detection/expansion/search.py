@@ -76,7 +76,7 @@ class Step:
     number: int
     candidates: tuple[Candidate, ...]
     left_out: tuple[LeftOut, ...] = ()
-    chosen: int = 0
+    chosen: int = 0  # of equal scores the first, in the order of the axes
     contraction: bool = False
 
     @property

@@ -102,6 +102,8 @@ class Trainings:
                         running.remove(entry)
                         lock.close()
                         self._end(training, process.returncode)
+                        if training.result() is None and not self.should_stop():
+                            waiting.append(training)  # stopped by others, and saved: goes on
                 if self.should_stop():
                     for _, process, _ in running:
                         process.terminate()

@@ -26,6 +26,8 @@ def main() -> int:
         print("some words\nerror: out of memory, as wished", file=sys.stderr)
         return 2
     (run / "checkpoints" / "last.pt").write_bytes(b"weights")
+    if wishes.get("stopped_once") and arguments[0] != "--resume":
+        return 75  # as after a signal
     time.sleep(wishes.get("seconds", 0))
     score = 0.1 * values["clip"]["num_frames"] + 0.01 * values["seed"]
     (run / "metrics.json").write_text(json.dumps({"mean_ap": score}), encoding="utf-8")

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from landscape import rule_of_thumb
 
+from detection.errors import UserError
 from detection.expansion.axes import (
     AXES,
     DataLimits,
@@ -20,10 +21,12 @@ from detection.expansion.axes import (
     at_rung,
     contract,
     expand,
+    expand_all,
     grow_to,
     rung,
 )
-from detection.expansion.cost import macs_cost, milliseconds_cost, parameter_cost
+from detection.expansion.cost import macs_cost, milliseconds_cost, parameter_cost, remembered
+from detection.expansion.trainings import Stopped
 from detection.models.action_detector import build_detector
 from detection.models.classifier import build_classifier
 from detection.models.x3d import VARIANTS
@@ -160,3 +163,47 @@ def test_a_factor_that_does_not_grow_is_refused():
 def test_growing_to_a_cost_below_the_network_is_rounding():
     result = grow_to(X2D, "width", cost=MACS, asked=0.3 * MACS(X2D))
     assert isinstance(result, LeftOut)
+
+
+def test_contraction_that_cannot_keep_any_growth_ends_at_the_network_before():
+    before = dataclasses.replace(X2D, train_crop=70)  # between two rungs
+    grown = expand(before, "resolution", cost=rule_of_thumb)
+    assert isinstance(grown, Grown)
+    fitted = contract(grown, before, cost=rule_of_thumb, target=rule_of_thumb(before))
+    assert fitted.description == before
+
+
+def test_an_axis_too_coarse_to_be_contracted_takes_no_part_in_the_last_step():
+    start = dataclasses.replace(X2D, num_frames=1, step=12)
+    target = 1.7 * rule_of_thumb(start)
+    grown, left_out = expand_all(start, ("frames", "resolution"), cost=rule_of_thumb, target=target)
+    assert [one.axis for one in grown] == ["resolution"]
+    assert [one.axis for one in left_out] == ["frames"]
+    assert left_out[0].reason == "rounding: contracted, it would cost 0.59 of the target"
+    early, nobody = expand_all(start, ("frames",), cost=rule_of_thumb, target=3 * target)
+    assert [one.axis for one in early] == ["frames"]
+    assert nobody == []
+    alone, nobody = expand_all(start, ("frames",), cost=rule_of_thumb, target=target)
+    assert [one.axis for one in alone] == ["frames"]
+    assert nobody == []
+
+
+def test_costs_are_remembered_for_their_search_alone(tmp_path):
+    asked = []
+
+    def cost(description):
+        asked.append(description)
+        return 1.5 * len(asked)
+
+    path = tmp_path / "costs.json"
+    assert remembered(cost, path, of={"head": 1})(X2D) == 1.5
+    assert remembered(cost, path, of={"head": 1})(X2D) == 1.5
+    assert remembered(cost, path, of={"head": 1}, first=False)(X2D) == 1.5
+    assert remembered(cost, path, of={"head": 2})(X2D) == 3.0
+    assert len(asked) == 2
+    waiting = remembered(cost, path, of={"head": 1}, first=False, should_stop=lambda: True)
+    with pytest.raises(Stopped):
+        waiting(X2D)
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"costs\.json: not JSON"):
+        remembered(cost, path, of={})

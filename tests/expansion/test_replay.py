@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from detection.expansion.cost import macs_cost
+from ava_tools import expand
+from detection.expansion import cost
 from detection.expansion.replay import PAPER_PATH, replay
 from detection.models.classifier import build_classifier
 from detection.models.x3d import VARIANTS
@@ -16,12 +17,12 @@ MMAC = (20.66, 41.0, 80.2, 153.4, 303.6, 605, 1209, 2415, 1963, 4732, 9452, 1836
 DIGITS = (2, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
-MACS = macs_cost(build_classifier)  # remembers what it counted
+MACS = cost.macs_cost(build_classifier)  # remembers what it counted
 
 
 def test_costs_to_the_printed_digits():
-    costs = [row.cost / 1e6 for row in replay(MACS)]
-    assert [round(cost, digits) for cost, digits in zip(costs, DIGITS, strict=True)] == list(MMAC)
+    counted = zip(replay(MACS), DIGITS, strict=True)
+    assert [round(row.cost / 1e6, digits) for row, digits in counted] == list(MMAC)
 
 
 def test_named_steps_are_the_published_networks():
@@ -45,6 +46,14 @@ def test_every_step_about_doubles_and_the_contraction_shrinks():
             assert row.growth == pytest.approx(13 / 16, abs=0.01)
         else:
             assert 1.85 < row.growth < 2.05
+
+
+def test_the_command_prints_the_costs(monkeypatch, capsys):
+    monkeypatch.setattr(cost, "macs_cost", lambda _: MACS)  # counted above, once
+    assert expand.main(["--replay", "paper"]) == 0
+    said = capsys.readouterr().out
+    for number in ("20.66", "153.40", "1,962.89", "4,732.47", "35,837.63"):
+        assert number in said
 
 
 def test_a_changed_factor_moves_the_cost():

@@ -126,6 +126,19 @@ def test_an_interrupted_training_is_resumed(tmp_path):
     assert calls(tmp_path) == [["--resume"]]
 
 
+def test_networks_that_are_the_same_are_trained_once_side_by_side(tmp_path):
+    work = trainings(tmp_path, jobs=2)
+    outcomes = work(networks(2, 2))
+    assert outcomes[0] == outcomes[1]
+    assert calls(tmp_path) == [["--cfg"]]
+
+
+def test_a_training_that_others_stopped_goes_on(tmp_path):
+    outcome = trainings(tmp_path, wishes={"stopped_once": True})(networks(1))[0]
+    assert outcome.scores == pytest.approx((0.1,))
+    assert calls(tmp_path) == [["--cfg", "--resume"]]
+
+
 def test_asked_to_stop_it_stops_and_keeps_nothing_half(tmp_path):
     start = time.monotonic()
     with pytest.raises(Stopped):
