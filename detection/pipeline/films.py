@@ -1,4 +1,4 @@
-"""Draws the film of a video segment by segment, in a thread of its own.
+"""Draws the film of a video segment by segment: one thread draws, one encodes.
 
 Legend: pictures are (H, W, 3) uint8 RGB; times are seconds on the video's own clock.
 """
@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 
@@ -26,6 +30,7 @@ from detection.visualize.timeline import Placed
 
 LARGEST_SHORT_SIDE_PX = 720
 _QUEUED_SEGMENTS = 2
+_QUEUED_FRAMES = 4  # between who draws and who encodes
 _MOST_LABELS = 5  # of a person in the film; the tables have all
 _USUAL_FPS = 30  # decides how often there is a key frame, and nothing else
 # Told apart by every kind of colour vision as far as eight can be (after Okabe and Ito).
@@ -103,11 +108,11 @@ class FilmMaker:
                 self._error = error
 
     def _draw(self, job: FilmJob) -> None:
-        writer: VideoWriter | None = None
+        drawn = TrackPlaces(job.keyframes, self._names, self._interval_s)
         shape: tuple[int, ...] = ()
-        drawn: TrackPlaces = TrackPlaces(job.keyframes, self._names, self._interval_s)
         frames = self._frames.between(job)
-        try:
+        with ExitStack() as ending:
+            film: _Film | None = None
             while True:
                 with self._clock.measure("film: decode"):
                     item = next(frames, None)
@@ -115,28 +120,14 @@ class FilmMaker:
                         break
                     short = min(LARGEST_SHORT_SIDE_PX, item.width, item.height)
                     picture = item.rgb(short)
+                if film is not None and picture.shape != shape:
+                    continue  # a source that changed its size: the film keeps its own
                 with self._clock.measure("film: draw"):
-                    if writer is not None and picture.shape != shape:
-                        continue  # a source that changed its size: the film keeps its own
                     self._paint(picture, drawn.at(item.time_s))
-                with self._clock.measure("film: encode"):
-                    if writer is None:
-                        shape = picture.shape
-                        writer = VideoWriter(
-                            job.path,
-                            width=shape[1],
-                            height=shape[0],
-                            fps=_USUAL_FPS,
-                            b_frames=False,
-                        ).__enter__()
-                    writer.write(picture, item.time_s)
-        except BaseException as error:
-            if writer is not None:
-                _abandon(writer, error)
-            raise
-        if writer is not None:
-            with self._clock.measure("film: encode"):
-                writer.__exit__(None, None, None)
+                if film is None:
+                    shape = picture.shape
+                    film = ending.enter_context(_Film(job.path, shape, self._clock))
+                film.add(picture, item.time_s)
 
     def _paint(self, picture: np.ndarray, placed: Sequence[Placed]) -> None:
         draw_actors(
@@ -156,13 +147,44 @@ def color_of(track: int) -> Color:
     return PALETTE[(track - 1) % len(PALETTE)]
 
 
-def _abandon(writer: VideoWriter, error: BaseException) -> None:
-    """Close a film that is not to be."""
-    try:
-        writer.__exit__(type(error), error, None)
-    except BaseException as again:
-        if again is not error:
-            raise
+class _Film:
+    """A file of frames that a thread of its own encodes while the next ones are drawn.
+
+    A context manager; `add` waits where some frames are waiting, and raises what went wrong.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], clock: StageClock) -> None:
+        height, width = shape[:2]
+        self._writer = VideoWriter(path, width=width, height=height, fps=_USUAL_FPS, b_frames=False)
+        self._clock = clock
+        self._waiting: deque[Future[None]] = deque()
+
+    def add(self, picture: np.ndarray, time_s: float) -> None:
+        """Hand over a frame."""
+        self._waiting.append(self._thread.submit(self._encode, picture, time_s))
+        if len(self._waiting) > _QUEUED_FRAMES:
+            self._waiting.popleft().result()
+
+    def _encode(self, picture: np.ndarray, time_s: float) -> None:
+        with self._clock.measure("film: encode"):
+            self._writer.write(picture, time_s)
+
+    def __enter__(self) -> _Film:
+        self._thread = ThreadPoolExecutor(1, "film encoder")
+        self._writer.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._thread.shutdown()  # once all that was handed over is encoded
+        if error is None:
+            error = next((e for future in self._waiting if (e := future.exception())), None)
+        with self._clock.measure("film: encode"):
+            self._writer.__exit__(None if error is None else type(error), error, trace)
 
 
 class _Frames:

@@ -322,8 +322,7 @@ class VideoRun:
             self._recorder.close()
         if self._film is not None:
             self._draw_segment(None)
-            self._film.finish()
-        with self.report.clock.measure("write"):
+        with self.report.clock.measure("write"):  # while the rest of the film is drawn
             outputs.write_tables(
                 folder.folder,
                 plan.video_id,
@@ -331,10 +330,12 @@ class VideoRun:
                 self._again(folder),
                 self._options.max_gap_s,
             )
-            if plan.film:
-                outputs.write_film(folder.folder, folder.films())
             if plan.page:
                 self._write_page(folder)
+        if self._film is not None:
+            self._film.finish()
+            with self.report.clock.measure("write"):
+                outputs.write_film(folder.folder, folder.films())
         if not self.report.stopped or self._stream.is_live:
             folder.complete()
 
