@@ -125,24 +125,23 @@ def scatter_of(
                 Point(
                     one.cost / units.scale,
                     one.outcome.mean,
-                    one.outcome.spread,
+                    one.outcome.scores,
                     label=_axis(one) if chosen else "",
                     title=f"{_axis(one)}: {name_of(one.description)}, {_score(one.outcome)}",
                 )
             )
-    for rival in finalists:
-        if rival.outcome.failure is None and rival.outcome.scores:
-            points.append(
-                Point(
-                    rival.cost / units.scale,
-                    rival.outcome.mean,
-                    rival.outcome.spread,
-                    label=rival.way.partition(" (")[0],
-                    title=f"{rival.way}: {name_of(rival.description)}, {_score(rival.outcome)}",
-                    rival=True,
-                )
-            )
-    return Scatter(points, path, f"cost, {units.cost}", units.score, title)
+    again = [
+        Point(
+            one.cost / units.scale,
+            one.outcome.mean,
+            one.outcome.scores,
+            label=one.way.partition(" (")[0],
+            title=f"{one.way}: {name_of(one.description)}, {_score(one.outcome)}",
+        )
+        for one in best_first(finalists)
+        if one.outcome.failure is None and one.outcome.scores
+    ]
+    return Scatter(points, path, f"cost, {units.cost}", units.score, title, again)
 
 
 def page(
@@ -156,7 +155,7 @@ def page(
     """Return the page: picture, finalists, every candidate."""
     key = "Blue: the chosen path, its axes named. Grey: candidates that were not chosen."
     if finalists:
-        key += " Orange: networks trained again, with the range over their seeds."
+        key += " Orange: networks trained again, the best first, with the range over their seeds."
     cells = [[text(cell) for cell in row] for row in rows]
     words = frozenset({1, 2, 7})
     return document(
@@ -175,9 +174,13 @@ def page(
     )
 
 
+def best_first(finalists: Sequence[Finalist]) -> list[Finalist]:
+    """Return networks trained again by their mean score, failed ones last."""
+    return sorted(finalists, key=lambda one: one.outcome.mean, reverse=True)
+
+
 def finalist_rows(finalists: Sequence[Finalist], units: Units) -> list[tuple[str, ...]]:
     """Return (way, network, cost, mean, range, seeds) of networks trained again, the best first."""
-    order = sorted(finalists, key=lambda one: one.outcome.mean, reverse=True)
     return [
         (
             one.way,
@@ -189,7 +192,7 @@ def finalist_rows(finalists: Sequence[Finalist], units: Units) -> list[tuple[str
             else "",
             str(len(one.outcome.scores)),
         )
-        for one in order
+        for one in best_first(finalists)
     ]
 
 

@@ -62,6 +62,7 @@ def test_files_are_whole_and_agree(tmp_path, steps):
     assert "x &amp; y" in page
     assert "out of &lt;memory&gt;" in page
     assert "all &lt;together&gt;" in page
+    assert "trained again: 1 all &lt;together&gt;" in page
     assert "http" not in page
     values = json.loads((tmp_path / "search.json").read_text())
     assert len(values["steps"]) == len(steps)
@@ -89,6 +90,25 @@ def test_places_grow_with_cost_and_score():
     assert scatter.place(10, 0.5) == pytest.approx(((x1 + x2) / 2, (y1 + y2) / 2))
     assert scatter.x_ticks() == [1, 2, 5, 10, 20, 50, 100]
     assert 4 <= len(scatter.y_ticks()) <= 8
+
+
+def test_networks_trained_again_stand_in_columns_with_their_whole_range():
+    again = [Point(40, 0.6, (0.5, 0.65, 0.65), "first"), Point(39, 0.3, (0.2, 0.4), "second")]
+    scatter = Scatter([Point(1, 0.1), Point(40, 0.5)], [0, 1], "cost", "score", again=again)
+    assert scatter.place(40, 0.5)[0] < scatter.right < scatter.column(0) < scatter.column(1) < 940
+    assert scatter.key() == "trained again: 1 first, 2 second"
+    first, second = scatter.marks()[-2:]
+    assert [end[1] for end in first.bar] == [scatter.place(1, y)[1] for y in (0.5, 0.65)]
+    assert [end[1] for end in second.bar] == [scatter.place(1, y)[1] for y in (0.2, 0.4)]
+    assert scatter_svg(scatter).count("<circle") == 4
+
+
+def test_labels_of_a_path_do_not_cover_each_other():
+    points = [Point(10 + index, 0.5 + index / 1000, label="depth: 2.3") for index in range(5)]
+    places = [mark.text for mark in Scatter(points, range(5), "", "").marks()]
+    for index, (x, y) in enumerate(places):
+        for other_x, other_y in places[:index]:
+            assert abs(y - other_y) >= 16 or abs(x - other_x) > 60
 
 
 def test_what_cannot_be_drawn_is_refused():
