@@ -35,6 +35,9 @@ STANDARD_INPUT = "-"
 # After damage a decoder goes on from pictures that it has not got, until a key frame or so.
 _SETTLED_S = 2.0
 _OPEN_TIMEOUT_S, _READ_TIMEOUT_S = 10.0, 10.0
+# A live source's time may run ahead of ours by its buffers, not by more.
+_JUMP_S = 10.0
+_MOST_UNTIMED = 25
 _RETRY_S = (0.2, 0.5, 1.0, 2.0)
 
 
@@ -111,21 +114,25 @@ class VideoStream:
             yield from self._file_frames(from_s)
             return
         offset_s: float | None = None
-        last_s, last_seen_s, reason = 0.0, time.monotonic(), ""
+        last_s, last_seen_s, reason = -np.inf, time.monotonic(), ""
         while True:
             broken = bool(reason)
             for item in self._connected_frames():
                 if isinstance(item, str):
                     reason = item
                     break
-                if offset_s is None or broken:
-                    away_s = item.arrived_s - last_seen_s if broken else 0.0
-                    offset_s = last_s + away_s - item.time_s
-                    if broken:
-                        yield Hole(last_s, item.time_s + offset_s, f"source away: {reason}")
+                since_s = item.arrived_s - last_seen_s
+                if offset_s is None:
+                    offset_s, broken = -item.time_s, False
+                ahead_s = item.time_s + offset_s - last_s
+                jumped = not -_JUMP_S < ahead_s < since_s + _JUMP_S  # its clock was set
+                if last_s >= 0 and (broken or jumped):
+                    offset_s = last_s + since_s - item.time_s
+                    why = f"source away: {reason}" if broken else "the source's clock jumped"
+                    yield Hole(last_s, item.time_s + offset_s, why)
                     broken = False
                 time_s = item.time_s + offset_s
-                if time_s <= last_s and last_s > 0:
+                if time_s <= last_s:
                     continue
                 last_s, last_seen_s = time_s, item.arrived_s
                 yield StreamFrame(
@@ -297,6 +304,7 @@ class VideoStream:
                     return
                 height, width = picture.shape[:2]
                 yield StreamFrame(now_s, width, height, now_s, picture, self._convert)
+        untimed = 0
         try:
             for packet in self._opened.demux(video=0):
                 try:
@@ -304,9 +312,15 @@ class VideoStream:
                 except (av.error.InvalidDataError, ValueError):
                     continue  # damaged on the way; the next key frame mends it
                 for frame in frames:
-                    if not frame.is_corrupt:
-                        now_s = time.monotonic()
-                        yield self._frame(frame, now_s if frame.time is None else frame.time)
+                    if frame.is_corrupt:
+                        continue
+                    # A connection may begin with some; a source that tells none is timed here.
+                    if frame.time is None and untimed < _MOST_UNTIMED:
+                        untimed += 1
+                        continue
+                    now_s = time.monotonic()
+                    told = frame.time is not None and untimed < _MOST_UNTIMED
+                    yield self._frame(frame, frame.time if told else now_s)
         except av.error.FFmpegError as error:
             yield ffmpeg_reason(error)
             return

@@ -11,6 +11,7 @@ import time
 import av
 import numpy as np
 import pytest
+from rtsp_camera import RtspCamera
 from tiny_data import turn
 from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, write_squares
 
@@ -153,9 +154,8 @@ def test_a_turned_film_comes_out_upright_and_its_boxes_with_it(
     assert '"width":96,"height":72' in page
 
 
-def transport_stream(path, seconds, tmp_path):
-    """Return a film as MPEG-TS packets with times: what a camera sends."""
-    film = write_squares(tmp_path / "source.mp4", seconds=seconds)
+def transport_stream(path, film):
+    """Return a film as MPEG-TS packets with times: what some cameras send."""
     with av.open(str(film)) as given, av.open(str(path), "w", format="mpegts") as container:
         source = given.streams.video[0]
         stream = container.add_stream_from_template(source)
@@ -166,35 +166,87 @@ def transport_stream(path, seconds, tmp_path):
     return path.read_bytes()
 
 
-def test_a_live_source_that_drops_and_returns(tmp_path, run_folder):
-    data = transport_stream(tmp_path / "live.ts", 4, tmp_path)
-    server = socket.create_server(("127.0.0.1", 0))
-    address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+class StreamServer:
+    """Sends a transport stream to two clients one after the other, four times as fast."""
 
-    def serve():
+    def __init__(self, film, tmp_path):
+        self._data = transport_stream(tmp_path / "live.ts", film)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.address = f"tcp://127.0.0.1:{self._server.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self):
+        step = len(self._data) // 20
         for _ in range(2):
-            connection, _ = server.accept()
+            connection, _ = self._server.accept()
             with connection:
-                for first in range(0, len(data), len(data) // 20):
-                    connection.sendall(data[first : first + len(data) // 20])
+                for first in range(0, len(self._data), step):
+                    connection.sendall(self._data[first : first + step])
                     time.sleep(0.05)
-        server.close()
+        self._server.close()
 
-    thread = threading.Thread(target=serve)
-    thread.start()
+    def join(self):
+        self._thread.join()
+
+
+@pytest.mark.parametrize("kind", ["rtsp", "transport stream"])
+def test_a_live_source_that_drops_and_returns(tmp_path, run_folder, kind):
+    film = write_squares(tmp_path / "film.mp4", seconds=4)
+    if kind == "rtsp":
+        server = RtspCamera(film, speed=4, clients=2)
+    else:
+        server = StreamServer(film, tmp_path)
     detector = detector_of(run_folder)
-    with_events = list(detector.run(address, out=tmp_path / "out", reconnect_s=3))
-    thread.join()
+    with_events = list(detector.run(server.address, out=tmp_path / "out", reconnect_s=3))
+    server.join()
     report = detector.report
     (hole,) = report.holes
     assert "away" in hole.reason and hole.end_s > hole.start_s >= 3
-    assert with_events and report.keyframes >= 2 and report.end_s > hole.end_s
+    assert with_events and report.keyframes >= 2 and hole.end_s < report.end_s < hole.end_s + 4
     assert "latency" in str(report.latency) and "95th" in str(report.latency)
     for name in ("annotated.mp4", "videos/video.mp4"):
         with VideoReader(tmp_path / "out" / name) as reader:
             times_s = reader.decoded_times_s()
         assert times_s[0] < 0.5 and times_s[-1] > hole.end_s + 1
     assert (tmp_path / "out" / "review.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("times_s", "wanted_s", "holes"),
+    [
+        ([None, 7.0, 7.1, 7.2], [0.0, 0.1, 0.2], 0),  # a connection may begin without a time
+        ([5.0, 5.1, 5.1, 5.0, 5.2], [0.0, 0.1, 0.2], 0),
+        ([5.0, 5.1, 90.0, 90.1], [0.0, 0.1, 0.1, 0.2], 1),  # a clock that is set while it runs
+        ([90.0, 90.1, 5.0, 5.1], [0.0, 0.1, 0.1, 0.2], 1),
+        ([-3.0, -2.9], [0.0, 0.1], 0),
+    ],
+)
+def test_whatever_a_live_source_tells_of_time_ours_ascends(tmp_path, times_s, wanted_s, holes):
+    class Told:
+        is_corrupt, rotation, width, height = False, 0, 32, 24
+
+        def __init__(self, time_s):
+            self.time = time_s
+
+    class Camera:
+        def demux(self, video):
+            return [self]
+
+        def decode(self):
+            return [Told(time_s) for time_s in times_s]
+
+        def close(self):
+            pass
+
+    film = write_squares(tmp_path / "any.mp4", times_s=[0.0])
+    with VideoStream(film, live=True, reconnect_s=0.0) as stream:
+        stream._opened = Camera()
+        items = list(stream.frames())
+    found = [item for item in items if isinstance(item, Hole)]
+    assert [hole.reason for hole in found] == ["the source's clock jumped"] * holes
+    shown = [item.time_s for item in items if isinstance(item, StreamFrame)]
+    assert shown == pytest.approx(wanted_s, abs=0.05) and (np.diff(shown) > 0).all()
 
 
 def test_slow_networks_see_the_newest_keyframes(tmp_path, run_folder):
