@@ -30,7 +30,7 @@ from detection.config import load_config  # noqa: E402
 from detection.data.dataset_folder import DatasetFolder  # noqa: E402
 from detection.data.loader import ClipLoader, collate  # noqa: E402
 from detection.engine.cpu_memory import keep_freed_memory  # noqa: E402
-from detection.engine.probe import collect_features, fit_linear  # noqa: E402
+from detection.engine.probe import collect_features, fit_linear, set_last_layer  # noqa: E402
 from detection.evaluation.average_precision import average_precision  # noqa: E402
 from detection.people.config import load_people_config  # noqa: E402
 
@@ -82,7 +82,9 @@ def main() -> None:
             parts=model.head.feature_parts,
             l2=config.probe.l2,
         )
-        scores[inside.numpy()] = features[inside] @ weights.T + biases
+        set_last_layer(model, weights, biases)
+        with torch.inference_mode():
+            scores[inside.numpy()] = model.head.logits(features[inside])
     means = [mean_ap(scores[parts == p], labels.numpy()[parts == p]) for p in range(options.parts)]
     print(f"middle keyframes: {len(middle)} in {options.parts} parts, {len(set(films))} films")
     print(f"frame-mAP over all {mean_ap(scores, labels.numpy()):.4f}, ", end="")

@@ -79,6 +79,8 @@ def has_bf16(device: torch.device) -> bool:
 
 def build_model(config: RunConfig, *, num_classes: int) -> ActionDetector:
     """Build the network with random weights drawn from the global generator."""
+    if config.model.exclusive_actions and num_classes < 2:
+        raise UserError("model.exclusive_actions=true needs two classes at least, there is 1")
     model = build_detector(
         describe_trunk(config),
         num_classes=num_classes,
@@ -89,6 +91,7 @@ def build_model(config: RunConfig, *, num_classes: int) -> ActionDetector:
         roi_pool=config.model.roi_pool,
         context=config.model.context,
         unit_features=config.model.unit_features,
+        exclusive=config.model.exclusive_actions,
     )
     share = config.model.first_probability
     torch.nn.init.constant_(model.head.classes.bias, math.log(share / (1 - share)))
@@ -184,6 +187,8 @@ def read_train_table(config: RunConfig, folder: DatasetFolder, label_map: LabelM
         label_map,
         skip_unknown_labels=config.data.skip_unknown_labels,
     )
+    if config.model.exclusive_actions:
+        labelled.check_one_label(why="model.exclusive_actions=true")
     if config.data.train_boxes is None:
         return labelled
     detected = read_actor_table(

@@ -205,6 +205,11 @@ class ModelConfig:
         description="Bring the features before the last layer to length 1, the person's and the "
         "frame's each (paper: no).",
     )
+    exclusive_actions: bool = Field(
+        default=False,
+        description="Everybody does exactly one of the classes: their probabilities add up to 1, a "
+        "softmax; false: independent, any number of actions (paper).",
+    )
     head_width: int = Field(default=2048, ge=1, description="Width of fc1.")
     dropout: float = Field(default=0.5, ge=0, lt=1, description="Before the last layer.")
     first_probability: float = Field(
@@ -398,7 +403,14 @@ _ONLY_FOR_ACTIONS = {
     + ("train_box_iou", "unmatched_as_negatives", "skip_unknown_labels")
     + ("train_keyframes_per_video",),
     "clip": ("box_jitter", "min_visible"),
-    "model": ("res5_stride", "roi_size", "roi_pool", "context", "unit_features"),
+    "model": (
+        "res5_stride",
+        "roi_size",
+        "roi_pool",
+        "context",
+        "unit_features",
+        "exclusive_actions",
+    ),
     "probe": ("keyframes_per_video", "l2"),
     "evaluation": ("multiply_person_score", "protocol"),
 }

@@ -160,7 +160,7 @@ class Batch:
 class Detections:
     """What was found at one keyframe.
 
-    action_scores: (N, A) float32 probabilities, sigmoid outputs alone; column j is the label map's
+    action_scores: (N, A) float32 probabilities, the network's alone; column j is the label map's
     j-th class. Multiplying them by `boxes.score` is a named step of evaluation, never done here.
     """
 

@@ -152,6 +152,8 @@ def test_a_linear_probe_alone_moves_nothing_but_the_last_layer(tmp_path, cfg, ca
         train_ava.main(["--cfg", str(cfg), "probe.keyframes_per_video=2"])
     with pytest.raises(UserError, match="nothing is learned"):
         train_ava.main(["--cfg", str(cfg), "optim.epochs=0"])
+    with pytest.raises(UserError, match=r"csv:\d+: \d+ boxes have more than one action"):
+        train_ava.main([*probe, f"output={tmp_path / 'one'}", "model.exclusive_actions=true"])
 
 
 def test_workers_do_not_change_the_result(tmp_path, cfg):

@@ -85,6 +85,14 @@ class ActorTable:
         """Return (A,) how many actors have each label."""
         return np.bincount(self.label_column, minlength=self.num_classes)
 
+    def check_one_label(self, *, why: str) -> None:
+        """Raise `UserError` with file and line where an actor has several labels; `why` not."""
+        several = np.flatnonzero(np.diff(self.first_label) > 1)
+        if len(several):
+            line = int(self.line[several[0]]) or None
+            message = f"{len(several)} boxes have more than one action, this one first; {why} "
+            raise at_row(self.path, line, f"{message}wants one each")
+
     def row_error(self, position: int, message: str) -> UserError:
         """Build the error for the k-th keyframe, with the file and the line it comes from."""
         actors = self._actors(position)

@@ -61,6 +61,7 @@ def build_detector(
     roi_pool: RoiPool = "max",
     context: Context = "none",
     unit_features: bool = False,
+    exclusive: bool = False,
     pixel_mean: float = 0.45,
     pixel_std: float = 0.225,
 ) -> ActionDetector:
@@ -76,5 +77,6 @@ def build_detector(
         roi_pool=roi_pool,
         context=context,
         unit_features=unit_features,
+        exclusive=exclusive,
     )
     return ActionDetector(trunk, head, pixel_mean=pixel_mean, pixel_std=pixel_std)

@@ -26,7 +26,9 @@ class ActorHead(nn.Module):
     `roi_pool="mean"` averages over a region, as the classifier whose fc1 it starts from averages
     over the frame. `context="frame"` also gives fc2 what fc1 makes of the mean over the whole
     frame: the scene, beside the person. `unit_features` brings what fc1 makes of the person, and of
-    the frame, to length 1 each, so that no clip's features outweigh another's.
+    the frame, to length 1 each, so that no clip's features outweigh another's. `exclusive` is for
+    data in which everybody does exactly one of the classes: probabilities then add up to 1. A logit
+    is still that of one action's probability, so that sigmoid and loss stay as they are.
     """
 
     def __init__(
@@ -41,16 +43,20 @@ class ActorHead(nn.Module):
         roi_pool: RoiPool = "max",
         context: Context = "none",
         unit_features: bool = False,
+        exclusive: bool = False,
     ) -> None:
         super().__init__()
         if roi_pool not in ("max", "mean"):
             raise ValueError(f"roi_pool must be 'max' or 'mean', got {roi_pool!r}")
         if context not in ("none", "frame"):
             raise ValueError(f"context must be 'none' or 'frame', got {context!r}")
+        if exclusive and num_classes < 2:
+            raise ValueError(f"exclusive actions need two classes at least, got {num_classes}")
         self.roi_size = roi_size
         self.roi_pool = roi_pool
         self.context = context
         self.unit_features = unit_features
+        self.exclusive = exclusive
         self.spatial_stride = spatial_stride
         self.hidden = nn.Linear(in_channels, hidden, bias=False)
         self.dropout = nn.Dropout(dropout)
@@ -59,7 +65,12 @@ class ActorHead(nn.Module):
 
     def forward(self, features: Tensor, rois_px: Tensor) -> Tensor:
         """(B, C, T, h, w) and (R, 5) = clip index, x1, y1, x2, y2 in pixels -> (R, A) logits."""
-        return self.classes(self.dropout(self.actor_features(features, rois_px)))
+        return self.logits(self.dropout(self.actor_features(features, rois_px)))
+
+    def logits(self, actor_features: Tensor) -> Tensor:
+        """Return (R, A) logits of what `actor_features` returned."""
+        logits = self.classes(actor_features)
+        return exclusive_logits(logits) if self.exclusive else logits
 
     @property
     def feature_parts(self) -> tuple[int, ...]:
@@ -89,3 +100,14 @@ class ActorHead(nn.Module):
         """(N, C) -> (N, hidden)."""
         features = torch.relu(self.hidden(pooled))
         return normalize(features, dim=1) if self.unit_features else features
+
+
+def exclusive_logits(logits: Tensor) -> Tensor:
+    """Return (R, A) logits whose sigmoids are the softmax of (R, A) logits, for A of 2 or more.
+
+    log(p / (1 - p)) of a softmax is a logit less the log-sum-exp of the others, taken over the
+    others themselves: near p = 1 nothing is left of a difference of sums.
+    """
+    own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
+    others = logits.float().unsqueeze(1).masked_fill(own, -torch.inf)  # (R, A, A)
+    return logits - others.logsumexp(2)

@@ -39,6 +39,7 @@ def network_numbers(model: Network) -> dict[str, Any]:
         numbers["roi_pool"] = model.head.roi_pool
         numbers["context"] = model.head.context
         numbers["unit_features"] = model.head.unit_features
+        numbers["exclusive"] = model.head.exclusive
     return numbers
 
 

@@ -45,6 +45,17 @@ def test_rows_become_keyframes_boxes_and_labels(tmp_path):
     assert str(table.row_error(0, "no")) == f"{tmp_path / 'rows.csv'}:2: no"
 
 
+def test_actors_of_several_actions_are_named_where_one_is_wanted(tmp_path):
+    rows = rows_of("a,1,0.1,0.1,0.5,0.9,11,0\na,2,0.1,0.1,0.5,0.9,11,0\n", tmp_path)
+    build_actor_table(rows, LABELS).check_one_label(why="x")
+    again = "a,1,0.1,0.1,0.5,0.9,11,0\na,2,0.1,0.1,0.5,0.9,11,0\na,2,0.1,0.1,0.5,0.9,14,0\n"
+    table = build_actor_table(rows_of(again, tmp_path), LABELS)
+    with pytest.raises(UserError, match="csv:2: 1 boxes have more than one action.* x wants one"):
+        table.check_one_label(why="x")
+    nobody = build_actor_table(rows_of("a,0902\n", tmp_path), LABELS, keep_empty=True)
+    nobody.check_one_label(why="x")
+
+
 def test_people_close_to_each_other_stay_two(tmp_path):
     """Grouping by rounded numbers makes one of them."""
     rows = rows_of(

@@ -250,6 +250,7 @@ def test_a_checkpoint_alone_is_enough_to_run(tmp_path: Path) -> None:
         roi_pool="mean",
         context="frame",
         unit_features=True,
+        exclusive=True,
     ).eval()
     sampling = FrameSampling(num_frames=2, step=0.5, short_side_px=64)
     path = tmp_path / "checkpoints" / "last.pt"

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from detection.models.action_detector import ActionDetector, build_detector
-from detection.models.actor_head import ActorHead
+from detection.models.actor_head import ActorHead, exclusive_logits
 from detection.models.batch_norm import freeze_batch_norm
 from detection.models.classifier import build_classifier
 from detection.models.counting import count_macs, count_parameters, count_stages
@@ -297,6 +297,28 @@ def test_unit_features_have_length_one_each_and_nothing_stays_nothing() -> None:
     seen = head.actor_features(features, torch.tensor([[0.0, 0, 0, 64, 64], [1, 0, 0, 64, 64]]))
     lengths = seen.view(2, 2, 8).norm(dim=2)
     torch.testing.assert_close(lengths, torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
+
+
+def test_exclusive_actions_have_the_softmax_as_sigmoids_and_gradients_however_sure() -> None:
+    torch.manual_seed(0)
+    head = ActorHead(6, hidden=8, num_classes=4, exclusive=True).eval()
+    nn.init.normal_(head.classes.weight, std=3.0)
+    plain = ActorHead(6, hidden=8, num_classes=4).eval()
+    plain.load_state_dict(head.state_dict())
+    features, rois = (
+        torch.rand(1, 6, 2, 4, 4),
+        torch.tensor([[0.0, 0, 0, 64, 64], [0, 9, 9, 90, 90]]),
+    )
+    expected = plain(features, rois).softmax(1)
+    torch.testing.assert_close(head(features, rois).sigmoid(), expected)
+    assert head(features, rois[:0]).shape == (0, 4)
+    sure = torch.tensor([[90.0, 0.0, -90.0]], requires_grad=True)
+    logits = exclusive_logits(sure)
+    assert logits[0].tolist() == pytest.approx([90.0, -90.0, -180.0])
+    logits.sum().backward()
+    assert sure.grad is not None and torch.isfinite(sure.grad).all()
+    with pytest.raises(ValueError, match="two classes"):
+        ActorHead(1, num_classes=1, exclusive=True)
 
 
 @pytest.mark.parametrize("wrong", [{"roi_pool": "sum"}, {"context": "film"}])
