@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,13 @@ _MOST_UNTIMED = 25
 _RETRY_S = (0.2, 0.5, 1.0, 2.0)
 
 
+class _Converters(threading.local):
+    """A converter for each thread: swscale's tables are no two threads' at a time."""
+
+    def __init__(self) -> None:
+        self.mine = RgbConverter()
+
+
 @dataclass(frozen=True)
 class StreamFrame:
     """One frame. time_s: when it is shown.  arrived_s: `time.monotonic()` when it was decoded."""
@@ -50,12 +58,12 @@ class StreamFrame:
     height: int
     arrived_s: float
     _picture: VideoFrame | NDArray[np.uint8]
-    _convert: RgbConverter
+    _convert: _Converters
 
     def rgb(self, short_side: int | None = None) -> NDArray[np.uint8]:
         """Return (H, W, 3) uint8 RGB, upright, the shorter edge at `short_side` pixels."""
         if isinstance(self._picture, VideoFrame):
-            return np.ascontiguousarray(self._convert(self._picture, short_side))
+            return np.ascontiguousarray(self._convert.mine(self._picture, short_side))
         picture = cv2.cvtColor(self._picture, cv2.COLOR_BGR2RGB)
         size = scaled_size(self.width, self.height, short_side)
         if size != (self.width, self.height):
@@ -99,7 +107,7 @@ class VideoStream:
         self.can_seek = not (self.is_live or self.is_address or self.source == STANDARD_INPUT)
         self.duration_s: float | None = None
         self._reconnect_s = reconnect_s
-        self._convert = RgbConverter()
+        self._convert = _Converters()
         self._opened: Any = self._open()
 
     def frames(

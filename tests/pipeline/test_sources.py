@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import av
 import numpy as np
@@ -304,6 +305,26 @@ def test_standard_input_is_run_like_the_file(tmp_path, run_folder, monkeypatch):
         assert (tmp_path / "pipe" / name).read_bytes() == (tmp_path / "file" / name).read_bytes()
     with VideoReader(tmp_path / "pipe" / "annotated.mp4") as reader:
         assert len(reader.decoded_times_s()) == 130
+
+
+def test_frames_may_be_converted_by_several_threads_at_a_time(tmp_path):
+    """As the clips' and the recording's are; swscale's tables are no two threads' at a time."""
+    film = write_squares(tmp_path / "film.mp4", seconds=1, size=(640, 360))
+    sides = (182, 192, 360)
+    with VideoStream(film) as stream:
+        frames = list(stream.frames())
+        wanted = {side: [frame.rgb(side) for frame in frames] for side in sides}
+
+        def convert(side):
+            alike = [
+                np.array_equal(frame.rgb(side), picture)
+                for _ in range(8)
+                for frame, picture in zip(frames, wanted[side], strict=True)
+            ]
+            return all(alike)
+
+        with ThreadPoolExecutor(len(sides)) as pool:
+            assert all(pool.map(convert, sides))
 
 
 def test_a_password_is_shown_nowhere():
