@@ -148,7 +148,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_whole(place, tmp_path, comm
         ({"--start": "5", "--end": "4"}, "must lie before"),
     ],
 )
-def test_what_a_user_can_mend_is_one_line(place, tmp_path, change, words):
+def test_what_a_user_can_mend_is_one_line(place, tmp_path, capfd, change, words):
     from ava_tools.detect_actions import main
 
     values = {"--checkpoint": str(place / "run"), "--out": str(tmp_path / "out"), **change}
@@ -157,6 +157,7 @@ def test_what_a_user_can_mend_is_one_line(place, tmp_path, change, words):
     with pytest.raises(UserError, match=words) as caught:
         main([video, "--quiet", *arguments])
     assert "\n" not in str(caught.value)
+    assert "\n" not in capfd.readouterr().err.strip()
     if "video" in change:
         assert not (tmp_path / "out").exists(), "no empty folder is left behind"
 

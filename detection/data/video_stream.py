@@ -163,9 +163,17 @@ class VideoStream:
 
     def _open(self) -> Any:
         if self.is_camera:
-            camera = cv2.VideoCapture(int(self.source))
+            logging = cv2.utils.logging
+            level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # it would print ten lines
+            try:
+                camera = cv2.VideoCapture(int(self.source))
+            finally:
+                logging.setLogLevel(level)
             if not camera.isOpened():
-                raise UserError(f"camera {self.source}: cannot be opened")
+                raise UserError(
+                    f"camera {self.source}: cannot be opened (there is none of this number, or "
+                    "another program has it)"
+                )
             camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
             return camera
         what: Any = self.source
