@@ -466,10 +466,16 @@ def test_tensorboard_shows_curves_classes_and_pictures(tmp_path, cfg):
     pytest.importorskip("tensorboard", reason="the tensorboard extra is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    assert train_ava.main(["--cfg", str(cfg), "optim.epochs=2", "tensorboard=true"]) == 0
+    assert (
+        train_ava.main(
+            ["--cfg", str(cfg), "optim.epochs=2", "evaluation.every_epochs=1", "tensorboard=true"]
+        )
+        == 0
+    )
     board = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     tags = board.Tags()
     wanted = {"train/loss", "train/lr", "speed/share_of_time_data", "final/mean_ap"}
     assert wanted | {"ap_by_class/be red"} <= set(tags["scalars"])
     assert [event.step for event in board.Scalars("train/loss")] == list(range(1, 7))
+    assert [event.step for event in board.Scalars("ap_by_class/be red")] == [3, 6]
     assert tags["images"] == ["predictions"]

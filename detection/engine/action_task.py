@@ -18,6 +18,7 @@ from detection.engine.distributed import Processes
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.probe import collect_features, fit_linear, set_last_layer
 from detection.engine.scoring import Scorer, print_results, timed_score, write_results
+from detection.engine.task import Evaluation
 from detection.models.action_detector import ActionDetector
 from detection.models.losses import summed_action_loss
 from detection.models.network import Network
@@ -93,9 +94,10 @@ class ActionTask:
         """Binary cross-entropy; a term for each actor and class."""
         return summed_action_loss(logits, labels), labels.numel()
 
-    def score(self, model: Network) -> float:
+    def score(self, model: Network) -> Evaluation:
         """Return the mAP on every `data.val_every`-th keyframe."""
-        return self._scorer.score(model, every=self._config.data.val_every)[0].mean_ap
+        result = self._scorer.score(model, every=self._config.data.val_every)[0]
+        return Evaluation(result.mean_ap, result.per_class)
 
     def report(self, model: Network, folder: Path, log: MetricsLog) -> None:
         """See `Task.report`: detections.csv, per_class.csv, metrics.json."""

@@ -19,6 +19,7 @@ from detection.engine.clip_scoring import (
 )
 from detection.engine.distributed import Processes
 from detection.engine.metrics_log import MetricsLog
+from detection.engine.task import Evaluation
 from detection.models.classifier import X3DClassifier
 from detection.models.losses import summed_action_loss, summed_clip_loss
 from detection.models.network import Network
@@ -75,11 +76,12 @@ class ClipTask:
             return summed_action_loss(logits, labels), labels.numel()
         return summed_clip_loss(logits, labels), len(labels)
 
-    def score(self, model: Network) -> float:
+    def score(self, model: Network) -> Evaluation:
         """Return the metric of every `data.val_every`-th video, from few views."""
         views = Views(self._config.classification.val_clips)
         accuracy = self.score_views(model, views, every=self._config.data.val_every).accuracy
-        return accuracy.mean_ap if self._multi_label else accuracy.top1
+        score = accuracy.mean_ap if self._multi_label else accuracy.top1
+        return Evaluation(score, accuracy.per_class)
 
     def report(self, model: Network, folder: Path, log: MetricsLog) -> None:
         """See `Task.report`: predictions.csv, per_class.csv, metrics.json."""
@@ -92,6 +94,7 @@ class ClipTask:
             "final",
             **headline(score.accuracy),
             views=[score.views.clips, score.views.crops],
+            per_class=dict(score.accuracy.per_class),
             seconds=round(score.seconds, 1),
         )
         print_clip_results(folder, score)

@@ -5,6 +5,8 @@ Legend: R rows of a batch that have labels (actors, or clips), A classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +17,14 @@ from detection.data.loader import ClipLoader, TrainBatches
 from detection.engine.distributed import Processes
 from detection.engine.metrics_log import MetricsLog
 from detection.models.network import Network
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good the weights are while they learn: the task's metric, and the same of each class."""
+
+    score: float
+    per_class: Mapping[str, float]
 
 
 class Task(Protocol):
@@ -49,7 +59,7 @@ class Task(Protocol):
         An update minimises the sum over all its batches and processes, divided by all their terms.
         """
 
-    def score(self, model: Network) -> float:
+    def score(self, model: Network) -> Evaluation:
         """Return `metric` of the weights as they are, for comparing epochs."""
 
     def report(self, model: Network, folder: Path, log: MetricsLog) -> None:

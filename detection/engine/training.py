@@ -17,6 +17,7 @@ from tqdm import tqdm
 from detection.config import OptimConfig
 from detection.engine.metrics_log import MetricsLog, Stopwatch
 from detection.engine.optim import schedule_factor
+from detection.engine.task import Evaluation
 from detection.engine.update import NotFinite, Updater
 from detection.errors import UserError
 
@@ -84,7 +85,7 @@ def fit(
     *,
     optim: OptimConfig,
     progress: Progress,
-    evaluate: Callable[[], float],
+    evaluate: Callable[[], Evaluation],
     metric: str,
     evaluate_every: int,
     save: Callable[[str], None],
@@ -133,9 +134,16 @@ def fit(
             if scored or last:
                 before_scoring()
             if scored:
-                score = evaluate()
+                evaluation = evaluate()
+                score = evaluation.score
                 best = progress.note_evaluation(score, optim.patience)
-                log.write("evaluation", epoch=progress.epoch, best=best, **{metric: score})
+                log.write(
+                    "evaluation",
+                    epoch=progress.epoch,
+                    best=best,
+                    **{metric: score},
+                    per_class=dict(evaluation.per_class),
+                )
                 if updater.processes.is_first:
                     bar.write(f"epoch {progress.epoch + 1}: {metric} {score:.4f}")
                 if best:

@@ -118,6 +118,8 @@ def test_a_stop_of_one_process_stops_both_and_the_resumed_run_equals_one_never_s
     script = REPOSITORY / "tests/engine/interrupted_run.py"
     torchrun(script, 4, "--cfg", cfg, f"output={tmp_path / 'cut'}", *options)
     assert not (tmp_path / "cut/metrics.json").exists()
+    last = json.loads((tmp_path / "cut/log.jsonl").read_text().splitlines()[-1])
+    assert (last["event"], last["update"]) == ("stopped", 4)
     torchrun("train_ava.py", "--resume", tmp_path / "cut")
     whole, cut = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
     assert all(torch.equal(whole[name], cut[name]) for name in whole)

@@ -15,6 +15,7 @@ from torch import nn
 from detection.config import OptimConfig
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.rewind import Rewind
+from detection.engine.task import Evaluation
 from detection.engine.training import Progress, fit, stop_signals
 from detection.engine.update import Updater
 from detection.errors import UserError
@@ -80,7 +81,7 @@ def run_fit(
         Batches(batches),
         optim=optim,
         progress=progress,
-        evaluate=lambda: next(results),
+        evaluate=lambda: Evaluation(next(results), {}),
         metric="mean_ap",
         evaluate_every=1,
         save=saved.append,
