@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -39,6 +40,16 @@ class ActionTask:
             self.label_map: LabelMap = self._data.read_label_map()
         else:
             self.label_map = read_label_map(self._data.root / config.data.label_map)
+        self.exclusive: Mapping[str, tuple[int, ...]] = self._exclusive_groups()
+
+    def _exclusive_groups(self) -> dict[str, tuple[int, ...]]:
+        """Return the data set's groups, less the classes that are not learned."""
+        whole, columns = self._data.read_label_map(), self.label_map.index_by_name
+        groups = {
+            name: tuple(columns[whole.names[c]] for c in group if whole.names[c] in columns)
+            for name, group in self._data.exclusive_groups(whole).items()
+        }
+        return {name: group for name, group in groups.items() if len(group) > 1}
 
     def build_model(self) -> ActionDetector:
         """See `Task.build_model`."""

@@ -18,6 +18,7 @@ from detection.engine.update import Updater
 from detection.errors import UserError
 from detection.files import replacing
 from detection.models.checkpoint_file import (
+    ClassList,
     FrameSampling,
     ModelFile,
     read_model_file,
@@ -31,6 +32,7 @@ def save_checkpoint(
     *,
     config: RunConfig,
     label_map: LabelMap,
+    exclusive: Mapping[str, tuple[int, ...]],
     model: Network,
     updater: Updater,
     progress: Progress,
@@ -38,6 +40,7 @@ def save_checkpoint(
 ) -> None:
     """Write weights, optimiser, scaler, progress and random states, whole or not at all.
 
+    exclusive: groups of the label map's columns, as `DatasetFolder.exclusive_groups` gives them.
     Where averaged weights are kept, they are the file's weights, and those that they follow are
     part of its training state. random_states: `random_state()` of every process, by rank.
     """
@@ -45,7 +48,7 @@ def save_checkpoint(
         path,
         (model if updater.average is None else updater.average.model).state_dict(),
         network=network_numbers(model),
-        classes=label_map,
+        classes=ClassList(label_map.names, label_map.ids, label_map.groups, exclusive),
         sampling=FrameSampling(
             num_frames=config.clip.num_frames,
             step=config.clip.step,

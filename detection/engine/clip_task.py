@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -36,6 +37,7 @@ class ClipTask:
         self._multi_label = config.classification.labels == "multi"
         self.metric = "mean_ap" if self._multi_label else "top1"
         self.classes_path, self.label_map = build.read_classes(config)
+        self.exclusive: Mapping[str, tuple[int, ...]] = {}  # what is known of people, not of clips
 
     def build_model(self) -> X3DClassifier:
         """See `Task.build_model`."""

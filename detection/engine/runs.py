@@ -230,6 +230,7 @@ def train(run: Run, training: Training) -> bool:
             folder / f"{name}.pt",
             config=config,
             label_map=run.task.label_map,
+            exclusive=run.task.exclusive,
             model=run.model,
             updater=training.updater,
             progress=training.progress,

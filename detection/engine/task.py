@@ -32,12 +32,14 @@ class Task(Protocol):
 
     name: as configurations and checkpoints say it.  metric: of the number by which epochs are
     compared.  label_map: the classes that are learned; classes_path: the file they come from.
+    exclusive: groups of its columns of which a person does at most one at a time, by name.
     """
 
     name: str
     metric: str
     label_map: LabelMap
     classes_path: Path
+    exclusive: Mapping[str, tuple[int, ...]]
 
     def build_model(self) -> Network:
         """Build the network with random weights drawn from the global generator."""

@@ -49,11 +49,15 @@ class ClassLabels(Protocol):
 
 @dataclass(frozen=True)
 class ClassList:
-    """The classes that a checkpoint's columns stand for."""
+    """The classes that a checkpoint's columns stand for.
+
+    exclusive: groups of columns of which the data set's people do at most one at a time, by name.
+    """
 
     names: tuple[str, ...]
     ids: tuple[int, ...]
     groups: tuple[str, ...] | None = None
+    exclusive: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,7 @@ def read_own(path: str, content: Mapping[str, Any], *, weights_only: bool) -> Mo
                 tuple(str(name) for name in labels["names"]),
                 tuple(int(number) for number in labels["ids"]),
                 None if groups is None else tuple(str(group) for group in groups),
+                _exclusive(labels.get("exclusive") or {}, len(labels["names"])),
             )
         file = ModelFile(
             path,
@@ -251,12 +256,23 @@ def check_classes(path: str, state: Mapping[str, Tensor], classes: ClassLabels |
         raise UserError(f"{path}: {len(classes.names)} class names but {len(classes.ids)} ids")
 
 
+def _exclusive(groups: Mapping[str, Any], classes: int) -> dict[str, tuple[int, ...]]:
+    """Check groups of columns; files from before they were kept have none."""
+    found = {str(name): tuple(int(column) for column in group) for name, group in groups.items()}
+    members = [column for group in found.values() for column in group]
+    if len(set(members)) < len(members) or not set(members) <= set(range(classes)):
+        raise ValueError(f"exclusive groups {found} of {classes} classes")
+    return found
+
+
 def plain_classes(classes: ClassLabels) -> dict[str, Any]:
     """Return a label map as plain lists."""
+    exclusive = classes.exclusive if isinstance(classes, ClassList) else {}
     return {
         "names": list(classes.names),
         "ids": [int(number) for number in classes.ids],
         "groups": None if classes.groups is None else list(classes.groups),
+        "exclusive": {name: list(map(int, group)) for name, group in exclusive.items()},
     }
 
 

@@ -21,7 +21,7 @@ from detection.data.transforms import EvalTransform
 from detection.engine.checkpoint import find_checkpoint, read_checkpoint
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector
-from detection.models.checkpoint_file import FrameSampling
+from detection.models.checkpoint_file import ClassList, FrameSampling
 from detection.models.network import load_network
 from detection.people.base import PeopleDetector
 from detection.people.weights import load_people_detector, read_people_file
@@ -47,13 +47,17 @@ class MomentPeople:
 
 @dataclass(frozen=True)
 class Networks:
-    """What a pipeline computes with. columns: of the model's classes that are asked for."""
+    """What a pipeline computes with. columns: of the model's classes that are asked for.
+
+    exclusive: groups of those columns' positions of which a person does at most one at a time.
+    """
 
     model: ActionDetector
     people: PeopleDetector
     sampling: FrameSampling
     label_map: LabelMap
     columns: NDArray[np.int64]
+    exclusive: Mapping[str, tuple[int, ...]]
     thresholds: NDArray[np.float64]
     person_score: float
     keep_score: float
@@ -180,6 +184,7 @@ def open_networks(
         sampling=file.sampling,
         label_map=label_map,
         columns=np.asarray(columns, np.int64),
+        exclusive=_exclusive_groups(classes, columns, one_of_all=model.head.exclusive),
         thresholds=find_thresholds(label_map, options.threshold, options.class_thresholds),
         person_score=person_score,
         keep_score=keep_score,
@@ -228,6 +233,16 @@ def find_thresholds(
         (column,) = find_columns(label_map, [name], "the classes asked for")
         thresholds[column] = value
     return thresholds
+
+
+def _exclusive_groups(
+    classes: ClassList, columns: Sequence[int], *, one_of_all: bool
+) -> dict[str, tuple[int, ...]]:
+    """Return the groups among the columns asked for, as positions in them."""
+    place = {column: position for position, column in enumerate(columns)}
+    whole = {"action": tuple(range(len(classes.names)))} if one_of_all else classes.exclusive
+    groups = {name: tuple(place[c] for c in group if c in place) for name, group in whole.items()}
+    return {name: group for name, group in groups.items() if len(group) > 1}
 
 
 def _some(label_map: LabelMap) -> str:

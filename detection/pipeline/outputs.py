@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,6 +150,7 @@ def write_page(
     *,
     thresholds: Sequence[float],
     threshold: float,
+    exclusive: Mapping[str, Sequence[int]],
     note: str,
     damaged: bool = False,
 ) -> Path:
@@ -192,6 +193,7 @@ def write_page(
         video_id,
         label_map,
         [shown_video],
+        exclusive=exclusive,
         score_threshold=threshold,
         class_thresholds={i: t for i, t in by_class.items() if t != threshold},
         note=note,

@@ -355,6 +355,7 @@ class VideoRun:
             self._again(folder),
             thresholds=self._networks.thresholds.tolist(),
             threshold=self._options.threshold,
+            exclusive=self._networks.exclusive,
             note="detected people, predicted actions",
             damaged=bool(self.report.holes) and self._recorder is None,
         )

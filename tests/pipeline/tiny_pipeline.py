@@ -15,7 +15,7 @@ from detection.build import build_model
 from detection.config import RunConfig, config_from_dict, config_to_dict
 from detection.data.label_map import LabelMap
 from detection.data.video import VideoWriter
-from detection.models.checkpoint_file import FrameSampling, save_model_file
+from detection.models.checkpoint_file import ClassList, FrameSampling, save_model_file
 from detection.models.network import network_numbers
 
 LABELS = LabelMap(("be red", "be <b>blue</b>", "be here"), (3, 7, 9), None)
@@ -44,7 +44,7 @@ def save_tiny_run(
         folder / "checkpoints" / "last.pt",
         model.state_dict(),
         network=network_numbers(model),
-        classes=labels,
+        classes=ClassList(labels.names, labels.ids, labels.groups, {"colour": (0, 1)}),
         sampling=FrameSampling(4, step, 64),
         config=config_to_dict(settings),
     )
