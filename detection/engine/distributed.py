@@ -6,6 +6,7 @@ The recipe is the same whatever their number: `optim.batch_size` counts the clip
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -88,6 +89,8 @@ class Processes:
         """Return the network whose gradients are averages over the processes."""
         if self.count == 1:
             return model
+        # Strides of dimensions of one, as 1 x 1 x 1 kernels have, mean nothing and differ.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view")
         where = [device.index] if device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=where, gradient_as_bucket_view=True)
 
