@@ -108,7 +108,7 @@ def test_a_folder_is_shared_and_one_bad_file_stops_no_other(
 
 def test_a_full_disk_is_one_line_and_leaves_what_was_whole(place, tmp_path, command, monkeypatch):
     """The third segment's file meets a full disk; the same command goes on afterwards."""
-    film = write_squares(tmp_path / "long.mp4", seconds=33)
+    film = write_squares(tmp_path / "long.mp4", seconds=18)
     arguments = [str(film), "--checkpoint", str(place / "run"), "--quiet", "--no-film"]
     arguments += ["--no-page", "--out"]
     assert command([*arguments, str(tmp_path / "whole")]) == 0
@@ -175,7 +175,7 @@ def test_a_checkpoint_without_people_names_train_people(place, tmp_path):
 
 def test_ctrl_c_leaves_valid_files_and_the_command_goes_on(place, tmp_path):
     """A real process with a real (random) network; stopped, then killed, then left alone."""
-    film = write_squares(tmp_path / "long.mp4", seconds=40)
+    film = write_squares(tmp_path / "long.mp4", seconds=16)
     arguments = [sys.executable, "-m", "ava_tools.detect_actions", str(film), "--quiet"]
     arguments += ["--checkpoint", str(place / "run"), "--out", str(tmp_path / "out")]
     # Random weights are sure of nobody: what is tested is the way there.
@@ -201,8 +201,10 @@ def test_ctrl_c_leaves_valid_files_and_the_command_goes_on(place, tmp_path):
     assert (tmp_path / "out" / "events.jsonl").is_file()
     if code == 0:
         pytest.skip("this machine was through before the signal came")
-    run_until(4, signal.SIGKILL)
+    _, code = run_until(2, signal.SIGKILL)
+    if code == 0:
+        pytest.skip("this machine was through before it was killed")
     said, code = run_until(99, signal.SIGTERM)
     assert code == 0 and "went on from" in said, said
     with VideoReader(tmp_path / "out" / "annotated.mp4") as reader:
-        assert len(reader.decoded_times_s()) == 400
+        assert len(reader.decoded_times_s()) == 160

@@ -25,7 +25,13 @@ WIDTH, HEIGHT, FPS = 96, 72, 10
 def config(**clip) -> RunConfig:
     values = {
         "data": {"root": "nowhere", "box_score_threshold": 0.01},
-        "model": {"variant": "xs", "head_width": 16, "dropout": 0.0},
+        "model": {
+            "variant": "xs",
+            "depth_factor": 1.0,
+            "width_factor": 1.0,
+            "head_width": 16,
+            "dropout": 0.0,
+        },
         "clip": {"num_frames": 4, "step": 6, "test_short_side_px": 64, **clip},
     }
     return config_from_dict(values, "test")
