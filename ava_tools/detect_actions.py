@@ -17,7 +17,7 @@ from detection.files import only_writer
 if TYPE_CHECKING:
     from detection.data.video_stream import VideoStream
     from detection.pipeline import ActionDetectorPipeline, PipelineOptions
-    from detection.pipeline.running import Report
+    from detection.pipeline.plan import Report
 
 EXAMPLE = """examples:
   python -m ava_tools.detect_actions film.mp4 --checkpoint runs/demo_x3d_xs --out found/film

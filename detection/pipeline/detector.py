@@ -26,7 +26,8 @@ from detection.pipeline.networks import Networks, open_networks
 from detection.pipeline.options import PipelineOptions
 from detection.pipeline.outputs import check_output
 from detection.pipeline.parts import PartsFolder
-from detection.pipeline.running import Plan, Report, VideoRun
+from detection.pipeline.plan import Plan, Report
+from detection.pipeline.running import VideoRun
 from detection.tracking.events import ActionEvent
 
 SEGMENT_S = 5.0

@@ -8,59 +8,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
 from detection.data.video_stream import Hole, StreamFrame, VideoStream
-from detection.pipeline import outputs
-from detection.pipeline.films import FilmJob, FilmMaker, FrameWalk
-from detection.pipeline.gathering import ClipGatherer, FrameWindow, Group, Sampling
-from detection.pipeline.interpretation import Interpretation, Reading, ShownKeyframe
+from detection.pipeline.gathering import ClipGatherer, FrameWindow, Group
+from detection.pipeline.interpretation import Interpretation, Reading
 from detection.pipeline.networks import MomentPeople, Networks
 from detection.pipeline.options import PipelineOptions
 from detection.pipeline.parts import PartsFolder, Segment
-from detection.pipeline.recording import Recorder
-from detection.pipeline.stages import Latency, StageClock
+from detection.pipeline.plan import Plan, Report
+from detection.pipeline.results import Results
 from detection.tracking.events import ActionEvent
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is done with one video. window_s: the stretch that kept frames may span."""
-
-    video_id: str
-    sampling: Sampling
-    window_s: float
-    groups_per_segment: int
-    workers: int
-    start_s: float
-    end_s: float
-    film: bool
-    page: bool
-
-    @property
-    def segment_s(self) -> float:
-        """Return the length of a segment."""
-        return self.groups_per_segment * self.sampling.group_size * self.sampling.interval_s
-
-
-@dataclass
-class Report:
-    """What happened. end_s: time of the last keyframe judged.  dropped: live keyframes left out."""
-
-    clock: StageClock = field(default_factory=StageClock)
-    latency: Latency = field(default_factory=Latency)
-    holes: list[Hole] = field(default_factory=list)
-    keyframes: int = 0
-    people: int = 0
-    events: int = 0
-    dropped: int = 0
-    resumed_s: float = 0.0
-    end_s: float = 0.0
-    stopped: bool = False
-    already_complete: bool = False
 
 
 class VideoRun:
@@ -89,10 +48,7 @@ class VideoRun:
         self._in_networks = threading.Semaphore(plan.workers)
         self._segment = Segment()
         self._segment_number = 0
-        self._film: FilmMaker | None = None
-        self._recorder: Recorder | None = None
-        self._film_keyframes: list[ShownKeyframe] = []
-        self._film_segment = 0
+        self._results: Results | None = None
 
     def events(self) -> Iterator[ActionEvent]:
         """Yield events as they end; write everything that the plan asks for."""
@@ -105,7 +61,9 @@ class VideoRun:
         try:
             if folder is not None:
                 folder.drop_tail(1 + math.ceil(self._options.smoothing_s / self._plan.segment_s))
-                self._start_writers(folder)
+                self._results = Results(
+                    folder, self._stream, self._networks, self._options, self._plan, self.report
+                )
                 for segment in folder.segments():
                     for moment in segment.moments:
                         yield from self._publish(interpretation.feed(moment))
@@ -115,18 +73,15 @@ class VideoRun:
             for moment in self._moments():
                 yield from self._publish(interpretation.feed(moment))
             yield from self._publish(interpretation.finish())
-            self._finish_writers()
+            if self._results is not None:
+                self._results.finish()
         finally:
             self._ending.set()
             self._window.close()
             torch.set_num_threads(threads_before)
             self.report.clock.stop()
-            try:
-                if self._recorder is not None:  # first, for the film may be waiting for its parts
-                    self._recorder.close()
-            finally:
-                if self._film is not None:
-                    self._film.close()
+            if self._results is not None:
+                self._results.close()
 
     # Reading and the networks
 
@@ -195,8 +150,8 @@ class VideoRun:
                 break
             if isinstance(item, Hole):
                 self._queue.put(item)
-            elif self._recorder is not None:
-                self._recorder.put(item)
+            elif self._results is not None:
+                self._results.record(item)
             self._submit(pool, lambda item=item: gatherer.feed(item))  # type: ignore[misc]
             self.report.dropped = gatherer.dropped
         self.report.stopped = self._is_stopping()
@@ -262,114 +217,11 @@ class VideoRun:
             self._folder.save(self._segment, whole=False)
 
     def _publish(self, reading: Reading) -> Iterator[ActionEvent]:
-        if self._film is not None:
-            for shown in reading.keyframes:
-                while (
-                    shown.keyframe.time_s >= (self._film_segment + 1) * self._plan.segment_s - 1e-6
-                ):
-                    self._draw_segment(shown)
-                self._film_keyframes.append(shown)
+        if self._results is not None:
+            self._results.show(reading.keyframes)
         for event in reading.events:
             self.report.events += 1
             yield event
-
-    # Writers
-
-    def _start_writers(self, folder: PartsFolder) -> None:
-        plan = self._plan
-        if not self._stream.can_seek and (plan.film or plan.page):
-            self._recorder = Recorder(
-                folder, plan.segment_s, may_drop=self._stream.is_live, clock=self.report.clock
-            )
-        if plan.film:
-            self._film = FilmMaker(
-                self._networks.label_map.names, plan.sampling.interval_s, self.report.clock
-            )
-            self._film_segment = max(0, math.floor(plan.start_s / plan.segment_s))
-
-    def _draw_segment(self, after: ShownKeyframe | None) -> None:
-        """Hand a segment to the film maker, with one keyframe beyond it; None: the last one."""
-        assert self._film is not None and self._folder is not None
-        number, length_s = self._film_segment, self._plan.segment_s
-        path = self._folder.film_path(None if after is None else number)
-        known = self._film_keyframes + ([] if after is None else [after])
-        end_s = (number + 1) * length_s
-        if after is None:
-            half_s = self._plan.sampling.interval_s / 2
-            end_s = math.inf if not self.report.stopped else self.report.end_s + half_s
-        start_s = max(number * length_s, self._plan.start_s)
-        if start_s < min(end_s, self._plan.end_s) and not path.is_file():
-            walk = self._walk if self._recorder is None else self._walk_recordings
-            self._film.submit(FilmJob(path, start_s, min(end_s, self._plan.end_s), known, walk))
-        self._film_keyframes = self._film_keyframes[-1:]
-        self._film_segment += 1
-
-    def _walk(self, from_s: float) -> FrameWalk:
-        with VideoStream(self._stream.source, live=False) as stream:
-            yield from stream.frames(from_s=from_s)
-
-    def _walk_recordings(self, from_s: float) -> FrameWalk:
-        assert self._recorder is not None
-        for path in self._recorder.parts_from(from_s):
-            with VideoStream(path, live=False) as stream:
-                yield from stream.frames()
-
-    def _finish_writers(self) -> None:
-        folder, plan, networks = self._folder, self._plan, self._networks
-        if folder is None:
-            return
-        if self._recorder is not None:
-            self._recorder.close()
-        if self._film is not None:
-            self._draw_segment(None)
-        with self.report.clock.measure("write"):  # while the rest of the film is drawn
-            outputs.write_tables(
-                folder.folder,
-                plan.video_id,
-                networks.label_map,
-                self._again(folder),
-                self._options.max_gap_s,
-            )
-            if plan.page:
-                self._write_page(folder)
-        if self._film is not None:
-            self._film.finish()
-            with self.report.clock.measure("write"):
-                outputs.write_film(folder.folder, folder.films())
-        if not self.report.stopped or self._stream.is_live:
-            folder.complete()
-
-    def _write_page(self, folder: PartsFolder) -> None:
-        video = Path(self._stream.source)
-        if self._recorder is not None:
-            recordings = folder.recordings()
-            if not recordings:
-                return
-            video = folder.folder / "videos" / "video.mp4"
-            outputs.join_films(recordings, video)
-        outputs.write_page(
-            folder.folder,
-            self._plan.video_id,
-            video,
-            self._networks.label_map,
-            self._again(folder),
-            thresholds=self._networks.thresholds.tolist(),
-            threshold=self._options.threshold,
-            exclusive=self._networks.exclusive,
-            note="detected people, predicted actions",
-            damaged=bool(self.report.holes) and self._recorder is None,
-        )
-
-    def _again(self, folder: PartsFolder) -> Iterator[Reading]:
-        """Read everything found once more, from disk, in order."""
-        interpretation = self._interpretation()
-        for segment in folder.segments():
-            for moment in segment.moments:
-                yield interpretation.feed(moment)
-        tail = folder.tail()
-        for moment in [] if tail is None else tail.moments:
-            yield interpretation.feed(moment)
-        yield interpretation.finish()
 
 
 _Result = tuple[int, "Future[list[MomentPeople]]"] | Hole

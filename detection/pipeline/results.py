@@ -1,0 +1,156 @@
+"""The results of one run as they come: a recording where it is needed, the film, at last all files.
+
+Tables, page and the joined film are made of what lies in the parts folder.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from detection.data.video_stream import StreamFrame, VideoStream
+from detection.pipeline import outputs
+from detection.pipeline.films import FilmJob, FilmMaker, FrameWalk
+from detection.pipeline.interpretation import Interpretation, Reading, ShownKeyframe
+from detection.pipeline.networks import Networks
+from detection.pipeline.options import PipelineOptions
+from detection.pipeline.parts import PartsFolder
+from detection.pipeline.plan import Plan, Report
+from detection.pipeline.recording import Recorder
+
+
+class Results:
+    """Takes frames and final keyframes of one run in order; `finish` writes the files.
+
+    `close` ends its threads, whatever happened.
+    """
+
+    def __init__(
+        self,
+        folder: PartsFolder,
+        stream: VideoStream,
+        networks: Networks,
+        options: PipelineOptions,
+        plan: Plan,
+        report: Report,
+    ) -> None:
+        self._folder, self._stream, self._networks = folder, stream, networks
+        self._options, self._plan, self._report = options, plan, report
+        self._keyframes: list[ShownKeyframe] = []
+        self._segment = max(0, math.floor(plan.start_s / plan.segment_s))
+        self._recorder: Recorder | None = None
+        self._film: FilmMaker | None = None
+        if not stream.can_seek and (plan.film or plan.page):
+            self._recorder = Recorder(
+                folder, plan.segment_s, may_drop=stream.is_live, clock=report.clock
+            )
+        if plan.film:
+            names = networks.label_map.names
+            self._film = FilmMaker(names, plan.sampling.interval_s, report.clock)
+
+    def record(self, frame: StreamFrame) -> None:
+        """Keep a frame of what passes only once."""
+        if self._recorder is not None:
+            self._recorder.put(frame)
+
+    def show(self, keyframes: Sequence[ShownKeyframe]) -> None:
+        """Take the next final keyframes; segments of the film that they end are drawn."""
+        if self._film is None:
+            return
+        for shown in keyframes:
+            while shown.keyframe.time_s >= (self._segment + 1) * self._plan.segment_s - 1e-6:
+                self._draw_segment(shown)
+            self._keyframes.append(shown)
+
+    def finish(self) -> None:
+        """Write everything, once no keyframe comes any more."""
+        folder, plan, networks = self._folder, self._plan, self._networks
+        if self._recorder is not None:
+            self._recorder.close()
+        if self._film is not None:
+            self._draw_segment(None)
+        with self._report.clock.measure("write"):  # while the rest of the film is drawn
+            outputs.write_tables(
+                folder.folder,
+                plan.video_id,
+                networks.label_map,
+                self._again(folder),
+                self._options.max_gap_s,
+            )
+            if plan.page:
+                self._write_page(folder)
+        if self._film is not None:
+            self._film.finish()
+            with self._report.clock.measure("write"):
+                outputs.write_film(folder.folder, folder.films())
+        if not self._report.stopped or self._stream.is_live:
+            folder.complete()
+
+    def close(self) -> None:
+        """End the threads after what they have begun."""
+        try:
+            if self._recorder is not None:  # first, for the film may be waiting for its parts
+                self._recorder.close()
+        finally:
+            if self._film is not None:
+                self._film.close()
+
+    def _draw_segment(self, after: ShownKeyframe | None) -> None:
+        """Hand a segment to the film maker, with one keyframe beyond it; None: the last one."""
+        assert self._film is not None
+        number, length_s = self._segment, self._plan.segment_s
+        path = self._folder.film_path(None if after is None else number)
+        known = self._keyframes + ([] if after is None else [after])
+        end_s = (number + 1) * length_s
+        if after is None:
+            half_s = self._plan.sampling.interval_s / 2
+            end_s = math.inf if not self._report.stopped else self._report.end_s + half_s
+        start_s = max(number * length_s, self._plan.start_s)
+        if start_s < min(end_s, self._plan.end_s) and not path.is_file():
+            walk = self._walk if self._recorder is None else self._walk_recordings
+            self._film.submit(FilmJob(path, start_s, min(end_s, self._plan.end_s), known, walk))
+        self._keyframes = self._keyframes[-1:]
+        self._segment += 1
+
+    def _walk(self, from_s: float) -> FrameWalk:
+        with VideoStream(self._stream.source, live=False) as stream:
+            yield from stream.frames(from_s=from_s)
+
+    def _walk_recordings(self, from_s: float) -> FrameWalk:
+        assert self._recorder is not None
+        for path in self._recorder.parts_from(from_s):
+            with VideoStream(path, live=False) as stream:
+                yield from stream.frames()
+
+    def _write_page(self, folder: PartsFolder) -> None:
+        video = Path(self._stream.source)
+        if self._recorder is not None:
+            recordings = folder.recordings()
+            if not recordings:
+                return
+            video = folder.folder / "videos" / "video.mp4"
+            outputs.join_films(recordings, video)
+        outputs.write_page(
+            folder.folder,
+            self._plan.video_id,
+            video,
+            self._networks.label_map,
+            self._again(folder),
+            thresholds=self._networks.thresholds.tolist(),
+            threshold=self._options.threshold,
+            exclusive=self._networks.exclusive,
+            note="detected people, predicted actions",
+            damaged=bool(self._report.holes) and self._recorder is None,
+        )
+
+    def _again(self, folder: PartsFolder) -> Iterator[Reading]:
+        """Read everything found once more, from disk, in order."""
+        interpretation = Interpretation(self._plan.video_id, self._networks, self._options)
+        for segment in folder.segments():
+            for moment in segment.moments:
+                yield interpretation.feed(moment)
+        tail = folder.tail()
+        for moment in [] if tail is None else tail.moments:
+            yield interpretation.feed(moment)
+        yield interpretation.finish()
