@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with stop_signals() as should_stop:
         for video, folder in videos:
             if should_stop():
+                stopped = True
                 break
             try:
                 stopped = _run_one(detector, video, folder, options, identity, should_stop)
@@ -68,7 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     raise
                 failures += 1
                 print("error: " + " ".join(str(error).split("\n")), file=sys.stderr)
-        stopped = stopped or should_stop()
     if failures:
         raise UserError(f"{failures} of {len(videos)} videos failed; the others are done")
     return STOPPED if stopped else 0
@@ -114,8 +114,8 @@ def _follow(
     total = None if live or end_s == float("inf") else round(end_s, 1)
     with tqdm(
         total=total, unit="s", desc=name[-30:], disable=options.quiet, dynamic_ncols=True,
-        bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of video, {rate_fmt}"
-        if total else "{desc} {n:.0f} s of video, {rate_fmt}",
+        bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of video, "
+        "{rate_noinv_fmt}" if total else "{desc} {n:.0f} s of video, {rate_noinv_fmt}",
     ) as bar:  # fmt: skip
 
         def progress(time_s: float) -> None:
@@ -143,6 +143,8 @@ def _follow(
         ):
             if live:
                 print(event_line(event), end="", flush=True)
+        if total and not detector.report.stopped:
+            progress(total)  # the last keyframe is before the end
 
 
 def _say(

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +129,24 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_whole(place, tmp_path, comm
     assert command([*arguments, str(tmp_path / "cut")]) == 0
     for name in ("events.jsonl", "tracks.jsonl", "detections.csv"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize(("live", "code"), [("--live", 0), ("--no-live", 75)])
+def test_stopping_is_the_end_of_a_live_source_and_a_break_of_a_file(
+    place, tmp_path, command, capsys, monkeypatch, live, code
+):
+    @contextmanager
+    def stop_soon():
+        asked = count()
+        yield lambda: next(asked) > 20
+
+    monkeypatch.setattr("detection.engine.training.stop_signals", stop_soon)
+    arguments = [str(place / "film.mp4"), "--checkpoint", str(place / "run"), "--quiet", live]
+    arguments += ["--every", "0.1", "--reconnect", "0", "--out", str(tmp_path / "out")]
+    assert command(arguments) == code
+    assert ("the same command goes on" in capsys.readouterr().err) == (code == 75)
+    assert (tmp_path / "out" / "parts").exists() == (code == 75)
+    assert (tmp_path / "out" / "events.jsonl").is_file()
 
 
 @pytest.mark.parametrize(
