@@ -29,9 +29,6 @@ EXAMPLE = """examples:
 --out gets annotated.mp4, review.html, detections.csv (AVA's form), tracks.jsonl and events.jsonl.
 A run that was killed goes on from its last whole segment when the same command is given again."""
 
-VIDEO_SUFFIXES = {
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".flv", ".wmv",
-}  # fmt: skip
 STOPPED = 75
 
 
@@ -178,6 +175,8 @@ def _say(
 
 def _videos(video: str, out: Path | None) -> Iterator[tuple[str, Path]]:
     """Yield this process's videos, each with the folder of its results."""
+    from detection.data.source_videos import list_videos
+
     path = Path(video)
     if not path.is_dir():
         if not (video == "-" or "://" in video or video.isdecimal() or path.is_file()):
@@ -185,15 +184,11 @@ def _videos(video: str, out: Path | None) -> Iterator[tuple[str, Path]]:
         yield video, out or Path("found") / _file_name(video)
         return
     root = out or Path("found") / _file_name(video)
-    inside, results = path.resolve(), root.resolve()
-    found = sorted(
-        p for p in path.rglob("*")
-        if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()
-        # Results of an earlier run that lie in the folder are no new videos.
-        and not (results != inside and p.resolve().is_relative_to(results))
-    )  # fmt: skip
+    found = [path / name for name in list_videos(path)]
+    if root.resolve() != path.resolve():  # results of an earlier run in the folder are not new
+        found = [p for p in found if not p.resolve().is_relative_to(root.resolve())]
     if not found:
-        raise UserError(f"{video}: no video in this folder ({', '.join(sorted(VIDEO_SUFFIXES))})")
+        raise UserError(f"{video}: no video in it but those in {root}, where results go")
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     for each in found[rank::processes]:
         # With its suffix: a.mp4 and a.mkv of one folder are two.

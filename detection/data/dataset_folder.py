@@ -21,7 +21,9 @@ from detection.files import write_text
 from detection.yaml_files import read_yaml
 
 FILE_NAME = "dataset.yaml"
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".ts", ".mpg", ".mpeg")
+VIDEO_SUFFIXES = (
+    ".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".ts", ".mpg", ".mpeg", ".mts", ".flv", ".wmv",
+)  # fmt: skip
 _HOW_TO_MAKE_ONE = (
     "a data set folder is made by python -m ava_tools.make_demo, ava_tools.import_dataset "
     "or ava_tools.download"
