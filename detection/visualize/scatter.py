@@ -9,6 +9,7 @@ Legend: pictures are (H, W, 3) uint8 RGB; places are pixels from the upper left 
 from __future__ import annotations
 
 import html
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from detection.visualize.text import BOLD, Color, draw_text, fit, width_of
 WIDTH, HEIGHT = 940, 520
 LEFT, RIGHT, TOP, BOTTOM = 74, 30, 52, 64
 COLUMN, GAP = 46, 26  # of a network trained again; between the axis and the first of them
+Box = tuple[float, float, float, float]
 BLUE, ORANGE = (37, 99, 168), (217, 130, 43)
 
 
@@ -105,7 +107,7 @@ class Scatter:
         chosen = set(self.path)
         order = sorted(range(len(self.points)), key=lambda index: index in chosen)
         marks: list[Mark] = []
-        taken: list[tuple[float, float, float, float]] = []
+        taken = self._covered()
         for index in order:
             point = self.points[index]
             place = self.place(point.x, point.y)
@@ -118,6 +120,17 @@ class Scatter:
             place = self.column(index), self.place(self.points[0].x, point.y)[1]
             marks.append(Mark(point, place, self._bar(place[0], point), ORANGE, 5))
         return marks
+
+    def _covered(self) -> list[Box]:
+        """Return what labels keep off: the points and the path."""
+        places = [self.place(point.x, point.y) for point in self.points]
+        boxes = [(x - 3, y - 3, x + 3, y + 3) for x, y in places]
+        path = self.path_places()
+        for (x1, y1), (x2, y2) in itertools.pairwise(path):
+            shares = np.linspace(0, 1, 2 + int(math.hypot(x2 - x1, y2 - y1) / 4)).tolist()
+            spots = [(x1 + share * (x2 - x1), y1 + share * (y2 - y1)) for share in shares]
+            boxes += [(x - 1, y - 1, x + 1, y + 1) for x, y in spots]
+        return boxes
 
     def key(self) -> str:
         """Say what the columns are; empty without any."""
@@ -239,7 +252,7 @@ def _label_place(
     place: tuple[float, float],
     width: int,
     right: int,
-    taken: list[tuple[float, float, float, float]],
+    taken: list[Box],
 ) -> tuple[float, float]:
     """Return where a label begins and its middle's height; note in `taken` what it covers.
 
@@ -248,6 +261,7 @@ def _label_place(
     across, down = place
     left, beside = across - 8 - width, across + 8
     tries = [(left, down - 11), (beside, down + 13), (left, down + 13), (beside, down - 11)]
+    tries.append((min(across - width / 2, right - width - 4), down + 18))
     tries += [(left, down - 11 - 16 * more) for more in (1, 2, 3)]
     for x, y in tries:
         box = (x - 3, y - 8, x + width + 3, y + 8)
@@ -261,9 +275,7 @@ def _label_place(
     return x, y
 
 
-def _overlap(
-    one: tuple[float, float, float, float], other: tuple[float, float, float, float]
-) -> bool:
+def _overlap(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
