@@ -1,0 +1,245 @@
+"""Seeds of a linear probe on test, when one pass of the trunk is all that there is time for.
+
+    python benchmarks/probe_seeds.py features --cfg FILE --boxes small --out F.pt [a.b=value ...]
+    python benchmarks/probe_seeds.py seed --cfg FILE --features F.pt --out DIR seed=N
+
+A probe leaves the trunk as it was pretrained, so that what it sees of a test keyframe is the same
+for every seed. `features` looks once at every keyframe of `data.val_split`, at ground-truth boxes
+and at those of a box file together (those that `data.box_score_threshold` lets through). `seed`
+then does what `train_ava.py` does with `optim.epochs=0`: draws training keyframes by `seed`, runs
+the trunk on them, fits the last layer, scores. Nothing is chosen here: every row is printed and
+written to DIR/metrics.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision.ops import box_iou
+from tqdm import tqdm
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+from detection import build  # noqa: E402
+from detection.config import GROUND_TRUTH_BOXES, RunConfig, config_to_dict, load_config  # noqa: E402
+from detection.data.actor_table import read_exclusions, read_ground_truth_rows  # noqa: E402
+from detection.data.dataset_folder import DatasetFolder  # noqa: E402
+from detection.engine.cpu_memory import keep_freed_memory  # noqa: E402
+from detection.engine.probe import collect_features, fit_linear, set_last_layer  # noqa: E402
+from detection.evaluation.evaluator import ActionEvaluator  # noqa: E402
+from detection.files import write_text  # noqa: E402
+from detection.models.action_detector import ActionDetector  # noqa: E402
+from detection.structures import ActorBoxes, Batch, Detections, Keyframe  # noqa: E402
+
+
+def main() -> None:
+    """Look, or fit and score."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", choices=("features", "seed"))
+    parser.add_argument("--cfg", required=True, help="configuration, as for train_ava.py")
+    parser.add_argument("--boxes", help="features: box file of the split, by name")
+    parser.add_argument("--features", type=Path, help="seed: what `features` wrote")
+    parser.add_argument("--out", type=Path, required=True, help="file of features, or folder")
+    parser.add_argument("overrides", nargs="*", help="options that replace the file's")
+    options = parser.parse_intermixed_args()
+    config = load_config(options.cfg, options.overrides)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    keep_freed_memory()
+    if options.work == "features":
+        write_features(config, options.boxes, options.out)
+    else:
+        fit_and_score(config, options.features, options.out)
+
+
+def write_features(config: RunConfig, boxes: str, path: Path) -> None:
+    """Write what the last layer will see of every keyframe's actors, ground truth and detected."""
+    folder = DatasetFolder.open(config.data.root)
+    table = build.read_val_table(config, folder, folder.read_label_map())
+    asked = dataclasses.replace(config.data, val_boxes=boxes)
+    detected = build.read_val_table(
+        dataclasses.replace(config, data=asked), folder, folder.read_label_map()
+    )
+    positions = {key: position for position, key in enumerate(detected.keyframes())}
+    dataset = build.build_val_dataset(config, folder, table)
+    device = build.build_device(config)
+    model = _pretrained(config, folder, device)
+    seen: dict[str, list[tuple[Keyframe, ActorBoxes, torch.Tensor]]]
+    seen = {GROUND_TRUTH_BOXES: [], boxes: []}
+    loader = build.build_val_loader(config, dataset, device)
+    for batch in tqdm(loader, desc="features", unit="batch", mininterval=10):
+        more = [
+            detected.boxes(positions[key]) if key in positions else ActorBoxes.empty()
+            for key in batch.keyframes
+        ]
+        both = torch.cat([batch.rois_px, _rois_px(more, batch)])
+        with torch.inference_mode():
+            features = model.actor_features(batch.frames.to(device), both.to(device)).cpu()
+        first = 0
+        for name, people in ((GROUND_TRUTH_BOXES, batch.boxes), (boxes, more)):
+            for key, one in zip(batch.keyframes, people, strict=True):
+                seen[name].append((key, one, features[first : first + len(one)]))
+                first += len(one)
+    torch.save(
+        {
+            "looks": _looks(config),
+            "boxes": {name: _as_tensors(actors) for name, actors in seen.items()},
+        },
+        path,
+    )
+
+
+def fit_and_score(config: RunConfig, path: Path, out: Path) -> None:
+    """Fit the last layer to the keyframes that the seed draws; score it on the features."""
+    written = torch.load(path, weights_only=True)
+    if written["looks"] != _looks(config):
+        raise SystemExit(f"{path}: is of another sampling or network than the configuration")
+    folder = DatasetFolder.open(config.data.root)
+    device = build.build_device(config)
+    model = _pretrained(config, folder, device)
+    table = build.read_train_table(config, folder, folder.read_label_map())
+    dataset = build.build_val_dataset(config, folder, table)
+    loader = build.build_probe_loader(config, dataset, device)
+    bar = tqdm(loader, desc="linear probe", unit="batch", mininterval=10)
+    features, labels = collect_features(model, bar, device=device)
+    layer = fit_linear(features, labels, parts=model.head.feature_parts, l2=config.probe.l2)
+    set_last_layer(model, *layer)
+
+    rows: dict[str, float] = {}
+    for name, actors in written["boxes"].items():
+        for exclusive in (model.head.exclusive, not model.head.exclusive):
+            kind = f"{name}, {'exclusive' if exclusive else 'independent'}"
+            found = _detections(model, actors, exclusive=exclusive)
+            rows[kind] = _mean_ap(config, folder, found)
+            if name == GROUND_TRUTH_BOXES:
+                rows[f"{kind}, mean over a clip"] = _mean_ap(config, folder, _over_clips(found))
+            else:
+                rows[f"{kind}, x box score"] = _mean_ap(config, folder, _weighted(found))
+                labelled = _on_labelled(found, written["boxes"][GROUND_TRUTH_BOXES])
+                rows[f"{kind}, those of labelled people alone (an oracle)"] = _mean_ap(
+                    config, folder, labelled
+                )
+    out.mkdir(parents=True, exist_ok=True)
+    torch.save({"weights": layer[0], "biases": layer[1]}, out / "last_layer.pt")
+    write_text(out / "metrics.json", json.dumps({"seed": config.seed, **rows}, indent=2) + "\n")
+    print(f"seed {config.seed}, fitted to {len(labels)} actors")
+    for row, value in rows.items():
+        print(f"{value:.4f}  {row}")
+
+
+def _pretrained(config: RunConfig, folder: DatasetFolder, device: torch.device) -> ActionDetector:
+    label_map = folder.read_label_map()
+    model = build.build_model(config, num_classes=len(label_map))
+    build.start_from_pretrained(config, model, label_map)
+    placed = build.place_model(model, device).eval()
+    assert isinstance(placed, ActionDetector)
+    return placed
+
+
+def _looks(config: RunConfig) -> dict[str, Any]:
+    """All that decides what the last layer sees."""
+    values = config_to_dict(config)
+    clip = {name: values["clip"][name] for name in ("num_frames", "step", "test_short_side_px")}
+    head = {name: value for name, value in values["model"].items() if name != "exclusive_actions"}
+    return {"split": config.data.val_split, "clip": clip, "model": head}
+
+
+def _rois_px(people: Sequence[ActorBoxes], batch: Batch) -> torch.Tensor:
+    """Return (R, 5) regions of boxes that are given as fractions of the frame."""
+    height, width = batch.frames.shape[-2:]
+    scale = torch.tensor([width, height, width, height], dtype=torch.float32)
+    rois = [torch.zeros(0, 5)]
+    for clip, boxes in enumerate(people):
+        xyxy_px = torch.from_numpy(boxes.xyxy_01) * scale
+        rois.append(torch.cat([torch.full((len(boxes), 1), float(clip)), xyxy_px], dim=1))
+    return torch.cat(rois)
+
+
+def _as_tensors(
+    actors: Sequence[tuple[Keyframe, ActorBoxes, torch.Tensor]],
+) -> dict[str, Any]:
+    return {
+        "videos": [key.video_id for key, _, _ in actors],
+        "times_s": [key.time_s for key, _, _ in actors],
+        "counts": [len(boxes) for _, boxes, _ in actors],
+        "xyxy_01": torch.from_numpy(np.concatenate([boxes.xyxy_01 for _, boxes, _ in actors])),
+        "score": torch.from_numpy(np.concatenate([boxes.score for _, boxes, _ in actors])),
+        "features": torch.cat([features for _, _, features in actors]),
+    }
+
+
+@torch.inference_mode()
+def _detections(
+    model: ActionDetector, actors: dict[str, Any], *, exclusive: bool
+) -> list[Detections]:
+    kept, model.head.exclusive = model.head.exclusive, exclusive
+    scores = model.head.logits(actors["features"]).sigmoid().split(actors["counts"])
+    model.head.exclusive = kept
+    boxes = actors["xyxy_01"].split(actors["counts"])
+    confidence = actors["score"].split(actors["counts"])
+    return [
+        Detections(Keyframe(video, time_s), ActorBoxes(box.numpy(), sure.numpy()), score.numpy())
+        for video, time_s, box, sure, score in zip(
+            actors["videos"], actors["times_s"], boxes, confidence, scores, strict=True
+        )
+    ]
+
+
+def _over_clips(found: Sequence[Detections]) -> list[Detections]:
+    """Give every frame the mean of its video's scores: one person a video is wanted."""
+    by_video: dict[str, list[Detections]] = {}
+    for one in found:
+        by_video.setdefault(one.keyframe.video_id, []).append(one)
+    if any(len(one.boxes) != 1 for one in found):
+        raise SystemExit("averaging over a clip is for data of one person a frame")
+    return [
+        dataclasses.replace(one, action_scores=mean)
+        for of_video in by_video.values()
+        for mean in [np.mean([one.action_scores for one in of_video], axis=0)]
+        for one in of_video
+    ]
+
+
+def _weighted(found: Sequence[Detections]) -> list[Detections]:
+    return [
+        dataclasses.replace(one, action_scores=one.action_scores * one.boxes.score[:, None])
+        for one in found
+    ]
+
+
+def _on_labelled(found: Sequence[Detections], truth: dict[str, Any]) -> list[Detections]:
+    """Leave out boxes without a ground-truth box at IoU 0.5: what they cost is told by the rest."""
+    keys = [Keyframe(*key) for key in zip(truth["videos"], truth["times_s"], strict=True)]
+    labelled = dict(zip(keys, truth["xyxy_01"].split(truth["counts"]), strict=True))
+    kept = []
+    for one in found:
+        overlap = box_iou(torch.from_numpy(one.boxes.xyxy_01), labelled[one.keyframe])
+        near = (overlap >= 0.5).any(1).numpy()
+        kept.append(Detections(one.keyframe, one.boxes.select(near), one.action_scores[near]))
+    return kept
+
+
+def _mean_ap(config: RunConfig, folder: DatasetFolder, found: Sequence[Detections]) -> float:
+    split = folder.split(config.data.val_split)
+    evaluator = ActionEvaluator(
+        read_ground_truth_rows(split),
+        folder.read_label_map(),
+        exclusions=read_exclusions(split),
+        protocol=config.evaluation.protocol or folder.protocol,
+        scored=folder.read_label_map(),
+    )
+    evaluator.update(found)
+    return float(evaluator.compute().mean_ap)
+
+
+if __name__ == "__main__":
+    main()
