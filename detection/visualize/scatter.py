@@ -105,15 +105,17 @@ class Scatter:
     def marks(self) -> list[Mark]:
         """Return every point as it is drawn, those of the path on top of the others."""
         chosen = set(self.path)
-        order = sorted(range(len(self.points)), key=lambda index: index in chosen)
+        # The path from its end on: a contraction lies left of the step that it takes back.
+        order = [index for index in range(len(self.points)) if index not in chosen]
+        order += reversed(self.path)
         marks: list[Mark] = []
-        taken = self._covered()
+        taken, labels = self._covered(), list[Box]()
         for index in order:
             point = self.points[index]
             place = self.place(point.x, point.y)
             text = None
             if point.label:
-                text = _label_place(place, width_of(point.label, 13), self.right, taken)
+                text = _label_place(place, width_of(point.label, 13), self.right, taken, labels)
             color, radius = (BLUE, 5) if index in chosen else (SOFT, 3)
             marks.append(Mark(point, place, self._bar(place[0], point), color, radius, text))
         for index, point in enumerate(self.again):
@@ -252,27 +254,36 @@ def _label_place(
     place: tuple[float, float],
     width: int,
     right: int,
-    taken: list[Box],
+    taken: Sequence[Box],
+    labels: list[Box],
 ) -> tuple[float, float]:
-    """Return where a label begins and its middle's height; note in `taken` what it covers.
+    """Return where a label begins and its middle's height; note in `labels` what it covers.
 
-    Left above its point, away from a rising path, where there is room; else around it.
+    Left above its point, away from a rising path, where there is room; else around it, over no
+    other label and as little else as can be.
     """
     across, down = place
     left, beside = across - 8 - width, across + 8
     tries = [(left, down - 11), (beside, down + 13), (left, down + 13), (beside, down - 11)]
-    tries.append((min(across - width / 2, right - width - 4), down + 18))
+    tries.append((min(across - width / 2, right - width - 4), down + 22))
     tries += [(left, down - 11 - 16 * more) for more in (1, 2, 3)]
-    for x, y in tries:
-        box = (x - 3, y - 8, x + width + 3, y + 8)
-        inside = box[0] >= LEFT and box[2] <= right and TOP <= y <= HEIGHT - BOTTOM
-        if inside and not any(_overlap(box, other) for other in taken):
-            break
-    else:
-        x, y = max(LEFT, left), down - 11
-        box = (x - 3, y - 8, x + width + 3, y + 8)
-    taken.append(box)
-    return x, y
+    boxes = [(x - 3, y - 8, x + width + 3, y + 8) for x, y in tries]
+    inside = [
+        number
+        for number, (x, _, end, _) in enumerate(boxes)
+        if x >= LEFT and end <= right and TOP <= tries[number][1] <= HEIGHT - BOTTOM
+    ]
+
+    def covers(number: int) -> int:
+        return sum(
+            weight * _overlap(boxes[number], other)
+            for weight, others in ((1000, labels), (1, taken))
+            for other in others
+        )
+
+    best = min(inside, key=covers, default=0)
+    labels.append(boxes[best])
+    return tries[best]
 
 
 def _overlap(one: Box, other: Box) -> bool:
