@@ -11,14 +11,14 @@ files of variable rate and for files that start late.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 import av
 import av.error
@@ -104,10 +104,14 @@ class VideoReader:
         found: list[int] = []
         for run in np.split(wanted, self._seeks(wanted)):
             checked = keyframes[(keyframes >= run[0]) & (keyframes <= run[-1])]
-            for frame, matches in self._least_decoded(run, checked) or self._nearest(run, checked):
+            try:
+                pictures = self._pictures(self._least_decoded(run, checked), short_side)
+            except _UnsureError:
+                pictures = self._pictures(self._nearest(run, checked), short_side)
+            for image, time_s, matches in pictures:
                 found.extend([len(images)] * matches)
-                images.append(self._to_rgb(frame, short_side))
-                shown_s.append(_time_s(frame))
+                images.append(image)
+                shown_s.append(time_s)
         index = np.asarray(found)[inverse.reshape(-1)]
         frames = np.stack([images[i] for i in index])
         return Clip(torch.from_numpy(frames).permute(0, 3, 1, 2), np.asarray(shown_s)[index])
@@ -253,52 +257,59 @@ class VideoReader:
                 seek[position] = key_frame_s > wanted_s[position] + SKIP_S
         return np.flatnonzero(seek) + 1
 
+    def _pictures(
+        self, frames: Iterator[tuple[VideoFrame, int]], short_side: int | None
+    ) -> list[tuple[NDArray[np.uint8], float, int]]:
+        """Return (RGB, time in seconds, matches); frames are scaled down as they come."""
+        return [(self._to_rgb(frame, short_side), _time_s(frame), n) for frame, n in frames]
+
     def _least_decoded(
         self, wanted_s: NDArray[np.float64], keyframes_s: NDArray[np.float64]
-    ) -> list[tuple[VideoFrame, int]] | None:
-        """Return what `_nearest` yields, without decoding what nothing wanted depends on.
+    ) -> Iterator[tuple[VideoFrame, int]]:
+        """Yield what `_nearest` yields, without decoding what nothing wanted depends on.
 
         Packets tell their frames' times before they are decoded, so that pictures which are neither
-        wanted nor referred to by others are passed over; the rest are the same bit for bit. None
-        where that cannot be known: `_nearest` then decodes everything, and finds what is wrong.
+        wanted nor referred to by others are passed over; the rest are the same bit for bit. Raises
+        `_UnsureError` where that cannot be known: `_nearest` finds what is wrong.
         """
         if self._damage != "guess" or self._stream.codec_context.name not in ("h264", "hevc"):
-            return None
+            raise _UnsureError
         try:
             packets = self._packets_around(float(wanted_s[0]), float(wanted_s[-1]))
             pts = np.unique(_shown_pts(packets))
             shown_s = pts * float(self._time_base)
             told = len(pts) and ((shown_s[0] <= keyframes_s) & (keyframes_s <= shown_s[-1])).all()
             if not told:
-                return None
+                raise _UnsureError
             after = np.searchsorted(shown_s, wanted_s).clip(0, len(pts) - 1)
             before = (after - 1).clip(0)
-            earlier = wanted_s - shown_s[before] <= shown_s[after] - wanted_s + SAME_TIME_S
+            earlier = _first_is_nearer(shown_s[before], shown_s[after], wanted_s)
             nearest, matches = np.unique(pts[np.where(earlier, before, after)], return_counts=True)
-            found = self._decode_only(packets, set(nearest.tolist()))
-            return [
-                (found[at], n) for at, n in zip(nearest.tolist(), matches.tolist(), strict=True)
-            ]
-        except (av.error.FFmpegError, _UnsureError):
-            return None
+            waiting = dict(zip(nearest.tolist(), matches.tolist(), strict=True))
+            for frame in self._decode_only(packets, waiting):
+                if frame.pts != next(iter(waiting)):
+                    raise _UnsureError  # one before it is missing
+                yield frame, waiting.pop(frame.pts)
+        except av.error.FFmpegError as error:
+            raise _UnsureError from error
+        if waiting:
+            raise _UnsureError
 
-    def _decode_only(self, packets: Sequence[Packet], wanted: set[int]) -> dict[int, VideoFrame]:
-        """Return the frames with these presentation times; `_UnsureError` where one is missing."""
-        found: dict[int, VideoFrame] = {}
+    def _decode_only(
+        self, packets: Sequence[Packet], waiting: Mapping[int | None, int]
+    ) -> Iterator[VideoFrame]:
+        """Yield the frames whose presentation times are waited for, until none is."""
         try:
             for packet in [*packets, None]:
-                if len(found) == len(wanted):
-                    break
-                needed = packet is not None and packet.pts in wanted
+                if not waiting:
+                    return
+                needed = packet is not None and packet.pts in waiting
                 for frame in self._decode_packet(packet, "DEFAULT" if needed else "NONREF"):
-                    if frame.pts is not None and frame.pts in wanted:
+                    if frame.pts in waiting:
                         frame.time_base = self._time_base  # the last ones come without
-                        found.setdefault(frame.pts, frame)
+                        yield frame
         finally:
             self._stream.codec_context.skip_frame = "DEFAULT"
-        if len(found) < len(wanted):
-            raise _UnsureError
-        return found
 
     def _decode_packet(
         self, packet: Packet | None, skip: Literal["DEFAULT", "NONREF"]
@@ -313,11 +324,7 @@ class VideoReader:
 
         Raises `_UnsureError` where times are missing or a packet is damaged.
         """
-        back_s = 0.0
-        while True:
-            target_s: float | None = first_s + SAME_TIME_S - back_s
-            if target_s is not None and target_s <= self._start_s:
-                target_s = None
+        for target_s in self._seek_targets(first_s):
             self._seek(target_s)
             packets: list[Packet] = []
             after_s = math.inf
@@ -334,8 +341,8 @@ class VideoReader:
                     break
             opening_s = [float(pts * self._time_base) for pts in _shown_pts(packets[:1])]
             if target_s is None or (opening_s and opening_s[0] <= first_s + SAME_TIME_S):
-                return packets
-            back_s = max(1.0, 2 * back_s)
+                break
+        return packets
 
     def _nearest(
         self, wanted_s: NDArray[np.float64], keyframes_s: NDArray[np.float64]
@@ -385,11 +392,7 @@ class VideoReader:
         Containers seek by decoding time, so the key frame they find may be shown too late; then
         look further back.
         """
-        back_s = 0.0
-        while True:
-            target_s: float | None = time_s + SAME_TIME_S - back_s
-            if target_s is not None and target_s <= self._start_s:
-                target_s = None
+        for target_s in self._seek_targets(time_s):
             frames = self._decoded_from(target_s)
             try:
                 first = next(frames, None)
@@ -399,12 +402,19 @@ class VideoReader:
                 first = None  # no damage if it decodes from further back
             late = first is None or _time_s(first) > time_s + SAME_TIME_S
             if late and target_s is not None:
-                back_s = max(1.0, 2 * back_s)
                 continue
             if first is not None:
                 yield first
             yield from frames
             return
+
+    def _seek_targets(self, time_s: float) -> Iterator[float | None]:
+        """Yield `time_s`, then times ever further back, at last None, which is the start."""
+        back_s = 0.0
+        while (target_s := time_s + SAME_TIME_S - back_s) > self._start_s:
+            yield target_s
+            back_s = max(1.0, 2 * back_s)
+        yield None
 
     def _decoded_from(self, time_s: float | None) -> Iterator[VideoFrame]:
         """Seek to the key frame before `time_s` (None: the start) and decode from there on."""
@@ -669,7 +679,12 @@ def _is_nearer(before: VideoFrame | None, after: VideoFrame | None, time_s: floa
     """Say whether `before` is the frame nearest to `time_s` (a tie goes to the earlier frame)."""
     if before is None or after is None:
         return before is not None
-    return time_s - _time_s(before) <= _time_s(after) - time_s + SAME_TIME_S
+    return bool(_first_is_nearer(_time_s(before), _time_s(after), time_s))
+
+
+def _first_is_nearer(before_s: Any, after_s: Any, time_s: Any) -> Any:
+    """Say of two times (or arrays of them) whether the first is nearer; a tie is the first's."""
+    return time_s - before_s <= after_s - time_s + SAME_TIME_S
 
 
 def _time_s(frame: VideoFrame) -> float:
