@@ -362,6 +362,7 @@ def _clip_dataset(
         step=config.clip.step,
         views=views,
         seed=config.seed,
+        at_ends=config.clip.at_ends,
     )
 
 
@@ -375,4 +376,5 @@ def _dataset(
         num_frames=config.clip.num_frames,
         step=config.clip.step,
         seed=config.seed,
+        at_ends=config.clip.at_ends,
     )

@@ -102,6 +102,11 @@ class ClipConfig:
         ge=0,
         description="Spacing of frames in 1/30 s; 0 repeats the keyframe's own frame.",
     )
+    at_ends: Literal["repeat", "inside"] = Field(
+        default="repeat",
+        description="A clip that would reach past its video's ends: 'repeat' the edge frame, or "
+        "move it 'inside' (one longer than the video is spread over it evenly), for short videos.",
+    )
     train_short_side_px: tuple[int, int] = Field(
         default=(256, 320),
         description="Training: the short side is drawn from this range, in pixels.",

@@ -10,24 +10,29 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from detection.data.actor_table import ActorTable
-from detection.data.sampling import clip_times_s
+from detection.data.sampling import AtEnds, clip_times_s
 from detection.data.transforms import ClipTransform, Draw
 from detection.data.video import scaled_size
 from detection.data.video_source import FrameSource
 from detection.data.workers import SampleIndex
 from detection.errors import UserError
-from detection.structures import Sample
+from detection.structures import Keyframe, Sample
+
+# A header's idea of where a video begins and ends is no further off than that.
+SURE_S = 1.0
 
 
 class AvaDataset(Dataset[Sample]):
     """One sample per keyframe of a table.
 
     open_video: gives the frames of a video id. num_frames, step: of the clip, step in 1/30 s.
-    seed: of the transform's random choices.
+    seed: of the transform's random choices.  at_ends: "repeat" the edge frame where a clip reaches
+    past its video, or keep it "inside".
     """
 
     def __init__(
@@ -39,6 +44,7 @@ class AvaDataset(Dataset[Sample]):
         num_frames: int,
         step: float,
         seed: int = 0,
+        at_ends: AtEnds = "repeat",
     ) -> None:
         self.table = table
         self._open_video = open_video
@@ -46,6 +52,7 @@ class AvaDataset(Dataset[Sample]):
         self._num_frames = num_frames
         self._step = step
         self._seed = seed
+        self._at_ends = at_ends
         self.unreadable_videos: dict[str, str] = {}
         self._frame_sizes: dict[str, tuple[int, int]] = {}
 
@@ -143,17 +150,30 @@ class AvaDataset(Dataset[Sample]):
     def _read(self, positions: Sequence[int], short_side: int) -> Iterable[torch.Tensor]:
         """Return the (T, 3, H, W) frames of keyframes of one video."""
         keys = [self.table.keyframe(position) for position in positions]
-        times_s = [clip_times_s(key.time_s, self._num_frames, self._step) for key in keys]
         try:
             with self._open_video(keys[0].video_id) as video:
                 clip = video.read(
-                    np.concatenate(times_s),
+                    np.concatenate(self._times_s(video, keys)),
                     short_side=short_side,
                     keyframes_s=[key.time_s for key in keys],
                 )
         except UserError as error:
             raise self._blame(positions, error) from error
         return clip.frames.split(self._num_frames)
+
+    def _times_s(self, video: FrameSource, keys: Sequence[Keyframe]) -> list[NDArray[np.float64]]:
+        """Return the (T,) wanted times of each keyframe."""
+        frames, step = self._num_frames, self._step
+        times_s = [clip_times_s(key.time_s, frames, step) for key in keys]
+        if self._at_ends == "repeat":
+            return times_s
+        start_s, end_s = video.span_s()  # as the header has it; asking for all times reads the file
+        wanted_s = np.concatenate(times_s)
+        if start_s + SURE_S <= wanted_s.min() and wanted_s.max() <= end_s - SURE_S:
+            return times_s
+        shown_s = video.frame_times_s()
+        within_s = float(shown_s[0]), float(shown_s[-1])
+        return [clip_times_s(key.time_s, frames, step, within_s=within_s) for key in keys]
 
     def _blame(self, positions: Sequence[int], error: UserError) -> UserError:
         """Name the row of the keyframe that the message is about, else of the first one."""

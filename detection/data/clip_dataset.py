@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from detection.data.clip_list import ClipList
-from detection.data.sampling import STEPS_PER_SECOND
+from detection.data.sampling import STEPS_PER_SECOND, AtEnds
 from detection.data.transforms import ClipTransform, Draw
 from detection.data.video_source import FrameSource
 from detection.data.workers import SampleIndex
@@ -104,6 +104,7 @@ class ClipDataset:
 
     Position p of a data set with V views is view p % V of video p // V. num_frames, step: of the
     clip, step in 1/30 s. seed: of the random choices, which (seed, epoch, position) decides.
+    at_ends: where a clip is longer than its video, "repeat" the edge frames or spread it "inside".
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class ClipDataset:
         step: float,
         views: Views | None = None,
         seed: int = 0,
+        at_ends: AtEnds = "repeat",
     ) -> None:
         self.clips = clips
         self.views = views
@@ -123,6 +125,7 @@ class ClipDataset:
         self._transform = transform
         self._offsets_s = np.arange(num_frames) * (step / STEPS_PER_SECOND)
         self._seed = seed
+        self._at_ends = at_ends
 
     def __len__(self) -> int:
         return len(self.clips) * self._per_video
@@ -196,16 +199,19 @@ class ClipDataset:
         """Return the (T, 3, H, W) frames of clips of one video."""
         try:
             with self._open_video(self.clips.paths[video]) as source:
-                first_s, end_s = source.span_s()
-                times_s = [self._times_s(first_s, end_s, start) for start in starts_01]
+                times_s = [self._times_s(source, start) for start in starts_01]
                 clip = source.read(np.concatenate(times_s), short_side=short_side)
         except UserError as error:
             raise self.clips.row_error(video, str(error)) from error
         return clip.frames.split(len(self._offsets_s))
 
-    def _times_s(self, first_s: float, end_s: float, start_01: float) -> NDArray[np.float64]:
+    def _times_s(self, source: FrameSource, start_01: float) -> NDArray[np.float64]:
         """Return the (T,) times of a clip; one longer than the video lies around its middle."""
+        first_s, end_s = source.span_s()
         room_s = end_s - first_s - float(self._offsets_s[-1])
+        if room_s < 0 and self._at_ends == "inside":
+            shown_s = source.frame_times_s()
+            return np.linspace(shown_s[0], shown_s[-1], len(self._offsets_s))
         start_s = first_s + room_s * (start_01 if room_s > 0 else 0.5)
         return np.asarray(start_s + self._offsets_s, np.float64)
 

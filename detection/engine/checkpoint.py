@@ -55,6 +55,7 @@ def save_checkpoint(
             short_side_px=config.clip.test_short_side_px,
             pixel_mean=model.pixels.mean,
             pixel_std=model.pixels.std,
+            at_ends=config.clip.at_ends,
         ),
         config=config_to_dict(config),
         training={

@@ -65,7 +65,8 @@ class FrameSampling:
     """How the frames of a clip are chosen, sized and normalised.
 
     num_frames: T.  step: spacing in 1/30 s.  short_side_px: at test time.  pixel_mean, pixel_std:
-    of RGB scaled to [0, 1], every channel alike.
+    of RGB scaled to [0, 1], every channel alike.  at_ends: of a clip that would reach past its
+    video's first or last frame, "repeat" or "inside" (`detection.data.sampling.clip_times_s`).
     """
 
     num_frames: int
@@ -73,6 +74,11 @@ class FrameSampling:
     short_side_px: int
     pixel_mean: float = 0.45
     pixel_std: float = 0.225
+    at_ends: str = "repeat"
+
+    def __post_init__(self) -> None:
+        if self.at_ends not in ("repeat", "inside"):
+            raise ValueError(f"at_ends must be 'repeat' or 'inside', got {self.at_ends!r}")
 
 
 @dataclass(frozen=True)

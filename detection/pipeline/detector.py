@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from detection.data.video import VideoReader
 from detection.data.video_stream import Hole, VideoStream
 from detection.errors import UserError
 from detection.people.base import PeopleDetector
@@ -178,7 +179,9 @@ class ActionDetectorPipeline:
     ) -> Plan:
         if not start_s < end_s:
             raise UserError(f"start {start_s:g} s must lie before end {end_s:g} s")
-        sampling = self._sampling(stream.is_live)
+        sampling = dataclasses.replace(
+            self._sampling(stream.is_live), within_s=self._within_s(stream)
+        )
         group_s = sampling.group_size * sampling.interval_s
         batch = 1 if stream.is_live else self.options.batch_size
         return Plan(
@@ -192,6 +195,21 @@ class ActionDetectorPipeline:
             film=film,
             page=page,
         )
+
+    def _within_s(self, stream: VideoStream) -> tuple[float, float] | None:
+        """Return between which times clips are to stay; None: edge frames repeat.
+
+        The end of what cannot be read twice is not known beforehand, and that of a damaged file
+        is where its last good frame is: their clips repeat edge frames as well.
+        """
+        if self.networks.sampling.at_ends == "repeat" or not stream.can_seek:
+            return None
+        try:
+            with VideoReader(stream.source) as video:
+                times_s = video.frame_times_s()
+        except UserError:
+            return None
+        return float(times_s[0]), float(times_s[-1])
 
     def _decisive(self, plan: Plan, identity: dict[str, str]) -> dict[str, object]:
         """Return what decides the results, by which unfinished work is known."""

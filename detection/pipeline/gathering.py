@@ -28,7 +28,11 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which frames are wanted. short_side_px: of clips; people_short_side_px: of whole pictures."""
+    """Which frames are wanted. short_side_px: of clips; people_short_side_px: of whole pictures.
+
+    within_s: times of the video's first and last frame, where clips are to stay inside it
+    (`clip_times_s`); None: edge frames repeat.
+    """
 
     num_frames: int
     step: float
@@ -37,17 +41,25 @@ class Sampling:
     interval_s: float
     per_keyframe: int
     group_size: int
+    within_s: tuple[float, float] | None = None
 
-    @property
-    def offsets_s(self) -> NDArray[np.float64]:
-        """Return when the T frames are wanted, after the keyframe."""
-        return clip_times_s(0.0, self.num_frames, self.step)
+    def clip_times_s(self, time_s: float) -> NDArray[np.float64]:
+        """Return when the T frames of the keyframe at a time are wanted, ascending."""
+        return clip_times_s(time_s, self.num_frames, self.step, within_s=self.within_s)
+
+    def earliest_s(self, time_s: float) -> float:
+        """Return when the first frame of a keyframe's clip is wanted, or that of a later one."""
+        start_s = float(clip_times_s(time_s, self.num_frames, self.step)[0])
+        if self.within_s is None:
+            return start_s
+        first_s, last_s = self.within_s
+        return max(first_s, min(start_s, last_s - self.span_s))
 
     @property
     def span_s(self) -> float:
-        """Return from the first to the last frame of a clip."""
-        offsets = self.offsets_s
-        return float(offsets[-1] - offsets[0])
+        """Return from the first to the last frame of a clip, at most."""
+        times_s = clip_times_s(0.0, self.num_frames, self.step)
+        return float(times_s[-1] - times_s[0])
 
     def time_s(self, moment: int) -> float:
         """Return a moment's time; rounded, so that files of one video agree."""
@@ -125,8 +137,9 @@ class ClipGatherer:
     """Takes frames in order, gives groups that have all their frames, in order.
 
     first_group: the group to begin with.  end_s: no keyframe from there on.  The frame nearest to
-    each wanted time is taken (a tie goes to the earlier); edge frames repeat. Keyframes inside a
-    hole are left out.  may_drop: asked when a group is whole; True: it is let go.
+    each wanted time is taken (a tie goes to the earlier); before the first and after the last one
+    edge frames repeat. Keyframes inside a hole are left out.  may_drop: asked when a group is
+    whole; True: it is let go.
     """
 
     def __init__(
@@ -140,10 +153,11 @@ class ClipGatherer:
         may_drop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._sampling, self._window = sampling, window
+        if sampling.within_s is not None:  # every later clip begins before the end, for ever
+            end_s = min(end_s, sampling.within_s[1] + 2 * SAME_TIME_S)
         self._start_s, self._end_s = start_s, end_s
         self._may_drop = may_drop
         self.dropped = 0
-        self._offsets_s = sampling.offsets_s
         self._before: StreamFrame | None = None
         self._size: dict[int, tuple[int, ...]] = {}
         self._made: tuple[StreamFrame | None, dict[int, Picture]] = (None, {})
@@ -193,7 +207,7 @@ class ClipGatherer:
         """Return the earliest wanted time of a moment and of all later ones."""
         per = self._sampling.per_keyframe
         keyframe = -(-moment // per) * per  # the first keyframe from here on
-        clip_s = self._sampling.time_s(keyframe) + float(self._offsets_s[0])
+        clip_s = self._sampling.earliest_s(self._sampling.time_s(keyframe))
         return min(self._sampling.time_s(moment), clip_s)
 
     def _skip_to(self, moment: int) -> None:
@@ -219,14 +233,14 @@ class ClipGatherer:
             group = self._groups.setdefault(number, Group(number))
             if index % self._sampling.per_keyframe == 0:
                 moment.clip = [None] * self._sampling.num_frames
-                for slot, offset_s in enumerate(self._offsets_s.tolist()):
-                    heapq.heappush(self._wanted, (moment.time_s + offset_s, index, slot))
+                for slot, time_s in enumerate(self._sampling.clip_times_s(moment.time_s).tolist()):
+                    heapq.heappush(self._wanted, (time_s, index, slot))
             heapq.heappush(self._wanted, (moment.time_s, index, -1))
             self._moments[index] = moment
             group.moments.append(moment)
             # Clips alone count: pictures are let go of before clips are.
             keyframe = -(-index // self._sampling.per_keyframe) * self._sampling.per_keyframe
-            start_s = self._sampling.time_s(keyframe) + float(self._offsets_s[0])
+            start_s = self._sampling.earliest_s(self._sampling.time_s(keyframe))
             self._window.begin(number, start_s)
 
     def _take(self, frame: StreamFrame, until_s: float) -> Iterator[Group]:

@@ -47,7 +47,7 @@ def root(tmp_path_factory):
     return root
 
 
-def dataset(root, transform, rows=None, seed=0, num_frames=4, step=12):
+def dataset(root, transform, rows=None, seed=0, num_frames=4, step=12, **more):
     path = root / "train.csv"
     if rows is not None:
         path = root / "other.csv"
@@ -60,6 +60,7 @@ def dataset(root, transform, rows=None, seed=0, num_frames=4, step=12):
         num_frames=num_frames,
         step=step,
         seed=seed,
+        **more,
     )
 
 
@@ -77,6 +78,23 @@ def test_a_sample_is_the_clip_around_its_keyframe(root):
     torch.testing.assert_close(sample.boxes_px, expected)
     np.testing.assert_allclose(sample.boxes.xyxy_01[0], [0.1, 0.1, 0.3, 0.9], rtol=1e-6)
     assert sample.labels.tolist() == [[1, 1], [0, 1]]
+
+
+@pytest.mark.parametrize("time_s", [0.0, 0.04, 0.52, 2.0, 3.6, 3.96])
+@pytest.mark.parametrize(("num_frames", "step"), [(4, 12), (8, 30)])
+def test_clips_kept_inside_their_video(root, time_s, num_frames, step):
+    """Frames from 0 to 3.96 s; eight frames a second apart are longer than that."""
+    rows = f"one,{time_s},0.1,0.1,0.3,0.9,11,0\n"
+    shape = {"num_frames": num_frames, "step": step}
+    data = dataset(root, EvalTransform(short_side=96), rows, at_ends="inside", **shape)
+    wanted_s = clip_times_s(time_s, num_frames, step, within_s=(0.0, TIMES_S[-1]))
+    found = numbers_of(data[0].frames.permute(1, 0, 2, 3))
+    assert found == nearest(TIMES_S, wanted_s)
+    assert len(set(found)) == num_frames and round(time_s * 25) in found
+    usual = dataset(root, EvalTransform(short_side=96), rows, **shape)
+    usual_s = clip_times_s(time_s, num_frames, step)
+    fits = usual_s[0] >= 0 and usual_s[-1] <= TIMES_S[-1]
+    assert (numbers_of(usual[0].frames.permute(1, 0, 2, 3)) == found) == fits
 
 
 def test_samples_read_together_are_those_read_alone(root):

@@ -24,6 +24,9 @@ class Numbered:
     def span_s(self):
         return 1.0, 1.0 + self.frames / FPS
 
+    def frame_times_s(self):
+        return 1 + np.arange(self.frames) / FPS
+
     def read(self, times_s, *, short_side=None, keyframes_s=()):
         number = np.clip(np.round((np.asarray(times_s) - 1) * FPS), 0, self.frames - 1)
         width, height = self.size
@@ -50,7 +53,7 @@ def clips_of(count, tmp_path):
     )
 
 
-def dataset(tmp_path, *, frames=100, views=None, count=2, crop=40, seed=0):
+def dataset(tmp_path, *, frames=100, views=None, count=2, crop=40, seed=0, **more):
     return ClipDataset(
         clips_of(count, tmp_path),
         open_video=lambda _: Numbered(frames),
@@ -59,6 +62,7 @@ def dataset(tmp_path, *, frames=100, views=None, count=2, crop=40, seed=0):
         step=2,
         views=views,
         seed=seed,
+        **more,
     )
 
 
@@ -92,6 +96,16 @@ def test_a_video_shorter_than_a_clip_lies_in_its_middle(tmp_path):
     for views in (None, Views(1), Views(5)):
         (sample,) = dataset(tmp_path, frames=4, views=views).__getitems__([(0, 0)])
         assert numbers(sample) == [0, 1, 3, 3]
+
+
+@pytest.mark.parametrize("frames, wanted", [(1, [0] * 4), (4, [0, 1, 2, 3]), (5, [0, 1, 3, 4])])
+def test_a_clip_longer_than_its_video_is_spread_over_it(tmp_path, frames, wanted):
+    for views in (None, Views(1), Views(5)):
+        data = dataset(tmp_path, frames=frames, views=views, at_ends="inside")
+        assert numbers(data.__getitems__([(0, 0)])[0]) == wanted
+    usual, inside = (dataset(tmp_path, at_ends=ends) for ends in ("repeat", "inside"))
+    a, b = (numbers(data.__getitems__([(3, 1)])[0]) for data in (usual, inside))
+    assert a == b
 
 
 def test_random_clips_depend_on_seed_epoch_and_position_alone(tmp_path):

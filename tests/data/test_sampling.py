@@ -29,6 +29,42 @@ def test_impossible_clips_are_refused(num_frames, step):
         clip_times_s(1.0, num_frames, step)
 
 
+@settings(deadline=None)
+@given(
+    st.integers(0, 60),
+    st.integers(1, 20),
+    st.sampled_from([0, 0.5, 1, 2.5, 4, 12]),
+    st.integers(0, 60),
+    st.sampled_from([0.0, 902.0]),
+)
+def test_a_clip_kept_inside_its_video(frame, num_frames, step, last, start_s):
+    """Frames 0 to `last` of a file at 30 a second; the keyframe is one of them."""
+    time_s = start_s + min(frame, last) / 30
+    ends_s = start_s, start_s + last / 30
+    usual = clip_times_s(time_s, num_frames, step)
+    times_s = clip_times_s(time_s, num_frames, step, within_s=ends_s)
+    assert len(times_s) == num_frames and time_s in times_s.tolist()
+    assert times_s[0] >= ends_s[0] - 1e-9 and times_s[-1] <= ends_s[1] + 1e-9
+    assert (np.diff(times_s) >= 0).all()
+    if ends_s[0] <= usual[0] and usual[-1] <= ends_s[1]:
+        assert times_s.tolist() == usual.tolist()
+    spacing_s = min(step / 30, (last / 30) / max(1, num_frames - 1))
+    assert np.diff(times_s) == pytest.approx(spacing_s, abs=spacing_s / 2 + 1e-9)
+
+
+def test_clips_at_the_ends_by_hand():
+    inside = {"within_s": (0.0, 2.0)}
+    assert clip_times_s(0.2, 4, 12, **inside) == pytest.approx([0.2, 0.4, 0.8, 1.2])
+    assert clip_times_s(1.6, 4, 12, **inside) == pytest.approx([0.8, 1.2, 1.6, 2.0])
+    assert clip_times_s(2.0, 4, 12, **inside) == pytest.approx([0.8, 1.2, 1.6, 2.0])
+    assert clip_times_s(1.1, 5, 30, **inside) == pytest.approx([0, 0.5, 1.1, 1.5, 2])
+    # A keyframe may lie a little outside; a video of one frame has nothing to move to.
+    assert clip_times_s(2.01, 2, 6, **inside) == pytest.approx([1.8, 2.01])
+    assert clip_times_s(7.0, 3, 6, within_s=(7.0, 7.0)).tolist() == [7.0] * 3
+    with pytest.raises(ValueError, match="is after the last one"):
+        clip_times_s(1.0, 3, 6, within_s=(2.0, 1.0))
+
+
 KEYFRAMES = [
     Keyframe(v, float(t)) for v in ("b", "a", "c") for t in range({"a": 7, "b": 1}.get(v, 3))
 ]

@@ -28,6 +28,7 @@ from detection.pipeline.detector import SEGMENT_S
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipeline")
     save_tiny_run(folder / "run")
+    save_tiny_run(folder / "inside" / "run", at_ends="inside")
     write_squares(folder / "walk.mp4", seconds=12)
     return folder
 
@@ -50,11 +51,14 @@ def assert_alike(first, second):
         assert a[2:] == pytest.approx(b[2:], abs=1e-4)
 
 
-def test_scores_are_those_of_the_network_on_the_frames_nearest_in_time(place):
+@pytest.mark.parametrize("at_ends", ["repeat", "inside"])
+def test_scores_are_those_of_the_network_on_the_frames_nearest_in_time(tmp_path, place, at_ends):
     """Against the evaluation's own reading and transform, keyframe by keyframe."""
-    detector = detector_of(place, smoothing_s=0.0)
-    list(detector.run(place / "walk.mp4", out=place / "exact", film=False, page=False))
-    rows = read_detections(place / "exact" / "detections.csv")
+    run = place if at_ends == "repeat" else place / at_ends
+    within_s = None if at_ends == "repeat" else (0.0, 11.9)
+    detector = detector_of(run, smoothing_s=0.0)
+    list(detector.run(place / "walk.mp4", out=tmp_path / "exact", film=False, page=False))
+    rows = read_detections(tmp_path / "exact" / "detections.csv")
     model = load_network(read_checkpoint(place / "run"))
     transform = EvalTransform(short_side=64)
     checked = 0
@@ -62,7 +66,7 @@ def test_scores_are_those_of_the_network_on_the_frames_nearest_in_time(place):
         for time_us in np.unique(rows.time_us).tolist():
             chosen = rows.select(rows.time_us == time_us)
             boxes = chosen.boxes_01[:: len(LABELS)].astype(np.float32)
-            times_s = clip_times_s(time_us / 1e6, 4, 6)
+            times_s = clip_times_s(time_us / 1e6, 4, 6, within_s=within_s)
             frames = reader.read(times_s, short_side=64).frames
             clip = transform.apply(frames, boxes, transform.draw(np.random.default_rng(0)))
             rois = torch.nn.functional.pad(clip.boxes_px, (1, 0))
@@ -71,6 +75,24 @@ def test_scores_are_those_of_the_network_on_the_frames_nearest_in_time(place):
             assert found == pytest.approx(wanted, abs=1e-5)
             checked += len(boxes)
     assert checked == 2 * 24  # two squares, every half second of 12 s
+
+
+@pytest.mark.parametrize(("start_s", "seconds", "step"), [(0, 3, 6), (40, 3, 30), (0, 0.6, 90)])
+def test_clips_kept_inside_do_not_depend_on_the_batch(tmp_path, start_s, seconds, step):
+    """Steps of 1 and 3 s: clips longer than the film are spread over it."""
+    save_tiny_run(tmp_path / "run", step=step, at_ends="inside")
+    film = write_squares(tmp_path / "short.mp4", seconds=seconds, start_s=start_s)
+    first = None
+    for batch, interval_s in ((1, 0.25), (4, 0.25), (50, 0.25), (3, 0.1)):
+        options = {"batch_size": batch, "keyframe_interval_s": interval_s, "smoothing_s": 0.0}
+        detector = detector_of(tmp_path, **options)
+        list(detector.run(film, out=tmp_path / "out", film=False, page=False, overwrite=True))
+        rows = read_detections(tmp_path / "out" / "detections.csv")
+        assert rows.time_us.min() == 1e6 * start_s
+        rows = rows.select(rows.time_us % 500_000 == 0)
+        first = rows if first is None else first
+        assert len(rows) == len(first) > 0
+        assert rows.score == pytest.approx(first.score, abs=1e-5)
 
 
 @pytest.mark.parametrize(("batch", "workers", "looks"), [(1, 1, 1), (3, 2, 2), (24, 1, 3)])

@@ -38,7 +38,12 @@ def config(**clip) -> RunConfig:
 
 
 def save_tiny_run(
-    folder: Path, *, labels: LabelMap = LABELS, spread: float = 6.0, step: float = 6
+    folder: Path,
+    *,
+    labels: LabelMap = LABELS,
+    spread: float = 6.0,
+    step: float = 6,
+    at_ends: str = "repeat",
 ) -> Path:
     """Write a run folder whose random scores are spread over 0 to 1."""
     torch.manual_seed(3)
@@ -51,7 +56,7 @@ def save_tiny_run(
         model.state_dict(),
         network=network_numbers(model),
         classes=ClassList(labels.names, labels.ids, labels.groups, {"colour": (0, 1)}),
-        sampling=FrameSampling(4, step, 64),
+        sampling=FrameSampling(4, step, 64, at_ends=at_ends),
         config=config_to_dict(settings),
     )
     return folder
