@@ -96,6 +96,9 @@ def write(file: ModelFile, classes: ClassList | None, args: argparse.Namespace) 
             state = fold_pytorchvideo_shortcut(state)
         key = "state_dict" if args.to == "mmaction2" else "model_state"
         save_plain(args.out, {key: to_their_names(state, args.to)})
+        lost = not_in_weights(file)
+        if lost:
+            print(f"note: {args.to}'s form holds weights alone; left out: {', '.join(lost)}")
         return
     sampling = file.sampling or default_sampling(model)
     if args.to == "own":
@@ -117,6 +120,31 @@ def write(file: ModelFile, classes: ClassList | None, args: argparse.Namespace) 
         "config": file.config,
     }
     safetensors_file.write(args.out, state, values)
+
+
+def not_in_weights(file: ModelFile) -> list[str]:
+    """Say what a file knows, beside its weights, without which they give other scores."""
+    usual = {
+        "res5_stride": 2,
+        "roi_size": 7,
+        "roi_pool": "max",
+        "context": "none",
+        "unit_features": False,
+        "exclusive": False,
+        "pixel_mean": 0.45,
+        "pixel_std": 0.225,
+    }
+    numbers = file.network or {}
+    lost = [
+        f"{name}={numbers[name]}" for name in usual if numbers.get(name, usual[name]) != usual[name]
+    ]
+    if file.sampling is not None:
+        frames = f"{file.sampling.num_frames} frames, step {file.sampling.step:g}"
+        at_ends = "" if file.sampling.at_ends == "repeat" else ", inside the video"
+        lost.append(f"sampling ({frames}, short side {file.sampling.short_side_px}{at_ends})")
+    if file.classes is not None:
+        lost.append(f"{len(file.classes.names)} class names")
+    return lost
 
 
 def read_classes(path: Path) -> ClassList:

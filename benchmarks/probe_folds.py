@@ -3,10 +3,12 @@
     python benchmarks/probe_folds.py --cfg configs/jhmdb_probe_x3d_xs.yaml [a.b=value ...]
 
 The training clips are put into parts so that no source film is in two of them and actions are
-spread evenly. The middle keyframe of every clip goes through the frozen trunk once; each part is
-scored by a last layer that is fitted to the others. Printed: one frame-mAP over all middle
-keyframes, ground-truth boxes, and the mean over the parts. For choosing sampling, size and head
-before test is looked at.
+spread evenly. Some keyframes of every clip, evenly spaced, go through the frozen trunk once; each
+part is scored by a last layer that is fitted to the others: to `probe.keyframes_per_video` of those
+keyframes of each clip, drawn by the seed (`--draws` seeds from `seed` on), as a run draws them.
+Printed: one frame-mAP over all of them, ground-truth boxes, the mean over the parts, and that over
+all where every keyframe has the mean of its clip's scores. For choosing sampling, size and head
+before test is looked at. `--frames 1` scores middle keyframes alone: an easier question.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from detection import build  # noqa: E402
 from detection.config import load_config  # noqa: E402
 from detection.data.dataset_folder import DatasetFolder  # noqa: E402
 from detection.data.loader import ClipLoader, collate  # noqa: E402
+from detection.data.sampling import choose_keyframes  # noqa: E402
 from detection.engine.cpu_memory import keep_freed_memory  # noqa: E402
 from detection.engine.probe import collect_features, fit_linear, set_last_layer  # noqa: E402
 from detection.evaluation.average_precision import average_precision  # noqa: E402
@@ -45,6 +48,8 @@ def main() -> None:
         help="people configuration whose data.source_pattern names a clip's film",
     )
     parser.add_argument("--parts", type=int, default=5, help="how many (5)")
+    parser.add_argument("--frames", type=int, default=3, help="keyframes of each clip (3)")
+    parser.add_argument("--draws", type=int, default=3, help="seeds, where one is drawn (3)")
     parser.add_argument("overrides", nargs="*", help="options that replace the file's")
     options = parser.parse_intermixed_args()
     config = load_config(options.cfg, options.overrides)
@@ -59,11 +64,15 @@ def main() -> None:
     positions: dict[str, list[int]] = defaultdict(list)
     for position, keyframe in enumerate(table.keyframes()):
         positions[keyframe.video_id].append(position)
-    middle = [found[len(found) // 2] for found in positions.values()]
+    spaced = [
+        [found[i] for i in evenly(len(found), options.frames)] for found in positions.values()
+    ]
+    chosen = [position for found in spaced for position in found]
+    clips = np.repeat(np.arange(len(spaced)), [len(found) for found in spaced])
     device = build.build_device(config)
     model = build.build_model(config, num_classes=len(label_map))
     build.start_from_pretrained(config, model, label_map)
-    order = [[(0, position)] for position in middle]
+    order = [[(0, position) for position in found] for found in spaced]
     loader = ClipLoader(dataset, order, workers=config.workers, collate=collate)
     bar = tqdm(loader, desc="features", unit="clip")
     features, labels = collect_features(build.place_model(model, device), bar, device=device)
@@ -71,24 +80,55 @@ def main() -> None:
     pattern = load_people_config(options.films).data.source_pattern
     assert pattern is not None
     films = [_film(pattern, video_id) for video_id in positions]
-    actors = np.repeat(np.arange(len(middle)), [len(table.boxes(place)) for place in middle])
-    parts = spread(films, _per_clip(labels.numpy(), actors, len(middle)), options.parts)[actors]
-    scores = np.zeros(labels.shape, np.float32)
-    for part in range(options.parts):
-        inside = torch.from_numpy(parts == part)
-        weights, biases = fit_linear(
-            features[~inside],
-            labels[~inside],
-            parts=model.head.feature_parts,
-            l2=config.probe.l2,
+    sizes = [len(table.boxes(place)) for place in chosen]
+    keyframes = np.repeat(np.arange(len(chosen)), sizes)
+    actors = np.repeat(clips, sizes)  # the clip of each actor
+    truth = labels.numpy()
+    parts = spread(films, _per_clip(truth, actors, len(spaced)), options.parts)[actors]
+    print(
+        f"{len(chosen)} keyframes of {len(spaced)} clips of {len(set(films))} films "
+        f"in {options.parts} parts",
+        flush=True,
+    )
+    per_clip = config.probe.keyframes_per_video or options.frames
+    for draw in range(options.draws if per_clip < options.frames else 1):
+        seed = config.seed + draw
+        drawn = choose_keyframes(
+            [table.keyframe(position) for position in chosen], per_video=per_clip, seed=seed
         )
-        set_last_layer(model, weights, biases)
-        with torch.inference_mode():
-            scores[inside.numpy()] = model.head.logits(features[inside])
-    means = [mean_ap(scores[parts == p], labels.numpy()[parts == p]) for p in range(options.parts)]
-    print(f"middle keyframes: {len(middle)} in {options.parts} parts, {len(set(films))} films")
-    print(f"frame-mAP over all {mean_ap(scores, labels.numpy()):.4f}, ", end="")
-    print(f"mean of the parts {np.mean(means):.4f}")
+        learned = np.isin(keyframes, drawn)
+        scores = np.zeros(labels.shape, np.float32)
+        for part in range(options.parts):
+            inside = parts == part
+            others = torch.from_numpy(~inside & learned)
+            weights, biases = fit_linear(
+                features[others],
+                labels[others],
+                parts=model.head.feature_parts,
+                l2=config.probe.l2,
+            )
+            set_last_layer(model, weights, biases)
+            with torch.inference_mode():
+                scores[inside] = model.head.logits(features[torch.from_numpy(inside)]).sigmoid()
+        means = [mean_ap(scores[parts == p], truth[parts == p]) for p in range(options.parts)]
+        print(
+            f"seed {seed}: frame-mAP {mean_ap(scores, truth):.4f}, "
+            f"mean of the parts {np.mean(means):.4f}, "
+            f"mean over a clip {mean_ap(over_clips(scores, actors), truth):.4f}",
+            flush=True,
+        )
+
+
+def evenly(count: int, wanted: int) -> list[int]:
+    """Return at most `wanted` places among `count`, each in the middle of its share."""
+    return sorted({int((i + 0.5) * count / wanted) for i in range(wanted)})
+
+
+def over_clips(scores: NDArray[np.float32], clips: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Give every keyframe's actor the mean of the clip's scores: one person a clip is assumed."""
+    sums = np.zeros((clips.max() + 1, scores.shape[1]), np.float32)
+    np.add.at(sums, clips, scores)
+    return (sums / np.bincount(clips)[:, None])[clips]
 
 
 def spread(films: list[str], labels: NDArray[np.float32], num_parts: int) -> NDArray[np.int64]:

@@ -124,6 +124,8 @@ def fit_and_score(config: RunConfig, path: Path, out: Path) -> None:
                 rows[f"{kind}, mean over a clip"] = _mean_ap(config, folder, _over_clips(found))
             else:
                 rows[f"{kind}, x box score"] = _mean_ap(config, folder, _weighted(found))
+                best = [_best_box(one) for one in found]
+                rows[f"{kind}, the best box of each frame alone"] = _mean_ap(config, folder, best)
                 labelled = _on_labelled(found, written["boxes"][GROUND_TRUTH_BOXES])
                 rows[f"{kind}, those of labelled people alone (an oracle)"] = _mean_ap(
                     config, folder, labelled
@@ -214,6 +216,11 @@ def _weighted(found: Sequence[Detections]) -> list[Detections]:
         dataclasses.replace(one, action_scores=one.action_scores * one.boxes.score[:, None])
         for one in found
     ]
+
+
+def _best_box(one: Detections) -> Detections:
+    best = np.argsort(-one.boxes.score, kind="stable")[:1]
+    return Detections(one.keyframe, one.boxes.select(best), one.action_scores[best])
 
 
 def _on_labelled(found: Sequence[Detections], truth: dict[str, Any]) -> list[Detections]:

@@ -86,6 +86,27 @@ def test_safetensors_keep_all_that_a_run_needs(tmp_path: Path) -> None:
     assert load_network(file).trunk.res5_stride == 1
 
 
+def test_what_another_form_cannot_hold_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    detector = build_detector(VARIANTS["x2d"], num_classes=2, context="frame", exclusive=True)
+    save_model_file(
+        tmp_path / "a.pt",
+        detector.state_dict(),
+        network=network_numbers(detector),
+        classes=ClassList(("sit", "stand"), (11, 12)),
+        sampling=FrameSampling(num_frames=8, step=2.5, short_side_px=128, at_ends="inside"),
+    )
+    usual = ["--checkpoint", str(tmp_path / "a.pt"), "--out", str(tmp_path / "b")]
+    convert.main([*usual, "--to", "own"])
+    assert "note" not in capsys.readouterr().out
+    convert.main([*usual, "--to", "slowfast"])
+    assert capsys.readouterr().out.splitlines()[0] == (
+        "note: slowfast's form holds weights alone; left out: context=frame, exclusive=True, "
+        "sampling (8 frames, step 2.5, short side 128, inside the video), 2 class names"
+    )
+
+
 def test_class_names_come_from_a_map(theirs: Path, tmp_path: Path) -> None:
     names = tmp_path / "kinetics.json"
     for content in ({f"c{i}": i for i in range(6)}, {str(i): f"c{i}" for i in range(6)}):
