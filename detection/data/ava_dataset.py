@@ -167,12 +167,11 @@ class AvaDataset(Dataset[Sample]):
         times_s = [clip_times_s(key.time_s, frames, step) for key in keys]
         if self._at_ends == "repeat":
             return times_s
-        start_s, end_s = video.span_s()  # as the header has it; asking for all times reads the file
+        start_s, end_s = video.span_s()  # as the header has it: `ends_s` has to look
         wanted_s = np.concatenate(times_s)
         if start_s + SURE_S <= wanted_s.min() and wanted_s.max() <= end_s - SURE_S:
             return times_s
-        shown_s = video.frame_times_s()
-        within_s = float(shown_s[0]), float(shown_s[-1])
+        within_s = video.ends_s()
         return [clip_times_s(key.time_s, frames, step, within_s=within_s) for key in keys]
 
     def _blame(self, positions: Sequence[int], error: UserError) -> UserError:

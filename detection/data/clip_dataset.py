@@ -210,8 +210,7 @@ class ClipDataset:
         first_s, end_s = source.span_s()
         room_s = end_s - first_s - float(self._offsets_s[-1])
         if room_s < 0 and self._at_ends == "inside":
-            shown_s = source.frame_times_s()
-            return np.linspace(shown_s[0], shown_s[-1], len(self._offsets_s))
+            return np.linspace(*source.ends_s(), len(self._offsets_s))
         start_s = first_s + room_s * (start_01 if room_s > 0 else 0.5)
         return np.asarray(start_s + self._offsets_s, np.float64)
 

@@ -59,6 +59,11 @@ class FrameFolder:
         """Return the (n,) ascending presentation times of the frames that are there."""
         return self._numbers_and_times[1]
 
+    def ends_s(self) -> tuple[float, float]:
+        """Return the times of the first and of the last frame that is there."""
+        times_s = self.frame_times_s()
+        return float(times_s[0]), float(times_s[-1])
+
     def frame_size(self) -> tuple[int, int]:
         """Return (width, height) of the first frame, in pixels."""
         height, width = self._decode(0, None).shape[:2]

@@ -199,6 +199,38 @@ class VideoReader:
         """Return about when the first frame appears and the last one ends, from the header."""
         return self.info.start_s, self.info.start_s + self.info.duration_s
 
+    def ends_s(self) -> tuple[float, float]:
+        """Return the times of the first and of the last frame, as `frame_times_s` has them.
+
+        Of a long file little is read, unless its end is not where its header has it. Raises
+        `UserError` where it ends before what its header promises.
+        """
+        first_s, end_s = self.span_s()
+        back_s = 2.0
+        while end_s - back_s > first_s:
+            last_s = self._last_from(end_s - back_s)
+            if last_s is not None and abs(last_s + self._usual_interval_s - end_s) < 0.1:
+                return first_s, last_s
+            back_s *= 8
+        times_s = self.frame_times_s()
+        return float(times_s[0]), float(times_s[-1])
+
+    def _last_from(self, time_s: float) -> float | None:
+        """Return the last frame's time, from the packets after `time_s`; None where in doubt."""
+        last_s: float | None = None
+        try:
+            self._seek(time_s)
+            for packet in self._container.demux(self._stream):
+                if not packet.size:
+                    continue
+                if packet.is_corrupt or packet.pts is None:
+                    return None
+                if not packet.is_discard:
+                    last_s = max(last_s or -math.inf, float(packet.pts * self._time_base))
+        except av.error.FFmpegError:
+            return None
+        return last_s
+
     def frames(self, *, short_side: int | None = None) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """Yield (time in seconds, (H, W, 3) uint8 RGB) of every frame from the first on.
 

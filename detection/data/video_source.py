@@ -24,6 +24,9 @@ class FrameSource(Protocol):
     def frame_times_s(self) -> NDArray[np.float64]:
         """Return the presentation time of every frame."""
 
+    def ends_s(self) -> tuple[float, float]:
+        """Return the times of the first and of the last frame."""
+
     def frame_size(self) -> tuple[int, int]:
         """Return (width, height) in pixels as displayed."""
 

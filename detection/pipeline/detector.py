@@ -206,10 +206,9 @@ class ActionDetectorPipeline:
             return None
         try:
             with VideoReader(stream.source) as video:
-                times_s = video.frame_times_s()
+                return video.ends_s()
         except UserError:
             return None
-        return float(times_s[0]), float(times_s[-1])
 
     def _decisive(self, plan: Plan, identity: dict[str, str]) -> dict[str, object]:
         """Return what decides the results, by which unfinished work is known."""

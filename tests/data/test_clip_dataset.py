@@ -24,8 +24,8 @@ class Numbered:
     def span_s(self):
         return 1.0, 1.0 + self.frames / FPS
 
-    def frame_times_s(self):
-        return 1 + np.arange(self.frames) / FPS
+    def ends_s(self):
+        return 1.0, 1 + (self.frames - 1) / FPS
 
     def read(self, times_s, *, short_side=None, keyframes_s=()):
         number = np.clip(np.round((np.asarray(times_s) - 1) * FPS), 0, self.frames - 1)

