@@ -7,8 +7,8 @@ A probe leaves the trunk as it was pretrained, so that what it sees of a test ke
 for every seed. `features` looks once at every keyframe of `data.val_split`, at ground-truth boxes
 and at those of a box file together (those that `data.box_score_threshold` lets through). `seed`
 then does what `train_ava.py` does with `optim.epochs=0`: draws training keyframes by `seed`, runs
-the trunk on them, fits the last layer, scores. Nothing is chosen here: every row is printed and
-written to DIR/metrics.json.
+the trunk on them, fits the last layer, scores; its threshold may be higher. Nothing is chosen here:
+every row is printed and written to DIR/metrics.json.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ def write_features(config: RunConfig, boxes: str, path: Path) -> None:
     torch.save(
         {
             "looks": _looks(config),
+            "from_score": config.data.box_score_threshold,
             "boxes": {name: _as_tensors(actors) for name, actors in seen.items()},
         },
         path,
@@ -103,6 +104,12 @@ def fit_and_score(config: RunConfig, path: Path, out: Path) -> None:
     written = torch.load(path, weights_only=True)
     if written["looks"] != _looks(config):
         raise SystemExit(f"{path}: is of another sampling or network than the configuration")
+    from_score = config.data.box_score_threshold
+    if from_score < written["from_score"]:
+        raise SystemExit(
+            f"{path}: holds boxes from {written['from_score']} on, "
+            f"data.box_score_threshold={from_score} asks for more"
+        )
     folder = DatasetFolder.open(config.data.root)
     device = build.build_device(config)
     model = _pretrained(config, folder, device)
@@ -119,6 +126,8 @@ def fit_and_score(config: RunConfig, path: Path, out: Path) -> None:
         for exclusive in (model.head.exclusive, not model.head.exclusive):
             kind = f"{name}, {'exclusive' if exclusive else 'independent'}"
             found = _detections(model, actors, exclusive=exclusive)
+            if name != GROUND_TRUTH_BOXES:
+                found = [_from_score(one, from_score) for one in found]
             rows[kind] = _mean_ap(config, folder, found)
             if name == GROUND_TRUTH_BOXES:
                 rows[f"{kind}, mean over a clip"] = _mean_ap(config, folder, _over_clips(found))
@@ -216,6 +225,11 @@ def _weighted(found: Sequence[Detections]) -> list[Detections]:
         dataclasses.replace(one, action_scores=one.action_scores * one.boxes.score[:, None])
         for one in found
     ]
+
+
+def _from_score(one: Detections, least: float) -> Detections:
+    sure = np.flatnonzero(one.boxes.score >= least)
+    return Detections(one.keyframe, one.boxes.select(sure), one.action_scores[sure])
 
 
 def _best_box(one: Detections) -> Detections:
