@@ -159,7 +159,8 @@ def _pretrained(config: RunConfig, folder: DatasetFolder, device: torch.device) 
 def _looks(config: RunConfig) -> dict[str, Any]:
     """All that decides what the last layer sees."""
     values = config_to_dict(config)
-    clip = {name: values["clip"][name] for name in ("num_frames", "step", "test_short_side_px")}
+    names = ("num_frames", "step", "at_ends", "test_short_side_px")
+    clip = {name: values["clip"][name] for name in names}
     head = {name: value for name, value in values["model"].items() if name != "exclusive_actions"}
     return {"split": config.data.val_split, "clip": clip, "model": head}
 
