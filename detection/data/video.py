@@ -217,7 +217,7 @@ class VideoReader:
 
     def _last_from(self, time_s: float) -> float | None:
         """Return the last frame's time, from the packets after `time_s`; None where in doubt."""
-        last_s: float | None = None
+        last_s = -math.inf
         try:
             self._seek(time_s)
             for packet in self._container.demux(self._stream):
@@ -226,10 +226,10 @@ class VideoReader:
                 if packet.is_corrupt or packet.pts is None:
                     return None
                 if not packet.is_discard:
-                    last_s = max(last_s or -math.inf, float(packet.pts * self._time_base))
+                    last_s = max(last_s, float(packet.pts * self._time_base))
         except av.error.FFmpegError:
             return None
-        return last_s
+        return last_s if math.isfinite(last_s) else None
 
     def frames(self, *, short_side: int | None = None) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """Yield (time in seconds, (H, W, 3) uint8 RGB) of every frame from the first on.
