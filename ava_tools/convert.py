@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,19 +125,18 @@ def write(file: ModelFile, classes: ClassList | None, args: argparse.Namespace) 
 
 def not_in_weights(file: ModelFile) -> list[str]:
     """Say what a file knows, beside its weights, without which they give other scores."""
+    from detection.models.action_detector import build_detector
+
     usual = {
-        "res5_stride": 2,
-        "roi_size": 7,
-        "roi_pool": "max",
-        "context": "none",
-        "unit_features": False,
-        "exclusive": False,
-        "pixel_mean": 0.45,
-        "pixel_std": 0.225,
+        name: parameter.default
+        for name, parameter in inspect.signature(build_detector).parameters.items()
+        if name not in ("num_classes", "hidden", "dropout")  # told by weights, or of training alone
     }
     numbers = file.network or {}
     lost = [
-        f"{name}={numbers[name]}" for name in usual if numbers.get(name, usual[name]) != usual[name]
+        f"{name}={numbers[name]}"
+        for name in usual
+        if name in numbers and numbers[name] != usual[name]
     ]
     if file.sampling is not None:
         frames = f"{file.sampling.num_frames} frames, step {file.sampling.step:g}"

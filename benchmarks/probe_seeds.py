@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torchvision.ops import box_iou
 from tqdm import tqdm
 
@@ -127,13 +128,15 @@ def fit_and_score(config: RunConfig, path: Path, out: Path) -> None:
             kind = f"{name}, {'exclusive' if exclusive else 'independent'}"
             found = _detections(model, actors, exclusive=exclusive)
             if name != GROUND_TRUTH_BOXES:
-                found = [_from_score(one, from_score) for one in found]
+                found = [_only(one, one.boxes.score >= from_score) for one in found]
             rows[kind] = _mean_ap(config, folder, found)
             if name == GROUND_TRUTH_BOXES:
                 rows[f"{kind}, mean over a clip"] = _mean_ap(config, folder, _over_clips(found))
             else:
                 rows[f"{kind}, x box score"] = _mean_ap(config, folder, _weighted(found))
-                best = [_best_box(one) for one in found]
+                best = [
+                    _only(one, np.argsort(-one.boxes.score, kind="stable")[:1]) for one in found
+                ]
                 rows[f"{kind}, the best box of each frame alone"] = _mean_ap(config, folder, best)
                 labelled = _on_labelled(found, written["boxes"][GROUND_TRUTH_BOXES])
                 rows[f"{kind}, those of labelled people alone (an oracle)"] = _mean_ap(
@@ -228,14 +231,9 @@ def _weighted(found: Sequence[Detections]) -> list[Detections]:
     ]
 
 
-def _from_score(one: Detections, least: float) -> Detections:
-    sure = np.flatnonzero(one.boxes.score >= least)
-    return Detections(one.keyframe, one.boxes.select(sure), one.action_scores[sure])
-
-
-def _best_box(one: Detections) -> Detections:
-    best = np.argsort(-one.boxes.score, kind="stable")[:1]
-    return Detections(one.keyframe, one.boxes.select(best), one.action_scores[best])
+def _only(one: Detections, index: NDArray[Any]) -> Detections:
+    """Return the actors that `index` (a mask or positions) names."""
+    return Detections(one.keyframe, one.boxes.select(index), one.action_scores[index])
 
 
 def _on_labelled(found: Sequence[Detections], truth: dict[str, Any]) -> list[Detections]:
@@ -245,8 +243,7 @@ def _on_labelled(found: Sequence[Detections], truth: dict[str, Any]) -> list[Det
     kept = []
     for one in found:
         overlap = box_iou(torch.from_numpy(one.boxes.xyxy_01), labelled[one.keyframe])
-        near = (overlap >= 0.5).any(1).numpy()
-        kept.append(Detections(one.keyframe, one.boxes.select(near), one.action_scores[near]))
+        kept.append(_only(one, (overlap >= 0.5).any(1).numpy()))
     return kept
 
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import torch
+
+# What a clip does that would reach past its video's first or last frame: repeat that frame, or stay
+# inside (`detection.data.sampling.clip_times_s`).
+AtEnds = Literal["repeat", "inside"]
 
 
 class Keyframe(NamedTuple):

@@ -15,13 +15,13 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from detection.data.actor_table import ActorTable
-from detection.data.sampling import AtEnds, clip_times_s
+from detection.data.sampling import clip_times_s
 from detection.data.transforms import ClipTransform, Draw
 from detection.data.video import scaled_size
 from detection.data.video_source import FrameSource
 from detection.data.workers import SampleIndex
 from detection.errors import UserError
-from detection.structures import Keyframe, Sample
+from detection.structures import AtEnds, Keyframe, Sample
 
 # A header's idea of where a video begins and ends is no further off than that.
 SURE_S = 1.0

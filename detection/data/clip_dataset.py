@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from detection.data.clip_list import ClipList
-from detection.data.sampling import STEPS_PER_SECOND, AtEnds
+from detection.data.sampling import STEPS_PER_SECOND
 from detection.data.transforms import ClipTransform, Draw
 from detection.data.video_source import FrameSource
 from detection.data.workers import SampleIndex
 from detection.errors import UserError
+from detection.structures import AtEnds
 
 # Headers of at most so many videos are read before a run; every file must exist in any case.
 MOST_CHECKED = 2000
@@ -199,20 +200,23 @@ class ClipDataset:
         """Return the (T, 3, H, W) frames of clips of one video."""
         try:
             with self._open_video(self.clips.paths[video]) as source:
-                times_s = [self._times_s(source, start) for start in starts_01]
-                clip = source.read(np.concatenate(times_s), short_side=short_side)
+                times_s = np.concatenate(self._times_s(source, starts_01))
+                clip = source.read(times_s, short_side=short_side)
         except UserError as error:
             raise self.clips.row_error(video, str(error)) from error
         return clip.frames.split(len(self._offsets_s))
 
-    def _times_s(self, source: FrameSource, start_01: float) -> NDArray[np.float64]:
-        """Return the (T,) times of a clip; one longer than the video lies around its middle."""
+    def _times_s(
+        self, source: FrameSource, starts_01: Sequence[float]
+    ) -> list[NDArray[np.float64]]:
+        """Return the (T,) times of clips; those longer than the video lie around its middle."""
         first_s, end_s = source.span_s()
         room_s = end_s - first_s - float(self._offsets_s[-1])
         if room_s < 0 and self._at_ends == "inside":
-            return np.linspace(*source.ends_s(), len(self._offsets_s))
-        start_s = first_s + room_s * (start_01 if room_s > 0 else 0.5)
-        return np.asarray(start_s + self._offsets_s, np.float64)
+            spread_s = np.linspace(*source.ends_s(), len(self._offsets_s))
+            return [spread_s] * len(starts_01)
+        starts_s = [first_s + room_s * (start if room_s > 0 else 0.5) for start in starts_01]
+        return [np.asarray(start_s + self._offsets_s, np.float64) for start_s in starts_s]
 
 
 class ViewBatches:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +12,6 @@ from detection.structures import Keyframe
 # X3D's `step` counts frames of 30 per second (Feichtenhofer 2020); files of any rate are read by
 # time, so that a clip spans as many seconds whatever the file's rate.
 STEPS_PER_SECOND = 30.0
-
-# What a clip does that would reach past its video's first or last frame; see `clip_times_s`.
-AtEnds = Literal["repeat", "inside"]
 
 
 def clip_times_s(

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from detection.errors import UserError
 from detection.files import replacing
 from detection.models import safetensors_file
 from detection.models.key_names import Naming, recognise, strip_wrappers, to_own_names
+from detection.structures import AtEnds
 
 FORMAT = "x3d-action-detection"
 FORMAT_VERSION = 1
@@ -74,10 +75,10 @@ class FrameSampling:
     short_side_px: int
     pixel_mean: float = 0.45
     pixel_std: float = 0.225
-    at_ends: str = "repeat"
+    at_ends: AtEnds = "repeat"
 
     def __post_init__(self) -> None:
-        if self.at_ends not in ("repeat", "inside"):
+        if self.at_ends not in get_args(AtEnds):
             raise ValueError(f"at_ends must be 'repeat' or 'inside', got {self.at_ends!r}")
 
 

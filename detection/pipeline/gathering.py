@@ -12,6 +12,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -49,7 +50,7 @@ class Sampling:
 
     def earliest_s(self, time_s: float) -> float:
         """Return when the first frame of a keyframe's clip is wanted, or that of a later one."""
-        start_s = float(clip_times_s(time_s, self.num_frames, self.step)[0])
+        start_s = time_s + self._edges_s[0]
         if self.within_s is None:
             return start_s
         first_s, last_s = self.within_s
@@ -58,8 +59,13 @@ class Sampling:
     @property
     def span_s(self) -> float:
         """Return from the first to the last frame of a clip, at most."""
+        return self._edges_s[1] - self._edges_s[0]
+
+    @cached_property
+    def _edges_s(self) -> tuple[float, float]:
+        """When the first and the last frame are wanted, after the keyframe; asked every frame."""
         times_s = clip_times_s(0.0, self.num_frames, self.step)
-        return float(times_s[-1] - times_s[0])
+        return float(times_s[0]), float(times_s[-1])
 
     def time_s(self, moment: int) -> float:
         """Return a moment's time; rounded, so that files of one video agree."""

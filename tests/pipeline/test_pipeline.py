@@ -15,7 +15,7 @@ from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, write_squares
 from detection.data.ava_files import read_detections
 from detection.data.sampling import clip_times_s
 from detection.data.transforms import EvalTransform
-from detection.data.video import VideoReader
+from detection.data.video import VideoReader, VideoWriter
 from detection.data.video_stream import StreamFrame
 from detection.engine.checkpoint import read_checkpoint
 from detection.errors import UserError
@@ -182,8 +182,9 @@ def test_few_frames_are_kept(tmp_path, monkeypatch, batch, workers, interval_s, 
     assert most[0] <= length_s / frame_s + 2
 
 
-def test_a_killed_run_goes_on_to_the_same_results(tmp_path, place):
+def test_a_killed_run_goes_on_to_the_same_results(tmp_path, place, drawn):
     film = write_squares(tmp_path / "long.mp4", seconds=24)
+    drawn.clear()
     names = ("events.jsonl", "tracks.jsonl", "detections.csv")
 
     class Killed(SquareDetector):
@@ -193,6 +194,8 @@ def test_a_killed_run_goes_on_to_the_same_results(tmp_path, place):
             return super().detect(images)
 
     list(detector_of(place).run(film, out=tmp_path / "whole"))
+    whole = dict(drawn)
+    drawn.clear()
     with pytest.raises(KeyboardInterrupt):
         list(detector_of(place, Killed()).run(film, out=tmp_path / "cut"))
     assert not (tmp_path / "cut" / "events.jsonl").exists()
@@ -201,6 +204,7 @@ def test_a_killed_run_goes_on_to_the_same_results(tmp_path, place):
     again = SquareDetector()
     detector = detector_of(place, again)
     events = list(detector.run(film, out=tmp_path / "cut"))
+    assert len(whole) == 240 and drawn == whole, "other pictures were drawn"
     assert detector.report.resumed_s == whole_s - 0.5
     assert again.pictures == (24 - whole_s) * 2
     assert_alike(events, detector_of(place).run(film))
@@ -208,6 +212,20 @@ def test_a_killed_run_goes_on_to_the_same_results(tmp_path, place):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert_same_film(tmp_path / "cut", tmp_path / "whole")
     assert not (tmp_path / "cut" / "parts").exists()
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Pictures handed to the encoder of films, by time: what a killed run began, redrawn or not."""
+    pictures = {}
+    write = VideoWriter.write
+
+    def noting(writer, picture, time_s=None):
+        pictures[time_s] = picture.tobytes()
+        return write(writer, picture, time_s)
+
+    monkeypatch.setattr(VideoWriter, "write", noting)
+    return pictures
 
 
 def assert_same_film(*folders):
@@ -222,9 +240,12 @@ def assert_same_film(*folders):
         assert apart.max() <= 24 and apart.mean() < 0.25
 
 
-def test_a_stopped_run_leaves_valid_files_and_goes_on(tmp_path, place):
+def test_a_stopped_run_leaves_valid_files_and_goes_on(tmp_path, place, drawn):
     film = write_squares(tmp_path / "long.mp4", seconds=26)
+    drawn.clear()
     list(detector_of(place).run(film, out=tmp_path / "whole"))
+    whole = dict(drawn)
+    drawn.clear()
     reached = []
     detector = detector_of(place)
     list(
@@ -243,6 +264,7 @@ def test_a_stopped_run_leaves_valid_files_and_goes_on(tmp_path, place):
     assert [json.loads(line)["track"] for line in lines] == [1, 2]
     assert (tmp_path / "cut" / "review.html").is_file()
     list(detector_of(place).run(film, out=tmp_path / "cut"))
+    assert len(whole) == 260 and drawn == whole, "other pictures were drawn"
     for name in ("events.jsonl", "tracks.jsonl", "detections.csv", "review.html"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert_same_film(tmp_path / "cut", tmp_path / "whole")
