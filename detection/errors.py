@@ -19,6 +19,22 @@ def at_row(path: str | Path, line: int | None, message: str) -> UserError:
     return UserError(f"{place}: {message}")
 
 
+def printable(text: str) -> str:
+    r"""Return `text` on one line, with control characters written out (`\x1b` for escape).
+
+    Names come from files of others: printed as they are they could move the cursor, change colours
+    or the window's title. Everything that a command prints of such names goes through here.
+    """
+    return "".join(
+        character
+        if character.isprintable()
+        else " "
+        if character in "\n\t"
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
 class Problems:
     """Many bad rows as one `UserError`: the first ten in words, the rest as a count."""
 

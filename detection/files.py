@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all; text read one way; what a file is known by."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from detection.errors import UserError
+from detection.errors import UserError, at_row
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
@@ -34,17 +36,29 @@ def replacing(path: str | Path) -> Iterator[Path]:
     The temporary name keeps the suffix (writers choose a format by it). When the block raises,
     the temporary file is removed and what stood at `path` before stays as it was. The data reach
     the disk before the rename, so that a power cut leaves the old file or the new one.
+
+    A link is followed: the file that it names is replaced, the link stays. A device or a pipe
+    (`/dev/null`, `/dev/stdout`) is written into, never replaced. Raises `CannotWriteError` where
+    the file cannot be written, and `UserError` for a folder or a socket.
     """
-    path = Path(path)
+    named, path = Path(path), _behind_links(Path(path))
+    into = _is_written_into(named, path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=path.suffix, dir=path.parent)
+        if not into:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=".writing-", suffix=named.suffix, dir=None if into else path.parent
+        )
     except OSError as error:
-        raise CannotWriteError(f"{path}: cannot be written ({error.strerror})") from error
+        raise CannotWriteError(f"{named}: cannot be written ({error.strerror})") from error
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
+        if into:
+            with temporary.open("rb") as written, path.open("wb") as output:
+                shutil.copyfileobj(written, output)
+            return
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         umask = os.umask(0)
@@ -56,10 +70,33 @@ def replacing(path: str | Path) -> Iterator[Path]:
         if reason is None:
             raise
         raise CannotWriteError(
-            f"{path}: cannot be written ({reason}); nothing was changed"
+            f"{named}: cannot be written ({reason}); nothing was changed"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _behind_links(path: Path) -> Path:
+    """Return the place that a link names; a link to nothing names the file to be made."""
+    try:
+        return path.resolve() if path.is_symlink() else path
+    except (OSError, RuntimeError) as error:  # a link that leads to itself
+        raise CannotWriteError(f"{path}: cannot be written (a link that leads nowhere)") from error
+
+
+def _is_written_into(named: Path, path: Path) -> bool:
+    """Tell whether `path` is a device or a pipe; raise `UserError` for what no file can replace."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise CannotWriteError(f"{named}: cannot be written ({error.strerror})") from error
+    if stat.S_ISDIR(mode):
+        raise CannotWriteError(f"{named}: cannot be written (is a folder, a file is required)")
+    if stat.S_ISSOCK(mode):
+        raise CannotWriteError(f"{named}: cannot be written (is a socket, a file is required)")
+    return not stat.S_ISREG(mode)
 
 
 @contextmanager
@@ -90,6 +127,79 @@ def sha256_of(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as whole:
         return hashlib.file_digest(whole, "sha256").hexdigest()
+
+
+_SAMPLE_BYTES = 1 << 16
+_SAMPLES = 64
+
+
+def identity_of(path: str | Path) -> dict[str, int | str]:
+    """Return what tells a file's or folder's content from another's, quickly.
+
+    A file: `bytes`, `modified_ns` and `sha256`: of all of it up to 4 MiB, else of 64 evenly spaced
+    pieces of 64 KiB, the first and the last among them. A folder: the number of files in it, and
+    the digest of their names, sizes and times. The same name with another content, and the same
+    content at another place, are so told apart from an unchanged input. Raises `OSError`.
+    """
+    path = Path(path)
+    status = path.stat()
+    digest = hashlib.sha256()
+    if stat.S_ISDIR(status.st_mode):
+        files = sorted(place for place in path.rglob("*") if place.is_file())
+        for place in files:
+            facts = place.stat()
+            row = f"{place.relative_to(path)}\0{facts.st_size}\0{facts.st_mtime_ns}\n"
+            digest.update(os.fsencode(row))
+        return {"files": len(files), "sha256": digest.hexdigest()}
+    size = status.st_size
+    with path.open("rb") as file:
+        if size <= _SAMPLE_BYTES * _SAMPLES:
+            digest.update(file.read(_SAMPLE_BYTES * _SAMPLES))
+        else:
+            for i in range(_SAMPLES):
+                file.seek((size - _SAMPLE_BYTES) * i // (_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE_BYTES))
+    return {"bytes": size, "modified_ns": status.st_mtime_ns, "sha256": digest.hexdigest()}
+
+
+def read_text(path: str | Path, *, what: str = "file", limit_bytes: int = 1 << 30) -> str:
+    """Return the text of a file: UTF-8 with or without a byte-order mark, any line ends.
+
+    what: how the file is called in errors, as in "label map". Raises `UserError` where it is
+    missing, no regular file, larger than `limit_bytes`, not UTF-8, or holds NUL bytes.
+    """
+    path = Path(path)
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"{path}: no regular file, a {what} is required")
+        if status.st_size > limit_bytes:
+            raise UserError(
+                f"{path}: {status.st_size:,} bytes, at most {limit_bytes:,} are read of a {what}"
+            )
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{path}: no such {what}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        utf16 = ", it looks like UTF-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        raise at_row(path, line, f"not UTF-8 text{utf16}; a {what} in UTF-8 is required") from error
+    if "\0" in text:
+        raise at_row(path, text.count("\n", 0, text.index("\0")) + 1, f"a NUL byte in a {what}")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_lines(path: str | Path, *, what: str = "file") -> list[str]:
+    """Return a text file's lines without blanks around them; empty lines are left out.
+
+    The file is read by `read_text` and raises what it raises.
+    """
+    lines = (line.strip() for line in read_text(path, what=what).split("\n"))
+    return [line for line in lines if line]
 
 
 def _no_room(error: BaseException | None) -> str | None:

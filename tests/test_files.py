@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from detection.errors import UserError
-from detection.files import replacing
+from detection.errors import UserError, printable
+from detection.files import identity_of, read_lines, read_text, replacing, write_text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FULL = """
@@ -53,3 +57,87 @@ def test_what_torch_wraps_is_told_by_its_cause_and_other_errors_are_left_alone(t
     with pytest.raises(RuntimeError, match="a fault"), replacing(path):
         raise RuntimeError("a fault")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_is_written_into_and_a_link_is_followed(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_text)
+        write_text(pipe, "through")
+        assert read.result() == "through"
+    assert stat.S_ISFIFO(pipe.lstat().st_mode)
+    (tmp_path / "deep").mkdir()
+    for target in (tmp_path / "deep" / "there.json", tmp_path / "deep" / "not_yet.json"):
+        link = tmp_path / f"to_{target.name}"
+        link.symlink_to(target)
+        write_text(link, "new")
+        assert link.is_symlink() and target.read_text() == "new"
+    with pytest.raises(UserError, match="is a folder, a file is required"):
+        write_text(tmp_path / "deep", "x")
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    with pytest.raises(UserError, match="cannot be written"):
+        write_text(circle, "x")
+
+
+def test_what_a_file_is_known_by_changes_with_size_time_and_any_end(tmp_path):
+    path = tmp_path / "film.bin"
+    content = bytearray(np.random.default_rng(0).bytes(5 << 20))
+    path.write_bytes(content)
+    os.utime(path, ns=(0, 10**18))
+    seen = [identity_of(path)]
+    for place in (0, len(content) - 1, len(content) // 63):
+        content[place] ^= 1
+        path.write_bytes(content)
+        os.utime(path, ns=(0, 10**18))
+        seen.append(identity_of(path))
+    os.utime(path, ns=(0, 10**18 + 1))
+    seen.append(identity_of(path))
+    path.write_bytes(content[:-1])
+    os.utime(path, ns=(0, 10**18))
+    seen.append(identity_of(path))
+    assert len({str(one) for one in seen}) == len(seen)
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    empty = identity_of(folder)
+    (folder / "a.jpg").write_bytes(b"1")
+    one = identity_of(folder)
+    (folder / "a.jpg").rename(folder / "b.jpg")
+    assert len({str(each) for each in (empty, one, identity_of(folder))}) == 3
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xef\xbb\xbfa\r\n  b \r\n\r\n", b"a\nb", b"a\rb\r", b"\na\n\n\tb\t\n"]
+)
+def test_lines_are_the_same_whatever_editor_wrote_them(tmp_path, content):
+    path = tmp_path / "videos.txt"
+    path.write_bytes(content)
+    assert read_lines(path) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"a\nb\xff\n", "videos.txt:2: not UTF-8 text; a list in UTF-8 is required"),
+        ("a\n".encode("utf-16"), "videos.txt:1: not UTF-8 text, it looks like UTF-16"),
+        (b"a\n\n\0", "videos.txt:3: a NUL byte in a list"),
+    ],
+)
+def test_what_is_no_text_is_told_by_its_line(tmp_path, content, said):
+    path = tmp_path / "videos.txt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        read_text(path, what="list")
+    with pytest.raises(UserError, match="no such list"):
+        read_text(tmp_path / "none.txt", what="list")
+    with pytest.raises(UserError, match="no regular file"):
+        read_text(tmp_path, what="list")
+    with pytest.raises(UserError, match="bytes, at most 1 are read"):
+        read_text(path, what="list", limit_bytes=1)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_text(tmp_path / ("n" * 300), what="list")
+
+
+def test_names_of_others_cannot_drive_the_terminal():
+    assert printable("\x1b[31mwalk\x07\nsit\u202e 走る é") == "\\x1b[31mwalk\\x07 sit\\u202e 走る é"
