@@ -134,7 +134,7 @@ def _lock(handle: int, *, if_unknown: bool) -> bool:
 
 def _is_still(path: Path, facts: os.stat_result) -> bool:
     try:
-        now = os.stat(path, follow_symlinks=False)
+        now = path.lstat()
     except FileNotFoundError:
         return False
     return (now.st_dev, now.st_ino) == (facts.st_dev, facts.st_ino)
