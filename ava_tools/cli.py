@@ -61,9 +61,12 @@ def exit_code_of(main: Callable[[Sequence[str] | None], int | None]) -> int:
             return EXIT_STOPPED  # who reads has seen enough, as `| head` does
         _say(f"error: {_words_of(error)}")
     except (MemoryError, RuntimeError) as error:
-        if not _is_want_of_memory(error):
+        if _is_want_of_memory(error):
+            _say(f"error: not enough memory (at {_place_of(error)}: {error})")
+        elif (loop := re.match("Symlink loop from '(.*)'", str(error))) is not None:
+            _say(f"error: {loop[1]}: a link that leads to itself")  # of Path.resolve
+        else:
             raise
-        _say(f"error: not enough memory (at {_place_of(error)}: {error})")
     return EXIT_WRONG
 
 

@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
 
     from detection.data.dataset_folder import DatasetFolder
+    from detection.files import behind_links
     from detection.people.register import check_box_name, register_boxes
     from detection.people.shards import Shard
 
@@ -46,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shard = Shard.parse(options.shard) if options.shard else Shard.of_torchrun()
     if options.out.is_dir():
         raise UserError(f"{options.out}: is a folder, a file is wanted")
+    if options.out.exists() and not options.out.is_file():
+        raise UserError(
+            f"{options.out}: no regular file, which is required: unfinished work and notes are "
+            "kept beside it"
+        )
+    behind_links(options.out)  # refuses a link that leads to itself
     relative = None
     if options.register:
         relative = check_box_name(
