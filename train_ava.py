@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import run_command
+from ava_tools.cli import CommandParser, path_text, run_command
 from detection.config import list_options, load_config
 from detection.errors import UserError
 
@@ -79,18 +79,25 @@ def show_predictions(run: Run) -> None:
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line and refuse combinations that make no sense."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description="Train an X3D action detector and score it as on AVA (frame-mAP at IoU 0.5).",
         epilog="example: python train_ava.py --cfg configs/demo_x3d_xs.yaml optim.epochs=2",
     )
-    parser.add_argument("--cfg", metavar="FILE", help="configuration, a YAML file from configs/")
+    parser.add_argument(
+        "--cfg", type=path_text, metavar="FILE", help="configuration, a YAML file from configs/"
+    )
     parser.add_argument(
         "overrides", nargs="*", metavar="a.b=value", help="options that replace the file's"
     )
-    parser.add_argument("--resume", metavar="RUN", help="go on with a stopped run (its folder)")
+    parser.add_argument(
+        "--resume", type=path_text, metavar="RUN", help="go on with a stopped run (its folder)"
+    )
     parser.add_argument("--eval-only", action="store_true", help="score --checkpoint, do not train")
     parser.add_argument(
-        "--checkpoint", metavar="FILE_OR_RUN", help="weights to score: a .pt file or a run folder"
+        "--checkpoint",
+        type=path_text,
+        metavar="FILE_OR_RUN",
+        help="weights to score: a .pt file or a run folder",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing run folder")
     parser.add_argument(

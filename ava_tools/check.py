@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import run_command
+from ava_tools.cli import CommandParser, run_command
 from detection.errors import UserError
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _progress(options: argparse.Namespace) -> Callable[[int, int], None]:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m ava_tools.check",
         description=__doc__,
         epilog=EXAMPLE,

@@ -1,27 +1,253 @@
-"""What every command shares: one line and exit code 2 for what a user can mend."""
+"""What every command shares: how it reads its options, and how it ends.
+
+A command ends with one of four exit codes: 0, done; 1, done, and what was looked for was found
+(`check` and `verify`: problems, which are printed); 2, something that the user can mend, in one
+line on stderr; 75, stopped before the end (Ctrl-C, SIGTERM, a reader such as `head` that left), and
+the same command, or `--resume`, can be given again.
+"""
 
 from __future__ import annotations
 
+import argparse
+import errno
+import io
+import math
+import os
+import re
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, TextIO
 
-from detection.errors import UserError
+from detection.errors import UserError, printable
+
+EXIT_WRONG = 2
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h
+_STDOUT = "standard output"
+_LONGEST_LINE = 4000
+_REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-def run_command(main: Callable[[Sequence[str] | None], int | None]) -> None:
-    """Run `main(None)` as a program: exit code 2 and one line on stderr for a `UserError`.
+def run_command(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
+    """Run `main(None)` as a program and end it, with one of the exit codes above.
 
-    A file that cannot be opened ends the same way; Ctrl-C ends with 130. Anything else is a fault
-    of this project and keeps its traceback.
+    One line on stderr tells what a user can mend: a `UserError`, whatever the system says of a
+    file, too little memory, input that is nested too deeply. Every other exception is a fault of
+    this project and keeps its traceback. Characters that the terminal cannot show are written out.
     """
+    _mend_streams()
+    _end_when_asked()
+    sys.exit(_flushed(exit_code_of(main)))
+
+
+def exit_code_of(main: Callable[[Sequence[str] | None], int | None]) -> int:
+    """Run the command and return its exit code, having said what went wrong."""
     try:
-        sys.exit(main(None))
+        return main(None) or 0
+    except SystemExit as ended:  # argparse: 0 after --help, 2 after a wrong option
+        return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 2
     except UserError as error:
-        print("error: " + " ".join(str(error).split("\n")), file=sys.stderr)
-        sys.exit(2)
-    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        sys.exit(2)
+        _say(f"error: {error}")
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        _say("interrupted")
+        return EXIT_STOPPED
+    except RecursionError as error:
+        _say(f"error: the input is nested too deeply (at {_place_of(error)})")
+    except OSError as error:
+        if error.filename == _STDOUT and error.errno == errno.EPIPE:
+            return EXIT_STOPPED  # who reads has seen enough, as `| head` does
+        _say(f"error: {_words_of(error)}")
+    except (MemoryError, RuntimeError) as error:
+        if _is_want_of_memory(error):
+            _say(f"error: not enough memory (at {_place_of(error)}: {error})")
+        elif (loop := re.match("Symlink loop from '(.*)'", str(error))) is not None:
+            _say(f"error: {loop[1]}: a link that leads to itself")  # of Path.resolve
+        else:
+            raise
+    return EXIT_WRONG
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, and whose values are checked in one place.
+
+    Paths: `~` is the home folder, an empty one is refused. Whole numbers have at most 18 digits,
+    NaN is no number.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register("type", Path, _path)
+        self.register("type", int, whole_number())
+        self.register("type", float, _number)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line, and end with exit code 2."""
+        _say(f"error: {message} (see {self.prog} --help)")
+        self.exit(EXIT_WRONG)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help; argparse itself would hide that nobody got it."""
+        if message:
+            (file or sys.stderr).write(message)
+
+
+def whole_number(low: int = -(10**18), high: int = 10**18) -> Callable[[str], int]:
+    """Return the type of an option that takes whole numbers from `low` to `high`."""
+
+    def read(text: str) -> int:
+        if re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()) and low <= int(text) <= high:
+            return int(text)
+        raise argparse.ArgumentTypeError(
+            f"'{text[:40]}': a whole number from {low:,} to {high:,} is required"
+        )
+
+    return read
+
+
+# Processes, threads and files at a time: more than any machine has is a slip of the keyboard.
+at_a_time = whole_number(1, 1024)
+none_or_at_a_time = whole_number(0, 1024)
+
+
+def path_text(text: str) -> str:
+    """Read an option that names a file, a folder or something else: `~/` is the home folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path is required, found an empty one")
+    return str(_path(text)) if text.startswith("~") else text
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("a path is required, found an empty one")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"'{text}': whose home folder is it?") from error
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if math.isnan(value):
+        raise argparse.ArgumentTypeError(f"'{text[:40]}': a number is required")
+    return value
+
+
+def _words_of(error: OSError) -> str:
+    """Return one line for what the system said, and of what."""
+    said = error.strerror or str(error) or type(error).__name__
+    if error.filename is None:
+        return f"{said} (at {_place_of(error)})"
+    names = [os.fsdecode(n) if isinstance(n, bytes) else str(n)
+             for n in (error.filename, error.filename2) if n is not None]  # fmt: skip
+    return f"{' -> '.join(names)}: {said}"
+
+
+def _place_of(error: BaseException) -> str:
+    """Return where in this project an error came from, as file and line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(_REPOSITORY)]
+    if not ours:
+        return "an unknown place"
+    return f"{Path(ours[-1].filename).relative_to(_REPOSITORY)}:{ours[-1].lineno}"
+
+
+def _is_want_of_memory(error: BaseException) -> bool:
+    """Tell whether memory was short, also in the words of torch's allocators."""
+    return isinstance(error, MemoryError) or (
+        type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    )
+
+
+def _say(text: str) -> None:
+    """Print one line on stderr; names of others cannot drive the terminal, nor flood it."""
+    line = printable(text)
+    if len(line) > _LONGEST_LINE:
+        half = _LONGEST_LINE // 2
+        line = f"{line[:half]} [... {len(line) - 2 * half:,} characters ...] {line[-half:]}"
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        _lead_nowhere(2)
+
+
+def _flushed(code: int) -> int:
+    """Flush stdout, which may be a full disk or have lost its reader; return the exit code."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _lead_nowhere(1)
+        if code != EXIT_WRONG and error.errno != errno.EPIPE:
+            _say(f"error: {_words_of(error)}")
+            return EXIT_WRONG
+    return code
+
+
+def _lead_nowhere(descriptor: int) -> None:
+    """Let what is left in a broken stream go, so that nothing fails when the program ends."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    if nowhere == descriptor:  # it was closed, and this was the lowest free number
+        os.set_inheritable(descriptor, True)
+        return
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def _mend_streams() -> None:
+    """Open what the caller closed (`>&-`), and write out what an encoding does not have."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # else the next file opened would be taken for the stream
+            _lead_nowhere(descriptor)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
+    sys.stdout = _Output(sys.stdout)
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors="backslashreplace")
+
+
+class _Output(io.TextIOWrapper):
+    """Standard output whose errors say that they are its own."""
+
+    def __init__(self, before: TextIO) -> None:
+        before.flush()
+        plain = getattr(before, "write_through", False)  # python -u
+        super().__init__(
+            open(1, "wb", buffering=0 if plain else -1, closefd=False),  # noqa: SIM115, PTH123
+            encoding=before.encoding,
+            errors="backslashreplace",
+            line_buffering=getattr(before, "line_buffering", False),
+            write_through=plain,
+        )
+
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, _STDOUT) from error
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, _STDOUT) from error
+
+
+def _end_when_asked() -> None:
+    """Let SIGTERM end a command as Ctrl-C does: what is half written is removed."""
+    owner = os.getpid()
+
+    def end(number: int, _: FrameType | None) -> None:
+        if os.getpid() == owner:
+            raise KeyboardInterrupt
+        signal.signal(number, signal.SIG_DFL)  # a forked worker
+        os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, end)

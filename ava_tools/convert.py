@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import run_command
+from ava_tools.cli import CommandParser, run_command
 
 if TYPE_CHECKING:
     from detection.models.checkpoint_file import ClassList, ModelFile
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m ava_tools.convert",
         description=__doc__,
         epilog=EXAMPLE,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import run_command
+from ava_tools.cli import CommandParser, at_a_time, none_or_at_a_time, path_text, run_command
 from detection.errors import UserError
 from detection.files import only_writer
 
@@ -259,7 +259,7 @@ def _device(name: str) -> Any:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m ava_tools.detect_actions",
         description=__doc__,
         epilog=EXAMPLE,
@@ -267,9 +267,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     # fmt: off
-    add("video", metavar="VIDEO", help="file, folder, camera number, address, or - for stdin")
+    add("video", type=path_text, metavar="VIDEO",
+        help="file, folder, camera number, address, or - for stdin")
     add("--checkpoint", type=Path, required=True, metavar="RUN", help="run folder or checkpoint")
-    add("--people", metavar="WEIGHTS",
+    add("--people", type=path_text, metavar="WEIGHTS",
         help="people detector: a run or checkpoint of train_people (default: RUN/people.pt)")
     add("--out", type=Path, metavar="DIR", help="results (default: found/NAME)")
     add("--threshold", action="append", metavar="[CLASS=]S",
@@ -296,10 +297,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="wait so long for a live source to come back (default %(default)s)")
     add("--film", action=argparse.BooleanOptionalAction, default=True, help="annotated.mp4")
     add("--page", action=argparse.BooleanOptionalAction, default=True, help="review.html")
-    add("--batch-size", type=int, default=8, metavar="N",
+    add("--batch-size", type=at_a_time, default=8, metavar="N",
         help="keyframes under way at most (default %(default)s)")
-    add("--workers", type=int, default=0, metavar="N", help="batches in the networks at a time")
-    add("--threads", type=int, metavar="N", help="CPU threads (default: PyTorch's)")
+    add("--workers", type=none_or_at_a_time, default=0, metavar="N",
+        help="batches in the networks at a time")
+    add("--threads", type=at_a_time, metavar="N", help="CPU threads (default: PyTorch's)")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     add("--half", action=argparse.BooleanOptionalAction, help="half precision (default: on a GPU)")
     add("--overwrite", action="store_true", help="replace results made with other options")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import run_command
+from ava_tools.cli import CommandParser, at_a_time, none_or_at_a_time, path_text, run_command
 from detection.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
 
     from detection.data.dataset_folder import DatasetFolder
+    from detection.files import behind_links
     from detection.people.register import check_box_name, register_boxes
     from detection.people.shards import Shard
 
@@ -46,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shard = Shard.parse(options.shard) if options.shard else Shard.of_torchrun()
     if options.out.is_dir():
         raise UserError(f"{options.out}: is a folder, a file is wanted")
+    if options.out.exists() and not options.out.is_file():
+        raise UserError(
+            f"{options.out}: no regular file, which is required: unfinished work and notes are "
+            "kept beside it"
+        )
+    behind_links(options.out)  # refuses a link that leads to itself
     relative = None
     if options.register:
         relative = check_box_name(
@@ -187,7 +194,7 @@ def _say(summary: Summary, options: argparse.Namespace, shard: Any) -> None:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m ava_tools.detect_people",
         description=__doc__,
         epilog=EXAMPLE,
@@ -196,11 +203,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--dataset", type=Path, required=True, metavar="DIR", help="data set folder")
     add("--split", required=True, metavar="NAME", help="split, as dataset.yaml names it")
-    add("--weights", required=True, metavar="FILE",
+    add("--weights", type=path_text, required=True, metavar="FILE",
         help="checkpoint or run of train_people, a .pth of torchvision's, or 'coco'")  # fmt: skip
     add("--out", type=Path, required=True, metavar="CSV")
     add("--network", metavar="NAME", help="which of torchvision's networks a .pth belongs to")
-    add("--detectron2-config", metavar="NAME", help="detectron2: model zoo name or config file")
+    add(
+        "--detectron2-config",
+        type=path_text,
+        metavar="NAME",
+        help="detectron2: model zoo name or config file",
+    )
     add("--actor-class", nargs="+", metavar="NAME",
         help="classes of the detector that are actors (default: person)")  # fmt: skip
     add("--keyframes", type=Path, metavar="CSV",
@@ -212,10 +224,21 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="leave out boxes of lower scores (default %(default)s)")  # fmt: skip
     add("--short-side", type=int, metavar="PX",
         help="decode larger pictures at this short side (default: the detector's own)")  # fmt: skip
-    add("--batch-size", type=int, default=8, metavar="N", help="pictures (default %(default)s)")
-    add("--workers", type=int, metavar="N",
+    add(
+        "--batch-size",
+        type=at_a_time,
+        default=8,
+        metavar="N",
+        help="pictures (default %(default)s)",
+    )
+    add("--workers", type=none_or_at_a_time, metavar="N",
         help="processes that read ahead (default: half of the cores, 1 to 8; 0: none)")  # fmt: skip
-    add("--threads", type=int, metavar="N", help="CPU threads of the network (default: PyTorch's)")
+    add(
+        "--threads",
+        type=at_a_time,
+        metavar="N",
+        help="CPU threads of the network (default: PyTorch's)",
+    )
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     add("--half", action=argparse.BooleanOptionalAction,
         help="half precision (default: on a GPU)")  # fmt: skip

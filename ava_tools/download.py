@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ava_tools.cli import run_command
+from ava_tools.cli import CommandParser, run_command, whole_number
 
 EPILOG = """examples:
   python -m ava_tools.download --dataset ava-v2.2 --out data/ava --dry-run
@@ -23,7 +23,7 @@ listed in OUT/downloads.json with size and SHA-256; archives stay in OUT/downloa
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m ava_tools.download",
         description="Fetch annotations, person boxes and films, and write a data set folder.",
         epilog=EPILOG,
@@ -54,9 +54,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--dry-run", action="store_true", help="list files and sizes, write nothing"
     )
-    parser.add_argument("--jobs", type=int, default=4, help="files at a time (default: 4)")
+    parser.add_argument(
+        "--jobs", type=whole_number(1, 64), default=4, help="files at a time (default: 4)"
+    )
     parser.add_argument("--timeout", type=float, default=60.0, help="longest silence in seconds")
-    parser.add_argument("--attempts", type=int, default=6, help="tries of a file in a row")
+    parser.add_argument(
+        "--attempts", type=whole_number(1, 100), default=6, help="tries of a file in a row"
+    )
     parser.add_argument(
         "--base-url",
         metavar="URL",

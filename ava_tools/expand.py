@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import run_command
+from ava_tools.cli import CommandParser, at_a_time, path_text, run_command
 
 if TYPE_CHECKING:
     from detection.engine.tasks import Task
@@ -60,14 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m ava_tools.expand",
         description=__doc__,
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--cfg", metavar="FILE", help="configuration of a search")
+    what.add_argument("--cfg", type=path_text, metavar="FILE", help="configuration of a search")
     what.add_argument("--replay", choices=("paper",), help="the published path, no training")
     parser.add_argument(
         "overrides", nargs="*", metavar="a.b=value", help="options that replace the file's"
@@ -78,9 +78,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="after the search: train its network, one whose axes grew all together, and some "
         "whose axes were drawn at random, all of the same cost, and compare",
     )
-    parser.add_argument("--draws", type=int, default=3, help="random paths (default 3)")
+    parser.add_argument("--draws", type=at_a_time, default=3, help="random paths (default 3)")
     parser.add_argument(
-        "--final-seeds", type=int, default=3, help="trainings of each finalist (default 3)"
+        "--final-seeds", type=at_a_time, default=3, help="trainings of each finalist (default 3)"
     )
     options = parser.parse_intermixed_args(argv)
     if min(options.draws, options.final_seeds) < 1:

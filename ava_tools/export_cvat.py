@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import run_command
+from ava_tools.cli import CommandParser, run_command
 from detection.errors import UserError
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _boxes(frames: Sequence[int], track: _Timed) -> list[TrackBox]:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m ava_tools.export_cvat",
         description=__doc__,
         epilog=EXAMPLE,

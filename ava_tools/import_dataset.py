@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import run_command
+from ava_tools.cli import CommandParser, run_command
 from detection.errors import UserError
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _say_left_out(report: ImportReport, out: Path) -> None:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m ava_tools.import_dataset",
         description=__doc__,
         epilog=EXAMPLE,

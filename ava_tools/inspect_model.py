@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import run_command
+from ava_tools.cli import CommandParser, at_a_time, run_command
 
 if TYPE_CHECKING:
     from detection.models.action_detector import ActionDetector
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m ava_tools.inspect_model",
         description=__doc__,
         epilog=EXAMPLE,
@@ -78,7 +78,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-timing", action="store_true", help="count only; takes no time")
     parser.add_argument("--training", action="store_true", help="time forward and backward too")
     parser.add_argument("--repeats", type=int, default=5, help="clips that are timed (median)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's)")
+    parser.add_argument("--threads", type=at_a_time, help="CPU threads (default: PyTorch's)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ava_tools.cli import run_command
+from ava_tools.cli import CommandParser, at_a_time, run_command
 from detection.demo.parameters import DemoParameters
 
 EXAMPLE = """examples:
@@ -66,7 +66,7 @@ def _size(text: str) -> tuple[int, int]:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     usual = DemoParameters()
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m ava_tools.make_demo",
         description=__doc__,
         epilog=EXAMPLE,
@@ -86,7 +86,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--size", type=_size, default=(usual.width, usual.height), metavar="WxH",
         help=f"in pixels ({usual.width}x{usual.height})",
     )  # fmt: skip
-    parser.add_argument("--workers", type=int, default=2, help="processes that draw (%(default)s)")
+    parser.add_argument(
+        "--workers", type=at_a_time, default=2, help="processes that draw (%(default)s)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a data set that is there")
     parser.add_argument(
         "--sheet", type=Path, metavar="PNG", help="also draw some keyframes with boxes and labels"

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ava_tools.cli import run_command
+from ava_tools.cli import CommandParser, at_a_time, run_command
 
 EPILOG = """examples:
   python -m ava_tools.prepare --dataset data/ava --out data/ava_320
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m ava_tools.prepare",
         description=__doc__,
         epilog=EPILOG,
@@ -120,7 +120,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="SECONDS",
         help="when frame 1 is shown (AVA's usual: 900; default: the first second that is needed)",
     )
-    add("--jobs", type=int, default=_cores(), help="videos at a time (default: one a core)")
+    add("--jobs", type=at_a_time, default=_cores(), help="videos at a time (default: one a core)")
     options = parser.parse_args(arguments)
     if options.short_side < 2 or options.jobs < 1 or not 0 <= options.crf <= 51:
         parser.error("--short-side from 2, --jobs from 1 and --crf from 0 to 51 are wanted")

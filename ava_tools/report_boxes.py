@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import run_command
+from ava_tools.cli import CommandParser, run_command
 from detection.errors import UserError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _write(result: BoxReport, path: Path, options: argparse.Namespace) -> None:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m ava_tools.report_boxes",
         description=__doc__,
         epilog=EXAMPLE,

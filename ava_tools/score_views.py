@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import run_command
+from ava_tools.cli import CommandParser, path_text, run_command
 
 if TYPE_CHECKING:
     from detection.engine.clip_scoring import ClipScore
@@ -53,16 +53,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m ava_tools.score_views",
         description=__doc__,
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--checkpoint", required=True, metavar="FILE_OR_RUN", help="what to score: file or run"
+        "--checkpoint",
+        type=path_text,
+        required=True,
+        metavar="FILE_OR_RUN",
+        help="what to score: file or run",
     )
-    parser.add_argument("--cfg", metavar="FILE", help="configuration (default: the checkpoint's)")
+    parser.add_argument(
+        "--cfg", type=path_text, metavar="FILE", help="configuration (default: the checkpoint's)"
+    )
     parser.add_argument(
         "--clips", type=_numbers, default=[1, 3, 5, 10], help="clips a video (default 1,3,5,10)"
     )

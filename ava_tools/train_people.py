@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from ava_tools.cli import run_command
+from ava_tools.cli import CommandParser, path_text, run_command
 from detection.errors import UserError
 from detection.people.config import list_people_options, load_people_config
 
@@ -48,21 +48,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line and refuse combinations that make no sense."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m ava_tools.train_people",
         description="Train a people detector (Faster R-CNN) on the boxes of a data set in AVA's "
         "form and score it on the validation split: AP, AP50 and AR as COCO counts them.",
         epilog="example: python -m ava_tools.train_people --cfg configs/people_demo.yaml "
         "optim.epochs=3",
     )
-    parser.add_argument("--cfg", metavar="FILE", help="configuration, a YAML file from configs/")
+    parser.add_argument(
+        "--cfg", type=path_text, metavar="FILE", help="configuration, a YAML file from configs/"
+    )
     parser.add_argument(
         "overrides", nargs="*", metavar="a.b=value", help="options that replace the file's"
     )
-    parser.add_argument("--resume", metavar="RUN", help="go on with a stopped run (its folder)")
+    parser.add_argument(
+        "--resume", type=path_text, metavar="RUN", help="go on with a stopped run (its folder)"
+    )
     parser.add_argument("--eval-only", action="store_true", help="score --checkpoint, do not train")
     parser.add_argument(
         "--checkpoint",
+        type=path_text,
         metavar="WEIGHTS",
         help="weights to score: a run folder or checkpoint, or with --cfg also a state dict of "
         "torchvision's or 'coco'",

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import run_command
+from ava_tools.cli import CommandParser, at_a_time, run_command
 
 if TYPE_CHECKING:
     from detection.config import RunConfig
@@ -136,7 +136,7 @@ def _bar() -> Iterator[tuple[Callable[[int], None], Callable[[float], object]]]:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m ava_tools.verify",
         description=__doc__,
         epilog=EPILOG,
@@ -155,7 +155,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--again", action="store_true", help="decode also what was found whole before")
     add("--json", type=Path, metavar="FILE", help="write the findings to a file as well")
-    add("--jobs", type=int, default=_cores(), help="videos at a time (default: one a core)")
+    add("--jobs", type=at_a_time, default=_cores(), help="videos at a time (default: one a core)")
     options = parser.parse_args(arguments)
     if options.jobs < 1:
         parser.error("--jobs must be at least 1")

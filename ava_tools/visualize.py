@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import run_command
+from ava_tools.cli import CommandParser, run_command
 
 if TYPE_CHECKING:
     from detection.data.ava_files import AvaRows
@@ -39,7 +39,7 @@ right when the ground truth's best-overlapping person carries it."""
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m ava_tools.visualize",
         description="Draw boxes and labels, ground truth beside prediction, as H.264 and PNG.",
         epilog=EPILOG,

@@ -441,10 +441,13 @@ class RunConfig:
         default="auto", description="auto: a GPU if there."
     )
     workers: int = Field(
-        default=2, ge=0, description="Processes that read clips; 0: the main process."
+        default=2, ge=0, le=1024, description="Processes that read clips; 0: the main process."
     )
     threads: int | None = Field(
-        default=None, ge=1, description="CPU threads of the network; null: PyTorch's default."
+        default=None,
+        ge=1,
+        le=1024,
+        description="CPU threads of the network; null: PyTorch's default.",
     )
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
         default="fp32",

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from detection.errors import UserError, at_row
+from detection.unfinished import unfinished_file
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
@@ -38,46 +39,65 @@ def replacing(path: str | Path) -> Iterator[Path]:
     the disk before the rename, so that a power cut leaves the old file or the new one.
 
     A link is followed: the file that it names is replaced, the link stays. A device or a pipe
-    (`/dev/null`, `/dev/stdout`) is written into, never replaced. Raises `CannotWriteError` where
+    (`/dev/null`, `/dev/stdout`) is written into, never replaced. What a killed writer of the same
+    output left is removed (`detection.unfinished`). Raises `CannotWriteError` where
     the file cannot be written, and `UserError` for a folder or a socket.
     """
-    named, path = Path(path), _behind_links(Path(path))
+    named, path = Path(path), behind_links(path)
     into = _is_written_into(named, path)
+    place = Path(tempfile.gettempdir()) if into else path.parent
+    name = str(path.absolute()) if into else path.name
     try:
-        if not into:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=".writing-", suffix=named.suffix, dir=None if into else path.parent
-        )
+        place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CannotWriteError(f"{named}: cannot be written ({error.strerror})") from error
-    os.close(handle)
-    temporary = Path(name)
+    temporary: Path | None = None
     try:
-        yield temporary
-        if into:
-            with temporary.open("rb") as written, path.open("wb") as output:
-                shutil.copyfileobj(written, output)
-            return
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        with unfinished_file(place, name, named.suffix) as temporary:
+            yield temporary
+            if into:
+                _pour(temporary, path)
+            else:
+                _settle(temporary)
+                temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch wraps what its writer meets
         reason = _no_room(error)
+        if reason is None and isinstance(error, OSError):
+            about_it = {None if temporary is None else str(temporary), str(path)}
+            if temporary is None or str(error.filename) in about_it:
+                reason = error.strerror
         if reason is None:
             raise
-        raise CannotWriteError(
-            f"{named}: cannot be written ({reason}); nothing was changed"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        changed = "" if temporary is None or into else "; nothing was changed"
+        raise CannotWriteError(f"{named}: cannot be written ({reason}){changed}") from error
 
 
-def _behind_links(path: Path) -> Path:
-    """Return the place that a link names; a link to nothing names the file to be made."""
+def _settle(temporary: Path) -> None:
+    """Bring a file to the disk, with the rights that a new file has."""
+    with temporary.open("rb") as written:
+        os.fsync(written.fileno())
+        if os.fstat(written.fileno()).st_nlink == 1:  # else a hard link: its rights are another's
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+
+
+def _pour(temporary: Path, path: Path) -> None:
+    """Write a file's bytes into a device or a pipe."""
+    with temporary.open("rb") as written:
+        try:
+            with path.open("wb") as output:
+                shutil.copyfileobj(written, output)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def behind_links(path: str | Path) -> Path:
+    """Return the place that a link names; a link to nothing names what is to be made.
+
+    Raises `CannotWriteError` for a link that leads to itself.
+    """
+    path = Path(path)
     try:
         return path.resolve() if path.is_symlink() else path
     except (OSError, RuntimeError) as error:  # a link that leads to itself

@@ -81,6 +81,49 @@ def test_a_device_is_written_into_and_a_link_is_followed(tmp_path):
         write_text(circle, "x")
 
 
+def test_the_data_are_on_the_disk_before_the_name_is_theirs(tmp_path, monkeypatch):
+    path, done = tmp_path / "weights.pt", []
+    fsync, replace = os.fsync, Path.replace
+
+    def synced(handle):
+        done.append(("synced", os.pread(handle, 100, 0)))
+        fsync(handle)
+
+    def renamed(self, target):
+        done.append(("renamed", self.read_bytes()))
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    write_text(path, "whole")
+    assert done == [("synced", b"whole"), ("renamed", b"whole")]
+    assert path.read_text() == "whole"
+
+
+def test_null_and_full_survive_and_a_full_device_is_one_line(tmp_path):
+    nodes = {"null": 3, "full": 7}  # our own: a fault here must not cost the machine its devices
+    try:
+        for name, minor in nodes.items():
+            os.mknod(tmp_path / name, stat.S_IFCHR | 0o666, os.makedev(1, minor))
+    except PermissionError:
+        pytest.skip("device nodes can be made by root alone")
+    write_text(tmp_path / "null", "away")
+    with pytest.raises(UserError, match=r"full: cannot be written \(No space left[^;]*$"):
+        write_text(tmp_path / "full", "x" * 100_000)
+    for name, minor in nodes.items():
+        assert (tmp_path / name).stat().st_rdev == os.makedev(1, minor)
+
+
+def test_a_pipe_whose_reader_left_is_one_line(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        gone = pool.submit(lambda: pipe.open("rb").close())
+        with pytest.raises(UserError, match=r"pipe: cannot be written \(Broken pipe\)"):
+            write_text(pipe, "x" * 10_000_000)
+        gone.result()
+
+
 def test_what_a_file_is_known_by_changes_with_size_time_and_any_end(tmp_path):
     path = tmp_path / "film.bin"
     content = bytearray(np.random.default_rng(0).bytes(5 << 20))

@@ -16,9 +16,10 @@ ALLOWED = {
     "config": {"yaml_files"},
     "yaml_files": {"errors"},
     "errors": set(),
-    "files": {"errors"},
+    "files": {"errors", "unfinished"},
+    "unfinished": set(),
     "models": {"structures", "errors", "files", "models", "transfer"},
-    "data": {"structures", "errors", "files", "yaml_files", "data", "transfer"},
+    "data": {"structures", "errors", "files", "unfinished", "yaml_files", "data", "transfer"},
     "tracking": {"structures", "errors", "tracking"},
     "transfer": {"errors", "files", "transfer"},
     "evaluation": {"structures", "errors", "files", "evaluation", "data.ava_files"}

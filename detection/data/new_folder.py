@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
-import tempfile
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from detection.data.dataset_folder import FILE_NAME
 from detection.errors import UserError
+from detection.files import CannotWriteError, behind_links
+from detection.unfinished import left_behind, unfinished_folder
 
 
 @contextmanager
@@ -17,30 +20,67 @@ def new_dataset_folder(out: str | Path, *, overwrite: bool = False) -> Iterator[
     """Yield an empty folder beside `out`; when the block ends well it becomes `out`.
 
     overwrite: replace a data set folder that is there (never a folder that is something else).
-    Raises `UserError` where `out` exists, before anything is done.
+    A link is followed: the folder that it names is made or replaced, the link stays. What a killed
+    process left of the same output is removed; a data set that it had taken away to replace it is
+    put back first, which is said on stderr. Raises `UserError` where `out` exists, before anything
+    is done, and where it cannot be written.
     """
-    out = Path(out)
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise UserError(f"{out}: is there already and is no folder")
+    named, out = Path(out), behind_links(out)
+    with ExitStack() as stack:
+        try:
+            _tidy(named, out)
+            _refuse_occupied(named, out, overwrite=overwrite)
+            out.parent.mkdir(parents=True, exist_ok=True)
+            prefix = f".{out.name}-building-"
+            building = stack.enter_context(unfinished_folder(out.parent, prefix))
+        except OSError as error:
+            raise CannotWriteError(f"{named}: cannot be written ({error.strerror})") from error
+        yield building
+        try:
+            building.chmod(0o755)
+            _refuse_occupied(named, out, overwrite=overwrite)  # somebody may have made it meanwhile
+            _put_in_place(building, out)
+        except OSError as error:
+            why = error.strerror
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                why = "another process made it meanwhile"
+            raise CannotWriteError(f"{named}: cannot be written ({why})") from error
+
+
+def _refuse_occupied(named: Path, out: Path, *, overwrite: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{named}: is there already and is no folder")
     occupied = out.is_dir() and any(out.iterdir())
     if occupied and not overwrite:
-        raise UserError(f"{out}: is there already; --overwrite replaces it")
+        raise UserError(f"{named}: is there already; --overwrite replaces it")
     if occupied and not (out / FILE_NAME).is_file():
-        raise UserError(f"{out}: is there already and is no data set folder, so it is kept")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f".{out.name}-building-", dir=out.parent))
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror})") from error
-    try:
-        yield building
-        building.chmod(0o755)
-        if out.is_dir():
-            replaced = Path(tempfile.mkdtemp(prefix=f".{out.name}-replaced-", dir=out.parent))
-            out.rename(replaced / out.name)
+        raise UserError(f"{named}: is there already and is no data set folder, so it is kept")
+
+
+def _put_in_place(building: Path, out: Path) -> None:
+    """Rename `building` to `out`; what stands there is set aside before and removed after."""
+    if not out.is_dir():
+        building.rename(out)
+        return
+    with unfinished_folder(out.parent, f".{out.name}-replaced-") as replaced:
+        out.rename(replaced / out.name)
+        try:
             building.rename(out)
-            shutil.rmtree(replaced)
-        else:
-            building.rename(out)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        except OSError:
+            if not out.exists():
+                (replaced / out.name).rename(out)
+            raise
+
+
+def _tidy(named: Path, out: Path) -> None:
+    """Remove what dead processes left of this output; put back what they had set aside."""
+    with left_behind(out.parent, f".{out.name}-replaced-") as replaced:
+        for folder in replaced:
+            aside = folder / out.name
+            if aside.is_dir() and not out.exists():
+                aside.rename(out)
+                print(f"{named}: put back, a killed process had set it aside", file=sys.stderr)
+            shutil.rmtree(folder, ignore_errors=True)
+    with left_behind(out.parent, f".{out.name}-building-") as unfinished:
+        for folder in unfinished:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -672,7 +672,12 @@ class VideoWriter:
         with self._cleanup:
             temporary = self._cleanup.enter_context(replacing(self._path))
             self._container = self._cleanup.enter_context(
-                av.open(str(temporary), "w", options=MP4_OPTIONS)
+                av.open(  # a device's name has no suffix that would tell the format
+                    str(temporary),
+                    "w",
+                    format=None if self._path.suffix else "mp4",
+                    options=MP4_OPTIONS,
+                )
             )
             height, width = self._size
             self._stream = self._container.add_stream(

@@ -35,8 +35,11 @@ def write_sheet(
             clip = video.read([key.time_s for key in sorted(set(chosen))])
         frames = dict(zip(sorted(set(chosen)), clip.frames.numpy(), strict=True))
         lines.append(np.hstack([_tile(frames[key], actors[key]) for key in chosen]))
+    suffix = ".jpg" if Path(path).suffix.lower() in (".jpg", ".jpeg") else ".png"
+    done, data = cv2.imencode(suffix, np.vstack(lines)[..., ::-1])
+    assert done, f"cv2 cannot encode {suffix}"
     with replacing(path) as temporary:
-        cv2.imwrite(str(temporary), np.vstack(lines)[..., ::-1])
+        temporary.write_bytes(data.tobytes())
 
 
 def _actors(

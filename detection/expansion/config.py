@@ -98,8 +98,8 @@ class ExpandConfig:
     output: str | None = Field(
         default=None, description="Search folder; null: runs/ and the configuration file's name."
     )
-    jobs: int = Field(default=1, ge=1, description="Candidates trained side by side.")
-    threads: int = Field(default=1, ge=1, description="CPU threads of each.")
+    jobs: int = Field(default=1, ge=1, le=1024, description="Candidates trained side by side.")
+    threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of each.")
 
     def __post_init__(self) -> None:
         if len(set(self.axes)) < len(self.axes):

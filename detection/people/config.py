@@ -185,10 +185,13 @@ class PeopleConfig:
         default="auto", description="auto: a GPU if there."
     )
     workers: int = Field(
-        default=1, ge=0, description="Processes that read pictures; 0: the main process."
+        default=1, ge=0, le=1024, description="Processes that read pictures; 0: the main process."
     )
     threads: int | None = Field(
-        default=None, ge=1, description="CPU threads of the network; null: PyTorch's default."
+        default=None,
+        ge=1,
+        le=1024,
+        description="CPU threads of the network; null: PyTorch's default.",
     )
     precision: Literal["fp32", "bf16", "auto"] = Field(
         default="fp32",

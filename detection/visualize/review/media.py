@@ -85,8 +85,10 @@ def write_playable(
 
 def _link_or_copy(source: Path, path: Path) -> None:
     with replacing(path) as temporary:
-        temporary.unlink()
+        linked = temporary.with_name(f"{temporary.name}.link")
         try:
-            os.link(source.resolve(), temporary)
+            linked.unlink(missing_ok=True)
+            os.link(source.resolve(), linked)
+            linked.replace(temporary)
         except OSError:  # another disk, or one without hard links
             shutil.copyfile(source, temporary)

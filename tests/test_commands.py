@@ -1,0 +1,266 @@
+"""Every command ends in one of four ways, whatever its streams, options and paths are."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ava_tools import cli
+from ava_tools.cli import CommandParser, at_a_time, path_text
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+COMMANDS = sorted(
+    path.stem
+    for path in (REPOSITORY / "ava_tools").glob("*.py")
+    if "run_command(main)" in path.read_text(encoding="utf-8")
+) + ["train_ava"]
+CODES = {0, 1, 2, 75}
+
+# What a command needs to get as far as opening files: {name} is a path that is put in.
+LINES = {
+    "check": ["{a}"],
+    "convert": ["--checkpoint {a} --out {out}"],
+    "detect_actions": ["{a} --checkpoint {b} --out {out}"],
+    "detect_people": ["--dataset {a} --split val --weights {b} --out {out}"],
+    "download": ["--dataset ava-v2.2 --base-url http://127.0.0.1:9 --attempts 1 --out {a}"],
+    "evaluate": ["--ground-truth {a} --detections {b} --label-map {b}"],
+    "expand": ["--cfg {a}"],
+    "export_cvat": ["--dataset {a} --split val --out {out}"],
+    "import_dataset": [
+        "cvat --source {a} --videos {b} --out {out}",
+        "coco --source {a} --videos {b} --out {out}",
+        "csv --source {a} --videos {b} --out {out}",
+        "jhmdb --source {a} --out {out}",
+        "ucf101-24 --source {a} --out {out}",
+        "multisports --source {a} --out {out}",
+        "videos --source {a} --out {out}",
+        "corrections --dataset {a} --split val --corrections {b} --reviewed {b} --out {out}",
+        "clips --dataset {a} --out {out}",
+    ],
+    "inspect_model": ["--cfg {a}", "--checkpoint {a}"],
+    "make_demo": ["--num-train 1 --num-val 1 --keyframes 2 --out {a}/below"],
+    "prepare": ["--dataset {a} --out {out}"],
+    "report_boxes": ["--dataset {a} --split val --boxes {b}"],
+    "score_views": ["--checkpoint {a}"],
+    "train_people": ["--cfg {a}", "--resume {a}", "--eval-only --checkpoint {a}"],
+    "verify": ["{a}"],
+    "visualize": [
+        "--run {a}",
+        "--video {a} --ground-truth {b} --label-map {b} --out {out}",
+    ],
+    "train_ava": ["--cfg {a}", "--resume {a}", "--eval-only --checkpoint {a}"],
+}
+CASES = [(name, line) for name in COMMANDS for line in LINES[name]]
+
+
+SCRIPT = """
+import os, sys, time
+from ava_tools.cli import run_command
+def main(arguments):
+    what = sys.argv[1]
+    if what == "rows":
+        for number in range(100_000):
+            print("row", number)
+    elif what == "names":
+        print("\\u8d70\\udcff")
+    elif what == "wait":
+        print("ready", flush=True)
+        time.sleep(60)
+    elif what == "memory":
+        bytearray(1 << 60)
+    elif what == "deep":
+        def deeper(n):
+            return deeper(n + 1)
+        deeper(0)
+    elif what == "closed":
+        os.close(os.open(os.devnull, os.O_RDONLY) + 100)
+    elif what == "fault":
+        raise RuntimeError("a fault of ours")
+run_command(main)
+"""
+
+
+def program(name: str) -> str:
+    """Return the command as a shell would start it."""
+    what = "train_ava.py" if name == "train_ava" else f"-m ava_tools.{name}"
+    return f"{sys.executable} {what}"
+
+
+def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash; the code is the first of a pipe that is not 0."""
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=os.environ | environment,
+    )
+
+
+def run_here(name: str, line: list[str], monkeypatch, capfd) -> tuple[int, str]:
+    """Run a command in this process as `run_command` does; return its code and stderr."""
+    module = importlib.import_module("train_ava" if name == "train_ava" else f"ava_tools.{name}")
+    monkeypatch.setattr(sys, "argv", [name, *line])
+    code = cli.exit_code_of(module.main)
+    return code, capfd.readouterr().err
+
+
+def is_plain(code: int, errors: str) -> bool:
+    """Tell whether an end is one of those that are promised."""
+    return code in CODES and errors.count("\n") <= 3 and "Traceback" not in errors
+
+
+def test_every_command_is_known_here():
+    assert set(COMMANDS) == set(LINES)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_and_wrong_options(name):
+    first = shell(f"{program(name)} --help | head -1")
+    assert first.returncode == 0 and first.stdout.startswith("usage:") and not first.stderr
+    full = shell(f"{program(name)} --help >/dev/full")
+    assert full.returncode == 2
+    assert full.stderr == "error: standard output: No space left on device\n"
+    wrong = shell(f"{program(name)} --no-option-at-all")
+    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1
+    assert wrong.stderr.startswith("error: ") and not wrong.stdout
+
+
+@pytest.mark.parametrize(
+    "closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-", "2>/dev/full", ">/dev/full 2>&1"]
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_streams_that_are_closed_or_full(closed, unbuffered):
+    for option, code in (("--help", 0), ("--no-option", 2)):
+        ended = shell(f"{program('check')} {option} {closed}", PYTHONUNBUFFERED=unbuffered)
+        full = option == "--help" and closed.startswith(">/dev/full")
+        assert ended.returncode == (2 if full else code), (option, ended)
+        assert "Traceback" not in ended.stderr and "Exception ignored" not in ended.stderr
+
+
+@pytest.fixture
+def script(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    return f"PYTHONPATH={REPOSITORY} {sys.executable} {path}"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_left_ends_the_command_without_a_word(script, unbuffered):
+    ended = shell(f"{script} rows | head -1", PYTHONUNBUFFERED=unbuffered)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (75, "row 0\n", "")
+    full = shell(f"{script} rows >/dev/full", PYTHONUNBUFFERED=unbuffered)
+    assert full.returncode == 2
+    assert full.stderr == "error: standard output: No space left on device\n"
+
+
+def test_characters_that_an_encoding_does_not_have_are_written_out(script):
+    assert shell(f"{script} names", PYTHONIOENCODING="ascii").stdout == "\\u8d70\\udcff\n"
+    assert shell(f"{script} names", PYTHONIOENCODING="utf-8").stdout == "走\\udcff\n"
+
+
+@pytest.mark.parametrize(
+    "what, said",
+    [
+        ("memory", "error: not enough memory (at "),
+        ("deep", "error: the input is nested too deeply (at "),
+        ("closed", "error: Bad file descriptor (at "),
+    ],
+)
+def test_what_the_system_lacks_is_one_line(script, what, said):
+    ended = shell(f"{script} {what}")
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith(said)
+
+
+def test_a_fault_of_this_project_keeps_its_traceback(script):
+    assert "RuntimeError: a fault of ours" in shell(f"{script} fault").stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_is_75_and_one_word(tmp_path, number):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "script.py"), "wait"],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    assert process.communicate(timeout=20)[1] == "interrupted\n"
+    assert process.returncode == 75
+
+
+@pytest.mark.parametrize("name, line", CASES)
+@pytest.mark.parametrize("kind", ["missing", "long", "folder", "below a file", "circle", "pipe"])
+def test_paths_that_lead_nowhere(tmp_path, monkeypatch, capfd, name, line, kind):
+    file = tmp_path / "file"
+    file.write_text("a: [1\n")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    place = {
+        "missing": tmp_path / "nothing.mp4",
+        "long": tmp_path / ("n" * 300),
+        "folder": tmp_path / "folder",
+        "below a file": file / "below",
+        "circle": tmp_path / "circle",
+        "pipe": tmp_path / "pipe",
+    }[kind]
+    before = {path: path.lstat().st_mode for path in tmp_path.iterdir()}
+    words = line.format(a=place, b=file, out=tmp_path / "out").split()
+    if kind in ("missing", "folder") and name in ("download", "make_demo"):
+        return  # which is what they need
+    code, errors = run_here(name, words, monkeypatch, capfd)
+    assert code == 2 or (name == "verify" and code == 1), errors
+    assert is_plain(code, errors), errors
+    assert {path: path.lstat().st_mode for path in tmp_path.iterdir()} == before
+
+
+def test_values_of_options_are_checked_in_one_place(capsys):
+    parser = CommandParser(prog="command")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--cfg", type=path_text)
+    parser.add_argument("--jobs", type=at_a_time)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--share", type=float)
+    good = parser.parse_args(["--out=~/x", "--cfg=~/y", "--jobs=1024", "--seed=-3", "--share=1e-3"])
+    assert good == argparse.Namespace(
+        out=Path.home() / "x", cfg=str(Path.home() / "y"), jobs=1024, seed=-3, share=0.001
+    )
+    for word, said in (
+        ("--out=", "a path is required, found an empty one"),
+        ("--out=~nobody-of-this-name/x", "whose home folder is it?"),
+        ("--cfg=", "a path is required"),
+        ("--jobs=1000000", "'1000000': a whole number from 1 to 1,024 is required"),
+        ("--jobs=0", "from 1 to 1,024"),
+        ("--seed=" + "9" * 5000, "a whole number from"),
+        ("--seed=1_0", "a whole number from"),
+        ("--share=nan", "'nan': a number is required"),
+        ("--share=" + "x" * 50, f"'{'x' * 40}': a number is required"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            parser.parse_args([word])
+        errors = capsys.readouterr().err
+        assert ended.value.code == 2 and errors.count("\n") == 1
+        assert errors.startswith("error: argument --") and said in errors
+
+
+def test_names_of_others_neither_drive_nor_flood_the_terminal(capsys):
+    def main(arguments):
+        raise cli.UserError("\x1b[31m" + "n" * 1_000_000 + "\nnext")
+
+    assert cli.exit_code_of(main) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1 and "\x1b" not in errors and len(errors) < 5000
+    assert errors.startswith("error: \\x1b[31mnnn") and errors.endswith(" next\n")
