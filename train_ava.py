@@ -19,7 +19,7 @@ from detection.errors import UserError
 
 if TYPE_CHECKING:
     from detection.engine.distributed import Processes
-    from detection.engine.runs import Run
+    from detection.engine.runs import Run, Training
 
 EXIT_STOPPED = 75  # stopped by a signal, saved, to be resumed (EX_TEMPFAIL of sysexits.h)
 
@@ -42,23 +42,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def carry_out(options: argparse.Namespace, processes: Processes) -> int:
     """Train and evaluate, as one of the processes of the run; return the exit code."""
     from detection.engine import runs
+    from detection.engine.run_folder import only_run
 
     if options.eval_only:
         run = runs.open_for_evaluation(
             options.checkpoint, cfg=options.cfg, overrides=options.overrides, processes=processes
         )
-        runs.evaluate_and_report(run)
+        with only_run(run.folder, processes):
+            runs.evaluate_and_report(run)
         return 0
 
     if options.resume:
-        run, training = runs.resume(
-            options.resume, overrides=options.overrides, processes=processes
-        )
-    else:
-        config = load_config(options.cfg, options.overrides)
+        with only_run(runs.folder_to_resume(options.resume), processes):
+            run, training = runs.resume(
+                options.resume, overrides=options.overrides, processes=processes
+            )
+            return train_and_score(run, training)
+    config = load_config(options.cfg, options.overrides)
+    with only_run(runs.folder_of(config), processes):
         run, training = runs.start(config, overwrite=options.overwrite, processes=processes)
+        return train_and_score(run, training)
+
+
+def train_and_score(run: Run, training: Training) -> int:
+    """Train to the last epoch, then evaluate; return the exit code."""
+    from detection.engine import runs
+
     if not runs.train(run, training):
-        if processes.is_first:
+        if run.processes.is_first:
             print(f"stopped and saved; go on with: python train_ava.py --resume {run.folder}")
         return EXIT_STOPPED
     runs.evaluate_and_report(run)
@@ -111,7 +122,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.resume and (options.cfg or options.eval_only or options.overwrite):
         raise UserError("--resume takes its configuration from the run: no --cfg, --overwrite, ...")
     if not (options.cfg or options.resume or options.eval_only):
-        raise UserError("--cfg FILE is wanted (or --resume RUN); see --help")
+        raise UserError("--cfg FILE is required (or --resume RUN); see --help")
     return options
 
 

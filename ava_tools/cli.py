@@ -51,6 +51,7 @@ def exit_code_of(main: Callable[[Sequence[str] | None], int | None]) -> int:
         return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 2
     except UserError as error:
         _say(f"error: {error}")
+        return error.exit_code
     except KeyboardInterrupt:
         _say("interrupted")
         return EXIT_STOPPED

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ava_tools.cli import CommandParser, path_text, run_command
 from detection.errors import UserError
 from detection.people.config import list_people_options, load_people_config
+
+if TYPE_CHECKING:
+    from detection.engine.people_runs import PeopleRun
 
 EXIT_STOPPED = 75  # stopped by a signal, saved, to be resumed (EX_TEMPFAIL of sysexits.h)
 
@@ -21,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
     from detection.engine import people_runs  # torch is loaded here, so that --help is instant
+    from detection.engine.run_folder import only_run
 
     if options.eval_only and options.cfg:
         config = load_people_config(options.cfg, options.overrides)
@@ -33,16 +38,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
     if options.resume:
-        run = people_runs.resume(options.resume, overrides=options.overrides)
-    else:
-        config = load_people_config(options.cfg, options.overrides)
-        run = people_runs.start(config, overwrite=options.overwrite)
+        with only_run(people_runs.folder_to_resume(options.resume)):
+            return train_and_score(people_runs.resume(options.resume, overrides=options.overrides))
+    config = load_people_config(options.cfg, options.overrides)
+    with only_run(people_runs.folder_of(config)):
+        return train_and_score(people_runs.start(config, overwrite=options.overwrite))
+
+
+def train_and_score(run: PeopleRun) -> int:
+    """Train to the last epoch, then score; return the exit code."""
+    from detection.engine import people_runs
+
     if not people_runs.train(run):
         print(
             f"stopped and saved; go on with: python -m ava_tools.train_people --resume {run.folder}"
         )
         return EXIT_STOPPED
-    people_runs.score_run(run.folder)
+    people_runs.score_run(run.folder, held=True)
     return 0
 
 
@@ -93,7 +105,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.resume and (options.cfg or options.eval_only or options.overwrite):
         raise UserError("--resume takes its configuration from the run: no --cfg, --overwrite, ...")
     if not (options.cfg or options.resume or options.eval_only):
-        raise UserError("--cfg FILE is wanted (or --resume RUN); see --help")
+        raise UserError("--cfg FILE is required (or --resume RUN); see --help")
     return options
 
 

@@ -12,6 +12,17 @@ class UserError(ValueError):
     project and keeps its traceback.
     """
 
+    exit_code = 2
+
+
+class ProcessLostError(UserError):
+    """A process that a command works with was ended from outside; what was done is kept.
+
+    The same command again (or `--resume`) goes on: exit code 75, EX_TEMPFAIL of sysexits.h.
+    """
+
+    exit_code = 75
+
 
 def at_row(path: str | Path, line: int | None, message: str) -> UserError:
     """Build a `UserError` that opens with `path:line:` (from 1; None: the whole file)."""

@@ -8,15 +8,19 @@ import hashlib
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from detection.errors import UserError, at_row
 from detection.unfinished import unfinished_file
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+
+# In a folder whose disk locks files alone, the one that `only_writer` locks; it stays.
+LOCK_NAME = ".lock"
 
 
 class CannotWriteError(UserError):
@@ -123,24 +127,91 @@ def _is_written_into(named: Path, path: Path) -> bool:
 def only_writer(folder: str | Path, *, busy: str) -> Iterator[None]:
     """Hold `folder` (made where it is absent) for one writing process at a time.
 
-    A process that ends in any way lets go. Raises `UserError` with `busy` where another holds it.
+    A process that ends in any way lets go, also while processes that it forked live on. A folder
+    that was made here and is still empty at the end is removed. Raises `UserError` with `busy`
+    where another process holds it.
     """
     folder = Path(folder)
+    absent = [place for place in (folder, *folder.parents) if not place.exists()]
+    handle = _lock(folder, busy)
+    _held.add(handle)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{folder}: {busy}") from error
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be locked ({error.strerror})") from error
         yield
     finally:
+        if handle in _held:  # else this is a forked process, which holds nothing
+            with suppress(OSError):  # somebody has written into one of them
+                for place in absent:
+                    place.rmdir()
+            _held.discard(handle)
+            os.close(handle)
+
+
+_held: set[int] = set()  # what `only_writer` has opened
+
+
+def _forget_held() -> None:
+    for handle in _held:
         os.close(handle)
+    _held.clear()
+
+
+# A lock lasts as long as any process has it open: forked ones must not keep it for a killed parent.
+os.register_at_fork(after_in_child=_forget_held)
+
+_NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
+
+
+def _lock(folder: Path, busy: str) -> int:
+    """Open and lock a folder (made where absent); return the handle that the lock lasts with."""
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # removed by another process just now
+            continue
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+        try:
+            handle = _lock_handle(handle, folder)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), _lock_place(handle, folder).stat()):
+                    return handle
+        except BlockingIOError as error:
+            os.close(handle)
+            raise UserError(f"{folder}: {busy}") from error
+        except OSError as error:
+            os.close(handle)
+            raise UserError(f"{folder}: cannot be locked ({error.strerror})") from error
+        os.close(handle)  # the folder was removed or replaced before it was locked
+
+
+def _lock_handle(handle: int, folder: Path) -> int:
+    """Lock a folder, or a file in it where its disk (NFS) locks only what can be written."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            print(
+                f"{folder}: its disk knows no locks ({error.strerror}); see to it yourself that "
+                "nothing else writes there",
+                file=sys.stderr,
+            )
+        elif error.errno == errno.EBADF:
+            file = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(file)
+                raise
+            os.close(handle)
+            return file
+        else:
+            raise
+    return handle
+
+
+def _lock_place(handle: int, folder: Path) -> Path:
+    return folder if stat.S_ISDIR(os.fstat(handle).st_mode) else folder / LOCK_NAME
 
 
 def sha256_of(path: str | Path) -> str:

@@ -358,7 +358,7 @@ def test_a_folder_is_never_replaced_unasked_and_never_unless_it_is_a_run(
 
 
 def test_bad_combinations_of_options(tmp_path, cfg, capsys, monkeypatch):
-    assert "--cfg FILE is wanted" in fail(capsys, [], monkeypatch)
+    assert "--cfg FILE is required" in fail(capsys, [], monkeypatch)
     assert "go together" in fail(capsys, ["--eval-only"], monkeypatch)
     assert "not a run" in fail(capsys, ["--resume", str(tmp_path)], monkeypatch)
     missing = ["--eval-only", "--checkpoint", str(tmp_path / "x.pt")]
@@ -417,7 +417,7 @@ def test_a_run_folder_that_cannot_be_written_is_refused_before_data_is_read(
 ):
     monkeypatch.setattr(runs, "open_task", None)
     message = fail(capsys, ["--cfg", str(cfg), f"output={cfg / 'run'}"], monkeypatch)
-    assert message == f"error: {cfg}: a file, a run folder is wanted"
+    assert message == f"error: {cfg}: a file, a run folder is required"
     monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
     message = fail(capsys, ["--cfg", str(cfg)], monkeypatch)
     assert message == f"error: {tmp_path / 'run'}: cannot be written (Read-only file system)"

@@ -248,3 +248,8 @@ class ViewBatches:
 
     def __len__(self) -> int:
         return len(self._batches)
+
+    @property
+    def num_samples(self) -> int:
+        """The views to score, those of this process."""
+        return sum(len(batch) for batch in self._batches)

@@ -27,7 +27,6 @@ from detection.data.workers import (
     SampleIndex,
     Samples,
     start_worker,
-    worker_death,
 )
 from detection.errors import UserError
 from detection.structures import Batch, Keyframe, Sample
@@ -42,7 +41,8 @@ class ClipLoader(Generic[BatchT]):
     can mend is raised here as the same one-line `UserError` that the worker met; on_unreadable:
     "replace" or "leave out" go on without a sample that cannot be read, call `tell` with its line,
     and raise only where there are more of them than `most_unreadable` of an epoch's samples (a
-    share). `unreadable` has the lines of the epoch under way.
+    share). `unreadable` has the lines of the epoch under way; `unreadable_before` is how many were
+    met in its batches before those that are asked for now, in a run that was stopped in it say.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class ClipLoader(Generic[BatchT]):
     ) -> None:
         self.batches = batches
         self.unreadable: list[str] = []
+        self.unreadable_before = 0
         self.tell: Callable[[str], None] = tell_on_stderr
         self._most_unreadable = most_unreadable
         loader: DataLoader[object] = DataLoader(
@@ -78,19 +79,13 @@ class ClipLoader(Generic[BatchT]):
 
     def __iter__(self) -> Iterator[BatchT]:
         self.unreadable = []
-        try:
-            for part in self._readers:
-                if isinstance(part, Failure):
-                    raise UserError(part.message)
-                assert isinstance(part, Part)
-                self._count(part.unreadable)
-                if part.content is not None:
-                    yield cast(BatchT, part.content)
-        except RuntimeError as error:
-            death = worker_death(error)
-            if death is None:
-                raise
-            raise death from error
+        for part in self._readers:
+            if isinstance(part, Failure):
+                raise UserError(part.message)
+            assert isinstance(part, Part)
+            self._count(part.unreadable)
+            if part.content is not None:
+                yield cast(BatchT, part.content)
 
     def _count(self, unreadable: Sequence[str]) -> None:
         """Take note of samples that could not be read; raise where there are too many."""
@@ -99,10 +94,10 @@ class ClipLoader(Generic[BatchT]):
         for line in unreadable:
             self.tell(line)
         self.unreadable += unreadable
-        samples = len(next(iter(self.batches), [])) * len(self.batches)
-        if len(self.unreadable) > self._most_unreadable * samples:
+        count, samples = self.unreadable_before + len(self.unreadable), self.batches.num_samples
+        if count > self._most_unreadable * samples:
             raise UserError(
-                f"{len(self.unreadable)} of about {samples} samples of an epoch cannot be read, "
+                f"{count} of {samples} samples of an epoch cannot be read, "
                 f"data.max_unreadable={self._most_unreadable:g} of them may be; the last one: "
                 f"{unreadable[-1]}"
             )
@@ -121,6 +116,10 @@ class BatchOrder(Protocol):
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch."""
+
+    @property
+    def num_samples(self) -> int:
+        """The samples of a whole epoch, those of this process."""
 
 
 class TrainBatches:
@@ -179,6 +178,13 @@ class TrainBatches:
         """Return the number of batches of a whole epoch."""
         return -(-len(self._order) // self._batch_size)
 
+    @property
+    def num_samples(self) -> int:
+        """The samples of a whole epoch, those of this process; filled-up parts included."""
+        whole, rest = divmod(len(self._order), self._batch_size)
+        count = self._share[1]
+        return whole * (self._batch_size // count) + -(-rest // count)
+
 
 class EvalBatches:
     """Every keyframe once (or some of each video), in order, clips of one size together.
@@ -219,6 +225,11 @@ class EvalBatches:
     def __len__(self) -> int:
         """Return the number of batches."""
         return len(self._batches)
+
+    @property
+    def num_samples(self) -> int:
+        """The keyframes to score, those of this process."""
+        return sum(len(batch) for batch in self._batches)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+from detection.data.workers import lost_reader, worker_death
+from detection.errors import UserError
 
 T = TypeVar("T")
 
@@ -37,11 +42,50 @@ class Readers(Generic[T]):
         _alive.add(self)
 
     def __iter__(self) -> Iterator[T]:
-        return iter(self._loader)
+        """Yield what the loader does; `ProcessLostError` where a worker was ended from outside.
+
+        It is met here alone, between two batches: torch would have it interrupt whatever the
+        program is doing, in the middle of an update of the weights say.
+        """
+        try:
+            with _unchanged_handler(signal.SIGCHLD):
+                source = iter(self._loader)
+        except OSError as error:
+            raise UserError(
+                f"{self._loader.num_workers} processes that read samples cannot be started "
+                f"({error.strerror}): fewer `workers` are required"
+            ) from error
+        try:
+            yield from source
+        except (RuntimeError, OSError, EOFError) as error:
+            lost = worker_death(error)
+            if lost is None and not isinstance(error, RuntimeError) and _has_lost(source):
+                lost = lost_reader(str(error) or type(error).__name__)
+            if lost is None:
+                raise
+            raise lost from error
 
     def close(self) -> None:
         """End the worker processes; iterating again starts new ones."""
         _end_workers(self._loader, self._owner)
+
+
+@contextmanager
+def _unchanged_handler(number: signal.Signals) -> Iterator[None]:
+    """Put a signal's handler back as it was, where this thread may."""
+    before = signal.getsignal(number)
+    yield
+    if signal.getsignal(number) is not before:
+        signal.signal(number, before)
+
+
+def _has_lost(source: Iterator[Any]) -> bool:
+    """Tell whether a worker has ended; what it sent last may fail before that is known."""
+    if not isinstance(source, _MultiProcessingDataLoaderIter):
+        return False
+    for worker in source._workers:
+        worker.join(0.2)
+    return not all(worker.is_alive() for worker in source._workers)
 
 
 _alive: weakref.WeakSet[Readers[Any]] = weakref.WeakSet()

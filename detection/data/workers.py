@@ -8,6 +8,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -17,7 +19,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from detection.errors import UserError
+from detection.errors import ProcessLostError, UserError
 
 # (epoch, position in the data set): the pair decides every random choice about a sample, so that
 # runs repeat and resume whatever the number of workers.
@@ -27,6 +29,7 @@ SampleIndex = tuple[int, int]
 # (which one depends on its index alone); the batch is smaller by it.
 OnUnreadable = Literal["end", "replace", "leave out"]
 
+_WATCH_S = 0.5  # how often a process looks whether its parent lives
 _ATTEMPTS = 10  # at replacements, before it is said that nothing can be read
 
 
@@ -125,21 +128,51 @@ def start_worker(_: int) -> None:
     Ctrl-C and a scheduler's SIGTERM reach the workers too, but the main process finishes its step
     with what they read, and ends them.
     """
-    parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():
-        os._exit(1)  # killed just now: torch watches over it only from here on
+    end_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
 
 
-def worker_death(error: RuntimeError) -> UserError | None:
+def end_with_parent() -> None:
+    """See to it that this process of `multiprocessing` ends soon after the one that started it.
+
+    Also where that was killed, before this call or while this process reads, waits for a lock, or
+    writes to a pipe that nobody empties any more: torch's own watch looks only between reads.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    own = multiprocessing.current_process()
+    how = getattr(own, "_start_method", None) or multiprocessing.get_start_method()
+    # A sentinel tells of a parent's end once no process has its other end: forked brothers do.
+    told_by_system = how != "forkserver"
+
+    def is_gone() -> bool:
+        return not parent.is_alive() or (told_by_system and os.getppid() != parent.pid)
+
+    def watch() -> None:
+        while not is_gone():
+            time.sleep(_WATCH_S)
+        os._exit(1)
+
+    if is_gone():
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True, name="end with parent").start()
+
+
+def worker_death(error: BaseException) -> ProcessLostError | None:
     """Return the line for a worker that is gone; None for any other error of a loader."""
     text = str(error).split("\n")[0]
     if "DataLoader worker" not in text:
         return None
-    return UserError(
-        f"a process that reads samples is gone ({text.strip().rstrip('.')}): often memory ran out; "
-        "fewer `workers` or smaller batches are wanted"
+    return lost_reader(text.strip().rstrip("."))
+
+
+def lost_reader(what: str) -> ProcessLostError:
+    """Return the line for a worker that is gone; what: is known of it."""
+    return ProcessLostError(
+        f"a process that reads samples is gone ({what}): often memory ran out; "
+        "fewer `workers` or smaller batches are required"
     )

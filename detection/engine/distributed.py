@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -80,6 +80,21 @@ class Processes:
         box = [value]
         torch.distributed.broadcast_object_list(box, src=0)
         return box[0]
+
+    def by_first(self, call: Callable[[], object]) -> None:
+        """Call in the first process, the others wait; its `UserError` ends all of them.
+
+        The first raises it, and so says it; the others end without a word, with its exit code.
+        """
+        if self.is_first:
+            try:
+                call()
+            except UserError as error:
+                self.share(error.exit_code)
+                raise
+        code = self.share(0)
+        if code:
+            raise SystemExit(code)
 
     def wait(self) -> None:
         """Return when all have come here."""

@@ -10,7 +10,8 @@ import dataclasses
 import functools
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,14 @@ from detection.engine.people_scoring import (
     write_people_results,
 )
 from detection.engine.people_training import PeopleProgress, fit_people
-from detection.engine.run_folder import check_run_folder, make_run_folder
+from detection.engine.run_folder import (
+    check_begins_again,
+    check_run_folder,
+    make_run_folder,
+    only_run,
+)
 from detection.engine.training import stop_signals
-from detection.errors import UserError
+from detection.errors import ProcessLostError, UserError
 from detection.files import write_text
 from detection.people.config import (
     PeopleConfig,
@@ -82,8 +88,11 @@ class PeopleRun:
 
 
 def start(config: PeopleConfig, *, overwrite: bool) -> PeopleRun:
-    """Check everything that can be checked, then make the run folder."""
-    folder = Path(config.output or "runs/unnamed")
+    """Check everything that can be checked, then make the run folder.
+
+    The caller holds the folder: `with only_run(folder_of(config))`.
+    """
+    folder = folder_of(config)
     check_run_folder(folder, overwrite=overwrite)
     data = open_data(config)  # before weights are asked for: fetching them may take minutes
     _seed(config.seed)
@@ -110,18 +119,37 @@ def start(config: PeopleConfig, *, overwrite: bool) -> PeopleRun:
     return run
 
 
-def resume(run_folder: str | Path, *, overrides: Sequence[str]) -> PeopleRun:
-    """Go on with a stopped run: the same configuration, weights, order and random states."""
+def folder_of(config: PeopleConfig) -> Path:
+    """Return the folder that a configuration's run goes to."""
+    return Path(config.output or "runs/unnamed")
+
+
+def folder_to_resume(run_folder: str | Path) -> Path:
+    """Return the folder of a run; `UserError` where it is none."""
     folder = Path(run_folder)
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder / 'config.yaml'}: not found, this folder is not a run")
+    return folder
+
+
+def resume(run_folder: str | Path, *, overrides: Sequence[str]) -> PeopleRun:
+    """Go on with a stopped run: the same configuration, weights, order and random states.
+
+    A run that was killed before its first checkpoint begins again. The caller holds the folder:
+    `with only_run(folder_to_resume(run_folder))`.
+    """
+    folder = folder_to_resume(run_folder)
     for override in overrides:
         if override.partition("=")[0] not in _CHANGEABLE:
             raise UserError(
                 f"command line: '{override}': a resumed run computes what it would have computed; "
                 f"only {', '.join(_CHANGEABLE)} may change"
             )
-    if not (folder / "config.yaml").is_file():
-        raise UserError(f"{folder / 'config.yaml'}: no such file, this folder is not a run")
     config = load_people_config(folder / "config.yaml", overrides)
+    if not (folder / "checkpoints" / "last.pt").is_file():
+        check_begins_again(folder)
+        print(f"{folder}: stopped before its first checkpoint; it begins again")
+        return start(dataclasses.replace(config, output=str(folder)), overwrite=True)
     file = read_people_file(folder / "checkpoints" / "last.pt")
     if file.numbers != network_numbers(config):
         raise UserError(f"{file.path}: another network than {folder / 'config.yaml'} describes")
@@ -148,7 +176,7 @@ def train(run: PeopleRun) -> bool:
         every = run.config.data.held_out_every
         return _score(run.config, run.data, run.boxes.held_out, detector, every).figures.ap50
 
-    with stop_signals() as should_stop:
+    with stop_signals() as should_stop, _told_how_to_go_on(run):
         return fit_people(
             run.network,
             run.batches,
@@ -167,10 +195,23 @@ def train(run: PeopleRun) -> bool:
         )
 
 
-def score_run(file_or_run: str | Path, *, overrides: Sequence[str] = ()) -> dict[str, Any]:
+@contextmanager
+def _told_how_to_go_on(run: PeopleRun) -> Iterator[None]:
+    """Say so where a process is lost and the run has been saved."""
+    try:
+        yield
+    except ProcessLostError as error:
+        command = f"python -m ava_tools.train_people --resume {run.folder}"
+        raise ProcessLostError(f"{error}; saved, go on with: {command}") from error
+
+
+def score_run(
+    file_or_run: str | Path, *, overrides: Sequence[str] = (), held: bool = False
+) -> dict[str, Any]:
     """Score a trained detector on its held-out part and its validation split.
 
-    Results go to `output` where an override sets it, else beside the checkpoint.
+    Results go to `output` where an override sets it, else beside the checkpoint. held: the caller
+    holds that folder.
     """
     file = read_people_file(file_or_run, weights_only=True)
     config = people_config_from_dict(file.config, file.path, overrides)
@@ -182,10 +223,11 @@ def score_run(file_or_run: str | Path, *, overrides: Sequence[str] = ()) -> dict
     detector = open_detector(config, file.path, device, network=None)
     data = open_data(config)
     boxes = read_boxes_to_learn(config, data)
-    held_out = None
-    if boxes.held_out.num_actors:
-        held_out = _score(config, data, boxes.held_out, detector)
-    return _report(config, data, folder, detector, held_out)
+    with nullcontext() if held else only_run(folder):
+        held_out = None
+        if boxes.held_out.num_actors:
+            held_out = _score(config, data, boxes.held_out, detector)
+        return _report(config, data, folder, detector, held_out)
 
 
 def score_weights(
@@ -196,8 +238,9 @@ def score_weights(
     detector = open_detector(
         config, weights, device, network=config.model.network, actor_classes=actor_classes
     )
-    folder = Path(config.output or "runs/unnamed")
-    return _report(config, open_data(config), folder, detector, None)
+    data = open_data(config)
+    with only_run(folder_of(config)):
+        return _report(config, data, folder_of(config), detector, None)
 
 
 def _run(config: PeopleConfig, folder: Path, network: FasterRCNN, data: DatasetFolder) -> PeopleRun:

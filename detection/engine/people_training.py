@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +17,7 @@ from tqdm import tqdm
 
 from detection.engine.metrics_log import MetricsLog, Stopwatch
 from detection.engine.optim import schedule_factor, set_learning_rate
-from detection.errors import UserError
+from detection.errors import ProcessLostError, UserError
 from detection.people.config import PeopleOptimConfig
 from detection.people.frames_dataset import PictureBatch
 from detection.people.training import detection_losses, freeze_batch_norm
@@ -75,7 +77,8 @@ def fit_people(
     `score_held_out` gives AP50 on the part that is kept back (NaN: there is none); it is called
     every `score_every` epochs and after the last. `save(name)` is called with "last" after each
     epoch, at least every `save_every_minutes`, and when stopped; with "best" after the best score.
-    precision: of the forward and backward pass (mixed where it is not float32).
+    precision: of the forward and backward pass (mixed where it is not float32). Where a process
+    that reads was ended from outside, the run is saved and `ProcessLostError` raised.
     """
     bar = tqdm(
         total=optim.epochs * len(batches),
@@ -85,7 +88,7 @@ def fit_people(
         smoothing=0.05,
         dynamic_ncols=True,
     )
-    with bar:
+    with bar, _saved_if_lost(progress, save, log):
         while progress.epoch < optim.epochs:
             network.train()
             if freeze_norms:
@@ -119,6 +122,18 @@ def fit_people(
             progress.epoch, progress.batch = progress.epoch + 1, 0
             save("last")
     return True
+
+
+@contextmanager
+def _saved_if_lost(
+    progress: PeopleProgress, save: Callable[[str], None], log: MetricsLog
+) -> Iterator[None]:
+    try:
+        yield
+    except ProcessLostError as error:
+        log.write("process_lost", message=str(error), **dataclasses.asdict(progress))
+        save("last")
+        raise
 
 
 def _train_epoch(

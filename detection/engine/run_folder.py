@@ -1,25 +1,53 @@
-"""The folder of a run: made once, never over anything that is not a run."""
+"""The folder of a run: one writer at a time, never made over anything that is not a run."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from detection.engine.distributed import ALONE, Processes
 from detection.engine.environment import describe_environment
 from detection.errors import UserError
-from detection.files import write_text
+from detection.files import LOCK_NAME, CannotWriteError, only_writer, write_text
+
+# What a run has before its first checkpoint; losing it loses nothing.
+_OF_A_START = (
+    "config.yaml",
+    "environment.json",
+    "log.jsonl",
+    "held_out_videos.txt",
+    "checkpoints",
+    "tensorboard",
+)
+_BUILDING = ".run-"  # of a start under way, or killed
+
+
+@contextmanager
+def only_run(folder: Path, processes: Processes = ALONE) -> Iterator[None]:
+    """Hold a run's folder, from before anything in it is looked at until the run has ended.
+
+    Of several processes the first holds it for all. Raises `UserError`, in all of them, where
+    another run holds it, or where it cannot be written.
+    """
+    with ExitStack() as held:
+
+        def hold() -> None:
+            check_writable(folder)
+            busy = "another run writes here; wait for its end, or choose another with output=FOLDER"
+            held.enter_context(only_writer(folder, busy=busy))
+
+        processes.by_first(hold)
+        yield
 
 
 def check_run_folder(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder in use or unwritable; only a run is ever replaced, never other files."""
-    check_writable(folder)
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise UserError(f"{folder}: a file, a run folder is wanted")
-    if not any(folder.iterdir()):
+    """Refuse a folder in use; only a run is ever replaced, never other files."""
+    if not folder.exists() or not any(_is_content(found) for found in folder.iterdir()):
         return
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder}: holds files but no run, choose another with output=FOLDER")
@@ -39,21 +67,67 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=place) as file:
             file.write(b" ")
     except NotADirectoryError as error:
-        raise UserError(f"{place}: a file, a run folder is wanted") from error
+        raise UserError(f"{place}: a file, a run folder is required") from error
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
 
 
 def make_run_folder(folder: Path, *, config_yaml: str, seed: int, processes: int = 1) -> None:
-    """Make the folder anew, with config.yaml and environment.json; whole, or not at all."""
-    folder = folder.absolute()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".run-", dir=folder.parent) as temporary:
-        new, old = Path(temporary) / "new", Path(temporary) / "old"
-        (new / "checkpoints").mkdir(parents=True)
-        write_text(new / "config.yaml", config_yaml)
-        environment = describe_environment(sys.argv, seed, processes=processes)
-        write_text(new / "environment.json", json.dumps(environment, indent=2) + "\n")
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
+    """Empty the folder, which the caller holds, and put config.yaml and environment.json into it.
+
+    The folder itself stays, and with it the lock on it. What is new is written before anything old
+    is removed; config.yaml is replaced last, so that a start that is killed leaves a run.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_killed_starts(folder)
+        with tempfile.TemporaryDirectory(prefix=_BUILDING, dir=folder) as temporary:
+            new = Path(temporary)
+            write_text(new / "config.yaml", config_yaml)
+            environment = describe_environment(sys.argv, seed, processes=processes)
+            write_text(new / "environment.json", json.dumps(environment, indent=2) + "\n")
+            for old in folder.iterdir():
+                if _is_content(old) and old.name != "config.yaml":
+                    _remove(old)
+            for name in ("config.yaml", "environment.json"):
+                (new / name).rename(folder / name)
+        (folder / "checkpoints").mkdir()
+    except OSError as error:
+        raise CannotWriteError(f"{folder}: cannot be written ({error.strerror})") from error
+
+
+def check_begins_again(folder: Path) -> None:
+    """Refuse to begin a run without a last checkpoint again where that would lose anything."""
+    checkpoints = sorted(path.name for path in (folder / "checkpoints").glob("[!.]*.pt"))
+    if checkpoints:
+        raise UserError(
+            f"{folder}: no checkpoints/last.pt in this folder; go on from one of the others "
+            f"(--resume {folder / 'checkpoints' / checkpoints[-1]})"
+        )
+    others = sorted(
+        found.name
+        for found in folder.iterdir()
+        if _is_content(found) and found.name not in _OF_A_START and found.name[0] != "."
+    )
+    if others:
+        raise UserError(
+            f"{folder}: no checkpoints/last.pt to go on from, but {', '.join(others[:3])}; begin "
+            f"again with --cfg {folder / 'config.yaml'} --overwrite"
+        )
+
+
+def _is_content(path: Path) -> bool:
+    """Tell what somebody may want from what a start, under way or killed, has left."""
+    return path.name != LOCK_NAME and not path.name.startswith(_BUILDING)
+
+
+def _remove_killed_starts(folder: Path) -> None:
+    for left in folder.glob(f"{_BUILDING}*"):
+        _remove(left)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

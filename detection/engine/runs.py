@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,13 +38,13 @@ from detection.engine.distributed import ALONE, Processes
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.precise_norm import compute_norm_statistics
 from detection.engine.random_state import random_state
-from detection.engine.run_folder import check_run_folder, check_writable, make_run_folder
+from detection.engine.run_folder import check_begins_again, check_run_folder, make_run_folder
 from detection.engine.task import Task
 from detection.engine.tasks import open_task
 from detection.engine.tensorboard_log import TensorBoard
 from detection.engine.training import Progress, TrainingBatch, fit, stop_signals
 from detection.engine.update import Updater
-from detection.errors import UserError
+from detection.errors import ProcessLostError, UserError
 from detection.models.checkpoint_file import ModelFile
 from detection.models.network import Network, build_network
 from detection.models.pretrained import load_state
@@ -87,12 +88,14 @@ class Run:
 def start(
     config: RunConfig, *, overwrite: bool, processes: Processes = ALONE
 ) -> tuple[Run, Training]:
-    """Check everything that can be checked, then make the run folder."""
-    folder = Path(config.output or "runs/unnamed")
+    """Check everything that can be checked, then make the run folder.
+
+    The caller holds the folder: `with only_run(folder_of(config), processes)`.
+    """
+    folder = folder_of(config)
     processes.part_of(config.optim.batch_size, "optim.batch_size")
     processes.check_gpus(config.device)
-    if processes.is_first:
-        check_run_folder(folder, overwrite=overwrite)
+    processes.by_first(lambda: check_run_folder(folder, overwrite=overwrite))
     device = build.build_device(config)
     build.build_precision(config, device)
     _seed(config.seed)
@@ -101,14 +104,14 @@ def start(
     report = build.start_from_pretrained(config, model, task.label_map)
     run = _run(config, folder, task, model, device, processes, learns=True)
     training = _training(run)
-    if processes.is_first:
-        make_run_folder(
+    processes.by_first(
+        lambda: make_run_folder(
             folder,
             config_yaml=config_to_yaml(config),
             seed=config.seed,
             processes=processes.count,
         )
-    processes.wait()
+    )
     _seed_apart(config.seed, processes, update=0)
     run.log.write(
         "start",
@@ -132,29 +135,43 @@ def start(
     return run, training
 
 
+def folder_of(config: RunConfig) -> Path:
+    """Return the folder that a configuration's run goes to."""
+    return Path(config.output or "runs/unnamed")
+
+
+def folder_to_resume(run_folder: str | Path) -> Path:
+    """Return the folder of a run that is named by itself or by a checkpoint in it."""
+    folder = Path(run_folder)
+    if folder.is_file():
+        folder = folder.parent.parent
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder / 'config.yaml'}: not found, this folder is not a run")
+    return folder
+
+
 def resume(
     run_folder: str | Path, *, overrides: Sequence[str], processes: Processes = ALONE
 ) -> tuple[Run, Training]:
     """Go on with a stopped run: the same configuration, weights, order and random states.
 
-    run_folder: goes on from its last checkpoint; or a checkpoint in it, to go on from there.
+    run_folder: goes on from its last checkpoint; or a checkpoint in it, to go on from there. A run
+    that was killed before it had one begins again. The caller holds the folder:
+    `with only_run(folder_to_resume(run_folder), processes)`.
     """
-    folder = Path(run_folder)
-    if folder.is_file():
-        folder = folder.parent.parent
+    folder = folder_to_resume(run_folder)
     for override in overrides:
         if override.partition("=")[0] not in _CHANGEABLE:
             raise UserError(
                 f"command line: '{override}': a resumed run computes what it would have computed; "
                 f"only {', '.join(_CHANGEABLE)} may change"
             )
-    if not (folder / "config.yaml").is_file():
-        raise UserError(f"{folder / 'config.yaml'}: no such file, this folder is not a run")
     config = load_config(folder / "config.yaml", overrides)
+    if Path(run_folder).is_dir() and not (folder / "checkpoints" / "last.pt").is_file():
+        return _begin_again(config, folder, processes)
     processes.part_of(config.optim.batch_size, "optim.batch_size")
     processes.check_gpus(config.device)
     if processes.is_first:
-        check_writable(folder)
         for left in (folder / "checkpoints").glob(".writing-*"):  # a killed run's
             left.unlink()
     file = read_checkpoint(run_folder)
@@ -183,6 +200,15 @@ def resume(
     return run, training
 
 
+def _begin_again(config: RunConfig, folder: Path, processes: Processes) -> tuple[Run, Training]:
+    check_begins_again(folder)
+    if processes.is_first:
+        print(f"{folder}: stopped before its first checkpoint; it begins again")
+    return start(
+        dataclasses.replace(config, output=str(folder)), overwrite=True, processes=processes
+    )
+
+
 def open_for_evaluation(
     checkpoint: str | Path,
     *,
@@ -197,7 +223,7 @@ def open_for_evaluation(
     file = read_checkpoint(checkpoint)
     if cfg is not None:
         config = load_config(cfg, overrides)
-        folder = Path(config.output or "runs/unnamed")
+        folder = folder_of(config)
     else:
         config, folder = _own_config(file, overrides)
     assert file.network is not None
@@ -251,7 +277,7 @@ def train(run: Run, training: Training) -> bool:
                 processes=processes,
             )
 
-    with stop_signals() as should_stop:
+    with stop_signals() as should_stop, _told_how_to_go_on(run):
         finished = fit(
             training.updater,
             training.batches,
@@ -271,9 +297,23 @@ def train(run: Run, training: Training) -> bool:
     return finished
 
 
+@contextmanager
+def _told_how_to_go_on(run: Run) -> Iterator[None]:
+    """Say so where a process is lost and the run has been saved."""
+    try:
+        yield
+    except ProcessLostError as error:
+        saved = "saved" if run.processes.count == 1 else "the last checkpoint stands"
+        raise ProcessLostError(
+            f"{error}; {saved}, go on with: python train_ava.py --resume {run.folder}"
+        ) from error
+
+
 def evaluate_and_report(run: Run) -> None:
-    """Score everything with the weights as they are; write and print the results."""
-    run.folder.mkdir(parents=True, exist_ok=True)
+    """Score everything with the weights as they are; write and print the results.
+
+    The caller holds the run's folder (`only_run`).
+    """
     _uncompiled(run.task.report, run.scored_model, run.folder, run.log)
 
 

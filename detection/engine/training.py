@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import signal
 import time
@@ -19,7 +20,7 @@ from detection.engine.metrics_log import MetricsLog, Stopwatch
 from detection.engine.optim import schedule_factor
 from detection.engine.task import Evaluation
 from detection.engine.update import NotFinite, Updater
-from detection.errors import UserError
+from detection.errors import ProcessLostError, UserError
 
 TELL_EVERY_S = 60.0  # how often the log says how fast a run is
 
@@ -102,7 +103,10 @@ def fit(
     "last" after each epoch, at least every `save_every_minutes`, and when stopped; with "best"
     after the best evaluation so far; with "epoch" and its number after each epoch; and with
     "before_not_finite" where a loss or gradient is no number, which raises `UserError`. All
-    processes of a run call this with their own batches; they stop and save together.
+    processes of a run call this with their own batches; they stop and save together. Where a
+    process that reads was ended from outside, the run is saved as it stood after its last update
+    (of several processes the others cannot take part: what was saved before stands), and
+    `ProcessLostError` raised.
     """
     bar = tqdm(
         total=optim.epochs * len(batches),
@@ -113,7 +117,7 @@ def fit(
         dynamic_ncols=True,
         disable=not updater.processes.is_first,
     )
-    with bar:
+    with bar, _saved_if_lost(updater, optim, progress, save, log):
         while progress.epoch < optim.epochs:
             finished = _train_epoch(
                 updater,
@@ -152,6 +156,25 @@ def fit(
             save("last")
             save(f"epoch_{progress.epoch:04d}")
     return True
+
+
+@contextmanager
+def _saved_if_lost(
+    updater: Updater,
+    optim: OptimConfig,
+    progress: Progress,
+    save: Callable[[str], None],
+    log: MetricsLog,
+) -> Iterator[None]:
+    try:
+        yield
+    except ProcessLostError as error:
+        log.write("process_lost", message=str(error), **dataclasses.asdict(progress))
+        if updater.processes.count == 1:
+            if updater.take_back():
+                progress.batch -= progress.batch % optim.accumulate
+            save("last")
+        raise
 
 
 def _train_epoch(

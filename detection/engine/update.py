@@ -142,6 +142,15 @@ class Updater:
         self._begin()
         return Update(loss, norm, tuple(count > 0 for count in raised))
 
+    def take_back(self) -> bool:
+        """Undo the passes of an update under way; return whether there were any."""
+        begun = bool(self._losses)
+        if begun:
+            self._rewind.go_back()
+            self.optimizer.zero_grad(set_to_none=True)
+            self._begin()
+        return begun
+
     def _begin(self) -> None:
         self._losses: list[Tensor] = []
         self._terms = 0

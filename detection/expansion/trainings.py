@@ -14,8 +14,8 @@ import math
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -24,7 +24,7 @@ import yaml
 
 from detection.errors import UserError
 from detection.expansion.search import Outcome, Wanted
-from detection.files import write_text
+from detection.files import only_writer, write_text
 from detection.models.x3d import X3DDescription
 
 _STOPPED = 75  # train_ava's exit code when a signal stopped it and it saved
@@ -252,13 +252,6 @@ def _outcome(trainings: Sequence[Training]) -> Outcome:
     )
 
 
-@contextmanager
-def only_search(folder: Path) -> Iterator[None]:
+def only_search(folder: Path) -> AbstractContextManager[None]:
     """Refuse a second search in the same folder at the same time."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{folder}: another search works in this folder") from error
-        yield
+    return only_writer(folder, busy="another search works in this folder")

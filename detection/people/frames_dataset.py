@@ -130,3 +130,8 @@ class InOrder:
 
     def __len__(self) -> int:
         return -(-len(self._positions) // self._batch_size)
+
+    @property
+    def num_samples(self) -> int:
+        """The number of positions."""
+        return len(self._positions)

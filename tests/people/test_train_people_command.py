@@ -117,7 +117,7 @@ def test_signal_saves_and_resume_finishes(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "--cfg FILE is wanted"),
+        ([], "--cfg FILE is required"),
         (["--eval-only"], "go together"),
         (["--checkpoint", "x"], "go together"),
         (["--resume", "x", "--overwrite"], "takes its configuration from the run"),
