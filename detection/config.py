@@ -181,7 +181,13 @@ class ModelConfig:
         description="Channels are rounded to multiples of it; null: 8. SlowFast's XL needs 1.",
     )
     pretrained: str | None = Field(
-        default=None, description="File or published name of weights to start from; null: random."
+        default=None,
+        description="File, run folder or published name of weights to start from; null: random.",
+    )
+    allow_unused: bool | tuple[str, ...] = Field(
+        default=False,
+        description="Weights of `pretrained` that the network has no place for: false: an error; "
+        "true: left out; a list: those whose names begin so are left out.",
     )
     freeze_batch_norm: bool = Field(
         default=False, description="Keep BatchNorm's statistics and affine parameters as they are."
