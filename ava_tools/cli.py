@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
+from detection.bounds import MOST_THREADS, MOST_WORKERS
 from detection.errors import UserError, printable
 
 EXIT_WRONG = 2
@@ -109,8 +110,8 @@ def whole_number(low: int = -(10**18), high: int = 10**18) -> Callable[[str], in
 
 
 # Processes, threads and files at a time: more than any machine has is a slip of the keyboard.
-at_a_time = whole_number(1, 1024)
-none_or_at_a_time = whole_number(0, 1024)
+at_a_time = whole_number(1, MOST_THREADS)
+none_or_at_a_time = whole_number(0, MOST_WORKERS)
 
 
 def path_text(text: str) -> str:

@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.label_map is not None:
         classes = read_classes(args.label_map)
         check_classes(f"{args.label_map} on {args.checkpoint}", file.state, classes)
+    for note in file.notes:
+        print(f"note: {note}")
     write(file, classes, args)
     print(f"{args.out}: {len(file.state)} weights read with {file.naming} names, as {args.to}")
     return 0
@@ -50,7 +52,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         type=Path,
         required=True,
         metavar="FILE",
-        help="of this project, SlowFast, pytorchvideo or mmaction2; or safetensors",
+        help="of this project (or a run folder), SlowFast, pytorchvideo or mmaction2; safetensors",
+    )
+    parser.add_argument(
+        "--allow-unused",
+        action="store_true",
+        help="leave out weights that the network has no place for",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="what to write")
     parser.add_argument(
@@ -90,7 +97,7 @@ def write(file: ModelFile, classes: ClassList | None, args: argparse.Namespace) 
     from detection.models.network import default_sampling, load_network, network_numbers
     from detection.models.pretrained import fold_pytorchvideo_shortcut
 
-    model = load_network(file, variant=args.variant)
+    model = load_network(file, variant=args.variant, allow_unused=args.allow_unused)
     state = model.state_dict()
     if args.to in ("slowfast", "pytorchvideo", "mmaction2"):
         if args.to == "pytorchvideo":
@@ -150,21 +157,24 @@ def not_in_weights(file: ModelFile) -> list[str]:
 def read_classes(path: Path) -> ClassList:
     """Read class names from a label map, or from JSON as it goes around for Kinetics."""
     from detection.data.label_map import read_label_map
-    from detection.errors import UserError
+    from detection.errors import UserError, printable
+    from detection.files import read_text
     from detection.models.checkpoint_file import ClassList
 
     if path.suffix != ".json":
         labels = read_label_map(path)
         return ClassList(labels.names, labels.ids, labels.groups)
+    text = read_text(path, what="list of classes", limit_bytes=1 << 24)
     try:
-        numbers = json.loads(path.read_text(encoding="utf-8"))
+        numbers = json.loads(text)
         turned = all(str(key).isdigit() for key in numbers)  # {"5": "archery"} goes around, too
         pairs = sorted(
             (int(key), str(value)) if turned else (int(value), str(key).strip('"'))
             for key, value in numbers.items()
         )
-    except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(f'{path}: wanted JSON like {{"archery": 5}} ({error})') from error
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        reason = printable(str(error))[:100]
+        raise UserError(f'{path}: wanted JSON like {{"archery": 5}} ({reason})') from error
     if [number for number, _ in pairs] != list(range(len(pairs))):
         raise UserError(f"{path}: the numbers must run from 0 to {len(pairs) - 1}, each once")
     return ClassList(tuple(name for _, name in pairs), tuple(number for number, _ in pairs))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ava_tools.cli import CommandParser, at_a_time, run_command
+from detection import bounds
 
 if TYPE_CHECKING:
     from detection.models.action_detector import ActionDetector
@@ -22,6 +23,14 @@ EXAMPLE = """examples:
   python -m ava_tools.inspect_model --cfg configs/ava_x3d_m.yaml --size 256
   python -m ava_tools.inspect_model --checkpoint x3d_s.pyth --task classification
 """
+MOST = {
+    "classes": bounds.MOST_CLASSES,
+    "frames": bounds.MOST_FRAMES,
+    "size": bounds.LARGEST_SIDE_PX,
+    "actors": 1_000_000,
+    "repeats": 1_000_000,
+    "threads": bounds.MOST_THREADS,
+}
 VARIANT_NAMES = ("xs", "s", "m", "l", "xl", "x2d")
 
 
@@ -30,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     import torch
 
+    from detection.errors import UserError
+    from detection.models.plain_file import is_out_of_memory
     from detection.models.x3d import VARIANTS
 
     if args.threads is not None:
@@ -39,9 +50,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(rows, indent=1) if args.json else family_table(rows))
         return 0
     model, num_frames, size_px, title = choose(args)
-    summary = summarise(model, num_frames=num_frames, size_px=size_px, actors=args.actors)
-    if not args.no_timing:
-        summary |= measure(model, num_frames, size_px, args)
+    try:
+        summary = summarise(model, num_frames=num_frames, size_px=size_px, actors=args.actors)
+        if not args.no_timing:
+            summary |= measure(model, num_frames, size_px, args)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"not enough memory for {num_frames} frames of {size_px} x {size_px} pixels and "
+            f"{args.actors} actors; --no-timing counts without computing"
+        ) from error
     if args.json:
         print(json.dumps(summary, indent=1))
     else:
@@ -72,6 +91,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--classes", type=int, help="with --variant or --cfg (default 80; clips 400)"
     )
+    parser.add_argument(
+        "--allow-unused",
+        action="store_true",
+        help="with --checkpoint: leave out weights that the network has no place for",
+    )
     parser.add_argument("--frames", type=int, help="frames of a clip (default: the network's)")
     parser.add_argument("--size", type=int, help="side of the square clip, pixels (default: test)")
     parser.add_argument("--actors", type=int, default=1, help="people in the clip")
@@ -82,12 +106,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
-    for name in ("classes", "frames", "size", "repeats", "threads"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            parser.error(f"--{name} must be at least 1, got {value}")
-    if args.actors < 0:
-        parser.error(f"--actors must not be negative, got {args.actors}")
+    for name, most in MOST.items():
+        value, least = getattr(args, name), 0 if name == "actors" else 1
+        if value is not None and not least <= value <= most:
+            parser.error(f"--{name} must be from {least} to {most:,}, got {value}")
     return args
 
 
@@ -101,7 +123,7 @@ def choose(args: argparse.Namespace) -> tuple[Network, int, int, str]:
 
     if args.checkpoint is not None:
         file = read_model_file(args.checkpoint, weights_only=True)
-        model = load_network(file)
+        model = load_network(file, allow_unused=args.allow_unused)
         sampling = file.sampling or default_sampling(model)
         title = f"{args.checkpoint} ({file.naming} names)"
     elif args.cfg is not None:
@@ -228,7 +250,10 @@ def measure(
 
     if args.device != "cpu" and not torch.cuda.is_available():
         raise UserError(f"--device {args.device}: there is no such device here")
-    device = torch.device(args.device)
+    try:
+        device = torch.device(args.device)
+    except RuntimeError as error:
+        raise UserError(f"--device {args.device}: there is no such device here") from error
     model = model.to(device)
     frames = torch.randint(0, 256, (1, 3, num_frames, size_px, size_px), dtype=torch.uint8)
     frames = frames.to(device)

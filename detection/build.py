@@ -130,7 +130,12 @@ def start_from_pretrained(
     """Fill the network from `model.pretrained`, and freeze what is to stay as it is."""
     report = None
     if config.model.pretrained is not None:
-        report = load_pretrained(model, config.model.pretrained, class_names=label_map.names)
+        report = load_pretrained(
+            model,
+            config.model.pretrained,
+            allow_unused=config.model.allow_unused,
+            class_names=label_map.names,
+        )
     freeze_parts(config, model)
     return report
 

@@ -11,10 +11,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
-from detection.yaml_files import ConfigurationFiles
+from detection.bounds import (
+    LARGEST_BATCH,
+    LARGEST_FACTOR,
+    LARGEST_SEED,
+    LARGEST_SIDE_PX,
+    LONGEST_STEP,
+    MOST_EPOCHS,
+    MOST_FRAMES,
+    MOST_MINUTES,
+    MOST_PIXELS,
+    MOST_THREADS,
+    MOST_WIDTH,
+    MOST_WORKERS,
+    SMALLEST_FACTOR,
+)
+from detection.yaml_files import ConfigurationFiles, expand_home
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -87,6 +102,8 @@ class DataConfig:
         description="While training, score on every n-th keyframe; the end scores all.",
     )
 
+    _home = field_validator("root")(expand_home)
+
     def __post_init__(self) -> None:
         if self.unmatched_as_negatives and self.train_boxes is None:
             raise ValueError("unmatched_as_negatives needs train_boxes, the boxes it is about")
@@ -96,10 +113,11 @@ class DataConfig:
 class ClipConfig:
     """Which frames a clip holds, and how they are cut."""
 
-    num_frames: int = Field(default=16, ge=1, description="Frames in a clip.")
+    num_frames: int = Field(default=16, ge=1, le=MOST_FRAMES, description="Frames in a clip.")
     step: float = Field(
         default=5,
         ge=0,
+        le=LONGEST_STEP,
         description="Spacing of frames in 1/30 s; 0 repeats the keyframe's own frame.",
     )
     at_ends: Literal["repeat", "inside"] = Field(
@@ -112,10 +130,13 @@ class ClipConfig:
         description="Training: the short side is drawn from this range, in pixels.",
     )
     train_crop_px: int = Field(
-        default=224, ge=32, description="Training: side of the random crop, pixels."
+        default=224,
+        ge=32,
+        le=LARGEST_SIDE_PX,
+        description="Training: side of the random crop, pixels.",
     )
     test_short_side_px: int = Field(
-        default=256, ge=32, description="Test: short side of the whole frame."
+        default=256, ge=32, le=LARGEST_SIDE_PX, description="Test: short side of the whole frame."
     )
     flip_probability: float = Field(
         default=0.5, ge=0, le=1, description="Training: horizontal flip."
@@ -142,8 +163,16 @@ class ClipConfig:
 
     def __post_init__(self) -> None:
         low, high = self.train_short_side_px
-        if not 0 < low <= high:
-            raise ValueError(f"train_short_side_px must be [low, high], got [{low}, {high}]")
+        if not 0 < low <= high <= LARGEST_SIDE_PX:
+            raise ValueError(
+                f"train_short_side_px must be [low, high], at most {LARGEST_SIDE_PX}, got "
+                f"[{low}, {high}]"
+            )
+        if self.num_frames * self.test_short_side_px**2 > MOST_PIXELS:
+            raise ValueError(
+                f"{self.num_frames} frames of {self.test_short_side_px} px are more than the "
+                f"{MOST_PIXELS:,} pixels that a clip may hold"
+            )
         if low < self.train_crop_px:
             raise ValueError(
                 f"train_short_side_px starts at {low}, below train_crop_px {self.train_crop_px}"
@@ -159,29 +188,39 @@ class ModelConfig:
     )
     width_factor: float | None = Field(
         default=None,
-        gt=0,
+        ge=SMALLEST_FACTOR,
+        le=LARGEST_FACTOR,
         description="The paper's gamma_w times 2: channels are 12, 24, 48, 96 times it; null: "
         "the variant's (2; XL 2.9).",
     )
     depth_factor: float | None = Field(
         default=None,
-        gt=0,
+        ge=SMALLEST_FACTOR,
+        le=LARGEST_FACTOR,
         description="The paper's gamma_d: blocks are 1, 2, 5, 3 times it, rounded up; null: the "
         "variant's (2.2; L and XL 5; X2D 1).",
     )
     bottleneck_factor: float | None = Field(
         default=None,
-        gt=0,
+        ge=SMALLEST_FACTOR,
+        le=LARGEST_FACTOR,
         description="The paper's gamma_b: channels inside a block are its outer ones times it; "
         "null: the variant's (2.25; X2D 1).",
     )
     width_divisor: int | None = Field(
         default=None,
         ge=1,
+        le=4096,
         description="Channels are rounded to multiples of it; null: 8. SlowFast's XL needs 1.",
     )
     pretrained: str | None = Field(
-        default=None, description="File or published name of weights to start from; null: random."
+        default=None,
+        description="File, run folder or published name of weights to start from; null: random.",
+    )
+    allow_unused: bool | tuple[str, ...] = Field(
+        default=False,
+        description="Weights of `pretrained` that the network has no place for: false: an error; "
+        "true: left out; a list: those whose names begin so are left out.",
     )
     freeze_batch_norm: bool = Field(
         default=False, description="Keep BatchNorm's statistics and affine parameters as they are."
@@ -194,7 +233,9 @@ class ModelConfig:
         "res2, 2 res3 too, ... 4 res5 too, 5 all of it. No gradient is computed there.",
     )
     res5_stride: Literal[1, 2] = Field(default=2, description="Spatial stride of res5 (paper: 2).")
-    roi_size: int = Field(default=7, ge=1, description="RoIAlign output is roi_size x roi_size.")
+    roi_size: int = Field(
+        default=7, ge=1, le=64, description="RoIAlign output is roi_size x roi_size."
+    )
     roi_pool: Literal["max", "mean"] = Field(
         default="max",
         description="Over a person's region: max (paper), or mean, as the classifier pools that "
@@ -215,7 +256,7 @@ class ModelConfig:
         description="Everybody does exactly one of the classes: their probabilities add up to 1, a "
         "softmax; false: independent, any number of actions (paper).",
     )
-    head_width: int = Field(default=2048, ge=1, description="Width of fc1.")
+    head_width: int = Field(default=2048, ge=1, le=MOST_WIDTH, description="Width of fc1.")
     dropout: float = Field(default=0.5, ge=0, lt=1, description="Before the last layer.")
     first_probability: float = Field(
         default=0.5,
@@ -234,6 +275,8 @@ class ModelConfig:
         "way back: the same numbers from less memory, in a third more time or so.",
     )
 
+    _home = field_validator("pretrained")(expand_home)
+
     def __post_init__(self) -> None:
         if self.sync_batch_norm and self.freeze_batch_norm:
             raise ValueError("sync_batch_norm and freeze_batch_norm exclude each other")
@@ -250,11 +293,12 @@ class OptimConfig:
     epochs: int = Field(
         default=68,
         ge=0,
+        le=MOST_EPOCHS,
         description="Passes over the training keyframes; 0 (with `probe`): the probe is all.",
     )
-    batch_size: int = Field(default=16, ge=1, description="Clips a forward pass.")
+    batch_size: int = Field(default=16, ge=1, le=LARGEST_BATCH, description="Clips a forward pass.")
     accumulate: int = Field(
-        default=1, ge=1, description="Forward passes per update of the weights."
+        default=1, ge=1, le=LARGEST_BATCH, description="Forward passes per update of the weights."
     )
     lr: float = Field(default=0.1, gt=0, description="Peak learning rate, of one update.")
     lr_batch: int | None = Field(
@@ -353,7 +397,7 @@ class EvaluationConfig:
     """When and by which rules the run is scored."""
 
     every_epochs: int = Field(default=1, ge=1, description="Epochs between evaluations.")
-    batch_size: int = Field(default=16, ge=1, description="Clips a forward pass.")
+    batch_size: int = Field(default=16, ge=1, le=LARGEST_BATCH, description="Clips a forward pass.")
     use_average: bool = Field(
         default=True,
         description="Score the averaged weights where there are any (optim.ema_decay); false: the "
@@ -385,10 +429,16 @@ class ClassificationConfig:
         description="Folder that relative paths in the lists start from; null: data.root.",
     )
     val_clips: int = Field(
-        default=1, ge=1, description="While training: clips a video that are scored, one crop each."
+        default=1,
+        ge=1,
+        le=LARGEST_BATCH,
+        description="While training: clips a video that are scored, one crop each.",
     )
     test_clips: int = Field(
-        default=10, ge=1, description="At the end: clips a video, evenly spaced in time."
+        default=10,
+        ge=1,
+        le=LARGEST_BATCH,
+        description="At the end: clips a video, evenly spaced in time.",
     )
     test_crops: Literal[1, 3] = Field(
         default=1,
@@ -397,9 +447,12 @@ class ClassificationConfig:
     test_crop_px: int | None = Field(
         default=None,
         ge=32,
+        le=LARGEST_SIDE_PX,
         description="Side of a square; null: clip.train_crop_px where there is 1, "
         "clip.test_short_side_px where there are 3.",
     )
+
+    _home = field_validator("video_folder")(expand_home)
 
 
 # What only people's boxes have a use for.
@@ -435,18 +488,24 @@ class RunConfig:
         default=None, description="Run folder; null: runs/ and the configuration file's name."
     )
     seed: int = Field(
-        default=0, ge=0, description="Decides initial weights, order, crops and dropout."
+        default=0,
+        ge=0,
+        le=LARGEST_SEED,
+        description="Decides initial weights, order, crops and dropout.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto: a GPU if there."
     )
     workers: int = Field(
-        default=2, ge=0, le=1024, description="Processes that read clips; 0: the main process."
+        default=2,
+        ge=0,
+        le=MOST_WORKERS,
+        description="Processes that read clips; 0: the main process.",
     )
     threads: int | None = Field(
         default=None,
         ge=1,
-        le=1024,
+        le=MOST_THREADS,
         description="CPU threads of the network; null: PyTorch's default.",
     )
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
@@ -458,6 +517,7 @@ class RunConfig:
     checkpoint_minutes: float = Field(
         default=10,
         gt=0,
+        le=MOST_MINUTES,
         description="Longest time between checkpoints; one is written each epoch too.",
     )
     compile: bool = Field(
@@ -481,6 +541,8 @@ class RunConfig:
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     classification: ClassificationConfig = field(default_factory=ClassificationConfig)
+
+    _home = field_validator("output")(expand_home)
 
     def __post_init__(self) -> None:
         if self.precision == "fp16" and self.device == "cpu":

@@ -1,15 +1,16 @@
 """YAML files read strictly: every mistake is one line with file, line and what was wanted.
 
-PyYAML keeps the last of two equal keys in silence and pydantic's messages are for programmers; both
-are mended here, for configurations and data set files alike. This file does not import torch.
+PyYAML keeps the last of two equal keys in silence, follows aliases without an end and pydantic's
+messages are for programmers; all of it is mended here, for configurations, data set files and
+command-line overrides alike. This file does not import torch.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -17,8 +18,12 @@ from typing import Any, Generic, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from detection.errors import UserError, at_row
+from detection.bounds import DEEPEST, MOST_VALUES
+from detection.errors import UserError, printable
+from detection.files import read_text
+from detection.option_names import hint_for
 
+LIMIT_BYTES = 1 << 20  # the longest configuration has a few thousand
 T = TypeVar("T")
 Key = tuple[str, ...]
 
@@ -27,26 +32,32 @@ Key = tuple[str, ...]
 class YamlValues:
     """The mapping of a YAML file, and where each key stands.
 
-    places: "FILE:LINE" of every key, or "command line" where an override set it. source: what
-    errors about no single key are named after.
+    places: "FILE:LINE" of every key, or "command line: 'a.b=value'" where an override set it.
+    source: what errors about no single key are named after.
     """
 
     source: str
     values: dict[str, Any]
     places: dict[Key, str] = field(default_factory=dict)
+    _overrides: dict[Key, str] = field(default_factory=dict)
+    _of_file: dict[str, Any] | None = None  # as the file has it, without overrides
 
     def override(self, overrides: Sequence[str]) -> None:
         """Apply `a.b=value` texts, values in YAML; raises `UserError` for any other form."""
         for override in overrides:
+            place = f"command line: '{_short(override)}'"
             name, separator, text = override.partition("=")
             keys = tuple(name.strip().split("."))
-            if not separator or not all(keys):
-                raise UserError(f"command line: '{override}' is not of the form a.b=value")
-            try:
-                value = yaml.safe_load(text)
-            except yaml.YAMLError as error:
-                raise UserError(f"command line: '{override}': the value is not YAML") from error
-            self._set(keys, value, override)
+            if not separator or not all(key.strip() == key and key for key in keys):
+                raise UserError(f"{place} is not of the form a.b=value")
+            if name.startswith("-"):
+                raise UserError(f"{place}: options are written a.b=value, without dashes before")
+            if self._of_file is None:
+                self._of_file = copy.deepcopy(self.values)
+            places: dict[Key, str] = {}
+            value = _Document(text, functools.partial(_always, place)).read(keys, places)
+            self._set(keys, value, place)
+            self.places |= places
 
     def check(self, wanted: TypeAdapter[T], *, known: Collection[str] = (), word: str) -> T:
         """Turn the values into what the adapter makes; the first problem becomes one line.
@@ -58,52 +69,209 @@ class YamlValues:
         except ValidationError as error:
             problems = error.errors()
             keys = tuple(str(part) for part in problems[0]["loc"])
-            spots = (keys[:n] for n in range(len(keys), 0, -1))
-            place = next((self.places[spot] for spot in spots if spot in self.places), self.source)
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            place = self._place_of(keys, problems[0], wanted)
             raise UserError(
                 f"{place}: {_sentence(keys, problems[0], known, word)}{more}"
             ) from error
 
-    def _set(self, keys: Key, value: Any, override: str) -> None:
+    def _place_of(self, keys: Key, problem: Mapping[str, Any], wanted: TypeAdapter[Any]) -> str:
+        """Say where a problem comes from: an override where the file alone has no such problem."""
+        spots = (keys[:n] for n in range(len(keys), 0, -1))
+        place = next((self.places[spot] for spot in spots if spot in self.places), self.source)
+        within = [text for spot, text in self._overrides.items() if spot[: len(keys)] == keys]
+        if not within or place in within:
+            return place
+        try:
+            wanted.validate_python(self._of_file)
+        except ValidationError as error:
+            before = error.errors()[0]
+            if (before["loc"], before["msg"]) == (problem["loc"], problem["msg"]):
+                return place
+        return ", ".join(["command line: " + within[0], *within[1:3]])
+
+    def _set(self, keys: Key, value: Any, place: str) -> None:
         target = self.values
         for key in keys[:-1]:
             if target.get(key) is None:
                 target[key] = {}
             target = target[key]
             if not isinstance(target, dict):
-                raise UserError(f"command line: '{override}': '{key}' holds a value, not options")
+                raise UserError(f"{place}: '{key}' holds a value, not options")
         target[keys[-1]] = value
-        self.places[keys] = "command line"
+        for known in [spot for spot in self.places if spot[: len(keys)] == keys]:
+            del self.places[known]  # what stood there in the file is gone
+        self.places[keys] = place
+        self._overrides[keys] = place.removeprefix("command line: ")
 
 
 def read_yaml(path: str | Path, *, what: str = "YAML file") -> YamlValues:
     """Read a file that holds one mapping; an empty file is an empty mapping.
 
-    what: how a missing file is called. Raises `UserError` for a missing file, text that is not
-    UTF-8 or not YAML, a key given twice, and content that is no mapping.
+    what: how the file is called in errors. Raises `UserError` for a missing file, one above 1 MiB,
+    text that is not UTF-8 or not YAML, a key given twice, tags other than YAML's plain ones,
+    nesting above 16 levels, an alias to itself, aliases that stand for more than 100,000 values
+    together, and content that is no mapping.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such {what}")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text, a YAML file is wanted") from error
+    text = read_text(path, what=what, limit_bytes=LIMIT_BYTES)
     places: dict[Key, str] = {}
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is not None:
-            _find_places(node, (), path, places)
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error)
-        raise at_row(path, mark.line + 1 if mark else None, f"YAML error: {problem}") from error
+    document = _Document(text, lambda line: str(path) if line is None else f"{path}:{line}")
+    values = document.read((), places)
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise UserError(f"{path}: keys and values wanted, found a {type(values).__name__}")
     return YamlValues(str(path), values, places)
+
+
+def expand_home(path: str | None) -> str | None:
+    """Return a path with `~` or `~user` at its start replaced by the home folder.
+
+    Raises ValueError where there is no such user: a folder of that name would be made otherwise.
+    """
+    if path is None or not path.startswith("~"):
+        return path
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError as error:
+        user = path.partition("/")[0]
+        message = f"there is no home folder for '{user}'; ./{user} is a folder called so"
+        raise ValueError(message) from error
+
+
+def _always(place: str, _line: int | None) -> str:
+    return place
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's parser, which goes no deeper than `DEEPEST`; dates are texts like any other."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own form)
+        first: [
+            (tag, pattern)
+            for tag, pattern in resolvers
+            if not tag.endswith((":timestamp", ":value"))
+        ]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose what follows; refuse what is nested too deep."""
+        self.depth += 1
+        if self.depth > DEEPEST:
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(
+                problem=f"nested deeper than {DEEPEST} levels", problem_mark=mark
+            )
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+class _Document:
+    """One YAML document, turned into plain values: each alias gets values of its own.
+
+    place: names a line (None: the whole) in errors.
+    """
+
+    def __init__(self, text: str, place: Callable[[int | None], str]) -> None:
+        self._text = text
+        self._place = place
+        self._left = MOST_VALUES
+        self._open: list[yaml.Node] = []
+
+    def read(self, prefix: Key, places: dict[Key, str]) -> Any:
+        """Return the values; note under `prefix` where each key stands."""
+        self._places = places
+        try:
+            self._loader = _Loader(self._text)
+            node = self._loader.get_single_node()
+        except yaml.reader.ReaderError as error:
+            line = self._text.count("\n", 0, error.position) + 1
+            raise self._error(
+                line,
+                f"YAML error: a character U+{ord(str(error.character)):04X}, "
+                "which YAML has no place for"
+                if isinstance(error.character, str)
+                else "YAML error: not UTF-8 text",
+            ) from error
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            problem = printable(getattr(error, "problem", None) or str(error))
+            row = None if mark is None else mark.line + 1
+            raise self._error(row, f"YAML error: {_short(problem)}") from error
+        return None if node is None else self._value(node, prefix)
+
+    def _error(self, line: int | None, message: str) -> UserError:
+        return UserError(f"{self._place(line)}: {message}")
+
+    def _value(self, node: yaml.Node, key: Key) -> Any:
+        line = node.start_mark.line + 1
+        self._left -= 1
+        if self._left < 0:
+            raise self._error(
+                line, f"more than {MOST_VALUES:,} values, each alias counted with all it stands for"
+            )
+        if any(node is outer for outer in self._open):
+            raise self._error(line, "an alias stands for what it is in itself")
+        if len(self._open) >= DEEPEST:
+            raise self._error(line, f"nested deeper than {DEEPEST} levels through aliases")
+        tag = node.tag.removeprefix("tag:yaml.org,2002:")
+        if isinstance(node, yaml.MappingNode) and tag == "map":
+            self._open.append(node)
+            values: Any = self._mapping(node, key)
+            self._open.pop()
+            return values
+        if isinstance(node, yaml.SequenceNode) and tag == "seq":
+            self._open.append(node)
+            values = [self._value(item, (*key, str(i))) for i, item in enumerate(node.value)]
+            self._open.pop()
+            return values
+        if isinstance(node, yaml.ScalarNode) and tag in ("str", "int", "float", "bool", "null"):
+            return self._scalar(node, tag)
+        raise self._error(
+            line,
+            f"YAML error: the tag {_short(node.tag)} is not read, plain values are required",
+        )
+
+    def _scalar(self, node: yaml.ScalarNode, tag: str) -> Any:
+        try:
+            return getattr(self._loader, f"construct_yaml_{tag}")(node)
+        except (ValueError, KeyError, IndexError, OverflowError) as error:
+            line = node.start_mark.line + 1
+            raise self._error(
+                line, f"YAML error: '{_short(node.value)}' is no {tag} that can be read"
+            ) from error
+
+    def _mapping(self, node: yaml.MappingNode, key: Key) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        merged: list[yaml.Node] = []
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise self._error(line, "a list or a mapping as a key, a text is wanted")
+            name = key_node.value
+            if name in values or (key_node.tag.endswith(":merge") and merged):
+                dotted = ".".join((*key, name))
+                raise self._error(line, f"key '{_short(dotted)}' is given twice")
+            if key_node.tag.endswith(":merge"):
+                several = isinstance(value_node, yaml.SequenceNode)
+                merged = list(value_node.value) if several else [value_node]
+                continue
+            self._places[(*key, name)] = self._place(line)
+            values[name] = self._value(value_node, (*key, name))
+        for source in merged:
+            places, self._places = self._places, {}
+            lower = self._value(source, key)
+            places, self._places = self._places, places
+            if not isinstance(lower, dict):
+                line = source.start_mark.line + 1
+                raise self._error(line, "<< takes mappings, found something else")
+            values = lower | values
+            for spot, place in places.items():
+                self._places.setdefault(spot, place)
+        return values
 
 
 class ConfigurationFiles(Generic[T]):
@@ -163,28 +331,28 @@ def options_of(config: Any, prefix: str = "") -> Iterator[tuple[str, str, str, s
         yield f"{prefix}{name}", kind, default, info.description or ""
 
 
-def _find_places(node: yaml.Node, prefix: Key, path: Path, places: dict[Key, str]) -> None:
-    """Note the line of every key; a key given twice is an error."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    for key_node, value_node in node.value:
-        key = (*prefix, str(key_node.value))
-        line = key_node.start_mark.line + 1
-        if key in places:
-            raise at_row(path, line, f"key '{'.'.join(key)}' is given twice")
-        places[key] = f"{path}:{line}"
-        _find_places(value_node, key, path, places)
-
-
 def _sentence(keys: Key, problem: Mapping[str, Any], known: Collection[str], word: str) -> str:
-    name = ".".join(keys)
+    name = _short(".".join(keys))
     if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-        hint = f", did you mean '{close[0]}'?" if close else ""
-        return f"unknown {word} '{name}'{hint}"
+        return f"unknown {word} '{name}'{hint_for('.'.join(keys), known, word)}"
     if problem["type"] in ("missing", "missing_argument"):
         return f"{word} '{name}' is wanted and not given"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = printable(problem["msg"].removeprefix("Value error, "))
     if problem["type"] == "value_error":
         return f"{name}: {message}" if name else message
-    return f"{name}: {message[0].lower()}{message[1:]}, got {problem['input']!r}"
+    found = _brief(problem["input"])
+    return f"{name}: {message[0].lower()}{message[1:]}, got {found}"
+
+
+def _brief(value: Any) -> str:
+    """Return a value for an error, short and on one line."""
+    if isinstance(value, (dict, list, tuple)) and len(value) > 10:
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return f"a whole number of {value.bit_length()} bits"
+    return _short(repr(value))
+
+
+def _short(text: str, longest: int = 100) -> str:
+    text = printable(text)
+    return text if len(text) <= longest else f"{text[:longest]}..."

@@ -13,6 +13,14 @@ import torch
 from detection.config import RunConfig, config_from_dict, config_to_dict
 from detection.data.label_map import LabelMap
 from detection.engine.random_state import restore_random_state
+from detection.engine.saved_training import (
+    checked_optimizer,
+    checked_progress,
+    checked_random,
+    checked_scaler,
+    checked_weights,
+    training_values,
+)
 from detection.engine.training import Progress
 from detection.engine.update import Updater
 from detection.errors import UserError
@@ -25,6 +33,8 @@ from detection.models.checkpoint_file import (
     save_model_file,
 )
 from detection.models.network import Network, network_numbers
+from detection.models.plain_file import find_checkpoint
+from detection.models.saved_values import SavedValues
 
 
 def save_checkpoint(
@@ -82,34 +92,43 @@ def restore_training(
     model: filled with the file's weights already; replaced by those that an average follows.
     Returns False, and leaves the random state alone, where another number of processes wrote it.
     """
-    training = file.training
-    try:
-        saved, states, groups = training["progress"], training["random"], training["optimizer"]
-    except KeyError as error:
-        raise UserError(f"{file.path}: holds no training state to go on from") from error
-    updater.optimizer.load_state_dict(groups)
-    if updater.scaler.is_enabled():
-        updater.scaler.load_state_dict(training.get("scaler") or {})
+    said = training_values(file.path, file.training)
+    saved = checked_progress(said, progress)
+    states = said.listed("random")
+    for index, state in enumerate(states):
+        checked_random(file.path, state, f"training.random[{index}]")
+    optimizer = checked_optimizer(file.path, said, updater.optimizer)
+    scaler = checked_scaler(said) if updater.scaler.is_enabled() else None
+    followed = None if updater.average is None else followed_weights(file, model)
+    updater.optimizer.load_state_dict(optimizer)
+    if scaler is not None:
+        updater.scaler.load_state_dict(scaler)
     for name, value in saved.items():
         setattr(progress, name, value)
-    if updater.average is not None:
+    if updater.average is not None and followed is not None:
         updater.average.restore(file.state, updates=progress.update)
-        model.load_state_dict(followed_weights(file))
+        model.load_state_dict(followed)
     if len(states) != processes:
         return False
-    restore_random_state(states[rank])
+    try:
+        restore_random_state(states[rank])
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise UserError(
+            f"{file.path}: a damaged checkpoint: training.random[{rank}] is no state of random "
+            f"generators ({error})"
+        ) from error
     return True
 
 
-def followed_weights(file: ModelFile) -> dict[str, torch.Tensor]:
+def followed_weights(file: ModelFile, model: Network) -> dict[str, torch.Tensor]:
     """Return the weights as last updated, which the file's own are an average of.
 
-    Raises `UserError` where the run kept no average.
+    Raises `UserError` where the run kept no average, or where they are not `model`'s.
     """
-    weights = file.training.get("followed_weights")
-    if weights is None:
+    if file.training.get("followed_weights") is None:
         raise UserError(f"{file.path}: the run kept no averaged weights (optim.ema_decay)")
-    return weights
+    said = SavedValues(file.path, file.training, "training")
+    return checked_weights(file.path, said, "followed_weights", model)
 
 
 def check_configuration(file: ModelFile, config: RunConfig, *, changeable: Sequence[str]) -> None:
@@ -143,19 +162,6 @@ def keep_copy(last: Path, name: str, *, kept: int) -> None:
     copies = sorted(last.parent.glob(f"{prefix}_*.pt"), key=lambda path: path.stat().st_mtime_ns)
     for old in copies[:-kept]:
         old.unlink()
-
-
-def find_checkpoint(file_or_run: str | Path) -> Path:
-    """Return the checkpoint file that a path names: itself, or a run folder's last one."""
-    path = Path(file_or_run)
-    if path.is_dir():
-        last = path / "checkpoints" / "last.pt"
-        if not last.is_file():
-            raise UserError(f"{path}: no checkpoints/last.pt in this folder, it is not a run")
-        return last
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint file or run folder")
-    return path
 
 
 def read_checkpoint(file_or_run: str | Path, *, weights_only: bool = False) -> ModelFile:

@@ -47,6 +47,12 @@ from detection.engine.run_folder import (
     make_run_folder,
     only_run,
 )
+from detection.engine.saved_training import (
+    checked_optimizer,
+    checked_progress,
+    checked_torch_random,
+    training_values,
+)
 from detection.engine.training import stop_signals
 from detection.errors import ProcessLostError, UserError
 from detection.files import write_text
@@ -315,17 +321,25 @@ def _save(run: PeopleRun, name: str) -> None:
 
 def _restore(file: PeopleFile, run: PeopleRun) -> None:
     """Put optimiser, progress and random states back as they were when the file was written."""
-    try:
-        saved, optimizer = file.training["progress"], file.training["optimizer"]
-        on_cpu, on_gpus = file.training["random"], file.training["random_cuda"]
-    except KeyError as error:
-        raise UserError(f"{file.path}: holds no training state to go on from") from error
+    said = training_values(file.path, file.training)
+    saved = checked_progress(said, run.progress)
+    optimizer = checked_optimizer(file.path, said, run.optimizer)
+    on_cpu = checked_torch_random(said, "random", torch.get_rng_state())
+    on_gpus = said.listed("random_cuda")
+    if not all(isinstance(state, torch.Tensor) for state in on_gpus):
+        said.refuse("random_cuda", on_gpus, "a list of generators' states is")
     run.optimizer.load_state_dict(optimizer)
     for name, value in saved.items():
         setattr(run.progress, name, value)
-    torch.set_rng_state(on_cpu)
-    if on_gpus and torch.cuda.device_count() == len(on_gpus):
-        torch.cuda.set_rng_state_all(on_gpus)
+    try:
+        torch.set_rng_state(on_cpu)
+        if on_gpus and torch.cuda.device_count() == len(on_gpus):
+            torch.cuda.set_rng_state_all(on_gpus)
+    except (RuntimeError, TypeError) as error:
+        raise UserError(
+            f"{file.path}: a damaged checkpoint: training.random is no state of random "
+            f"generators ({error})"
+        ) from error
 
 
 def _seed(seed: int) -> None:

@@ -231,7 +231,7 @@ def open_for_evaluation(
     _check_fits(file, task)
     model = build_network(file.network, source=file.path)
     if not config.evaluation.use_average:
-        file = dataclasses.replace(file, state=followed_weights(file))
+        file = dataclasses.replace(file, state=followed_weights(file, model))
     load_state(model, file, class_names=task.label_map.names)
     device = build.build_device(config)
     run = _run(config, folder, task, model, device, processes, learns=False)

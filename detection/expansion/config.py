@@ -5,12 +5,21 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
+from detection.bounds import (
+    LARGEST_FACTOR,
+    LARGEST_SEED,
+    LARGEST_SIDE_PX,
+    LONGEST_STEP,
+    MOST_FRAMES,
+    MOST_THREADS,
+    MOST_WORKERS,
+)
 from detection.expansion.axes import AXES, Axis, with_crop
 from detection.models.x3d import X3DDescription
-from detection.yaml_files import ConfigurationFiles
+from detection.yaml_files import ConfigurationFiles, expand_home
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 UNITS = {"macs": "MMAC", "parameters": "thousand parameters", "milliseconds": "ms"}
@@ -21,17 +30,26 @@ SCALES = {"macs": 1e6, "parameters": 1e3, "milliseconds": 1.0}
 class BasisConfig:
     """The network that the search starts from; the defaults are X2D with clips of one frame."""
 
-    num_frames: int = Field(default=1, ge=1, description="Frames in a clip.")
+    num_frames: int = Field(default=1, ge=1, le=MOST_FRAMES, description="Frames in a clip.")
     step: float = Field(
         default=30,
         gt=0,
+        le=LONGEST_STEP,
         description="Spacing of frames in 1/30 s. One frame stands for this long a time, which the "
         "frame rate axis divides.",
     )
-    crop_px: int = Field(default=112, ge=32, description="Side of the training crop.")
-    width_factor: float = Field(default=2.0, gt=0, description="Channels: 12, 24, 48, 96 times it.")
-    bottleneck_factor: float = Field(default=1.0, gt=0, description="Inner over outer channels.")
-    depth_factor: float = Field(default=1.0, gt=0, description="Blocks: 1, 2, 5, 3 times it.")
+    crop_px: int = Field(
+        default=112, ge=32, le=LARGEST_SIDE_PX, description="Side of the training crop."
+    )
+    width_factor: float = Field(
+        default=2.0, gt=0, le=LARGEST_FACTOR, description="Channels: 12, 24, 48, 96 times it."
+    )
+    bottleneck_factor: float = Field(
+        default=1.0, gt=0, le=LARGEST_FACTOR, description="Inner over outer channels."
+    )
+    depth_factor: float = Field(
+        default=1.0, gt=0, le=LARGEST_FACTOR, description="Blocks: 1, 2, 5, 3 times it."
+    )
 
     def describe(self) -> X3DDescription:
         """Return the network."""
@@ -86,8 +104,12 @@ class ExpandConfig:
         description="An axis takes no part in a step whose cost it misses by more than this share.",
     )
     axes: tuple[Axis, ...] = Field(default=AXES, min_length=1, description="Axes to try.")
-    seeds: int = Field(default=1, ge=1, description="Trainings of a candidate; their mean decides.")
-    first_seed: int = Field(default=0, ge=0, description="Seed of the first of them.")
+    seeds: int = Field(
+        default=1, ge=1, le=1000, description="Trainings of a candidate; their mean decides."
+    )
+    first_seed: int = Field(
+        default=0, ge=0, le=LARGEST_SEED, description="Seed of the first of them."
+    )
     start_from_parent: bool = Field(
         default=False,
         description="Candidates start from the weights they share with the network they grew from "
@@ -98,8 +120,12 @@ class ExpandConfig:
     output: str | None = Field(
         default=None, description="Search folder; null: runs/ and the configuration file's name."
     )
-    jobs: int = Field(default=1, ge=1, le=1024, description="Candidates trained side by side.")
-    threads: int = Field(default=1, ge=1, le=1024, description="CPU threads of each.")
+    jobs: int = Field(
+        default=1, ge=1, le=MOST_WORKERS, description="Candidates trained side by side."
+    )
+    threads: int = Field(default=1, ge=1, le=MOST_THREADS, description="CPU threads of each.")
+
+    _home = field_validator("output")(expand_home)
 
     def __post_init__(self) -> None:
         if len(set(self.axes)) < len(self.axes):

@@ -8,9 +8,6 @@ the network's numbers, its classes, and how frames are to be sampled and normali
 from __future__ import annotations
 
 import dataclasses
-import pickle
-import re
-import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,14 +19,25 @@ from torch import Tensor
 
 from detection.errors import UserError
 from detection.files import replacing
-from detection.models import safetensors_file
-from detection.models.key_names import Naming, recognise, strip_wrappers, to_own_names
+from detection.models.key_names import Naming, recognise_wrapped, to_own_names
+from detection.models.plain_file import find_checkpoint, read_plain
+from detection.models.saved_values import (
+    SavedValues,
+    brief,
+    checked_classes,
+    checked_config,
+    checked_network,
+    checked_sampling,
+)
+from detection.models.unwrapping import find_noted_state, find_state, unwrap
+from detection.models.weights_check import check_weights, shown
 from detection.structures import AtEnds
 
 FORMAT = "x3d-action-detection"
 FORMAT_VERSION = 1
 CLASS_WEIGHT = "head.classes.weight"
-STATE_KEYS = ("model_state", "state_dict", "model_state_dict", "model")
+
+__all__ = ["find_state", "read_plain"]  # made elsewhere, part of what this module offers
 
 
 class ClassLabels(Protocol):
@@ -89,7 +97,7 @@ class ModelFile:
     state: weights.  naming: whose file it is.  unknown: keys that are no weights of an X3D network.
     network: the numbers that `detection.models.network.build_network` takes (own files; None
     elsewhere).  classes, sampling, config: as saved, None where the file has none.  training:
-    whatever the trainer keeps (own files).
+    whatever the trainer keeps (own files).  notes: sentences on how the weights were found.
     """
 
     path: str
@@ -101,12 +109,13 @@ class ModelFile:
     sampling: FrameSampling | None = None
     config: dict[str, Any] | None = None
     training: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int | None:
         """Rows of the class layer; None where the file has no class layer."""
         weight = self.state.get(CLASS_WEIGHT)
-        return None if weight is None else len(weight)
+        return None if weight is None or not weight.ndim else len(weight)
 
 
 def save_model_file(
@@ -149,105 +158,60 @@ def save_plain(path: str | Path, values: Mapping[str, Any]) -> None:
 def read_model_file(path: str | Path, *, weights_only: bool = False) -> ModelFile:
     """Read a checkpoint of ours, SlowFast's, pytorchvideo's or mmaction2's (or safetensors).
 
-    `weights_only` drops the trainer's part. Raises `UserError` for whatever is not such a file.
+    path: the file, or a run folder (its last checkpoint).  `weights_only` drops the trainer's part.
+    Raises `UserError` for whatever is not such a file, and for weights that are not finite.
     """
-    path = Path(path)
+    path = find_checkpoint(path, what="file")
     content = read_plain(path)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return read_own(str(path), content, weights_only=weights_only)
-    state = strip_wrappers(find_state(str(path), content))
-    naming = recognise(state)
+    found = find_noted_state(str(path), content)
+    unwrapped = unwrap(str(path), found.state)
+    state, naming = recognise_wrapped(unwrapped.state)
     if naming is None:
-        first = ", ".join(list(state)[:3])
+        first = ", ".join(shown(name) for name in list(state)[:3])
         raise UserError(
             f"{path}: not an X3D network: its {len(state)} weights are called {first}, ...; wanted "
             "names of this project, SlowFast, pytorchvideo or mmaction2"
         )
     ours, unknown = to_own_names(state, naming)
-    return ModelFile(str(path), ours, naming, unknown)
+    return ModelFile(str(path), ours, naming, unknown, notes=found.notes + unwrapped.notes)
 
 
 def read_own(path: str, content: Mapping[str, Any], *, weights_only: bool) -> ModelFile:
     """Check and unpack a file that says it is of this project's format."""
     version = content.get("version")
-    if version != FORMAT_VERSION:
-        raise UserError(f"{path}: format version {version!r}, this program reads {FORMAT_VERSION}")
-    try:
-        labels, sampling = content["label_map"], content["sampling"]
-        classes = None
-        if labels is not None:
-            groups = labels["groups"]
-            classes = ClassList(
-                tuple(str(name) for name in labels["names"]),
-                tuple(int(number) for number in labels["ids"]),
-                None if groups is None else tuple(str(group) for group in groups),
-                _exclusive(labels.get("exclusive") or {}, len(labels["names"])),
-            )
-        file = ModelFile(
-            path,
-            state=strip_wrappers(content["model_state"]),
-            naming="own",
-            network=content["network"],
-            classes=classes,
-            sampling=None if sampling is None else FrameSampling(**sampling),
-            config=content["config"],
-            training={} if weights_only else dict(content.get("training") or {}),
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise UserError(
+            f"{path}: format version {brief(version)}, this program reads {FORMAT_VERSION}"
         )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{path}: a damaged checkpoint of this project ({error!r})") from error
+    said = SavedValues(path, content)
+    unwrapped = unwrap(path, read_state(path, said))
+    network, labels, sampling = (said.raw(key) for key in ("network", "label_map", "sampling"))
+    training = None if weights_only else said.raw("training", None)
+    file = ModelFile(
+        path,
+        state=unwrapped.state,
+        naming="own",
+        network=None if network is None else checked_network(path, network),
+        classes=None if labels is None else ClassList(**checked_classes(path, labels)),
+        sampling=None if sampling is None else FrameSampling(**checked_sampling(path, sampling)),
+        config=checked_config(path, said.raw("config")),
+        training={} if training is None else dict(said.within("training").items()),
+        notes=unwrapped.notes,
+    )
     check_classes(path, file.state, file.classes)
     return file
 
 
-def read_plain(path: Path) -> Any:
-    """Return what a checkpoint file holds without running anything that stands in it."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    with path.open("rb") as opened:
-        start = opened.read(16)
-    if safetensors_file.recognise(start):
-        return safetensors_file.read(path)
-    if not start.startswith((b"PK\x03\x04", b"\x80")):
-        what = "an empty file" if not start else "not a checkpoint"
-        raise UserError(f"{path}: {what}; wanted a file of torch.save or safetensors")
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(INERT):  # type: ignore[arg-type]
-            warnings.filterwarnings("ignore", message="Detected pickle protocol")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if found is None:
-            raise UserError(
-                f"{path}: damaged, or not a checkpoint of weights; nothing of it was run"
-            ) from error
-        raise UserError(
-            f"{path}: refused: it asks for {found[1]}, which a file of weights has no need of; "
-            "nothing of it was run"
-        ) from error
-    except MemoryError:
-        raise
-    except Exception as error:
-        # A damaged file ends in almost any exception inside the unpickler: IndexError, KeyError,
-        # EOFError, RuntimeError, UnicodeDecodeError, ... All of them say the same to a user.
-        reason = re.split(r"\n|\. ", str(error))[0] or type(error).__name__
-        raise UserError(f"{path}: truncated or damaged ({reason})") from error
-
-
-def find_state(path: str, content: Any) -> dict[str, Tensor]:
-    """Find the weights in a file of another project."""
-    candidates = [content]
-    if isinstance(content, Mapping):
-        candidates = [content[key] for key in STATE_KEYS if key in content] + [content]
-    for candidate in candidates:
-        if isinstance(candidate, Mapping):
-            state = {
-                key: value
-                for key, value in candidate.items()
-                if isinstance(key, str) and isinstance(value, Tensor)
-            }
-            if state:
-                return state
-    raise UserError(f"{path}: holds no weights ({type(content).__name__} without tensors)")
+def read_state(path: str, said: SavedValues, name: str = "model_state") -> dict[str, Tensor]:
+    """Return the weights under a key of a file of this project's, checked."""
+    state = dict(said.within(name).items())
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            said.refuse(f"{name}.{key}", value, "a tensor is")
+    check_weights(path, state)
+    return state
 
 
 def check_classes(path: str, state: Mapping[str, Tensor], classes: ClassLabels | None) -> None:
@@ -255,21 +219,14 @@ def check_classes(path: str, state: Mapping[str, Tensor], classes: ClassLabels |
     weight = state.get(CLASS_WEIGHT)
     if classes is None or weight is None:
         return
+    if weight.ndim != 2:
+        raise UserError(f"{path}: its class layer is no matrix")
     if len(classes.names) != len(weight):
         raise UserError(
             f"{path}: the label map has {len(classes.names)} classes, the network {len(weight)}"
         )
     if len(classes.ids) != len(classes.names):
         raise UserError(f"{path}: {len(classes.names)} class names but {len(classes.ids)} ids")
-
-
-def _exclusive(groups: Mapping[str, Any], classes: int) -> dict[str, tuple[int, ...]]:
-    """Check groups of columns; files from before they were kept have none."""
-    found = {str(name): tuple(int(column) for column in group) for name, group in groups.items()}
-    members = [column for group in found.values() for column in group]
-    if len(set(members)) < len(members) or not set(members) <= set(range(classes)):
-        raise ValueError(f"exclusive groups {found} of {classes} classes")
-    return found
 
 
 def plain_classes(classes: ClassLabels) -> dict[str, Any]:
@@ -298,39 +255,3 @@ def refuse_other_types(value: Any, place: str) -> None:
             refuse_other_types(item, f"{place}[{index}]")
     else:
         raise TypeError(f"{place} is a {type(value).__name__}; checkpoints hold plain types only")
-
-
-class Unread:
-    """Stands for an object of a checkpoint that is of no use here; it keeps and runs nothing."""
-
-    def __new__(cls, *args: object) -> Unread:
-        """Take and forget any arguments."""
-        return super().__new__(cls)
-
-    def __init__(self, *args: object) -> None:
-        """Take and forget any arguments."""
-
-    def __setstate__(self, state: object) -> None:
-        """Forget the state."""
-
-
-# What other trainers put beside the weights. The names are replaced by harmless stand-ins, so the
-# real classes are neither imported nor run.
-INERT: list[tuple[type, str]] = [
-    *((OrderedDict, f"{module}.CfgNode") for module in ("yacs.config", "fvcore.common.config")),
-    *(
-        (Unread, name)
-        for name in (
-            "mmengine.logging.history_buffer.HistoryBuffer",
-            "mmengine.config.config.ConfigDict",
-            "numpy.core.multiarray._reconstruct",
-            "numpy._core.multiarray._reconstruct",
-            "numpy.core.multiarray.scalar",
-            "numpy._core.multiarray.scalar",
-            "numpy.ndarray",
-            "numpy.dtype",
-            "argparse.Namespace",
-            "pathlib.PosixPath",
-        )
-    ),
-]

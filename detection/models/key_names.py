@@ -18,7 +18,6 @@ Naming = Literal["own", "slowfast", "pytorchvideo", "mmaction2"]
 HIDDEN_WEIGHT = "head.hidden.weight"
 OWN_MARK = "trunk.stem.spatial.weight"
 OWN_BLOCK = re.compile(r"trunk\.stages\.(\d+)\.(\d+)\.(.+)")
-WRAPPERS = ("module.", "model.", "_orig_mod.", "backbone.")
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ TABLES: dict[Naming, NameTable] = {
 
 
 def recognise(keys: Iterable[str]) -> Naming | None:
-    """Say whose names these are (after `strip_wrappers`); None when they are nobody's X3D."""
+    """Say whose names these are (without wrappers' prefixes); None when they are nobody's X3D."""
     found = set(keys)
     if OWN_MARK in found:
         return "own"
@@ -172,19 +171,25 @@ def recognise(keys: Iterable[str]) -> Naming | None:
     return None
 
 
-def strip_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the prefixes that DDP, torch.compile, Lightning and mmaction2's recogniser add.
+def recognise_wrapped(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Naming | None]:
+    """Say whose names these are, also where all of the network stands behind one prefix.
 
-    A prefix goes only from the keys that have it; mmaction2 keeps its head outside `backbone.`.
+    mmaction2's recogniser keeps its trunk in `backbone.`, and not its head; a trainer's own module
+    may call the network anything (`net.`). The prefix is dropped from the names that have it,
+    unless two weights would then have one name; where networks stand behind several prefixes,
+    nobody is recognised.
     """
-    stripped = dict(state)
-    while True:
-        for prefix in WRAPPERS:
-            if any(key.startswith(prefix) for key in stripped):
-                stripped = {key.removeprefix(prefix): value for key, value in stripped.items()}
-                break
-        else:
-            return stripped
+    naming = recognise(state)
+    if naming is not None:
+        return dict(state), naming
+    marks = (OWN_MARK, *(table.mark for table in TABLES.values()))
+    prefixes = {k.removesuffix(mark) for k in state for mark in marks if k.endswith(f".{mark}")}
+    if len(prefixes) == 1:
+        (prefix,) = prefixes
+        bare = {key.removeprefix(prefix): value for key, value in state.items()}
+        if len(bare) == len(state):
+            return bare, recognise(bare)
+    return dict(state), None
 
 
 def to_own_names(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,9 +15,11 @@ from detection.models.action_detector import ActionDetector, build_detector
 from detection.models.checkpoint_file import CLASS_WEIGHT, FrameSampling, ModelFile
 from detection.models.classifier import X3DClassifier, build_classifier
 from detection.models.pretrained import load_state
+from detection.models.saved_values import checked_network
 from detection.models.x3d import VARIANTS, X3DDescription
 
 Network = ActionDetector | X3DClassifier
+MOST_PARAMETERS = 200_000_000  # the largest X3D has 11 million
 
 
 def network_numbers(model: Network) -> dict[str, Any]:
@@ -44,27 +46,37 @@ def network_numbers(model: Network) -> dict[str, Any]:
 
 
 def build_network(numbers: Mapping[str, Any], *, source: str) -> Network:
-    """Build a network from what `network_numbers` returned; `source` is named in errors."""
+    """Build a network from what `network_numbers` returned; `source` is named in errors.
+
+    Raises `UserError` for numbers that make no network, or one of more than `MOST_PARAMETERS`.
+    """
+    values = checked_network(source, numbers)
+    task = values.pop("task")
+    shape = values.pop("x3d")
+    low, high = shape.pop("train_short_side")
+    build: Callable[..., Network] = build_detector if task == "actions" else build_classifier
     try:
-        values = dict(numbers)
-        task = values.pop("task")
-        shape = dict(values.pop("x3d"))
-        low, high = shape.pop("train_short_side")
         description = X3DDescription(**shape, train_short_side=(low, high))
-        if task == "actions":
-            return build_detector(description, **values)
-        if task == "classification":
-            return build_classifier(description, **values)
-    except (KeyError, TypeError, ValueError) as error:
+        with torch.device("meta"):
+            size = sum(p.numel() for p in build(description, **values).parameters())
+    except (ValueError, RuntimeError) as error:
         raise UserError(f"{source}: the network's numbers make no network ({error})") from error
-    raise UserError(f"{source}: task {task!r}, wanted 'actions' or 'classification'")
+    if size > MOST_PARAMETERS:
+        raise UserError(
+            f"{source}: the network's numbers make one of {size:,} parameters, at most "
+            f"{MOST_PARAMETERS:,} are built"
+        )
+    return build(description, **values)
 
 
-def load_network(file: ModelFile, *, variant: str | None = None) -> Network:
+def load_network(
+    file: ModelFile, *, variant: str | None = None, allow_unused: bool = False
+) -> Network:
     """Build the network of a checkpoint and fill it, in eval mode, every weight matched.
 
     Files of other projects hold no numbers: their classification network is told by its shapes;
     `variant` says which of XS, S and M is meant, as these have the same shapes (default: M).
+    allow_unused: weights that the network has no place for are left out.
     """
     numbers = file.network
     if numbers is None:
@@ -75,6 +87,8 @@ def load_network(file: ModelFile, *, variant: str | None = None) -> Network:
         rows = file.num_classes
         if rows is None:
             raise UserError(f"{file.path}: holds no class layer (head.classes)")
+        if file.state[CLASS_WEIGHT].ndim != 2:
+            raise UserError(f"{file.path}: its class layer is no matrix")
         numbers = {
             **network_numbers(_on_meta(description)),
             "num_classes": rows,
@@ -82,7 +96,7 @@ def load_network(file: ModelFile, *, variant: str | None = None) -> Network:
         }
     model = build_network(numbers, source=file.path)
     names = None if file.classes is None else file.classes.names
-    report = load_state(model, file, class_names=names)
+    report = load_state(model, file, class_names=names, allow_unused=allow_unused)
     if report.missing:
         raise UserError(f"{file.path}: holds no {report.missing[0]}")
     return model.eval()
@@ -92,7 +106,7 @@ def guess_variant(file: ModelFile) -> str:
     """Name the variant by widths and depths (XS, S, M are alike: M); `UserError` if none fits."""
     depths = [0, 0, 0, 0]
     for key in file.state:
-        match = re.match(r"trunk\.stages\.(\d)\.(\d+)\.expand\.weight", key)
+        match = re.match(r"trunk\.stages\.([0-3])\.(\d{1,4})\.expand\.weight", key)
         if match is not None:
             depths[int(match[1])] = max(depths[int(match[1])], int(match[2]) + 1)
     stem = file.state.get("trunk.stem.spatial.weight")

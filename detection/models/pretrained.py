@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from detection.errors import UserError
 from detection.models.checkpoint_file import CLASS_WEIGHT, ModelFile, read_model_file
 from detection.models.published import PUBLISHED, fetch_published
+from detection.models.weights_check import shown
 
 CLASS_BIAS = "head.classes.bias"
 CLASS_LAYER = (CLASS_WEIGHT, CLASS_BIAS)
@@ -46,7 +47,7 @@ class LoadReport:
         ]
         lines += [f"  note: {note}" for note in self.notes]
         lines += [f"  missing: {name}" for name in self.missing]
-        lines += [f"  unexpected: {name}" for name in self.unexpected]
+        lines += [f"  unexpected: {shown(name)}" for name in self.unexpected]
         lines += [
             f"  wrong shape: {name}: {list(found)} in the file, {list(wanted)} in the network"
             for name, found, wanted in self.wrong_shape
@@ -59,16 +60,17 @@ def load_pretrained(
     path_or_name: str | Path,
     *,
     allow_random: Sequence[str] = (),
-    allow_unused: bool = False,
+    allow_unused: bool | Sequence[str] = False,
     class_names: Sequence[str] | None = None,
 ) -> LoadReport:
     """Copy weights into an `ActionDetector` or `X3DClassifier`; the network changes wholly or not.
 
-    path_or_name: a file, or a name in `PUBLISHED` (fetched once).  allow_random: prefixes of our
-    names ("trunk.stages.3") that may stay as they are.  allow_unused: weights of the file that the
-    network has no place for are no error (a deeper variant, say).  class_names: of the network's
-    columns; where the file knows its own, the class layer is taken over by name, and classes that
-    the file does not have keep their random rows.
+    path_or_name: a file, a run folder, or a name in `PUBLISHED` (fetched once).  allow_random:
+    prefixes of our names ("trunk.stages.3") that may stay as they are.  allow_unused: weights of
+    the file that the network has no place for are no error (a deeper variant, say), or only those
+    whose names have one of these prefixes.  class_names: of the network's columns; where the file
+    knows its own, the class layer is taken over by name, and classes that the file does not have
+    keep their random rows.
 
     Raises `UserError` with the first of what does not fit.
     """
@@ -87,11 +89,11 @@ def load_state(
     file: ModelFile,
     *,
     allow_random: Sequence[str] = (),
-    allow_unused: bool = False,
+    allow_unused: bool | Sequence[str] = False,
     class_names: Sequence[str] | None = None,
 ) -> LoadReport:
     """Do the work of `load_pretrained` with a file that has been read."""
-    plan = _Plan(file, dict(model.state_dict()), notes=[])
+    plan = _Plan(file, dict(model.state_dict()), notes=list(file.notes))
     plan.complete_pytorchvideo_shortcut()
     plan.rename_classes(class_names)
     plan.fill_counters()
@@ -133,7 +135,7 @@ class _Plan:
         known = self.file.classes.names if self.file.classes is not None else None
         if theirs is None or ours is None or CLASS_BIAS not in self.found:
             return
-        if theirs.shape[1] != ours.shape[1]:
+        if theirs.ndim != 2 or theirs.shape[1] != ours.shape[1]:
             return  # another width of fc1: reported as a wrong shape
         if known is None or class_names is None:
             if len(theirs) != len(ours):
@@ -190,7 +192,10 @@ class _Plan:
 
 
 def _refuse(
-    report: LoadReport, file: ModelFile, allow_random: Sequence[str], allow_unused: bool
+    report: LoadReport,
+    file: ModelFile,
+    allow_random: Sequence[str],
+    allow_unused: bool | Sequence[str],
 ) -> None:
     """Raise `UserError` for a weight that would stay random or unused without being asked for."""
     allowed = (*CLASS_LAYER, *allow_random)
@@ -211,11 +216,16 @@ def _refuse(
             f"{report.source}: {len(missing)} weights would stay random, first {missing[0]} "
             f"({len(report.matched)} matched); is it this variant?"
         )
-    unused = [name for name in report.unexpected if unasked(name)]
-    if unused and not allow_unused:
+    if allow_unused is True:
+        return
+    spared = tuple(allow_unused or ())
+    unused = [n for n in report.unexpected if unasked(n) and not n.startswith(spared)]
+    if unused:
         raise UserError(
             f"{report.source}: {len(unused)} weights have no place in the network, first "
-            f"{unused[0]} ({len(report.matched)} matched); is it this variant?"
+            f"{shown(unused[0])} ({len(report.matched)} matched); is it this variant? "
+            "model.allow_unused=true (--allow-unused of convert and inspect_model) leaves them "
+            "out, a list of beginnings of names leaves out those"
         )
 
 

@@ -7,14 +7,14 @@ break and keeps no hash; `detection.transfer.download` resumes and records it.
 
 from __future__ import annotations
 
-import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from detection.errors import UserError
-from detection.files import write_text
+from detection.files import read_text, sha256_of, write_text
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,10 @@ def download(name: str, entry: Published, folder: Path) -> None:
 
 def check_hash(path: Path, entry: Published) -> None:
     """Compare with the publisher's hash where known, and with the one that was seen first."""
-    with path.open("rb") as opened:
-        found = hashlib.file_digest(opened, "sha256").hexdigest()
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     if entry.sha256_prefix is not None and not found.startswith(entry.sha256_prefix):
         raise UserError(
             f"{path}: its hash begins with {found[:8]}, the publisher says {entry.sha256_prefix}; "
@@ -103,7 +105,7 @@ def check_hash(path: Path, entry: Published) -> None:
         )
     record = path.with_name(path.name + ".sha256")
     if record.is_file():
-        known = record.read_text(encoding="utf-8").split()[0]
+        known = read_record(record)
         if known != found:
             raise UserError(
                 f"{path}: changed since it came (hash {found[:8]}..., recorded {known[:8]}...); "
@@ -111,3 +113,16 @@ def check_hash(path: Path, entry: Published) -> None:
             )
     else:
         write_text(record, f"{found}  {path.name}\n")
+
+
+def read_record(record: Path) -> str:
+    """Return the hash that a record beside a file holds: 64 hexadecimal digits, then the name."""
+    words = read_text(record, what="record of a hash", limit_bytes=1 << 16).split()
+    known = words[0].lower() if words else ""
+    if re.fullmatch("[0-9a-f]{64}", known) is None:
+        what = f"begins with {known[:70]!r}" if known else "is empty"
+        raise UserError(
+            f"{record}: {what}, the 64 hexadecimal digits of a SHA-256 are required; delete it to "
+            "record the hash of the file that is there"
+        )
+    return known

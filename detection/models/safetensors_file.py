@@ -11,6 +11,7 @@ from torch import Tensor
 
 from detection.errors import UserError
 from detection.files import replacing
+from detection.models.weights_check import shown
 
 HOW_TO_INSTALL = "pip install safetensors"
 METADATA_KEY = "x3d_action_detection"
@@ -29,8 +30,11 @@ def read(path: Path) -> dict[str, Any]:
             metadata = opened.metadata() or {}
             state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
         values = json.loads(metadata.get(METADATA_KEY, "{}"))
-    except (package.SafetensorError, ValueError) as error:
-        raise UserError(f"{path}: truncated or damaged safetensors ({error})") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: damaged safetensors: its metadata is nested too deep") from error
+    except (package.SafetensorError, ValueError, TypeError, RuntimeError) as error:
+        reason = shown(str(error), 200)
+        raise UserError(f"{path}: truncated or damaged safetensors ({reason})") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: its metadata is not an object")
     return {**values, "model_state": state}
@@ -39,11 +43,12 @@ def read(path: Path) -> dict[str, Any]:
 def write(path: str | Path, state: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
     """Write tensors and, as JSON in the metadata, `values` (plain types)."""
     load_package()
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-    with replacing(path) as temporary:
-        save_file(tensors, str(temporary), metadata={METADATA_KEY: json.dumps(dict(values))})
+    content = save(tensors, metadata={METADATA_KEY: json.dumps(dict(values))})
+    with replacing(path) as temporary:  # the package's own writer hides what the disk says
+        temporary.write_bytes(content)
 
 
 def load_package() -> Any:

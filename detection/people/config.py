@@ -10,10 +10,19 @@ import re
 from dataclasses import field
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
-from detection.yaml_files import ConfigurationFiles
+from detection.bounds import (
+    LARGEST_BATCH,
+    LARGEST_SEED,
+    LARGEST_SIDE_PX,
+    MOST_EPOCHS,
+    MOST_MINUTES,
+    MOST_THREADS,
+    MOST_WORKERS,
+)
+from detection.yaml_files import ConfigurationFiles, expand_home
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -62,6 +71,8 @@ class PeopleDataConfig:
         default=512, ge=0, description="Decoded pictures that each worker keeps, MB; 0: none."
     )
 
+    _home = field_validator("root")(expand_home)
+
     def __post_init__(self) -> None:
         if self.source_pattern is None:
             return
@@ -78,10 +89,16 @@ class PictureConfig:
     """The size of pictures, and how training varies them."""
 
     short_side_px: int = Field(
-        default=144, ge=32, description="Short side that pictures are scaled to, in pixels."
+        default=144,
+        ge=32,
+        le=LARGEST_SIDE_PX,
+        description="Short side that pictures are scaled to, in pixels.",
     )
     long_side_px: int = Field(
-        default=256, ge=32, description="Longest long side; the short side gives way to it."
+        default=256,
+        ge=32,
+        le=LARGEST_SIDE_PX,
+        description="Longest long side; the short side gives way to it.",
     )
     scale_jitter: tuple[float, float] = Field(
         default=(0.7, 1.3),
@@ -130,13 +147,17 @@ class PeopleModelConfig:
         default=False, description="Keep BatchNorm as it is: for small batches from good weights."
     )
 
+    _home = field_validator("start_from")(expand_home)
+
 
 @dataclass(frozen=True, config=_STRICT)
 class PeopleOptimConfig:
     """How the weights move; the learning rate warms up and falls to 0 along a cosine."""
 
-    epochs: int = Field(default=12, ge=1, description="Passes over the training keyframes.")
-    batch_size: int = Field(default=8, ge=1, description="Pictures an update.")
+    epochs: int = Field(
+        default=12, ge=1, le=MOST_EPOCHS, description="Passes over the training keyframes."
+    )
+    batch_size: int = Field(default=8, ge=1, le=LARGEST_BATCH, description="Pictures an update.")
     optimizer: Literal["sgd", "adamw"] = Field(default="adamw", description="sgd is Nesterov's.")
     lr: float = Field(default=0.001, gt=0, description="Peak learning rate.")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="AdamW's first beta too.")
@@ -165,11 +186,15 @@ class PeopleEvaluationConfig:
     every_epochs: int = Field(
         default=1000, ge=1, description="Epochs between scorings of the held-out part."
     )
-    batch_size: int = Field(default=16, ge=1, description="Pictures a forward pass.")
+    batch_size: int = Field(
+        default=16, ge=1, le=LARGEST_BATCH, description="Pictures a forward pass."
+    )
     score_floor: float = Field(
         default=0.05, ge=0, lt=1, description="Boxes below this confidence are not looked at."
     )
-    max_people: int = Field(default=100, ge=1, description="At most so many boxes a picture.")
+    max_people: int = Field(
+        default=100, ge=1, le=LARGEST_BATCH, description="At most so many boxes a picture."
+    )
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -180,17 +205,25 @@ class PeopleConfig:
     output: str | None = Field(
         default=None, description="Run folder; null: runs/ and the configuration file's name."
     )
-    seed: int = Field(default=0, ge=0, description="Decides weights, order, pictures and samples.")
+    seed: int = Field(
+        default=0,
+        ge=0,
+        le=LARGEST_SEED,
+        description="Decides weights, order, pictures and samples.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto: a GPU if there."
     )
     workers: int = Field(
-        default=1, ge=0, le=1024, description="Processes that read pictures; 0: the main process."
+        default=1,
+        ge=0,
+        le=MOST_WORKERS,
+        description="Processes that read pictures; 0: the main process.",
     )
     threads: int | None = Field(
         default=None,
         ge=1,
-        le=1024,
+        le=MOST_THREADS,
         description="CPU threads of the network; null: PyTorch's default.",
     )
     precision: Literal["fp32", "bf16", "auto"] = Field(
@@ -201,12 +234,15 @@ class PeopleConfig:
     checkpoint_minutes: float = Field(
         default=5,
         gt=0,
+        le=MOST_MINUTES,
         description="Longest time between checkpoints; one is written each epoch too.",
     )
     picture: PictureConfig = field(default_factory=PictureConfig)
     model: PeopleModelConfig = field(default_factory=PeopleModelConfig)
     optim: PeopleOptimConfig = field(default_factory=PeopleOptimConfig)
     evaluation: PeopleEvaluationConfig = field(default_factory=PeopleEvaluationConfig)
+
+    _home = field_validator("output")(expand_home)
 
 
 _FILES = ConfigurationFiles(PeopleConfig)

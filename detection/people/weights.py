@@ -18,9 +18,13 @@ from detection.errors import UserError
 from detection.models.checkpoint_file import (
     find_state,
     read_plain,
+    read_state,
     refuse_other_types,
     save_plain,
 )
+from detection.models.saved_values import LARGEST_SIDE_PX, SavedValues, brief, checked_config
+from detection.models.unwrapping import unwrap
+from detection.models.weights_check import check_weights
 from detection.people.base import PeopleDetector
 from detection.people.torchvision_rcnn import (
     NETWORKS,
@@ -40,6 +44,8 @@ _COCO_MODEL: Mapping[NetworkName, str] = {
 }
 _CLASS_WEIGHT = "roi_heads.box_predictor.cls_score.weight"
 _PREDICTOR = "roi_heads.box_predictor."
+_PREFIXES = ("module.", "model.", "_orig_mod.")
+_MOST_CLASSES = 10_000
 
 
 @dataclass(frozen=True)
@@ -213,7 +219,7 @@ def _state_to_start_from(name: NetworkName, weights: str | Path) -> tuple[dict[s
     content = read_plain(path)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return _unpack(str(path), content, weights_only=True).state, str(path)
-    return _without_wrappers(find_state(str(path), content)), str(path)
+    return _foreign_state(path, content), str(path)
 
 
 def _open_network(
@@ -233,11 +239,16 @@ def _open_network(
             if network not in (None, file.numbers.name):
                 raise UserError(f"{path}: a '{file.numbers.name}' network, not '{network}'")
             return file.build_network(), file.classes, file.numbers.name
-        state = _without_wrappers(find_state(str(path), content))
+        state = _foreign_state(path, content)
         name = _stock_name(network, str(path))
     if _CLASS_WEIGHT not in state:
         raise UserError(f"{weights}: weights of another network, not of torchvision's Faster R-CNN")
-    num_classes = len(state[_CLASS_WEIGHT]) - 1
+    rows = len(state[_CLASS_WEIGHT]) if state[_CLASS_WEIGHT].ndim == 2 else 0
+    num_classes = rows - 1
+    if not 1 <= num_classes <= _MOST_CLASSES:
+        raise UserError(
+            f"{weights}: its class layer has {rows} rows, 2 to {_MOST_CLASSES + 1} are required"
+        )
     model = build_people_network(name, num_classes=num_classes)
     _fill(model, state, str(weights), name)
     coco = coco_classes()
@@ -278,36 +289,38 @@ def _download_coco(name: NetworkName) -> dict[str, Tensor]:
 
 def _unpack(path: str, content: Mapping[str, Any], *, weights_only: bool) -> PeopleFile:
     version = content.get("version")
-    if version != FORMAT_VERSION:
-        raise UserError(f"{path}: format version {version!r}, this program reads {FORMAT_VERSION}")
-    try:
-        numbers = PeopleNetworkNumbers(
-            name=content["network"]["name"],
-            short_side_px=int(content["network"]["short_side_px"]),
-            long_side_px=int(content["network"]["long_side_px"]),
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise UserError(
+            f"{path}: format version {brief(version)}, this program reads {FORMAT_VERSION}"
         )
-        file = PeopleFile(
-            path,
-            state=dict(content["model_state"]),
-            numbers=numbers,
-            classes=tuple(str(name) for name in content["classes"]),
-            config=dict(content["config"]),
-            training={} if weights_only else dict(content["training"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: a damaged checkpoint of train_people ({error!r})") from error
-    if numbers.name not in NETWORKS or not file.classes:
-        raise UserError(f"{path}: a damaged checkpoint of train_people (network, classes)")
-    return file
+    said = SavedValues(path, content)
+    numbers = said.within("network")
+    numbers.refuse_others(("name", "short_side_px", "long_side_px"))
+    classes = said.texts("classes")
+    if not 0 < len(classes) <= _MOST_CLASSES:
+        said.refuse("classes", classes, f"a list of 1 to {_MOST_CLASSES} names is")
+    return PeopleFile(
+        path,
+        state=unwrap(path, read_state(path, said), prefixes=_PREFIXES).state,
+        numbers=PeopleNetworkNumbers(
+            name=numbers.one_of("name", NETWORKS),
+            short_side_px=numbers.whole("short_side_px", 16, LARGEST_SIDE_PX),
+            long_side_px=numbers.whole("long_side_px", 16, LARGEST_SIDE_PX),
+        ),
+        classes=classes,
+        config=checked_config(path, said.raw("config")) or {},
+        training={} if weights_only else dict(said.within("training").items()),
+    )
 
 
-def _without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the prefix that parallel training leaves on names."""
-    return {key.removeprefix("module."): value for key, value in state.items()}
+def _foreign_state(path: Path, content: Any) -> dict[str, Tensor]:
+    """Return the weights of a file of torchvision's kind, without wrappers on their names."""
+    return unwrap(str(path), find_state(str(path), content), prefixes=_PREFIXES).state
 
 
 def _fill(network: FasterRCNN, state: Mapping[str, Tensor], source: str, name: str) -> None:
     """Load weights; `UserError` where names or shapes are another network's."""
+    check_weights(source, state)
     own = network.state_dict()
     # Counters of BatchNorm are absent from files of frozen norms; they change no result.
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]

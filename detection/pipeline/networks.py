@@ -23,6 +23,7 @@ from detection.errors import UserError
 from detection.models.action_detector import ActionDetector
 from detection.models.checkpoint_file import ClassList, FrameSampling
 from detection.models.network import load_network
+from detection.models.saved_values import box_score_threshold
 from detection.people.base import PeopleDetector
 from detection.people.weights import load_people_detector, read_people_file
 from detection.pipeline.gathering import Group, Moment
@@ -166,7 +167,7 @@ def open_networks(
     )
     person_score = options.person_score
     if person_score is None:
-        person_score = float((file.config or {}).get("data", {}).get("box_score_threshold", 0.5))
+        person_score = box_score_threshold(file.path, file.config, default=0.5)
     keep_score = person_score * options.keep_share
     if people is None or isinstance(people, str | Path):
         people = load_people_detector(

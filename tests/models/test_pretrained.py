@@ -322,7 +322,7 @@ def test_a_label_map_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         (
             "sampling",
             {"num_frames": 1, "step": 1, "short_side_px": 64, "at_ends": "odd"},
-            "at_ends must be 'repeat' or 'inside', got 'odd'",
+            "sampling.at_ends is 'odd', one of 'repeat', 'inside' is required",
         ),
         ("label_map", [1], "damaged checkpoint"),
         ("model_state", None, "damaged checkpoint"),
