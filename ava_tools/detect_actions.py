@@ -52,7 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         device=_device(options.device),
         half_precision=options.half,
     )
-    identity = _identity(options)
     failures, stopped = 0, False
     with stop_signals() as should_stop:
         for video, folder in videos:
@@ -60,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 stopped = True
                 break
             try:
-                stopped = _run_one(detector, video, folder, options, identity, should_stop)
+                stopped = _run_one(detector, video, folder, options, should_stop)
             except UserError as error:
                 if len(videos) == 1:
                     raise
@@ -76,7 +75,6 @@ def _run_one(
     video: str,
     folder: Path,
     options: argparse.Namespace,
-    identity: dict[str, str],
     should_stop: Callable[[], bool],
 ) -> bool:
     """Run one video; return whether it was stopped before its end and can go on."""
@@ -89,7 +87,7 @@ def _run_one(
     ):
         live, name = stream.is_live, stream.shown_name
         print(f"{name}: {detector.describe_bound(live=live)}", file=sys.stderr)
-        _follow(detector, stream, folder, options, identity, should_stop)
+        _follow(detector, stream, folder, options, should_stop)
     return _say(name, folder, detector.report, options, live=live)
 
 
@@ -98,7 +96,6 @@ def _follow(
     stream: VideoStream,
     folder: Path,
     options: argparse.Namespace,
-    identity: dict[str, str],
     should_stop: Callable[[], bool],
 ) -> None:
     """Run one video to its end behind a progress bar; a live one's events are printed."""
@@ -133,7 +130,6 @@ def _follow(
             film=options.film,
             page=options.page,
             overwrite=options.overwrite,
-            identity=identity,
             should_stop=should_stop,
             on_progress=progress,
             on_hole=hole,
@@ -228,18 +224,6 @@ def _pipeline_options(options: argparse.Namespace) -> PipelineOptions:
         person_score=options.person_score,
         max_gap_s=options.max_gap,
     )
-
-
-def _identity(options: argparse.Namespace) -> dict[str, str]:
-    """Return digests of the weights, by which a run knows its own unfinished work."""
-    from detection.engine.checkpoint import find_checkpoint
-    from detection.people.box_table import file_digest
-    from detection.people.weights import COCO, find_people_file
-    from detection.pipeline.networks import find_people
-
-    people = find_people(options.checkpoint) if options.people is None else options.people
-    digest = COCO if str(people) == COCO else file_digest(find_people_file(people))
-    return {"checkpoint": file_digest(find_checkpoint(options.checkpoint)), "people": digest}
 
 
 def _device(name: str) -> Any:

@@ -13,17 +13,25 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 
 from detection.data.video import VideoReader
 from detection.data.video_stream import Hole, VideoStream
+from detection.engine.checkpoint import find_checkpoint
 from detection.errors import UserError
 from detection.people.base import PeopleDetector
+from detection.pipeline.decisive import (
+    Decisive,
+    Input,
+    people_input,
+    video_input,
+    weights_input,
+)
 from detection.pipeline.gathering import Sampling
-from detection.pipeline.networks import Networks, open_networks
+from detection.pipeline.networks import Networks, find_people, open_networks
 from detection.pipeline.options import PipelineOptions
 from detection.pipeline.outputs import check_output
 from detection.pipeline.parts import PartsFolder
@@ -40,9 +48,15 @@ class ActionDetectorPipeline:
     `report` tells about the run under way or the last one.
     """
 
-    def __init__(self, networks: Networks, options: PipelineOptions, *, identity: str = "") -> None:
+    def __init__(
+        self,
+        networks: Networks,
+        options: PipelineOptions,
+        *,
+        inputs: Mapping[str, Input] | None = None,
+    ) -> None:
         self.networks, self.options = networks, options
-        self._identity = identity
+        self._inputs = dict(inputs or {})
         self.report = Report()
 
     @classmethod
@@ -65,6 +79,7 @@ class ActionDetectorPipeline:
         options = options or PipelineOptions()
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        inputs = {"checkpoint": weights_input(find_checkpoint(checkpoint))}
         networks = open_networks(
             checkpoint,
             people=people,
@@ -72,7 +87,8 @@ class ActionDetectorPipeline:
             device=torch.device(device),
             half_precision=half_precision,
         )
-        return cls(networks, options, identity=str(checkpoint))
+        inputs["people"] = people_input(find_people(checkpoint) if people is None else people)
+        return cls(networks, options, inputs=inputs)
 
     def run(
         self,
@@ -98,8 +114,10 @@ class ActionDetectorPipeline:
         (whose own `live` and `reconnect_s` count; it is closed at the end).  out: folder for the
         results; None: nothing is written.  start_s, end_s: only keyframes between.  live: newest
         keyframes first, older ones dropped (None: for addresses and cameras).  film, page: whether
-        annotated.mp4 and review.html are wanted.  identity: of weights, for telling whether
-        unfinished work in `out` is this run's.  should_stop: ends early, results stay valid.
+        annotated.mp4 and review.html are wanted.  identity: what else decides the results, such as
+        the version of a people detector of your own (files are known by their content without it).
+        should_stop: ends early, results stay valid. Raises `UserError` where `out` holds results of
+        another video, of other weights or options.
         """
         if not isinstance(video, VideoStream):
             video = VideoStream(video, live=live, reconnect_s=reconnect_s)
@@ -110,7 +128,7 @@ class ActionDetectorPipeline:
                 check_output(Path(out))
                 folder = PartsFolder(
                     Path(out),
-                    self._decisive(plan, identity or {}),
+                    self._decisive(stream, plan, identity or {}),
                     can_resume=stream.can_seek,
                     overwrite=overwrite,
                 )
@@ -210,22 +228,24 @@ class ActionDetectorPipeline:
         except UserError:
             return None
 
-    def _decisive(self, plan: Plan, identity: dict[str, str]) -> dict[str, object]:
+    def _decisive(self, stream: VideoStream, plan: Plan, identity: Mapping[str, str]) -> Decisive:
         """Return what decides the results, by which unfinished work is known."""
         options = dataclasses.asdict(self.options)
         options["class_thresholds"] = dict(self.options.class_thresholds)
-        return {
+        decisive = {
             **options,
             "workers": plan.workers,
             "video_id": plan.video_id,
+            "live": stream.is_live,
             "start_s": plan.start_s,
             "end_s": None if math.isinf(plan.end_s) else plan.end_s,
             "film": plan.film,
             "page": plan.page,
+            "half_precision": self.networks.half_precision,
             "person_score": self.networks.person_score,
             "thresholds": self.networks.thresholds.tolist(),
             "classes": list(self.networks.label_map.names),
-            "checkpoint": self._identity,
             "people": self.networks.people.name,
             **identity,
         }
+        return Decisive(decisive, {"video": video_input(stream), **self._inputs})

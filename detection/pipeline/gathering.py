@@ -23,6 +23,9 @@ from detection.data.video_stream import Hole, StreamFrame
 
 # As in detection.data.video: anything closer is the same moment.
 SAME_TIME_S = 2e-6
+# Frames further apart are no still that is shown for long but a gap: a clock that jumped, a
+# recording that paused. Nothing is judged inside it.
+LONGEST_STILL_S = 10.0
 
 Picture = NDArray[np.uint8]
 
@@ -95,6 +98,19 @@ class Group:
 
     number: int
     moments: list[Moment] = field(default_factory=list)
+
+
+def with_gaps(items: Iterator[StreamFrame | Hole]) -> Iterator[StreamFrame | Hole]:
+    """Yield the items of a walk, and a hole between frames that are too far apart to be a still."""
+    last_s = math.inf
+    for item in items:
+        if isinstance(item, Hole):
+            last_s = math.inf
+        else:
+            if item.time_s - last_s > LONGEST_STILL_S:
+                yield Hole(last_s, item.time_s, "no frames: the clock jumps or nothing was filmed")
+            last_s = item.time_s
+        yield item
 
 
 class FrameWindow:
@@ -171,7 +187,6 @@ class ClipGatherer:
         self._moments: dict[int, Moment] = {}
         self._groups: dict[int, Group] = {}
         self._next_moment = first_group * self._per_group - sampling.per_keyframe + 1
-        self._next_group = first_group
 
     @property
     def _per_group(self) -> int:
@@ -217,11 +232,7 @@ class ClipGatherer:
         return min(self._sampling.time_s(moment), clip_s)
 
     def _skip_to(self, moment: int) -> None:
-        if moment > self._next_moment:
-            self._next_moment = moment
-            per, group = self._sampling.per_keyframe, self._group_of(moment)
-            assert per >= 1
-            self._next_group = max(self._next_group, group)
+        self._next_moment = max(self._next_moment, moment)
 
     def _group_of(self, moment: int) -> int:
         keyframe = -(-moment // self._sampling.per_keyframe)
@@ -301,14 +312,12 @@ class ClipGatherer:
             yield group
 
     def _cancel(self, hole: Hole) -> None:
-        """Leave out the moments inside a hole."""
-        self._open_moments(hole.end_s)
-        inside = {
-            index
-            for index, moment in self._moments.items()
-            if hole.start_s < moment.time_s < hole.end_s
-        }
-        self._forget(inside)
+        """Leave out the moments inside a hole: those that were begun, and those to come."""
+        begun = (m for m in self._moments.values() if hole.start_s < m.time_s < hole.end_s)
+        self._forget({moment.index for moment in begun})
+        next_s = self._sampling.time_s(self._next_moment)
+        if self._before is None or hole.start_s < next_s < hole.end_s:
+            self._skip_to(math.ceil((hole.end_s - SAME_TIME_S) / self._spacing_s))
 
     def _forget(self, indices: set[int]) -> None:
         for index in indices:

@@ -59,7 +59,7 @@ class Results:
         if self._film is None:
             return
         for shown in keyframes:
-            while shown.keyframe.time_s >= (self._segment + 1) * self._plan.segment_s - 1e-6:
+            if self._segment_of(shown) > self._segment:
                 self._draw_segment(shown)
             self._keyframes.append(shown)
 
@@ -96,22 +96,29 @@ class Results:
             if self._film is not None:
                 self._film.close()
 
+    def _segment_of(self, shown: ShownKeyframe) -> int:
+        return math.floor((shown.keyframe.time_s + 1e-6) / self._plan.segment_s)
+
     def _draw_segment(self, after: ShownKeyframe | None) -> None:
-        """Hand a segment to the film maker, with one keyframe beyond it; None: the last one."""
+        """Hand a segment to the film maker, with one keyframe beyond it; None: the last one.
+
+        Segments without any keyframe that follow it, up to that of `after`, are drawn with it.
+        """
         assert self._film is not None
         number, length_s = self._segment, self._plan.segment_s
         path = self._folder.film_path(None if after is None else number)
         known = self._keyframes + ([] if after is None else [after])
-        end_s = (number + 1) * length_s
         if after is None:
             half_s = self._plan.sampling.interval_s / 2
             end_s = math.inf if not self._report.stopped else self._report.end_s + half_s
+        else:
+            self._segment = self._segment_of(after)
+            end_s = self._segment * length_s
         start_s = max(number * length_s, self._plan.start_s)
         if start_s < min(end_s, self._plan.end_s) and not path.is_file():
             walk = self._walk if self._recorder is None else self._walk_recordings
             self._film.submit(FilmJob(path, start_s, min(end_s, self._plan.end_s), known, walk))
         self._keyframes = self._keyframes[-1:]
-        self._segment += 1
 
     def _walk(self, from_s: float) -> FrameWalk:
         with VideoStream(self._stream.source, live=False) as stream:

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 
 from detection.data.video_stream import Hole, StreamFrame, VideoStream
-from detection.pipeline.gathering import ClipGatherer, FrameWindow, Group
+from detection.pipeline.gathering import ClipGatherer, FrameWindow, Group, with_gaps
 from detection.pipeline.interpretation import Interpretation, Reading
 from detection.pipeline.networks import MomentPeople, Networks
 from detection.pipeline.options import PipelineOptions
@@ -69,7 +69,7 @@ class VideoRun:
                         yield from self._publish(interpretation.feed(moment))
                         self.report.resumed_s = moment.time_s
                     self.report.holes += segment.holes
-                    self._segment_number += 1
+                self._segment_number = folder.saved
             for moment in self._moments():
                 yield from self._publish(interpretation.feed(moment))
             yield from self._publish(interpretation.finish())
@@ -140,7 +140,7 @@ class VideoRun:
         from_s = None
         if stream.can_seek:
             from_s = max(gatherer.from_s(), plan.start_s - plan.sampling.span_s)
-        frames = stream.frames(from_s=from_s, should_stop=self._is_stopping)
+        frames = with_gaps(stream.frames(from_s=from_s, should_stop=self._is_stopping))
         last_wanted_s = plan.end_s + plan.sampling.span_s
         while not self._is_stopping():
             with clock.measure("decode"):
@@ -204,17 +204,22 @@ class VideoRun:
         if self._folder is None:
             return
         number = group // self._plan.groups_per_segment
-        while number > self._segment_number:  # segments without any keyframe are written too
-            self._folder.save(self._segment)
-            self._segment, self._segment_number = Segment(), self._segment_number + 1
+        if number > self._segment_number:
+            self._save_segment(number)
         self._segment.moments += moments
         if (group + 1) % self._plan.groups_per_segment == 0:
-            self._folder.save(self._segment)
-            self._segment, self._segment_number = Segment(), self._segment_number + 1
+            self._save_segment(number + 1)
+
+    def _save_segment(self, following: int) -> None:
+        """Write the segment under way, where it holds anything; go on with another one."""
+        assert self._folder is not None
+        if self._segment.moments or self._segment.holes:
+            self._folder.save(self._segment, self._segment_number)
+        self._segment, self._segment_number = Segment(), following
 
     def _save_tail(self) -> None:
         if self._folder is not None and (self._segment.moments or self._segment.holes):
-            self._folder.save(self._segment, whole=False)
+            self._folder.save(self._segment, None)
 
     def _publish(self, reading: Reading) -> Iterator[ActionEvent]:
         if self._results is not None:
