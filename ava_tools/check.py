@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,8 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _draw(check, out, suspicious=suspicious, count=options.pictures, seed=options.seed)
     if options.json:
         from detection.files import write_text
+        from detection.json_text import json_text
 
-        write_text(options.json, json.dumps(check.to_json(), indent=1) + "\n")
+        write_text(options.json, json_text(check.to_json(), indent=1))
     return 0 if check.ok else 1
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,10 +68,11 @@ def _write(result: BoxReport, path: Path, options: argparse.Namespace) -> None:
     from detection.evaluation import box_report_text
     from detection.evaluation.box_report_page import page
     from detection.files import write_text
+    from detection.json_text import json_text
 
     if options.json:
         content = {"boxes": str(path), "split": options.split, **box_report_text.as_json(result)}
-        write_text(options.json, json.dumps(content, indent=2, allow_nan=False) + "\n")
+        write_text(options.json, json_text(content))
     if options.html:
         files = [f"boxes: {path}", f"ground truth: {options.dataset}, split {options.split}"]
         write_text(options.html, page(result, title=f"Person boxes {path.name}", files=files))

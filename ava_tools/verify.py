@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -121,9 +120,10 @@ def _write_json(path: Path, report: VerifyReport) -> None:
     import dataclasses
 
     from detection.files import write_text
+    from detection.json_text import json_text
 
     values = dataclasses.asdict(report)
-    write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json_text(values, indent=1, ensure_ascii=False))
 
 
 @contextmanager
