@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ava_tools.cli import run_command
-from detection.errors import UserError
+from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
     from detection.data.dataset_folder import DatasetFolder
@@ -51,7 +51,7 @@ def _report(folder: DatasetFolder, path: Path, options: argparse.Namespace) -> B
     boxes = read_person_boxes(path)
     for rows in (ground_truth, boxes):
         for sentence in rows.warnings:
-            print(f"warning: {rows.path}: {sentence}", file=sys.stderr)
+            print(printable(f"warning: {rows.path}: {sentence}"), file=sys.stderr)
     return report_boxes(
         ground_truth,
         boxes,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ava_tools.cli import run_command
+from detection.errors import printable
 
 if TYPE_CHECKING:
     from detection.config import RunConfig
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             report = _verify_dataset(options, started, told)
     for finding in report.findings:
-        print(finding if finding.is_problem else f"note: {finding}")
+        print(printable(str(finding) if finding.is_problem else f"note: {finding}"))
     problems = report.problems
     print(
         f"{options.dataset}: {report.num_videos:,} videos, {report.num_frames:,} frames decoded, "
