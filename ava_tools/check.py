@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ava_tools.cli import CommandParser, run_command
-from detection.errors import UserError
+from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
     from detection.checks.dataset import Check
@@ -44,25 +43,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     _say_statistics(check)
     _say_findings(check)
-    if options.pictures and options.videos:
-        out = options.out or folder.root / "check"
-        for suspicious in (False, True):
-            _draw(check, out, suspicious=suspicious, count=options.pictures, seed=options.seed)
     if options.json:
         from detection.files import write_text
+        from detection.json_text import json_text
 
-        write_text(options.json, json.dumps(check.to_json(), indent=1) + "\n")
+        write_text(options.json, json_text(check.to_json(), indent=1))
+    if options.pictures and options.videos:
+        _draw_sheets(check, options)
     return 0 if check.ok else 1
 
 
 def _say_statistics(check: Check) -> None:
     from detection.checks.statistics import QUANTILES
 
-    print(f"{check.folder.name} ({check.folder.root})")
+    print(printable(f"{check.folder.name} ({check.folder.root})"))
     for name, stats in check.statistics.items():
         persons = "" if stats.num_persons is None else f" of {stats.num_persons:,} persons"
         print(
-            f"\n{name}: {stats.num_videos:,} videos, {stats.num_keyframes:,} keyframes, "
+            f"\n{printable(name)}: {stats.num_videos:,} videos, {stats.num_keyframes:,} keyframes, "
             f"{stats.num_boxes:,} boxes{persons}, {stats.num_rows:,} rows"
         )
         people = ", ".join(f"{n}: {times:,}" for n, times in stats.people_per_keyframe.items())
@@ -80,13 +78,15 @@ def _say_statistics(check: Check) -> None:
 
 
 def _say_classes(check: Check) -> None:
-    names = list(next(iter(check.statistics.values())).boxes_per_class)
-    width = max([5, *map(len, names)])
+    # Without a label map each split has the class ids that stand in it.
+    counted = [stats.boxes_per_class for stats in check.statistics.values()]
+    names = list(dict.fromkeys(name for counts in counted for name in counts))
+    width = max([5, *(len(printable(name)) for name in names)])
     splits = list(check.statistics)
     print("\n" + "class".ljust(width) + "".join(f"  {split:>12}" for split in splits))
     for name in names:
-        counts = (check.statistics[split].boxes_per_class[name] for split in splits)
-        print(name.ljust(width) + "".join(f"  {count:>12,}" for count in counts))
+        counts = (check.statistics[split].boxes_per_class.get(name, 0) for split in splits)
+        print(printable(name).ljust(width) + "".join(f"  {count:>12,}" for count in counts))
 
 
 def _say_findings(check: Check) -> None:
@@ -96,11 +96,23 @@ def _say_findings(check: Check) -> None:
         print(f"{level}: {kind}: {times:,}")
         shown = [finding for finding in findings.kept if finding.kind == kind]
         for finding in shown[:5]:
-            print(f"  {finding}")
+            print(f"  {printable(str(finding))}")
         if times > 5:
             print(f"  and {times - min(5, len(shown)):,} more")
     errors, warnings = findings.total("error"), findings.total("warning")
     print(f"{errors:,} errors, {warnings:,} warnings" if errors or warnings else "nothing odd")
+
+
+def _draw_sheets(check: Check, options: argparse.Namespace) -> None:
+    out = options.out or check.folder.root / "check"
+    try:
+        for suspicious in (False, True):
+            _draw(check, out, suspicious=suspicious, count=options.pictures, seed=options.seed)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or out}: the sheets of frames cannot be written ({error.strerror}); "
+            "--out names another folder, --pictures 0 draws none"
+        ) from error
 
 
 def _draw(check: Check, out: Path, *, suspicious: bool, count: int, seed: int) -> None:
@@ -132,7 +144,8 @@ def _draw(check: Check, out: Path, *, suspicious: bool, count: int, seed: int) -
             if times:
                 parts.append(SheetPart(source, actors, sorted(times)))
     if not parts:
-        path.unlink(missing_ok=True)  # an old one would say something else
+        if path.exists():
+            path.unlink()  # an old one would say something else
         return
     out.mkdir(parents=True, exist_ok=True)
     write_sheet(path, parts, look=Look())

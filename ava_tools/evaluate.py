@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ava_tools.cli import CommandParser, run_command
-from detection.errors import UserError
+from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
     from detection.data.ava_files import AvaRows
@@ -65,10 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from detection.evaluation import report
 
     scored = files.score(files.detections, options.protocol, options.iou)
+    warnings = _tell_mismatches(files, files.detections, scored)
     result = scored.frame_map()
     out: dict[str, Any] = report.as_json(result)
     print(report.table(result, files.label_map))
-    causes = _causes(files, scored, result.mean_ap)
+    if warnings:
+        out["warnings"] = warnings
+    causes = _causes(files, scored, result.mean_ap, seen=bool(warnings))
     if causes:
         out["causes"] = causes
     diagnosis = None
@@ -90,11 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out["video_map"] = report.video_map_json(tubes)
         print(report.video_map_text(tubes))
     if options.html:
-        _write_page(files, scored, options, diagnosis, causes)
+        _write_page(files, scored, options, diagnosis, [*warnings, *causes])
     _write(options, out, [result])
     print(report.summary(result))
     for cause in causes:
-        print(f"likely cause: {cause}")
+        print(printable(f"likely cause: {cause}"))
     return 0
 
 
@@ -155,21 +157,38 @@ def _read(options: argparse.Namespace) -> _Files:
 def _warn(*files: AvaRows) -> None:
     for rows in files:
         for sentence in rows.warnings:
-            print(f"warning: {rows.path}: {sentence}", file=sys.stderr)
+            print(printable(f"warning: {rows.path}: {sentence}"), file=sys.stderr)
 
 
-def _causes(files: _Files, scored: ScoredRows, mean_ap: float) -> list[str]:
-    """Look for the usual mistakes where the mean or the recall of the boxes is hardly honest."""
+def _tell_mismatches(files: _Files, detections: AvaRows, scored: ScoredRows) -> list[str]:
+    """Say which videos, keyframes and class ids have no partner, whatever the mean."""
+    from detection.evaluation.sides import mismatches
+
+    found = mismatches(
+        files.ground_truth, detections, files.label_map, scored.keys, exclusions=files.exclusions
+    )
+    for mismatch in found:
+        print(printable(f"warning: {mismatch}"), file=sys.stderr)
+    return [str(mismatch) for mismatch in found]
+
+
+def _causes(files: _Files, scored: ScoredRows, mean_ap: float, *, seen: bool) -> list[str]:
+    """Look for the usual mistakes: everywhere where the mean or the recall is hardly honest.
+
+    seen: whether ids or times were named already, which may be all that is wrong.
+    """
     from detection.evaluation import causes
     from detection.evaluation.people import find_people
 
     recall = find_people(scored, files.ground_truth, files.detections).recall(scored.iou_threshold)
-    if mean_ap >= causes.LOW_MEAN and recall >= causes.LOW_RECALL:
-        return []
+    honest = mean_ap >= causes.LOW_MEAN and recall >= causes.LOW_RECALL
     found = causes.find_causes(
-        files.ground_truth, files.detections, files.label_map, scored, exclusions=files.exclusions
-    )
-    return found or [
+        files.ground_truth, files.detections, files.label_map, scored, exclusions=files.exclusions,
+        most_keyframes=causes.MOST_KEYFRAMES if honest else None,
+    )  # fmt: skip
+    if found or honest or seen:
+        return found
+    return [
         f"none of the usual ones (the boxes find {recall:.1%} of the people): ids, keys and boxes "
         "look as they should"
     ]
@@ -183,11 +202,15 @@ def _all_protocols(files: _Files, options: argparse.Namespace) -> None:
     results, refusals = [], []
     for name in PROTOCOLS:
         try:
-            results.append(files.score(files.detections, name, options.iou).frame_map())
+            scored = files.score(files.detections, name, options.iou)
         except UserError as error:
             if not PROTOCOLS[name].whole_seconds or "whole seconds" not in str(error):
                 raise
             refusals.append(f"{name}: refused, {error}")
+            continue
+        if not results:
+            _tell_mismatches(files, files.detections, scored)
+        results.append(scored.frame_map())
     print(report.side_by_side(results))
     print("\n".join(refusals), end="\n" if refusals else "")
     _write(options, [report.as_json(result) for result in results], results)
@@ -201,6 +224,7 @@ def _compare(files: _Files, scored: ScoredRows, options: argparse.Namespace) -> 
     other = read_detections(options.compare)
     _warn(other)
     second = files.score(other, scored.protocol.name, options.iou)
+    _tell_mismatches(files, other, second)
     comparison = compare(scored, second, num_draws=options.draws, progress=sys.stderr.isatty())
     print(report.comparison_text(comparison))
     return report.comparison_json(comparison)
@@ -221,7 +245,7 @@ def _write_page(
         )
         if path
     ]  # fmt: skip
-    remarks = [*files.detections.warnings, *(f"Likely cause: {cause}" for cause in causes)]
+    remarks = [*files.detections.warnings, *(f"Look here first: {cause}" for cause in causes)]
     text = page(
         scored, scored.frame_map(), title="Action detection", files=names, diagnosis=diagnosis,
         remarks=remarks,
@@ -233,9 +257,10 @@ def _write_page(
 def _write(options: argparse.Namespace, out: Any, results: Sequence[Any]) -> None:
     from detection.evaluation import report
     from detection.files import write_text
+    from detection.json_text import json_text
 
     if options.json:
-        write_text(options.json, json.dumps(out, indent=2, allow_nan=False) + "\n")
+        write_text(options.json, json_text(out))
     if options.csv:
         write_text(options.csv, report.as_csv(results))
 

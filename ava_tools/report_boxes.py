@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ava_tools.cli import CommandParser, run_command
-from detection.errors import UserError
+from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
     from detection.data.dataset_folder import DatasetFolder
@@ -52,7 +51,7 @@ def _report(folder: DatasetFolder, path: Path, options: argparse.Namespace) -> B
     boxes = read_person_boxes(path)
     for rows in (ground_truth, boxes):
         for sentence in rows.warnings:
-            print(f"warning: {rows.path}: {sentence}", file=sys.stderr)
+            print(printable(f"warning: {rows.path}: {sentence}"), file=sys.stderr)
     return report_boxes(
         ground_truth,
         boxes,
@@ -69,10 +68,11 @@ def _write(result: BoxReport, path: Path, options: argparse.Namespace) -> None:
     from detection.evaluation import box_report_text
     from detection.evaluation.box_report_page import page
     from detection.files import write_text
+    from detection.json_text import json_text
 
     if options.json:
         content = {"boxes": str(path), "split": options.split, **box_report_text.as_json(result)}
-        write_text(options.json, json.dumps(content, indent=2, allow_nan=False) + "\n")
+        write_text(options.json, json_text(content))
     if options.html:
         files = [f"boxes: {path}", f"ground truth: {options.dataset}, split {options.split}"]
         write_text(options.html, page(result, title=f"Person boxes {path.name}", files=files))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ava_tools.cli import CommandParser, at_a_time, run_command
+from detection.errors import printable
 
 if TYPE_CHECKING:
     from detection.config import RunConfig
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             report = _verify_dataset(options, started, told)
     for finding in report.findings:
-        print(finding if finding.is_problem else f"note: {finding}")
+        print(printable(str(finding) if finding.is_problem else f"note: {finding}"))
     problems = report.problems
     print(
         f"{options.dataset}: {report.num_videos:,} videos, {report.num_frames:,} frames decoded, "
@@ -121,9 +121,10 @@ def _write_json(path: Path, report: VerifyReport) -> None:
     import dataclasses
 
     from detection.files import write_text
+    from detection.json_text import json_text
 
     values = dataclasses.asdict(report)
-    write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json_text(values, indent=1, ensure_ascii=False))
 
 
 @contextmanager

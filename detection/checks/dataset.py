@@ -19,7 +19,9 @@ from detection.data.actor_table import read_exclusions, read_video_list
 from detection.data.ava_files import AvaRows, read_ground_truth_leniently, read_person_boxes
 from detection.data.dataset_folder import DatasetFolder, Split
 from detection.data.label_map import LabelMap
+from detection.data.split_joins import listed_elsewhere, times_by_video, videos_of
 from detection.errors import UserError
+from detection.joins import Mismatch, compare_ids, compare_times
 
 _HASHED_BYTES = 1 << 20
 
@@ -89,7 +91,7 @@ def check_dataset(
         except UserError as error:
             if name not in folder.file.splits:
                 raise
-            findings.add(Finding("file", "error", *_place(str(error))))
+            findings.add(Finding("file", "error", *_place(error)))
             continue
         rows = _read(folder, split, findings)
         if rows is None:
@@ -112,13 +114,13 @@ def _labels(
 ) -> tuple[LabelMap | None, Mapping[str, tuple[int, ...]]]:
     try:
         label_map = folder.read_label_map()
-    except UserError as error:
-        findings.add(Finding("label map", "error", *_place(str(error))))
+    except (UserError, OSError) as error:
+        findings.add(Finding("label map", "error", *_place(error)))
         return None, {}
     try:
         return label_map, folder.exclusive_groups(label_map)
     except UserError as error:
-        findings.add(Finding("label map", "error", *_place(str(error))))
+        findings.add(Finding("label map", "error", *_place(error)))
         return label_map, {}
 
 
@@ -127,59 +129,36 @@ def _read(folder: DatasetFolder, split: Split, findings: Findings) -> AvaRows | 
     try:
         listed, excluded = read_video_list(split), read_exclusions(split)
         rows = read_ground_truth_leniently(split.annotations, BadRows(findings))
-    except UserError as error:
-        findings.add(Finding("file", "error", *_place(str(error))))
+    except (UserError, OSError) as error:
+        findings.add(Finding("file", "error", *_place(error)))
         return None
+    whole = rows
     if listed is not None:
-        elsewhere = _listed_elsewhere(folder, split)
-        unlisted = [n for n in rows.video_names if n not in listed | elsewhere]
-        if unlisted:
-            findings.add(
-                Finding(
-                    "video not listed",
-                    "warning",
-                    rows.path,
-                    None,
-                    f"{len(unlisted)} videos have rows but are not in {split.videos}, "
-                    f"so they are not used: {_some(unlisted)}",
-                )  # fmt: skip
-            )
         rows = _only(rows, listed)
-        absent = sorted(listed - set(rows.video_names) - {k.video_id for k in rows.empty_keyframes})
-        if absent:
-            findings.add(
-                Finding(
-                    "video without rows",
-                    "warning",
-                    str(split.videos),
-                    None,
-                    f"{len(absent)} listed videos have no row in {rows.path}: {_some(absent)}",
-                )  # fmt: skip
-            )
-    unused = {key.video_id for key in excluded} - set(rows.video_names)
-    if excluded and len(unused) == len({key.video_id for key in excluded}) and len(rows):
-        findings.add(
-            Finding(
-                "exclusions",
-                "warning",
-                str(split.exclusions),
-                None,
-                "none of the excluded keyframes is of a video of this split",
-            )  # fmt: skip
-        )
+        annotated = videos_of(whole) - (listed_elsewhere(folder, split) - listed)
+        sides = {
+            "left_name": f"the annotations ({rows.path})",
+            "right_name": f"the list of videos ({split.videos})",
+        }
+        unlisted = compare_ids(annotated, listed, must="left", **sides)
+        _tell(unlisted, "video not listed", rows.path, findings)
+        if unlisted is None or not unlisted.cause:  # else both sides are named already
+            absent = compare_ids(annotated, listed, must="right", **sides)
+            _tell(absent, "video without rows", str(split.videos), findings)
+    _tell(
+        compare_ids(
+            {key.video_id for key in excluded}, videos_of(rows), left_name="the exclusions",
+            right_name=f"split '{split.name}'", what="excluded videos", must="left",
+        ),
+        "exclusions", str(split.exclusions), findings,
+    )  # fmt: skip
     return rows
 
 
-def _listed_elsewhere(folder: DatasetFolder, split: Split) -> frozenset[str]:
-    """Return the videos that other splits list, which read the same annotation file."""
-    found: frozenset[str] = frozenset()
-    for name, part in folder.file.splits.items():
-        if name != split.name and folder.root / part.annotations == split.annotations:
-            try:
-                found |= read_video_list(folder.split(name)) or frozenset()
-            except UserError:
-                continue  # a finding of that split
-    return found
+def _tell(join: Mismatch | None, kind: str, path: str, findings: Findings) -> None:
+    """Add a join whose sides do not agree."""
+    if join is not None:
+        findings.add(Finding(kind, "warning", path, None, str(join)))
 
 
 def _only(rows: AvaRows, videos: Collection[str]) -> AvaRows:
@@ -202,27 +181,28 @@ def _check_boxes_files(
     for name in split.boxes:
         try:
             boxes = read_person_boxes(folder.boxes_path(split, name))
-        except UserError as error:
-            findings.add(Finding("person boxes", "error", *_place(str(error))))
+        except (UserError, OSError) as error:
+            findings.add(Finding("person boxes", "error", *_place(error)))
             continue
-        have = _keys(boxes)
-        wanted = _keys(rows)
-        if wanted and not (wanted & have):
+        mine, theirs = times_by_video(rows, set()), times_by_video(boxes, set())
+        sides = {"left_name": f"split '{split.name}'", "right_name": f"boxes '{name}'"}
+        videos = compare_ids(mine.keys(), theirs.keys(), must="left", **sides)
+        times = compare_times(mine, theirs, must="left", **sides)
+        common = any(mine[video] & theirs[video] for video in mine.keys() & theirs.keys())
+        if mine and not common:
+            told = "; ".join(map(str, filter(None, (videos, times))))
             findings.add(
                 Finding(
                     "person boxes",
                     "error",
                     boxes.path,
                     None,
-                    f"boxes '{name}' share no keyframe with {rows.path}: another second, another "
-                    "clock or other ids",
+                    f"boxes '{name}' share no keyframe with {rows.path}: {told}",
                 )  # fmt: skip
             )
-
-
-def _keys(rows: AvaRows) -> set[tuple[str, int]]:
-    pairs = np.unique(np.stack([rows.video_index.astype(np.int64), rows.time_us]), axis=1)
-    return {(rows.video_names[v], t) for v, t in pairs.T.tolist()}
+            continue
+        for join in (videos, times):
+            _tell(join, "person boxes", boxes.path, findings)
 
 
 def _check_classes(check: Check) -> None:
@@ -231,6 +211,9 @@ def _check_classes(check: Check) -> None:
         return
     for name, stats in check.statistics.items():
         missing = [n for n in check.label_map.names if not stats.boxes_per_class.get(n)]
+        if len(missing) == len(check.label_map) and stats.num_rows:
+            what = "not a single label of a class of the label map in this split"
+            check.findings.add(Finding("no label", "error", check.rows[name].path, None, what))
         if missing and len(missing) < len(check.label_map):
             what = "cannot be learned" if "train" in name else "has no average precision"
             check.findings.add(
@@ -299,9 +282,9 @@ def _check_videos(check: Check, told: Callable[[int, int], object]) -> None:
         try:
             with open_video(check.folder, name) as video:
                 spans[name] = video.span_s()
-        except UserError as error:
+        except (UserError, OSError) as error:
             spans[name] = None
-            check.findings.add(Finding("video", "error", *_place(str(error))))
+            check.findings.add(Finding("video", "error", *_place(error)))
         told(done, len(names))
     for rows in check.rows.values():
         _check_times(rows, spans, check.findings)
@@ -355,7 +338,12 @@ def _check_copies(check: Check, names: Iterable[str]) -> None:
         first_of: dict[str, str] = {}
         for name in same if len(same) > 1 else ():
             path = check.folder.video_path(name)
-            first = first_of.setdefault(_digest(path), name)
+            try:
+                digest = _digest(path)
+            except OSError as error:
+                check.findings.add(Finding("video", "error", *_place(error)))
+                continue
+            first = first_of.setdefault(digest, name)
             if first == name:
                 continue
             leak = splits_of[first] != splits_of[name]
@@ -381,8 +369,11 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _place(message: str) -> tuple[str, int | None, str]:
-    """Take an error's text apart: path, line, what."""
+def _place(error: UserError | OSError) -> tuple[str, int | None, str]:
+    """Take an error apart: path, line, what."""
+    if isinstance(error, OSError):
+        return str(error.filename or ""), None, error.strerror or str(error)
+    message = str(error)
     match = re.match(r"(?P<path>.+?)(:(?P<line>\d+))?: (?P<what>.*)", message, re.S)
     if match is None:
         return "", None, message

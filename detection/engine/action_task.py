@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,16 +11,18 @@ import torch
 from tqdm import tqdm
 
 from detection import build
-from detection.config import RunConfig
+from detection.config import GROUND_TRUTH_BOXES, RunConfig
 from detection.data.ava_dataset import AvaDataset
 from detection.data.dataset_folder import DatasetFolder
 from detection.data.label_map import LabelMap, read_label_map
 from detection.data.loader import ClipLoader, TrainBatches, collate, tell_on_stderr
+from detection.data.split_joins import require_labels, split_mismatches
 from detection.engine.distributed import Processes
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.probe import collect_features, fit_linear, set_last_layer
 from detection.engine.scoring import Scorer, print_results, timed_score, write_results
 from detection.engine.task import Evaluation
+from detection.errors import printable
 from detection.models.action_detector import ActionDetector
 from detection.models.losses import summed_action_loss
 from detection.models.network import Network
@@ -59,6 +62,8 @@ class ActionTask:
         """Read the boxes to score on, the headline's and those beside it."""
         self._processes = processes
         names = (self._config.data.val_boxes, *self._config.data.also_score_boxes)
+        for name in names:
+            self._tell_mismatches(self._config.data.val_split, processes, name)
         self._scorer, *self._others = [self._scorer_on(name, device) for name in names]
 
     def training_batches(
@@ -66,6 +71,10 @@ class ActionTask:
     ) -> tuple[ClipLoader[Batch], TrainBatches]:
         """See `Task.training_batches`."""
         table = build.read_train_table(self._config, self._data, self.label_map)
+        require_labels(self._data, self._config.data.train_split, self.label_map)
+        self._tell_mismatches(
+            self._config.data.train_split, processes, self._config.data.train_boxes
+        )
         dataset = build.build_train_dataset(self._config, self._data, table)
         _check_videos(dataset, self._config, processes)
         share = processes.rank, processes.count
@@ -127,6 +136,19 @@ class ActionTask:
             )
         made_up = self._data.made_up
         print_results(folder, score, self._scorer.scored, others=others, made_up=made_up)
+
+    def _tell_mismatches(self, split: str, processes: Processes, boxes: str | None) -> None:
+        """Say once what has no partner in the files of a split."""
+        if not processes.is_first:
+            return
+        for sentence in split_mismatches(
+            self._data,
+            split,
+            self.label_map,
+            boxes=None if boxes == GROUND_TRUTH_BOXES else boxes,
+            score_threshold=self._config.data.box_score_threshold,
+        ):
+            tqdm.write(printable(f"warning: {sentence}"), file=sys.stderr)
 
     def _scorer_on(self, boxes: str, device: torch.device) -> Scorer:
         config = dataclasses.replace(

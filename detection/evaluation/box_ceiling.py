@@ -117,9 +117,9 @@ def _reaching_rows(
     classes = len(scored.label_map)
     key = scored.keys.detections
     order = np.argsort(key, kind="stable")
-    label, place = pairs(scored.gt_key, key[order])
-    cell = np.sort(order[place] * classes + scored.gt_class[label])
-    cell = cell[np.diff(cell, prepend=-1) > 0]  # np.unique hashes, which takes longer
+    label_key, label_class = scored.labels_of_keyframes()
+    label, place = pairs(label_key, key[order])
+    cell = np.sort(order[place] * classes + label_class[label])
     box, column = cell // classes, cell % classes
     if not len(cell):
         return box, column, cell

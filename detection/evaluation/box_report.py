@@ -17,6 +17,7 @@ from detection.data.label_map import LabelMap
 from detection.errors import UserError
 from detection.evaluation.average_precision import PrecisionRecall, precision_recall
 from detection.evaluation.box_ceiling import PerfectClassifier
+from detection.evaluation.finite import check_rows_finite
 from detection.evaluation.frame_map import AvaFrameMap
 from detection.evaluation.keys import SharedKeys
 from detection.evaluation.people import distinct
@@ -99,6 +100,8 @@ def report_boxes(
     row_score = boxes.score
     if row_score is None:
         raise UserError(f"{boxes.path}: person boxes need a score in column 8")
+    check_rows_finite(ground_truth)
+    check_rows_finite(boxes)
     keys = SharedKeys(ground_truth, boxes, exclusions)
     _check_common(keys, ground_truth, boxes)
     counted = keys.in_ground_truth_file & ~keys.excluded

@@ -1,4 +1,4 @@
-"""The usual reasons for a mean of nearly nothing, each tested on the files themselves."""
+"""The usual mistakes in scores, boxes and class ids, each tested on the files themselves."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from numpy.typing import NDArray
 from detection.data.ava_files import AvaRows
 from detection.data.label_map import LabelMap
 from detection.evaluation.frame_map import ScoredRows, score_rows
-from detection.evaluation.keys import SharedKeys
 from detection.evaluation.people import distinct, pair
 from detection.structures import Keyframe
 
-# When to look: below these, chance or an honest but weak detector is an unlikely reason.
+# Below these, chance or an honest but weak detector is an unlikely reason: everything is tried.
 LOW_MEAN, LOW_RECALL = 0.01, 0.1
+# Else about so many keyframes are tried: mistakes show on a few, and the command stays quick.
+MOST_KEYFRAMES = 400
+# More scores over 1 than this share are no rounding, and none over this is no detector's range.
+MANY_OVER_1, TINY_SCORE = 0.01, 0.01
+# Boxes read another way fit far too well to be chance; class ids moved by one gain as much.
+CLOSE_IOU, BETTER_IOU, BETTER_MEAN = 0.6, 0.05, 0.2
 
 
 def find_causes(
@@ -26,44 +31,58 @@ def find_causes(
     scored: ScoredRows,
     *,
     exclusions: frozenset[Keyframe] = frozenset(),
+    most_keyframes: int | None = None,
 ) -> list[str]:
-    """Return one sentence per mistake that explains a low mean; empty when none is found."""
-    causes = list(_keys(scored.keys, ground_truth, detections))
+    """Return one sentence per mistake that the files show; empty when none is found.
+
+    Ids and times that have no partner are told by `sides.mismatches`. most_keyframes: boxes and
+    class ids are tried on about so many annotated keyframes, spread evenly (None: all).
+    """
+    causes = [*_scores(detections, scored)]
+    if most_keyframes is not None and scored.num_annotated_keyframes > most_keyframes:
+        step = -(-scored.num_annotated_keyframes // most_keyframes)
+        chosen = np.zeros(len(scored.keys), bool)
+        chosen[np.flatnonzero(scored.keys.in_ground_truth_file)[::step]] = True
+        ground_truth = ground_truth.select(chosen[scored.keys.ground_truth])
+        detections = detections.select(chosen[scored.keys.detections])
+        scored = score_rows(
+            ground_truth,
+            detections,
+            label_map,
+            exclusions=exclusions,
+            protocol=scored.protocol.name,
+            iou_threshold=scored.iou_threshold,
+        )
     causes += _boxes(scored, ground_truth, detections)
     causes += _labels(ground_truth, detections, label_map, scored, exclusions)
-    score = detections.score
-    if score is not None and len(score) > 1 and score.min() == score.max():
-        causes.append(f"every score is {score[0]:g}: nothing ranks the detections")
     return causes
 
 
-def _keys(keys: SharedKeys, ground_truth: AvaRows, detections: AvaRows) -> Iterator[str]:
-    """Compare videos, then times."""
-    theirs, ours = _videos(ground_truth), _videos(detections)
-    common = theirs & ours
-    if not common:
-        yield (
-            f"no video of the detections is in the ground truth: {_some(ours)} there, "
-            f"{_some(theirs)} here{_same_but_for(ours, theirs)}"
-        )
+def _scores(detections: AvaRows, scored: ScoredRows) -> Iterator[str]:
+    """Look at the range of the scores: equal, per cent, logits, far too small, below a threshold."""
+    score = detections.score
+    if score is None or len(score) < 2:
         return
-    for missing, what in (
-        (theirs - ours, "videos of the ground truth have no detections"),
-        (ours - theirs, "videos of the detections are not in the ground truth"),
-    ):
-        if missing:
-            total = len(theirs if missing <= theirs else ours)
-            yield f"{len(missing)} of {total} {what}: {_some(missing)}"
-    of_both = keys.of_videos(common)
-    found = np.zeros(len(keys), bool)
-    found[keys.detections] = True
-    annotated, found = keys.in_ground_truth_file & of_both, found & of_both
-    shared = int((annotated & found).sum())
-    if shared < 0.1 * min(annotated.sum(), found.sum()):
-        spans = [_seconds(rows, common) for rows in (ground_truth, detections)]
+    low, high = float(score.min()), float(score.max())
+    over = int(np.count_nonzero(score > 1))
+    if low == high:
+        yield f"every score is {score[0]:g}: nothing ranks the detections"
+    if low < 0:
         yield (
-            f"keyframes do not match: {shared} of {annotated.sum()} keyframes of the ground truth "
-            f"have detections; its times are {spans[0]}, those of the detections {spans[1]}"
+            f"scores lie between {low:g} and {high:g}: logits or logarithms? a sigmoid (or exp) "
+            "makes probabilities of them"
+        )
+    elif over > MANY_OVER_1 * len(score):
+        per_cent = "in per cent? divide by 100" if high <= 100 else "no probabilities"
+        yield f"{over:,} of {len(score):,} scores are over 1, up to {high:g}: {per_cent}"
+    elif high < TINY_SCORE:
+        yield f"no score is over {high:g}: divided by 100, or multiplied twice?"
+    least = scored.protocol.min_score
+    below = 0 if least is None else int(np.count_nonzero(score < least))
+    if below > len(score) / 2:
+        yield (
+            f"{below:,} of {len(score):,} scores are under {least:g} and do not count under "
+            f"protocol {scored.protocol.name}"
         )
 
 
@@ -92,18 +111,18 @@ def _boxes(scored: ScoredRows, ground_truth: AvaRows, detections: AvaRows) -> It
             x1 - x2 / 2, y1 - y2 / 2, x1 + x2 / 2, y1 + y2 / 2,
         ),
     }  # fmt: skip
-    recalls = {
-        name: pair(people, replace(given, xyxy_01=np.stack(form, axis=1))).recall(
-            scored.iou_threshold
-        )
-        for name, form in forms.items()
-    }
-    as_given = recalls.pop("")
-    best = max(recalls, key=lambda name: recalls[name])
-    if recalls[best] > 2 * as_given + 0.05:
+    recalls, overlaps = {}, {}
+    for name, form in forms.items():
+        paired = pair(people, replace(given, xyxy_01=np.stack(form, axis=1)))
+        recalls[name] = paired.recall(scored.iou_threshold)
+        overlaps[name] = float(paired.iou_of_person.mean()) if len(people) else 0.0
+    recall, overlap = recalls.pop(""), overlaps.pop("")
+    best = max(recalls, key=lambda name: (recalls[name], overlaps[name]))
+    close = overlaps[best] > CLOSE_IOU and overlaps[best] > overlap + BETTER_IOU
+    if recalls[best] > 2 * recall + 0.05 or close:
         yield (
             f"{best}: read that way, boxes find {recalls[best]:.1%} of the people instead of "
-            f"{as_given:.1%}"
+            f"{recall:.1%} (mean IoU {overlaps[best]:.2f} instead of {overlap:.2f})"
         )
 
 
@@ -133,7 +152,7 @@ def _labels(
             protocol=scored.protocol.name,
             iou_threshold=scored.iou_threshold,
         ).frame_map()
-        if other.mean_ap > 2 * mean + 0.01:
+        if other.mean_ap > min(2 * mean + 0.01, mean + BETTER_MEAN):
             small = "small" if shift == 1 else "large"
             yield (
                 f"class ids are off by one: with {shift:+d} added to those of the detections "
@@ -141,28 +160,6 @@ def _labels(
             )
 
 
-def _videos(rows: AvaRows) -> set[str]:
-    with_rows = {rows.video_names[i] for i in np.unique(rows.video_index).tolist()}
-    return with_rows | {key.video_id for key in rows.empty_keyframes}
-
-
-def _seconds(rows: AvaRows, videos: set[str]) -> str:
-    inside = np.array([name in videos for name in rows.video_names])[rows.video_index]
-    times = rows.time_us[inside] / 1e6
-    return f"from {times.min():g} to {times.max():g} s"
-
-
 def _some(names: Iterable[str]) -> str:
     listed = sorted(names)
     return ", ".join(listed[:3]) + (", ..." if len(listed) > 3 else "")
-
-
-def _same_but_for(ours: set[str], theirs: set[str]) -> str:
-    """Say when the names differ by a folder or an ending alone."""
-
-    def bare(name: str) -> str:
-        return name.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0].lower()
-
-    if {bare(name) for name in ours} & {bare(name) for name in theirs}:
-        return " (they agree without folder, ending and case)"
-    return ""

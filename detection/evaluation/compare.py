@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from detection.evaluation.frame_map import ScoredRows, mean_without_nan
+from detection.evaluation.progress import progress_bar
 
 FEWEST_VIDEOS = 20
 STRETCHES = 200
@@ -108,7 +108,7 @@ def _drawn_ap(
     classes = len(scored.label_map)
     out = np.full((classes, draws), np.nan)
     gt_unit = unit_of_key[scored.gt_key]
-    by_class = tqdm(scored.by_class, desc="bootstrap", unit="class", disable=not progress)
+    by_class = progress_bar(scored.by_class, what="bootstrap", unit="class", shown=progress)
     for column, members in enumerate(by_class):
         mine = gt_unit[scored.gt_class == column]
         counts = np.bincount(mine, minlength=units).astype(np.float32) @ weights

@@ -177,12 +177,12 @@ def ceiling(scored: ScoredRows, people: People) -> float:
     """
     classes = len(scored.label_map)
     gt_person = people.people.of_row
-    label, box = pairs(scored.gt_key, people.boxes.key)
+    label_key, label_class = scored.labels_of_keyframes()
+    label, box = pairs(label_key, people.boxes.key)
     if not len(label):
         return mean_without_nan(np.where(scored.num_ground_truth > 0, 0.0, np.nan))
     # One candidate row per box and class that its keyframe has.
-    cell = box * classes + scored.gt_class[label]
-    unique = np.unique(cell)
+    unique = np.sort(box * classes + label_class[label])
     key = people.boxes.key[unique // classes]
     wanted, overlap, _ = best_overlap(
         det_cell=cells(key, unique % classes, classes, len(scored.keys)),

@@ -8,6 +8,7 @@ import numpy as np
 
 from detection.data.ava_files import AvaRows, time_us_of
 from detection.data.label_map import LabelMap
+from detection.evaluation.finite import check_finite
 from detection.evaluation.frame_map import AvaFrameMap, frame_map
 from detection.structures import Detections, Keyframe
 
@@ -48,13 +49,20 @@ class ActionEvaluator:
         self.num_repeated = 0
 
     def update(self, detections: Iterable[Detections]) -> None:
-        """Add what was found at some keyframes, in any order."""
+        """Add what was found at some keyframes, in any order.
+
+        Raises `UserError` for scores and boxes that are not finite.
+        """
         for found in detections:
             if found.action_scores.shape[1] != len(self.label_map):
                 raise ValueError(
                     f"{found.action_scores.shape[1]} score columns, "
                     f"but the label map has {len(self.label_map)} classes"
                 )
+            where = f"{found.keyframe.video_id} at {found.keyframe.time_s:.10g} s"
+            check_finite(found.action_scores, f"{where}: scores of actions")
+            check_finite(found.boxes.score, f"{where}: scores of people")
+            check_finite(found.boxes.xyxy_01, f"{where}: boxes")
             key = (found.keyframe.video_id, time_us_of(found.keyframe.time_s))
             if key in self._by_key:
                 self.num_repeated += 1

@@ -22,6 +22,7 @@ from detection.data.ava_files import AvaRows
 from detection.data.label_map import LabelMap
 from detection.errors import UserError, at_row
 from detection.evaluation.average_precision import average_precision_of_sorted
+from detection.evaluation.finite import check_finite, check_rows_finite
 from detection.evaluation.keys import ClassColumns, SharedKeys, cells
 from detection.evaluation.matching import best_rows, take_ground_truth
 from detection.evaluation.protocols import (
@@ -60,7 +61,8 @@ def frame_map(
     """Score detections under a protocol (default: by whether all times are whole seconds).
 
     The mean is NaN where no ground truth counts (`why_no_ground_truth` says why). Raises
-    `UserError` for fractional times under a protocol of whole seconds.
+    `UserError` for fractional times under a protocol of whole seconds, and for scores and boxes
+    that are not finite.
     """
     return score_rows(
         ground_truth,
@@ -107,6 +109,13 @@ class ScoredRows:
         ends = np.cumsum(np.bincount(self.class_index, minlength=len(self.label_map)))
         return np.split(order, ends[:-1])
 
+    def labels_of_keyframes(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return (keyframe, class) of every class that somebody does at a keyframe, each once."""
+        classes = len(self.label_map)
+        cell = np.sort(self.gt_key.astype(np.int64) * classes + self.gt_class)
+        cell = cell[np.diff(cell, prepend=-1) > 0]  # np.unique hashes, which takes longer
+        return (cell // classes).astype(np.int32), cell % classes
+
     def per_class_ap(self) -> NDArray[np.float64]:
         """Return the AP (A,) of each class, NaN where the protocol leaves it out."""
         average = np.full(len(self.label_map), np.nan)
@@ -152,6 +161,8 @@ def score_rows(
     """Match detections to ground truth under a protocol; see `frame_map`."""
     if detections.score is None:
         raise ValueError("detections need scores")
+    check_rows_finite(ground_truth)
+    check_rows_finite(detections)
     keys = SharedKeys(ground_truth, detections, exclusions)
     if protocol is None:
         protocol = DEFAULT_WHOLE if keys.all_whole_seconds else DEFAULT_FRACTIONAL
@@ -168,7 +179,9 @@ def score_rows(
     )
     det_key = keys.detections[row]
     number: type[np.floating] = np.float32 if rules.single_precision else np.float64
-    score: NDArray[np.floating] = detections.score[row].astype(number, copy=False)
+    with np.errstate(over="ignore"):
+        score: NDArray[np.floating] = detections.score[row].astype(number, copy=False)
+    check_finite(score, f"{detections.path}: scores in the precision of protocol {rules.name}")
     matched = take_ground_truth(
         det_cell=cells(det_key, det_class, len(label_map), len(keys)),
         det_row=row,

@@ -9,7 +9,11 @@ from numpy.typing import NDArray
 
 from detection.data.ava_files import AvaRows, time_us_of
 from detection.data.label_map import LabelMap
+from detection.errors import UserError
 from detection.structures import Keyframe
+
+# Ids of files are 32-bit numbers; a table as long as the largest of a few classes may not be.
+_LARGEST_ID, _LARGEST_TABLE = 2**31 - 1, 1 << 20
 
 
 class SharedKeys:
@@ -33,7 +37,10 @@ class SharedKeys:
             time = np.array([time_us_of(k.time_s) for k in keyframes], np.int64)
             parts.append((video, time, np.ones(len(video), np.int64)))
         if len(names) * self._span >= 2**63:
-            raise ValueError("too many videos and too late times for one 64-bit key")
+            raise UserError(
+                f"{detections.path}: times up to {times / 1e6:g} s in {len(names):,} videos are too "
+                "many to tell apart: seconds of each video's own clock are required"
+            )
         codes = [video * self._span + time for video, time, _ in parts]
         self._codes, inverse = np.unique(np.concatenate(codes), return_inverse=True)
         ends = np.cumsum([len(code) for code in codes])
@@ -58,6 +65,14 @@ class SharedKeys:
         """The number (K,) of the video of each keyframe."""
         return self._codes // self._span
 
+    def times_by_video(self, mask: NDArray[np.bool_]) -> dict[str, list[int]]:
+        """Return the times (microseconds) of the keyframes of a mask (K,), by video id."""
+        times: dict[str, list[int]] = {}
+        videos, codes = self.video_of_key[mask].tolist(), self._codes[mask] % self._span
+        for video, time_us in zip(videos, codes.tolist(), strict=True):
+            times.setdefault(self._names[video], []).append(time_us)
+        return times
+
     def of_videos(self, names: set[str]) -> NDArray[np.bool_]:
         """Return a mask (K,) of the keyframes of some videos."""
         return np.array([name in names for name in self._names], bool)[self.video_of_key]
@@ -78,14 +93,23 @@ class ClassColumns:
     """Class ids into columns of a label map."""
 
     def __init__(self, label_map: LabelMap) -> None:
-        self._largest = max(label_map.ids)
-        self._table = np.full(self._largest + 2, -1, np.int16)
-        self._table[list(label_map.ids)] = np.arange(len(label_map))
+        column = {i: c for i, c in label_map.index_by_id.items() if i <= _LARGEST_ID}
+        self._number = np.int16 if len(label_map) < 2**15 else np.int32
+        self._largest = max(column, default=0)
+        self._table: NDArray[np.signedinteger] | None = None
+        self._ids = np.array(sorted(column), np.int32)
+        self._columns = np.array([column[i] for i in sorted(column)], self._number)
+        if self._largest < _LARGEST_TABLE:
+            self._table = np.full(self._largest + 2, -1, self._number)
+            self._table[self._ids] = self._columns
 
-    def of(self, action_id: NDArray[np.int32]) -> NDArray[np.int16]:
+    def of(self, action_id: NDArray[np.int32]) -> NDArray[np.signedinteger]:
         """Return the column of each id, -1 for ids outside the label map."""
-        # The last entry of the table is -1, for ids above the largest and (as [-1]) for none.
-        return self._table[np.clip(action_id, -1, self._largest + 1)]
+        if self._table is not None:
+            # The last entry is -1, for ids above the largest and (as [-1]) for none.
+            return self._table[np.clip(action_id, -1, self._largest + 1)]
+        place = np.minimum(np.searchsorted(self._ids, action_id), len(self._ids) - 1)
+        return np.where(self._ids[place] == action_id, self._columns[place], self._number(-1))
 
 
 def cells(

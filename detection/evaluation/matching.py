@@ -5,6 +5,8 @@ Legend: D detections, G ground truths, K keyframes, A classes; a cell is a (keyf
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,9 @@ from detection.evaluation.average_precision import paired_iou
 
 # Above this many cells a table of them would cost more memory than a search costs time.
 _LARGEST_TABLE = 1 << 27
+# Pairs of a detection and a ground truth that are compared at a time: 200 people who all do the
+# same are 40,000 pairs a keyframe and class, and a pair takes about 150 bytes.
+PAIRS_AT_ONCE = 1 << 18
 
 
 def take_ground_truth(
@@ -63,26 +68,43 @@ def best_overlap(
     gt_boxes: NDArray[np.floating],
     num_cells: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.floating], NDArray[np.int64]]:
-    """Return (ground truth, IoU, detection) for the C detections whose cell has ground truth."""
+    """Return (ground truth, IoU, detection) for the C detections whose cell has ground truth.
+
+    Memory grows with C, not with the pairs of detections and ground truths.
+    """
     gt_order = np.argsort(gt_cell, kind="stable")
     cells, starts, counts = np.unique(gt_cell[gt_order], return_index=True, return_counts=True)
     candidate = _members(det_cell, cells, num_cells)
     if not len(candidate):
         return np.zeros(0, np.int64), np.zeros(0), candidate
     place = np.searchsorted(cells, det_cell[candidate])
-    pairs = counts[place]
-    firsts = np.cumsum(pairs) - pairs
-    within = np.arange(pairs.sum()) - np.repeat(firsts, pairs)
-    pair_gt = gt_order[np.repeat(starts[place], pairs) + within]
-    pair_det = np.repeat(candidate, pairs)
-    boxes = all_boxes[det_row[pair_det]].astype(gt_boxes.dtype, copy=False)
-    iou = paired_iou(boxes, gt_boxes[pair_gt])
+    wanted = np.empty(len(candidate), np.int64)
+    overlap = np.empty(len(candidate), gt_boxes.dtype)
+    for now in slices_of(counts[place], PAIRS_AT_ONCE):
+        pairs = counts[place[now]]
+        firsts = np.cumsum(pairs) - pairs
+        within = np.arange(pairs.sum()) - np.repeat(firsts, pairs)
+        pair_gt = gt_order[np.repeat(starts[place[now]], pairs) + within]
+        boxes = all_boxes[det_row[candidate[now]]].astype(gt_boxes.dtype, copy=False)
+        iou = paired_iou(np.repeat(boxes, pairs, axis=0), gt_boxes[pair_gt])
 
-    best = np.maximum.reduceat(iou, firsts)
-    is_best = np.flatnonzero(iou == np.repeat(best, pairs))
-    owner = pair_det[is_best]
-    first_best = is_best[np.append(True, owner[1:] != owner[:-1])]
-    return pair_gt[first_best], best, candidate
+        best = np.maximum.reduceat(iou, firsts)
+        is_best = np.flatnonzero(iou == np.repeat(best, pairs))
+        owner = np.repeat(np.arange(len(pairs)), pairs)[is_best]
+        first_best = is_best[np.append(True, owner[1:] != owner[:-1])]
+        wanted[now], overlap[now] = pair_gt[first_best], best
+    return wanted, overlap, candidate
+
+
+def slices_of(sizes: NDArray[np.integer], most: int) -> Iterator[slice]:
+    """Yield slices of neighbours whose sizes add up to at most `most` (or one that is larger)."""
+    ends = np.cumsum(sizes)
+    start = 0
+    while start < len(sizes):
+        done = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, done + most, side="right")))
+        yield slice(start, stop)
+        start = stop
 
 
 def best_rows(key: NDArray[np.int32], score: NDArray[np.floating], limit: int) -> NDArray[np.bool_]:

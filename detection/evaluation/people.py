@@ -5,6 +5,7 @@ Legend: P ground-truth people, B detected boxes, A classes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from detection.data.ava_files import AvaRows
 from detection.evaluation.average_precision import paired_iou
 from detection.evaluation.frame_map import ScoredRows
+from detection.evaluation.matching import PAIRS_AT_ONCE, slices_of
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,12 @@ def find_people(scored: ScoredRows, ground_truth: AvaRows, detections: AvaRows) 
 
 def pair(people: Boxes, boxes: Boxes) -> People:
     """Pair people and boxes of the same keyframe."""
-    person, box = pairs(people.key, boxes.key)
-    iou = paired_iou(people.xyxy_01[person], boxes.xyxy_01[box]).astype(np.float64)
-    person_of_box, iou_of_box = _best(box, person, iou, len(boxes))
-    box_of_person, iou_of_person = _best(person, box, iou, len(people))
-    return People(people, boxes, person_of_box, iou_of_box, box_of_person, iou_of_person)
+    of_box, of_person = _Best(len(boxes)), _Best(len(people))
+    for person, box in pairs_in_parts(people.key, boxes.key):
+        iou = paired_iou(people.xyxy_01[person], boxes.xyxy_01[box]).astype(np.float64)
+        of_box.add(box, person, iou)
+        of_person.add(person, box, iou)
+    return People(people, boxes, of_box.partner, of_box.iou, of_person.partner, of_person.iou)
 
 
 def distinct(
@@ -101,12 +104,27 @@ def pairs(
     return left, np.repeat(low, count) + within
 
 
-def _best(
-    owner: NDArray[np.int64], other: NDArray[np.int64], iou: NDArray[np.float64], size: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return for each owner the partner of the largest overlap, and that overlap."""
-    partner, best = np.full(size, -1, np.int64), np.zeros(size)
-    order = np.argsort(iou, kind="stable")
-    partner[owner[order]] = other[order]
-    best[owner[order]] = iou[order]
-    return partner, best
+def pairs_in_parts(
+    first: NDArray[np.int32], second: NDArray[np.int32]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield what `pairs` returns, so many at a time that memory does not grow with the crowd."""
+    low = np.searchsorted(second, first, side="left")
+    count = np.searchsorted(second, first, side="right") - low
+    for now in slices_of(count, PAIRS_AT_ONCE):
+        left, right = pairs(first[now], second)
+        yield left + now.start, right
+
+
+class _Best:
+    """For each owner (size,) the partner of the largest overlap (of equals the last); -1: none."""
+
+    def __init__(self, size: int) -> None:
+        self.partner, self.iou = np.full(size, -1, np.int64), np.zeros(size)
+
+    def add(
+        self, owner: NDArray[np.int64], other: NDArray[np.int64], iou: NDArray[np.float64]
+    ) -> None:
+        order = np.argsort(iou, kind="stable")
+        order = order[iou[order] >= self.iou[owner[order]]]
+        self.partner[owner[order]] = other[order]
+        self.iou[owner[order]] = iou[order]

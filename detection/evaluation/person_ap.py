@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from detection.evaluation.finite import check_finite
 from detection.structures import ActorBoxes
 
 MAX_DETECTIONS = 100  # COCO's: the best so many boxes of each picture count
@@ -51,10 +52,12 @@ class ScoreThreshold:
 def person_ap(ground_truth: Sequence[ActorBoxes], detections: Sequence[ActorBoxes]) -> PersonAp:
     """Score the detections of P pictures against the people who are there.
 
-    Entry i of both is picture i. Raises `ValueError` where they are not as many.
+    Entry i of both is picture i. Raises `ValueError` where they are not as many, and for boxes or
+    scores that are not finite.
     """
     if len(ground_truth) != len(detections):
         raise ValueError(f"{len(ground_truth)} pictures of people, {len(detections)} of detections")
+    _check(ground_truth, detections)
     num_people = sum(len(boxes) for boxes in ground_truth)
     num_found = sum(len(boxes) for boxes in detections)
     if num_people and num_found:
@@ -100,11 +103,20 @@ def _right_by_score(
     ground_truth: Sequence[ActorBoxes], detections: Sequence[ActorBoxes]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
     """Return all scores, best first, which of their boxes are right, and how many people are."""
+    _check(ground_truth, detections)
     pairs = list(zip(ground_truth, detections, strict=True))
     right = np.concatenate([np.zeros(0, bool), *(match_boxes(t, d) for t, d in pairs)])
     scores = np.concatenate([np.zeros(0, np.float32), *(d.score for _, d in pairs)])
     order = np.argsort(-scores, kind="stable")
     return scores[order], right[order], sum(len(people) for people, _ in pairs)
+
+
+def _check(ground_truth: Sequence[ActorBoxes], detections: Sequence[ActorBoxes]) -> None:
+    """Refuse boxes and scores that are not finite, by the number of their frame."""
+    for what, frames in (("people", ground_truth), ("detections", detections)):
+        for number, boxes in enumerate(frames):
+            check_finite(boxes.xyxy_01, f"boxes of {what} of frame {number}")
+            check_finite(boxes.score, f"scores of {what} of frame {number}")
 
 
 def match_boxes(

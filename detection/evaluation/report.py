@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from detection.data.label_map import LabelMap
+from detection.errors import printable
 from detection.evaluation.compare import Comparison
 from detection.evaluation.diagnosis import Diagnosis
 from detection.evaluation.frame_map import AvaFrameMap
@@ -23,7 +24,15 @@ GROUP_NAMES = {
 
 def summary(result: AvaFrameMap) -> str:
     """Return the mean in one line with all that another number must share to be comparable."""
-    return f"frame-mAP {number(result.mean_ap)} at IoU {result.iou_threshold:g} ({basis(result)})"
+    line = f"frame-mAP {number(result.mean_ap)} at IoU {result.iou_threshold:g} ({basis(result)})"
+    return f"{line}: {why_no_mean(result)}" if math.isnan(result.mean_ap) else line
+
+
+def why_no_mean(result: AvaFrameMap) -> str:
+    """Say why a mean is of nothing."""
+    if not any(result.num_ground_truth.values()):
+        return "no mean, since no ground truth counts"
+    return "no mean, since this protocol leaves out classes that nothing was detected of"
 
 
 def basis(result: AvaFrameMap) -> str:
@@ -44,6 +53,19 @@ def num_scored(result: AvaFrameMap) -> int:
 def number(value: float) -> str:
     """Return a fraction with four decimals, or a dash for NaN."""
     return "-" if math.isnan(value) else f"{value:.4f}"
+
+
+def signed(value: float) -> str:
+    """Return a difference with its sign and four decimals, or a dash for NaN."""
+    return "-" if math.isnan(value) else f"{value:+.4f}"
+
+
+def recalls_text(diagnosis: Diagnosis) -> str:
+    """Return the share of people found, by overlap."""
+    return ", ".join(
+        f"{'-' if math.isnan(r) else f'{r:.1%}'} at IoU {t:g}"
+        for t, r in diagnosis.box_recall.items()
+    )
 
 
 def table(result: AvaFrameMap, label_map: LabelMap) -> str:
@@ -82,10 +104,10 @@ def groups(result: AvaFrameMap) -> dict[str, float]:
 def diagnosis_text(diagnosis: Diagnosis) -> str:
     """Return the diagnosis as a few short tables."""
     rows = [
-        (kind, f"{gain:+.4f}", f"{diagnosis.num_rows[kind]:,}")
+        (kind, signed(gain), f"{diagnosis.num_rows[kind]:,}")
         for kind, gain in diagnosis.gain.items()
     ]
-    recalls = ", ".join(f"{r:.1%} at IoU {t:g}" for t, r in diagnosis.box_recall.items())
+    recalls = recalls_text(diagnosis)
     lines = [
         columns(("error, mended alone", "mean AP", "rows"), rows),
         f"ceiling of these boxes, with perfect scores: {number(diagnosis.ceiling)}",
@@ -151,7 +173,7 @@ def as_json(result: AvaFrameMap) -> dict[str, Any]:
 def diagnosis_json(diagnosis: Diagnosis) -> dict[str, Any]:
     """Return the diagnosis as plain values."""
     return {
-        "gain_in_mean_ap": diagnosis.gain,
+        "gain_in_mean_ap": {kind: or_none(gain) for kind, gain in diagnosis.gain.items()},
         "num_rows": diagnosis.num_rows,
         "ceiling": or_none(diagnosis.ceiling),
         "num_people": diagnosis.num_people,
@@ -205,7 +227,11 @@ def as_csv(results: Sequence[AvaFrameMap]) -> str:
 
 
 def columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of aligned columns: text to the left, the others to the right."""
+    """Return a table of aligned columns: text to the left, the others to the right.
+
+    Names come from files of others: their control characters are written out.
+    """
+    heads, rows = ([*map(printable, heads)], [[*map(printable, row)] for row in rows])
     widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
     left = [
         not any(row[i][:1] in "0123456789+-" for row in rows if row[i]) for i in range(len(heads))
@@ -222,8 +248,8 @@ def columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def or_none(value: float) -> float | None:
-    """Return None for NaN, which JSON does not have."""
-    return None if math.isnan(value) else value
+    """Return None for NaN and infinity, which JSON does not have."""
+    return value if math.isfinite(value) else None
 
 
 def _differences(values: tuple[float, float, float, float, float]) -> tuple[str, str, str, str]:

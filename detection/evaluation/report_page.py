@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.errors import printable
 from detection.evaluation import report
 from detection.evaluation.average_precision import precision_recall
 from detection.evaluation.diagnosis import Diagnosis
@@ -80,8 +81,8 @@ def document(title: str, parts: Sequence[str]) -> str:
 
 
 def text(value: object) -> str:
-    """Return a value as HTML text."""
-    return html.escape(str(value))
+    """Return a value as HTML text, control characters written out."""
+    return html.escape(printable(str(value)))
 
 
 def table(
@@ -106,10 +107,10 @@ def _groups(result: AvaFrameMap) -> str:
 
 def _diagnosis(diagnosis: Diagnosis) -> str:
     rows = [
-        (text(kind), f"{gain:+.4f}", _bar(gain), f"{diagnosis.num_rows[kind]:,}")
+        (text(kind), report.signed(gain), _bar(gain), f"{diagnosis.num_rows[kind]:,}")
         for kind, gain in diagnosis.gain.items()
     ]
-    recalls = ", ".join(f"{r:.1%} at IoU {t:g}" for t, r in diagnosis.box_recall.items())
+    recalls = report.recalls_text(diagnosis)
     confusions = [
         (text(c.action), text(c.other), f"{c.num_confused:,}", f"{c.num_people:,}")
         for c in diagnosis.confusions

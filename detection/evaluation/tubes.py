@@ -17,11 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from detection.data.ava_files import AvaRows
 from detection.data.label_map import LabelMap
 from detection.evaluation.keys import ClassColumns, SharedKeys
+from detection.evaluation.progress import progress_bar
 
 BOX_NMS, BOXES_PER_FRAME = 0.3, 10
 LINK_IOU, FRAMES_WITHOUT = 0.2, 5
@@ -92,7 +92,7 @@ def linked_tubes(
     assert rows.score is not None
     out: Tubes = {}
     groups = _groups(rows, frames.video_of_detections, label_map)
-    bar = tqdm(groups.items(), desc="linking", unit="tube set", disable=not progress)
+    bar = progress_bar(groups.items(), what="linking", unit="tube set", shown=progress)
     for (column, video), members in bar:
         boxes, score = rows.boxes_01[members], rows.score[members]
         frame = frames.of_detections[members]

@@ -16,6 +16,7 @@ import numpy as np
 from detection.data.ava_files import AvaRows
 from detection.data.label_map import LabelMap
 from detection.errors import UserError
+from detection.evaluation.finite import check_rows_finite
 from detection.evaluation.frame_map import mean_without_nan
 from detection.evaluation.tubes import (
     LEAST_FRAMES,
@@ -58,8 +59,11 @@ def video_map(
 ) -> VideoMap:
     """Score tubes: those of the `track_id` column, else boxes linked from frame to frame.
 
-    Raises `UserError` where the ground truth has no tube.
+    Raises `UserError` where the ground truth has no tube, and for scores or boxes that are not
+    finite.
     """
+    check_rows_finite(ground_truth)
+    check_rows_finite(detections)
     frames = Frames(ground_truth, detections)
     truth = ground_truth_tubes(ground_truth, frames, label_map)
     if not truth:

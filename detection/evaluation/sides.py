@@ -1,0 +1,66 @@
+"""Where ground truth, detections, exclusions and label map do not speak of the same things.
+
+Each join is one sentence, whatever the mean: what has no partner is missed or wrong without
+a trace, and a mean over the rest looks honest.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.data.ava_files import AvaRows, time_us_of
+from detection.data.label_map import LabelMap
+from detection.evaluation.keys import SharedKeys
+from detection.joins import Mismatch, compare_ids, compare_times
+from detection.structures import Keyframe
+
+
+def mismatches(
+    ground_truth: AvaRows,
+    detections: AvaRows,
+    label_map: LabelMap,
+    keys: SharedKeys,
+    *,
+    exclusions: frozenset[Keyframe] = frozenset(),
+) -> list[Mismatch]:
+    """Return every join whose sides do not agree: videos, keyframes, exclusions, class ids."""
+    truth_name, found_name = "the ground truth", "the detections"
+    found_mask = np.zeros(len(keys), bool)
+    found_mask[keys.detections] = True
+    # Where nobody is, nothing need be found; a keyframe of two columns was looked at.
+    somebody = np.zeros(len(keys), bool)
+    somebody[keys.ground_truth] = True
+    annotated = keys.in_ground_truth_file & ~keys.excluded
+    ours = keys.times_by_video(annotated & (somebody | found_mask))
+    theirs = keys.times_by_video(found_mask & ~keys.excluded)
+    for key in detections.empty_keyframes:
+        theirs.setdefault(key.video_id, []).append(time_us_of(key.time_s))
+    known = keys.times_by_video(keys.in_ground_truth_file)
+    joins = [
+        compare_ids(ours.keys(), theirs.keys(), left_name=truth_name, right_name=found_name),
+        compare_times(ours, theirs, left_name=truth_name, right_name=found_name),
+        compare_ids(
+            {key.video_id for key in exclusions}, known.keys(),
+            left_name="the exclusions", right_name=truth_name, what="excluded videos", must="left",
+        ),
+    ]  # fmt: skip
+    joins += [
+        _class_ids(rows, label_map, name)
+        for rows, name in ((ground_truth, truth_name), (detections, found_name))
+    ]
+    return [join for join in joins if join is not None]
+
+
+def _class_ids(rows: AvaRows, label_map: LabelMap, name: str) -> Mismatch | None:
+    """Compare the class ids of a file with the label map, which may hold more of them."""
+    there: NDArray[np.int32] = np.unique(rows.action_id)
+    unknown = [i for i in there.tolist() if i >= 0 and i not in label_map.index_by_id]
+    if not unknown:
+        return None
+    count = int(np.isin(rows.action_id, unknown).sum())
+    return Mismatch(
+        "class ids", name, "the label map", int((there >= 0).sum()), len(label_map),
+        len(unknown), 0, tuple(map(str, unknown[:3])), (),
+        f"another label map or one of fewer classes ({count:,} of {len(rows):,} rows do not count)",
+    )  # fmt: skip
