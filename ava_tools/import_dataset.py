@@ -48,6 +48,7 @@ def _import_tubes(options: argparse.Namespace) -> ImportReport:
 
 
 def _import_cvat(options: argparse.Namespace) -> ImportReport:
+    from detection.data.class_names import checked_separators
     from detection.data.cvat_import import read_cvat_videos
     from detection.data.own_data import import_own
 
@@ -56,6 +57,11 @@ def _import_cvat(options: argparse.Namespace) -> ImportReport:
         options.videos,
         every_s=options.every,
         attributes=tuple(options.attributes or ()),
+        labels=tuple(options.labels or ()),
+        shapes=options.shapes,
+        separators=checked_separators(options.split_values, option="--split-values")
+        if options.split_values is not None
+        else "",
         keep_occluded=not options.drop_occluded,
     )
     for note in data.notes:
@@ -231,6 +237,13 @@ def _add_cvat(formats: argparse._SubParsersAction) -> None:
         help="seconds from keyframe to keyframe, 0: every frame (default %(default)g)")  # fmt: skip
     add("--attributes", nargs="+", metavar="NAME",
         help="attributes that are actions (default: each checkbox, select and radio)")  # fmt: skip
+    add("--labels", nargs="+", metavar="NAME",
+        help="labels that are persons (default: those with such attributes, else all)")  # fmt: skip
+    add("--shapes", choices=("unjudged", "hull"), default="unjudged",
+        help="persons drawn as polygon, skeleton, ellipse, ...: leave out the keyframes that show "
+        "one, or take the upright box around it (default %(default)s)")  # fmt: skip
+    add("--split-values", metavar="MARKS",
+        help="marks between several actions in one value: ,;| (default: none)")  # fmt: skip
     add("--drop-occluded", action="store_true", help="leave out boxes marked as occluded")
 
 

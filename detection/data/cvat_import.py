@@ -1,7 +1,7 @@
 """CVAT's tracks into people's boxes and actions at the moments that are trained and scored on.
 
-A checkbox is an action; every value of a select or radio attribute is one, and the values of one
-attribute exclude each other. Where no label has attributes the labels are the actions.
+`cvat_xml` reads the files, `cvat_tasks` says which frames they mean, `cvat_actions` who is a person
+and which words are classes.
 """
 
 from __future__ import annotations
@@ -12,26 +12,21 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.data.cvat_xml import (
-    CvatAttribute,
-    CvatBox,
-    CvatFile,
-    CvatTask,
-    CvatTrack,
-    read_cvat,
-)
+from detection.data.cvat_actions import ActionRules, Vocabulary
+from detection.data.cvat_shapes import CvatBox, between
+from detection.data.cvat_tasks import TaskTracks, annotated_frames, share_out
+from detection.data.cvat_xml import CvatFile, CvatTask, CvatTrack, read_cvat
 from detection.data.frame_times import nearest_frames
 from detection.data.own_data import OwnBox, OwnVideo
 from detection.data.source_videos import find_video
 from detection.data.video import VideoReader
-from detection.errors import Problems, UserError, at_row
+from detection.errors import Problems, UserError, printable
 
-# What people call "none of these" in a list of values.
-NO_ACTION = ("", "__undefined__", "undefined", "none", "nothing", "no action", "-")
 # A header tells the end of the last frame only about: no moment is made up this close to it.
 END_MARGIN_S = 0.1
 _SHAPE_TOLERANCE = 0.02
@@ -47,146 +42,57 @@ class CvatData:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _FillRules:
+    """every_s: from moment to moment.  hulls: shapes that are no boxes are taken as boxes."""
+
+    every_s: float
+    keep_occluded: bool
+    hulls: bool
+
+
 def read_cvat_videos(
     source: str | Path,
     videos: str | Path,
     *,
     every_s: float = 1.0,
     attributes: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    shapes: Literal["unjudged", "hull"] = "unjudged",
+    separators: str = "",
     keep_occluded: bool = True,
 ) -> CvatData:
     """Read one CVAT file, or all XML and ZIP files of a folder, for the videos below `videos`.
 
     every_s: seconds from moment to moment, counted on the video's own clock as AVA's are (0: every
-    frame). A moment's boxes are those of the frame that is shown nearest to it. attributes: those
-    that say actions (none: all checkboxes, selects and radios). Raises `UserError` naming file and
-    line.
+    frame). A moment's boxes are those of the frame that is shown nearest to it. attributes, labels,
+    separators: see `ActionRules`. shapes: what becomes of persons drawn as polygons and the like:
+    moments that show one are left out, or the upright box around it is taken. Raises `UserError`
+    naming file and line.
     """
     if every_s and not 0.01 <= every_s < 1e6:
         raise UserError(f"moments every {every_s:g} s: 0 (every frame) or 0.01 at least is wanted")
     files = [read_cvat(path) for path in _files(Path(source))]
-    vocabulary = _Vocabulary.of(files, attributes)
+    vocabulary = Vocabulary.of(files, ActionRules(tuple(attributes), tuple(labels), separators))
+    rules = _FillRules(every_s, keep_occluded, shapes == "hull")
     found: list[OwnVideo] = []
     place_of: dict[str, str] = {}
     problems = Problems()
-    notes: Counter[str] = Counter()
+    counts = _Counts()
     for file in files:
-        for task, tracks in _tasks(file):
-            video = _find(file, task, tracks, Path(videos), alone=len(files) == 1)
+        for part in share_out(file):
+            video = _find(file, part.task, Path(videos), alone=len(files) == 1)
             if video.name in place_of:
                 raise UserError(
                     f"{file.path}: video '{video.name}' is annotated in {place_of[video.name]} "
                     "already; one file per video is wanted"
                 )
             place_of[video.name] = file.path
-            _fill(video, file, task, tracks, vocabulary, every_s, keep_occluded, problems, notes)
+            _fill(video, file, part, vocabulary, rules, problems, counts)
             found.append(video)
     problems.raise_if_any()
-    shapes = sum(file.other_shapes for file in files)
-    if shapes:
-        notes[f"{shapes} shapes that are no boxes left out"] += 1
-    return CvatData(found, vocabulary.classes, vocabulary.exclusive, list(notes))
-
-
-@dataclass
-class _Vocabulary:
-    """Which attribute values are which class. of_value: class by (attribute, value)."""
-
-    labels_are_actions: bool
-    chosen: tuple[str, ...]
-    kinds: dict[str, str]
-    doubled: set[str]
-    classes: list[str]
-    exclusive: dict[str, list[str]]
-
-    @classmethod
-    def of(cls, files: Sequence[CvatFile], chosen: Sequence[str]) -> _Vocabulary:
-        known: dict[str, CvatAttribute] = {}
-        for file in files:
-            for attributes in file.labels.values():
-                for attribute in attributes:
-                    known.setdefault(attribute.name, attribute)
-        for file in files:
-            _guess_kinds(file, known)
-        for name in chosen:
-            if name not in known:
-                raise UserError(
-                    f"{files[0].path}: no attribute '{name}' (it has: {', '.join(known) or 'none'})"
-                )
-        acting = {
-            name: attribute
-            for name, attribute in known.items()
-            if attribute.kind in ("checkbox", "select", "radio") and (not chosen or name in chosen)
-        }
-        if not acting:
-            labels = dict.fromkeys(
-                label for f in files for label in [*f.labels, *(t.label for t in f.tracks)]
-            )
-            return cls(True, (), {}, set(), [label for label in labels if label], {})
-        return cls._of_attributes(acting, tuple(chosen))
-
-    @classmethod
-    def _of_attributes(
-        cls, acting: Mapping[str, CvatAttribute], chosen: tuple[str, ...]
-    ) -> _Vocabulary:
-        count: Counter[str] = Counter()
-        for name, attribute in acting.items():
-            count.update([name] if attribute.kind == "checkbox" else _values(attribute))
-        words = cls(
-            False,
-            chosen,
-            {name: attribute.kind for name, attribute in acting.items()},
-            {name for name, times in count.items() if times > 1},
-            [],
-            {},
-        )
-        for name, attribute in acting.items():
-            if attribute.kind == "checkbox":
-                words.classes.append(words.class_of(name, name))
-                continue
-            group = [words.class_of(name, value) for value in _values(attribute)]
-            words.classes += group
-            if len(group) > 1:
-                words.exclusive[name] = group
-        return words
-
-    def class_of(self, attribute: str, value: str) -> str:
-        """Return the class of a value; two attributes with one value are kept apart by name."""
-        return f"{attribute}: {value}" if value in self.doubled else value
-
-    def actions(self, label: str, values: Mapping[str, str]) -> tuple[str, ...]:
-        """Return what a box says its person does."""
-        if self.labels_are_actions:
-            return (label,) if label else ()
-        found = []
-        for name, value in values.items():
-            kind = self.kinds.get(name)
-            if kind == "checkbox":
-                if value.lower() in ("true", "1"):
-                    found.append(self.class_of(name, name))
-            elif kind is not None and value.lower() not in NO_ACTION:
-                found.append(self.class_of(name, value))
-        return tuple(dict.fromkeys(found))
-
-
-def _values(attribute: CvatAttribute) -> list[str]:
-    return [value for value in attribute.values if value.lower() not in NO_ACTION]
-
-
-def _guess_kinds(file: CvatFile, known: dict[str, CvatAttribute]) -> None:
-    """Complete what the file's head says by what its boxes hold (some files have no head)."""
-    seen: dict[str, dict[str, None]] = {}
-    for track in file.tracks:
-        for box in track.boxes:
-            for name, value in box.attributes.items():
-                seen.setdefault(name, {})[value] = None
-    for name, values in seen.items():
-        attribute = known.setdefault(name, CvatAttribute(name))
-        if not attribute.kind:
-            boolean = all(value.lower() in ("true", "false") for value in values)
-            attribute.kind = "checkbox" if boolean else "select"
-        if attribute.kind in ("select", "radio"):
-            attribute.values = tuple(dict.fromkeys([*attribute.values, *values]))
+    notes = [*vocabulary.notes, *counts.notes()]
+    return CvatData(found, vocabulary.classes, vocabulary.exclusive, notes)
 
 
 def _files(source: Path) -> list[Path]:
@@ -198,24 +104,7 @@ def _files(source: Path) -> list[Path]:
     return found
 
 
-def _tasks(file: CvatFile) -> list[tuple[CvatTask, list[CvatTrack]]]:
-    """Share a file's tracks out to its tasks; a file of one task names none."""
-    if len(file.tasks) <= 1:
-        return [(file.tasks[0] if file.tasks else CvatTask(), file.tracks)]
-    by_id = {task.fields.get("id", ""): task for task in file.tasks}
-    shared: dict[str, list[CvatTrack]] = {task_id: [] for task_id in by_id}
-    for track in file.tracks:
-        if track.task_id not in shared:
-            raise at_row(
-                file.path, track.line, f"track of task '{track.task_id}', which is not listed above"
-            )
-        shared[track.task_id].append(track)
-    return [(by_id[task_id], tracks) for task_id, tracks in shared.items()]
-
-
-def _find(
-    file: CvatFile, task: CvatTask, tracks: list[CvatTrack], videos: Path, *, alone: bool
-) -> OwnVideo:
+def _find(file: CvatFile, task: CvatTask, videos: Path, *, alone: bool) -> OwnVideo:
     """Find a task's video by the name of its source, of the task, or of the file itself."""
     path = Path(file.path)
     size = task.size_px
@@ -240,23 +129,52 @@ def _find(
     raise UserError(f"{file.path}: {'; '.join(tried) or 'names no video'}")
 
 
+@dataclass
+class _Counts:
+    """What happened that the user is told. at most three examples each."""
+
+    turned: int = 0
+    hulls: Counter[str] = field(default_factory=Counter)
+    unjudged: Counter[str] = field(default_factory=Counter)
+    unjudged_keyframes: int = 0
+    unjudged_others: int = 0
+    places: list[str] = field(default_factory=list)
+    frames: list[str] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """Return a line for each kind."""
+        lines = list(self.frames)
+        if self.turned:
+            lines.append(f"{self.turned:,} rotated boxes taken as the upright boxes around them")
+        if self.hulls:
+            lines.append(f"{_kinds(self.hulls)} taken as the upright boxes around them")
+        if self.unjudged_keyframes:
+            lines.append(
+                f"warning: {self.unjudged_keyframes:,} keyframes left out, not judged: somebody is "
+                f"drawn there as {_kinds(self.unjudged)}, the first: {', '.join(self.places)}; "
+                f"{self.unjudged_others:,} boxes of others go with them (--shapes hull takes the "
+                "upright boxes around such shapes)"
+            )
+        return lines
+
+
+def _kinds(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count:,} times)" for name, count in counts.items())
+
+
 def _fill(
     video: OwnVideo,
     file: CvatFile,
-    task: CvatTask,
-    tracks: Sequence[CvatTrack],
-    vocabulary: _Vocabulary,
-    every_s: float,
-    keep_occluded: bool,
+    part: TaskTracks,
+    vocabulary: Vocabulary,
+    rules: _FillRules,
     problems: Problems,
-    notes: Counter[str],
+    counts: _Counts,
 ) -> None:
     """Add the boxes at every moment of the video's annotated part."""
-    with VideoReader(video.path) as reader:
-        times_s = reader.frame_times_s()
-        size_px = reader.frame_size()
+    times_s, size_px = _frames_of(video, part.task, counts)
     _check_shape(video, size_px)
-    for track in tracks:
+    for track in part.tracks:
         for box in track.boxes:
             if box.frame >= len(times_s) and not box.outside:
                 problems.add(
@@ -266,28 +184,80 @@ def _fill(
                     f"{len(times_s)} frames: is it the same file as in CVAT?",
                 )
                 break
-    first, last = _range(task, tracks, len(times_s))
-    moments = _moments(times_s, every_s)
-    kept = [(time_s, frame) for time_s, frame in moments if first <= frame <= last]
-    peopled = set()
-    for position, track in enumerate(tracks):
-        if not vocabulary.labels_are_actions and file.labels and _is_no_actor(file, track.label):
-            notes[f"tracks of '{track.label}' left out: the label has no attributes"] += 1
+    if part.num_beyond:
+        counts.frames.append(
+            f"warning: {printable(file.path)}: {part.num_beyond:,} boxes at frames that the task "
+            "does not cover by its start, stop and step"
+        )
+    first, last = annotated_frames(part.task)
+    last = len(times_s) - 1 if last is None else min(last, len(times_s) - 1)
+    kept = [(t, frame) for t, frame in _moments(times_s, rules.every_s) if first <= frame <= last]
+    by_time: dict[float, list[OwnBox]] = {}
+    unjudged: set[float] = set()
+    for position, track in enumerate(part.tracks):
+        if track.label and track.label not in vocabulary.persons:
             continue
         frames = [box.frame for box in track.boxes]
         person = track.track_id or str(position)
         for time_s, frame in kept:
             shown = _box_at(track, frames, frame)
-            if shown is None or (shown.occluded and not keep_occluded):
+            if shown is None or (shown.occluded and not rules.keep_occluded):
                 continue
+            if shown.shape != "box" and not rules.hulls:
+                unjudged.add(time_s)
+                counts.unjudged[shown.shape] += 1
+                if len(counts.places) < 3:
+                    counts.places.append(f"{file.path}:{shown.line}")
+                continue
+            if shown.shape != "box":
+                counts.hulls[shown.shape] += 1
+            counts.turned += bool(shown.rotation % 360)
             actions = vocabulary.actions(track.label, shown.attributes)
-            video.boxes.append(OwnBox(time_s, shown.box_px, actions, person, shown.line))
-            peopled.add(time_s)
-    video.empty += [time_s for time_s, _ in kept if time_s not in peopled]
+            by_time.setdefault(time_s, []).append(
+                OwnBox(time_s, shown.hull_px, actions, person, shown.line)
+            )
+    # A keyframe says of everybody in it: without one of its people it would say "nobody" of them.
+    counts.unjudged_keyframes += len(unjudged)
+    counts.unjudged_others += sum(len(by_time.pop(time_s, ())) for time_s in unjudged)
+    video.boxes += [box for _, boxes in sorted(by_time.items()) for box in boxes]
+    video.empty += [t for t, _ in kept if t not in by_time and t not in unjudged]
 
 
-def _is_no_actor(file: CvatFile, label: str) -> bool:
-    return label in file.labels and not file.labels[label]
+def _frames_of(
+    video: OwnVideo, task: CvatTask, counts: _Counts
+) -> tuple[NDArray[np.float64], tuple[int, int]]:
+    """Return the times of the frames that CVAT counted, and the size of a frame.
+
+    CVAT counts the frames that it decodes. Where the file holds another number of packets than CVAT
+    counted frames, and just so many can be decoded, those are the frames.
+    """
+    first, last = annotated_frames(task)
+    counted = None if last is None else last + 1
+    with VideoReader(video.path) as reader:
+        times_s, size_px = reader.frame_times_s(), reader.frame_size()
+        if counted is None or counted == len(times_s):
+            return times_s, size_px
+        decoded_s = reader.decoded_times_s()
+    stills = task.fields.get("mode") == "annotation" and not task.is_job
+    if stills and counted not in (len(times_s), len(decoded_s)):
+        raise UserError(
+            f"{video.source_file}: a task of {counted} still images, but {video.path.name} has "
+            f"{len(times_s)} frames: numbers of images are no numbers of its frames"
+        )
+    if len(decoded_s) == len(times_s):
+        if first == 0 and task.step == 1 and not task.is_job:
+            counts.frames.append(
+                f"{printable(video.name)}: {len(times_s)} frames, CVAT's task has {counted}; "
+                "frames are counted from the video's first"
+            )
+        return times_s, size_px
+    used_s = decoded_s if counted <= len(decoded_s) else times_s
+    which = "that can be decoded" if used_s is decoded_s else "in the file"
+    counts.frames.append(
+        f"warning: {printable(video.name)}: {len(times_s)} frames in the file, {len(decoded_s)} "
+        f"can be decoded, {counted} in CVAT's task; frames are counted among those {which}"
+    )
+    return used_s, size_px
 
 
 def _check_shape(video: OwnVideo, size_px: tuple[int, int]) -> None:
@@ -299,20 +269,6 @@ def _check_shape(video: OwnVideo, size_px: tuple[int, int]) -> None:
             f"{video.source_file}: annotated on {video.size[0]}x{video.size[1]}, but "
             f"{video.path.name} shows {size_px[0]}x{size_px[1]}: another video, or turned"
         )
-
-
-def _range(task: CvatTask, tracks: Sequence[CvatTrack], num_frames: int) -> tuple[int, int]:
-    """Return the first and the last annotated frame."""
-    first, stop, size = (task.number(name) for name in ("start_frame", "stop_frame", "size"))
-    stepped = "step" in task.fields.get("frame_filter", "")
-    last = num_frames - 1
-    if stop is not None:
-        last = stop
-    elif size and not stepped:
-        last = (first or 0) + size - 1
-    elif stepped:
-        last = max((box.frame for track in tracks for box in track.boxes), default=last)
-    return first or 0, min(last, num_frames - 1)
 
 
 def _moments(times_s: NDArray[np.float64], every_s: float) -> list[tuple[float, int]]:
@@ -339,8 +295,6 @@ def _box_at(track: CvatTrack, frames: Sequence[int], frame: int) -> CvatBox | No
     if before.frame == frame or position + 1 == len(track.boxes):
         return before
     after = track.boxes[position + 1]
-    if after.outside:
+    if after.outside or after.shape != before.shape:
         return before
-    share = (frame - before.frame) / (after.frame - before.frame)
-    x1, y1, x2, y2 = (a + share * (b - a) for a, b in zip(before.box_px, after.box_px, strict=True))
-    return CvatBox(frame, (x1, y1, x2, y2), False, before.occluded, before.attributes, before.line)
+    return between(before, after, frame)

@@ -7,36 +7,28 @@ unread, so nothing in a file can be expanded or fetched.
 from __future__ import annotations
 
 import lzma
-import math
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, NoReturn
 from xml.parsers import expat
 
-from detection.errors import Problems, UserError, at_row
+from detection.data.cvat_shapes import SHAPES, CvatBox, shape_of
+from detection.errors import Problems, UserError, at_row, printable
 
 _MAX_DEPTH = 32
 _MAX_TEXT = 1 << 20
-_MAX_BYTES = 4 << 30  # of XML in an archive
+_MAX_BYTES = 1 << 30  # of XML, in an archive or not
+_MAX_KEPT = 2_000_000  # boxes and other elements that are kept, of a file
+_PIECE = 1 << 20
+# Old versions of expat read an element that is not complete yet from its start with every piece.
+_MAX_SILENT = 4 << 20
 _BAD_ARCHIVE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError,
 )  # fmt: skip
-_OTHER_SHAPES = ("polygon", "polyline", "points", "ellipse", "mask", "cuboid", "skeleton")
-
-
-@dataclass(frozen=True)
-class CvatBox:
-    """One box of a track. frame: from 0.  box_px: x1, y1, x2, y2.  outside: the person is gone."""
-
-    frame: int
-    box_px: tuple[float, float, float, float]
-    outside: bool
-    occluded: bool
-    attributes: Mapping[str, str]
-    line: int
 
 
 @dataclass
@@ -61,14 +53,25 @@ class CvatAttribute:
 
 @dataclass
 class CvatTask:
-    """One video's task. source: the file's name in CVAT; size_px: (width, height) or None."""
+    """One video's task, or one job of it.
+
+    fields: as in the file: `source` is the video's name in CVAT, `size` the number of frames.
+    size_px: (width, height) or None.
+    """
 
     fields: dict[str, str] = field(default_factory=dict)
+    is_job: bool = False
 
     def number(self, name: str) -> int | None:
         """Return a field that is a whole number, None where it is absent or no number."""
         text = self.fields.get(name, "")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+    @property
+    def step(self) -> int:
+        """Frames of the video from frame to frame of the task."""
+        found = re.search(r"step\s*=\s*([1-9][0-9]{0,8})", self.fields.get("frame_filter", ""))
+        return int(found[1]) if found else 1
 
     @property
     def size_px(self) -> tuple[int, int] | None:
@@ -79,13 +82,12 @@ class CvatTask:
 
 @dataclass
 class CvatFile:
-    """A whole file. labels: attributes by label, in the file's order.  other_shapes: not boxes."""
+    """A whole file. labels: attributes by label, in the file's order."""
 
     path: str
     tasks: list[CvatTask] = field(default_factory=list)
     labels: dict[str, list[CvatAttribute]] = field(default_factory=dict)
     tracks: list[CvatTrack] = field(default_factory=list)
-    other_shapes: int = 0
 
 
 def read_cvat(path: str | Path) -> CvatFile:
@@ -96,23 +98,38 @@ def read_cvat(path: str | Path) -> CvatFile:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            return _Reader(str(path)).read(file)
     try:
+        if not zipfile.is_zipfile(path):
+            with path.open("rb") as file:
+                if file.read(4) == b"PK\x03\x04":
+                    raise UserError(f"{path}: an archive that is cut short")
+                file.seek(0)
+                return _Reader(str(path)).read(file)
         with zipfile.ZipFile(path) as archive:
-            names = [n for n in archive.namelist() if n.split("/")[-1] == "annotations.xml"]
-            if len(names) != 1:
-                raise UserError(
-                    f"{path}: {len(names)} files annotations.xml in this archive, one is wanted "
-                    "(export as 'CVAT for video 1.1')"
-                )
-            if archive.getinfo(names[0]).file_size > _MAX_BYTES:
-                raise UserError(f"{path}: {names[0]} is larger than {_MAX_BYTES >> 30} GiB")
-            with archive.open(names[0]) as member:
-                return _Reader(f"{path}/{names[0]}").read(member)
+            name = _annotations_in(path, archive)
+            with archive.open(name) as member:
+                return _Reader(printable(f"{path}/{name}")).read(member)
     except (*_BAD_ARCHIVE, OSError) as error:
-        raise UserError(f"{path}: an archive that cannot be read ({error})") from error
+        reason = printable(f"{error}")[:200]
+        raise UserError(f"{path}: cannot be read, as an archive or at all ({reason})") from error
+
+
+def _annotations_in(path: Path, archive: zipfile.ZipFile) -> str:
+    """Return the name of the one file of annotations in an archive; nothing is unpacked to disk."""
+    members = [m for m in archive.infolist() if m.filename.split("/")[-1] == "annotations.xml"]
+    if len(members) != 1:
+        raise UserError(
+            f"{path}: {len(members)} files annotations.xml in this archive, one is required "
+            "(export as 'CVAT for video 1.1')"
+        )
+    if members[0].flag_bits & 1:
+        raise UserError(f"{path}: encrypted; an archive without a password is required")
+    if members[0].file_size > _MAX_BYTES:
+        raise UserError(
+            f"{path}: {members[0].file_size:,} bytes of XML when unpacked, at most {_MAX_BYTES:,} "
+            "are read; export the tasks one by one"
+        )
+    return members[0].filename
 
 
 class _Reader:
@@ -127,8 +144,10 @@ class _Reader:
         self.label = ""
         self.label_attributes: list[CvatAttribute] = []
         self.track: CvatTrack | None = None
-        self.box: dict[str, Any] | None = None
+        self.shape: _OpenShape | None = None
+        self.element: _OpenShape | None = None  # a part of a skeleton
         self.attribute_name = ""
+        self.events = self.kept = 0
 
     def read(self, file: IO[bytes]) -> CvatFile:
         path = self.file.path
@@ -141,7 +160,7 @@ class _Reader:
         self.parser.EntityDeclHandler = self._refuse
         self.parser.ExternalEntityRefHandler = self._refuse
         try:
-            self.parser.ParseFile(file)
+            self._feed(file)
         except expat.ExpatError as error:
             reason = expat.ErrorString(error.code)
             raise at_row(path, error.lineno, f"not XML, or cut short ({reason})") from error
@@ -153,6 +172,37 @@ class _Reader:
             self._check_order(track)
         self.problems.raise_if_any()
         return self.file
+
+    def _feed(self, file: IO[bytes]) -> None:
+        """Hand the file to the parser piece by piece, with a bound on what is one piece to it."""
+        read = silent = 0
+        while piece := file.read(_PIECE):
+            read += len(piece)
+            if read > _MAX_BYTES:
+                raise UserError(
+                    f"{self.file.path}: more than {_MAX_BYTES:,} bytes of XML; export the tasks "
+                    "one by one"
+                )
+            events = self.events
+            self.parser.Parse(piece, False)
+            silent = silent + len(piece) if self.events == events else 0
+            if silent >= _MAX_SILENT:
+                raise at_row(
+                    self.file.path,
+                    self.line,
+                    f"an element or a comment of more than {_MAX_SILENT:,} bytes",
+                )
+        self.parser.Parse(b"", True)
+
+    def _keep(self) -> None:
+        """Count one more element that stays in memory."""
+        self.kept += 1
+        if self.kept > _MAX_KEPT:
+            raise at_row(
+                self.file.path,
+                self.line,
+                f"more than {_MAX_KEPT:,} boxes, tracks and labels; export the tasks one by one",
+            )
 
     @property
     def line(self) -> int:
@@ -168,6 +218,7 @@ class _Reader:
             raise at_row(
                 self.file.path, self.line, f"<{name[:40]}> is no file of CVAT's (<annotations>)"
             )
+        self.events += 1
         self.stack.append(name)
         if len(self.stack) > _MAX_DEPTH:
             raise at_row(self.file.path, self.line, "elements in elements, too deep for CVAT")
@@ -181,6 +232,7 @@ class _Reader:
                 "this is 'CVAT for images'; export the task as 'CVAT for video 1.1'",
             )
         elif name == "track" and len(self.stack) == 2:
+            self._keep()
             self.track = CvatTrack(
                 attributes.get("id", ""),
                 attributes.get("label", ""),
@@ -188,49 +240,73 @@ class _Reader:
                 self.line,
             )
         elif self.track is not None and len(self.stack) == 3:
-            self._start_shape(name, attributes)
+            self.shape = None
+            if name in SHAPES:
+                self._keep()
+                self.shape = _OpenShape(name, attributes, self.line)
+        elif self.shape is not None and len(self.stack) == 4 and name in SHAPES:
+            self._keep()
+            self.element = _OpenShape(name, attributes, self.line)
         elif name == "attribute" and len(self.stack) == 4:
             self.attribute_name = attributes.get("name", "")
 
     def _start_meta(self, name: str) -> None:
         if name in ("task", "job"):
-            self.file.tasks.append(CvatTask())
+            self._keep()
+            self.file.tasks.append(CvatTask(is_job=name == "job"))
         elif name == "label":
+            self._keep()
             self.label, self.label_attributes = "", []
         elif name == "attribute":
+            self._keep()
             self.label_attributes.append(CvatAttribute())
 
-    def _start_shape(self, name: str, attributes: dict[str, str]) -> None:
-        self.box = None
-        if name in _OTHER_SHAPES:
-            self.file.other_shapes += 1
-        elif name == "box":
-            self.box = {**attributes, " line": self.line, " attributes": {}}
-
     def _characters(self, text: str) -> None:
+        self.events += 1
         self.text_length += len(text)
         if self.text_length > _MAX_TEXT:
             raise at_row(self.file.path, self.line, "a text of more than a million characters")
         self.text.append(text)
 
     def _end(self, name: str) -> None:
+        self.events += 1
         text = "".join(self.text)
         self.stack.pop()
         parent = self.stack[-1] if self.stack else ""
         if self.stack[1:2] == ["meta"]:
             self._end_meta(name, parent, text.strip())
-        elif name == "attribute" and self.box is not None:
-            self.box[" attributes"][self.attribute_name] = text.strip()
-        elif name == "box" and self.box is not None and self.track is not None:
-            try:
-                self.track.boxes.append(_box_of(self.box))
-            except ValueError as error:
-                self.problems.add(self.file.path, self.box[" line"], str(error))
-            self.box = None
+        elif name == "attribute" and self.shape is not None and len(self.stack) == 3:
+            self.shape.said[self.attribute_name] = text.strip()
+        elif self.element is not None and len(self.stack) == 3:
+            self._end_element()
+        elif self.shape is not None and len(self.stack) == 2:
+            self._end_shape()
         elif name == "track" and self.track is not None and not self.stack[1:]:
             self.file.tracks.append(self.track)
             self.track = None
         self.text, self.text_length = [], 0
+
+    def _end_element(self) -> None:
+        assert self.shape is not None and self.element is not None
+        part, self.element = self.element, None
+        frame = self.shape.values.get("frame", "0")
+        try:
+            self.shape.elements.append(
+                shape_of(part.name, {**part.values, "frame": frame}, part.line, {})
+            )
+        except ValueError as error:
+            self.problems.add(self.file.path, part.line, str(error))
+
+    def _end_shape(self) -> None:
+        assert self.shape is not None and self.track is not None
+        shape, self.shape = self.shape, None
+        boxes = self.track.boxes
+        # Most boxes of a track say the same: they share what they say.
+        said = boxes[-1].attributes if boxes and boxes[-1].attributes == shape.said else shape.said
+        try:
+            boxes.append(shape_of(shape.name, shape.values, shape.line, said, shape.elements))
+        except ValueError as error:
+            self.problems.add(self.file.path, shape.line, str(error))
 
     def _end_meta(self, name: str, parent: str, text: str) -> None:
         tasks = self.file.tasks
@@ -252,45 +328,36 @@ class _Reader:
                 attribute.values = tuple(value for value in values if value)
 
     def _check_order(self, track: CvatTrack) -> None:
-        """Sort a track by frame; one frame twice is a problem. What is said once holds on."""
+        """Sort a track by frame; one frame twice is a problem. What is said once holds on.
+
+        Gone twice is harmless: CVAT's merged jobs write that.
+        """
         track.boxes.sort(key=lambda box: box.frame)
-        for before, after in zip(track.boxes, track.boxes[1:], strict=False):
-            if before.frame == after.frame:
-                self.problems.add(
-                    self.file.path,
-                    after.line,
-                    f"track {track.track_id or '?'} has frame {after.frame} twice "
-                    f"(first in line {before.line})",
-                )
-        said: dict[str, str] = {}
-        for position, box in enumerate(track.boxes):
-            said = {**said, **box.attributes}
-            track.boxes[position] = replace(box, attributes=said)
+        kept: list[CvatBox] = []
+        said: Mapping[str, str] = {}
+        for box in track.boxes:
+            before = kept[-1] if kept else None
+            if before is not None and before.frame == box.frame:
+                if not (before.outside and box.outside):
+                    self.problems.add(
+                        self.file.path,
+                        box.line,
+                        f"track {track.track_id or '?'} has frame {box.frame} twice "
+                        f"(first in line {before.line})",
+                    )
+                continue
+            if any(said.get(name) != value for name, value in box.attributes.items()):
+                said = {**said, **box.attributes}
+            kept.append(replace(box, attributes=said))
+        track.boxes = kept
 
 
-def _box_of(values: Mapping[str, Any]) -> CvatBox:
-    """Check one <box>; raises ValueError saying what is wrong."""
-    for name in ("frame", "xtl", "ytl", "xbr", "ybr"):
-        if name not in values:
-            raise ValueError(f"<box> without {name}")
-    frame = values["frame"]
-    if not (frame.isascii() and frame.isdigit() and len(frame) < 10):
-        raise ValueError(f"frame must be a whole number from 0, found {frame[:40]!r}")
-    edges = []
-    for name in ("xtl", "ytl", "xbr", "ybr"):
-        try:
-            edges.append(float(values[name]))
-        except ValueError:
-            raise ValueError(f"{name} must be a number, found {values[name][:40]!r}") from None
-        if not math.isfinite(edges[-1]):
-            raise ValueError(f"{name} must be a finite number, found {values[name][:40]!r}")
-    flags = []
-    for name in ("outside", "occluded"):
-        text = values.get(name, "0").strip().lower()
-        if text not in ("0", "1", "true", "false"):
-            raise ValueError(f"{name} must be 0 or 1, found {text[:40]!r}")
-        flags.append(text in ("1", "true"))
-    x1, y1, x2, y2 = edges
-    return CvatBox(
-        int(frame), (x1, y1, x2, y2), flags[0], flags[1], values[" attributes"], values[" line"]
-    )
+@dataclass
+class _OpenShape:
+    """A shape whose end is still to come. said: its attributes' values; elements: its parts."""
+
+    name: str
+    values: Mapping[str, str]
+    line: int
+    said: dict[str, str] = field(default_factory=dict)
+    elements: list[CvatBox] = field(default_factory=list)

@@ -20,6 +20,8 @@ from detection.data.plain_pickle import read_plain_pickle
 from detection.errors import UserError
 from detection.models.checkpoint_file import find_state, read_plain
 
+_MAX_BYTES = 16 << 30  # the largest published detectors have 3 GB
+
 
 @dataclass(frozen=True)
 class Detectron2Weights:
@@ -39,8 +41,8 @@ def read_detectron2_weights(path: str | Path) -> Detectron2Weights:
     """Read a file of weights; raises `UserError` where it is missing, damaged or holds none."""
     path = Path(path)
     # torch.save writes zip archives; one of those under the name .pkl is still no bare pickle.
-    if path.suffix == ".pkl" and path.is_file() and not _is_zip(path):
-        return _of_pickle(str(path), read_plain_pickle(path))
+    if path.suffix.lower() == ".pkl" and path.is_file() and not _is_zip(path):
+        return _of_pickle(str(path), read_plain_pickle(path, limit_bytes=_MAX_BYTES))
     content = read_plain(path)
     state = {k.removeprefix("module."): v for k, v in find_state(str(path), content).items()}
     match_names = isinstance(content, Mapping) and bool(content.get("matching_heuristics", False))

@@ -522,7 +522,7 @@ def test_a_project_of_several_tasks_in_one_cvat_file(videos, tmp_path):
         '<box frame="{}" xtl="0" ytl="0" xbr="80" ybr="90"/></track>'
     )
     head = f"<annotations><meta><project><tasks>{task.format(1, 'a')}{task.format(2, 'OTHER')}"
-    text = head + "</tasks></project></meta>" + track.format(1, 30) + track.format(2, 0)
+    text = head + "</tasks></project></meta>" + track.format(1, 30) + track.format(2, 40)
     path = write(tmp_path / "p.xml", text.replace("OTHER", "b") + "</annotations>")
     data = read_cvat_videos(path, videos)
     found = {video.name: [box.moment for box in video.boxes] for video in data.videos}

@@ -1,8 +1,13 @@
 import os
 import pickle
+import re
 import struct
+import subprocess
+import sys
 from collections import OrderedDict
+from pathlib import Path
 
+import hostile_pickles
 import numpy as np
 import pytest
 
@@ -106,15 +111,85 @@ def test_arrays_of_objects_are_refused(tmp_path):
         read_plain_pickle(written(tmp_path, content))
 
 
-def test_a_pickle_cannot_change_the_reader(tmp_path):
-    """Setting attributes on what it was given changes a thing that is thrown away."""
-    content = b"cnumpy\ndtype\n(N(dS'evil'\nI1\nstb."
-    for _ in range(2):
-        value = read_plain_pickle(written(tmp_path, content))
-        assert value.evil == 1
-    from detection.data import plain_pickle
+def test_hostile_pickles_end_in_one_line_each_and_the_process_lives(tmp_path):
+    """In a process of its own, with 3 GB of memory: a crash is seen from outside."""
+    done = subprocess.run(
+        [sys.executable, str(Path(hostile_pickles.__file__)), str(tmp_path), "300", "5"],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
+    assert re.fullmatch(r"\d+ of 300 read", done.stdout.strip())
+    done = subprocess.run(
+        [sys.executable, str(Path(hostile_pickles.__file__)), str(tmp_path), "0", "0"],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, (done.returncode, done.stdout[-300:], done.stderr[-2000:])
+    *said, _ = done.stdout.splitlines()
+    path = tmp_path / "file.pkl"
+    assert len(said) == len(hostile_pickles.HOSTILE)
+    for case, line in zip(hostile_pickles.HOSTILE, said, strict=True):
+        assert line.startswith(f"{case}: {path}: ") and line.isprintable(), line
+        assert len(line) < len(case) + len(str(path)) + 250
 
-    assert not hasattr(plain_pickle._number_dtype, "evil")
+
+@pytest.mark.parametrize(
+    "case, message",
+    [
+        ("ndarray called", "calls numpy.ndarray; only plain containers"),
+        ("bomb of lists", "far larger than the file"),
+        ("bomb of arrays", "far larger than the file"),
+        ("list within itself", "holds a value within itself"),
+        ("hundreds of thousands of lists deep", "deeper than 64"),
+        ("hundreds of thousands of tuples deep as a key", "has a tuple as a key"),
+        ("product that wraps to eight", "of 18446744073709551624 bytes with 8 bytes in it"),
+        ("one negative size", "an invalid size"),
+        ("type with a sub-array of numbers", "array with fields"),
+        ("array finished twice", "changes what it was given"),
+        ("registry, one byte", "what Python's registry holds"),
+    ],
+)
+def test_a_hostile_pickle_is_refused_for_its_own_reason(tmp_path, case, message):
+    content = hostile_pickles.HOSTILE[case] + b"."
+    with pytest.raises(UserError, match=message):
+        read_plain_pickle(written(tmp_path, content))
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("code", ["b1", "i1", "u2", "i4", "i8", "u8", "f2", "f4", "f8"])
+def test_arrays_of_all_numbers_orders_and_layouts_come_out_native_and_writeable(
+    tmp_path, code, order
+):
+    array = np.arange(24).reshape(2, 3, 4).astype(np.dtype(code).newbyteorder(order))
+    values = [array, np.asfortranarray(array), array[..., :0], array[1, 1, 1]]
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        found = read_plain_pickle(written(tmp_path, pickle.dumps(values, protocol)))
+        for one, expected in zip(found, values, strict=True):
+            np.testing.assert_array_equal(one, expected)
+            assert one.dtype == np.dtype(code) and one.dtype.isnative
+        assert all(one.flags.writeable and one.flags.owndata for one in found[:3])
+
+
+def test_an_array_named_twice_is_one_array(tmp_path):
+    array = np.arange(3)
+    first, second = read_plain_pickle(written(tmp_path, pickle.dumps([array, array])))
+    assert first is second and first.tolist() == [0, 1, 2]
+
+
+def test_a_file_too_large_or_no_regular_file_is_refused_unread(tmp_path):
+    path = written(tmp_path, pickle.dumps(list(range(100))))
+    with pytest.raises(UserError, match=r"bytes, at most 50 are read of a pickle"):
+        read_plain_pickle(path, limit_bytes=50)
+    os.mkfifo(tmp_path / "pipe.pkl")
+    for place in (tmp_path / "pipe.pkl", tmp_path, Path("/dev/zero")):
+        with pytest.raises(UserError, match="no regular file"):
+            read_plain_pickle(place)
+
+
+def test_reading_ends_after_ten_million_steps(tmp_path, monkeypatch):
+    monkeypatch.setattr("detection.data.plain_pickle._MAX_STEPS", 50)
+    assert read_plain_pickle(written(tmp_path, b"](" + b"N" * 40 + b"e.")) == [None] * 40
+    with pytest.raises(UserError, match="more than 50 steps"):
+        read_plain_pickle(written(tmp_path, b"](" + b"N" * 60 + b"e."))
 
 
 @pytest.mark.parametrize(

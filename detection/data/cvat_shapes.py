@@ -1,0 +1,148 @@
+"""CVAT's shapes as upright boxes: their hulls, in pixels, and where they stand between two frames.
+
+https://docs.cvat.ai/docs/other/xml_format; a rotation is in degrees, clockwise around the centre.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+Box = tuple[float, float, float, float]
+SHAPES = ("box", "polygon", "polyline", "points", "ellipse", "mask", "cuboid", "skeleton")
+_CUBOID = [f"{corner}{side}" for side in (1, 2) for corner in ("tl", "bl", "tr", "br")]
+
+
+@dataclass(frozen=True, slots=True)
+class CvatBox:
+    """One shape of a track. frame: from 0.  outside: the person is gone.
+
+    box_px: x1, y1, x2, y2 of a box before it is turned by `rotation` (degrees), of any other shape
+    its upright hull. shape: "box", or CVAT's name of another shape.
+    """
+
+    frame: int
+    box_px: Box
+    outside: bool
+    occluded: bool
+    attributes: Mapping[str, str]
+    line: int
+    shape: str = "box"
+    rotation: float = 0.0
+
+    @property
+    def hull_px(self) -> Box:
+        """The upright box around the turned one."""
+        return turned_hull(self.box_px, self.rotation)
+
+
+def turned_hull(box: Box, degrees: float) -> Box:
+    """Return the upright hull of a box that is turned around its centre."""
+    if degrees % 360 == 0:
+        return box
+    x1, y1, x2, y2 = box
+    cosine, sine = (abs(f(math.radians(degrees))) for f in (math.cos, math.sin))
+    half_w = ((x2 - x1) * cosine + (y2 - y1) * sine) / 2
+    half_h = ((x2 - x1) * sine + (y2 - y1) * cosine) / 2
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    return (x - half_w, y - half_h, x + half_w, y + half_h)
+
+
+def between(before: CvatBox, after: CvatBox, frame: int) -> CvatBox:
+    """Return a shape at a frame between two listed ones: it moves evenly, and turns the short way.
+
+    What is said of it, and its line, are those of the one before.
+    """
+    share = (frame - before.frame) / (after.frame - before.frame)
+    x1, y1, x2, y2 = (a + share * (b - a) for a, b in zip(before.box_px, after.box_px, strict=True))
+    turn = (after.rotation - before.rotation + 180) % 360 - 180
+    return CvatBox(
+        frame, (x1, y1, x2, y2), False, before.occluded, before.attributes, before.line,
+        before.shape, before.rotation + share * turn,
+    )  # fmt: skip
+
+
+def shape_of(
+    name: str,
+    values: Mapping[str, str],
+    line: int,
+    attributes: Mapping[str, str],
+    elements: Sequence[CvatBox] = (),
+) -> CvatBox:
+    """Check one shape of a track; raises ValueError saying what is wrong.
+
+    elements: the parts of a skeleton, whose hull it is; without any it is outside.
+    """
+    frame = values.get("frame")
+    if frame is None:
+        raise ValueError(f"<{name}> without frame")
+    if not (frame.isascii() and frame.isdigit() and len(frame) < 10):
+        raise ValueError(f"frame must be a whole number from 0, found {frame[:40]!r}")
+    outside, occluded = flag_of(values, "outside"), flag_of(values, "occluded")
+    rotation = 0.0
+    if name == "skeleton":
+        shown = [part.hull_px for part in elements if not part.outside]
+        outside = outside or not shown
+        box = _around(shown) if shown else (0.0, 0.0, 0.0, 0.0)
+    else:
+        box, rotation = hull_of(name, values)
+    return CvatBox(int(frame), box, outside, occluded, attributes, line, name, rotation)
+
+
+def flag_of(values: Mapping[str, str], name: str) -> bool:
+    """Return a flag that is 0 or 1, 0 where it is absent."""
+    text = values.get(name, "0").strip().lower()
+    if text not in ("0", "1", "true", "false"):
+        raise ValueError(f"{name} must be 0 or 1, found {text[:40]!r}")
+    return text in ("1", "true")
+
+
+def hull_of(name: str, values: Mapping[str, str]) -> tuple[Box, float]:
+    """Return the hull of a shape other than a skeleton, and a box's rotation in degrees."""
+
+    def number(key: str) -> float:
+        if key not in values:
+            raise ValueError(f"<{name}> without {key}")
+        return _number(key, values[key])
+
+    if name == "box":
+        x1, y1, x2, y2 = (number(key) for key in ("xtl", "ytl", "xbr", "ybr"))
+        return (x1, y1, x2, y2), _number("rotation", values.get("rotation", "0"))
+    if name == "ellipse":
+        x, y, rx, ry = (number(key) for key in ("cx", "cy", "rx", "ry"))
+        angle = math.radians(_number("rotation", values.get("rotation", "0")))
+        half_w = math.hypot(rx * math.cos(angle), ry * math.sin(angle))
+        half_h = math.hypot(rx * math.sin(angle), ry * math.cos(angle))
+        return (x - half_w, y - half_h, x + half_w, y + half_h), 0.0
+    if name == "mask":
+        left, top, width, height = (number(key) for key in ("left", "top", "width", "height"))
+        return (left, top, left + width, top + height), 0.0
+    if name == "cuboid":
+        corners = [(number(f"x{c}"), number(f"y{c}")) for c in _CUBOID]
+        return _around([(x, y, x, y) for x, y in corners]), 0.0
+    if not values.get("points"):
+        raise ValueError(f"<{name}> without points")
+    places = []
+    for pair in values["points"].split(";"):
+        x_text, comma, y_text = pair.partition(",")
+        if not comma:
+            raise ValueError(f"points must be x,y;x,y;..., found {pair[:40]!r}")
+        places.append((_number("points", x_text), _number("points", y_text)))
+    return _around([(x, y, x, y) for x, y in places]), 0.0
+
+
+def _around(boxes: Sequence[Box]) -> Box:
+    """Return the upright box around boxes, one at least."""
+    x1, y1, x2, y2 = zip(*boxes, strict=True)
+    return (min(x1), min(y1), max(x2), max(y2))
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{name} must be a number, found {text[:40]!r}") from None
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, found {text[:40]!r}")
+    return value
