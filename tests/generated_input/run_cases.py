@@ -152,7 +152,10 @@ def _run_forked(module: str, arguments: list[str], folder: Path) -> tuple[int, f
         for number, path in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        sys.stdin, sys.stdout, sys.stderr = (os.fdopen(i, "rw"[i > 0]) for i in range(3))
+        sys.stdin, sys.stdout, sys.stderr = (
+            open(i, "rw"[i > 0], closefd=False)  # noqa: SIM115, PTH123
+            for i in range(3)
+        )
         sys.argv = [name, *arguments]
         from ava_tools.cli import run_command
 
