@@ -3,6 +3,7 @@
 import json
 import zipfile
 
+import numpy as np
 import pytest
 from numbered_video import write_numbered
 
@@ -11,6 +12,7 @@ from detection.data import cvat_xml
 from detection.data.cvat_import import read_cvat_videos
 from detection.data.cvat_shapes import CvatBox, between, turned_hull
 from detection.data.cvat_xml import read_cvat
+from detection.data.video import VideoReader
 from detection.errors import UserError
 
 FPS = 10
@@ -455,3 +457,36 @@ def test_the_command_says_what_was_taken_and_left(videos, tmp_path, capsys):
     with pytest.raises(UserError, match="--split-values 'x'"):
         import_dataset.main([*common, "--split-values", "x", "--out", str(tmp_path / "three")])
     assert json.dumps(sorted(p.name for p in tmp_path.iterdir())) == '["a.xml", "one", "two"]'
+
+
+def test_frames_are_those_that_cvat_could_decode(tmp_path, videos, monkeypatch):
+    """A file that begins between key frames: 60 packets, of the last 55 a frame can be made."""
+    monkeypatch.setattr(VideoReader, "decoded_times_s", lambda self: self.frame_times_s()[5:])
+    text = one_task(track(shape(10), shape(11, outside=1)), size=55)
+    data = read(tmp_path, text, videos, every_s=0)
+    assert said(data)["a.mp4"][0] == [(1.5, "walk")] and len(data.videos[0].empty) == 54
+    (note,) = [note for note in data.notes if note.startswith("warning")]
+    assert "60 frames in the file, 55 can be decoded, 55 in CVAT's task" in note
+    whole = read(tmp_path, text.replace(">55<", ">60<").replace(">54<", ">59<"), videos, every_s=0)
+    assert said(whole)["a.mp4"][0] == [(1, "walk")]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_mutated_file_is_read_or_refused_in_one_line(tmp_path, videos, seed):
+    generator = np.random.default_rng(seed)
+    text = project(
+        [task(1, "a"), task(2, "b", step=5, size=12)],
+        track(shape(10), shape(20, "polygon", **SQUARE), skeleton(30, (1, 2, 0)), task_id=1),
+        track(shape(80, pose="sit", rotation=20), shape(90, outside=1), task_id=2, number=1),
+    ).encode()
+    for _ in range(60):
+        data = bytearray(text)
+        for _ in range(int(generator.integers(1, 4))):
+            place, size = int(generator.integers(0, len(data))), int(generator.integers(1, 9))
+            piece = [generator.bytes(1), b"", bytes(data[place : place + size]) * 2, b"9" * size]
+            data[place : place + size] = piece[int(generator.integers(0, 4))]
+        (tmp_path / "a.xml").write_bytes(bytes(data))
+        try:
+            read_cvat_videos(tmp_path / "a.xml", videos, shapes="hull")
+        except UserError as error:
+            assert "\n" not in str(error)
