@@ -313,6 +313,8 @@ class TestWords:
         assert said(data)["a.mp4"] == ([(0, "walk")], [1, 2, 3, 4, 5])
         assert "labels taken as persons: person (1 tracks) (--labels chooses)" in data.notes
         assert any("labels left out" in n and "car (1 tracks)" in n for n in data.notes)
+        named = read(tmp_path, text, videos, labels=["person", "car"]).videos[0].boxes
+        assert len(named) == 7 and {box.actions for box in named} == {("walk",), ()}
         state = label("car", POSE.replace("walk\nsit", "parked") + "</attribute>")
         text = text.replace(CAR, state)
         both = read(tmp_path, text, videos)
