@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ava_tools.cli import CommandParser, run_command
-from detection.errors import UserError
+from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,10 +33,11 @@ as "CVAT 1.1", choose the actions, export as "CVAT for video 1.1"; then
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parse(arguments)
-    from detection.data.cvat_write import VideoHead, write_cvat, write_labels
+    from detection.data.cvat_write import VideoHead, cvat_text, same_labels, write_labels
     from detection.data.dataset_folder import DatasetFolder
     from detection.data.frame_times import nearest_frames
     from detection.data.video_source import open_video
+    from detection.files import write_text
 
     folder = DatasetFolder.open(options.dataset)
     choices = _choices(folder, options)
@@ -46,36 +47,71 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not everybody:
         raise UserError(f"{options.boxes or options.split}: nobody to write")
     for video_id, _ in everybody:
-        path = options.out / f"{video_id}.xml"
-        if path.exists() and not options.overwrite:
-            raise UserError(f"{path}: is there already; --overwrite replaces it")
-    people = boxes = written = 0
+        _check_free(options, video_id)
+    label_path = options.out / "labels.json"
+    if label_path.exists() and not options.overwrite and not same_labels(label_path, choices):
+        raise UserError(f"{label_path}: holds other actions; --overwrite replaces it")
+    ready = []  # everything is made before the first file is written
+    merged: list[str] = []
     for video_id, timed in everybody:
         with open_video(folder, video_id) as video:
             times_s, size_px = video.frame_times_s(), video.frame_size()
+        _check_times(video_id, timed, times_s)
         frames = nearest_frames(times_s, [time_s for track in timed for time_s, _, _ in track])
         tracks, taken = [], 0
         for track in timed:
             numbers = frames[taken : taken + len(track)].tolist()
             taken += len(track)
             tracks.append(_boxes(numbers, track))
+        merged += [video_id] * (taken - sum(map(len, tracks)))
         head = VideoHead(video_id, folder.video_path(video_id).name, len(times_s), size_px)
         step = max(
             1, round(options.every * (len(times_s) - 1) / max(times_s[-1] - times_s[0], 1e-9))
         )
-        path = options.out / f"{video_id}.xml"
-        written += write_cvat(
-            path, head, tracks, choices=choices, frame_step=step, keep_iou=options.keep_iou
-        )
-        people += len(tracks)
-        boxes += taken
-    write_labels(options.out / "labels.json", choices)
+        ready.append((head, tracks, step, cvat_text(head, tracks, choices, step, options.keep_iou)))
+    for head, _, _, (text, _) in ready:
+        write_text(options.out / f"{head.name}.xml", text)
+    write_labels(label_path, choices)
+    people = sum(len(tracks) for _, tracks, _, _ in ready)
+    boxes = sum(len(track) for _, tracks, _, _ in ready for track in tracks)
+    written = sum(count for *_, (_, count) in ready)
     print(
         f"{len(everybody)} videos, {people} people, {boxes:,} boxes ({written:,} written, CVAT "
         f"draws the others) -> {options.out}"
     )
-    print(f"labels for CVAT's task: {options.out / 'labels.json'}")
+    if merged:
+        print(
+            f"warning: {len(merged)} boxes left out, a person's second at one frame (times closer "
+            f"than frames), the first in {merged[0]}"
+        )
+    print(f"labels for CVAT's task: {label_path}")
     return 0
+
+
+def _check_free(options: argparse.Namespace, video_id: str) -> None:
+    """Refuse a file that is there, and a video's name that leads out of the folder."""
+    if Path(video_id).name != video_id or video_id in ("", ".", ".."):
+        raise UserError(f"video '{printable(video_id)}': a name that is no name of a file")
+    path = options.out / f"{video_id}.xml"
+    if path.exists() and not options.overwrite:
+        raise UserError(f"{path}: is there already; --overwrite replaces it")
+
+
+def _check_times(video_id: str, timed: list[_Timed], times_s: NDArray[np.float64]) -> None:
+    """Refuse boxes before a video's first frame or after its last: they would be shown there."""
+    interval_s = (times_s[-1] - times_s[0]) / max(len(times_s) - 1, 1)
+    slack_s = max(interval_s / 2, 1e-3) + 1e-3
+    outside = [
+        time_s
+        for track in timed
+        for time_s, _, _ in track
+        if not times_s[0] - slack_s <= time_s <= times_s[-1] + slack_s
+    ]
+    if outside:
+        raise UserError(
+            f"video '{printable(video_id)}': {len(outside)} boxes at times outside it, the first "
+            f"at {outside[0]:g} s; it shows {times_s[0]:.3f} to {times_s[-1]:.3f} s"
+        )
 
 
 def _choices(folder: DatasetFolder, options: argparse.Namespace) -> ActionChoices:
@@ -212,8 +248,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="leave out boxes that even motion explains (default %(default)s)")  # fmt: skip
     add("--overwrite", action="store_true", help="replace files that are there")
     options = parser.parse_args(arguments)
-    if not options.every > 0 or not 0 <= options.min_score <= 1:
-        raise UserError("--every must be above 0 and --min-score within 0 to 1")
+    if not 0 < options.every < 1e6 or not 0 <= options.min_score <= 1:
+        raise UserError(
+            "--every must be above 0 (and below a million) and --min-score within 0 to 1"
+        )
     return options
 
 

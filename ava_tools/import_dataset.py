@@ -35,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for split, rows in report.num_rows.items():
         print(f"  {split}: {rows:,} rows")
     _say_left_out(report, options.out)
+    for note in report.notes:
+        print(note)
     return 0
 
 

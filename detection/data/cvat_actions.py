@@ -85,7 +85,7 @@ class Vocabulary:
         for name, group in values.items():
             named = [self.class_of(name, value) for value in group]
             self._add(named)
-            one_each = len(group) == len([v for v in acting[name].values if not _is_none(v)])
+            one_each = all(len(self.names_in(value)) <= 1 for value in acting[name].values)
             if self.kinds[name] in ("select", "radio") and len(named) > 1 and one_each:
                 self.exclusive[name] = named
 

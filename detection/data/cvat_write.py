@@ -7,6 +7,7 @@ and what is ticked holds on to the next box that is written. https://docs.cvat.a
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,11 +17,19 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.errors import UserError
-from detection.files import write_text
+from detection.data.cvat_actions import NO_ACTION
+from detection.errors import UserError, printable
+from detection.files import read_text, write_text
 
 PERSON_LABEL = "person"
+# What XML 1.0 cannot hold in any spelling, and what would steer a terminal.
+_NO_XML = re.compile("[^\\x20-\\x7e\\xa0-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 NONE_VALUE = "none"
+
+
+def is_xml_text(text: str) -> bool:
+    """Tell whether a name on one line can stand in an XML file."""
+    return _NO_XML.search(text) is None
 
 
 @dataclass(frozen=True)
@@ -35,8 +44,14 @@ class ActionChoices:
         if not names:
             raise UserError("no action to choose from: --actions or --one-of is wanted")
         for name in [*names, *(self.groups or {})]:
-            if not name.strip() or name != name.strip() or any(ord(mark) < 32 for mark in name):
-                raise UserError(f"{name!r} cannot name an action")
+            if not name.strip() or name != name.strip() or not is_xml_text(name):
+                raise UserError(f"'{printable(name)}' cannot name an action")
+        for group, members in (self.groups or {}).items():
+            if group in self.checkboxes:
+                raise UserError(f"'{group}' is an action and the name of a group")
+            empty = [name for name in members if name.lower() in NO_ACTION]
+            if empty:
+                raise UserError(f"'{empty[0]}' in group '{group}' means no action to the importer")
         doubled = {name for name in names if names.count(name) > 1}
         if doubled:
             raise UserError(f"action '{sorted(doubled)[0]}' is there twice")
@@ -60,11 +75,16 @@ class ActionChoices:
         return found
 
     def values(self, actions: Sequence[str]) -> dict[str, str]:
-        """Return the attribute values that say these actions."""
-        values = {
-            group: next((n for n in names if n in actions), NONE_VALUE)
-            for group, names in (self.groups or {}).items()
-        }
+        """Return the attribute values that say these actions; raises for two of one group."""
+        values = {}
+        for group, names in (self.groups or {}).items():
+            found = [name for name in names if name in actions]
+            if len(found) > 1:
+                raise UserError(
+                    f"a person does {' and '.join(map(repr, found[:3]))} at once, of which "
+                    f"the group '{group}' holds one at a time"
+                )
+            values[group] = found[0] if found else NONE_VALUE
         return values | {name: str(name in actions).lower() for name in self.checkboxes}
 
 
@@ -89,24 +109,35 @@ class VideoHead:
 
 def write_labels(path: str | Path, choices: ActionChoices) -> None:
     """Write the label for CVAT's "Raw" label editor, which a task needs before its upload."""
+    write_text(path, _labels_text(choices))
+
+
+def same_labels(path: str | Path, choices: ActionChoices) -> bool:
+    """Tell whether a file holds just what `write_labels` would write."""
+    return read_text(path, what="file of labels") == _labels_text(choices)
+
+
+def _labels_text(choices: ActionChoices) -> str:
     label = {"name": PERSON_LABEL, "type": "rectangle", "attributes": choices.attributes()}
-    write_text(path, json.dumps([label], indent=2, ensure_ascii=False) + "\n")
+    return json.dumps([label], indent=2, ensure_ascii=False) + "\n"
 
 
-def write_cvat(
-    path: str | Path,
+def cvat_text(
     head: VideoHead,
     tracks: Sequence[Sequence[TrackBox]],
-    *,
     choices: ActionChoices,
     frame_step: int,
     keep_iou: float = 0.9,
-) -> int:
-    """Write one video's tracks (boxes ascending by frame); returns how many boxes were written.
+) -> tuple[str, int]:
+    """Return the file of one video's tracks (boxes ascending by frame), and how many boxes it has.
 
     frame_step: frames from moment to moment; who is not there at the next moment is gone then.
     keep_iou: a box is left out where even motion between its neighbours overlaps it so much.
+    Raises `UserError` for a name that XML cannot hold, and for two actions of one group.
     """
+    for name in (head.name, head.file_name):
+        if not is_xml_text(name):
+            raise UserError(f"'{printable(name)}': a video's name that no XML file can hold")
     lines = [_head(head, choices)]
     written = 0
     for number, track in enumerate(tracks):
@@ -121,8 +152,7 @@ def write_cvat(
                 lines.append(_box(last, head, choices, outside=True))
         lines.append("  </track>")
     lines.append("</annotations>")
-    write_text(path, "\n".join(lines) + "\n")
-    return written
+    return "\n".join(lines) + "\n", written
 
 
 def thin(part: Sequence[TrackBox], keep_iou: float) -> list[TrackBox]:

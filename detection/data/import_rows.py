@@ -117,12 +117,18 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What was written: rows by split, what was cut at the frame's edge, what was left out."""
+    """What was written: rows by split, what was cut at the frame's edge, what was left out.
+
+    num_frames: by `SourceVideo.name`, the frames that frame numbers were counted among.
+    notes: what the importer has to say of the source, a line each.
+    """
 
     num_videos: int
     num_rows: Mapping[str, int]
     left_out: tuple[LeftOut, ...]
     num_clipped: int = 0
+    num_frames: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,6 +142,7 @@ class _Dated:
     empty_us: list[int]
     left_out: list[LeftOut]
     num_clipped: int
+    num_frames: int
 
 
 def write_dataset(
@@ -172,7 +179,11 @@ def write_dataset(
         whole = all(not (rows.time_us % 1_000_000).any() for rows in dated.values())
         _write_header(folder, header, whole_seconds=whole)
     return ImportReport(
-        len(ids), num_rows, left_out, sum(rows.num_clipped for rows in dated.values())
+        len(ids),
+        num_rows,
+        left_out,
+        sum(rows.num_clipped for rows in dated.values()),
+        {name: rows.num_frames for name, rows in dated.items()},
     )
 
 
@@ -241,6 +252,7 @@ def _date(video: SourceVideo, video_id: str, rules: Rules, problems: Problems) -
         sorted({time_us_of(time_s) for time_s in [*empty_s, *video.empty_time_s]}),
         left_out,
         int((cut & kept).sum()),
+        len(times_s),
     )
 
 

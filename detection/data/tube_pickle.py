@@ -9,8 +9,10 @@ ends at x2 + 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,10 @@ from detection.data.import_rows import Header, ImportReport, Rules, SourceVideo,
 from detection.data.label_map import LabelMap
 from detection.data.plain_pickle import read_plain_pickle
 from detection.data.source_videos import find_video
-from detection.errors import UserError
+from detection.data.video import VideoReader
+from detection.errors import UserError, printable
+
+_SHAPE_TOLERANCE = 0.02  # of width to height, between the pickle's frame size and the video's
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ def import_tubes(
     if videos is None:
         videos = next(f for f in (source / "videos", path.parent) if f.is_dir())
     labels = annotations.labels
-    return write_dataset(
+    report = write_dataset(
         out,
         _source_videos(annotations, path, Path(videos), form),
         header=Header(
@@ -109,6 +114,39 @@ def import_tubes(
         link=link,
         show_progress=show_progress,
     )
+    return replace(report, notes=tuple(_notes(annotations, report.num_frames)))
+
+
+def _notes(annotations: _Annotations, decoded: Mapping[str, int]) -> list[str]:
+    """Return a line for each thing about the source that its user should know."""
+    stated = annotations.num_frames
+    other = [
+        f"{printable(name)}: {stated[name]} stated, {decoded[name]} decoded"
+        for name in annotations.tubes
+        if name in decoded and stated.get(name, decoded[name]) != decoded[name]
+    ]
+    twice = [
+        f"{printable(name)}: frame {frame}"
+        for name, tubes in annotations.tubes.items()
+        for _, tube in tubes
+        for frame, times in Counter(tube[:, 0].astype(np.int64).tolist()).items()
+        if times > 1
+    ]
+    members = {name for names in annotations.splits.values() for name in names}
+    unused = [printable(name) for name in annotations.tubes if name not in members]
+    bare = [printable(name) for name in annotations.without_tubes]
+    found = (
+        (other, "videos whose number of frames (nframes) is not that of the frames that can be "
+         "decoded, which were used"),
+        (twice, "frames twice in one tube, both kept"),
+        (bare, "videos of the splits without a tube, left out of them"),
+        (unused, "annotated videos in no split"),
+    )  # fmt: skip
+    return [f"warning: {len(cases)} {what}: {_examples(cases)}" for cases, what in found if cases]
+
+
+def _examples(texts: Sequence[str]) -> str:
+    return "; ".join(texts[:3]) + (f"; and {len(texts) - 3} more" if len(texts) > 3 else "")
 
 
 @dataclass(frozen=True)
@@ -141,13 +179,17 @@ def annotated_videos(
 
 @dataclass(frozen=True)
 class _Annotations:
-    """By FOLDER/NAME: tubes (class, (frames, 5)), size (height, width), frames of the video."""
+    """By FOLDER/NAME: tubes (class, (frames, 5)), size (height, width), frames of the video.
+
+    without_tubes: videos that a split names and in which nobody is annotated.
+    """
 
     labels: tuple[str, ...]
     tubes: Mapping[str, list[tuple[int, NDArray[np.float64]]]]
     size: Mapping[str, tuple[int, int]]
     splits: Mapping[str, list[str]]
     num_frames: Mapping[str, int]
+    without_tubes: Sequence[str] = ()
 
 
 def _annotation_file(source: Path, form: TubeForm) -> Path:
@@ -162,6 +204,7 @@ def _source_videos(
 ) -> list[SourceVideo]:
     found = []
     missing: list[str] = []
+    turned: list[str] = []
     for name, tubes in annotations.tubes.items():
         try:
             file = find_video(folder, name)
@@ -169,6 +212,7 @@ def _source_videos(
             missing.append(str(error))
             continue
         height, width = annotations.size[name]
+        turned += _contradiction(name, file, width, height)
         rows = np.concatenate([np.zeros((0, 5)), *(tube for _, tube in tubes)])
         lengths = [len(tube) for _, tube in tubes]
         frame = rows[:, 0].astype(np.int64) - 1
@@ -191,7 +235,21 @@ def _source_videos(
             f"{path}: {len(missing)} of {len(annotations.tubes)} videos are missing, the first: "
             f"{missing[0]}"
         )
+    if turned:
+        raise UserError(
+            f"{path}: {len(turned)} videos of another shape than their boxes' resolution: "
+            f"{_examples(turned)}"
+        )
     return found
+
+
+def _contradiction(name: str, file: Path, width: int, height: int) -> list[str]:
+    """Return what a video is where boxes of width x height cannot be scaled to it evenly."""
+    with VideoReader(file) as reader:
+        shown = reader.frame_size()
+    if abs(math.log(width / height * shown[1] / shown[0])) <= _SHAPE_TOLERANCE:
+        return []
+    return [f"{printable(name)}: boxes in {width}x{height}, the video shows {shown[0]}x{shown[1]}"]
 
 
 def _read_annotations(path: Path, form: TubeForm) -> _Annotations:
@@ -201,21 +259,17 @@ def _read_annotations(path: Path, form: TubeForm) -> _Annotations:
     if not isinstance(values, dict) or not set(wanted) <= set(values):
         raise UserError(f"{path}: wanted a dictionary with {', '.join(wanted)}")
     try:
-        labels = tuple(str(label) for label in values["labels"])
+        labels = tuple(_text(path, label, "label") for label in values["labels"])
         tubes: dict[str, list[tuple[int, NDArray[np.float64]]]] = {}
         for name in sorted(values["gttubes"]):
             tubes[_checked_name(path, name)] = _tubes_of(
                 path, name, values["gttubes"][name], labels
             )
-        size = {name: _size_of(values["resolution"][name]) for name in tubes}
-        splits: dict[str, list[str]] = {}
-        pairs = list(zip(values["train_videos"], values["test_videos"], strict=True))
-        for number, (train, test) in enumerate(pairs, start=1):
-            prefix = f"split{number}_" if form.numbered_splits or len(pairs) > 1 else ""
-            splits[f"{prefix}train"] = [name for name in sorted(train) if tubes[name]]
-            splits[f"{prefix}val"] = [name for name in sorted(test) if tubes[name]]
+        size = {name: _size_of(path, name, values["resolution"][name]) for name in tubes}
+        splits, without_tubes = _splits_of(path, values, tubes, form)
         num_frames = {
-            str(k): max(0, min(int(n), 10**9)) for k, n in values.get("nframes", {}).items()
+            str(k): max(0, min(_whole(path, f"nframes of {k}", n), 10**9))
+            for k, n in values.get("nframes", {}).items()
         }
     except UserError:
         raise
@@ -227,16 +281,53 @@ def _read_annotations(path: Path, form: TubeForm) -> _Annotations:
         raise UserError(f"{path}: wanted different labels, found {len(labels)}")
     if not splits:
         raise UserError(f"{path}: wanted lists of videos in train_videos and test_videos")
-    return _Annotations(labels, tubes, size, splits, num_frames)
+    return _Annotations(labels, tubes, size, splits, num_frames, without_tubes)
+
+
+def _splits_of(
+    path: Path, values: Mapping[str, Any], tubes: Mapping[str, Any], form: TubeForm
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the annotated videos by split, and those that are named there without a tube."""
+    splits: dict[str, list[str]] = {}
+    bare: set[str] = set()
+    pairs = list(zip(values["train_videos"], values["test_videos"], strict=True))
+    for number, (train, test) in enumerate(pairs, start=1):
+        prefix = f"split{number}_" if form.numbered_splits or len(pairs) > 1 else ""
+        both = sorted(set(train) & set(test))
+        if both:
+            raise UserError(
+                f"{path}: {len(both)} videos in train and in test of split {number}: "
+                f"{_examples([printable(str(name)) for name in both])}"
+            )
+        bare |= {name for name in (*train, *test) if not tubes[name]}
+        splits[f"{prefix}train"] = [name for name in sorted(set(train)) if tubes[name]]
+        splits[f"{prefix}val"] = [name for name in sorted(set(test)) if tubes[name]]
+    return splits, sorted(bare)
+
+
+def _text(path: Path, value: Any, what: str) -> str:
+    if type(value) is not str:
+        raise UserError(f"{path}: a {what} that is a {type(value).__name__}, text is required")
+    return value
+
+
+def _whole(path: Path, what: str, value: Any) -> int:
+    """Return a whole number as such; 1.5, NaN and "1" are none."""
+    if isinstance(value, (bool, str, bytes)) or not isinstance(value, (int, float, np.number)):
+        raise UserError(f"{path}: {printable(what)[:80]} is a {type(value).__name__}, no number")
+    if not math.isfinite(value) or value != int(value):
+        raise UserError(f"{path}: {printable(what)[:80]} is {value}, a whole number is required")
+    return int(value)
 
 
 def _checked_name(path: Path, name: Any) -> str:
-    parts = str(name).split("/")
+    text = _text(path, name, "video's name")
+    parts = text.split("/")
     if len(parts) != 2 or any(
         not part or part.startswith(".") or "\\" in part or "\0" in part for part in parts
     ):
-        raise UserError(f"{path}: {str(name)!r} is no FOLDER/NAME of a video")
-    return str(name)
+        raise UserError(f"{path}: {text[:80]!r} is no FOLDER/NAME of a video")
+    return text
 
 
 def _tubes_of(
@@ -244,24 +335,37 @@ def _tubes_of(
 ) -> list[tuple[int, NDArray[np.float64]]]:
     tubes: list[tuple[int, NDArray[np.float64]]] = []
     for label, arrays in by_class.items():
-        if not 0 <= int(label) < len(labels):
-            raise UserError(f"{path}: {name}: class {label} of {len(labels)}")
+        number = _whole(path, f"a class of {name}", label)
+        if not 0 <= number < len(labels):
+            raise UserError(f"{path}: {printable(name)}: class {number} of {len(labels)}")
         for array in arrays:
-            tube = np.asarray(array, dtype=np.float64)
-            if tube.ndim != 2 or tube.shape[1] != 5 or not np.isfinite(tube).all():
+            tube = np.asarray(array)
+            if tube.ndim != 2 or tube.shape[1] != 5 or tube.dtype.kind not in "iuf":
                 raise UserError(
-                    f"{path}: {name}: wanted numbers in rows of frame, x1, y1, x2, y2, "
+                    f"{path}: {printable(name)}: wanted numbers in rows of frame, x1, y1, x2, y2, "
                     f"got an array of shape {tube.shape}"
                 )
+            tube = tube.astype(np.float64)
+            bad = np.flatnonzero(~np.isfinite(tube).all(axis=1))
+            if len(bad):
+                first = ", ".join(f"{value:g}" for value in tube[bad[0]])
+                raise UserError(
+                    f"{path}: {printable(name)}: wanted numbers in rows of frame, x1, y1, x2, y2, "
+                    f"{len(bad)} of {len(tube)} rows hold none, the first: {first}"
+                )
             frames = tube[:, 0]
-            if (frames < 1).any() or (frames != np.round(frames)).any() or (frames > 1e9).any():
-                raise UserError(f"{path}: {name}: frames must be whole numbers from 1 on")
-            tubes.append((int(label), tube))
+            odd = frames[(frames < 1) | (frames != np.round(frames)) | (frames > 1e9)]
+            if len(odd):
+                raise UserError(
+                    f"{path}: {printable(name)}: frames must be whole numbers from 1 on, "
+                    f"{len(odd)} of {len(frames)} are not, the first: {odd[0]:g}"
+                )
+            tubes.append((number, tube))
     return tubes
 
 
-def _size_of(resolution: Any) -> tuple[int, int]:
-    height, width = (int(number) for number in resolution)
-    if height < 1 or width < 1:
-        raise ValueError(f"resolution {resolution}")
+def _size_of(path: Path, name: str, resolution: Any) -> tuple[int, int]:
+    height, width = (_whole(path, f"resolution of {name}", number) for number in resolution)
+    if not 1 <= height <= 1 << 20 or not 1 <= width <= 1 << 20:
+        raise UserError(f"{path}: {printable(name)}: a resolution of {height}, {width}")
     return height, width

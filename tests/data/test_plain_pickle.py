@@ -143,6 +143,7 @@ def test_hostile_pickles_end_in_one_line_each_and_the_process_lives(tmp_path):
         ("hundreds of thousands of tuples deep as a key", "has a tuple as a key"),
         ("product that wraps to eight", "of 18446744073709551624 bytes with 8 bytes in it"),
         ("one negative size", "an invalid size"),
+        ("content too long", "of 4 bytes with 8 bytes in it"),
         ("type with a sub-array of numbers", "array with fields"),
         ("array finished twice", "changes what it was given"),
         ("registry, one byte", "what Python's registry holds"),

@@ -1,0 +1,117 @@
+"""Files for CVAT: what they cannot say is refused before the first of them is written."""
+
+import numpy as np
+import pytest
+from numbered_video import write_numbered
+
+from ava_tools import export_cvat, import_dataset
+from detection.data.cvat_write import ActionChoices, TrackBox, VideoHead, cvat_text, is_xml_text
+from detection.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """Two videos of different sizes and lengths."""
+    folder = tmp_path_factory.mktemp("films")
+    write_numbered(folder / "a.mp4", [i / 10 for i in range(40)], fps=10)
+    write_numbered(folder / "b.mp4", [i / 10 for i in range(20)], fps=10, width=320, height=240)
+    out = folder / "raw"
+    assert import_dataset.main(["videos", "--source", str(folder), "--out", str(out)]) == 0
+    return out
+
+
+def export(raw, out, rows, *more):
+    table = out.parent / "people.csv"
+    table.write_text("".join(f"{row},,0.9\n" for row in rows))
+    return export_cvat.main(
+        ["--dataset", str(raw), "--split", "all", "--boxes", str(table), "--out", str(out), *more]
+    )
+
+
+WAVE = ("--actions", "wave")
+BOX = ".25,.25,.75,.75"
+
+
+def test_each_video_has_its_own_size(raw, tmp_path):
+    assert export(raw, tmp_path / "o", [f"a,1,{BOX}", f"b,1,{BOX}"], *WAVE) == 0
+    assert 'xtl="40.00" ytl="24.00"' in (tmp_path / "o/a.xml").read_text()
+    assert 'xtl="80.00" ytl="60.00"' in (tmp_path / "o/b.xml").read_text()
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        (f"b,3,{BOX}", "'b': 1 boxes at times outside it, the first at 3 s; it shows 0.000 to 1.9"),
+        (f"b,77777,{BOX}", "boxes at times outside it"),
+        (f"../b,1,{BOX}", "a name that is no name of a file"),
+        (f"c,1,{BOX}", "c.mp4|video 'c'"),
+    ],
+)  # fmt: skip
+def test_nothing_is_written_where_one_video_is_wrong(raw, tmp_path, row, message):
+    """The first video is right; it is not written either."""
+    with pytest.raises(UserError, match=message):
+        export(raw, tmp_path / "o", [f"a,1,{BOX}", row], *WAVE)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["people.csv"]
+
+
+def test_a_name_that_leads_out_is_refused(raw, tmp_path):
+    with pytest.raises(UserError, match=r"video '\.\./x': a name that is no name of a file"):
+        export(raw, tmp_path / "o", [f"../x,1,{BOX}"], *WAVE)
+
+
+def test_two_times_in_one_frame_are_said(raw, tmp_path, capsys):
+    assert export(raw, tmp_path / "o", [f"a,1.00,{BOX}", f"a,1.02,{BOX}"], *WAVE) == 0
+    assert "warning: 1 boxes left out, a person's second at one frame" in capsys.readouterr().out
+
+
+def test_labels_of_other_actions_are_kept_unless_asked(raw, tmp_path):
+    out = tmp_path / "o"
+    assert export(raw, out, [f"a,1,{BOX}"], *WAVE) == 0
+    assert export(raw, out, [f"b,1,{BOX}"], *WAVE) == 0  # the same labels
+    (out / "a.xml").unlink()
+    with pytest.raises(UserError, match="labels.json: holds other actions; --overwrite"):
+        export(raw, out, [f"a,1,{BOX}"], "--actions", "run")
+    assert not (out / "a.xml").exists()
+    assert export(raw, out, [f"a,1,{BOX}"], "--actions", "run", "--overwrite") == 0
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (("--actions", "a\x7fb"), r"'a\\x7fb' cannot name an action"),
+        (("--actions", "a\x9bb"), "cannot name an action"),
+        (("--actions", "a\ufffeb"), "cannot name an action"),
+        (("--actions", "a\ud800b"), "cannot name an action"),
+        (("--actions", "pose", "--one-of", "pose=sit,lie"), "an action and the name of a group"),
+        (("--one-of", "pose=sit,None"), "'None' in group 'pose' means no action"),
+        (("--one-of", "pose=sit,-"), "'-' in group 'pose' means no action"),
+        ((*WAVE, "--every", "inf"), "--every must be above 0"),
+        ((*WAVE, "--every", "nan"), "--every must be above 0"),
+    ],
+)
+def test_choices_that_would_be_lost_or_break_the_file(raw, tmp_path, more, message):
+    with pytest.raises(UserError, match=message) as caught:
+        export(raw, tmp_path / "o", [f"a,1,{BOX}"], *more)
+    assert "\n" not in str(caught.value) and not (tmp_path / "o").exists()
+
+
+def test_two_actions_of_one_group_are_not_halved():
+    choices = ActionChoices(("wave",), {"pose": ("sit", "lie", "stand")})
+    with pytest.raises(
+        UserError, match="does 'sit' and 'stand' at once, of which the group 'pose'"
+    ):
+        choices.values(("stand", "sit"))
+    assert choices.values(("stand", "wave")) == {"pose": "stand", "wave": "true"}
+
+
+def test_names_of_videos_that_xml_cannot_hold():
+    choices = ActionChoices(("wave",))
+    track = [[TrackBox(0, np.array([0, 0, 1, 1.0]))]]
+    for name in ("a\x1b", "a\x00", "a\ud800", "a\nb"):
+        assert not is_xml_text(name)
+        with pytest.raises(UserError, match="a video's name that no XML file can hold"):
+            cvat_text(VideoHead(name, "a.mp4", 9, (4, 4)), track, choices, 1)
+        with pytest.raises(UserError, match="a video's name that no XML file can hold"):
+            cvat_text(VideoHead("a", name, 9, (4, 4)), track, choices, 1)
+    text, count = cvat_text(VideoHead("é & <漢字> 🎬", "a.mp4", 9, (4, 4)), track, choices, 1)
+    assert count == 1 and "é &amp; &lt;漢字&gt; 🎬" in text
