@@ -1,7 +1,10 @@
 # make demo   from a fresh machine to a trained, scored and drawn action detector
 # make test   installs if needed, then runs style checks and all tests
+# make lock   renews requirements.lock: the newest versions, with the hashes of all their files
+# NEWEST=1    with any of them: the newest versions that pyproject.toml allows, in .venv-newest
 PYTHON ?= python3
-VENV := .venv
+NEWEST ?=
+VENV := .venv$(if $(NEWEST),-newest)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_DATA := data/demo
@@ -10,14 +13,26 @@ DEMO_PEOPLE := runs/people_demo
 PROCESSES ?= 2
 TEST_PROCESSES ?= auto
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test lint lock clean
 install: $(STAMP)
 
-$(STAMP): pyproject.toml setup.py
+# A package whose hash is not the lock's is refused.
+$(STAMP): pyproject.toml setup.py requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
-	$(BIN)/python -m pip install --quiet -e ".[dev]"
+ifeq ($(NEWEST),)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+else
+	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager -e ".[dev]"
+endif
 	touch $@
+
+lock: install
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+		--generate-hashes --upgrade --no-header --no-annotate --no-emit-index-url --quiet \
+		--output-file requirements.lock
+	sed -i '1i # Exact versions and hashes of all packages, direct and transitive; written by: make lock' \
+		requirements.lock
 
 lint: install
 	$(BIN)/ruff check .
@@ -42,4 +57,4 @@ demo: install
 	$(BIN)/python -m ava_tools.visualize --run $(DEMO_RUN) --sheet $(DEMO_RUN)/visualize/sheet.png
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-newest build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import CommandParser, at_a_time, none_or_at_a_time, path_text, run_command
+from ava_tools.cli import CommandParser, at_a_time, path_text, run_command, whole_number
 from detection.errors import UserError
 from detection.files import only_writer
 
@@ -281,9 +281,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="wait so long for a live source to come back (default %(default)s)")
     add("--film", action=argparse.BooleanOptionalAction, default=True, help="annotated.mp4")
     add("--page", action=argparse.BooleanOptionalAction, default=True, help="review.html")
-    add("--batch-size", type=at_a_time, default=8, metavar="N",
+    add("--batch-size", type=whole_number(high=1024), default=8, metavar="N",
         help="keyframes under way at most (default %(default)s)")
-    add("--workers", type=none_or_at_a_time, default=0, metavar="N",
+    add("--workers", type=whole_number(high=1024), default=0, metavar="N",
         help="batches in the networks at a time")
     add("--threads", type=at_a_time, metavar="N", help="CPU threads (default: PyTorch's)")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")

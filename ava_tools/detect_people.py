@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import CommandParser, at_a_time, none_or_at_a_time, path_text, run_command
+from ava_tools.cli import CommandParser, none_or_at_a_time, path_text, run_command
 from detection.errors import UserError
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="decode larger pictures at this short side (default: the detector's own)")  # fmt: skip
     add(
         "--batch-size",
-        type=at_a_time,
+        type=none_or_at_a_time,
         default=8,
         metavar="N",
         help="pictures (default %(default)s)",
@@ -235,7 +235,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="processes that read ahead (default: half of the cores, 1 to 8; 0: none)")  # fmt: skip
     add(
         "--threads",
-        type=at_a_time,
+        type=none_or_at_a_time,
         metavar="N",
         help="CPU threads of the network (default: PyTorch's)",
     )

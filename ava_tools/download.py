@@ -225,6 +225,11 @@ class BarProgress:
                     self._bars[path] = self._bar(Path(path).name, total_bytes, leave=False)
                 self._bars[path].update(step)
 
+    def wait(self, path: str, pause_s: float, reason: str) -> None:
+        """Say for how long nothing happens, and why."""
+        with self._lock:
+            self._new_bar.write(f"{path}: again in {pause_s:.0f} s ({reason})", file=sys.stderr)
+
     def finish(self, path: str, note: str) -> None:
         """Take the file's bar away; say what became of it."""
         with self._lock:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -138,3 +139,36 @@ def payload(num_bytes: int = 300_000, seed: bytes = b"film") -> bytes:
     while len(data) < num_bytes:
         data += next(blocks)
     return bytes(data[:num_bytes])
+
+
+@contextmanager
+def raw_server(*pieces: bytes, then: bytes = b"", every_s: float = 0.0) -> Iterator[str]:
+    """Answer every connection with `pieces`, then with `then` again and again; yields the address.
+
+    No HTTP is known here: heads without an end and answers that lie can be said as they are.
+    """
+    listening = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.recv(65536)
+            for piece in pieces:
+                connection.sendall(piece)
+            while then and not over.wait(every_s):
+                connection.sendall(then)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=listening.accept()[:1], daemon=True).start()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/a.mp4"
+    finally:
+        over.set()
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        thread.join()

@@ -162,7 +162,7 @@ def test_stopping_is_the_end_of_a_live_source_and_a_break_of_a_file(
         ({"--batch-size": "0"}, "batch_size must be at least 1"),
         ({"--top-k": "0"}, "top_k must be at least 1, not 0"),
         ({"--workers": "-1"}, "workers must be at least 0, not -1"),
-        ({"--reconnect": "nan"}, "--reconnect must be seconds from 0 on"),
+        ({"--reconnect": "-1"}, "--reconnect must be seconds from 0 on"),
         ({"video": "99"}, "camera 99: cannot be opened"),
         ({"video": "tcp://127.0.0.1:9/x"}, "tcp://127.0.0.1:9/x: cannot be opened"),
         ({"--start": "5", "--end": "4"}, "must lie before"),

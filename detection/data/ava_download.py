@@ -7,9 +7,11 @@ to places named here, so that no path inside an archive decides where anything i
 
 from __future__ import annotations
 
+import lzma
 import re
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +37,8 @@ _S3 = "https://s3.amazonaws.com/ava-dataset"
 _FAIR = "https://dl.fbaipublicfiles.com/video-long-term-feature-banks/data/ava/annotations"
 _DEEPMIND = "https://storage.googleapis.com/deepmind-media/Datasets"
 _MAX_MEMBER_BYTES = 2 << 30
+_MAX_ARCHIVE_BYTES = 16 << 30
+_MAX_MEMBERS = 10_000
 BOXES_NAME = "fair"
 
 
@@ -273,7 +277,16 @@ def copy_members(archive: Path, members: Sequence[Member], folder: Path) -> None
             for member, name in chosen.items():
                 if name is not None:
                     _copy(read(name), folder / member.place, f"{archive}: {name}")
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, ValueError) as error:
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        zlib.error,
+        lzma.LZMAError,
+        NotImplementedError,  # zipfile, of a compression that it does not know
+        EOFError,
+        OSError,
+        ValueError,
+    ) as error:
         if isinstance(error, UserError) or getattr(error, "errno", None) is not None:
             raise
         archive.unlink(missing_ok=True)
@@ -288,10 +301,29 @@ def _open_archive(archive: Path) -> Iterator[tuple[list[str], Any]]:
     """Yield the names of plain files in the archive and a function that opens one."""
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as packed:
-            yield [info.filename for info in packed.infolist() if not info.is_dir()], packed.open
+            infos = packed.infolist()
+            if any(info.flag_bits & 1 for info in infos):
+                raise UserError(f"{archive}: encrypted, an archive without a password is required")
+            sizes = {info.filename: info.file_size for info in infos if not info.is_dir()}
+            _refuse_bombs(archive, len(infos), sum(sizes.values()))
+            yield [info.filename for info in infos if not info.is_dir()], packed.open
         return
     with tarfile.open(archive) as bundle:
-        yield [info.name for info in bundle.getmembers() if info.isfile()], bundle.extractfile
+        names, total = [], 0
+        for count, info in enumerate(bundle, start=1):  # before what follows is unpacked
+            total += max(0, info.size)
+            _refuse_bombs(archive, count, total)
+            if info.isfile():
+                names.append(info.name)
+        yield names, bundle.extractfile
+
+
+def _refuse_bombs(archive: Path, count: int, total_bytes: int) -> None:
+    if count > _MAX_MEMBERS or total_bytes > _MAX_ARCHIVE_BYTES:
+        raise UserError(
+            f"{archive}: says that it holds over {_MAX_MEMBERS:,} files or "
+            f"{_MAX_ARCHIVE_BYTES >> 30} GiB, nothing was unpacked"
+        )
 
 
 def _find(archive: Path, names: Iterable[str], member: Member) -> str | None:

@@ -13,7 +13,9 @@ import json
 import os
 import random
 import shutil
+import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ from detection.transfer.remote import (
     Unreachable,
     ask,
     download_range,
+    pause_s,
 )
 
 _MIB = 1 << 20
@@ -57,6 +60,9 @@ class Progress(Protocol):
     def update(self, path: str, done_bytes: int, total_bytes: int | None) -> None:
         """`done_bytes` of the file are there (this may go back when it begins again)."""
 
+    def wait(self, path: str, pause_s: float, reason: str) -> None:
+        """Report that the file is tried again after a pause, and why."""
+
     def finish(self, path: str, note: str) -> None:
         """Report that nothing more comes for the file: it is whole, or `note` says why not."""
 
@@ -65,6 +71,9 @@ class NoProgress:
     """Tells nobody."""
 
     def update(self, path: str, done_bytes: int, total_bytes: int | None) -> None:
+        """Do nothing."""
+
+    def wait(self, path: str, pause_s: float, reason: str) -> None:
         """Do nothing."""
 
     def finish(self, path: str, note: str) -> None:
@@ -178,8 +187,11 @@ def fetch_file(
                 if isinstance(error, Unreachable):
                     raise UserError(str(error)) from error
                 raise
-            pause = min(rules.max_backoff_s, rules.backoff_s * 2 ** (failures - 1))
-            pause = max(pause * (0.75 + random.random() / 2), min(error.retry_after_s, 300.0))
+            usual_s = rules.backoff_s * 2 ** (failures - 1) * (0.75 + random.random() / 2)
+            pause = pause_s(error, usual_s, rules.max_backoff_s)
+            if pause is None:
+                raise
+            progress.wait(file.path, pause, str(error))
             if stop.wait(pause):
                 raise
         except OSError as error:
@@ -297,7 +309,11 @@ def ask_sizes(
                     if isinstance(error, Unreachable):
                         raise UserError(str(error)) from error
                     return str(error)
-                threading.Event().wait(rules.backoff_s * 2**attempt)
+                if (pause := pause_s(error, rules.backoff_s * 2**attempt)) is None:
+                    return str(error)
+                if pause > 5:
+                    print(f"{error}; again in {pause:.0f} s", file=sys.stderr)
+                time.sleep(pause)
             finally:
                 told()
         raise AssertionError("unreachable")

@@ -1,15 +1,28 @@
 """HTTP for large files, on the standard library: one answer, its bytes, and clear refusals.
 
 Only http and https are spoken, redirects included; proxies come from the environment.
+
+What a server can make a download do is bounded:
+
+* an answer's head, with any number of `100 Continue`, and each piece of its body must be there
+  within `timeout_s`, however it drips; a body must bring `min_bytes_per_s` on average;
+* 100 header lines of 64 KiB, 5 redirects, none to another protocol nor from https to http;
+* only 200 and 206 are a file; a length that is no number, a part that contradicts itself and a
+  packed body (Content-Encoding) are refused; more bytes than promised end the attempt, and where
+  nothing is promised a file has at most 64 GiB;
+* a server's own wish to wait (Retry-After) is followed up to 5 minutes, and said; a longer one ends
+  the attempts, and an unreadable one counts as none.
 """
 
 from __future__ import annotations
 
 import email.utils
 import http.client
+import io
 import re
 import socket
 import ssl
+import sys
 import time
 import urllib.error
 import urllib.parse
@@ -17,11 +30,15 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
-from detection.errors import UserError
+from detection.errors import UserError, printable
 
 _CHUNK = 1 << 18
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
+MAX_RETRY_AFTER_S = 300.0
+MAX_REDIRECTS = 5
+MAX_UNPROMISED_BYTES = 64 << 30
 
 
 class FileRefused(Exception):
@@ -81,13 +98,20 @@ class RangeAnswer:
         over `window_s`: a server that drips would otherwise hold a download for days.
         """
         window_start, window_bytes = time.monotonic(), 0
+        total = self.total_bytes
+        limit = MAX_UNPROMISED_BYTES if total is None else total - self.start
+        left = limit
         while True:
             try:
+                _start_clock(self._response)
                 chunk = self._response.read1(_CHUNK)
             except (OSError, http.client.HTTPException) as error:
                 raise TransferBroken(f"{self._url}: {_words(error)}") from error
             if not chunk:
                 return
+            left -= len(chunk)
+            if left < 0:
+                raise TransferBroken(f"{self._url}: more came than the {limit:,} bytes due")
             yield chunk
             window_bytes += len(chunk)
             elapsed = time.monotonic() - window_start
@@ -104,7 +128,9 @@ def ask(url: str, *, timeout_s: float) -> RemoteInfo:
     try:
         with _open(urllib.request.Request(url, method="HEAD"), timeout_s) as response:
             _refuse_pages(url, response)
-            return RemoteInfo(_length(response), _validator(response))
+            if response.status != 200:  # 204: nothing is said of the file
+                return RemoteInfo(None, None)
+            return RemoteInfo(_length(url, response), _validator(response))
     except FileRefused as error:
         if getattr(error.__cause__, "code", None) in (405, 501):
             return RemoteInfo(None, None)
@@ -130,7 +156,9 @@ def download_range(url: str, *, start: int, validator: str | None, timeout_s: fl
             # Nothing past `start`, or not of this version: the whole again settles it.
             return download_range(url, start=0, validator=None, timeout_s=timeout_s)
         _refuse_pages(url, response)
-        length, mark = _length(response), _validator(response)
+        if response.status not in (200, 206):
+            raise FileRefused(f"{url}: the server answers {response.status} and no file")
+        length, mark = _length(url, response), _validator(response)
         if response.status != 206:
             return RangeAnswer(url, response, start=0, total_bytes=length, validator=mark)
         first, total = _content_range(url, response)
@@ -149,7 +177,7 @@ def read_small(url: str, *, timeout_s: float, attempts: int, max_bytes: int = 1 
         try:
             with download_range(url, start=0, validator=None, timeout_s=timeout_s) as answer:
                 data = bytearray()
-                for chunk in answer.chunks(0.0, timeout_s):
+                for chunk in answer.chunks(64.0, timeout_s):
                     data += chunk
                     if len(data) > max_bytes:
                         raise UserError(f"{url}: over {max_bytes} bytes, a short list is wanted")
@@ -164,8 +192,21 @@ def read_small(url: str, *, timeout_s: float, attempts: int, max_bytes: int = 1 
         except TransferBroken as error:
             if attempt + 1 >= min(attempts, 2 if isinstance(error, Unreachable) else attempts):
                 raise UserError(str(error)) from error
-            time.sleep(min(1.0, timeout_s) * 2**attempt)
+            if (pause := pause_s(error, min(1.0, timeout_s) * 2**attempt)) is None:
+                raise UserError(str(error)) from error
+            print(f"{error}; again in {pause:.0f} s", file=sys.stderr)
+            time.sleep(pause)
     raise AssertionError("attempts must be at least 1")
+
+
+def pause_s(error: TransferBroken, usual_s: float, longest_s: float = 60.0) -> float | None:
+    """Return how long to wait before the next attempt; None: too long, the server says.
+
+    usual_s: where the server has no wish of its own, at most `longest_s`.
+    """
+    if error.retry_after_s > MAX_RETRY_AFTER_S:
+        return None
+    return max(min(usual_s, longest_s), error.retry_after_s)
 
 
 def _open(
@@ -179,14 +220,110 @@ def _open(
         if error.code == 416 and past_end_is_fine:
             return error  # type: ignore[return-value]
         error.close()
-        message = f"{url}: the server answers {error.code} {error.reason}"
+        reason = printable(" ".join(str(error.reason).split()))[:200]
+        message = f"{url}: the server answers {error.code} {reason}".rstrip()
         if error.code in _RETRIED:
-            raise TransferBroken(message, _retry_after(error)) from error
+            wish_s = _retry_after_s(error.headers.get("Retry-After") or "")
+            if wish_s > MAX_RETRY_AFTER_S:
+                message += f" and wants {wish_s:,.0f} s to pass (Retry-After); try again later"
+            raise TransferBroken(message, wish_s) from error
         raise FileRefused(message) from error
     except urllib.error.URLError as error:
         raise _cannot_connect(url, error.reason) from error
+    except (ValueError, http.client.InvalidURL) as error:
+        raise FileRefused(f"{url}: leads to an address that is none ({error})") from error
     except (OSError, http.client.HTTPException) as error:
         raise TransferBroken(f"{url}: {_words(error)}") from error
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """A few redirects, to http and https alone, never from https to http."""
+
+    max_redirections = MAX_REDIRECTS
+
+    def http_error_302(
+        self,
+        req: urllib.request.Request,
+        fp: Any,
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+    ) -> Any:
+        fp.close()  # urllib would read the body first, which may have no end
+        return super().http_error_302(req, fp, code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: Any,
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        scheme = urllib.parse.urlsplit(newurl).scheme
+        if scheme not in ("http", "https") or (req.type == "https" and scheme == "http"):
+            raise FileRefused(f"{req.full_url}: redirects to {newurl[:80]}, which is not followed")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _Clocked(io.RawIOBase):
+    """The bytes of a connection until a deadline, which a server that drips would put off."""
+
+    def __init__(self, raw: Any, limit_s: float | None) -> None:
+        self._raw, self._limit_s = raw, limit_s
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        limit_s = float("inf") if self._limit_s is None else self._limit_s
+        self._deadline = time.monotonic() + limit_s
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        if time.monotonic() > self._deadline:
+            raise TimeoutError
+        return self._raw.readinto(buffer)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer whose head and whose pieces have a deadline."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.clocked = _Clocked(self.fp.detach(), sock.gettimeout())  # type: ignore[attr-defined]
+        self.fp = io.BufferedReader(self.clocked)
+
+
+def _start_clock(response: http.client.HTTPResponse) -> None:
+    if isinstance(response, _Response):
+        response.clocked.start_clock()
+
+
+class _Connection(http.client.HTTPConnection):
+    response_class = _Response
+
+
+class _SecureConnection(http.client.HTTPSConnection):
+    response_class = _Response
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Connection, req)  # type: ignore[arg-type]
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        context = ssl.create_default_context()
+        return self.do_open(_SecureConnection, req, context=context)  # type: ignore[arg-type]
 
 
 def _opener() -> urllib.request.OpenerDirector:
@@ -194,9 +331,9 @@ def _opener() -> urllib.request.OpenerDirector:
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPRedirectHandler(),
+        _Http(),
+        _Https(),
+        _Redirects(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
         urllib.request.UnknownHandler(),
@@ -228,22 +365,28 @@ def _words(error: BaseException) -> str:
         return "the line went silent"
     if isinstance(error, http.client.IncompleteRead):
         return "the connection ended early"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return printable(" ".join(str(said).split()))[:200]
 
 
-def _retry_after(error: urllib.error.HTTPError) -> float:
-    text = (error.headers.get("Retry-After") or "").strip()
-    if text.isdigit():
-        return float(text)
+def _retry_after_s(text: str) -> float:
+    """Return the seconds that a Retry-After asks for: a number, a date; 0 where it is neither."""
+    text = text.strip()
+    if re.fullmatch(r"[0-9]+", text):
+        return float(text[:300])
     try:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         return 0.0
 
 
-def _length(response: http.client.HTTPResponse) -> int | None:
-    text = response.headers.get("Content-Length", "")
-    return int(text) if text.isdigit() else None
+def _length(url: str, response: http.client.HTTPResponse) -> int | None:
+    text = response.headers.get("Content-Length")
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,18}", text.strip()):
+        raise FileRefused(f"{url}: a Content-Length that is no number of bytes ('{text[:40]}')")
+    return int(text)
 
 
 def _validator(response: http.client.HTTPResponse) -> str | None:
@@ -256,13 +399,21 @@ def _validator(response: http.client.HTTPResponse) -> str | None:
 
 def _content_range(url: str, response: http.client.HTTPResponse) -> tuple[int, int | None]:
     text = response.headers.get("Content-Range", "")
-    match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", text.strip())
+    number = "([0-9]{1,18})"
+    match = re.fullmatch(rf"bytes {number}-{number}/(?:{number}|\*)", text.strip())
     if match is None:
-        raise TransferBroken(f"{url}: a part without a readable Content-Range ('{text}')")
-    return int(match[1]), None if match[3] == "*" else int(match[3])
+        raise TransferBroken(f"{url}: a part without a readable Content-Range ('{text[:80]}')")
+    first, last, total = (None if group is None else int(group) for group in match.groups())
+    assert first is not None and last is not None
+    if last < first or (total is not None and last >= total):
+        raise TransferBroken(f"{url}: a part that contradicts itself ('{text[:80]}')")
+    return first, total
 
 
 def _refuse_pages(url: str, response: http.client.HTTPResponse) -> None:
-    """Login and error pages come with status 200 and would pass for data."""
+    """Login and error pages come with status 200 and would pass for data; so would packed bytes."""
+    packed = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if packed not in ("", "identity"):
+        raise FileRefused(f"{url}: comes packed ({packed[:40]}), which was not asked for")
     if response.headers.get_content_type() == "text/html":
         raise FileRefused(f"{url}: a web page came instead of the file")
