@@ -169,7 +169,7 @@ def read_classes(path: Path) -> ClassList:
         numbers = json.loads(text)
         turned = all(str(key).isdigit() for key in numbers)  # {"5": "archery"} goes around, too
         pairs = sorted(
-            (int(key), str(value)) if turned else (int(value), str(key).strip('"'))
+            (int(key), str(value)) if turned else (whole(value), str(key).strip('"'))
             for key, value in numbers.items()
         )
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
@@ -178,6 +178,13 @@ def read_classes(path: Path) -> ClassList:
     if [number for number, _ in pairs] != list(range(len(pairs))):
         raise UserError(f"{path}: the numbers must run from 0 to {len(pairs) - 1}, each once")
     return ClassList(tuple(name for _, name in pairs), tuple(number for number, _ in pairs))
+
+
+def whole(value: object) -> int:
+    """Return a number of a class; TypeError for anything but a whole number (or its digits)."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError(f"{value!r} is no whole number")
+    return int(value)
 
 
 if __name__ == "__main__":

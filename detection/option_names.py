@@ -111,9 +111,9 @@ def hint_for(name: str, known: Collection[str], word: str) -> str:
         if options:
             return _did_you_mean(options)
     same = [option for option in known if option.rpartition(".")[2] == last]
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if same and (not close or close[0] not in same):
+    if same:
         return _did_you_mean(same)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return _did_you_mean(close)
     by_last = {option.rpartition(".")[2]: option for option in known}

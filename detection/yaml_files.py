@@ -188,19 +188,15 @@ class _Document:
             self._loader = _Loader(self._text)
             node = self._loader.get_single_node()
         except yaml.reader.ReaderError as error:
-            line = self._text.count("\n", 0, error.position) + 1
-            raise self._error(
-                line,
-                f"YAML error: a character U+{ord(str(error.character)):04X}, "
-                "which YAML has no place for"
-                if isinstance(error.character, str)
-                else "YAML error: not UTF-8 text",
-            ) from error
+            row = self._text.count("\n", 0, error.position) + 1
+            message = f"YAML error: a character U+{int(error.character):04X}, which YAML forbids"
+            raise self._error(row, message) from error
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
-            problem = printable(getattr(error, "problem", None) or str(error))
-            row = None if mark is None else mark.line + 1
-            raise self._error(row, f"YAML error: {_short(problem)}") from error
+            parts = (getattr(error, "context", None), getattr(error, "problem", None))
+            problem = ": ".join(part for part in parts if part) or str(error)
+            place = None if mark is None else mark.line + 1
+            raise self._error(place, f"YAML error: {_short(problem)}") from error
         return None if node is None else self._value(node, prefix)
 
     def _error(self, line: int | None, message: str) -> UserError:
@@ -334,6 +330,10 @@ def options_of(config: Any, prefix: str = "") -> Iterator[tuple[str, str, str, s
 def _sentence(keys: Key, problem: Mapping[str, Any], known: Collection[str], word: str) -> str:
     name = _short(".".join(keys))
     if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        section = problem["input"]
+        if isinstance(section, dict) and section and len(keys) < DEEPEST:
+            deeper = next(iter(section))  # what is meant says more than the section it stands in
+            return _sentence((*keys, deeper), {**problem, "input": section[deeper]}, known, word)
         return f"unknown {word} '{name}'{hint_for('.'.join(keys), known, word)}"
     if problem["type"] in ("missing", "missing_argument"):
         return f"{word} '{name}' is wanted and not given"

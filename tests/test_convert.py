@@ -210,3 +210,47 @@ def test_help_shows_an_example_without_loading_torch() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("examples:") == 2
+
+
+def test_weights_left_over_have_a_door(theirs: Path, tmp_path: Path) -> None:
+    from detection.errors import UserError
+
+    content = torch.load(theirs, weights_only=True)
+    content["model_state"]["neck.weight"] = torch.zeros(3)
+    torch.save(content, tmp_path / "more.pyth")
+    arguments = ["--checkpoint", str(tmp_path / "more.pyth"), "--out", str(tmp_path / "o")]
+    with pytest.raises(UserError, match=r"neck\.weight .*--allow-unused of convert"):
+        convert.main(arguments)
+    assert convert.main([*arguments, "--allow-unused"]) == 0
+    inspect_model.main([*arguments[:2], "--allow-unused", "--no-timing"])
+
+
+def test_outputs_that_are_no_plain_files(theirs: Path, tmp_path: Path) -> None:
+    from detection.errors import UserError
+
+    real = tmp_path / "real.pt"
+    link = tmp_path / "link.pt"
+    link.symlink_to(real)
+    for form in ("own", "safetensors", "slowfast"):
+        given = ["--checkpoint", str(theirs), "--to", form, "--out"]
+        assert convert.main([*given, "/dev/null"]) == 0
+        assert not Path("/dev/null").is_file()
+        convert.main([*given, str(link)])
+        assert link.is_symlink() and read_model_file(real).state
+        for out in (tmp_path, tmp_path / ("x" * 300)):
+            with pytest.raises(UserError, match="cannot be written") as caught:
+                convert.main([*given, str(out)])
+            assert "\n" not in str(caught.value)
+
+
+def test_lists_of_classes_that_are_hostile(theirs: Path, tmp_path: Path) -> None:
+    from detection.errors import UserError
+
+    bad = tmp_path / "bad.json"
+    for content in (b"\xff\xfe{", b"[" * 100_000, b'{"a": 1e999}', b'{"a": null}', b'{"a": [0]}'):
+        bad.write_bytes(content)
+        with pytest.raises(UserError, match=r"bad\.json") as caught:
+            convert.main(
+                ["--checkpoint", str(theirs), "--label-map", str(bad), "--out", str(tmp_path / "o")]
+            )
+        assert "\n" not in str(caught.value)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ava_tools import inspect_model
+from detection.errors import UserError
 from detection.models.action_detector import build_detector
 from detection.models.checkpoint_file import FrameSampling, save_model_file
 from detection.models.network import network_numbers
@@ -121,3 +122,27 @@ def test_a_configuration_is_inspected_as_it_would_be_trained(
     )
     inspect_model.main(["--cfg", str(cfg), "--no-timing"])
     assert "2 classes (label map of" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--size", "100000"], ["--frames", "99999999"], ["--actors", "-1"], ["--threads", "100000"]]
+    + [["--classes", "0"], ["--repeats", "x"]],
+)
+def test_absurd_sizes_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        inspect_model.main(["--variant", "x2d", *arguments])
+    assert caught.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
+
+    monkeypatch.setattr(inspect_model, "measure", fail)
+    with pytest.raises(UserError, match=r"not enough memory for 1 frames of 128 x 128"):
+        inspect_model.main(["--variant", "x2d"])
+    with pytest.raises(UserError, match="there is no such device"):
+        monkeypatch.undo()
+        inspect_model.main(["--variant", "x2d", "--device", "toaster"])

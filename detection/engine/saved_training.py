@@ -65,11 +65,11 @@ def checked_optimizer(
     numbers = [group.wholes("params", 0, LARGEST_WHOLE) for group in found]
     if [len(group) for group in numbers] != sizes:
         saved.refuse("param_groups", groups, f"groups of {sizes} weights, as this run has, are")
-    for group in found:
+    for group, own in zip(found, optimizer.param_groups, strict=True):
         group.number("lr", 0, 1e30)
         for name in group.names():
             if name != "params":
-                _check_option(group, name)
+                _check_option(group, name, own.get(name))
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     order = [number for group in numbers for number in group]
     by_number = dict(zip(order, weights, strict=True))
@@ -78,13 +78,28 @@ def checked_optimizer(
         saved.refuse("state", state, "the state of this run's weights, by their numbers, is")
     for number, values in state.items():
         _check_state(path, number, values, by_number[number], optimizer)
-    return {"param_groups": groups, "state": state}
+    usual = [{k: v for k, v in own.items() if k != "params"} for own in optimizer.param_groups]
+    filled = [own | dict(group.items()) for own, group in zip(usual, found, strict=True)]
+    return {"param_groups": filled, "state": state}
 
 
-def _check_option(group: SavedValues, name: str) -> None:
+def _check_option(group: SavedValues, name: str, own: Any) -> None:
+    """Refuse an option of another kind than the run's own, and negative numbers."""
     value = group.raw(name)
-    plain = value if type(value) in (list, tuple) and len(value) < 10 else [value]
-    if not all(v is None or type(v) in (bool, int, float, str) for v in plain):
+    if type(own) is bool and group.flag(name) != own:
+        group.refuse(name, value, f"{own}, as in this run, is")
+    elif type(own) is bool or (own is None and type(value) is bool):
+        group.flag(name)
+    elif type(own) in (int, float):
+        group.number(name, 0, 1e30)
+    elif type(own) in (list, tuple):
+        numbers = group.listed(name)
+        fit = len(numbers) == len(own) and all(
+            type(number) in (int, float) and 0 <= number < 1 for number in numbers
+        )
+        if not fit:
+            group.refuse(name, value, f"{len(own)} numbers from 0 to 1 are")
+    elif value is not None and type(value) not in (str, int, float):
         group.refuse(name, value, "a plain value is")
 
 
@@ -99,14 +114,24 @@ def _check_state(
     for name, value in said.items():
         if value is None and name not in needed:
             continue
+        if name == "step" and not 0 <= float(value if _is_count(value) else -1) <= 1 << 53:
+            said.refuse(name, value, "a count of steps is")
         if isinstance(value, Tensor):
+            if name == "exp_avg_sq" and value.numel() and float(value.min()) < 0:
+                said.refuse(name, float(value.min()), "no mean square below 0 is")
             if value.numel() != 1 and value.shape != weight.shape:
                 said.refuse(name, list(value.shape), f"a tensor of {list(weight.shape)} is")
             if name in ("exp_avg", "exp_avg_sq") and value.shape != weight.shape:
                 said.refuse(name, list(value.shape), f"a tensor of {list(weight.shape)} is")
             check_weights(path, {f"{place}.{name}": value})
+        elif name in ("exp_avg", "exp_avg_sq", "momentum_buffer"):
+            said.refuse(name, value, "a tensor is")
         else:
             said.number(name, -1e30, 1e30)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) in (int, float) or (isinstance(value, Tensor) and value.numel() == 1)
 
 
 def checked_scaler(said: SavedValues) -> dict[str, Any]:

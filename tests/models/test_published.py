@@ -175,3 +175,20 @@ def test_the_table_holds_the_published_addresses() -> None:
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(UserError, match=NAME):
         published.fetch_published("x3d_m_kinetics9000")
+
+
+@pytest.mark.parametrize("content", [b"", b"   \n", b"0123  x.pyth\n", b"\xff\xfe", b"g" * 64])
+def test_records_that_are_no_hash_are_one_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.pyth"
+    path.write_bytes(b"weights")
+    record = tmp_path / "x.pyth.sha256"
+    record.write_bytes(content)
+    entry = published.Published("https://example.org/x.pyth", "m")
+    with pytest.raises(UserError, match=r"x\.pyth\.sha256") as caught:
+        published.check_hash(path, entry)
+    assert "\n" not in str(caught.value)
+    record.unlink()
+    published.check_hash(path, entry)
+    assert published.read_record(record) == hashlib.sha256(b"weights").hexdigest()
+    record.write_text(record.read_text().upper())
+    published.check_hash(path, entry)

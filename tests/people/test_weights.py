@@ -222,3 +222,56 @@ def test_start_from_own_run_takes_everything(tmp_path):
         start_from_weights(
             build_people_network("mobile", num_classes=1, short_side_px=64), "mobile", tmp_path
         )
+
+
+@pytest.mark.parametrize("value", [None, "x", 0, -1, 1e12, float("nan"), [], {}, True])
+def test_any_bad_value_is_one_line(tmp_path, monkeypatch, value):
+    save_small(tmp_path / "a.pt")
+    content = torch.load(tmp_path / "a.pt", weights_only=True)
+    numbers = content["network"]
+    changes = [{key: value} for key in content]
+    changes += [{"network": {**numbers, key: value}} for key in numbers]
+    for change in changes:
+        bad = {**content, **change}
+        monkeypatch.setattr(weights_module, "read_plain", lambda _, bad=bad: bad)
+        try:
+            load_people_detector(tmp_path / "a.pt")
+        except UserError as error:
+            assert "\n" not in str(error) and "a.pt" in str(error)
+        else:
+            assert set(change) <= {"config", "training"}, change
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path, mobile):
+    save_small(tmp_path / "a.pt")
+    content = torch.load(tmp_path / "a.pt", weights_only=True)
+    name = "roi_heads.box_predictor.cls_score.weight"
+    content["model_state"][name][0, :3] = float("nan")
+    torch.save(content, tmp_path / "bad.pt")
+    with pytest.raises(UserError, match=rf"not finite .*{name}: 3 of"):
+        load_people_detector(tmp_path / "bad.pt")
+    state = torch.load(mobile, weights_only=True)
+    state[name][0, 0] = float("inf")
+    torch.save(state, tmp_path / "bad.pth")
+    for call in (
+        lambda: load_people_detector(tmp_path / "bad.pth", network="mobile_320"),
+        lambda: start_from_weights(
+            build_people_network("mobile_320", num_classes=1), "mobile_320", tmp_path / "bad.pth"
+        ),
+    ):
+        with pytest.raises(UserError, match=rf"not finite .*{name}: 1 of"):
+            call()
+
+
+def test_wrapped_weights_of_torchvision_load(tmp_path, mobile):
+    state = torch.load(mobile, weights_only=True)
+    for content in (
+        {
+            "model_ema": {"n_averaged": torch.tensor(3)}
+            | {f"module.{k}": v for k, v in state.items()}
+        },
+        {"model": {f"_orig_mod.{k}": v for k, v in state.items()}, "epoch": 3},
+        {"state_dict": {f"model.{k}": v for k, v in state.items()}},
+    ):
+        torch.save(content, tmp_path / "a.pth")
+        assert load_people_detector(tmp_path / "a.pth", network="mobile_320").actor_labels == (1,)
