@@ -109,8 +109,8 @@ def _boxes(
     if score.max() > 1 or score.min() < 0:
         likely = "logits" if score.min() < 0 else "per cent"
         yield (
-            f"{name}: scores lie between {score.min():g} and {score.max():g}; likely cause: {likely} "
-            "where fractions from 0 to 1 are required"
+            f"{name}: scores lie between {score.min():g} and {score.max():g}; likely cause: "
+            f"{likely} where fractions from 0 to 1 are required"
         )
     kept = table.select(score >= threshold)
     before, after = (len(one.keyframes()) for one in (table, kept))

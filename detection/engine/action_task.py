@@ -72,7 +72,9 @@ class ActionTask:
         """See `Task.training_batches`."""
         table = build.read_train_table(self._config, self._data, self.label_map)
         require_labels(self._data, self._config.data.train_split, self.label_map)
-        self._tell_mismatches(self._config.data.train_split, processes, self._config.data.train_boxes)
+        self._tell_mismatches(
+            self._config.data.train_split, processes, self._config.data.train_boxes
+        )
         dataset = build.build_train_dataset(self._config, self._data, table)
         _check_videos(dataset, self._config, processes)
         share = processes.rank, processes.count
