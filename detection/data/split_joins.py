@@ -41,7 +41,7 @@ def split_mismatches(
     split = folder.split(split_name)
     rows = read_ground_truth_rows(split)
     found = [*_videos(folder, split, rows)]
-    if not np.isin(rows.action_id, label_map.ids).any():
+    if len(rows) and not np.isin(rows.action_id, label_map.ids).any():
         found.append(f"split '{split_name}': not a single label in it ({split.annotations})")
     if boxes is not None:
         table = read_person_boxes(folder.boxes_path(split, boxes))
