@@ -78,6 +78,7 @@ def test_exclusions_of_other_videos_and_excluded_keyframes(folder, capsys):
     assert text.startswith("excluded videos: 1 of 1 of the exclusions are not in the ground truth")
     assert "in a suffix alone" in text
     (folder / "x.csv").write_text("v,0903\n")
+    assert warned(folder, capsys, "--exclusions", str(folder / "x.csv")) == []  # found there too
     (folder / "det.csv").write_text(FOUND.splitlines()[0] + "\n")
     assert warned(folder, capsys, "--exclusions", str(folder / "x.csv")) == []
 

@@ -17,7 +17,7 @@ from detection.evaluation.diagnosis import diagnose
 from detection.evaluation.frame_map import score_rows
 from detection.evaluation.keys import ClassColumns
 from detection.evaluation.matching import slices_of
-from detection.evaluation.people import find_people
+from detection.evaluation.people import _Best, find_people
 
 LABEL_MAP = LabelMap(("a", "b", "c"), (1, 2, 3))
 
@@ -100,3 +100,11 @@ def test_class_ids_of_any_size_take_no_table_as_long():
     tracemalloc.stop()
     assert got.tolist() == [1, -1, 0, -1, -1]
     assert peak < 1 << 20
+
+
+def test_of_equal_overlaps_in_two_parts_the_last_is_taken():
+    best, owner = _Best(2), np.array([0])
+    for other, iou in ((5, 0.0), (6, 0.5), (7, 0.5), (8, 0.4)):
+        best.add(owner, np.array([other]), np.array([iou]))
+        assert best.partner[0] == min(other, 7)
+    assert best.partner.tolist() == [7, -1] and best.iou.tolist() == [0.5, 0.0]
