@@ -52,9 +52,8 @@ class Mismatch:
         ):
             if count:
                 more = ", ..." if count > len(names) else ""
-                parts.append(
-                    f"{count:,} of {total:,} of {mine} are not in {other} ({', '.join(names)}{more})"
-                )
+                some = ", ".join(names) + more
+                parts.append(f"{count:,} of {total:,} of {mine} are not in {other} ({some})")
         cause = f"; likely cause: {self.cause}" if self.cause else ""
         return f"{self.what}: {'; '.join(parts)}{cause}"
 
@@ -194,11 +193,14 @@ def _cause_of_times(
     before = _matches(tried, lambda time: time)
     least = sum(min(len(mine), len(theirs)) for mine, theirs in tried.values())
     several = sum(min(len(mine), len(theirs)) > 1 for mine, theirs in tried.values())
+    if not several:  # two single times agree after any shift
+        return ""
+    best, cause = before, ""
     for words, change in _readings(tried, left_name, right_name):
         after = _matches(tried, change, both="whole seconds" in words)
-        if after > before and least - after <= (least - before) / 2 and several:
-            return words
-    return ""
+        if after > best and least - after <= (least - before) / 2:
+            best, cause = after, words
+    return cause
 
 
 def _readings(

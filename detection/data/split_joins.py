@@ -41,7 +41,7 @@ def split_mismatches(
     split = folder.split(split_name)
     rows = read_ground_truth_rows(split)
     found = [*_videos(folder, split, rows)]
-    if not np.isin(rows.action_id, label_map.ids).any():
+    if len(rows) and not np.isin(rows.action_id, label_map.ids).any():
         found.append(f"split '{split_name}': not a single label in it ({split.annotations})")
     if boxes is not None:
         table = read_person_boxes(folder.boxes_path(split, boxes))
@@ -109,8 +109,8 @@ def _boxes(
     if score.max() > 1 or score.min() < 0:
         likely = "logits" if score.min() < 0 else "per cent"
         yield (
-            f"{name}: scores lie between {score.min():g} and {score.max():g}; likely cause: {likely} "
-            "where fractions from 0 to 1 are required"
+            f"{name}: scores lie between {score.min():g} and {score.max():g}; likely cause: "
+            f"{likely} where fractions from 0 to 1 are required"
         )
     kept = table.select(score >= threshold)
     before, after = (len(one.keyframes()) for one in (table, kept))

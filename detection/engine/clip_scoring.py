@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import csv
-import json
 import math
 import time
 from collections.abc import Iterable
@@ -32,6 +31,7 @@ from detection.evaluation.clip_accuracy import (
     single_label_accuracy,
 )
 from detection.files import replacing, write_text
+from detection.json_text import json_text
 from detection.models.classifier import X3DClassifier
 from detection.models.counting import count_stages
 
@@ -206,7 +206,7 @@ def write_clip_results(
             names = ";".join(label_map.names[column] for column in labels.tolist())
             writer.writerow([clips.names[video], names, *found])
     write_text(folder / "per_class.csv", per_class_csv(score.accuracy))
-    write_text(folder / "metrics.json", json.dumps(as_json(score), indent=2) + "\n")
+    write_text(folder / "metrics.json", json_text(as_json(score)))
 
 
 def as_json(score: ClipScore) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,8 +23,9 @@ from detection.engine.distributed import Processes
 from detection.engine.inference import detect
 from detection.evaluation.evaluator import ActionEvaluator
 from detection.evaluation.frame_map import AvaFrameMap
-from detection.evaluation.report import as_csv, as_json, summary, table
+from detection.evaluation.report import as_csv, as_json, number, summary, table
 from detection.files import write_text
+from detection.json_text import json_text
 from detection.models.network import Network
 from detection.structures import Detections
 
@@ -136,7 +136,7 @@ def write_results(
     values = _as_json(score)
     if others:
         values["other_boxes"] = [_as_json(other) for other in others]
-    write_text(run_folder / "metrics.json", json.dumps(values, indent=2) + "\n")
+    write_text(run_folder / "metrics.json", json_text(values))
 
 
 def print_results(
@@ -154,7 +154,7 @@ def print_results(
     if score.unreadable:
         print(f"{score.unreadable} keyframes could not be read and count as missed")
     for other in others:
-        print(f"beside it: frame-mAP {other.result.mean_ap:.4f} with {other.boxes}")
+        print(f"beside it: frame-mAP {number(other.result.mean_ap)} with {other.boxes}")
     if made_up:
         print("data: made up (drawn by a program), no measure of how well real actions are found")
     print(f"run folder: {run_folder}")

@@ -59,7 +59,7 @@ def find_causes(
 
 
 def _scores(detections: AvaRows, scored: ScoredRows) -> Iterator[str]:
-    """Look at the range of the scores: equal, per cent, logits, far too small, below a threshold."""
+    """Look at the range of the scores: equal, per cent, logits, tiny, below a threshold."""
     score = detections.score
     if score is None or len(score) < 2:
         return

@@ -38,8 +38,8 @@ class SharedKeys:
             parts.append((video, time, np.ones(len(video), np.int64)))
         if len(names) * self._span >= 2**63:
             raise UserError(
-                f"{detections.path}: times up to {times / 1e6:g} s in {len(names):,} videos are too "
-                "many to tell apart: seconds of each video's own clock are required"
+                f"{detections.path}: times up to {times / 1e6:g} s in {len(names):,} videos are "
+                "too many to tell apart: seconds of each video's own clock are required"
             )
         codes = [video * self._span + time for video, time, _ in parts]
         self._codes, inverse = np.unique(np.concatenate(codes), return_inverse=True)

@@ -1,6 +1,8 @@
 """Every kind of finding is found with its line, and a clean data set has none."""
 
+import errno
 import json
+import re
 import shutil
 
 import numpy as np
@@ -16,6 +18,7 @@ from detection.checks.rows import check_rows, group
 from detection.data.ava_files import AvaRows
 from detection.data.dataset_folder import DatasetFolder
 from detection.data.label_map import LabelMap
+from detection.errors import UserError
 from detection.structures import Keyframe
 
 
@@ -274,3 +277,91 @@ def test_thousands_of_boxes_at_one_keyframe_are_a_finding_and_take_no_time():
     findings = Findings()
     check_rows(rows, LABELS, exclusive={}, findings=findings)
     assert findings.counts["crowded keyframe", "warning"] == 1
+
+
+@pytest.mark.parametrize("content", [b"item {", b"\xff\xfe", b"", None])
+def test_an_unreadable_label_map_and_differing_class_ids_are_findings(root, capsys, content):
+    """Without a label map each split has the ids that stand in it: they need not be the same."""
+    path = root / "annotations" / "label_map.pbtxt"
+    path.unlink() if content is None else path.write_bytes(content)
+    add_rows(root, "train_0,1,.1,.1,.5,.5,11")
+    add_rows(root, "val_0,1,.1,.1,.5,.5,12", split="val")
+    assert command.main([str(root), "--pictures", "0"]) == 1
+    printed = capsys.readouterr().out
+    assert "error: label map: 1" in printed and "1 errors" in printed
+    assert re.search(r"^action 11 +1 +0$", printed, re.M)
+    assert re.search(r"^action 12 +0 +1$", printed, re.M)
+
+
+def test_a_disk_that_takes_no_sheets_is_one_line_after_the_findings(root, capsys, monkeypatch):
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", str(root / "check"))
+
+    monkeypatch.setattr("detection.visualize.film.write_sheet", read_only)
+    out = root / "found.json"
+    with pytest.raises(
+        UserError, match=r"check: the sheets of frames cannot be written \(Read-only"
+    ):
+        command.main([str(root), "--json", str(out)])
+    assert "nothing odd" in capsys.readouterr().out
+    assert json.loads(out.read_text())["ok"]
+
+
+@pytest.mark.parametrize("place", ["detection.data.video_source.open_video", "_digest"])
+def test_a_video_that_the_disk_does_not_give_is_a_finding(root, monkeypatch, place):
+    shutil.copy(root / "videos" / "train_1.mp4", root / "videos" / "train_0.mp4")
+
+    def broken(*_, **__):
+        raise OSError(errno.EIO, "Input/output error", "videos/train_0.mp4")
+
+    if place == "_digest":
+        place = "detection.checks.dataset._digest"
+    monkeypatch.setattr(place, broken)
+    check = checked(root, kept_per_kind=1)
+    assert only(check, "video").message == "Input/output error"
+    assert only(check, "video").path == "videos/train_0.mp4" and not check.ok
+
+
+def test_a_split_without_a_label_is_an_error(root):
+    (root / "annotations" / "val.csv").write_text("val_0,1,.1,.1,.5,.5,\n")
+    check = checked(root)
+    assert "not a single label" in only(check, "no label").message and not check.ok
+
+
+def list_videos(root, *names):
+    (root / "annotations" / "val.txt").write_text("\n".join(names), encoding="utf-8")
+    text = (root / "dataset.yaml").read_text()
+    line = "    annotations: annotations/val.csv\n"
+    (root / "dataset.yaml").write_text(
+        text.replace(line, line + "    videos: annotations/val.txt\n")
+    )
+
+
+def test_ids_of_a_list_that_nearly_agree_are_one_finding_with_the_cause(root):
+    list_videos(root, "val_0", "Val_1")
+    check = checked(root)
+    assert kinds(check)["video not listed"] == 1 and "video without rows" not in kinds(check)
+    assert "in upper and lower case alone: 'val_1' and 'Val_1'" in only(
+        check, "video not listed"
+    ).message  # fmt: skip
+
+
+def test_exclusions_of_one_other_video_are_named(root):
+    text = (root / "dataset.yaml").read_text()
+    line = "    annotations: annotations/val.csv\n"
+    text = text.replace(line, line + "    exclusions: annotations/excluded.csv\n")
+    (root / "dataset.yaml").write_text(text)
+    (root / "annotations" / "excluded.csv").write_text("val_0,1\nval_01,1\nother,1\n")
+    message = only(checked(root), "exclusions").message
+    assert "excluded videos: 2 of 3 of the exclusions are not in split 'val'" in message
+    assert "other" in message
+
+
+def test_names_are_printed_with_their_control_characters_written_out(root, capsys):
+    path = root / "annotations" / "label_map.pbtxt"
+    path.write_text(path.read_text().replace("be blue", "be \x1b[31mblue"))
+    add_rows(root, "\x1b]0;t\x07,1,.1,.1,.5,.5,3")
+    assert command.main([str(root), "--pictures", "0"]) == 1
+    printed = capsys.readouterr()
+    assert not set(printed.out + printed.err) & {"\x1b", "\x07"}
+    assert r"be \x1b[31mblue" in printed.out

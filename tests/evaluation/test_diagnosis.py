@@ -178,20 +178,60 @@ def test_ids_outside_the_label_map():
     assert "no class id of the detections is in the label map: 502, 504 there" in text
 
 
-def test_keys_that_do_not_match():
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda score: 100 * score, "are over 1, up to 99.701: in per cent? divide by 100"),
+        (lambda score: 1000 * score, "are over 1, up to 997.01: no probabilities"),
+        (lambda score: 8 * score - 5, "scores lie between -4.9"),
+        (lambda score: np.log(score + 1e-9), "logits or logarithms?"),
+        (lambda score: score / 100, "divided by 100, or multiplied twice?"),
+    ],
+)
+def test_scores_in_another_unit_are_named_though_the_mean_is_the_same(change, words):
     truth, found = good_run()
-    text = causes_of(truth, replace(found, video_names=("v0.mp4", "v1.mp4", "v2.mp4")))
-    assert "no video of the detections is in the ground truth: v0.mp4, v1.mp4, v2.mp4" in text
-    assert "agree without folder, ending and case" in text
-    text = causes_of(truth, replace(found, time_us=found.time_us // 30))
-    assert "keyframes do not match: 0 of 60" in text
-    assert "its times are from 902 to 921 s, those of the detections from 30.0667 to 30.7 s" in text
+    moved = replace(found, score=change(found.score))
+    means = [score_rows(truth, one, LABEL_MAP).frame_map().mean_ap for one in (found, moved)]
+    assert means[0] == means[1] > 0.5
+    assert words in causes_of(truth, moved)
 
 
-def test_videos_that_are_missing():
+def test_scores_under_the_protocols_threshold():
     truth, found = good_run()
-    text = causes_of(truth, found.select(found.video_index == 1))
-    assert "2 of 3 videos of the ground truth have no detections: v0, v2" in text
+    low = replace(found, score=np.where(np.arange(len(found)) % 3, 0.001, found.score))
+    scored = score_rows(truth, low, LABEL_MAP, protocol="mmaction2")
+    text = "\n".join(find_causes(truth, low, LABEL_MAP, scored))
+    assert "80 of 120 scores are under 0.002 and do not count under protocol mmaction2" in text
+    assert "do not count" not in causes_of(truth, low)
+
+
+def test_a_few_scores_over_1_are_left_to_the_readers_warning():
+    truth, found = good_run()
+    score = found.score.copy()
+    score[0] = 1.2
+    assert causes_of(truth, replace(found, score=score)) == ""
+
+
+def test_width_and_height_are_named_though_half_the_boxes_still_fit():
+    """Near the upper left corner x, y, width, height overlaps the right box well."""
+    truth, found = good_run()
+    near = truth.boxes_01 - 0.85 * truth.boxes_01[:, [0, 1, 0, 1]]
+    truth = replace(truth, boxes_01=near)
+    found = change_boxes(
+        replace(found, boxes_01=near), lambda x1, y1, x2, y2: (x1, y1, x2 - x1, y2 - y1)
+    )
+    assert score_rows(truth, found, LABEL_MAP).frame_map().mean_ap > 0.2
+    assert "are x, y, width, height" in causes_of(truth, found)
+
+
+def test_a_sample_of_keyframes_shows_the_same_mistakes():
+    truth, found = good_run()
+    swapped = change_boxes(found, lambda x1, y1, x2, y2: (y1, x1, y2, x2))
+    scored = score_rows(truth, swapped, LABEL_MAP)
+    some = find_causes(truth, swapped, LABEL_MAP, scored, most_keyframes=7)
+    assert len(some) == 1 and "x and y are swapped" in some[0]
+    scored = score_rows(truth, found, LABEL_MAP)
+    assert find_causes(truth, found, LABEL_MAP, scored, most_keyframes=7) == []
 
 
 def test_scores_that_rank_nothing():
