@@ -132,9 +132,9 @@ class Networks:
             ):
                 if not part.isfinite().all():
                     raise UserError(
-                        f"the action network's scores at {keyframes[position].time_s:.3f} s are not "
-                        "finite; its weights are damaged, or half precision is too little for them "
-                        "(--no-half)"
+                        f"the action network's scores at {keyframes[position].time_s:.3f} s are "
+                        "not finite; its weights are damaged, or half precision is too little for "
+                        "them (--no-half)"
                     )
                 scores[position] = part.sigmoid().numpy()[:, self.columns].astype(np.float32)
         return scores
