@@ -237,6 +237,8 @@ class _TableFiles:
         """
         if not self.table.exists():
             return None
+        theirs: dict[str, Any] | None
+        summary: Summary | None
         try:
             content = json.loads(self.made_by.read_text(encoding="utf-8"))
             theirs, summary = dict(content["options"]), Summary(**content["summary"])

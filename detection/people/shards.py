@@ -97,7 +97,8 @@ class Parts:
     """The folder of unfinished work of one output; a context manager that holds its lock.
 
     options: what decides the result; parts of other options are refused, or removed with
-    `overwrite`.  inputs: a digest (a word) of what each batch is read from, by its number. Several shards may work at a time, a process that is alone keeps all others out.
+    `overwrite`.  inputs: a digest (a word) of what each batch is read from, by its number. Several
+    shards may work at a time, a process that is alone keeps all others out.
     """
 
     def __init__(

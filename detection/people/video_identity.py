@@ -1,4 +1,4 @@
-"""By what a run over a data set knows its videos again: their content and time, never their path."""
+"""How a run over a data set knows its videos again: by content and time, never by path."""
 
 from __future__ import annotations
 

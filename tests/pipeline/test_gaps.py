@@ -1,4 +1,4 @@
-"""Stretches without frames: gaps that are said, without moments, segments or memory of their own."""
+"""Stretches without frames: gaps that are named, without moments or segments of their own."""
 
 from __future__ import annotations
 
