@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ava_tools.cli import CommandParser, at_a_time, path_text, run_command, whole_number
-from detection.errors import UserError
+from detection.errors import UserError, printable
 from detection.files import only_writer
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ EXAMPLE = """examples:
 A run that was killed goes on from its last whole segment when the same command is given again."""
 
 STOPPED = 75
+MOST_HOLES = 3  # of a video named one by one
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,6 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         device=_device(options.device),
         half_precision=options.half,
     )
+    if options.film:
+        from detection.visualize.text import font_warning
+
+        if warning := font_warning(detector.networks.label_map.names):
+            print(warning, file=sys.stderr)
     failures, stopped = 0, False
     with stop_signals() as should_stop:
         for video, folder in videos:
@@ -64,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if len(videos) == 1:
                     raise
                 failures += 1
-                print("error: " + " ".join(str(error).split("\n")), file=sys.stderr)
+                print("error: " + printable(str(error)), file=sys.stderr)
     if failures:
         raise UserError(f"{failures} of {len(videos)} videos failed; the others are done")
     return STOPPED if stopped else 0
@@ -115,7 +121,13 @@ def _follow(
         def progress(time_s: float) -> None:
             bar.update(max(0.0, time_s - bar.n))
 
+        holes = 0
+
         def hole(found: Any) -> None:
+            nonlocal holes
+            holes += 1
+            if holes > MOST_HOLES:
+                return  # counted at the end
             bar.write(
                 f"warning: {name}: {found.start_s:.2f} to {found.end_s:.2f} s skipped "
                 f"({found.reason})",
@@ -136,6 +148,10 @@ def _follow(
         ):
             if live:
                 print(event_line(event), end="", flush=True)
+        if holes > MOST_HOLES:
+            bar.write(
+                f"warning: {name}: {holes - MOST_HOLES:,} more stretches skipped", file=sys.stderr
+            )
         if total and not detector.report.stopped:
             progress(total)  # the last keyframe is before the end
 
@@ -143,8 +159,9 @@ def _follow(
 def _say(
     name: str, folder: Path, report: Report, options: argparse.Namespace, *, live: bool
 ) -> bool:
+    shown = printable(str(folder))
     if report.already_complete:
-        print(f"{folder}: already made with these options, kept", file=sys.stderr)
+        print(f"{shown}: already made with these options, kept", file=sys.stderr)
         return False
     if report.resumed_s:
         print(f"went on from {report.resumed_s:.1f} s", file=sys.stderr)
@@ -153,7 +170,7 @@ def _say(
         print(f"{name}: {why}", file=sys.stderr)
     text = (
         f"{report.keyframes:,} keyframes, {report.people:,} people at them, "
-        f"{report.events:,} events -> {folder}"
+        f"{report.events:,} events -> {shown}"
     )
     print(text, file=sys.stderr)
     if live:

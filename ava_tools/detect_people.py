@@ -167,6 +167,12 @@ def _workers(wanted: int | None) -> int:
 def _say(summary: Summary, options: argparse.Namespace, shard: Any) -> None:
     from detection.people.box_table import unreadable_path
 
+    if summary.outdated:
+        print(
+            f"{summary.outdated:,} batches were of videos that have changed since (or of an older "
+            "version, which did not note them): done again",
+            file=sys.stderr,
+        )
     if not summary.complete:
         print(
             f"shard {shard}: {summary.keyframes:,} keyframes done; "

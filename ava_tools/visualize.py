@@ -164,6 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         look, jobs = _run_jobs(options)
     else:
         look, jobs = _file_jobs(options)
+    _warn_of_glyphs(jobs)
     for job in jobs:
         if job.film is not None:
             _write_film(job, options, look)
@@ -175,6 +176,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if whole and not options.no_review:
         print(_write_review(options))
     return 0
+
+
+def _warn_of_glyphs(jobs: Sequence[Job]) -> None:
+    from detection.visualize.text import font_warning
+
+    names: set[str] = set()
+    for job in jobs:
+        names.add(job.actors.video_id)
+        for keyframes in (job.actors.truth or {}, job.actors.predicted or {}):
+            for people in keyframes.values():
+                names.update(label.name for actor in people for label in actor.labels)
+    if warning := font_warning(names):
+        print(warning, file=sys.stderr)
 
 
 def _sheet_path(options: argparse.Namespace) -> Path | None:

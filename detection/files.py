@@ -224,11 +224,12 @@ _SAMPLE_BYTES = 1 << 16
 _SAMPLES = 64
 
 
-def identity_of(path: str | Path) -> dict[str, int | str]:
+def identity_of(path: str | Path, *, samples: int = _SAMPLES) -> dict[str, int | str]:
     """Return what tells a file's or folder's content from another's, quickly.
 
     A file: `bytes`, `modified_ns` and `sha256`: of all of it up to 4 MiB, else of 64 evenly spaced
-    pieces of 64 KiB, the first and the last among them. A folder: the number of files in it, and
+    pieces of 64 KiB, the first and the last among them (`samples` pieces, 2 at least, where there
+    are very many files). A folder: the number of files in it, and
     the digest of their names, sizes and times. The same name with another content, and the same
     content at another place, are so told apart from an unchanged input. Raises `OSError`.
     """
@@ -244,11 +245,11 @@ def identity_of(path: str | Path) -> dict[str, int | str]:
         return {"files": len(files), "sha256": digest.hexdigest()}
     size = status.st_size
     with path.open("rb") as file:
-        if size <= _SAMPLE_BYTES * _SAMPLES:
-            digest.update(file.read(_SAMPLE_BYTES * _SAMPLES))
+        if size <= _SAMPLE_BYTES * samples:
+            digest.update(file.read(_SAMPLE_BYTES * samples))
         else:
-            for i in range(_SAMPLES):
-                file.seek((size - _SAMPLE_BYTES) * i // (_SAMPLES - 1))
+            for i in range(samples):
+                file.seek((size - _SAMPLE_BYTES) * i // (samples - 1))
                 digest.update(file.read(_SAMPLE_BYTES))
     return {"bytes": size, "modified_ns": status.st_mtime_ns, "sha256": digest.hexdigest()}
 

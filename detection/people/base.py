@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 
+from detection.errors import UserError
 from detection.structures import ActorBoxes
 
 
@@ -24,3 +26,12 @@ class PeopleDetector(Protocol):
         inside it and of positive area; scores lie in 0 to 1. A picture with nobody in it gives
         `ActorBoxes.empty()`, no pictures give an empty list.
         """
+
+
+def check_finite(boxes: ActorBoxes, where: str) -> None:
+    """Raise `UserError` where a box or a score is no number. where: opens the message."""
+    if not (np.isfinite(boxes.xyxy_01).all() and np.isfinite(boxes.score).all()):
+        raise UserError(
+            f"{where}: a person's box or score is not finite; the detector's weights are damaged, "
+            "or half precision is too little for them (--no-half)"
+        )

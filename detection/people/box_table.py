@@ -14,7 +14,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ from tqdm import tqdm
 
 from detection.data.ava_files import format_time, write_person_boxes
 from detection.data.dataset_folder import DatasetFolder
-from detection.errors import UserError
+from detection.errors import UserError, printable
 from detection.files import write_text
-from detection.people.base import PeopleDetector
+from detection.people.base import PeopleDetector, check_finite
 from detection.people.keyframe_frames import FrameBatch, Unreadable, batches_of, read_batches
 from detection.people.shards import Options, Parts, Record, Shard, differences
+from detection.people.video_identity import batch_digests, changed_videos, video_digests
 from detection.structures import ActorBoxes, Keyframe
 
 _ANY_LENGTH_PX = 1 << 30
@@ -41,6 +42,7 @@ class Summary:
     `empty` of the others have nobody.  complete: False where other shards are still at work; the
     counts are then this process's own, and all but `keyframes` are of what it did just now.
     new_keyframes: looked at by this process just now, in `seconds`.  kept: the table was there.
+    outdated: batches of an earlier try that were done again, for their videos have changed since.
     """
 
     keyframes: int
@@ -52,6 +54,7 @@ class Summary:
     kept: bool = False
     new_keyframes: int = 0
     seconds: float = 0.0
+    outdated: int = 0
 
 
 def make_box_table(
@@ -79,8 +82,9 @@ def make_box_table(
     that read ahead.  shard: this process's share of the work; the last to finish writes the table.
     overwrite: replace a table (or unfinished work) of other options.  began_s: `time.time()` when
     this process began; a table of the same options that is younger is its siblings' work and kept.
-    Raises `UserError` where the table is another run's, where somebody else is writing it, and
-    where no keyframe at all can be read.
+    Raises `UserError` where the table is another run's or of other videos than they are now, where
+    somebody else is writing it, where a video changes meanwhile, and where no keyframe at all can
+    be read. Unfinished work of videos that have changed is done again.
     """
     out, shard = Path(out), shard or Shard()
     batches = batches_of(keyframes, batch_size)
@@ -90,10 +94,18 @@ def make_box_table(
         "batch_size": batch_size,
         "keyframes": keyframes_digest(keyframes),
     }
+    if (frames := folder.file.frames) is not None:
+        options["frames"] = f"{frames.fps:g} a second from {frames.start_s:g} s"
+    videos = video_digests(folder, (keyframe.video_id for keyframe in keyframes))
+    inputs = batch_digests(batches, videos)
     files = _TableFiles(out, notes or {})
-    with Parts(out, shard=shard, options=options, overwrite=overwrite) as parts:
-        kept = files.existing(options, overwrite=overwrite, younger_than_s=began_s)
-        if kept is not None and not parts.records():
+    with Parts(out, shard=shard, options=options, inputs=inputs, overwrite=overwrite) as parts:
+        outdated = parts.outdated()
+        left = bool(outdated or parts.records())
+        kept = files.existing(
+            options, None if left else videos, overwrite=overwrite, younger_than_s=began_s
+        )
+        if kept is not None and not left:
             return kept
         share = _Share(parts, batches, shard)
         if share.todo:
@@ -104,11 +116,15 @@ def make_box_table(
             share.work(detector, folder, sides_px=sides_px, workers=workers, progress=progress)
         records = parts.claim_merge(len(batches))
         if records is None:
-            return share.summary()
-        summary = files.write(parts, records, batches, options, share)
+            return replace(share.summary(), outdated=len(outdated))
+        if changed := changed_videos(videos, video_digests(folder, videos)):
+            raise UserError(
+                f"{out}: not written: of its videos {changed}; give the same command again"
+            )
+        summary = files.write(parts, records, batches, options, videos, share)
         if not summary.unreadable:
             parts.remove()
-        return summary
+        return replace(summary, outdated=len(outdated))
 
 
 def keyframes_digest(keyframes: Iterable[Keyframe]) -> str:
@@ -128,8 +144,9 @@ def detect_batch(detector: PeopleDetector, batch: FrameBatch) -> list[ActorBoxes
     found = detector.detect(batch.images)
     if len(found) != len(batch.keyframes):
         raise ValueError(f"{len(batch.keyframes)} pictures, {len(found)} answers")
-    for boxes in found:
+    for keyframe, boxes in zip(batch.keyframes, found, strict=True):
         xyxy, score = boxes.xyxy_01, boxes.score
+        check_finite(boxes, f"{detector.name}: {printable(str(keyframe))}")
         inside = (xyxy >= 0).all() and (xyxy <= 1).all() and (xyxy[:, :2] < xyxy[:, 2:]).all()
         if not (inside and (score >= 0).all() and (score <= 1).all()):
             raise ValueError(f"{detector.name}: boxes {xyxy}, scores {score} are outside 0 to 1")
@@ -206,28 +223,42 @@ class _TableFiles:
         self.unreadable = unreadable_path(out)
 
     def existing(
-        self, options: Options, *, overwrite: bool, younger_than_s: float | None
+        self,
+        options: Options,
+        videos: Mapping[str, str] | None,
+        *,
+        overwrite: bool,
+        younger_than_s: float | None,
     ) -> Summary | None:
         """Return what is known of a finished table of these options, None where none is to be kept.
 
+        videos: their digests as they are now; None: work is left over that knows its own.
         Raises `UserError` for a table of anything else.
         """
         if not self.table.exists():
             return None
+        theirs: dict[str, Any] | None
+        summary: Summary | None
         try:
             content = json.loads(self.made_by.read_text(encoding="utf-8"))
-            theirs, summary = content["options"], Summary(**content["summary"])
+            theirs, summary = dict(content["options"]), Summary(**content["summary"])
+            known = content.get("videos")
         except (FileNotFoundError, ValueError, KeyError, TypeError):
-            theirs = summary = None
-        same = theirs == options
+            theirs = summary = known = None
+        same = theirs == options and (videos is None or known == videos)
         young = younger_than_s is not None and self.table.stat().st_mtime > younger_than_s
         if overwrite and not (same and young):
             return None
         if not same:
-            other = differences(theirs, options) if theirs else "nothing says with which"
+            if theirs == options and videos is not None:
+                of = "nothing says of which it was made"
+                of = changed_videos(known, videos) if isinstance(known, dict) else of
+                other = f"of other videos ({of})"
+            else:
+                of = differences(theirs, options) if theirs else "nothing says with which"
+                other = f"made with other options ({of})"
             raise UserError(
-                f"{self.table}: there already, made with other options ({other}); name another "
-                "file, or add --overwrite"
+                f"{self.table}: there already, {other}; name another file, or add --overwrite"
             )
         assert summary is not None
         return Summary(**{**asdict(summary), "kept": True, "new_keyframes": 0, "seconds": 0.0})
@@ -238,6 +269,7 @@ class _TableFiles:
         records: dict[int, Record],
         batches: Sequence[tuple[Keyframe, ...]],
         options: Options,
+        videos: Mapping[str, str],
         share: _Share,
     ) -> Summary:
         """Write the table from all parts; the boxes pass through one batch at a time."""
@@ -274,7 +306,12 @@ class _TableFiles:
             new_keyframes=share.new_keyframes,
             seconds=share.seconds,
         )
-        content = {"notes": self._notes, "options": options, "summary": asdict(summary)}
+        content = {
+            "notes": self._notes,
+            "options": options,
+            "summary": asdict(summary),
+            "videos": dict(videos),
+        }
         write_text(self.made_by, json.dumps(content, indent=2) + "\n")
         return summary
 

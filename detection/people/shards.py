@@ -3,11 +3,12 @@
 Beside an output OUT lies, while it is being made, the folder `OUT.parts`: one append-only file per
 process (`shard-1-of-2.part`) and a lock. A part file holds one line per batch,
 
-    checksum number count-of-unreadable JSON
+    checksum number count-of-unreadable digest-of-inputs JSON
 
 the first one being the header: what the run was asked for. A line that was cut short by a kill or a
-power cut fails its checksum, and with all that follows it counts as not there. A later line for a
-batch with fewer unreadable keyframes stands in for an earlier one.
+power cut fails its checksum, and with all that follows it counts as not there. So does a line whose
+inputs were others than they are now: its batch is done again. A later line for a batch with fewer
+unreadable keyframes stands in for an earlier one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import re
 import socket
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
@@ -27,6 +28,7 @@ from typing import Any, BinaryIO, NamedTuple, Self
 from detection.errors import UserError
 
 HEADER = -1  # in place of a batch's number
+_NO_INPUTS = "-"
 WAIT_S = 600.0
 _ALONE, _TOGETHER, _MERGING = "alone", "together", "merging"
 
@@ -95,17 +97,25 @@ class Parts:
     """The folder of unfinished work of one output; a context manager that holds its lock.
 
     options: what decides the result; parts of other options are refused, or removed with
-    `overwrite`. Several shards may work at a time, a process that is alone keeps all others out.
+    `overwrite`.  inputs: a digest (a word) of what each batch is read from, by its number. Several
+    shards may work at a time, a process that is alone keeps all others out.
     """
 
     def __init__(
-        self, out: Path, *, shard: Shard, options: Options, overwrite: bool = False
+        self,
+        out: Path,
+        *,
+        shard: Shard,
+        options: Options,
+        inputs: Sequence[str] = (),
+        overwrite: bool = False,
     ) -> None:
         self._out = out
         self._folder = out.with_name(out.name + ".parts")
         self._own = self._folder / f"shard-{shard.index + 1}-of-{shard.count}.part"
         self._shard = shard
         self._options = dict(options)
+        self._inputs = inputs
         self._overwrite = overwrite
 
     def __enter__(self) -> Self:
@@ -133,11 +143,20 @@ class Parts:
         found: dict[int, Record] = {}
         for path in self._paths():
             for line in _whole_lines(path):
+                if line.number == HEADER or line.inputs != self._inputs_of(line.number):
+                    continue
                 known = found.get(line.number)
                 if known is None or line.unreadable <= known.unreadable:
                     found[line.number] = Record(path, line.offset, line.unreadable)
-        found.pop(HEADER, None)
         return found
+
+    def outdated(self) -> set[int]:
+        """Return the batches of which there are records, but only of other inputs than now."""
+        numbers = {line.number for path in self._paths() for line in _whole_lines(path)}
+        return numbers - {HEADER} - self.records().keys()
+
+    def _inputs_of(self, number: int) -> str:
+        return self._inputs[number] if number < len(self._inputs) else _NO_INPUTS
 
     def done(self) -> dict[int, Record]:
         """Return the batches that any process has finished, with nothing unreadable in them."""
@@ -145,7 +164,7 @@ class Parts:
 
     def append(self, number: int, unreadable: int, content: Any) -> None:
         """Keep the result of a batch; it is on the disk when this returns."""
-        self._file.write(_line(number, unreadable, content))
+        self._file.write(_line(number, unreadable, self._inputs_of(number), content))
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -169,7 +188,7 @@ class Parts:
             file.seek(record.offset)
             parsed = _parse(file.readline())
         assert parsed is not None
-        return json.loads(parsed[2])
+        return json.loads(parsed[3])
 
     def remove(self) -> None:
         """Remove all parts: the output is there and whole."""
@@ -209,7 +228,7 @@ class Parts:
         end = max((line.end for line in _whole_lines(self._own)), default=0)
         file.truncate(end)
         if not end:
-            file.write(_line(HEADER, 0, self._options))
+            file.write(_line(HEADER, 0, _NO_INPUTS, self._options))
             file.flush()
             os.fsync(file.fileno())
         _held.add(file)
@@ -320,18 +339,24 @@ class _FolderLock:
             return ""
 
 
-def _line(number: int, unreadable: int, content: Any) -> bytes:
-    text = f"{number} {unreadable} {json.dumps(content, separators=(',', ':'))}".encode()
+def _line(number: int, unreadable: int, inputs: str, content: Any) -> bytes:
+    text = f"{number} {unreadable} {inputs} {json.dumps(content, separators=(',', ':'))}".encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _parse(line: bytes) -> tuple[int, int, bytes] | None:
-    """Return number, unreadable and JSON of a line, None for one that was cut short."""
+def _parse(line: bytes) -> tuple[int, int, str, bytes] | None:
+    """Return number, unreadable, inputs and JSON of a line, None for one that was cut short.
+
+    A line without a digest is of a version that had none: its inputs are "", nobody's.
+    """
     checksum, _, rest = line.partition(b" ")
     if not rest.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(rest[:-1]):
         return None
-    number, unreadable, content = rest.split(b" ", 2)
-    return int(number), int(unreadable), content
+    number, unreadable, rest = rest.split(b" ", 2)
+    inputs, _, content = rest.partition(b" ")
+    if inputs[:1] in (b"{", b"["):
+        return int(number), int(unreadable), "", rest
+    return int(number), int(unreadable), inputs.decode(), content
 
 
 class _Line(NamedTuple):
@@ -341,6 +366,7 @@ class _Line(NamedTuple):
     end: int
     number: int
     unreadable: int
+    inputs: str
     content: bytes
 
 

@@ -24,7 +24,7 @@ from detection.models.action_detector import ActionDetector
 from detection.models.checkpoint_file import ClassList, FrameSampling
 from detection.models.network import load_network
 from detection.models.saved_values import box_score_threshold
-from detection.people.base import PeopleDetector
+from detection.people.base import PeopleDetector, check_finite
 from detection.people.weights import load_people_detector, read_people_file
 from detection.pipeline.gathering import Group, Moment
 from detection.pipeline.options import PipelineOptions
@@ -76,7 +76,10 @@ class Networks:
         """Return who is there at each moment of a group, and what they do at its keyframes."""
         with clock.measure("people"):
             pictures = [_chw(moment.picture) for moment in group.moments]
-            found = [self._certain(boxes) for boxes in self.people.detect(pictures)]
+            found = []
+            for moment, boxes in zip(group.moments, self.people.detect(pictures), strict=True):
+                check_finite(boxes, f"{self.people.name}: at {moment.time_s:.3f} s")
+                found.append(self._certain(boxes))
         keyframes = [i for i, m in enumerate(group.moments) if m.clip is not None and len(found[i])]
         with clock.measure("actions"):
             scores = self._actions(
@@ -128,6 +131,12 @@ class Networks:
                 self._logits(torch.stack([clips[p] for p in positions]), rois_px).split(counts),
                 strict=True,
             ):
+                if not part.isfinite().all():
+                    raise UserError(
+                        f"the action network's scores at {keyframes[position].time_s:.3f} s are "
+                        "not finite; its weights are damaged, or half precision is too little for "
+                        "them (--no-half)"
+                    )
                 scores[position] = part.sigmoid().numpy()[:, self.columns].astype(np.float32)
         return scores
 

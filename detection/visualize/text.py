@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
 
 import cv2
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 Color = tuple[int, int, int]
 REGULAR, BOLD = 400, 600
 _NO_WRAP = (0, 1 << 20)
+_TRIED_PX = 16
 
 
 def plain(text: str, *, max_characters: int = 200) -> str:
@@ -41,6 +43,29 @@ def fit(text: str, width: int, size: int, weight: int = REGULAR) -> str:
         else:
             high = middle - 1
     return text[:low].rstrip() + "…" if low else ""
+
+
+def not_drawn(texts: Iterable[str]) -> str:
+    """Return the characters, each once and in order, that the face draws as a question mark."""
+    unknown = _mask("?", _TRIED_PX, REGULAR)
+    characters = sorted({character for text in texts for character in plain(text)} - {"?", " "})
+    return "".join(
+        character
+        for character in characters
+        if np.array_equal(_mask(character, _TRIED_PX, REGULAR), unknown)
+    )
+
+
+def font_warning(texts: Iterable[str]) -> str | None:
+    """Say in one line which characters of class names and ids cannot be drawn; None: all can."""
+    missing = not_drawn(texts)
+    if not missing:
+        return None
+    shown = missing[:20] + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
+    return (
+        f"warning: the drawing's font has no glyphs for {shown}: they are question marks in the "
+        "annotated video and on sheets; tables and the review page have them"
+    )
 
 
 def draw_text(

@@ -96,3 +96,28 @@ def test_top_k_is_how_many_go_on_at_a_time():
     rows += [(1.5 + 0.5 * i, {1: [0.7, 0.8]}) for i in range(3)]
     spans = [(e.action, e.start_s, e.end_s) for e in events(rows, top_k=1)]
     assert spans == [("wave", 0, 1.25), ("sit", 1.25, 2.75)]
+
+
+@pytest.mark.parametrize(("score", "number"), [(0.5, 1), (0.75, 1), (0.4375, 0)])
+def test_a_score_equal_to_its_threshold_begins_an_event(score, number):
+    """0.5 and 0.75 are exact in both precisions; just below is none."""
+    assert len(events([(0.0, {1: [score, 0.0]})], on=min(score, 0.5) if number else 0.5)) == number
+    assert len(events([(0.0, {1: [0.5, 0.0]})], on=0.5, off=0.5)) == 1
+
+
+def test_a_score_equal_to_the_lower_threshold_goes_on():
+    rows = [(0.0, {1: [0.75, 0.0]}), (0.5, {1: [0.25, 0.0]}), (1.0, {1: [0.75, 0.0]})]
+    assert [(e.start_s, e.end_s) for e in events(rows, on=0.5, off=0.25)] == [(0.0, 1.25)]
+    assert len(events(rows, on=0.5, off=0.2500001)) == 2
+
+
+def test_a_person_away_for_exactly_the_gap_goes_on():
+    rows = [(0.0, {1: [0.75, 0.0]}), (1.0, {1: [0.75, 0.0]})]
+    assert len(events(rows, max_gap_s=1.0)) == 1
+    assert len(events(rows, max_gap_s=0.9375)) == 2
+
+
+def test_smoothing_leaves_out_what_is_exactly_at_its_reach():
+    rows = [keyframe(0.0, {1: [1.0]}), keyframe(1.0, {1: [0.0]})]
+    assert [k.scores[0, 0] for k in smooth(rows, 1.0)] == [1.0, 0.0]
+    assert smooth(rows, 2.0)[0].scores[0, 0] == pytest.approx(2 / 3)

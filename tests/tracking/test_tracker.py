@@ -100,3 +100,21 @@ def test_switches_are_counted():
     assert count_switches([], []) == (0, 0)
     moments = [(0.0, people((0.2, 0.5))), (0.5, people((0.2, 0.5)))]
     assert [n.tolist() for n in link_boxes(moments, Tracker())] == [[1], [1]]
+
+
+def test_scores_equal_to_their_thresholds_begin_and_continue_tracks():
+    """0.5 and 0.25 are exact in both precisions."""
+    tracker = Tracker(start_score=0.5, keep_score=0.25)
+    assert tracker.update(0.0, people((0.5, 0.5), score=[0.5])).tolist() == [1]
+    assert tracker.update(0.5, people((0.5, 0.5), score=[0.25])).tolist() == [1]
+    below = float(np.nextafter(np.float32(0.5), np.float32(0)))
+    assert Tracker(start_score=0.5).update(0.0, people((0.5, 0.5), score=[below])).tolist() == [-1]
+
+
+@pytest.mark.parametrize(("similarity", "same"), [(-0.25, False), (-0.2500001, True)])
+def test_boxes_exactly_at_the_least_similarity_are_no_pair(similarity, same):
+    """Two squares of a side with a gap of 2/3 of it: the hull's empty share is 1/4."""
+    tracker = Tracker(min_similarity=similarity, predict_motion=False)
+    tracker.update(0.0, ActorBoxes(np.array([[0, 0, 0.375, 0.25]]), np.ones(1)))
+    numbers = tracker.update(0.5, ActorBoxes(np.array([[0.625, 0, 1, 0.25]]), np.ones(1)))
+    assert (numbers.tolist() == [1]) == same

@@ -71,3 +71,13 @@ def test_short_text_is_not_cut_and_long_text_says_so() -> None:
 @pytest.mark.parametrize(("x", "y"), [(-30, 20), (190, 20), (10, -50), (10, 500), (10, 0)])
 def test_outside_the_picture_is_left_out(x: int, y: int) -> None:
     draw_text(canvas(), "walk and talk", x, y, size=14, color=(255, 255, 255))
+
+
+def test_characters_without_glyphs_are_named_and_no_others():
+    from detection.visualize.text import font_warning, not_drawn
+
+    assert not_drawn(["answer phone?", "Ünïcödé", "Привет", ""]) == ""
+    assert font_warning(["sit", "stand?"]) is None
+    assert not_drawn(["a\U0010fffd\u0780b\u0780"]).count("\u0780") == 1
+    warning = font_warning(["sit", "\u0780\u0781"])
+    assert warning and "\u0780\u0781" in warning and "\n" not in warning
