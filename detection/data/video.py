@@ -37,7 +37,7 @@ from numpy.typing import ArrayLike, NDArray
 from detection.data.frame_order import AscendingTimes, ascending_times_s
 from detection.data.video_open import open_file, reason_of
 from detection.errors import UserError
-from detection.files import replacing
+from detection.files import CannotWriteError, replacing, why_not_written
 from detection.structures import Clip
 
 # Times travel through CSV files with 6 decimals; anything closer than this is the same moment.
@@ -59,6 +59,8 @@ _PROBED_FRAMES = 100
 _FINER = 1024
 WRITER_TIME_BASE = Fraction(1, 90000)
 # A late start is noted in the film's own time scale, which is milliseconds unless asked for.
+# The time to the next frame is noted in 32 bits, read by some as signed.
+LONGEST_GAP_TICKS = 2**31 - 1
 MP4_OPTIONS = {"movflags": "+faststart", "movie_timescale": "90000"}
 
 
@@ -833,6 +835,7 @@ class VideoWriter:
         self._convert = VideoReformatter()
         self._next = 0
         self._last_pts: int | None = None
+        self._failure: BaseException | None = None
 
     def write(self, frame_rgb: NDArray[np.uint8], time_s: float | None = None) -> None:
         """Append a (H, W, 3) uint8 RGB frame, shown at `time_s` seconds (None: the next 1 / fps).
@@ -885,8 +888,30 @@ class VideoWriter:
     def _encode(self, frame: VideoFrame, pts: int) -> None:
         frame.pts = pts
         frame.time_base = WRITER_TIME_BASE
-        self._container.mux(self._stream.encode(frame))
+        if self._last_pts is not None and pts - self._last_pts > LONGEST_GAP_TICKS:
+            gap_s = float((pts - self._last_pts) * WRITER_TIME_BASE)
+            raise UserError(
+                f"{self._path}: {gap_s:.0f} s without a frame before "
+                f"{float(pts * WRITER_TIME_BASE):.3f} s, an MP4 file can hold "
+                f"{float(LONGEST_GAP_TICKS * WRITER_TIME_BASE):.0f} s at most"
+            )
+        self._put(frame)
         self._last_pts = pts
+
+    def _put(self, frame: VideoFrame | None) -> None:
+        """Encode and mux a frame (None: what the encoder holds back).
+
+        An encoder or a muxer that failed once is never called again: it may crash the process.
+        """
+        if self._failure is not None:
+            raise CannotWriteError(
+                f"{self._path}: cannot be written ({why_not_written(self._failure)})"
+            ) from self._failure
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except BaseException as error:
+            self._failure = error
+            raise
 
     def __enter__(self) -> VideoWriter:
         self._cleanup = ExitStack()
@@ -921,7 +946,7 @@ class VideoWriter:
                 raise error
             if self._last_pts is None:
                 raise ValueError(f"{self._path}: a video needs at least one frame")
-            self._container.mux(self._stream.encode(None))
+            self._put(None)
 
 
 def _shown_pts(packets: Sequence[Packet]) -> list[int]:

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from detection.data.video import (
     MP4_OPTIONS,
     RgbConverter,
-    reason_of,
     quarter_turns,
+    reason_of,
     scaled_size,
 )
 from detection.errors import UserError

@@ -7,7 +7,6 @@ from fractions import Fraction
 import av
 from av.packet import Packet
 from av.video.frame import VideoFrame
-
 from numbered_video import numbered_image
 
 VOP = b"\x00\x00\x01\xb6"
