@@ -69,7 +69,9 @@ def test_disorder_that_begins_late_is_met(tmp_path):
     path = mux(tmp_path / "late.ts", encoder, rows, codec="mpeg4")
     with VideoReader(path) as video:
         start_s = video.info.start_s
-        assert numbers_of(video.read(start_s + np.arange(128, 136) / 25).frames) == list(range(128, 136))
+        assert numbers_of(video.read(start_s + np.arange(128, 136) / 25).frames) == list(
+            range(128, 136)
+        )
         assert video.repairs()
 
 
