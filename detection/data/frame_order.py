@@ -80,7 +80,7 @@ class AscendingTimes(Generic[Frame]):
 
 
 def ascending_times_s(told_s: Iterable[float]) -> NDArray[np.float64]:
-    """Return the (n,) strictly ascending times of frames that came with `told_s`, in their order."""
+    """Return the (n,) ascending times of frames that came, in their order, with `told_s`."""
     order: AscendingTimes[None] = AscendingTimes()
     times_s = [time_s for told in told_s for time_s, _ in order.push(told, None)]
     times_s += [time_s for time_s, _ in order.flush()]

@@ -53,8 +53,8 @@ MAX_FPS = 960
 # Keyframes this close to an end that the header tells are looked at.
 NEAR_END_S = 3.0
 # Formats without presentation times, and codecs whose frames came to be packed two to a packet.
-_UNTIMED_FORMATS = ("avi",)
-_PACKING_CODECS = ("mpeg4", "msmpeg4v2", "msmpeg4v3")
+UNTIMED_FORMATS = ("avi",)
+PACKING_CODECS = ("mpeg4", "msmpeg4v2", "msmpeg4v3")
 _PROBED_FRAMES = 100
 _FINER = 1024
 WRITER_TIME_BASE = Fraction(1, 90000)
@@ -116,7 +116,7 @@ class VideoReader:
     def _is_doubtful(self) -> bool:
         """Whether the times may be those of decoding: the format or the encoder knew no others."""
         codec = self._stream.codec_context.name
-        return self._container.format.name in _UNTIMED_FORMATS or codec in _PACKING_CODECS
+        return self._container.format.name in UNTIMED_FORMATS or codec in PACKING_CODECS
 
     @property
     def clock_shift_s(self) -> float:
@@ -620,13 +620,13 @@ class VideoReader:
                 if frame.pts is None:
                     raise UserError(f"{self.path}: its frames have no presentation times")
                 for time_s, own in order.push(_time_s(frame), frame):
-                    yield _at(own, time_s, self._time_base)
+                    yield retimed(own, time_s, self._time_base)
         except av.error.FFmpegError:  # what came before it is whole
             for time_s, own in order.flush():
-                yield _at(own, time_s, self._time_base)
+                yield retimed(own, time_s, self._time_base)
             raise
         for time_s, own in order.flush():
-            yield _at(own, time_s, self._time_base)
+            yield retimed(own, time_s, self._time_base)
 
     def _demux(self) -> Iterator[Packet]:
         """Yield the packets from here on, on this reader's clock."""
@@ -971,7 +971,7 @@ def _time_s(frame: VideoFrame) -> float:
     return time_s
 
 
-def _at(frame: VideoFrame, time_s: float, time_base: Fraction) -> VideoFrame:
+def retimed(frame: VideoFrame, time_s: float, time_base: Fraction) -> VideoFrame:
     """Return the frame with another time, finer than its file's time base can tell."""
     frame.time_base = time_base / _FINER
     frame.pts = round(time_s * _FINER / time_base)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import av
 import numpy as np
 import pytest
@@ -9,9 +13,11 @@ from awkward_video import encoded, mux, write_avi, write_packed_avi
 from numbered_video import numbers_of, write_numbered
 
 from detection.data.video import VideoReader
+from detection.data.video_stream import Hole, VideoStream
 from detection.errors import UserError
 
 COUNT = 60
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +167,67 @@ def test_the_end_is_that_of_the_last_frame_which_can_be_decoded(tmp_path):
         assert video.decoded_ends_s()[1] == pytest.approx((COUNT - 4) / 25)
         with pytest.raises(UserError, match="cut short after 2.240 s"):
             video.check_keyframes([(COUNT - 1) / 25])
+
+
+def streamed(path, from_s=None):
+    with VideoStream(path) as stream:
+        items = list(stream.frames(from_s=from_s))
+    assert not any(isinstance(item, Hole) for item in items)
+    images = np.stack([item.rgb().transpose(2, 0, 1) for item in items])
+    return [item.time_s for item in items], numbers_of(images)
+
+
+@pytest.mark.parametrize("name", ["packed", "h264", "mpeg4"])
+def test_a_stream_shows_every_frame_at_the_times_of_the_reader(disordered, name):
+    with VideoReader(disordered[name]) as video:
+        known_s = video.frame_times_s()
+    for from_s in (None, 1.0):
+        times_s, numbers = streamed(disordered[name], from_s)
+        assert numbers == list(range(numbers[0], COUNT))
+        np.testing.assert_allclose(times_s, known_s[numbers[0] :])
+
+
+def test_a_stream_that_begins_below_0_is_shown_whole(tmp_path):
+    times_s, numbers = streamed(write_wrapping_ts(tmp_path / "wrap.ts"))
+    assert numbers == list(range(COUNT))
+    np.testing.assert_allclose(times_s, np.arange(COUNT) / 25, atol=1e-9)
+
+
+@pytest.mark.parametrize("opening", [VideoReader, VideoStream])
+def test_a_list_of_files_opens_none(tmp_path, opening):
+    write_numbered(tmp_path / "secret.mp4", np.arange(5) / 25)
+    path = tmp_path / "list.mp4"
+    path.write_text("ffconcat version 1.0\nfile secret.mp4\n")
+    with pytest.raises(UserError, match="a list of other files"):
+        opening(path)
+
+
+FULL = """
+import resource, signal, sys
+import numpy as np
+from detection.data.video import VideoWriter
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), dtype=np.uint8)
+failures = set()
+try:
+    with VideoWriter(sys.argv[1], width=320, height=240, fps=25) as writer:
+        for shift in range(200):  # as one who still has frames in a queue
+            try:
+                writer.write(np.roll(noise, 31 * shift, 1))
+            except Exception as error:
+                failures.add(type(error).__name__)
+                kept = error
+        raise kept
+except ValueError as error:
+    print(f"refused: {error}")
+"""
+
+
+def test_an_encoder_that_failed_is_not_called_again(tmp_path):
+    path = tmp_path / "x.mp4"
+    run = [sys.executable, "-c", FULL, str(path)]
+    done = subprocess.run(run, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert "cannot be written (File too large)" in done.stdout
+    assert len(done.stdout.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
