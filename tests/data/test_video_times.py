@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -12,9 +13,10 @@ import pytest
 from awkward_video import encoded, mux, write_avi, write_packed_avi
 from numbered_video import numbers_of, write_numbered
 
-from detection.data.video import VideoReader
+from detection.data.video import VideoReader, VideoWriter
 from detection.data.video_stream import Hole, VideoStream
 from detection.errors import UserError
+from detection.visualize.film import displayed_size
 
 COUNT = 60
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -231,3 +233,11 @@ def test_an_encoder_that_failed_is_not_called_again(tmp_path):
     assert "cannot be written (File too large)" in done.stdout
     assert len(done.stdout.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_drawn_video_has_the_shape_that_players_show(tmp_path):
+    path = tmp_path / "wide.mp4"
+    with VideoWriter(path, width=160, height=96, fps=25, shape=Fraction(2)) as writer:
+        writer.write(np.zeros((96, 160, 3), np.uint8))
+    with VideoReader(path) as video:
+        assert displayed_size(video) == (320, 96)
