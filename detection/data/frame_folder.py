@@ -19,6 +19,9 @@ from detection.data.video import SAME_TIME_S, scaled_size
 from detection.errors import UserError
 from detection.structures import Clip
 
+# A day and more at 1000 frames a second; a higher number is no frame's.
+MOST_FRAMES = 100_000_000
+MOST_BYTES_A_FRAME = 256 << 20
 FRAME_NAME = re.compile(r"(\d+)\.jpe?g$", re.IGNORECASE)
 
 
@@ -92,7 +95,11 @@ class FrameFolder:
             match = FRAME_NAME.search(path.name)
             if match is None:
                 continue
-            number = int(match.group(1))
+            if not path.is_file():
+                raise UserError(f"{path}: not a regular file, a JPEG frame is required")
+            number = int(match.group(1)) if len(match.group(1)) <= 20 else MOST_FRAMES + 1
+            if number > MOST_FRAMES:
+                raise UserError(f"{path}: a frame number above {MOST_FRAMES}")
             if number in numbered:
                 raise UserError(f"{path}: a second frame {number} beside {numbered[number].name}")
             numbered[number] = path
@@ -108,6 +115,8 @@ class FrameFolder:
 
     def _decode(self, position: int, short_side: int | None) -> NDArray[np.uint8]:
         path = self._paths[position]
+        if not path.is_file() or path.stat().st_size > MOST_BYTES_A_FRAME:
+            raise UserError(f"{path}: not a regular file of at most {MOST_BYTES_A_FRAME} bytes")
         image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
         if image is None:
             raise UserError(f"{path}: not a JPEG that can be read")

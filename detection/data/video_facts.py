@@ -7,6 +7,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from detection.errors import UserError
 from detection.files import CannotWriteError, sha256_of, write_text
 
 FORM = 1
+MOST_MISSING = 10_000
 # Holes shorter than this are what variable rates are made of.
 HOLE_S = 1.0
 # Headers count sound and rounding in.
@@ -160,10 +162,10 @@ def _look_at_frames(job: FactsJob, plain: VideoFacts) -> VideoFacts:
     for path in sorted(job.path.iterdir()):
         match = FRAME_NAME.search(path.name)
         if match is not None:
-            numbers.add(int(match.group(1)))
+            numbers.add(int(match.group(1)))  # bounded by `FrameFolder`
             if not _is_whole_jpeg(path):
                 bad.append(path)
-    missing = sorted(set(range(min(numbers), max(numbers) + 1)) - numbers)
+    missing = _missing(sorted(numbers))
     problem = ""
     if bad:
         problem = f"{bad[0]}: no whole JPEG ({len(bad)} such of {len(numbers)} frames)"
@@ -179,6 +181,15 @@ def _look_at_frames(job: FactsJob, plain: VideoFacts) -> VideoFacts:
         missing=tuple(missing),
         problem=problem,
     )
+
+
+def _missing(numbers: list[int]) -> list[int]:
+    """Return the numbers between the first and the last that are not there, the first 10,000."""
+    missing: list[int] = []
+    for before, after in pairwise(numbers):
+        room = MOST_MISSING - len(missing)
+        missing += range(before + 1, min(after, before + 1 + room))
+    return missing
 
 
 def _is_whole_jpeg(path: Path) -> bool:

@@ -22,20 +22,25 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from detection.data.frame_order import AscendingTimes
 from detection.data.video import (
     MP4_OPTIONS,
+    PACKING_CODECS,
+    UNTIMED_FORMATS,
     RgbConverter,
-    ffmpeg_reason,
     quarter_turns,
+    retimed,
     scaled_size,
 )
+from detection.data.video_open import open_address, open_bytes, open_file, reason_of
 from detection.errors import UserError
 from detection.files import replacing
 
 STANDARD_INPUT = "-"
 # After damage a decoder goes on from pictures that it has not got, until a key frame or so.
 _SETTLED_S = 2.0
-_OPEN_TIMEOUT_S, _READ_TIMEOUT_S = 10.0, 10.0
+# A file's frames further apart than this are a gap, and told as one.
+GAP_S = 3600.0
 # A live source's time may run ahead of ours by its buffers, not by more.
 _JUMP_S = 10.0
 _MOST_UNTIMED = 25
@@ -108,6 +113,7 @@ class VideoStream:
         self.duration_s: float | None = None
         self._reconnect_s = reconnect_s
         self._convert = _Converters()
+        self._shift_s = 0.0
         self._opened: Any = self._open()
 
     def frames(
@@ -176,25 +182,12 @@ class VideoStream:
                 )
             camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
             return camera
-        what: Any = self.source
-        options = {}
         if self.source == STANDARD_INPUT:
-            what = sys.stdin.buffer
+            container = open_bytes(sys.stdin.buffer, shown_as=self.shown_name)
         elif self.is_address:
-            # Half a second is enough to tell the format, and is not long to be behind.
-            options = {"rtsp_transport": "tcp", "analyzeduration": "500000"}
-        elif not Path(self.source).is_file():
-            raise UserError(f"{self.shown_name}: no such video file")
-        timeout = (_OPEN_TIMEOUT_S, _READ_TIMEOUT_S) if self.is_address else None
-        try:
-            container = av.open(what, options=options, timeout=timeout)
-        except (av.error.FFmpegError, ValueError, UnicodeDecodeError, OSError) as error:
-            what = (
-                "cannot be opened"
-                if self.is_address
-                else "not a video that can be read, or cut short"
-            )
-            raise UserError(f"{self.shown_name}: {what} ({ffmpeg_reason(error)})") from error
+            container = open_address(self.source, shown_as=self.shown_name)
+        else:
+            container = open_file(self.source, shown_as=self.shown_name)
         streams = [s for s in container.streams.video if s.codec_context is not None]
         if not streams:
             container.close()
@@ -204,7 +197,8 @@ class VideoStream:
         context.options = {"err_detect": "explode"}  # a damaged picture is an error, not a guess
         if streams[0].duration is not None and streams[0].time_base is not None:
             start = streams[0].start_time or 0
-            self.duration_s = float((start + streams[0].duration) * streams[0].time_base)
+            # A clock that begins below 0 is shifted: then its length is when it ends.
+            self.duration_s = float((max(0, start) + streams[0].duration) * streams[0].time_base)
         elif container.duration is not None:
             self.duration_s = container.duration / 1e6
         return container
@@ -228,16 +222,24 @@ class VideoStream:
 
     def _file_frames(self, from_s: float | None) -> Iterator[StreamFrame | Hole]:
         stream = self._opened.streams.video[0]
+        self._find_shift(stream)
+        if from_s is not None and self._sorts(stream):
+            self._rewind(stream)
+            from_s = None  # which frame is whose is known from the first one on only
         back_s = 1.0
         while from_s is not None:
-            start_s = float((stream.start_time or 0) * (stream.time_base or 0))
+            start_s = float((stream.start_time or 0) * (stream.time_base or 0)) + self._shift_s
             if from_s - back_s <= start_s:
                 self._rewind(stream)
                 break
-            self._opened.seek(int((from_s - back_s) / stream.time_base), stream=stream)
+            self._opened.seek(
+                int((from_s - back_s - self._shift_s) / stream.time_base), stream=stream
+            )
             first = next((f for f in self._decoded() if isinstance(f, StreamFrame)), None)
             if first is not None and first.time_s <= from_s:
-                self._opened.seek(int((from_s - back_s) / stream.time_base), stream=stream)
+                self._opened.seek(
+                    int((from_s - back_s - self._shift_s) / stream.time_base), stream=stream
+                )
                 break
             back_s *= 2
         nothing = True
@@ -246,6 +248,43 @@ class VideoStream:
             yield item
         if nothing and from_s is None:
             raise UserError(f"{self.shown_name}: holds no frame that can be decoded")
+
+    def _find_shift(self, stream: Any) -> None:
+        """Shift a clock that begins below 0 as `VideoReader` does: the first frame is at 0 s."""
+        if (stream.start_time or 0) >= 0:
+            return
+        if not self.can_seek:
+            self._shift_s = -float(stream.start_time * stream.time_base)
+            return
+        self._rewind(stream)
+        first = next((f for f in self._packets() if isinstance(f, VideoFrame)), None)
+        if first is not None and first.time is not None:
+            self._shift_s = max(0.0, -first.time)
+        self._rewind(stream)
+
+    def _sorts(self, stream: Any) -> bool:
+        """Whether the file's times may be those of decoding."""
+        untimed = self._opened.format.name in UNTIMED_FORMATS
+        return bool(stream.codec_context.has_b_frames) and (
+            untimed or stream.codec_context.name in PACKING_CODECS
+        )
+
+    def _in_order(self) -> Iterator[VideoFrame | _Damage]:
+        """Yield what `_packets` does, every frame once and at an ascending time from 0 on."""
+        stream = self._opened.streams.video[0]
+        sorts = self._sorts(stream)
+        order: AscendingTimes[VideoFrame] = AscendingTimes() if sorts else AscendingTimes(depth=0)
+        for item in self._packets():
+            if isinstance(item, _Damage):
+                for time_s, frame in order.flush():
+                    yield retimed(frame, time_s, stream.time_base)
+                shifted = None if item.time_s is None else item.time_s + self._shift_s
+                yield _Damage(item.reason, shifted)
+            elif item.time is not None:
+                for time_s, frame in order.push(item.time + self._shift_s, item):
+                    yield retimed(frame, time_s, stream.time_base)
+        for time_s, frame in order.flush():
+            yield retimed(frame, time_s, stream.time_base)
 
     def _rewind(self, stream: Any) -> None:
         try:
@@ -257,7 +296,7 @@ class VideoStream:
         """Yield good frames; a `Hole` for each stretch between damage and the next sound frame."""
         last_s: float | None = None
         reason, broken_s, quiet_since = "", np.inf, np.inf
-        for item in self._packets():
+        for item in self._in_order():
             if isinstance(item, _Damage):
                 broken_s = min(broken_s, -np.inf if item.time_s is None else item.time_s)
                 reason, quiet_since = item.reason, np.inf
@@ -271,6 +310,8 @@ class VideoStream:
                     continue
                 yield Hole(frame.time if last_s is None else last_s, frame.time, reason)
                 broken_s = np.inf
+            elif last_s is not None and frame.time - last_s > GAP_S:
+                yield Hole(last_s, frame.time, "no frame: the clock jumped, or a still picture")
             last_s = frame.time
             yield self._frame(frame, frame.time)
         if broken_s < np.inf:
@@ -296,7 +337,7 @@ class VideoStream:
                 return
             except av.error.FFmpegError as error:
                 failures += 1
-                yield _Damage(ffmpeg_reason(error).rstrip(": "), time_s)
+                yield _Damage(reason_of(error).rstrip(": "), time_s)
                 if failures > 10_000:
                     return
                 continue
@@ -338,7 +379,7 @@ class VideoStream:
                     told = frame.time is not None and untimed < _MOST_UNTIMED
                     yield self._frame(frame, frame.time if told else now_s)
         except av.error.FFmpegError as error:
-            yield ffmpeg_reason(error)
+            yield reason_of(error)
             return
         yield "ended"
 
@@ -374,7 +415,7 @@ def join_films(parts: Sequence[Path], path: str | Path) -> None:
     ):
         written: Any = None
         for part in parts:
-            with av.open(str(part)) as opened:
+            with open_file(part) as opened:
                 stream = opened.streams.video[0]
                 if written is None:
                     written = joined.add_stream_from_template(stream)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from detection.data.ava_files import AvaRows
 from detection.data.label_map import LabelMap
-from detection.data.video import VideoWriter, scaled_size
+from detection.data.video import VideoReader, VideoWriter, scaled_size
 from detection.data.video_source import FrameSource
 from detection.errors import UserError
 from detection.files import replacing
@@ -182,7 +182,7 @@ def write_film(
     interval_s = float(np.median(intervals)) if len(intervals) else 0.04
     scene = make_scene(
         actors,
-        frame_size=source.frame_size(),
+        frame_size=displayed_size(source),
         look=look,
         start_s=float(times_s[0]),
         end_s=float(times_s[-1]),
@@ -193,6 +193,13 @@ def write_film(
         for time_s, frame in pictures(source, times_s, min(scene.panel)):
             writer.write(scene.draw(frame, time_s), time_s - float(times_s[0]))
             told()
+
+
+def displayed_size(source: FrameSource) -> tuple[int, int]:
+    """Return (width, height) as players show it, where pixels are no squares wider or narrower."""
+    width, height = source.frame_size()
+    shape = source.pixel_shape if isinstance(source, VideoReader) else None
+    return (width, height) if shape is None else (max(1, round(width * shape)), height)
 
 
 def pictures(
@@ -241,7 +248,7 @@ def write_sheet(path: str | Path, parts: Sequence[SheetPart], *, look: Look) -> 
     for part in parts:
         scene = make_scene(
             part.actors,
-            frame_size=part.source.frame_size(),
+            frame_size=displayed_size(part.source),
             look=look,
             start_s=0.0,
             end_s=max(part.keyframes_s, default=0.0),

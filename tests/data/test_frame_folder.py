@@ -1,3 +1,5 @@
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -81,3 +83,20 @@ def test_bad_folders_are_named(tmp_path, folder):
 def test_nearest_equals_the_oracle(shown, wanted):
     shown_s, wanted_s = np.sort(np.array(shown, float)), np.array(wanted, float) / 2
     assert nearest_positions(shown_s, wanted_s).tolist() == nearest(shown_s.tolist(), wanted_s)
+
+
+@pytest.mark.parametrize("name", ["q_999999999.jpg", f"q_{'9' * 30}.jpg", f"q_{'9' * 200}.jpg"])
+def test_a_number_beyond_any_video_is_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UserError, match="frame number above"):
+        FrameFolder(tmp_path, fps=30, start_s=0).frame_times_s()
+
+
+def test_what_is_no_regular_file_is_no_frame(tmp_path):
+    os.mkfifo(tmp_path / "q_000001.jpg")
+    with pytest.raises(UserError, match="not a regular file"):
+        FrameFolder(tmp_path, fps=30, start_s=0).read([0.0])
+    (tmp_path / "q_000001.jpg").unlink()
+    (tmp_path / "q_000002.jpg").symlink_to("/dev/zero")
+    with pytest.raises(UserError, match="not a regular file"):
+        FrameFolder(tmp_path, fps=30, start_s=0).read([0.0])
