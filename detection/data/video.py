@@ -5,17 +5,21 @@ decoded pictures from one file to another without a detour over RGB.
 
 Legend: T frames wanted, n frames in the file, H W pixels as displayed (rotation applied).
 Frames are found by their presentation times, never by index = time x rate, which is wrong for
-files of variable rate and for files that start late.
+files of variable rate and for files that start late. Times are the file's own, with two exceptions
+that `VideoReader.repairs` names: a clock that begins below 0 is shifted so that the first frame is
+shown at 0 s, and frames whose times do not ascend are given ascending ones (`frame_order.py`).
 """
 
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -30,6 +34,8 @@ from av.video.reformatter import ColorRange, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import ArrayLike, NDArray
 
+from detection.data.frame_order import AscendingTimes, ascending_times_s
+from detection.data.video_open import open_file, reason_of
 from detection.errors import UserError
 from detection.files import replacing
 from detection.structures import Clip
@@ -44,6 +50,13 @@ SKIP_S = 0.3
 Damage = Literal["refuse", "guess", "skip"]
 # A header that tells a higher rate tells the clock's, not the frames'.
 MAX_FPS = 960
+# Keyframes this close to an end that the header tells are looked at.
+NEAR_END_S = 3.0
+# Formats without presentation times, and codecs whose frames came to be packed two to a packet.
+_UNTIMED_FORMATS = ("avi",)
+_PACKING_CODECS = ("mpeg4", "msmpeg4v2", "msmpeg4v3")
+_PROBED_FRAMES = 100
+_FINER = 1024
 WRITER_TIME_BASE = Fraction(1, 90000)
 # A late start is noted in the film's own time scale, which is milliseconds unless asked for.
 MP4_OPTIONS = {"movflags": "+faststart", "movie_timescale": "90000"}
@@ -60,14 +73,7 @@ class VideoReader:
 
     def __init__(self, path: str | Path, *, damage: Damage = "guess") -> None:
         self.path = Path(path)
-        if not self.path.is_file():
-            raise UserError(f"{self.path}: no such video file")
-        try:
-            self._container = av.open(str(self.path))
-        except (av.error.FFmpegError, ValueError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"{self.path}: not a video that can be read, or cut short ({ffmpeg_reason(error)})"
-            ) from error
+        self._container = open_file(self.path)
         streams = [s for s in self._container.streams.video if s.codec_context is not None]
         if not streams:
             self._container.close()
@@ -82,6 +88,53 @@ class VideoReader:
             raise UserError(f"{self.path}: its frames have no presentation times")
         self._time_base = self._stream.time_base
         self._to_rgb = RgbConverter()
+        self._shift = 0  # ticks of the time base, added to every time that the file tells
+        self._is_checked = False
+        self._sorts = False  # whether frames are given other times than the file's
+        try:
+            self._prepare_clock()
+        except BaseException:
+            self._container.close()
+            raise
+
+    def _prepare_clock(self) -> None:
+        """Find out whether times begin below 0, and whether they are the frames' own."""
+        if (self._stream.start_time or 0) < 0:
+            first = next(self._decoded_from(None), None)
+            if first is not None and first.pts is not None:
+                self._shift = max(0, -first.pts)
+        if self._is_doubtful and self._stream.codec_context.has_b_frames:
+            try:
+                some_s = [_time_s(f) for f in islice(self._decoded_from(None), _PROBED_FRAMES)]
+            except UserError:
+                return  # damaged: told where it is read
+            self._sorts = bool((np.diff(some_s) <= 0).any())
+
+    @property
+    def _is_doubtful(self) -> bool:
+        """Whether the times may be those of decoding: the format or the encoder knew no others."""
+        codec = self._stream.codec_context.name
+        return self._container.format.name in _UNTIMED_FORMATS or codec in _PACKING_CODECS
+
+    @property
+    def clock_shift_s(self) -> float:
+        """What was added to the file's own times so that the first frame is shown at 0 s."""
+        return float(self._shift * self._time_base)
+
+    def repairs(self) -> list[str]:
+        """Return in words what was done to the file's times, as far as it was met; else nothing."""
+        said = []
+        if self._shift:
+            said.append(
+                f"its times begin at {-self.clock_shift_s:.6f} s and are shifted: the first frame "
+                "is shown at 0 s"
+            )
+        if self._sorts:
+            said.append(
+                "its frames' times do not ascend: every frame is shown once, in the order of "
+                "decoding, at the sorted times"
+            )
+        return said
 
     def read(
         self, times_s: ArrayLike, *, short_side: int | None = None, keyframes_s: ArrayLike = ()
@@ -102,12 +155,16 @@ class VideoReader:
         images: list[NDArray[np.uint8]] = []
         shown_s: list[float] = []
         found: list[int] = []
-        for run in np.split(wanted, self._seeks(wanted)):
+        for run in np.split(wanted, [] if self._sorts else self._seeks(wanted)):
             checked = keyframes[(keyframes >= run[0]) & (keyframes <= run[-1])]
             try:
                 pictures = self._pictures(self._least_decoded(run, checked), short_side)
             except _UnsureError:
-                pictures = self._pictures(self._nearest(run, checked), short_side)
+                try:
+                    pictures = self._pictures(self._nearest(run, checked), short_side)
+                except _DisorderError:
+                    self._sorts = True
+                    return self.read(times_s, short_side=short_side, keyframes_s=keyframes_s)
             for image, time_s, matches in pictures:
                 found.extend([len(images)] * matches)
                 images.append(image)
@@ -117,21 +174,59 @@ class VideoReader:
         return Clip(torch.from_numpy(frames).permute(0, 3, 1, 2), np.asarray(shown_s)[index])
 
     def frame_times_s(self) -> NDArray[np.float64]:
-        """Return the (n,) ascending presentation times of all frames, without decoding; cached.
+        """Return the (n,) ascending presentation times of all frames; cached.
 
-        Raises `UserError` where the file ends before what its header promises.
+        Without decoding more than the first frame, unless the packets' times are not the frames'.
+        A file that begins between two key frames opens with packets of which no decoder makes a
+        frame: they are not counted here, as they are not by players and annotation tools, which
+        number what they show from 0. Raises `UserError` where the file ends before what its header
+        promises.
         """
-        return self._frame_times_s
+        listed = self._listed
+        self._check_order()
+        if self._sorts:
+            return self._sorted_times_s
+        first = next(self._decoded_from(None), None)
+        if first is None:
+            raise UserError(f"{self.path}: holds no frame that can be decoded")
+        return listed.times_s[listed.times_s >= _time_s(first) - SAME_TIME_S]
+
+    def frame_counts(self) -> FrameCounts:
+        """Return how many packets the file holds and of how many a frame is made.
+
+        As `frame_times_s` counts: what cannot be decoded in the middle, by damage, is found by
+        `decoded_times_s` only.
+        """
+        return FrameCounts(packets=self._listed.packets, decodable=len(self.frame_times_s()))
 
     def decoded_times_s(self) -> NDArray[np.float64]:
         """Return the (n,) ascending times of the frames that can be decoded, by decoding them all.
 
         A header may promise more frames than that.
         """
-        times_s = [_time_s(frame) for frame in self._decoded_from(None)]
-        if not times_s:
+        times_s = np.asarray([_time_s(frame) for frame in self._decoded_from(None)], np.float64)
+        if not len(times_s):
             raise UserError(f"{self.path}: holds no frame that can be decoded")
-        return np.unique(np.asarray(times_s, dtype=np.float64))
+        if not self._sorts and (np.diff(times_s) <= 0).any():
+            self._sorts = True
+            return ascending_times_s(times_s)
+        return times_s
+
+    @cached_property
+    def _sorted_times_s(self) -> NDArray[np.float64]:
+        return self.decoded_times_s()
+
+    def _check_order(self) -> None:
+        """See by decoding whether frames' times ascend where their packets leave it open."""
+        if self._sorts or self._is_checked:
+            return
+        self._is_checked = True
+        try:
+            is_plain = self._listed.is_plain
+        except UserError:
+            return  # cut short or damaged: whoever reads on is told by the reading itself
+        if not is_plain:
+            self.decoded_times_s()
 
     @cached_property
     def info(self) -> VideoInfo:
@@ -149,7 +244,7 @@ class VideoReader:
         elif self._container.duration is not None:
             duration_s = self._container.duration / 1e6
             if "matroska" in self._container.format.name:
-                duration_s -= start_s  # there it is the time of the end
+                duration_s -= start_s - self.clock_shift_s  # there it is the time of the end
         else:
             duration_s = float(self.frame_times_s()[-1]) - start_s
         return VideoInfo(
@@ -157,11 +252,16 @@ class VideoReader:
             height=height,
             average_fps=1 / self._usual_interval_s,
             duration_s=duration_s,
-            num_frames=stream.frames or len(self.frame_times_s()),
+            num_frames=self._num_frames,
             codec=stream.codec_context.name,
             start_s=start_s,
             rotation=first.rotation,
         )
+
+    @property
+    def _num_frames(self) -> int:
+        told = 0 if self._container.format.name == "avi" else self._stream.frames  # slots there
+        return told or len(self.frame_times_s())
 
     @property
     def pixel_format(self) -> str:
@@ -173,13 +273,11 @@ class VideoReader:
         key_s: list[float] = []
         try:
             self._seek(None)
-            for packet in self._container.demux(self._stream):
+            for packet in self._demux():
                 if packet.is_keyframe and packet.pts is not None:
                     key_s.append(float(packet.pts * self._time_base))
         except av.error.FFmpegError as error:
-            raise UserError(
-                f"{self.path}: damaged or cut short ({ffmpeg_reason(error)})"
-            ) from error
+            raise UserError(f"{self.path}: damaged or cut short ({reason_of(error)})") from error
         key_s.append(self.span_s()[1])
         return float(np.diff(np.unique(key_s)).max(initial=0.0))
 
@@ -199,12 +297,51 @@ class VideoReader:
         """Return about when the first frame appears and the last one ends, from the header."""
         return self.info.start_s, self.info.start_s + self.info.duration_s
 
+    def check_keyframes(self, keyframes_s: ArrayLike) -> None:
+        """Raise the `UserError` that `read` would raise for a keyframe outside what is shown.
+
+        To be asked before a run rather than met in it. Exact, by decoding, for keyframes near the
+        ends that the header tells; the others cost nothing.
+        """
+        keys = np.asarray(keyframes_s, dtype=np.float64).reshape(-1)
+        if not len(keys):
+            return
+        first_s, end_s = self.span_s()
+        for key_s in sorted({float(keys.min()), float(keys.max())}):
+            if not first_s + NEAR_END_S <= key_s <= end_s - NEAR_END_S:
+                self.read([key_s], short_side=16, keyframes_s=[key_s])
+
+    def decoded_ends_s(self) -> tuple[float, float]:
+        """Return the times of the first and of the last frame that can be decoded.
+
+        Exact where `ends_s` believes the packets; only the file's last seconds are decoded.
+        """
+        first_s, listed_s = self.ends_s()
+        if self._sorts:
+            return first_s, listed_s
+        back_s, last_s = 2.0, -math.inf
+        while not math.isfinite(last_s):
+            target_s = listed_s - back_s if listed_s - back_s > first_s else None
+            try:
+                for frame in self._decoded_from(target_s):
+                    last_s = max(last_s, _time_s(frame))
+            except UserError:
+                if target_s is None and not math.isfinite(last_s):
+                    raise
+            if target_s is None:
+                break
+            back_s *= 8
+        return first_s, last_s
+
     def ends_s(self) -> tuple[float, float]:
         """Return the times of the first and of the last frame, as `frame_times_s` has them.
 
         Of a long file little is read, unless its end is not where its header has it. Raises
         `UserError` where it ends before what its header promises.
         """
+        if self._sorts:
+            times_s = self.frame_times_s()
+            return float(times_s[0]), float(times_s[-1])
         first_s, end_s = self.span_s()
         back_s = 2.0
         while end_s - back_s > first_s:
@@ -220,7 +357,7 @@ class VideoReader:
         last_s = -math.inf
         try:
             self._seek(time_s)
-            for packet in self._container.demux(self._stream):
+            for packet in self._demux():
                 if not packet.size:
                     continue
                 if packet.is_corrupt or packet.pts is None:
@@ -236,6 +373,7 @@ class VideoReader:
 
         One walk at a time: anything else asked of this reader moves its place in the file.
         """
+        self._check_order()
         for frame in self._decoded_from(None):
             yield _time_s(frame), self._to_rgb(frame, short_side)
 
@@ -252,11 +390,12 @@ class VideoReader:
         `end_s` (else the last), so that the frame nearest to any time of the span is among them.
         One walk at a time, as with `frames`.
         """
+        self._check_order()
         held: VideoFrame | None = None
         for frame in self._decoded_covering(start_s):
             if held is not None:
                 if _time_s(frame) <= _time_s(held):
-                    continue
+                    raise UserError(f"{self.path}: {_disorder(held, frame)}")
                 if _time_s(frame) > start_s + SAME_TIME_S:
                     yield _time_s(held), held
                     if _time_s(held) >= end_s - SAME_TIME_S:
@@ -283,9 +422,10 @@ class VideoReader:
         index = self._stream.index_entries
         for position in np.flatnonzero((gap_s > SKIP_S) & ~seek).tolist():
             time_s = float(wanted_s[position + 1]) + SAME_TIME_S
-            entry = index.search_timestamp(int(time_s / self._time_base), backward=True)
+            ticks = int(time_s / self._time_base) - self._shift
+            entry = index.search_timestamp(ticks, backward=True)
             if entry >= 0:
-                key_frame_s = float(index[entry].timestamp * self._time_base)
+                key_frame_s = float((index[entry].timestamp + self._shift) * self._time_base)
                 seek[position] = key_frame_s > wanted_s[position] + SKIP_S
         return np.flatnonzero(seek) + 1
 
@@ -306,9 +446,14 @@ class VideoReader:
         """
         if self._damage != "guess" or self._stream.codec_context.name not in ("h264", "hevc"):
             raise _UnsureError
+        if self._sorts or self._is_doubtful:
+            raise _UnsureError
         try:
             packets = self._packets_around(float(wanted_s[0]), float(wanted_s[-1]))
-            pts = np.unique(_shown_pts(packets))
+            told_pts = _shown_pts(packets)
+            pts = np.unique(told_pts)
+            if len(pts) < len(told_pts):
+                raise _UnsureError  # two frames of one time
             shown_s = pts * float(self._time_base)
             told = len(pts) and ((shown_s[0] <= keyframes_s) & (keyframes_s <= shown_s[-1])).all()
             if not told:
@@ -360,7 +505,7 @@ class VideoReader:
             self._seek(target_s)
             packets: list[Packet] = []
             after_s = math.inf
-            for packet in self._container.demux(self._stream):
+            for packet in self._demux():
                 if not packet.size:
                     break
                 if packet.pts is None or packet.dts is None or packet.is_corrupt:
@@ -404,7 +549,7 @@ class VideoReader:
                 self._check_start(keyframes_s, _time_s(frame))
             else:
                 if _time_s(frame) <= _time_s(before):
-                    continue
+                    raise _DisorderError
                 interval_s = _time_s(frame) - _time_s(before)
             before = frame
             yield frame
@@ -443,7 +588,7 @@ class VideoReader:
     def _seek_targets(self, time_s: float) -> Iterator[float | None]:
         """Yield `time_s`, then times ever further back, at last None, which is the start."""
         back_s = 0.0
-        while (target_s := time_s + SAME_TIME_S - back_s) > self._start_s:
+        while not self._sorts and (target_s := time_s + SAME_TIME_S - back_s) > self._start_s:
             yield target_s
             back_s = max(1.0, 2 * back_s)
         yield None
@@ -451,9 +596,10 @@ class VideoReader:
     def _decoded_from(self, time_s: float | None) -> Iterator[VideoFrame]:
         """Seek to the key frame before `time_s` (None: the start) and decode from there on."""
         last_s: float | None = None
+        frames = self._decoded(after_seek=time_s is not None)
         try:
             self._seek(time_s)
-            for frame in self._decoded(after_seek=time_s is not None):
+            for frame in self._retimed(frames) if self._sorts else frames:
                 if frame.pts is None:
                     raise UserError(f"{self.path}: its frames have no presentation times")
                 last_s = _time_s(frame)
@@ -461,8 +607,34 @@ class VideoReader:
         except av.error.FFmpegError as error:
             place = "at its start" if last_s is None else f"after {last_s:.3f} s"
             raise UserError(
-                f"{self.path}: damaged or cut short {place} ({ffmpeg_reason(error)})"
+                f"{self.path}: damaged or cut short {place} ({reason_of(error)})"
             ) from error
+
+    def _retimed(self, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+        """Give ascending times to all the file's frames, which come in the order they are shown."""
+        order: AscendingTimes[VideoFrame] = AscendingTimes()
+        try:
+            for frame in frames:
+                if frame.pts is None:
+                    raise UserError(f"{self.path}: its frames have no presentation times")
+                for time_s, own in order.push(_time_s(frame), frame):
+                    yield _at(own, time_s, self._time_base)
+        except av.error.FFmpegError:  # what came before it is whole
+            for time_s, own in order.flush():
+                yield _at(own, time_s, self._time_base)
+            raise
+        for time_s, own in order.flush():
+            yield _at(own, time_s, self._time_base)
+
+    def _demux(self) -> Iterator[Packet]:
+        """Yield the packets from here on, on this reader's clock."""
+        for packet in self._container.demux(self._stream):
+            if self._shift:
+                if packet.pts is not None:
+                    packet.pts += self._shift
+                if packet.dts is not None:
+                    packet.dts += self._shift
+            yield packet
 
     def _decoded(self, *, after_seek: bool) -> Iterator[VideoFrame]:
         """Decode on from here.
@@ -473,7 +645,7 @@ class VideoReader:
         """
         wants_key_frame = after_seek and self._damage == "refuse"
         opening_pts: int | None = None
-        for packet in self._container.demux(self._stream):
+        for packet in self._demux():
             if wants_key_frame and opening_pts is None and packet.size:
                 if not packet.is_keyframe:
                     continue
@@ -498,7 +670,7 @@ class VideoReader:
     @cached_property
     def _start_s(self) -> float:
         start = self._stream.start_time
-        return float(start * self._time_base) if start is not None else 0.0
+        return float((start + self._shift) * self._time_base) if start is not None else 0.0
 
     @cached_property
     def _usual_interval_s(self) -> float:
@@ -512,7 +684,8 @@ class VideoReader:
     def _seek(self, time_s: float | None) -> None:
         """Go to the key frame before `time_s`, or to the first frame."""
         if time_s is not None:
-            self._container.seek(int(time_s / self._time_base), stream=self._stream, backward=True)
+            ticks = int(time_s / self._time_base) - self._shift
+            self._container.seek(ticks, stream=self._stream, backward=True)
             return
         try:
             # Back beyond the start: the first frame is decoded before it is shown.
@@ -521,32 +694,76 @@ class VideoReader:
             self._seek(self._start_s)  # FLV knows no negative times
 
     @cached_property
-    def _frame_times_s(self) -> NDArray[np.float64]:
+    def _listed(self) -> _Listed:
+        """What the packets tell of the frames, without decoding."""
         pts: list[int] = []
-        packets = 0
+        packets, untimed, is_plain = 0, 0, True
+        last_dts: int | None = None
+        indexed = len(self._stream.index_entries)  # reading on would add to it
         try:
             self._seek(None)
-            for packet in self._container.demux(self._stream):
+            for packet in self._demux():
                 if packet.size == 0:
                     continue
                 packets += 1
                 if packet.is_corrupt:
                     raise UserError(f"{self.path}: damaged or cut short at frame {packets}")
-                if packet.pts is not None and not packet.is_discard:
+                if packet.dts is not None:
+                    is_plain = is_plain and (last_dts is None or packet.dts > last_dts)
+                    last_dts = packet.dts
+                if packet.is_discard:
+                    continue
+                if packet.pts is None:
+                    untimed += 1
+                else:
                     pts.append(packet.pts)
         except av.error.FFmpegError as error:
             raise UserError(
                 f"{self.path}: damaged or cut short after {packets} of {self._stream.frames} "
-                f"frames ({ffmpeg_reason(error)})"
+                f"frames ({reason_of(error)})"
             ) from error
-        if packets < self._stream.frames:
+        promised = self._promised(packets, indexed, last_dts)
+        if packets < promised:
             raise UserError(
-                f"{self.path}: cut short, {packets} of the {self._stream.frames} frames that its "
-                "header lists"
+                f"{self.path}: cut short, {packets} of the {promised} frames that its header lists"
             )
         if not pts:
             raise UserError(f"{self.path}: its frames have no presentation times")
-        return np.unique(np.asarray(pts)) * float(self._time_base)
+        unique = np.unique(np.asarray(pts))
+        is_plain = is_plain and not untimed and len(unique) == len(pts)
+        return _Listed(unique * float(self._time_base), packets, is_plain)
+
+    def _promised(self, packets: int, indexed: int, last_dts: int | None) -> int:
+        """Return how many packets the file promises.
+
+        AVI's header counts slots of time: one without data holds the frame before it on, and the
+        index at the file's end has those with data only.
+        """
+        if self._container.format.name != "avi":
+            return self._stream.frames
+        if last_dts is not None and last_dts - self._shift + 1 >= self._stream.frames:
+            return packets
+        with self.path.open("rb") as file:
+            form, num_bytes = struct.unpack("<4sI", file.read(8))
+        is_whole = form == b"RIFF" and self.path.stat().st_size >= 8 + num_bytes
+        return indexed if is_whole and indexed >= packets else self._stream.frames
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """times_s: (n,) ascending, of the packets.  is_plain: no two alike, none without, in order."""
+
+    times_s: NDArray[np.float64]
+    packets: int
+    is_plain: bool
+
+
+@dataclass(frozen=True)
+class FrameCounts:
+    """packets: that hold a frame's data.  decodable: frames that come of them."""
+
+    packets: int
+    decodable: int
 
 
 @dataclass(frozen=True)
@@ -566,6 +783,10 @@ class VideoInfo:
     codec: str
     start_s: float
     rotation: int
+
+
+class _DisorderError(Exception):
+    """A frame comes out with a time that is not after the one before it."""
 
 
 class _UnsureError(Exception):
@@ -725,6 +946,20 @@ def _time_s(frame: VideoFrame) -> float:
     return time_s
 
 
+def _at(frame: VideoFrame, time_s: float, time_base: Fraction) -> VideoFrame:
+    """Return the frame with another time, finer than its file's time base can tell."""
+    frame.time_base = time_base / _FINER
+    frame.pts = round(time_s * _FINER / time_base)
+    return frame
+
+
+def _disorder(before: VideoFrame, after: VideoFrame) -> str:
+    return (
+        f"the frame at {_time_s(after):.6f} s comes after the one at {_time_s(before):.6f} s, "
+        "which its packets' times do not tell"
+    )
+
+
 def quarter_turns(frame: VideoFrame) -> int:
     """Return how many quarter turns counterclockwise bring a frame upright."""
     return round(frame.rotation / 90) % 4
@@ -819,8 +1054,3 @@ def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, i
     if width <= height:
         return short_side, max(short_side, round(height * short_side / width))
     return max(short_side, round(width * short_side / height)), short_side
-
-
-def ffmpeg_reason(error: Exception) -> str:
-    """Return what FFmpeg says of an error, in a line."""
-    return getattr(error, "strerror", None) or str(error).split("\n")[0]

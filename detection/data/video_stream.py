@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from detection.data.video import (
     MP4_OPTIONS,
     RgbConverter,
-    ffmpeg_reason,
+    reason_of,
     quarter_turns,
     scaled_size,
 )
@@ -194,7 +194,7 @@ class VideoStream:
                 if self.is_address
                 else "not a video that can be read, or cut short"
             )
-            raise UserError(f"{self.shown_name}: {what} ({ffmpeg_reason(error)})") from error
+            raise UserError(f"{self.shown_name}: {what} ({reason_of(error)})") from error
         streams = [s for s in container.streams.video if s.codec_context is not None]
         if not streams:
             container.close()
@@ -296,7 +296,7 @@ class VideoStream:
                 return
             except av.error.FFmpegError as error:
                 failures += 1
-                yield _Damage(ffmpeg_reason(error).rstrip(": "), time_s)
+                yield _Damage(reason_of(error).rstrip(": "), time_s)
                 if failures > 10_000:
                     return
                 continue
@@ -338,7 +338,7 @@ class VideoStream:
                     told = frame.time is not None and untimed < _MOST_UNTIMED
                     yield self._frame(frame, frame.time if told else now_s)
         except av.error.FFmpegError as error:
-            yield ffmpeg_reason(error)
+            yield reason_of(error)
             return
         yield "ended"
 

@@ -1,0 +1,100 @@
+"""The one way to open a video: what a file holds decides nothing about other files.
+
+FFmpeg tells formats by content, not by name, and some of its formats are lists of other files or
+addresses: a text named `a.mp4` could have a neighbour read, or an address called. Files are opened
+in formats that hold their pictures themselves, and addresses by network protocols only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+
+from detection.errors import UserError, printable
+
+OPEN_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 10.0
+# Formats that hold pictures (or sound) in the file itself, in FFmpeg's names.
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,flv,live_flv,asf,"
+    "ogg,mxf,mxg,gxf,nut,dv,wtv,rm,ivf,obu,h261,h263,h264,hevc,vvc,evc,m4v,vc1,vc1test,cavsvideo,"
+    "dirac,mjpeg,mpjpeg,smjpeg,gif,apng,yuv4mpegpipe,nsv,nuv,swf,dhav,ivr,lvf,mtv,mv,pva,ty,pmp,"
+    "kux,psxstr,vivo,dxa,roq,smk,bink,flic,4xm,aac,ac3,eac3,aiff,amr,au,caf,dts,flac,mp3,w64,wav,"
+    "tta,ape,wv,truehd"
+)
+# What an address may lead to besides: live lists whose parts come by the same protocols.
+_NETWORK_FORMATS = f"{FORMATS},rtsp,rtp,sdp,hls,dash,mpjpeg"
+_NETWORK_PROTOCOLS = (
+    "http,https,httpproxy,tls,tcp,udp,udplite,rtp,rtcp,srtp,rtsp,rtmp,rtmpe,rtmps,rtmpt,rtmpte,"
+    "rtmpts,srt,rist,mmsh,mmst,crypto"
+)
+
+
+def open_file(path: str | Path, *, shown_as: str | None = None) -> Any:
+    """Return the opened container of a local file (a device and the like is none).
+
+    Raises `UserError` naming the file (`shown_as`) where it is missing, cannot be read, or is in
+    no format of `FORMATS`.
+    """
+    shown = printable(str(path)) if shown_as is None else shown_as
+    try:
+        if not Path(path).is_file():
+            raise UserError(f"{shown}: no such video file")
+        with Path(path).open("rb"):  # what the system has against it is told best by the system
+            pass
+        # Absolute: nothing in front of a colon is then taken for a protocol.
+        return _open(str(Path(path).absolute()), FORMATS, "file")
+    except UserError as error:
+        raise UserError(f"{shown}: {error}" if shown not in str(error) else str(error)) from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{shown}: cannot be read ({reason_of(error)})") from error
+
+
+def open_bytes(file: Any, *, shown_as: str) -> Any:
+    """Return the opened container of a binary file object, such as standard input."""
+    try:
+        return _open(file, FORMATS, "")
+    except UserError as error:
+        raise UserError(f"{shown_as}: {error}") from error
+
+
+def open_address(address: str, *, shown_as: str) -> Any:
+    """Return the opened container behind an address; `UserError` where it does not answer."""
+    is_file = address.lower().startswith("file:")
+    formats, protocols = (FORMATS, "file") if is_file else (_NETWORK_FORMATS, _NETWORK_PROTOCOLS)
+    # Half a second is enough to tell the format, and is not long to be behind.
+    more = {"rtsp_transport": "tcp", "analyzeduration": "500000"}
+    try:
+        return _open(address, formats, protocols, more, (OPEN_TIMEOUT_S, READ_TIMEOUT_S))
+    except UserError as error:
+        reason = str(error).removeprefix(_NO_VIDEO).strip(" ()") or "no video"
+        raise UserError(f"{shown_as}: cannot be opened ({reason})") from error
+
+
+_NO_VIDEO = "not a video that can be read, or cut short"
+
+
+def _open(
+    what: Any,
+    formats: str,
+    protocols: str,
+    options: dict[str, str] | None = None,
+    timeout: tuple[float, float] | None = None,
+) -> Any:
+    """Open; raises `UserError` that says why not, without a name."""
+    limits = {"format_whitelist": formats, "protocol_whitelist": protocols}
+    try:
+        return av.open(what, options=limits | (options or {}), timeout=timeout)
+    except av.error.ArgumentError as error:
+        raise UserError(
+            f"{_NO_VIDEO} (a list of other files, or a format that is not read)"
+        ) from error
+    except (av.error.FFmpegError, ValueError, OSError) as error:
+        raise UserError(f"{_NO_VIDEO} ({reason_of(error)})") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what FFmpeg or the system says of an error, in a line."""
+    return getattr(error, "strerror", None) or str(error).split("\n")[0] or type(error).__name__

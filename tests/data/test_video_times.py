@@ -1,0 +1,161 @@
+"""Every frame of a file is shown once, whatever its times are like, on one clock from 0 on."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+from awkward_video import encoded, mux, write_avi, write_packed_avi
+from numbered_video import numbers_of, write_numbered
+
+from detection.data.video import VideoReader
+from detection.errors import UserError
+
+COUNT = 60
+
+
+@pytest.fixture(scope="module")
+def disordered(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("avi")
+    return {
+        "packed": write_packed_avi(folder / "packed.avi", COUNT),
+        "h264": write_avi(folder / "h264.avi", "libx264", COUNT),
+        "mpeg4": write_avi(folder / "mpeg4.avi", "mpeg4", COUNT),
+    }
+
+
+@pytest.mark.parametrize("name", ["packed", "h264", "mpeg4"])
+def test_every_frame_of_an_avi_is_shown_once_and_in_order(disordered, name):
+    with VideoReader(disordered[name]) as video:
+        times_s = video.frame_times_s()
+        assert len(times_s) == COUNT
+        np.testing.assert_allclose(np.diff(times_s), 0.04)
+        np.testing.assert_allclose(times_s, video.decoded_times_s())
+        assert numbers_of(video.read(times_s).frames) == list(range(COUNT))
+        walked = [
+            (time_s, numbers_of(image.transpose(2, 0, 1)[None])[0])
+            for time_s, image in video.frames()
+        ]
+        assert [number for _, number in walked] == list(range(COUNT))
+        np.testing.assert_allclose([time_s for time_s, _ in walked], times_s)
+        shown = [video.to_rgb(picture).transpose(2, 0, 1) for _, picture in video.pictures()]
+        assert numbers_of(np.stack(shown)) == list(range(COUNT))
+        assert bool(video.repairs()) == (name != "mpeg4")
+
+
+@pytest.mark.parametrize("name", ["packed", "h264"])
+def test_one_frame_at_a_time_is_the_right_one(disordered, name):
+    for number in (0, 1, 11, 12, 13, 24, 37, COUNT - 1):
+        with VideoReader(disordered[name]) as video:  # each first asked of a reader
+            times_s = video.frame_times_s()
+        with VideoReader(disordered[name]) as video:
+            assert numbers_of(video.read([times_s[number]]).frames) == [number]
+            assert video.ends_s() == (times_s[0], times_s[-1])
+
+
+def test_part_of_a_disordered_video(disordered):
+    with VideoReader(disordered["packed"]) as video:
+        times_s = video.frame_times_s()
+        found = list(video.pictures(start_s=times_s[20], end_s=times_s[30]))
+        shown = [video.to_rgb(picture).transpose(2, 0, 1) for _, picture in found]
+        assert numbers_of(np.stack(shown)) == list(range(20, 31))
+
+
+def test_disorder_that_begins_late_is_met(tmp_path):
+    """The first hundred frames say nothing of it."""
+    encoder, packets = encoded("mpeg4", 160, b_frames=0)
+    rows = [[bytes(p), i + 2, i, p.is_keyframe] for i, p in enumerate(packets)]
+    rows[130][1], rows[131][1] = 133, 132
+    path = mux(tmp_path / "late.ts", encoder, rows, codec="mpeg4")
+    with VideoReader(path) as video:
+        start_s = video.info.start_s
+        assert numbers_of(video.read(start_s + np.arange(128, 136) / 25).frames) == list(range(128, 136))
+        assert video.repairs()
+
+
+def test_empty_slots_of_an_avi_are_nothing_missing(tmp_path):
+    slots = [number + number // 3 for number in range(COUNT)]
+    path = write_avi(tmp_path / "drop.avi", "mpeg4", COUNT, slots=slots, b_frames=0)
+    with VideoReader(path) as video:
+        times_s = video.frame_times_s()
+        np.testing.assert_allclose(times_s, np.asarray(slots) / 25)
+        assert numbers_of(video.read(times_s).frames) == list(range(COUNT))
+        assert video.info.num_frames == COUNT
+    data = path.read_bytes()
+    for part in (0.3, 0.5):
+        path.write_bytes(data[: int(len(data) * part)])
+        with pytest.raises(UserError, match="cut short"), VideoReader(path) as video:
+            video.frame_times_s()
+
+
+def write_segment(path, *, drop, codec="libx264", options=None, count=COUNT):
+    """Write a file without its first packets, which begins between two key frames."""
+    encoder, packets = encoded(codec, count, gop=20, b_frames=2, options=options)
+    rows = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in packets][drop:]
+    return mux(path, encoder, rows, codec=codec)
+
+
+def test_frames_are_numbered_as_players_show_them(tmp_path):
+    path = write_segment(tmp_path / "segment.ts", drop=7, options={"sc_threshold": "0"})
+    with VideoReader(path) as video:
+        times_s, counts = video.frame_times_s(), video.frame_counts()
+        assert counts.packets == COUNT - 7
+        assert counts.decodable == len(times_s) == COUNT - 20
+        assert numbers_of(video.read(times_s).frames) == list(range(20, COUNT))
+        np.testing.assert_allclose(times_s, video.decoded_times_s())
+
+
+def write_wrapping_ts(path):
+    """Write a transport stream whose 33 bits run over after 58 frames."""
+    encoder, packets = encoded("libx264", COUNT, b_frames=2)
+    rows = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in packets]
+    return mux(path, encoder, rows, codec="libx264", start_ticks=2**33 - 58 * 3600)
+
+
+def test_a_clock_below_0_is_shifted(tmp_path):
+    path = write_wrapping_ts(tmp_path / "wrap.ts")
+    with av.open(str(path)) as told:
+        assert told.streams.video[0].start_time < 0
+    with VideoReader(path) as video:
+        times_s = video.frame_times_s()
+        np.testing.assert_allclose(times_s, np.arange(COUNT) / 25, atol=1e-9)
+        assert video.clock_shift_s > 0
+        assert "shifted" in video.repairs()[0]
+        assert numbers_of(video.read(times_s).frames) == list(range(COUNT))
+        assert numbers_of(video.read(times_s[[40]]).frames) == [40]
+        assert video.ends_s() == pytest.approx((times_s[0], times_s[-1]))
+        assert video.decoded_ends_s() == pytest.approx((times_s[0], times_s[-1]))
+        assert video.span_s() == pytest.approx((0, COUNT / 25), abs=0.05)
+
+
+def test_a_late_clock_stays_what_it_is(tmp_path):
+    path = write_numbered(tmp_path / "late.mp4", 900 + np.arange(COUNT) / 25)
+    with VideoReader(path) as video:
+        assert video.clock_shift_s == 0
+        assert not video.repairs()
+        assert video.frame_times_s()[0] == pytest.approx(900)
+
+
+def test_keyframes_outside_are_told_before_they_are_read(tmp_path):
+    times_s = np.arange(COUNT) / 25
+    path = write_numbered(tmp_path / "ends.mp4", times_s)
+    with VideoReader(path) as video:
+        video.check_keyframes([])
+        video.check_keyframes([0.0, 1.0, times_s[-1] + 0.015])
+        assert video.decoded_ends_s() == pytest.approx((0, times_s[-1]))
+        for outside, word in ((times_s[-1] + 0.025, "past the last"), (-0.03, "before the first")):
+            with pytest.raises(UserError, match=word):
+                video.check_keyframes([1.0, outside])
+            with pytest.raises(UserError, match=word):
+                video.read([outside], keyframes_s=[outside])
+
+
+def test_the_end_is_that_of_the_last_frame_which_can_be_decoded(tmp_path):
+    encoder, packets = encoded("libx264", COUNT, gop=20, options={"sc_threshold": "0", "bf": "0"})
+    rows = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in packets]
+    rows[-3:] = [(b"\0\0\0\1\x09\xf0", *row[1:]) for row in rows[-3:]]
+    path = mux(tmp_path / "tail.mkv", encoder, rows, codec="libx264")
+    with VideoReader(path) as video:
+        assert video.decoded_ends_s()[1] == pytest.approx((COUNT - 4) / 25)
+        with pytest.raises(UserError, match="cut short after 2.240 s"):
+            video.check_keyframes([(COUNT - 1) / 25])
