@@ -132,9 +132,8 @@ def _frame_sizes(
         try:
             width, height = (_number(row[name], name) for name in names)
             if width <= 0 or height <= 0:
-                raise ValueError(
-                    f"{names[0]}, {names[1]} = {width:g}, {height:g}: above 0 required"
-                )
+                size = f"{width:g}, {height:g}"
+                raise ValueError(f"{' and '.join(names)} must be above 0, found {size}")
         except ValueError as error:
             problems.add(path, line, str(error))
             continue
