@@ -12,7 +12,7 @@ from detection.errors import UserError
 
 if TYPE_CHECKING:
     from detection.data.import_rows import ImportReport
-    from detection.data.own_data import Choices
+    from detection.data.own_data import Choices, OwnVideo
 
 EXAMPLE = """examples:
   python -m ava_tools.import_dataset jhmdb --source ~/jhmdb --out data/jhmdb
@@ -79,10 +79,21 @@ def _import_cvat(options: argparse.Namespace) -> ImportReport:
 
 
 def _import_coco(options: argparse.Namespace) -> ImportReport:
-    from detection.data.coco_video import read_coco_videos
+    from detection.data.coco_video import CocoRules, read_coco_videos
     from detection.data.own_data import import_own
 
-    data = read_coco_videos(options.source, options.videos, first_frame=options.first_frame)
+    rules = CocoRules(
+        first_frame=options.first_frame,
+        frame_field=options.frame_field,
+        attributes=tuple(options.attributes or ()),
+        categories=tuple(options.categories or ()),
+        shapes=options.shapes,
+        unit=options.boxes,
+        separators=_separators(options),
+    )
+    data = read_coco_videos(options.source, options.videos, rules=rules)
+    for note in [*data.notes, *_name_notes(data.videos, data.classes)]:
+        print(note)
     return import_own(
         options.out,
         data.videos,
@@ -98,13 +109,39 @@ def _import_csv(options: argparse.Namespace) -> ImportReport:
     from detection.data.own_data import import_own
 
     videos = read_own_csv(
-        options.source, options.videos, unit=options.boxes, first_frame=options.first_frame
+        options.source,
+        options.videos,
+        unit=options.boxes,
+        first_frame=options.first_frame,
+        separators=_separators(options),
     )
-    unit = "fractions of the frame" if videos[0].size else "pixels"
+    sizes = {video.size for video in videos}
+    unit = "fractions of the frame" if sizes == {(1.0, 1.0)} else "pixels"
     print(f"boxes are taken as {unit}" + (" (--boxes says otherwise)" * (options.boxes == "auto")))
+    stated = sorted({size for size in sizes if size not in (None, (1.0, 1.0))})
+    if stated:
+        shown = ", ".join(f"{width:g}x{height:g}" for width, height in stated[:3])
+        print(f"of frames as the table states them: {shown}" + ", ..." * (len(stated) > 3))
+    for note in _name_notes(videos, ()):
+        print(note)
     return import_own(
         options.out, videos, classes=(), exclusive={}, choices=_choices(options), **_how(options)
     )
+
+
+def _separators(options: argparse.Namespace) -> str:
+    from detection.data.class_names import checked_separators
+
+    if options.split_values is None:
+        return ""
+    return checked_separators(options.split_values, option="--split-values")
+
+
+def _name_notes(videos: Sequence[OwnVideo], classes: Sequence[str]) -> list[str]:
+    from detection.data.class_names import name_warnings
+
+    used = {name for video in videos for box in video.boxes for name in box.actions}
+    return name_warnings([*classes, *sorted(used - set(classes))], split_option="--split-values")
 
 
 def _write_clip_lists(options: argparse.Namespace) -> int:
@@ -260,6 +297,18 @@ def _add_coco(formats: argparse._SubParsersAction) -> None:
         "person does several things: actions: [names or ids] or attributes: {\"wave\": true}.\n",
         source="JSON file",
     )  # fmt: skip
+    add = parser.add_argument
+    add("--frame-field", choices=("frame", "frame_number", "frame_index", "frame_id", "file_name"),
+        help="what numbers an image's frame (default: what does not merely count on)")  # fmt: skip
+    add("--attributes", nargs="+", metavar="NAME",
+        help="attributes that are actions (default: where categories are none, all)")  # fmt: skip
+    add("--categories", nargs="+", metavar="NAME",
+        help="categories to take (default: persons, where attributes act; else all)")  # fmt: skip
+    add("--shapes", choices=("unjudged", "hull"), default="unjudged",
+        help="persons with a polygon or keypoints and no box: leave out the keyframes that show "
+        "one, or take the upright box around it (default %(default)s)")  # fmt: skip
+    _add_boxes(parser)
+    _add_split_values(parser)
     _add_first_frame(parser)
 
 
@@ -273,9 +322,19 @@ def _add_csv(formats: argparse._SubParsersAction) -> None:
         "walk.mp4,3.0,,,,,,                          <- nobody there\n",
         source="CSV file (comma, semicolon or tab)",
     )  # fmt: skip
+    _add_boxes(parser)
+    _add_split_values(parser)
+    _add_first_frame(parser)
+
+
+def _add_boxes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--boxes", choices=("auto", "pixels", "fractions"), default="auto",
         help="unit of the boxes (default auto: fractions where nothing exceeds 1)")  # fmt: skip
-    _add_first_frame(parser)
+
+
+def _add_split_values(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--split-values", metavar="MARKS",
+        help="marks between several actions in one name, as in ,;| (default: none)")  # fmt: skip
 
 
 def _add_first_frame(parser: argparse.ArgumentParser) -> None:

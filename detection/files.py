@@ -294,6 +294,47 @@ def read_lines(path: str | Path, *, what: str = "file") -> list[str]:
     return [line for line in lines if line]
 
 
+def text_lines(path: str | Path, *, what: str = "file") -> Iterator[str]:
+    """Yield a text file's lines with a newline each, whatever their ends were in the file.
+
+    As `read_text` (UTF-8, byte-order mark, errors), for tables too long to be held whole.
+    """
+    path = Path(path)
+    _check_regular(path, what)
+    number = 0
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                if "\0" in line:
+                    raise at_row(path, number, f"a NUL byte in a {what}")
+                yield line
+    except UnicodeDecodeError:
+        _name_bad_line(path, what)
+        raise
+
+
+def _check_regular(path: Path, what: str) -> None:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UserError(f"{path}: no regular file, a {what} is required")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{path}: no such {what}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _name_bad_line(path: Path, what: str) -> None:
+    """Raise `UserError` for the first line that is not UTF-8."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                utf16 = ", it looks like UTF-16" * (line[:2] in (b"\xff\xfe", b"\xfe\xff"))
+                message = f"not UTF-8 text{utf16}; a {what} in UTF-8 is required"
+                raise at_row(path, number, message) from error
+
+
 def _no_room(error: BaseException | None) -> str | None:
     """Return what the disk said where a write failed for want of room or rights."""
     while error is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,9 @@ from detection.data.ava_files import (
 )
 from detection.data.dataset_folder import DatasetFolder, Split
 from detection.data.label_map import LabelMap
+from detection.data.plain_names import check_video_id, without_video_suffix
 from detection.errors import UserError, at_row
+from detection.files import read_text
 from detection.structures import ActorBoxes, Keyframe
 
 
@@ -161,19 +164,27 @@ def read_exclusions(split: Split) -> frozenset[Keyframe]:
 def read_video_list(split: Split) -> frozenset[str] | None:
     """Return the video ids that a split lists, one a line; None where it lists none.
 
-    AVA's own lists name files: a suffix such as .mkv is cut off.
+    AVA's own lists name files: the suffix of a video (`.mkv`, `.MP4`) is cut off. Raises
+    `UserError` where it holds no id, or a line that is none.
     """
     if split.videos is None:
         return None
-    try:
-        text = split.videos.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{split.videos}: not a text file of video ids") from error
-    lines = (line.strip() for line in text.splitlines())
-    ids = frozenset(_without_suffix(line) for line in lines if line)
+    ids = read_video_ids(split.videos)
     if not ids:
-        raise UserError(f"{split.videos}: no video id in it, one a line is wanted")
+        raise UserError(f"{split.videos}: no video id in it, one a line is required")
     return ids
+
+
+def read_video_ids(path: Path) -> frozenset[str]:
+    """Return the ids of a list of videos, one a line; it may be empty."""
+    ids = set()
+    for number, line in enumerate(read_text(path, what="list of videos").split("\n"), 1):
+        if line.strip():
+            try:
+                ids.add(check_video_id(without_video_suffix(line.strip())))
+            except ValueError as error:
+                raise at_row(path, number, str(error)) from error
+    return frozenset(ids)
 
 
 def build_actor_table(
@@ -321,8 +332,3 @@ def _empty_keys(
     array = np.asarray(keys, dtype=np.int64).reshape(-1, 2)
     wanted = _wanted(names, array[:, 0].astype(np.int32), array[:, 1], excluded, videos)
     return array[wanted]
-
-
-def _without_suffix(name: str) -> str:
-    stem, dot, suffix = name.rpartition(".")
-    return stem if dot and suffix in ("mp4", "mkv", "webm", "avi") else name

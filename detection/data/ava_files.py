@@ -11,6 +11,7 @@ number of microseconds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from detection.data import ava_rows_bulk, ava_rows_text
 from detection.data.ava_rows_text import DETECTIONS, GROUND_TRUTH, PERSON_BOXES, Form, RawRows
 from detection.data.label_map import LabelMap
-from detection.errors import Problems
+from detection.errors import Problems, UserError
 from detection.files import replacing, write_text
 from detection.structures import ActorBoxes, Detections, Keyframe
 
@@ -122,12 +123,20 @@ class AvaRows:
 
 
 def time_us_of(time_s: float) -> int:
-    """Return the key of a time: whole microseconds, rounded as `%.6f` rounds."""
+    """Return the key of a time: whole microseconds, rounded as `%.6f` rounds.
+
+    Raises `UserError` for a time that is no finite number.
+    """
+    if not math.isfinite(time_s):
+        raise UserError(f"time {time_s} s: a finite number of seconds is required")
     return int(f"{time_s:.6f}".replace(".", ""))
 
 
 def format_time(time_s: float) -> str:
-    """Return AVA's text of a time: `0902` when whole, else six decimals."""
+    """Return AVA's text of a time: `0902` when whole, else six decimals.
+
+    Raises `UserError` for a time that AVA's files cannot hold (below 0, above 1e9 s).
+    """
     return _format_time_us(time_us_of(time_s))
 
 
@@ -278,6 +287,11 @@ def _number(value: Any) -> str:
 
 
 def _format_time_us(time_us: int) -> str:
+    if not 0 <= time_us <= ava_rows_text.MAX_TIME_S * 1_000_000:
+        raise UserError(
+            f"time {time_us / 1e6:.6f} s cannot be written: annotations hold times from 0 to "
+            f"{ava_rows_text.MAX_TIME_S:g} seconds"
+        )
     whole, fraction = divmod(time_us, 1_000_000)
     return f"{whole}.{fraction:06d}" if fraction else f"{whole:04d}"
 

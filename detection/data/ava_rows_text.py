@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.data.plain_names import check_video_id
 from detection.errors import Problems, UserError
+from detection.files import text_lines
 
 # Files carry three decimals: a rounded edge may lie this far outside the frame.
 EDGE_TOLERANCE = 1e-3
@@ -127,21 +129,15 @@ def read_rows(path: Path, form: Form, problems: Problems | None = None) -> RawRo
 
 def _lines(path: Path, problems: Problems) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, fields) of every row that is not blank."""
-    with path.open("rb") as file:
-        if b"\0" in file.read(1 << 16):
-            raise UserError(f"{path}: not a text file (expected comma-separated rows)")
-    with path.open(encoding="utf-8-sig", newline="") as text:
-        reader = csv.reader(text)
-        try:
-            for fields in reader:
-                if fields and not (len(fields) == 1 and not fields[0].strip()):
-                    yield reader.line_num, fields
-        except csv.Error as error:
-            problems.add(path, reader.line_num, f"not a row of comma-separated values ({error})")
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{path}: not a text file in UTF-8 (byte {error.start}: {error.reason})"
-            ) from error
+    reader = csv.reader(text_lines(path, what="table of comma-separated rows"), strict=True)
+    line = 1
+    try:
+        for fields in reader:
+            if fields and not (len(fields) == 1 and not fields[0].strip()):
+                yield reader.line_num, fields
+            line = reader.line_num + 1
+    except csv.Error as error:
+        problems.add(path, line, f"not a row of comma-separated values ({error})")
 
 
 def _parse_row(fields: list[str], form: Form, columns: _Columns, line: int) -> None:
@@ -150,7 +146,7 @@ def _parse_row(fields: list[str], form: Form, columns: _Columns, line: int) -> N
         wanted = "8" if form is not DETECTIONS else "8 or 9"
         raise ValueError(
             f"expected {wanted} columns (video_id, time, x1, y1, x2, y2, {form.layout}), "
-            f"found {count}"
+            f"found {count}{_other_separator(fields)}"
         )
     video, time_us = _video(fields[0]), parse_time_us(fields[1])
     if count == 2:
@@ -172,6 +168,14 @@ def _parse_row(fields: list[str], form: Form, columns: _Columns, line: int) -> N
     columns.action.append(action)
     columns.last.append(last)
     columns.line.append(line)
+
+
+def _other_separator(fields: list[str]) -> str:
+    """Say which mark stands between the columns of a row that holds no comma."""
+    for mark, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(fields) == 1 and mark in fields[0]:
+            return f" (commas are required between columns, not {name})"
+    return ""
 
 
 def check_box(x1: float, y1: float, x2: float, y2: float) -> None:
@@ -198,29 +202,38 @@ def parse_time_us(text: str) -> int:
 
 
 def _video(text: str) -> str:
-    if not text.strip():
-        raise ValueError("the video id is empty")
-    return text
+    return check_video_id(text)
 
 
 def _finite(text: str, name: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise ValueError(f"{name} must be a number, found {text.strip()!r}") from None
+        raise ValueError(f"{name} must be a number, found {_shown(text)}") from None
     if not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, found {text.strip()!r}")
+        raise ValueError(f"{name} must be a finite number, found {_shown(text)}")
     return value
 
 
+def _shown(text: str) -> str:
+    text = text.strip()
+    return repr(text) if len(text) <= 60 else f"{text[:60]!r}..."
+
+
 def _whole(text: str, name: str) -> int:
+    value = _finite(text, name)
+    if value != int(value):
+        raise ValueError(f"{name} must be a whole number, found {text.strip()!r}")
     try:
-        return int(text)
-    except ValueError:
-        value = _finite(text, name)
-        if value != int(value) or abs(value) >= 2**53:
-            raise ValueError(f"{name} must be a whole number, found {text.strip()!r}") from None
-        return int(value)
+        number = int(text) if len(text) < 40 else 1 << 63
+    except ValueError:  # such as 1.0 or 1e3
+        number = int(value) if abs(value) < 2**53 else 1 << 63
+    if not -(1 << 63) <= number < 1 << 63:
+        raise ValueError(
+            f"{name} must be a whole number below 2**63, found {text.strip()[:40]!r}"
+            f"{'...' * (len(text.strip()) > 40)}"
+        )
+    return number
 
 
 def _action(text: str, form: Form) -> int:

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.data.label_map import LabelMap, read_label_map
+from detection.data.plain_names import check_class_name
 from detection.errors import UserError, at_row
-from detection.files import replacing
+from detection.files import read_text, replacing
 
 
 @dataclass(frozen=True)
@@ -81,19 +82,25 @@ def read_class_file(path: str | Path) -> LabelMap:
         raise UserError(f"{path}: no such file of class names")
     if path.suffix == ".pbtxt":
         return read_label_map(path)
+    text = read_text(path, what="file of class names")
     try:
-        text = path.read_text(encoding="utf-8-sig")
         names = _names_of_json(path, json.loads(text)) if path.suffix == ".json" else None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{path}: not a file of class names ({error})") from error
     if names is None:
-        names = {i: line.strip() for i, line in enumerate(text.rstrip().splitlines())}
+        names = {
+            i: line.strip() for i, line in enumerate(text.rstrip().split("\n") * bool(text.strip()))
+        }
         if not names:
             raise UserError(f"{path}: holds no class name; one a line is wanted")
         if "" in names.values():
             empty = list(names.values()).index("") + 1
             raise at_row(path, empty, "an empty line, a class name is wanted")
     try:
+        for name in names.values():
+            check_class_name(name)
         return LabelMap(tuple(names.values()), tuple(names))
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
@@ -107,13 +114,8 @@ def write_clip_list(path: str | Path, rows: Sequence[tuple[str, str]]) -> None:
 
 def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
     """Yield (line, path, label) of every row of either form."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such list of videos") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a list of videos (not a text file)") from error
-    lines = text.splitlines()
+    text = read_text(path, what="list of videos")
+    lines = text.split("\n")
     first = next((line for line in lines if line.strip()), "")
     if "," not in first:
         separator = "\t" if "\t" in first else " "

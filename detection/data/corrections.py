@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.data.actor_table import read_video_ids
 from detection.data.ava_files import (
     AvaRows,
     read_ground_truth,
@@ -21,12 +22,12 @@ from detection.data.ava_files import (
     time_us_of,
     write_ground_truth,
 )
-from detection.data.dataset_folder import DatasetFolder, Split
+from detection.data.dataset_folder import DatasetFolder, Split, SplitPart, inside
 from detection.data.label_map import LabelMap
 from detection.data.new_folder import new_dataset_folder
 from detection.data.source_videos import find_video, place_video
 from detection.errors import Problems, UserError
-from detection.files import write_text
+from detection.files import read_lines, write_text
 from detection.structures import Keyframe
 
 
@@ -62,24 +63,27 @@ def merge_corrections(
     """
     folder = DatasetFolder.open(dataset)
     part = folder.split(split)
+    stated = folder.file.splits[split]
     merged, keyframes = _read(folder, Path(corrections), Path(reviewed))
     rows = read_ground_truth(part.annotations) if part.annotations.stat().st_size else _nothing()
     new_ids = _unknown_videos(folder, part, keyframes)
     sources = _new_videos(new_ids, folder, videos, reviewed)
     kept = _without(rows, keyframes)
+    _check_paths(folder, stated, adds_videos=bool(sources), adds_ids=bool(new_ids))
     with new_dataset_folder(out, overwrite=overwrite) as building:
         _copy(folder.root, building, link=link)
-        annotations = building / _inside(part.annotations, folder)
+        annotations = inside(building, stated.annotations, what="the split's annotation file")
         annotations.unlink()
         write_ground_truth(annotations, _joined(kept, merged))
         for video_id, source in sources.items():
             assert folder.file.videos is not None
-            place_video(source, building / folder.file.videos, video_id, link=link)
-        if part.videos is not None and new_ids:
-            listed = building / _inside(part.videos, folder)
-            text = listed.read_text("utf-8").rstrip("\n")
+            place = inside(building, folder.file.videos, what="the folder of videos")
+            place_video(source, place, video_id, link=link)
+        if stated.videos is not None and new_ids:
+            listed = inside(building, stated.videos, what="the split's list of videos")
+            lines = read_lines(listed, what="list of videos")
             listed.unlink()
-            write_text(listed, "\n".join([*filter(None, [text]), *new_ids]) + "\n")
+            write_text(listed, "\n".join([*lines, *new_ids]) + "\n")
     return MergeReport(
         num_keyframes=len(keyframes),
         removed=len(rows) - len(kept),
@@ -89,12 +93,26 @@ def merge_corrections(
     )
 
 
-def _inside(path: Path, folder: DatasetFolder) -> Path:
-    """Return a file's path within the folder; raises `UserError` where it lies elsewhere."""
-    relative = path.relative_to(folder.root)
-    if ".." in relative.parts:
-        raise UserError(f"{path}: lies outside {folder.root}; move it there to correct a copy")
-    return relative
+def _check_paths(
+    folder: DatasetFolder, stated: SplitPart, *, adds_videos: bool, adds_ids: bool
+) -> None:
+    """Refuse, before anything is written, what a copy of the folder could not hold."""
+    file = folder.file
+    written = [(stated.annotations, "the split's annotation file")]
+    if adds_videos:
+        written.append((file.videos or "", "the folder of videos"))
+    if adds_ids and stated.videos is not None:
+        written.append((stated.videos, "the split's list of videos"))
+    for path, what in written:
+        inside(folder.root, path, what=what)
+    source = file.videos if file.frames is None else file.frames.folder
+    relative = [file.label_map, source or ""]
+    for part in file.splits.values():
+        relative += [part.annotations, *filter(None, (part.exclusions, part.videos))]
+        relative += part.boxes.values()
+    for path in relative:
+        if not Path(path).is_absolute() and ".." in Path(path).parts:
+            inside(folder.root, path, what="a path of dataset.yaml, which the copy would repeat,")
 
 
 def _nothing() -> AvaRows:
@@ -165,7 +183,7 @@ def _unknown_videos(
 def _videos_of(part: Split) -> set[str]:
     listed: set[str] = set()
     if part.videos is not None:
-        listed = set(part.videos.read_text("utf-8").split("\n")) - {""}
+        listed = set(read_video_ids(part.videos))
     if not part.annotations.stat().st_size:
         return listed
     rows = read_ground_truth(part.annotations)
@@ -183,7 +201,7 @@ def _new_videos(
         )
     sources: dict[str, Path] = {}
     for video_id in ids:
-        if "/" in video_id or "\\" in video_id:
+        if "/" in video_id:
             raise UserError(f"{reviewed}: '{video_id}' is no video id (it would be a path)")
         try:
             folder.video_path(video_id)

@@ -16,14 +16,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
 from detection.data.label_map import LabelMap, read_label_map
+from detection.data.plain_names import VIDEO_SUFFIXES, video_suffix
 from detection.errors import UserError
 from detection.files import write_text
 from detection.yaml_files import read_yaml
 
 FILE_NAME = "dataset.yaml"
-VIDEO_SUFFIXES = (
-    ".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".ts", ".mpg", ".mpeg", ".mts", ".flv", ".wmv",
-)  # fmt: skip
 _HOW_TO_MAKE_ONE = (
     "a data set folder is made by python -m ava_tools.make_demo, ava_tools.import_dataset "
     "or ava_tools.download"
@@ -223,10 +221,13 @@ class DatasetFolder:
         folder = self.root / self.file.videos
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder of videos{self._hint()}")
+        files: dict[str, list[Path]] = {suffix: [] for suffix in VIDEO_SUFFIXES}
+        for path in sorted(folder.iterdir()):
+            if suffix := video_suffix(path.name):
+                files[suffix.lower()].append(path)
         found: dict[str, Path] = {}
-        for suffix in VIDEO_SUFFIXES:
-            for path in sorted(folder.glob(f"*{suffix}")):
-                found.setdefault(path.name[: -len(suffix)], path)
+        for path in (path for same in files.values() for path in same):
+            found.setdefault(path.name[: -len(path.suffix)], path)
         return found
 
     def _maybe(self, relative: str | None, key: str) -> Path | None:
@@ -242,6 +243,24 @@ class DatasetFolder:
 
     def _hint(self) -> str:
         return f"; make it with: {self.file.how_to_get}" if self.file.how_to_get else ""
+
+
+def inside(root: Path, relative: str | Path, *, what: str) -> Path:
+    """Return `root / relative`, where something is to be written; links on the way are followed.
+
+    what: how the path came about, for the error. A path that `dataset.yaml` or a name in a table
+    gives may be read anywhere, but nothing is written outside the folder that is being made:
+    raises `UserError` for an absolute path, one with `..` in it, and a link that leads out.
+    """
+    relative = Path(relative)
+    place = root / relative
+    leads_out = relative.is_absolute() or ".." in relative.parts
+    if leads_out or not place.resolve().is_relative_to(root.resolve()):
+        raise UserError(
+            f"{relative}: {what} lies outside the data set folder; a path within it is required, "
+            "nothing is written elsewhere"
+        )
+    return place
 
 
 def write_dataset_file(root: str | Path, file: DatasetFile) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from detection.data.frame_folder import FRAME_NAME
 from detection.errors import UserError, at_row
+from detection.files import text_lines
 
 LIST_FPS = 30.0
 LIST_START_S = 900.0
@@ -41,21 +42,18 @@ def find_frame_lists(root: Path) -> list[Path]:
 def read_frame_list(path: Path) -> dict[str, ListedFrames]:
     """Return the list's videos by id; raises `UserError` naming a malformed row."""
     found: dict[str, ListedFrames] = {}
-    try:
-        with path.open(encoding="utf-8") as file:
-            header = file.readline().split()
-            if header[:4] != _HEADER.split()[:4]:
-                raise at_row(path, 1, f"'{' '.join(header)[:60]}' where '{_HEADER}' is wanted")
-            for number, row in enumerate(file, start=2):
-                words = row.split()
-                if not words:
-                    continue
-                match = FRAME_NAME.search(words[3]) if len(words) >= 4 else None
-                if match is None:
-                    raise at_row(path, number, f"'{row.strip()[:80]}' names no frame (ID_N.jpg)")
-                _add(found, path, words[0], int(match.group(1)))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
+    lines = text_lines(path, what="list of frames")
+    header = next(lines, "").split()
+    if header[:4] != _HEADER.split()[:4]:
+        raise at_row(path, 1, f"'{' '.join(header)[:60]}' where '{_HEADER}' is required")
+    for number, row in enumerate(lines, start=2):
+        words = row.split()
+        if not words:
+            continue
+        match = FRAME_NAME.search(words[3]) if len(words) >= 4 else None
+        if match is None:
+            raise at_row(path, number, f"'{row.strip()[:80]}' names no frame (ID_N.jpg)")
+        _add(found, path, words[0], int(match.group(1)))
     if not found:
         raise UserError(f"{path}: lists no frame")
     return found

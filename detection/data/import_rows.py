@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -26,14 +27,17 @@ from detection.data.dataset_folder import (
 )
 from detection.data.label_map import LabelMap, write_label_map
 from detection.data.new_folder import new_dataset_folder
+from detection.data.plain_names import check_class_name
 from detection.data.source_videos import place_video, video_ids
-from detection.data.video import SAME_TIME_S, VideoReader
-from detection.errors import Problems, UserError
+from detection.data.video import SAME_TIME_S, FrameCounts, VideoReader
+from detection.errors import Problems, UserError, printable
 from detection.files import replacing, write_text
 from detection.structures import Keyframe
 
 # Boxes drawn by hand reach a little over the edge; further out it is no slip of the hand.
 OWN_OVERHANG_01 = 0.05
+# Width to height of a stated frame size may differ so much from the video's, by rounding.
+SHAPE_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ class ImportReport:
     """What was written: rows by split, what was cut at the frame's edge, what was left out.
 
     num_frames: by `SourceVideo.name`, the frames that frame numbers were counted among.
-    notes: what the importer has to say of the source, a line each.
+    notes: what else the user should know, a line each.
     """
 
     num_videos: int
@@ -142,7 +146,9 @@ class _Dated:
     empty_us: list[int]
     left_out: list[LeftOut]
     num_clipped: int
-    num_frames: int
+    frames: FrameCounts
+    last_frame: int | None
+    pixel_shape: Fraction | None
 
 
 def write_dataset(
@@ -183,8 +189,46 @@ def write_dataset(
         num_rows,
         left_out,
         sum(rows.num_clipped for rows in dated.values()),
-        {name: rows.num_frames for name, rows in dated.items()},
+        {name: rows.frames.decodable for name, rows in dated.items()},
+        (*_frame_notes(dated), *_pixel_notes(videos, dated)),
     )
+
+
+def _frame_notes(dated: Mapping[str, _Dated]) -> list[str]:
+    """Say where a file holds packets of which no frame comes, and which numbers were used."""
+    cases = []
+    for name, rows in dated.items():
+        packets, decodable = rows.frames.packets, rows.frames.decodable
+        if packets == decodable or rows.last_frame is None:
+            continue
+        case = f"{printable(name)}: {packets} packets, {decodable} frames"
+        if rows.last_frame >= decodable:
+            case += f", but the last annotated frame is {rows.last_frame} (from 0)"
+        elif rows.last_frame == packets - 1:
+            case += f", the last annotated frame is {rows.last_frame} (from 0)"
+        cases.append(case)
+    if not cases:
+        return []
+    more = f"; and {len(cases) - 3} more" if len(cases) > 3 else ""
+    return [
+        f"warning: {len(cases)} videos hold packets of which no frame can be decoded; frame "
+        f"numbers count the frames that are shown, as players do: {'; '.join(cases[:3])}{more}"
+    ]
+
+
+def _pixel_notes(videos: Sequence[SourceVideo], dated: Mapping[str, _Dated]) -> list[str]:
+    odd = [
+        f"{printable(video.name)} ({shape.numerator}:{shape.denominator})"
+        for video in videos
+        if video.size is None and (shape := dated[video.name].pixel_shape) is not None
+    ]
+    if not odd:
+        return []
+    more = f"; and {len(odd) - 3} more" if len(odd) > 3 else ""
+    return [
+        f"warning: pixels of {len(odd)} videos are not square; boxes are taken in the pixels that "
+        f"the file stores, not those of a player's window: {'; '.join(odd[:3])}{more}"
+    ]
 
 
 def fractions_of(
@@ -219,6 +263,9 @@ def _date(video: SourceVideo, video_id: str, rules: Rules, problems: Problems) -
     with VideoReader(video.path) as reader:
         times_s = reader.decoded_times_s() if rules.decode else reader.frame_times_s()
         size_px = reader.frame_size()
+        pixel_shape = reader.pixel_shape
+        counts = reader.frame_counts() if not rules.decode else None
+    _check_shape(video, size_px, pixel_shape, problems)
     boxes_01, cut, wrong = fractions_of(video, size_px, rules.max_overhang_01)
     late: set[int] = set()
     row_times_s, bad_times = _row_times_s(video, times_s)
@@ -244,6 +291,17 @@ def _date(video: SourceVideo, video_id: str, rules: Rules, problems: Problems) -
     time_of = {time_s: time_us_of(time_s) for time_s in np.unique(row_times_s[kept]).tolist()}
     empty_s = [float(times_s[f]) for f in video.empty_frame if 0 <= f < len(times_s)]
     empty_s += times_s[: video.empty_below].tolist()  # less those with rows, when written
+    early = [time_us for time_us in time_of.values() if time_us < 0]
+    early += [
+        time_us for time_us in map(time_us_of, [*empty_s, *video.empty_time_s]) if time_us < 0
+    ]
+    if early:
+        problems.add(
+            video.path,
+            None,
+            f"time {min(early) / 1e6:.6f} s: annotations hold times from 0 s on; a video whose "
+            "clock begins at 0 is required (ffmpeg -i IN -c copy OUT.mp4 makes one)",
+        )
     return _Dated(
         np.array([time_of[time_s] for time_s in row_times_s[kept].tolist()], np.int64),
         boxes_01[kept],
@@ -252,8 +310,36 @@ def _date(video: SourceVideo, video_id: str, rules: Rules, problems: Problems) -
         sorted({time_us_of(time_s) for time_s in [*empty_s, *video.empty_time_s]}),
         left_out,
         int((cut & kept).sum()),
-        len(times_s),
+        counts or FrameCounts(len(times_s), len(times_s)),
+        None
+        if video.frame is None
+        else max([*video.frame.tolist(), *video.empty_frame], default=0),
+        pixel_shape,
     )
+
+
+def _check_shape(
+    video: SourceVideo,
+    size_px: tuple[int, int],
+    pixel_shape: Fraction | None,
+    problems: Problems,
+) -> None:
+    """Refuse a stated frame size of another shape than the video's, stored or displayed."""
+    if video.size in (None, (1, 1)) or not len(video.boxes):
+        return
+    assert video.size is not None
+    width, height = video.size
+    stored = size_px[0] / size_px[1]
+    shapes = [stored, stored * float(pixel_shape)] if pixel_shape else [stored]
+    slack = SHAPE_TOLERANCE + 1 / max(1.0, min(width, height))
+    if all(abs(width / height / shape - 1) > slack for shape in shapes):
+        line = 0 if video.line is None else int(video.line[0])
+        problems.add(
+            video.source_file,
+            line or None,
+            f"{video.name}: frames of {width:g}x{height:g} are stated, the video's are "
+            f"{size_px[0]}x{size_px[1]}: the same shape is required",
+        )
 
 
 def _row_times_s(
@@ -284,9 +370,10 @@ def _outside_reason(video: SourceVideo, row: int, times_s: NDArray[np.float64]) 
 def _check_classes(label_map: LabelMap) -> None:
     """Refuse names that a label map cannot hold: none, marks of control, half a character."""
     for name in label_map.names:
-        whole = name.encode("utf-8", "replace").decode("utf-8") == name
-        if not name.strip() or not whole or any(ord(mark) < 32 for mark in name):
-            raise UserError(f"{name[:60]!r} cannot name a class: plain text is wanted")
+        try:
+            check_class_name(name)
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
 
 def _check_splits(header: Header, ids: Mapping[str, str]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from pathlib import Path
 from typing import Any
 
 from detection.errors import UserError, at_row
+from detection.files import read_text
 
 _SPACE = " \t\r\n"
 
@@ -18,22 +20,41 @@ def read_json_lists(path: str | Path) -> tuple[dict[str, Any], dict[str, list[in
     Raises `UserError` naming file and line for text that is not UTF-8 or not JSON.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    data = path.read_bytes()
+    text = read_text(path, what="JSON file")
+    start = text.lstrip()[:1]
+    if start and start != "{":
+        found = "a list" if start == "[" else f"{text.strip()[:20]!r}"
+        raise at_row(path, 1, f"not JSON of one object {{...}}, or cut short: {found} found")
+    scanner = _Scanner(text)
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise at_row(path, line, f"not UTF-8 text ({error.reason})") from error
-    try:
-        return _Scanner(text).document()
+        return scanner.document()
     except json.JSONDecodeError as error:
         raise at_row(path, error.lineno, f"not JSON, or cut short ({error.msg})") from error
     except RecursionError as error:
         raise UserError(f"{path}: lists in lists, too deep") from error
-    except ValueError as error:  # a number of thousands of digits
-        raise UserError(f"{path}: not JSON that can be read ({error})") from error
+    except ValueError as error:  # such as a number of thousands of digits
+        line = scanner.line_here()
+        raise at_row(path, line, f"not JSON that can be read ({error})") from error
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is no finite number")
+    return value
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"key {twice[:40]!r} is there twice in one object")
+    return values
 
 
 class _Scanner:
@@ -42,7 +63,9 @@ class _Scanner:
         self.position = 0
         self.counted = 0
         self.line = 1
-        self.decoder = json.JSONDecoder()
+        self.decoder = json.JSONDecoder(
+            parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_each_key_once
+        )
         self.lines: dict[str, list[int]] = {}
 
     def document(self) -> tuple[dict[str, Any], dict[str, list[int]]]:
@@ -73,7 +96,7 @@ class _Scanner:
             return items
         while True:
             self._peek()
-            lines.append(self._line_here())
+            lines.append(self.line_here())
             items.append(self._value())
             if not self._more("]"):
                 return items
@@ -101,7 +124,8 @@ class _Scanner:
             self._fail(f"Expecting {mark!r}")
         self.position += 1
 
-    def _line_here(self) -> int:
+    def line_here(self) -> int:
+        """Return the line of what is read next."""
         self.line += self.text.count("\n", self.counted, self.position)
         self.counted = self.position
         return self.line

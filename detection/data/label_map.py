@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from detection.errors import UserError, at_row
-from detection.files import write_text
+from detection.data.plain_names import check_class_name
+from detection.errors import UserError, at_row, printable
+from detection.files import read_text, write_text
 
 POSE, OBJECT, PERSON = "PERSON_MOVEMENT", "OBJECT_MANIPULATION", "PERSON_INTERACTION"
 
@@ -72,10 +73,7 @@ def read_label_map(path: str | Path) -> LabelMap:
     Raises `UserError` with the line of what is wrong.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a label map (not a text file)") from error
+    text = read_text(path, what="label map")
     seen_names: dict[str, int] = {}
     seen_ids: dict[int, int] = {}
     groups: list[str | None] = []
@@ -165,9 +163,35 @@ def _fields(path: Path, start: int, tokens: Iterator[tuple[int, str, str]]) -> d
             raise at_row(path, line, f"expected `key: value`, found {key!r}")
         text = value[2]
         if value[1] == "string":
-            text = re.sub(r"\\(.)", r"\1", text[1:-1])
+            text = _unescaped(path, line, text[1:-1])
+        if key in fields:
+            raise at_row(path, line, f"'{key}' is there twice in one block")
         fields[key] = text
     raise at_row(path, start, "this block has no closing `}`")
+
+
+_ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|(.))")
+_SHORT = {"n": b"\n", "t": b"\t", "r": b"\r", "a": b"\a", "b": b"\b", "f": b"\f", "v": b"\v"}
+
+
+def _unescaped(path: Path, line: int, text: str) -> str:
+    r"""Return a quoted text as protocol buffers mean it: `\303\251` are the bytes of one letter."""
+    if "\\" not in text:
+        return text
+
+    def byte_of(match: re.Match[str]) -> str:
+        octal, hexadecimal, short = match.groups()
+        if short is not None:
+            content = _SHORT.get(short, short.encode())
+        else:
+            content = bytes([int(octal, 8) & 255 if octal else int(hexadecimal, 16)])
+        return content.decode("utf-8", "surrogateescape")
+
+    whole = _ESCAPE.sub(byte_of, text)
+    try:
+        return whole.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise at_row(path, line, f"{text[:40]!r} is not UTF-8 text") from error
 
 
 def _class_of(path: Path, line: int, fields: dict[str, str]) -> tuple[str, int, str | None]:
@@ -177,8 +201,15 @@ def _class_of(path: Path, line: int, fields: dict[str, str]) -> tuple[str, int, 
         raise at_row(path, line, "this class has no name")
     if id_text is None:
         raise at_row(path, line, f"class {name!r} has no id (expected `id: 1` or `label_id: 1`)")
-    if not id_text.isdecimal() or int(id_text) < 1:
-        raise at_row(path, line, f"the id of {name!r} must be a whole number from 1, not {id_text}")
+    try:
+        check_class_name(name)
+    except ValueError as error:
+        raise at_row(path, line, str(error)) from error
+    digits = id_text if id_text.isascii() and id_text.isdecimal() and len(id_text) < 20 else "0"
+    if not 1 <= int(digits) < 2**31:
+        shown = printable(id_text[:40]) + "..." * (len(id_text) > 40)
+        message = f"the id of {name!r} must be a whole number from 1, not {shown}"
+        raise at_row(path, line, message + " (at most 2147483647)" * (len(id_text) > 9))
     return name, int(id_text), fields.get("label_type")
 
 

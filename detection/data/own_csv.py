@@ -14,15 +14,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
+from detection.data.class_names import split_names
 from detection.data.own_data import OwnBox, OwnVideo
+from detection.data.plain_names import check_class_name
 from detection.data.source_videos import find_video
 from detection.errors import Problems, UserError, at_row
+from detection.files import read_text
 
 Unit = Literal["auto", "pixels", "fractions"]
 _NAMES = {
     "video": ("video", "video_id", "file", "filename"),
     "time": ("time", "time_s", "timestamp", "seconds"),
-    "frame": ("frame", "frame_id", "frame_number"),
+    "frame": ("frame", "frame_id", "frame_number", "frame_index"),
     "x1": ("x1", "xmin", "left"),
     "y1": ("y1", "ymin", "top"),
     "x2": ("x2", "xmax", "right"),
@@ -31,6 +34,8 @@ _NAMES = {
     "y": ("y",),
     "width": ("width", "w"),
     "height": ("height", "h"),
+    "frame_width": ("frame_width", "image_width", "img_width", "video_width"),
+    "frame_height": ("frame_height", "image_height", "img_height", "video_height"),
     "action": ("action", "actions", "label", "class"),
     "person": ("person", "person_id", "track", "track_id", "instance_id"),
     "split": ("split", "subset"),
@@ -42,13 +47,20 @@ _FRACTION_LIMIT = 1.05
 
 
 def read_own_csv(
-    path: str | Path, videos: str | Path, *, unit: Unit = "auto", first_frame: int = 0
+    path: str | Path,
+    videos: str | Path,
+    *,
+    unit: Unit = "auto",
+    first_frame: int = 0,
+    separators: str = "",
 ) -> list[OwnVideo]:
     """Read a table with a header line; `,`, `;` or tab between the columns.
 
     videos: folder of the videos that the table names.  unit: of the boxes; auto: fractions where no
     number of the whole file exceeds 1, else pixels.  first_frame: number of the first frame.
-    Raises `UserError` naming file and line.
+    separators: marks between several actions, beside `;`. Where the table states the size of its
+    frames (`frame_width, frame_height`, or `width, height` beside corners) pixels are divided by
+    that. Raises `UserError` naming file and line.
     """
     path, videos = Path(path), Path(videos)
     rows = list(_rows(path))
@@ -63,6 +75,7 @@ def read_own_csv(
         except ValueError as error:
             problems.add(path, line, str(error))
     problems.raise_if_any()
+    sizes = {} if unit == "fractions" else _frame_sizes(path, rows)
     fractions = unit == "fractions" or (
         unit == "auto"
         and all(edge <= _FRACTION_LIMIT for _, _, box, _ in boxes if box for edge in box)
@@ -72,7 +85,11 @@ def read_own_csv(
     for line, row, box, moment in boxes:
         try:
             video = _video_of(row["video"], names, found, videos, path)
-            video.by_frame, video.size = by_frame, (1.0, 1.0) if fractions else None
+            video.by_frame = by_frame
+            if fractions:
+                video.size = (1.0, 1.0)
+            elif line in sizes:
+                _set_size(video, sizes[line])
             _set_split(video, row.get("split", ""))
         except ValueError as error:
             problems.add(path, line, str(error))
@@ -80,24 +97,81 @@ def read_own_csv(
         if box is None:
             video.empty.append(moment)
             continue
-        actions = tuple(a.strip() for a in row.get("action", "").split(";") if a.strip())
+        try:
+            actions = tuple(split_names(row.get("action", ""), ";" + separators))
+            for action in actions:
+                check_class_name(action)
+        except ValueError as error:
+            problems.add(path, line, str(error))
+            continue
         video.boxes.append(OwnBox(moment, box, actions, row.get("person") or None, line))
     problems.raise_if_any()
     return list(found.values())
 
 
+def _frame_sizes(
+    path: Path, rows: list[tuple[int, dict[str, str]]]
+) -> dict[int, tuple[float, float]]:
+    """Return the frame size by line, where the table states it.
+
+    `width` and `height` beside corners are the frame's, unless every box is so wide and high: then
+    they say nothing new. What is neither is an error of the first such row.
+    """
+    first = rows[0][1]
+    names = ("frame_width", "frame_height")
+    corners = set(_CORNERS) <= set(first)
+    if not set(names) <= set(first):
+        names = ("width", "height")
+        if not corners or not set(names) <= set(first):
+            return {}
+    stated, boxes = {}, {}
+    problems = Problems()
+    for line, row in rows:
+        if not row[names[0]] and not row[names[1]]:
+            continue
+        try:
+            width, height = (_number(row[name], name) for name in names)
+            if width <= 0 or height <= 0:
+                size = f"{width:g}, {height:g}"
+                raise ValueError(f"{' and '.join(names)} must be above 0, found {size}")
+        except ValueError as error:
+            problems.add(path, line, str(error))
+            continue
+        stated[line], boxes[line] = (width, height), _box(row)
+    problems.raise_if_any()
+    drawn = {line: box for line, box in boxes.items() if box is not None}
+    if (
+        names == ("width", "height")
+        and drawn
+        and all(
+            abs(b[2] - b[0] - stated[line][0]) <= 1 and abs(b[3] - b[1] - stated[line][1]) <= 1
+            for line, b in drawn.items()
+        )
+    ):
+        return {}
+    for line, b in drawn.items():
+        width, height = stated[line]
+        if b[2] > width * _FRACTION_LIMIT or b[3] > height * _FRACTION_LIMIT:
+            raise at_row(
+                path, line, f"a box to {b[2]:g}, {b[3]:g} in a frame that the table states as "
+                f"{width:g}x{height:g}: {names[0]}, {names[1]} are taken as the frame's size",
+            )  # fmt: skip
+    return stated
+
+
+def _set_size(video: OwnVideo, size: tuple[float, float]) -> None:
+    if video.size not in (None, size):
+        assert video.size is not None
+        raise ValueError(
+            f"frames of '{video.name}' are {video.size[0]:g}x{video.size[1]:g} above and "
+            f"{size[0]:g}x{size[1]:g} here: one size a video is required"
+        )
+    video.size = size
+
+
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line, cells by column) of every row that is not blank."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise at_row(path, line, f"not UTF-8 text ({error.reason}); save it as UTF-8") from error
-    if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
-        raise at_row(path, line, "not a text file of comma-separated values")
+    text = read_text(path, what="table with a header line")
     head = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=head.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)

@@ -10,7 +10,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from detection.data.dataset_folder import VIDEO_SUFFIXES
+from detection.data.plain_names import (
+    VIDEO_SUFFIXES,
+    has_video_suffix,
+    is_plain,
+    video_suffix,
+    without_video_suffix,
+)
 from detection.errors import UserError
 
 # Names that Windows keeps for devices.
@@ -42,8 +48,8 @@ def video_ids(names: Sequence[str]) -> dict[str, str]:
 def check_video_name(name: str) -> str:
     """Return a name that stays below its folder; raises ValueError for any other."""
     parts = _parts(name)
-    if not name.strip() or "\0" in name:
-        raise ValueError(f"{name!r} is no name of a video")
+    if not name.strip() or not is_plain(name):
+        raise ValueError(f"{name[:60]!r} is no name of a video")
     if any(not part or part in (".", "..") for part in parts) or re.match(r"[A-Za-z]:", name):
         raise ValueError(f"{name!r} leads out of the folder of videos; a path below it is wanted")
     return name
@@ -61,7 +67,10 @@ def find_video(folder: Path, name: str) -> Path:
         candidates = [relative, *(relative.with_name(stem + suffix) for suffix in VIDEO_SUFFIXES)]
         for candidate in candidates:
             path = folder / candidate
-            if _is_file(path) and path.suffix.lower() in VIDEO_SUFFIXES:
+            if has_video_suffix(path.name) and _is_file(path):
+                return path
+        for path in _entries(folder / relative.parent):  # WALK.MP4 and walk.Mp4
+            if path.name[: -len(video_suffix(path.name))] == stem and _is_file(path):
                 return path
     raise ValueError(f"no video {name!r} in {folder} ({', '.join(VIDEO_SUFFIXES[:5])}, ...)")
 
@@ -73,7 +82,7 @@ def list_videos(folder: Path) -> list[str]:
     names = [
         path.relative_to(folder).as_posix()
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+        if has_video_suffix(path.name) and path.is_file()
     ]
     if not names:
         raise UserError(f"{folder}: no video in it ({', '.join(VIDEO_SUFFIXES)})")
@@ -105,10 +114,16 @@ def _parts(name: str) -> list[str]:
 
 def _without_suffix(name: str) -> str:
     """Cut off suffixes of videos, all of them: an id that ends in one would be taken for a file."""
-    for suffix in VIDEO_SUFFIXES:
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return _without_suffix(name[: -len(suffix)])
-    return name
+    shorter = without_video_suffix(name)
+    return name if shorter == name else _without_suffix(shorter)
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return the videos' files right in a folder, sorted; none where it is no folder."""
+    try:
+        return sorted(path for path in folder.iterdir() if has_video_suffix(path.name))
+    except OSError:  # no folder, or a name too long for the file system
+        return []
 
 
 def _is_file(path: Path) -> bool:

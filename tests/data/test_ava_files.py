@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,7 +21,7 @@ from detection.data.ava_files import (
     write_keyframe_list,
     write_person_boxes,
 )
-from detection.data.ava_rows_text import DETECTIONS, GROUND_TRUTH, PERSON_BOXES
+from detection.data.ava_rows_text import DETECTIONS, GROUND_TRUTH, PERSON_BOXES, parse_time_us
 from detection.data.label_map import LabelMap
 from detection.errors import UserError
 from detection.structures import ActorBoxes, Detections, Keyframe
@@ -160,8 +162,14 @@ def test_ten_bad_rows_then_a_count(tmp_path):
     [
         (b"", "no rows"),
         (b"\n\n\n", "no rows"),
-        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "not a text file"),
-        (b"v,0902,\xff\xfe,0.1,0.2,0.2,1,1\n", "not a text file"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", ":1: not UTF-8 text"),
+        (b"v,0902,\xff\xfe,0.1,0.2,0.2,1,1\n", ":1: not UTF-8 text"),
+        (b"v,0902\nv,0903,\0\n", ":2: a NUL byte"),
+        ("v,0902\n".encode("utf-16"), ":1: not UTF-8 text, it looks like UTF-16"),
+        ("v,0902\nv,0903\ncaf\xe9,0904\n".encode("latin-1"), ":3: not UTF-8 text"),
+        (b"v;0902;0.1;0.1;0.2;0.2;1;1\n", "commas are required between columns, not semicolons"),
+        (b"v\t0902\t0.1\t0.1\t0.2\t0.2\t1\t1\n", "commas are required .* not tabs"),
+        (b'v,0902\n"v,0903\nv,0904\n', ":2: not a row of comma-separated values"),
         (b"x" * 300_000, "not a row of comma-separated values"),
     ],
 )
@@ -172,9 +180,49 @@ def test_files_that_are_none(tmp_path, read, content, words):
     assert str(path) in str(error.value)
 
 
-def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError):
+def test_missing_files_and_pipes(tmp_path):
+    with pytest.raises(UserError, match=r"none\.csv: no such table"):
         read_ground_truth(tmp_path / "none.csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    for read in (read_ground_truth, read_keyframe_list):
+        with pytest.raises(UserError, match="no regular file"):
+            read(tmp_path / "pipe.csv")
+
+
+def test_blanks_around_ids_and_lone_returns_change_nothing(tmp_path):
+    plain = read_ground_truth(write(tmp_path, GOOD * 2))
+    for text in (GOOD.replace("-5KQ", " -5KQ").replace("C4,", "C4 ,") + GOOD, "\ufeff" + GOOD * 2):
+        rows = read_ground_truth(write(tmp_path, text))
+        assert rows.keyframes() == plain.keyframes()
+    rows = read_ground_truth(write(tmp_path, (GOOD * 2).replace("\n", "\r").encode()))
+    assert rows.keyframes() == plain.keyframes() and len(rows) == 2
+
+
+@pytest.mark.parametrize(
+    "video", ["\x1b[2J", "a\x7f", "a\u202eb", "..", "../a", "/a", "a//b", "a\\b", '"a\nb"']
+)
+def test_an_id_that_would_act_elsewhere_is_named_by_row(tmp_path, video):
+    for text, read in (
+        (GOOD + GOOD.replace("-5KQ66BBWC4", video), read_ground_truth),
+        (f"v,0902\n{video},0903\n", read_keyframe_list),
+    ):
+        with pytest.raises(UserError, match=r"rows\.csv:[23]: .*cannot be a video id") as error:
+            read(write(tmp_path, text))
+        assert "\n" not in str(error.value) and "\x1b" not in str(error.value)
+    folder = read_ground_truth(write(tmp_path, GOOD.replace("-5KQ66BBWC4", "Class/v_Class_g01")))
+    assert folder.video_names == ("Class/v_Class_g01",)
+
+
+@pytest.mark.parametrize("text", [str(2**63), "9" * 5000, "1e300", str(-(2**63) - 1)])
+def test_a_number_too_large_for_an_id_is_named(tmp_path, text):
+    for number in (text, str(2**63 - 1)):
+        path = write(tmp_path, GOOD + GOOD.replace(",1\n", f",{number}\n"))
+        if number == text:
+            with pytest.raises(UserError, match=r"rows\.csv:2: person_id must be") as error:
+                read_ground_truth(path)
+            assert len(str(error.value)) < 400
+        else:
+            assert read_ground_truth(path).person_id.tolist() == [1, 2**63 - 1]
 
 
 def test_keyframe_list(tmp_path):
@@ -196,6 +244,44 @@ def test_keyframe_list(tmp_path):
 def test_times(time_s, text):
     assert format_time(time_s) == text
     assert time_us_of(float(text)) == time_us_of(time_s)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.one_of(
+        st.floats(-1e9, 2e9),
+        st.floats(-1e-5, 1e-5),
+        st.floats(0, 3),
+        st.sampled_from([-2.317689, 0.9999996, 0.99999949, 59.9999995, 1e9, -0.0, 5e-7, -5e-7]),
+        st.floats(),
+    )
+)
+def test_a_time_that_is_written_is_read_back_and_no_other_is_written(time_s):
+    try:
+        text = format_time(time_s)
+    except UserError as error:
+        assert not -6e-7 <= time_s <= 1e9 and "\n" not in str(error)
+        return
+    assert parse_time_us(text) == time_us_of(time_s)
+    assert abs(float(text) - time_s) <= 5.1e-7 * max(1, abs(time_s) / 1e6)
+
+
+def test_a_time_before_0_is_refused_by_every_writer(tmp_path):
+    early = Keyframe("v", -2.317689)
+    rows = AvaRows.from_rows([early], boxes_01=[[0, 0, 1, 1]], action_id=[1])
+    empty = AvaRows.from_rows([], boxes_01=[], action_id=[], empty_keyframes=[early])
+    boxes = ActorBoxes(np.array([[0, 0, 1, 1]], np.float32), np.ones(1, np.float32))
+    found = Detections(early, boxes, np.ones((1, 1), np.float32))
+    for write_it in (
+        lambda path: write_ground_truth(path, rows),
+        lambda path: write_ground_truth(path, empty),
+        lambda path: write_detections(path, [found], LabelMap(("a",), (1,))),
+        lambda path: write_person_boxes(path, [(early, boxes)]),
+        lambda path: write_keyframe_list(path, [early]),
+    ):
+        with pytest.raises(UserError, match="time -2.317689 s cannot be written"):
+            write_it(tmp_path / "t.csv")
+    assert not list(tmp_path.iterdir())
 
 
 # --- the two readers agree ------------------------------------------------------------------

@@ -93,7 +93,7 @@ def test_files_that_are_none(tmp_path):
     with pytest.raises(UserError, match="gone.csv: no such list of videos"):
         read_clip_list(tmp_path / "gone.csv", CLASSES, folder=tmp_path)
     (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00\x81")
-    with pytest.raises(UserError, match="not a text file"):
+    with pytest.raises(UserError, match="bytes.csv:1: not UTF-8 text"):
         read_clip_list(tmp_path / "bytes.csv", CLASSES, folder=tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ava_tools import import_dataset
+from detection.data.actor_table import read_video_list
 from detection.data.ava_files import read_ground_truth
 from detection.data.corrections import merge_corrections
 from detection.data.dataset_folder import DatasetFile, DatasetFolder, SplitPart, write_dataset_file
@@ -133,7 +135,7 @@ GOOD = "a,0001,0.2,0.1,0.5,0.5,12,1\n"
         (GOOD.replace(",12,", ",99,"), "a,0001\n", r"corrections.csv:1: class 99 is not in"),
         (GOOD + GOOD.replace(",12,", ",11,"), "a,0001\n", r":2: .*12 and 11 of 'pose'"),
         ("v,0001\n", "v,0001\n", "'v' belongs to split 'val', not to 'train'"),
-        ("../../x,0001\n", "../../x,0001\n", "is no video id"),
+        ("../../x,0001\n", "../../x,0001\n", "cannot be a video id"),
         ("a,0001,0.9,0.1,0.5,0.5,12,1\n", "a,0001\n", r"corrections.csv:1: .*inside out"),
     ],
 )
@@ -152,3 +154,41 @@ def test_missing_files_and_splits(given):
         )
     with pytest.raises(UserError, match="no split 'test', it has train, val"):
         merge(given, GOOD, "a,0001\n", split="test")
+
+
+@pytest.mark.parametrize("key", ["videos", "annotations"])
+@pytest.mark.parametrize("leads", ["absolute", "above", "link"])
+def test_nothing_is_written_outside_the_copy(given, key, leads):
+    """A data set may be read from elsewhere; a copy of it is written within the copy alone."""
+    elsewhere = given / "elsewhere"
+    (elsewhere / "annotations").mkdir(parents=True)
+    place = {"absolute": str(elsewhere), "above": "../elsewhere", "link": "linked"}[leads]
+    (given / "data" / "linked").symlink_to(elsewhere)
+    for path in (given / "data" / "videos").iterdir():
+        shutil.copy(path, elsewhere)
+    for path in (given / "data" / "annotations").iterdir():
+        shutil.copy(path, elsewhere / "annotations")
+    text = (given / "data" / "dataset.yaml").read_text()
+    if key == "videos":
+        text = text.replace("videos: videos", f"videos: {place}")
+    else:
+        text = text.replace("annotations/train.csv", f"{place}/annotations/train.csv")
+    (given / "data" / "dataset.yaml").write_text(text)
+    before = {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()}
+    (given / "more").mkdir()
+    (given / "more" / "new.mp4").write_bytes(b"new")
+    with pytest.raises(UserError, match="lies outside the data set folder"):
+        merge(given, "new,0001\n", "new,0001\n", videos=given / "more")
+    assert not (given / "out").exists()
+    assert {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()} == before
+
+
+def test_a_list_with_a_byte_order_mark_keeps_its_videos(given):
+    listed = given / "data" / "annotations" / "train_videos.txt"
+    listed.write_bytes("\ufeffa.MP4\r\nb \r\n".encode())
+    (given / "more").mkdir()
+    (given / "more" / "new.MOV").write_bytes(b"new")
+    merge(given, "new,0001\n", "new,0001\n", videos=given / "more")
+    part = DatasetFolder.open(given / "out").split("train")
+    assert read_video_list(part) == {"a", "b", "new"}
+    assert DatasetFolder.open(given / "out").video_path("new").name == "new.mov"

@@ -12,6 +12,7 @@ from detection.data.label_map import (
     read_label_map,
     write_label_map,
 )
+from detection.data.plain_names import is_plain
 from detection.errors import UserError
 
 
@@ -78,6 +79,16 @@ def test_groups_are_given_to_avas_own_classes_only(tmp_path):
         ('item {\n  name "a"\n  id: 1\n}\n', 2, "expected `key: value`"),
         ("video,0902,0.1,0.2\n", 1, "expected `item {`"),
         ('item {\n  name: "a\n  id: 1\n}\n', 2, "cannot read"),
+        ('item {\n  name: "a"\n  id: 1\n  id: 2\n}\n', 4, "'id' is there twice in one block"),
+        ('item {\n  name: "a"\n  id: ' + "9" * 5000 + "\n}\n", 1, "at most 2147483647"),
+        ('item {\n  name: "a"\n  id: 2147483648\n}\n', 1, "at most 2147483647"),
+        ('item {\n  name: "a"\n  id: -1\n}\n', 1, "from 1, not -1"),
+        ('item {\n  name: "\x1b[31mred"\n  id: 1\n}\n', 1, "cannot name a class"),
+        ('item {\n  name: "a\\nb"\n  id: 1\n}\n', 1, "cannot name a class"),
+        ('item {\n  name: "\\033[2J"\n  id: 1\n}\n', 1, "cannot name a class"),
+        ('item {\n  name: "a\u2028b"\n  id: 1\n}\n', 1, "cannot name a class"),
+        ('item {\n  name: "\\377"\n  id: 1\n}\n', 2, "is not UTF-8 text"),
+        ('item {\n  name: " "\n  id: 1\n}\n', 1, "cannot name a class"),
     ],
 )
 def test_errors_name_the_line(tmp_path, text, line, words):
@@ -93,7 +104,18 @@ def test_empty_and_binary_files(tmp_path):
         read_label_map(write(tmp_path, ""))
     path = tmp_path / "binary.pbtxt"
     path.write_bytes(bytes(range(128, 256)))
-    with pytest.raises(UserError, match="not a text file"):
+    with pytest.raises(UserError, match=r"binary\.pbtxt:1: not UTF-8 text"):
+        read_label_map(path)
+
+
+def test_letters_written_as_bytes_and_other_encodings(tmp_path):
+    """Protocol buffers write other scripts as octal bytes."""
+    path = write(tmp_path, 'item { name: "caf\\303\\251 \\"x\\"" id: 1 }\r\n')
+    assert read_label_map(path).names == ('caf\xe9 "x"',)
+    path.write_bytes("\ufeffitem { name: 'a' id: 1 }\r".encode())
+    assert read_label_map(path).names == ("a",)
+    path.write_bytes("item { name: 'a' id: 1 }".encode("utf-16"))
+    with pytest.raises(UserError, match="looks like UTF-16"):
         read_label_map(path)
 
 
@@ -101,7 +123,9 @@ def test_empty_and_binary_files(tmp_path):
 @given(
     st.lists(
         st.tuples(
-            st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12),
+            st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12).filter(
+                lambda name: name.strip() and is_plain(name)
+            ),
             st.integers(1, 10**6),
         ),
         min_size=1,
