@@ -18,6 +18,9 @@ from detection.yaml_files import ConfigurationFiles
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
+# No machine has more cores; larger numbers are slips, and would take all of its memory.
+MOST_WORKERS = MOST_THREADS = 1024
+
 GROUND_TRUTH_BOXES = "ground-truth"
 
 
@@ -78,8 +81,8 @@ class DataConfig:
         ge=0,
         lt=1,
         description="Share of an epoch's samples that may turn out to be unreadable: each is "
-        "named, counted and replaced (in scoring: missed); more of them end the run. 0: the "
-        "first does.",
+        "named, counted and replaced; more of them end the run. 0: the first does. In scoring "
+        "they count as missed, however many.",
     )
     val_every: int = Field(
         default=1,
@@ -441,10 +444,16 @@ class RunConfig:
         default="auto", description="auto: a GPU if there."
     )
     workers: int = Field(
-        default=2, ge=0, description="Processes that read clips; 0: the main process."
+        default=2,
+        ge=0,
+        le=MOST_WORKERS,
+        description="Processes that read clips; 0: the main process.",
     )
     threads: int | None = Field(
-        default=None, ge=1, description="CPU threads of the network; null: PyTorch's default."
+        default=None,
+        ge=1,
+        le=MOST_THREADS,
+        description="CPU threads of the network; null: PyTorch's default.",
     )
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
         default="fp32",

@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from detection.config import MOST_THREADS, MOST_WORKERS
 from detection.yaml_files import ConfigurationFiles
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -185,10 +186,16 @@ class PeopleConfig:
         default="auto", description="auto: a GPU if there."
     )
     workers: int = Field(
-        default=1, ge=0, description="Processes that read pictures; 0: the main process."
+        default=1,
+        ge=0,
+        le=MOST_WORKERS,
+        description="Processes that read pictures; 0: the main process.",
     )
     threads: int | None = Field(
-        default=None, ge=1, description="CPU threads of the network; null: PyTorch's default."
+        default=None,
+        ge=1,
+        le=MOST_THREADS,
+        description="CPU threads of the network; null: PyTorch's default.",
     )
     precision: Literal["fp32", "bf16", "auto"] = Field(
         default="fp32",
