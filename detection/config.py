@@ -33,6 +33,7 @@ from detection.yaml_files import ConfigurationFiles, expand_home
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
+
 GROUND_TRUTH_BOXES = "ground-truth"
 
 
@@ -93,8 +94,8 @@ class DataConfig:
         ge=0,
         lt=1,
         description="Share of an epoch's samples that may turn out to be unreadable: each is "
-        "named, counted and replaced (in scoring: missed); more of them end the run. 0: the "
-        "first does.",
+        "named, counted and replaced; more of them end the run. 0: the first does. In scoring "
+        "they count as missed, however many.",
     )
     val_every: int = Field(
         default=1,

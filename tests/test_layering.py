@@ -75,7 +75,7 @@ def test_imports_point_down(path):
 @pytest.mark.parametrize(
     ("package", "owners"),
     [
-        ("av", {"data/video.py", "data/video_stream.py"}),
+        ("av", {"data/video.py", "data/video_open.py", "data/video_stream.py"}),
         ("detectron2", {"people/detectron2_rcnn.py"}),
     ],
 )

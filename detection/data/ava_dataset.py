@@ -99,8 +99,9 @@ class AvaDataset(Dataset[Sample]):
     def check_videos(
         self, *, show_progress: bool = False, most_unreadable: float = 0.0
     ) -> dict[str, str]:
-        """Open every video and see that its keyframes lie within it, as its header tells.
+        """Open every video and see that its keyframes lie within it.
 
+        As its header tells, and where that is close, as its frames do.
         A run that would fail after hours fails at once. Raises `UserError` with file and line for
         a keyframe outside its video, and where more than `most_unreadable` of the keyframes (a
         share) are of videos that cannot be opened. Returns those, with a line each.
@@ -118,6 +119,9 @@ class AvaDataset(Dataset[Sample]):
                 with self._open_video(video_id) as video:
                     self._frame_sizes[video_id] = video.frame_size()
                     start_s, end_s = video.span_s()
+                    self._check_ends(video, first, last)
+            except _OutsideError as outside:
+                raise outside.problem from outside
             except UserError as error:
                 problem = table.row_error(first, str(error))
                 self.unreadable_videos[video_id] = str(problem)
@@ -135,6 +139,26 @@ class AvaDataset(Dataset[Sample]):
                     )
 
         return self.unreadable_videos
+
+    def _check_ends(self, video: FrameSource, first: int, last: int) -> None:
+        """Look exactly where a keyframe is near an end, by reading its own frame.
+
+        Raises `_OutsideError` where it is outside. That a frame there is damaged is no matter of
+        the annotations: its clip will be one that cannot be read.
+        """
+        start_s, end_s = video.span_s()
+        for position in sorted({first, last}):
+            time_s = self.table.keyframe(position).time_s
+            if start_s + SURE_S <= time_s <= end_s - SURE_S:
+                continue
+            if not start_s - 0.5 <= time_s <= end_s + 0.5:
+                continue  # refused by the header alone
+            try:
+                video.read([time_s], short_side=16, keyframes_s=[time_s])
+            except UserError as error:
+                if "keyframe at" in str(error):
+                    raise _OutsideError(self.table.row_error(position, str(error))) from error
+                return
 
     def _too_many(self, problem: UserError, lost: int, most: float) -> UserError:
         if len(self.unreadable_videos) == 1:
@@ -191,3 +215,11 @@ class AvaDataset(Dataset[Sample]):
             boxes=boxes.select(done.kept),
             labels=torch.from_numpy(self.table.labels(position)[done.kept]),
         )
+
+
+class _OutsideError(Exception):
+    """A keyframe outside its video: an error of the annotations, whatever else can be read."""
+
+    def __init__(self, problem: UserError) -> None:
+        super().__init__(str(problem))
+        self.problem = problem

@@ -17,6 +17,7 @@ from detection.data.dataset_folder import DatasetFolder
 from detection.data.label_map import LabelMap, read_label_map
 from detection.data.loader import ClipLoader, TrainBatches, collate, tell_on_stderr
 from detection.data.split_joins import require_labels, split_mismatches
+from detection.engine.data_digests import RULES, rules_of, split_files
 from detection.engine.distributed import Processes
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.probe import collect_features, fit_linear, set_last_layer
@@ -53,6 +54,25 @@ class ActionTask:
             for name, group in self._data.exclusive_groups(whole).items()
         }
         return {name: group for name, group in groups.items() if len(group) > 1}
+
+    @property
+    def data_files(self) -> dict[str, Path | str]:
+        """See `Task.data_files`."""
+        data, names = (
+            self._config.data,
+            (self._config.data.val_boxes, *self._config.data.also_score_boxes),
+        )
+        scored = tuple(name for name in dict.fromkeys(names) if name != GROUND_TRUTH_BOXES)
+        learned = () if data.train_boxes is None else (data.train_boxes,)
+        files: dict[str, Path | str] = {"label map": self.classes_path}
+        if data.label_map is not None:
+            files["learned label map"] = self._data.root / data.label_map
+        return {
+            **files,
+            RULES: rules_of(self._data),
+            **split_files(self._data, data.train_split, learned),
+            **split_files(self._data, data.val_split, scored),
+        }
 
     def build_model(self) -> ActionDetector:
         """See `Task.build_model`."""

@@ -47,12 +47,16 @@ def save_checkpoint(
     updater: Updater,
     progress: Progress,
     random_states: Sequence[Mapping[str, Any]],
+    unreadable: Sequence[int] = (),
+    data: Mapping[str, str] | None = None,
 ) -> None:
     """Write weights, optimiser, scaler, progress and random states, whole or not at all.
 
     exclusive: groups of the label map's columns, as `DatasetFolder.exclusive_groups` gives them.
     Where averaged weights are kept, they are the file's weights, and those that they follow are
     part of its training state. random_states: `random_state()` of every process, by rank.
+    unreadable: samples of the epoch under way that each could not read.  data: digests of the files
+    that say what is learned and scored, as `digests` gives them.
     """
     save_model_file(
         path,
@@ -73,6 +77,8 @@ def save_checkpoint(
             "optimizer": updater.optimizer.state_dict(),
             "scaler": updater.scaler.state_dict(),
             "random": list(random_states),
+            "unreadable": list(unreadable),
+            "data": dict(data or {}),
             "followed_weights": None if updater.average is None else model.state_dict(),
         },
     )

@@ -9,7 +9,7 @@ import copy
 import csv
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from detection.data.clip_dataset import ClipBatch, ClipDataset, ViewBatches, Vie
 from detection.data.clip_list import ClipList
 from detection.data.label_map import LabelMap
 from detection.engine.distributed import Processes
+from detection.engine.inference import check_finite
+from detection.engine.scoring import refuse_if_nothing_is_left, words_for_unreadable
 from detection.evaluation.clip_accuracy import (
     ClipAccuracy,
     multi_label_accuracy,
@@ -75,7 +77,8 @@ class ClipScore:
 
     scored: (m,) positions of the videos that gave a view.  scores: (m, K) between 0 and 1.
     unreadable: how many gave none; they count as answered wrongly.  macs: multiply-adds of one
-    view.  seconds: that scoring took.
+    view.  seconds: that scoring took.  unreadable_views: a line for each
+    view that could not be read.
     """
 
     accuracy: ClipAccuracy
@@ -85,6 +88,7 @@ class ClipScore:
     unreadable: int
     macs: int
     seconds: float
+    unreadable_views: Sequence[str] = ()
 
 
 class ClipScorer:
@@ -141,7 +145,11 @@ class ClipScorer:
             else:
                 gathered.merge(part)
         assert gathered is not None
-        return processes.share(self._finish(model, gathered, every, start))
+        counts = [len(loader.unreadable), order.num_samples]
+        lost, asked = (int(count) for count in processes.sum(counts))
+        lines = [line for part in processes.gather(loader.unreadable) for line in part]
+        refuse_if_nothing_is_left(lost, asked, lines)
+        return processes.share(self._finish(model, gathered, every, start, lines))
 
     @torch.inference_mode()
     def _score_views(self, model: X3DClassifier, batches: Iterable[ClipBatch]) -> VideoScores:
@@ -152,11 +160,12 @@ class ClipScorer:
         for batch in batches:
             frames = batch.frames.to(self._device, non_blocking=True)
             scores = model.probabilities(frames, independent=self._multi_label)
+            check_finite(scores, batch.keys)
             found.add(batch.videos, scores.double().cpu().numpy())
         return found
 
     def _finish(
-        self, model: X3DClassifier, found: VideoScores, every: int, start: float
+        self, model: X3DClassifier, found: VideoScores, every: int, start: float, lines: list[str]
     ) -> ClipScore:
         scores, labels = found.scores()[::every], self.dataset.clips.labels[::every]
         names, readable = self._label_map.names, found.num_views[::every] > 0
@@ -177,6 +186,7 @@ class ClipScorer:
             int((~readable).sum()),
             macs,
             time.perf_counter() - start,
+            lines,
         )
 
 
@@ -217,6 +227,7 @@ def as_json(score: ClipScore) -> dict[str, Any]:
         "views": {"clips": score.views.clips, "crops": score.views.crops},
         "num_videos": accuracy.num_videos,
         "unreadable_videos": score.unreadable,
+        "unreadable": list(score.unreadable_views),
         **headline(accuracy),
         "gmacs_per_view": score.macs / 1e9,
         "gmacs_per_video": len(score.views) * score.macs / 1e9,
@@ -254,6 +265,8 @@ def print_clip_results(folder: Path, score: ClipScore) -> None:
     print(f"{numbers}  ({score.accuracy.num_videos} videos)")
     if score.unreadable:
         print(f"{score.unreadable} videos could not be read and count as answered wrongly")
+    if score.unreadable_views:
+        print(words_for_unreadable(score.unreadable_views, "views", "are left out"))
     print(
         f"views: {views.clips} clips x {views.crops} crops a video, "
         f"{len(views)} x {score.macs / 1e9:.3f} GMAC, {score.seconds:.1f} s in all"

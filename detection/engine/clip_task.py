@@ -39,6 +39,18 @@ class ClipTask:
         self.classes_path, self.label_map = build.read_classes(config)
         self.exclusive: Mapping[str, tuple[int, ...]] = {}  # what is known of people, not of clips
 
+    @property
+    def data_files(self) -> dict[str, Path | str]:
+        """See `Task.data_files`."""
+        data = self._config.data
+        return {
+            "classes": self.classes_path,
+            **{
+                f"list '{s}'": Path(data.root) / f"{s}.csv"
+                for s in (data.train_split, data.val_split)
+            },
+        }
+
     def build_model(self) -> X3DClassifier:
         """See `Task.build_model`."""
         return build.build_classification_model(self._config, num_classes=len(self.label_map))

@@ -21,6 +21,7 @@ from torchvision.models.detection import FasterRCNN
 
 from detection.data.actor_table import ActorTable
 from detection.data.dataset_folder import DatasetFolder
+from detection.engine.data_digests import RULES, check_data, digests, rules_of, split_files
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.people_parts import (
     EpochPictures,
@@ -74,7 +75,7 @@ from detection.people.weights import (
 )
 
 # What may change when a run goes on: how it is carried out, never what it computes.
-_CHANGEABLE = ("workers", "threads", "device", "checkpoint_minutes")
+_CHANGEABLE = ("workers", "threads", "device", "checkpoint_minutes", "data.root")
 
 
 @dataclass
@@ -160,6 +161,10 @@ def resume(run_folder: str | Path, *, overrides: Sequence[str]) -> PeopleRun:
     if file.numbers != network_numbers(config):
         raise UserError(f"{file.path}: another network than {folder / 'config.yaml'} describes")
     run = _run(config, folder, file.build_network(), open_data(config))
+    if not check_data(file.path, file.training.get("data"), data_digests(run)):
+        print(f"{file.path}: does not say what its annotations were, they are taken for the same")
+    if any(override.startswith("data.root=") for override in overrides):
+        write_text(folder / "config.yaml", people_config_to_yaml(config))
     _restore(file, run)
     run.log.write("resume", **dataclasses.asdict(run.progress))
     return run
@@ -313,10 +318,20 @@ def _save(run: PeopleRun, name: str) -> None:
         training={
             "progress": dataclasses.asdict(run.progress),
             "optimizer": run.optimizer.state_dict(),
+            "data": data_digests(run),
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         },
     )
+
+
+def data_digests(run: PeopleRun) -> dict[str, str]:
+    """Return digests of the files that say what is learned and scored."""
+    splits = (run.config.data.train_split, run.config.data.val_split)
+    files: dict[str, Path | str] = {RULES: rules_of(run.data)}
+    for name in splits:
+        files.update(split_files(run.data, name))
+    return digests(files)
 
 
 def _restore(file: PeopleFile, run: PeopleRun) -> None:

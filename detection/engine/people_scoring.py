@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from detection.data.actor_table import ActorTable
@@ -18,6 +19,8 @@ from detection.data.dataset_folder import DatasetFolder
 from detection.data.loader import ClipLoader
 from detection.data.sampling import choose_keyframes
 from detection.data.video_source import open_video
+from detection.engine.scoring import refuse_if_nothing_is_left, words_for_unreadable
+from detection.errors import UserError
 from detection.evaluation.person_ap import (
     PersonAp,
     ScoreThreshold,
@@ -29,16 +32,20 @@ from detection.files import write_text
 from detection.people.frames_dataset import InOrder, PeopleFrames, PictureBatch
 from detection.people.picture_transforms import WholePicture
 from detection.people.torchvision_rcnn import TorchvisionDetector
-from detection.structures import ActorBoxes
+from detection.structures import ActorBoxes, Keyframe
 
 
 @dataclass(frozen=True)
 class PeopleScore:
-    """What a detector found on a part of a data set. One entry a picture."""
+    """What a detector found on a part of a data set. One entry a picture.
+
+    unreadable: a line for each picture that could not be read; its people count as missed.
+    """
 
     ground_truth: Sequence[ActorBoxes]
     detections: Sequence[ActorBoxes]
     seconds: float
+    unreadable: Sequence[str] = ()
 
     @functools.cached_property
     def figures(self) -> PersonAp:
@@ -66,8 +73,15 @@ def score_people(
 ) -> PeopleScore:
     """Find the people of every n-th keyframe of each video, and keep them beside those there are.
 
-    word: what the progress bar says.
+    word: what the progress bar says. Pictures that cannot be read are left out: nothing is found
+    in them. Raises `UserError` where none can be read, and for weights that are not finite: a
+    detector drops what it is unsure of, so that NaN would look like nobody.
     """
+    for name, values in detector.network.state_dict().items():
+        if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+            raise UserError(
+                f"{detector.name}: its weights '{name}' hold values that are no finite numbers"
+            )
     started = time.monotonic()
     short_side, long_side = detector.sides_px
     positions = choose_keyframes(table.keyframes(), every=every)
@@ -81,13 +95,20 @@ def score_people(
         collate=PictureBatch,
         workers=workers,
         pin_memory=detector.device.type == "cuda",
+        on_unreadable="leave out",
+        most_unreadable=1.0,
     )
-    found: list[ActorBoxes] = []
+    found: dict[Keyframe, ActorBoxes] = {}
     bar = tqdm(loader, desc=word, unit="batch", dynamic_ncols=True, leave=False)
     for batch in bar:
-        found += detector.detect([picture.image for picture in batch.pictures])
+        people = detector.detect([picture.image for picture in batch.pictures])
+        found.update(zip((picture.keyframe for picture in batch.pictures), people, strict=True))
+    refuse_if_nothing_is_left(len(loader.unreadable), len(positions), loader.unreadable)
     return PeopleScore(
-        [table.boxes(int(position)) for position in positions], found, time.monotonic() - started
+        [table.boxes(int(position)) for position in positions],
+        [found.get(table.keyframe(int(position)), ActorBoxes.empty()) for position in positions],
+        time.monotonic() - started,
+        tuple(loader.unreadable),
     )
 
 
@@ -125,6 +146,8 @@ def print_people_results(folder: Path, held_out: PeopleScore | None, val: People
                 f"{name:<12}{f.num_pictures:>9}{f.num_ground_truth:>8}{f.ap:>8.3f}{f.ap50:>8.3f}"
                 f"{f.ar:>8.3f}{f.recall50:>10.3f}"
             )
+            if part.unreadable:
+                print(words_for_unreadable(part.unreadable, "pictures", "count as missed"))
     chosen = None if held_out is None else held_out.best_threshold()
     if chosen is not None:
         at = val.at(chosen.threshold)
@@ -137,7 +160,13 @@ def print_people_results(folder: Path, held_out: PeopleScore | None, val: People
 
 def _plain(score: PeopleScore) -> dict[str, Any]:
     rate = len(score.detections) / max(score.seconds, 1e-9)
-    return _finite({**dataclasses.asdict(score.figures), "pictures_per_second": round(rate, 1)})
+    return _finite(
+        {
+            **dataclasses.asdict(score.figures),
+            "pictures_per_second": round(rate, 1),
+            "unreadable": list(score.unreadable),
+        }
+    )
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:

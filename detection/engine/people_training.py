@@ -171,7 +171,7 @@ def _train_epoch(
             )
             loss = torch.stack(list(losses.values())).sum()
             parts = {name: round(value.item(), 5) for name, value in losses.items()}
-        _check_loss(sum(parts.values()), batch, progress)
+        _check_finite(sum(parts.values()), "loss", batch, progress)
         with watch.measure("backward"):
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -184,8 +184,9 @@ def _train_epoch(
                 warmup_start=0.01,
             )
             set_learning_rate(optimizer, optim.lr * factor)
-            if optim.clip_grad_norm is not None:
-                nn.utils.clip_grad_norm_(network.parameters(), optim.clip_grad_norm)
+            largest = math.inf if optim.clip_grad_norm is None else optim.clip_grad_norm
+            norm = nn.utils.clip_grad_norm_(network.parameters(), largest)
+            _check_finite(norm.item(), "norm of the gradient", batch, progress)
             optimizer.step()
         progress.batch, progress.update = progress.batch + 1, progress.update + 1
         loss_sum, num_losses = loss_sum + sum(parts.values()), num_losses + 1
@@ -215,10 +216,10 @@ def _ignore_above(
     return optim.ignore_unlabelled_above if begun else None
 
 
-def _check_loss(loss: float, batch: PictureBatch, progress: PeopleProgress) -> None:
-    if not math.isfinite(loss):
+def _check_finite(value: float, what: str, batch: PictureBatch, progress: PeopleProgress) -> None:
+    if not math.isfinite(value):
         keys = "; ".join(str(picture.keyframe) for picture in batch.pictures)
         raise UserError(
-            f"the loss became {loss} at update {progress.update} (pictures: {keys}): a lower "
+            f"the {what} became {value} at update {progress.update} (pictures: {keys}): a lower "
             "optim.lr or a longer optim.warmup_updates is wanted"
         )

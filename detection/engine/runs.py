@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +34,7 @@ from detection.engine.checkpoint import (
     save_checkpoint,
 )
 from detection.engine.cpu_memory import keep_freed_memory
+from detection.engine.data_digests import check_data, digests
 from detection.engine.distributed import ALONE, Processes
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.precise_norm import compute_norm_statistics
@@ -45,6 +46,7 @@ from detection.engine.tensorboard_log import TensorBoard
 from detection.engine.training import Progress, TrainingBatch, fit, stop_signals
 from detection.engine.update import Updater
 from detection.errors import ProcessLostError, UserError
+from detection.files import write_text
 from detection.models.checkpoint_file import ModelFile
 from detection.models.network import Network, build_network
 from detection.models.pretrained import load_state
@@ -58,8 +60,11 @@ _CHANGEABLE = (
     "checkpoints_kept",
     "tensorboard",
     "data.max_unreadable",
+    "data.root",
+    "classification.video_folder",
 )
 
+_PLACES = ("data.root=", "classification.video_folder=")
 
 ResultT = TypeVar("ResultT")
 
@@ -76,6 +81,7 @@ class Run:
     device: torch.device
     log: MetricsLog
     processes: Processes
+    data_digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def scored_model(self) -> Network:
@@ -103,6 +109,7 @@ def start(
     model = task.build_model()
     report = build.start_from_pretrained(config, model, task.label_map)
     run = _run(config, folder, task, model, device, processes, learns=True)
+    run.data_digests = digests(task.data_files)
     training = _training(run)
     processes.by_first(
         lambda: make_run_folder(
@@ -181,11 +188,17 @@ def resume(
     _seed(config.seed)
     task = open_task(config)
     _check_fits(file, task)
+    data = digests(task.data_files)
+    if not check_data(file.path, file.training.get("data"), data) and processes.is_first:
+        print(f"{file.path}: does not say what its annotations were, they are taken for the same")
     model = task.build_model()
     load_state(model, file, class_names=task.label_map.names)
     build.freeze_parts(config, model)
     run = _run(config, folder, task, model, device, processes, learns=True)
+    run.data_digests = data
     training = _training(run)
+    if processes.is_first and any(text.startswith(_PLACES) for text in overrides):
+        write_text(folder / "config.yaml", config_to_yaml(config))  # where the data are from now on
     restored = restore_training(
         file,
         model=run.model,
@@ -194,6 +207,7 @@ def resume(
         rank=processes.rank,
         processes=processes.count,
     )
+    training.batches.go_on(file.training.get("unreadable") or [], rank=processes.rank)
     if not restored:  # another number of processes: the same order and recipe, other dropout
         _seed_apart(config.seed, processes, update=training.progress.update)
     run.log.write("resume", processes=processes.count, **dataclasses.asdict(training.progress))
@@ -250,6 +264,7 @@ def train(run: Run, training: Training) -> bool:
                 keep_copy(folder / "last.pt", name, kept=config.checkpoints_kept)
             return
         states = processes.gather(random_state())
+        unreadable = processes.gather(training.batches.num_unreadable)
         if not processes.is_first:
             return
         save_checkpoint(
@@ -261,6 +276,8 @@ def train(run: Run, training: Training) -> bool:
             updater=training.updater,
             progress=training.progress,
             random_states=states,
+            unreadable=unreadable,
+            data=run.data_digests,
         )
 
     if config.optim.epochs == 0:
@@ -332,6 +349,7 @@ class EpochBatches:
     def __init__(self, loader: ClipLoader[Any], order: TrainBatches) -> None:
         self._loader = loader
         self._order = order
+        self._resumed = 0
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -339,7 +357,18 @@ class EpochBatches:
     def epoch(self, epoch: int, *, start: int = 0) -> Iterable[TrainingBatch]:
         """Return the batches of `epoch` from the `start`-th on."""
         self._order.set_epoch(epoch, start_batch=start)
+        self._loader.unreadable_before = self._resumed if start else 0
+        self._resumed = 0
         return self._loader
+
+    @property
+    def num_unreadable(self) -> int:
+        """Samples of the epoch under way that could not be read, before a stop too."""
+        return self._loader.unreadable_before + len(self._loader.unreadable)
+
+    def go_on(self, unreadable: Sequence[int], *, rank: int) -> None:
+        """Take over how many samples each process could not read before the epoch was stopped."""
+        self._resumed = unreadable[rank] if rank < len(unreadable) else 0
 
     def log_unreadable(self, log: MetricsLog) -> None:
         """Tell the log too of each sample that cannot be read (and is replaced)."""

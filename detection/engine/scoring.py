@@ -21,6 +21,7 @@ from detection.data.dataset_folder import DatasetFolder
 from detection.data.label_map import LabelMap
 from detection.engine.distributed import Processes
 from detection.engine.inference import detect
+from detection.errors import UserError
 from detection.evaluation.evaluator import ActionEvaluator
 from detection.evaluation.frame_map import AvaFrameMap
 from detection.evaluation.report import as_csv, as_json, number, summary, table
@@ -51,7 +52,7 @@ class Scorer:
         self._device = device
         self._processes = processes
         self.scored = folder.read_label_map()
-        self.unreadable = 0  # keyframes of the last scoring, counted as missed
+        self.unreadable: list[str] = []  # a line for each keyframe that the last scoring missed
         self._evaluator = ActionEvaluator(
             read_ground_truth_rows(split),
             label_map,
@@ -86,7 +87,11 @@ class Scorer:
         self._evaluator.reset()
         for part in processes.gather(list(detect(model, bar, device=self._device))):
             self._evaluator.update(self._weighted(part))
-        self.unreadable = int(processes.sum([len(loader.unreadable)])[0])
+        counts = [len(loader.unreadable), loader.batches.num_samples]
+        lost, asked = (int(count) for count in processes.sum(counts))
+        lines = [line for part in processes.gather(loader.unreadable) for line in part]
+        refuse_if_nothing_is_left(lost, asked, lines)
+        self.unreadable = lines
         return processes.share(self._evaluator.compute()), self._evaluator.found()
 
     def describe_boxes(self) -> str:
@@ -114,14 +119,14 @@ class Scorer:
 class Score:
     """A score, what was found, on whose boxes, and how many seconds it took.
 
-    unreadable: keyframes whose clips could not be read; their actors count as missed.
+    unreadable: a line for each keyframe whose clip could not be read; its actors count as missed.
     """
 
     result: AvaFrameMap
     found: Sequence[Detections]
     boxes: str
     seconds: float
-    unreadable: int = 0
+    unreadable: Sequence[str] = ()
 
 
 def write_results(
@@ -152,7 +157,7 @@ def print_results(
     print(summary(score.result))
     print(f"boxes: {score.boxes}")
     if score.unreadable:
-        print(f"{score.unreadable} keyframes could not be read and count as missed")
+        print(words_for_unreadable(score.unreadable, "keyframes", "count as missed"))
     for other in others:
         print(f"beside it: frame-mAP {number(other.result.mean_ap)} with {other.boxes}")
     if made_up:
@@ -177,5 +182,19 @@ def _as_json(score: Score) -> dict[str, Any]:
         **as_json(score.result),
         "boxes": score.boxes,
         "scoring_seconds": round(score.seconds, 1),
-        "unreadable_keyframes": score.unreadable,
+        "unreadable_keyframes": len(score.unreadable),
+        "unreadable": list(score.unreadable),
     }
+
+
+def words_for_unreadable(lines: Sequence[str], what: str, counted: str) -> str:
+    """Say how many could not be read, what became of them, and the first three."""
+    more = "; ..." if len(lines) > 3 else ""
+    return f"{len(lines)} {what} could not be read and {counted}: {'; '.join(lines[:3])}{more}"
+
+
+def refuse_if_nothing_is_left(lost: int, asked: int, lines: Sequence[str]) -> None:
+    """Raise `UserError` where nothing of what was asked for could be read: that is no score."""
+    if lost and lost >= asked:
+        first = f"; the first: {lines[0]}" if lines else ""
+        raise UserError(f"none of {asked} could be read to be scored{first}")

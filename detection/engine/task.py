@@ -41,6 +41,10 @@ class Task(Protocol):
     classes_path: Path
     exclusive: Mapping[str, tuple[int, ...]]
 
+    @property
+    def data_files(self) -> Mapping[str, Path | str]:
+        """What says what is learned and scored: files, or texts."""
+
     def build_model(self) -> Network:
         """Build the network with random weights drawn from the global generator."""
 

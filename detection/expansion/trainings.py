@@ -8,10 +8,13 @@ trained again, what was interrupted goes on, so a search may be killed anywhere.
 from __future__ import annotations
 
 import copy
+import ctypes
 import fcntl
+import functools
 import json
 import math
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -90,7 +93,7 @@ class Trainings:
             while waiting or running:
                 while waiting and len(running) < self.jobs and not self.should_stop():
                     training = waiting.pop(0)
-                    lock = training.locked()
+                    lock = training.locked(self.should_stop)
                     if (training.run / "metrics.json").is_file():  # ended after the last kill
                         self._end(training, 0)
                         lock.close()
@@ -140,6 +143,7 @@ class Trainings:
                 env=environment,
                 pass_fds=[lock.fileno()],
                 start_new_session=True,  # a Ctrl-C reaches it as one SIGTERM, through us
+                preexec_fn=functools.partial(_stop_with_parent, os.getpid()),
             )
 
     def _values(self, training: Training) -> dict[str, Any]:
@@ -168,6 +172,22 @@ class Trainings:
         self.tell(f"  {training.folder.parent.name}, seed {training.seed}: {words}")
 
 
+def _stop_with_parent(parent: int) -> None:
+    """Have the system send SIGTERM to this process, a child just forked, when `parent` ends.
+
+    A training whose search was killed saves and ends. Systems other than Linux cannot; there it
+    trains to its end.
+    """
+    if _PRCTL is not None:
+        _PRCTL(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it ended before
+            os._exit(_STOPPED)
+
+
+_PRCTL = getattr(ctypes.CDLL(None), "prctl", None)
+_PR_SET_PDEATHSIG = 1  # sys/prctl.h
+
+
 @dataclass(frozen=True)
 class Training:
     """One network and seed, and its folder."""
@@ -194,15 +214,26 @@ class Training:
             raise UserError(f"{path}: a score or a failure is wanted, found {values!r}")
         return values
 
-    def locked(self) -> IO[str]:
+    def locked(self, should_stop: Callable[[], bool] = lambda: False) -> IO[str]:
         """Hold the folder, until the program that is given this file ends too.
 
-        Where a search was killed its trainings may live on for a while; they are waited for.
+        Where a search was killed its trainings live on until they have saved; they are waited for.
+        Raises `Stopped` where `should_stop` says so meanwhile.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = (self.folder / "lock").open("w")
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return lock
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return lock
+            except BlockingIOError as error:
+                if should_stop():
+                    lock.close()
+                    raise Stopped from error
+                time.sleep(_POLL_S)
+            except OSError as error:
+                lock.close()
+                raise UserError(f"{self.folder}: cannot be locked ({error.strerror})") from error
 
     def last_words(self, code: int) -> str:
         """Say why a training failed: its last line, or the signal that ended it."""
