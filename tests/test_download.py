@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -45,6 +46,24 @@ def test_whole_file_with_manifest_and_nothing_left_behind(server: Server, tmp_pa
     assert entry["sha256"] == hashlib.sha256(payload()).hexdigest()
     assert entry["validator"] == '"one"'
     assert not (tmp_path / ".partial").exists()
+
+
+def test_the_data_are_on_the_disk_before_the_name_is_theirs(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest that survives a power cut must not vouch for a file that did not."""
+    synced: dict[int, int] = {}  # inode: how many of its bytes were brought to the disk
+    fsync, target = os.fsync, tmp_path / "videos/a.mp4"
+
+    def noted(handle: int) -> None:
+        if not target.exists():
+            synced[os.fstat(handle).st_ino] = os.fstat(handle).st_size
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    server.pages["a.mp4"] = Page(payload())
+    fetch(server, tmp_path)
+    assert synced.get(target.stat().st_ino) == len(payload())
 
 
 def test_no_files_is_fine(tmp_path: Path) -> None:

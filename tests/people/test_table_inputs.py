@@ -165,3 +165,22 @@ def test_boxes_and_scores_that_are_no_numbers_are_one_line(folder, tmp_path, bad
     with pytest.raises(UserError, match="train_0.*not finite") as caught:
         make(folder, tmp_path / "boxes.csv", detector=Broken())
     assert "\n" not in str(caught.value) and not (tmp_path / "boxes.csv").exists()
+
+
+def test_a_batch_counts_as_done_once_it_is_on_the_disk(folder, tmp_path, monkeypatch):
+    """Every record of a batch is synced before the next batch is looked at."""
+    synced, fsync = [0], os.fsync
+
+    def noted(handle):
+        synced.append(max(synced[-1], os.fstat(handle).st_size))
+        fsync(handle)
+
+    class Watching(FakeDetector):
+        def detect(self, pictures):
+            written = [p.stat().st_size for p in (tmp_path / "boxes.csv.parts").iterdir()]
+            assert max(written, default=0) <= synced[-1]
+            return super().detect(pictures)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    make(folder, tmp_path / "boxes.csv", detector=Watching())
+    assert len(set(synced)) > len(WANTED) // 3
