@@ -14,7 +14,14 @@ import numpy as np
 import pytest
 
 from detection.errors import UserError, printable
-from detection.files import identity_of, read_lines, read_text, replacing, write_text
+from detection.files import (
+    CannotWriteError,
+    identity_of,
+    read_lines,
+    read_text,
+    replacing,
+    write_text,
+)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FULL = """
