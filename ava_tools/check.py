@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import CommandParser, run_command
+from ava_tools.cli import STDOUT, CommandParser, run_command
 from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -109,6 +109,8 @@ def _draw_sheets(check: Check, options: argparse.Namespace) -> None:
         for suspicious in (False, True):
             _draw(check, out, suspicious=suspicious, count=options.pictures, seed=options.seed)
     except OSError as error:
+        if error.filename == STDOUT:  # who reads what is printed has gone: nothing of the sheets
+            raise
         raise UserError(
             f"{error.filename or out}: the sheets of frames cannot be written ({error.strerror}); "
             "--out names another folder, --pictures 0 draws none"

@@ -27,7 +27,7 @@ from detection.errors import UserError, printable
 
 EXIT_WRONG = 2
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h
-_STDOUT = "standard output"
+STDOUT = "standard output"
 _LONGEST_LINE = 4000
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -59,7 +59,7 @@ def exit_code_of(main: Callable[[Sequence[str] | None], int | None]) -> int:
     except RecursionError as error:
         _say(f"error: the input is nested too deeply (at {_place_of(error)})")
     except OSError as error:
-        if error.filename == _STDOUT and error.errno == errno.EPIPE:
+        if error.filename == STDOUT and error.errno == errno.EPIPE:
             return EXIT_STOPPED  # who reads has seen enough, as `| head` does
         _say(f"error: {_words_of(error)}")
     except (MemoryError, RuntimeError) as error:
@@ -233,13 +233,13 @@ class _Output(io.TextIOWrapper):
         try:
             return super().write(text)
         except OSError as error:
-            raise OSError(error.errno, error.strerror, _STDOUT) from error
+            raise OSError(error.errno, error.strerror, STDOUT) from error
 
     def flush(self) -> None:
         try:
             super().flush()
         except OSError as error:
-            raise OSError(error.errno, error.strerror, _STDOUT) from error
+            raise OSError(error.errno, error.strerror, STDOUT) from error
 
 
 def _end_when_asked() -> None:

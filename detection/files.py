@@ -99,13 +99,16 @@ def _pour(temporary: Path, path: Path) -> None:
 def behind_links(path: str | Path) -> Path:
     """Return the place that a link names; a link to nothing names what is to be made.
 
-    Raises `CannotWriteError` for a link that leads to itself.
+    Raises `CannotWriteError` for a link that leads to itself and a name that cannot be looked up.
     """
     path = Path(path)
     try:
         return path.resolve() if path.is_symlink() else path
-    except (OSError, RuntimeError) as error:  # a link that leads to itself
-        raise CannotWriteError(f"{path}: cannot be written (a link that leads nowhere)") from error
+    except (OSError, RuntimeError) as error:  # a link that leads to itself is a RuntimeError too
+        reason = "a link that leads nowhere"
+        if isinstance(error, OSError) and error.errno != errno.ELOOP:
+            reason = error.strerror or reason
+        raise CannotWriteError(f"{path}: cannot be written ({reason})") from error
 
 
 def _is_written_into(named: Path, path: Path) -> bool:

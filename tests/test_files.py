@@ -14,7 +14,14 @@ import numpy as np
 import pytest
 
 from detection.errors import UserError, printable
-from detection.files import identity_of, read_lines, read_text, replacing, write_text
+from detection.files import (
+    CannotWriteError,
+    identity_of,
+    read_lines,
+    read_text,
+    replacing,
+    write_text,
+)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FULL = """
@@ -184,3 +191,11 @@ def test_what_is_no_text_is_told_by_its_line(tmp_path, content, said):
 
 def test_names_of_others_cannot_drive_the_terminal():
     assert printable("\x1b[31mwalk\x07\nsit\u202e 走る é") == "\\x1b[31mwalk\\x07 sit\\u202e 走る é"
+
+
+def test_a_name_that_cannot_be_looked_up_is_refused_for_that_reason(tmp_path):
+    with pytest.raises(CannotWriteError, match=r"cannot be written \(File name too long\)"):
+        write_text(tmp_path / ("n" * 5000), "x")
+    (tmp_path / "round").symlink_to("round")
+    with pytest.raises(CannotWriteError, match="a link that leads nowhere"):
+        write_text(tmp_path / "round", "x")

@@ -22,3 +22,16 @@ def test_every_package_is_pinned_with_hashes_and_comes_from_nowhere_in_particula
     asked = {re.match(r"[A-Za-z0-9-]+", one)[0].lower() for one in wanted}
     assert asked <= names, asked - names
     assert not re.search(r"https?:|file:|--index|--find-links|@ ", text)
+
+
+def test_every_command_that_builds_detectron2_names_the_same_commit():
+    files = [REPOSITORY / "README.md", *REPOSITORY.glob("docs/*.md")]
+    files += REPOSITORY.glob("detection/**/*.py")
+    found = {
+        (path.name, match[1])
+        for path in files
+        for match in re.finditer(r"facebookresearch/detectron2([^\s\"']*)", path.read_text("utf-8"))
+    }
+    assert {name for name, _ in found} >= {"README.md", "people.md", "detectron2_rcnn.py"}
+    commits = {rest for _, rest in found}
+    assert len(commits) == 1 and re.fullmatch(r"@[0-9a-f]{40}", commits.pop()), found

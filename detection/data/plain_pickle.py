@@ -33,6 +33,8 @@ from detection.errors import UserError, printable
 
 _MAX_FILE_BYTES = 1 << 30
 _MAX_STEPS = 10_000_000
+_MAX_CONTAINERS = 2_000_000  # an empty set takes one byte of a file and 216 of memory
+_PLACE_BYTES = 8  # what a place of a list or a set counts where it is copied
 _MAX_DEPTH = 64
 _MAX_LINE = 1 << 20
 _MAX_INT_BYTES = 9  # 64 bits and a sign
@@ -87,6 +89,8 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []  # heights of the stack
         self.memo: dict[int, Any] = {}
+        self.containers = 0
+        self.bytes_left = _limit_of(len(content))
 
     def run(self) -> Any:
         for _ in range(_MAX_STEPS):
@@ -103,6 +107,9 @@ class _Machine:
                 raise RefusedError(
                     f"{what}; only plain containers and arrays are read from a pickle"
                 )
+            self.containers += code in _MAKE_CONTAINERS
+            if self.containers > _MAX_CONTAINERS:
+                raise RefusedError(f"makes more than {_MAX_CONTAINERS:,} lists, sets and the like")
             step(self)
         raise RefusedError(f"takes more than {_MAX_STEPS:,} steps to read")
 
@@ -206,8 +213,19 @@ class _Machine:
     def stack_global(self) -> None:
         self.global_name(*self.pop_pair())
 
+    def spend(self, handed: Any) -> None:
+        """Count what is handed to a call: seven bytes of a file can have a megabyte copied."""
+        for value in handed if type(handed) is tuple else ():
+            if type(value) in (str, bytes):
+                self.bytes_left -= len(value)
+            elif type(value) in _CONTAINERS:
+                self.bytes_left -= _PLACE_BYTES * len(value)
+        if self.bytes_left < 0:
+            raise RefusedError(_TOO_OFTEN)
+
     def reduce(self) -> None:
         function, arguments = self.pop_pair()
+        self.spend(arguments)
         self.push(call(function, arguments))
 
     def build(self) -> None:
@@ -217,6 +235,7 @@ class _Machine:
             raise RefusedError(
                 "changes what it was given; only plain containers and arrays are read from a pickle"
             )
+        self.spend(state)
         target.set_state(state)
         self.push(_finished(target))
 
@@ -321,6 +340,15 @@ _STEPS: dict[int, Callable[[_Machine], None]] = dict(
         _step(pickle.BUILD, lambda m: m.build()),
     ]
 )
+_MAKE_CONTAINERS = frozenset(
+    code[0]
+    for code in (
+        (pickle.EMPTY_TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.TUPLE)
+        + (pickle.EMPTY_LIST, pickle.LIST, pickle.EMPTY_DICT, pickle.DICT)
+        + (pickle.EMPTY_SET, pickle.FROZENSET, pickle.REDUCE)
+    )
+)
+_TOO_OFTEN = "names values so often that they are far larger than the file"
 _REFUSED = {
     code[0]: what
     for codes, what in (
@@ -335,13 +363,18 @@ _REFUSED = {
 }
 
 
+def _limit_of(file_bytes: int) -> int:
+    """Return how many bytes a file of so many may become."""
+    return 4 * file_bytes + (16 << 20)
+
+
 def _check_plain(root: Any, file_bytes: int) -> None:
     """Refuse what is no plain value, or grows far beyond the file when it is walked through.
 
     Values may be shared: two hundred bytes can name a list of lists of 10^30 places. Each container
     is weighed once, by what a walk through it would meet.
     """
-    max_bytes = 4 * file_bytes + (16 << 20)
+    max_bytes = _limit_of(file_bytes)
     weights: dict[int, tuple[int, int, int]] = {}  # places, bytes, depth; by container
     open_now: set[int] = set()
     todo: list[tuple[Any, bool]] = [(root, False)]
@@ -352,7 +385,7 @@ def _check_plain(root: Any, file_bytes: int) -> None:
             open_now.discard(id(value))
             places, size, depth = weights[id(value)]
             if places > _MAX_STEPS or size > max_bytes:
-                raise RefusedError("names values so often that they are far larger than the file")
+                raise RefusedError(_TOO_OFTEN)
             if depth > _MAX_DEPTH:
                 raise RefusedError(f"nests values deeper than {_MAX_DEPTH}")
         elif type(value) in _CONTAINERS and id(value) not in weights:

@@ -29,7 +29,7 @@ from detection.structures import ActorBoxes
 
 INSTALL_HINT = (
     'pip install "setuptools<81" wheel && pip install --no-build-isolation '
-    '"git+https://github.com/facebookresearch/detectron2"'
+    '"git+https://github.com/facebookresearch/detectron2@02b5c4e295e990042a714712c21dc79b731e8833"'
 )
 # Networks of the model zoo that give no boxes with a class, and why not.
 _NO_BOXES = {

@@ -2,8 +2,12 @@
 
 import errno
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -305,6 +309,20 @@ def test_a_disk_that_takes_no_sheets_is_one_line_after_the_findings(root, capsys
         command.main([str(root), "--json", str(out)])
     assert "nothing odd" in capsys.readouterr().out
     assert json.loads(out.read_text())["ok"]
+
+
+def test_who_reads_the_findings_and_goes_is_no_fault_of_the_sheets(root):
+    """`check data | head`: the reader has gone when the first sheet is named."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-m", "ava_tools.check", str(root), "--pictures", "1"],
+        stdout=writer, stderr=subprocess.PIPE, text=True, check=False,
+        cwd=Path(command.__file__).parents[1],
+    )  # fmt: skip
+    os.close(writer)
+    assert ended.returncode == 75, ended.stderr
+    assert "error" not in ended.stderr
 
 
 @pytest.mark.parametrize("place", ["detection.data.video_source.open_video", "_digest"])

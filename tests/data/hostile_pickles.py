@@ -79,6 +79,13 @@ def state(order: str = "<", inner: bytes = b"N", names: bytes = b"N", fields: by
     )  # fmt: skip
 
 
+def again(steps: bytes, kept: bytes, times: int = 400) -> bytes:
+    """Do the same with one value (`KEPT` in the steps) many times, and let go of what comes out."""
+    return kept + b"q\x000(" + (steps + b"0") * times + b"l"
+
+
+KEPT = b"h\x00"
+COPIED = 200_000
 DEEP = 200_000
 ONE = sequence(whole(1))
 EIGHT = octets(bytes(8))
@@ -213,6 +220,20 @@ HOSTILE: dict[str, bytes] = {
     "bomb of arrays": array(
         sequence(whole(100_000)), dtype("i1", "|"), octets(bytes(100_000))
     ) + b"q\x000](" + b"h\x00" * 2000 + b"e",
+    # A few bytes hand the same megabyte to a call again and again; nothing of it stays.
+    "arrays copied": again(
+        call(FROM_BUFFER, KEPT, dtype("i1", "|"), sequence(whole(COPIED)), text("C")),
+        octets(bytes(COPIED)),
+    ),
+    "arrays copied by their states": again(
+        array(sequence(whole(COPIED)), dtype("i1", "|"), KEPT), octets(bytes(COPIED))
+    ),
+    "texts copied": again(call(ENCODE, KEPT, text("latin1")), text("a" * COPIED)),
+    "sets copied": again(call(name("builtins", "set"), KEPT), b"](" + b"N" * COPIED + b"e"),
+    "dictionaries copied": again(
+        call(name("collections", "OrderedDict"), KEPT), b"](" + b"NN\x86" * COPIED + b"e"
+    ),
+    "millions of empty sets": b"(" + b"\x8f" * 2_000_001 + b"l",
     "list within itself": b"]q\x00h\x00a",
     "dictionary within itself": b"}q\x00K\x01h\x00s",
     "tuple within itself": b"]q\x00(h\x00tq\x01a",
