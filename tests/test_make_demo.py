@@ -168,9 +168,13 @@ def test_a_run_that_fails_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--num-train", "0"], "num_train is 0, wanted 1 or more"),
+        (["--num-train", "0"], "num_train is 0, 1 to 10,000 is required"),
         (["--size", "640x240"], "640 x 240: width must be 1 to 2 times the height"),
-        (["--fps", "1"], "fps is 1, wanted 5 or more"),
+        (["--num-train", "1000000"], "num_train is 1000000, 1 to 10,000 is required"),
+        (["--num-val", "10001"], "num_val is 10001"),
+        (["--keyframes", "1000000"], "keyframes is 1000000, 1 to 3,600 is required"),
+        (["--size", "8000x8000"], "width is 8000"),
+        (["--fps", "1"], "fps is 1, 5 to 240 is required"),
     ],
 )
 def test_bad_parameters_are_named(options: list[str], message: str, tmp_path: Path) -> None:
