@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from detection.errors import UserError, printable
-from detection.files import identity_of, read_lines, read_text, replacing, write_text
+from detection.files import identity_of, read_lines, read_text, replacing, sha256_of, write_text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FULL = """
@@ -122,6 +122,15 @@ def test_a_pipe_whose_reader_left_is_one_line(tmp_path):
         with pytest.raises(UserError, match=r"pipe: cannot be written \(Broken pipe\)"):
             write_text(pipe, "x" * 10_000_000)
         gone.result()
+
+
+def test_a_pipe_is_known_by_nothing_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for read in (identity_of, sha256_of):
+        for place in (tmp_path / "pipe", Path("/dev/null")):
+            with pytest.raises(OSError, match="no regular file") as caught:
+                read(place)
+            assert caught.value.filename == str(place)
 
 
 def test_what_a_file_is_known_by_changes_with_size_time_and_any_end(tmp_path):
