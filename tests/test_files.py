@@ -127,7 +127,7 @@ def test_a_pipe_whose_reader_left_is_one_line(tmp_path):
 def test_a_pipe_is_known_by_nothing_and_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for read in (identity_of, sha256_of):
-        for place in (tmp_path / "pipe", Path("/dev/null")):
+        for place in (Path("/dev/null"), tmp_path / "pipe"):
             with pytest.raises(OSError, match="no regular file") as caught:
                 read(place)
             assert caught.value.filename == str(place)
