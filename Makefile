@@ -31,7 +31,8 @@ lock: install
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 		--generate-hashes --upgrade --no-header --no-annotate --no-emit-index-url --quiet \
 		--output-file requirements.lock
-	sed -i '1i # Exact versions and hashes of all packages, direct and transitive; written by: make lock' \
+	sed -i -e '1i # Exact versions and hashes of all packages, direct and transitive. Not to be edited: `make lock` writes it' \
+		-e '1i # anew with the newest versions that pyproject.toml allows (UV_CONSTRAINT=FILE holds some of them back).' \
 		requirements.lock
 
 lint: install

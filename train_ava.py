@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING
 
 from ava_tools.cli import CommandParser, path_text, run_command
 from detection.config import list_options, load_config
-from detection.errors import UserError
+from detection.errors import EXIT_STOPPED, UserError
 
 if TYPE_CHECKING:
     from detection.engine.distributed import Processes
     from detection.engine.runs import Run, Training
-
-EXIT_STOPPED = 75  # stopped by a signal, saved, to be resumed (EX_TEMPFAIL of sysexits.h)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,10 +23,8 @@ from types import FrameType
 from typing import Any, NoReturn, TextIO
 
 from detection.bounds import MOST_THREADS, MOST_WORKERS
-from detection.errors import UserError, printable
+from detection.errors import EXIT_STOPPED, EXIT_WRONG, UserError, printable
 
-EXIT_WRONG = 2
-EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h
 STDOUT = "standard output"
 _LONGEST_LINE = 4000
 _REPOSITORY = Path(__file__).resolve().parent.parent
@@ -75,15 +73,15 @@ def exit_code_of(main: Callable[[Sequence[str] | None], int | None]) -> int:
 class CommandParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, and whose values are checked in one place.
 
-    Paths: `~` is the home folder, an empty one is refused. Whole numbers have at most 18 digits,
-    NaN is no number.
+    Paths: `~` is the home folder, an empty one is refused. Numbers have at most 18 digits
+    before the point, NaN and infinity are none.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.register("type", Path, _path)
         self.register("type", int, whole_number())
-        self.register("type", float, _number)
+        self.register("type", float, number(-1e18, 1e18))
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong in one line, and end with exit code 2."""
@@ -114,6 +112,32 @@ at_a_time = whole_number(1, MOST_THREADS)
 none_or_at_a_time = whole_number(0, MOST_WORKERS)
 
 
+def number(low: float, high: float, *, above: bool = False) -> Callable[[str], float]:
+    """Return the type of an option that takes numbers from `low` (`above`: not itself) to `high`.
+
+    Infinity is taken where `high` is infinite; NaN never is.
+    """
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if low <= value <= high and not (above and value == low):
+            return value
+        ends = ("above " if above else "from ") + f"{low:,g}"
+        ends += "" if high == math.inf else f" to {high:,g}"
+        raise argparse.ArgumentTypeError(f"'{text[:40]}': a number {ends} is required")
+
+    return read
+
+
+share = number(0, 1)
+seconds = number(0, 1e6)  # eleven days
+seconds_above_0 = number(0, 1e6, above=True)
+any_seconds = number(0, math.inf)
+
+
 def path_text(text: str) -> str:
     """Read an option that names a file, a folder or something else: `~/` is the home folder."""
     if not text:
@@ -128,16 +152,6 @@ def _path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"'{text}': whose home folder is it?") from error
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if math.isnan(value):
-        raise argparse.ArgumentTypeError(f"'{text[:40]}': a number is required")
-    return value
 
 
 def _words_of(error: OSError) -> str:

@@ -10,8 +10,18 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import CommandParser, at_a_time, path_text, run_command, whole_number
-from detection.errors import UserError, printable
+from ava_tools.cli import (
+    CommandParser,
+    any_seconds,
+    at_a_time,
+    path_text,
+    run_command,
+    seconds,
+    seconds_above_0,
+    share,
+    whole_number,
+)
+from detection.errors import EXIT_STOPPED, UserError, printable
 from detection.files import only_writer
 
 if TYPE_CHECKING:
@@ -29,7 +39,6 @@ EXAMPLE = """examples:
 --out gets annotated.mp4, review.html, detections.csv (AVA's form), tracks.jsonl and events.jsonl.
 A run that was killed goes on from its last whole segment when the same command is given again."""
 
-STOPPED = 75
 MOST_HOLES = 3  # of a video named one by one
 
 
@@ -73,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print("error: " + printable(str(error)), file=sys.stderr)
     if failures:
         raise UserError(f"{failures} of {len(videos)} videos failed; the others are done")
-    return STOPPED if stopped else 0
+    return EXIT_STOPPED if stopped else 0
 
 
 def _run_one(
@@ -278,23 +287,23 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="least score of an event, of all classes or of one; repeatable (default 0.5)")
     add("--classes", nargs="+", metavar="NAME", help="only these, by name or id")
     add("--top-k", type=int, metavar="K", help="a person does at most K things at a time")
-    add("--every", type=float, default=0.5, metavar="S",
+    add("--every", type=seconds_above_0, default=0.5, metavar="S",
         help="seconds between keyframes (default %(default)s)")
     add("--people-per-keyframe", type=int, default=1, metavar="K",
         help="look for people so often per keyframe, for the tracks (default %(default)s)")
-    add("--person-score", type=float, metavar="S",
+    add("--person-score", type=share, metavar="S",
         help="least confidence of somebody new (default: the checkpoint's)")
-    add("--smoothing", type=float, default=1.0, metavar="S",
+    add("--smoothing", type=seconds, default=1.0, metavar="S",
         help="average scores along a track over S seconds either side (default %(default)s)")
     add("--no-smoothing", dest="smoothing", action="store_const", const=0.0,
         help="scores as they come, one threshold")
-    add("--max-gap", type=float, default=2.0, metavar="S",
+    add("--max-gap", type=seconds, default=2.0, metavar="S",
         help="somebody away for longer comes back as somebody new (default %(default)s)")
-    add("--start", type=float, default=0.0, metavar="S", help="first second looked at")
-    add("--end", type=float, default=float("inf"), metavar="S", help="last second looked at")
+    add("--start", type=seconds, default=0.0, metavar="S", help="first second looked at")
+    add("--end", type=any_seconds, default=float("inf"), metavar="S", help="last second looked at")
     add("--live", action=argparse.BooleanOptionalAction,
         help="newest keyframes first, late ones left out (default: cameras and addresses)")
-    add("--reconnect", type=float, default=30.0, metavar="S",
+    add("--reconnect", type=seconds, default=30.0, metavar="S",
         help="wait so long for a live source to come back (default %(default)s)")
     add("--film", action=argparse.BooleanOptionalAction, default=True, help="annotated.mp4")
     add("--page", action=argparse.BooleanOptionalAction, default=True, help="review.html")
@@ -312,8 +321,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.threads is not None and options.threads < 1:
         raise UserError(f"--threads must be at least 1, not {options.threads}")
-    if not options.reconnect >= 0:
-        raise UserError(f"--reconnect must be seconds from 0 on, not {options.reconnect:g}")
     return options
 
 

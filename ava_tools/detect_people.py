@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import CommandParser, none_or_at_a_time, path_text, run_command
+from ava_tools.cli import CommandParser, none_or_at_a_time, path_text, run_command, share
 from detection.errors import UserError
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--every-second", action="store_true",
         help="look at each whole second of the split's videos, less its exclusions")  # fmt: skip
     add("--register", metavar="NAME", help="name the boxes in dataset.yaml's split")
-    add("--score-floor", type=float, default=0.05, metavar="S",
+    add("--score-floor", type=share, default=0.05, metavar="S",
         help="leave out boxes of lower scores (default %(default)s)")  # fmt: skip
     add("--short-side", type=int, metavar="PX",
         help="decode larger pictures at this short side (default: the detector's own)")  # fmt: skip

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ava_tools.cli import CommandParser, run_command, whole_number
+from ava_tools.cli import CommandParser, number, run_command, whole_number
 
 EPILOG = """examples:
   python -m ava_tools.download --dataset ava-v2.2 --out data/ava --dry-run
@@ -57,7 +57,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--jobs", type=whole_number(1, 64), default=4, help="files at a time (default: 4)"
     )
-    parser.add_argument("--timeout", type=float, default=60.0, help="longest silence in seconds")
+    parser.add_argument(
+        "--timeout",
+        type=number(0, 86_400, above=True),
+        default=60.0,
+        metavar="S",
+        help="longest silence in seconds",
+    )
     parser.add_argument(
         "--attempts", type=whole_number(1, 100), default=6, help="tries of a file in a row"
     )
@@ -66,10 +72,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="URL",
         help="a mirror which holds the files as URL/HOST/PATH of their published addresses",
     )
-    options = parser.parse_args(arguments)
-    if options.jobs < 1 or options.attempts < 1 or options.timeout <= 0:
-        parser.error("--jobs, --attempts and --timeout must be positive")
-    return options
+    return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

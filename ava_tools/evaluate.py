@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import CommandParser, run_command
+from ava_tools.cli import CommandParser, run_command, share, whole_number
 from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -113,13 +113,18 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--label-map", type=Path, required=True, metavar="PBTXT")
     add("--exclusions", type=Path, metavar="CSV", help="keyframes (video_id,time) to leave out")
     add("--protocol", metavar="NAME", help="the rules, by name; see below")
-    add("--iou", type=float, default=0.5, help="overlap of a true positive (default 0.5)")
+    add("--iou", type=share, default=0.5, help="overlap of a true positive (default 0.5)")
     add("--json", type=Path, metavar="FILE", help="write everything as JSON")
     add("--csv", type=Path, metavar="FILE", help="write AP and counts by class as CSV")
     add("--html", type=Path, metavar="FILE", help="write a report with curves, self-contained")
     add("--diagnose", action="store_true", help="say where the lost AP went")
     add("--compare", type=Path, metavar="CSV", help="other detections: the difference by class")
-    add("--draws", type=int, default=1000, help="bootstrap draws of --compare (default 1000)")
+    add(
+        "--draws",
+        type=whole_number(0, 1_000_000),
+        default=1000,
+        help="bootstrap draws of --compare (default 1000)",
+    )
     add("--video-map", action="store_true", help="score tubes too (JHMDB, UCF101-24)")
     add("--least-frames", type=int, default=15, metavar="N",
         help="shortest tube that linking keeps (default 15, ACT's)")  # fmt: skip

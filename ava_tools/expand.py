@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ava_tools.cli import CommandParser, at_a_time, path_text, run_command
+from detection.errors import EXIT_STOPPED
 
 if TYPE_CHECKING:
     from detection.engine.tasks import Task
@@ -31,7 +32,6 @@ EXAMPLE = """examples:
   torchrun --nproc-per-node 8 -m ava_tools.expand --cfg configs/expand_demo.yaml
 Killed or interrupted, the same command goes on where it was and repeats nothing.
 """
-EXIT_STOPPED = 75  # stopped by a signal, to be called again (as train_ava.py)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

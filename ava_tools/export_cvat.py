@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import CommandParser, run_command
+from ava_tools.cli import CommandParser, run_command, seconds_above_0, share
 from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -238,21 +238,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--one-of", action="append", metavar="NAME=A,B,...",
         help="actions of which one holds at a time; may be repeated")  # fmt: skip
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the XML files")
-    add("--min-score", type=float, default=0.5, metavar="S",
+    add("--min-score", type=share, default=0.5, metavar="S",
         help="score from which a box begins a person (default %(default)s)")  # fmt: skip
     add("--min-length", type=int, default=1, metavar="N",
         help="leave out people seen at fewer moments (default %(default)s)")  # fmt: skip
-    add("--every", type=float, default=1.0, metavar="S",
+    add("--every", type=seconds_above_0, default=1.0, metavar="S",
         help="seconds from box to box (default %(default)g, as detect_people's)")  # fmt: skip
-    add("--keep-iou", type=float, default=0.9, metavar="X",
+    add("--keep-iou", type=share, default=0.9, metavar="X",
         help="leave out boxes that even motion explains (default %(default)s)")  # fmt: skip
     add("--overwrite", action="store_true", help="replace files that are there")
-    options = parser.parse_args(arguments)
-    if not 0 < options.every < 1e6 or not 0 <= options.min_score <= 1:
-        raise UserError(
-            "--every must be above 0 (and below a million) and --min-score within 0 to 1"
-        )
-    return options
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

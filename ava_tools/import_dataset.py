@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import CommandParser, run_command
+from ava_tools.cli import CommandParser, run_command, seconds, share
 from detection.errors import UserError
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def _add_cvat(formats: argparse._SubParsersAction) -> None:
         source="XML or ZIP file as CVAT exports it, or a folder of them",
     )  # fmt: skip
     add = parser.add_argument
-    add("--every", type=float, default=1.0, metavar="S",
+    add("--every", type=seconds, default=1.0, metavar="S",
         help="seconds from keyframe to keyframe, 0: every frame (default %(default)g)")  # fmt: skip
     add("--attributes", nargs="+", metavar="NAME",
         help="attributes that are actions (default: each checkbox, select and radio)")  # fmt: skip
@@ -360,7 +360,7 @@ def _add_own(
     add("--label-map", type=Path, metavar="FILE",
         help="classes and ids (default: every class that occurs, ids from 1 on)")  # fmt: skip
     add("--val-videos", nargs="+", metavar="NAME", help="videos of val; the others are train's")
-    add("--val-share", type=float, default=0.2, metavar="S",
+    add("--val-share", type=share, default=0.2, metavar="S",
         help="share of the videos for val where none are named (default %(default)g)")  # fmt: skip
     add("--exclusive", action="append", metavar="NAME=CLASS,...",
         help="classes of which a person does one at a time; may be repeated")  # fmt: skip

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ava_tools.cli import CommandParser, at_a_time, run_command
+from ava_tools.cli import CommandParser, at_a_time, number, run_command, seconds
 
 EPILOG = """examples:
   python -m ava_tools.prepare --dataset data/ava --out data/ava_320
@@ -85,7 +85,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--crf", type=int, default=20, help="quality, 0 (lossless) to 51 (default: 20)")
     add(
         "--clip-span",
-        type=float,
+        type=seconds,
         default=14.0,
         metavar="SECONDS",
         help="longest clip to be read around a keyframe; its frames are all kept (default: 14)",
@@ -113,10 +113,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="write frames/ID/ID_000001.jpg in place of videos, and lists of them as SlowFast's",
     )
-    add("--fps", type=float, default=30.0, help="of --frames (default: 30)")
+    add("--fps", type=number(0, 1000, above=True), default=30.0, help="of --frames (default: 30)")
     add(
         "--frames-start",
-        type=float,
+        type=seconds,
         metavar="SECONDS",
         help="when frame 1 is shown (AVA's usual: 900; default: the first second that is needed)",
     )
@@ -124,12 +124,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.short_side < 2 or options.jobs < 1 or not 0 <= options.crf <= 51:
         parser.error("--short-side from 2, --jobs from 1 and --crf from 0 to 51 are wanted")
-    if not 0 <= options.clip_span < 1e6:
-        parser.error("--clip-span must be seconds, at least 0")
-    if not 0 < options.fps <= 1000 or not (
-        options.frames_start is None or options.frames_start >= 0
-    ):
-        parser.error("--fps must be frames a second, --frames-start seconds, at least 0")
     return options
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import CommandParser, run_command
-from detection.errors import UserError, printable
+from ava_tools.cli import CommandParser, run_command, share
+from detection.errors import printable
 
 if TYPE_CHECKING:
     from detection.data.dataset_folder import DatasetFolder
@@ -98,7 +98,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--boxes", type=Path, metavar="CSV", help="a file of person boxes")
     which.add_argument("--name", help="boxes that dataset.yaml names in the split")
-    add("--threshold", type=float, default=0.8, metavar="S",
+    add("--threshold", type=share, default=0.8, metavar="S",
         help="score from which boxes are in use (default %(default)s)")  # fmt: skip
     add("--protocol", metavar="NAME", help="rules of the ceiling (default: the data set's)")
     add("--partly-labelled", action="store_true",
@@ -108,10 +108,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--json", type=Path, metavar="FILE", help="write everything as JSON")
     add("--html", type=Path, metavar="FILE", help="write a page with curves, self-contained")
     add("--png", type=Path, metavar="FILE", help="write the curves as a picture")
-    options = parser.parse_args(arguments)
-    if not 0 <= options.threshold <= 1:
-        raise UserError(f"--threshold must lie in 0 to 1, not {options.threshold:g}")
-    return options
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ava_tools.cli import CommandParser, path_text, run_command
-from detection.errors import UserError
+from detection.errors import EXIT_STOPPED, UserError
 from detection.people.config import list_people_options, load_people_config
 
 if TYPE_CHECKING:
     from detection.engine.people_runs import PeopleRun
-
-EXIT_STOPPED = 75  # stopped by a signal, saved, to be resumed (EX_TEMPFAIL of sysexits.h)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import CommandParser, run_command
+from ava_tools.cli import CommandParser, any_seconds, run_command, seconds, share
 
 if TYPE_CHECKING:
     from detection.data.ava_files import AvaRows
@@ -71,13 +71,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--keyframes-only", action="store_true", help="the sheet alone, no film")
     parser.add_argument("--sheet-keyframes", type=int, default=12, help="pictures on the sheet")
-    parser.add_argument("--threshold", type=float, default=0.3, help="least probability of a label")
+    parser.add_argument("--threshold", type=share, default=0.3, help="least probability of a label")
     parser.add_argument("--top-k", type=int, default=3, help="most labels of an actor")
-    parser.add_argument("--iou", type=float, default=0.5, help="least overlap to be one person")
-    parser.add_argument("--start", type=float, metavar="S", help="first second that is drawn")
-    parser.add_argument("--end", type=float, metavar="S", help="last second that is drawn")
+    parser.add_argument("--iou", type=share, default=0.5, help="least overlap to be one person")
+    parser.add_argument("--start", type=seconds, metavar="S", help="first second that is drawn")
+    parser.add_argument("--end", type=any_seconds, metavar="S", help="last second that is drawn")
     parser.add_argument(
-        "--seconds", type=float, default=60.0, help="longest film; 0: no limit (default: 60)"
+        "--seconds", type=any_seconds, default=60.0, help="longest film; 0: no limit (default: 60)"
     )
     parser.add_argument("--short-side", type=int, metavar="PX", help="of a panel, in pixels")
     options = parser.parse_args(arguments)
@@ -104,11 +104,6 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
             parser.error(f"--{name.replace('_', '-')} must be at least {low}")
     if options.short_side is not None and not 64 <= options.short_side <= 4320:
         parser.error("--short-side must be from 64 to 4320")
-    for name in ("threshold", "iou"):
-        if not 0 <= getattr(options, name) <= 1:
-            parser.error(f"--{name} must be from 0 to 1")
-    if not options.seconds >= 0:
-        parser.error("--seconds must not be negative")
 
 
 def _check_file(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+EXIT_WRONG = 2  # something that a user can mend, in one line on stderr
+EXIT_STOPPED = 75  # stopped before the end, saved, to be called again (EX_TEMPFAIL of sysexits.h)
+
 
 class UserError(ValueError):
     """Something a user can mend: a bad file, row, option or value.
@@ -12,16 +15,16 @@ class UserError(ValueError):
     project and keeps its traceback.
     """
 
-    exit_code = 2
+    exit_code = EXIT_WRONG
 
 
 class ProcessLostError(UserError):
     """A process that a command works with was ended from outside; what was done is kept.
 
-    The same command again (or `--resume`) goes on: exit code 75, EX_TEMPFAIL of sysexits.h.
+    The same command again (or `--resume`) goes on: exit code 75.
     """
 
-    exit_code = 75
+    exit_code = EXIT_STOPPED
 
 
 def at_row(path: str | Path, line: int | None, message: str) -> UserError:

@@ -218,9 +218,16 @@ def _lock_place(handle: int, folder: Path) -> Path:
 
 
 def sha256_of(path: str | Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal; raises as `identity_of`."""
+    _check_bytes(Path(path), Path(path).stat())
     with Path(path).open("rb") as whole:
         return hashlib.file_digest(whole, "sha256").hexdigest()
+
+
+def _check_bytes(path: Path, status: os.stat_result) -> None:
+    """Raise OSError for what has no bytes of its own: opening a pipe waits for its writer."""
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "no regular file", str(path))
 
 
 _SAMPLE_BYTES = 1 << 16
@@ -234,7 +241,8 @@ def identity_of(path: str | Path, *, samples: int = _SAMPLES) -> dict[str, int |
     pieces of 64 KiB, the first and the last among them (`samples` pieces, 2 at least, where there
     are very many files). A folder: the number of files in it, and
     the digest of their names, sizes and times. The same name with another content, and the same
-    content at another place, are so told apart from an unchanged input. Raises `OSError`.
+    content at another place, are so told apart from an unchanged input. Raises `OSError`, also for
+    a pipe, a socket or a device.
     """
     path = Path(path)
     status = path.stat()
@@ -246,6 +254,7 @@ def identity_of(path: str | Path, *, samples: int = _SAMPLES) -> dict[str, int |
             row = f"{place.relative_to(path)}\0{facts.st_size}\0{facts.st_mtime_ns}\n"
             digest.update(os.fsencode(row))
         return {"files": len(files), "sha256": digest.hexdigest()}
+    _check_bytes(path, status)
     size = status.st_size
     with path.open("rb") as file:
         if size <= _SAMPLE_BYTES * samples:

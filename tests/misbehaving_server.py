@@ -6,10 +6,13 @@ import hashlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TypeVar
 
 
 @dataclass
@@ -131,6 +134,31 @@ def running_server() -> Iterator[Server]:
         running.shutdown()
         thread.join()
         running.server_close()
+
+
+T = TypeVar("T")
+
+
+def within(seconds: float, do: Callable[[], T]) -> T:
+    """Return what `do` returns; an AssertionError where it still goes on after `seconds`.
+
+    It is left behind then, so that a download without an end fails its test and does not hang.
+    """
+    ended: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            ended.set_result(do())
+        except BaseException as error:
+            ended.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return ended.result(seconds)
+    except FutureTimeout as error:
+        if ended.done():
+            raise
+        raise AssertionError(f"still going on after {seconds:g} s") from error
 
 
 def payload(num_bytes: int = 300_000, seed: bytes = b"film") -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ava_tools import cli
-from ava_tools.cli import CommandParser, at_a_time, path_text
+from ava_tools.cli import CommandParser, at_a_time, number, path_text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COMMANDS = sorted(
@@ -246,14 +247,70 @@ def test_values_of_options_are_checked_in_one_place(capsys):
         ("--jobs=0", "from 1 to 1,024"),
         ("--seed=" + "9" * 5000, "a whole number from"),
         ("--seed=1_0", "a whole number from"),
-        ("--share=nan", "'nan': a number is required"),
-        ("--share=" + "x" * 50, f"'{'x' * 40}': a number is required"),
+        ("--share=nan", "'nan': a number from"),
+        ("--share=inf", "'inf': a number from"),
+        ("--share=" + "x" * 50, f"'{'x' * 40}': a number from"),
     ):
         with pytest.raises(SystemExit) as ended:
             parser.parse_args([word])
         errors = capsys.readouterr().err
         assert ended.value.code == 2 and errors.count("\n") == 1
         assert errors.startswith("error: argument --") and said in errors
+
+
+def test_numbers_have_ends():
+    assert [number(0, 1)(text) for text in ("0", "1", "1e-3")] == [0, 1, 0.001]
+    assert number(0, math.inf)("inf") == math.inf
+    for read, text, said in (
+        (number(0, 1), "1.01", "'1.01': a number from 0 to 1 is required"),
+        (number(0, 1), "-0.01", "from 0 to 1"),
+        (number(0, 1, above=True), "0", "above 0 to 1"),
+        (number(0, math.inf), "-1", "a number from 0 is required"),
+        (number(0, math.inf), "nan", "a number from 0 is required"),
+    ):
+        with pytest.raises(argparse.ArgumentTypeError) as refused:
+            read(text)
+        assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "name, option, values",
+    [
+        ("download", "--timeout", "1e30 inf nan 0 -1 90000"),
+        ("detect_actions", "--every", "0 inf nan -1"),
+        ("detect_actions", "--person-score", "1.5 nan -1"),
+        ("detect_actions", "--smoothing", "inf nan -1"),
+        ("detect_actions", "--max-gap", "inf nan -1"),
+        ("detect_actions", "--start", "inf nan -1"),
+        ("detect_actions", "--end", "nan -1"),
+        ("detect_actions", "--reconnect", "inf nan -1"),
+        ("detect_people", "--score-floor", "2 nan -1"),
+        ("evaluate", "--iou", "2 nan -1"),
+        ("evaluate", "--draws", "1000000000 -1"),
+        ("export_cvat", "--every", "0 inf nan"),
+        ("export_cvat", "--min-score", "80 nan -1"),
+        ("export_cvat", "--keep-iou", "80 nan -1"),
+        ("import_dataset cvat", "--every", "inf nan -1"),
+        ("import_dataset cvat", "--val-share", "80 nan -1"),
+        ("prepare", "--clip-span", "inf nan -1"),
+        ("prepare", "--frames-start", "inf nan -1"),
+        ("prepare", "--fps", "0 inf nan"),
+        ("report_boxes", "--threshold", "80 nan -1"),
+        ("visualize", "--threshold", "80 nan -1"),
+        ("visualize", "--iou", "80 nan -1"),
+        ("visualize", "--start", "inf nan -1"),
+        ("visualize", "--seconds", "nan -1"),
+    ],
+)
+def test_seconds_and_shares_of_every_command_have_ends(name, option, values, capsys):
+    module, *before = name.split()
+    main = importlib.import_module(f"ava_tools.{module}").main
+    for value in values.split():
+        with pytest.raises(SystemExit) as ended:
+            main([*before, f"{option}={value}"])
+        errors = capsys.readouterr().err
+        assert ended.value.code == 2 and errors.count("\n") == 1
+        assert errors.startswith(f"error: argument {option}: '{value}': a ")
 
 
 def test_names_of_others_neither_drive_nor_flood_the_terminal(capsys):

@@ -20,6 +20,7 @@ from detection.files import (
     read_lines,
     read_text,
     replacing,
+    sha256_of,
     write_text,
 )
 
@@ -129,6 +130,15 @@ def test_a_pipe_whose_reader_left_is_one_line(tmp_path):
         with pytest.raises(UserError, match=r"pipe: cannot be written \(Broken pipe\)"):
             write_text(pipe, "x" * 10_000_000)
         gone.result()
+
+
+def test_a_pipe_is_known_by_nothing_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for read in (identity_of, sha256_of):
+        for place in (Path("/dev/null"), tmp_path / "pipe"):
+            with pytest.raises(OSError, match="no regular file") as caught:
+                read(place)
+            assert caught.value.filename == str(place)
 
 
 def test_what_a_file_is_known_by_changes_with_size_time_and_any_end(tmp_path):

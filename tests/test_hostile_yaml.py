@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from detection.bounds import MOST_THREADS, MOST_WORKERS
 from detection.config import list_options, load_config
 from detection.errors import UserError
 from detection.expansion.config import load_expand_config
@@ -108,6 +110,37 @@ def test_aliases_and_merges_of_moderate_size_are_read(tmp_path: Path) -> None:
     assert file.places["b", "num_frames"] == f"{path}:1"
     file.override(["c.step=7"])
     assert file.values["a"]["step"] == 2 and file.values["c"]["step"] == 7
+
+
+def test_values_are_counted_with_all_that_aliases_stand_for(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    # 1 + (1 + 99) + 1 + 998 x 100 + (1 + 97) = 100,000
+    text = f"a: &a [{'x, ' * 99}]\nb: [{'*a, ' * 998}]\nc: [{'x, ' * 97}]\n"
+    path.write_text(text)
+    assert len(read_yaml(path).values["b"]) == 998
+    path.write_text(text.replace("c: [", "c: [x, "))
+    with pytest.raises(UserError, match=r"run\.yaml:3: more than 100,000 values"):
+        read_yaml(path)
+
+
+def test_what_an_override_replaced_is_blamed_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("data:\n  root: x\n")
+    with pytest.raises(UserError, match="'data.root' is wanted") as caught:
+        load_config(path, ["data={val_split: v}"])
+    assert str(caught.value).startswith("command line: 'data={val_split: v}': ")
+
+
+@pytest.mark.parametrize("load", [load_config, load_people_config])
+def test_processes_and_threads_have_ends(load: Any, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("data: {root: x}\n")
+    for name, least, most in (("workers", 0, MOST_WORKERS), ("threads", 1, MOST_THREADS)):
+        for good in (least, most):
+            assert getattr(load(path, [f"{name}={good}"]), name) == good
+        for bad in (least - 1, most + 1):
+            with pytest.raises(UserError, match=f"command line: '{name}={bad}': {name}: "):
+                load(path, [f"{name}={bad}"])
 
 
 def test_byte_order_marks_other_encodings_and_size(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 def test_every_package_is_pinned_with_hashes_and_comes_from_nowhere_in_particular():
     text = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
+    assert text.startswith("# ") and "`make lock` writes it" in text.partition("\n")[0]
     entries = [e for e in re.split(r"\n(?=[a-z])", text.replace("\\\n", "")) if e[0] != "#"]
     names = set()
     for entry in entries:

@@ -168,15 +168,27 @@ def test_a_run_that_fails_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--num-train", "0"], "num_train is 0, wanted 1 or more"),
+        (["--num-train", "0"], "num_train is 0, 1 to 10,000 is required"),
         (["--size", "640x240"], "640 x 240: width must be 1 to 2 times the height"),
-        (["--fps", "1"], "fps is 1, wanted 5 or more"),
+        (["--fps", "1"], "fps is 1, 5 to 240 is required"),
     ],
 )
 def test_bad_parameters_are_named(options: list[str], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         main(["--out", str(tmp_path / "x"), *options])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("num_train", 10_000), ("num_val", 10_000), ("keyframes", 3600), ("width", 4096)]
+    + [("height", 4096), ("fps", 240), ("seed", (1 << 63) - 1)],
+)
+def test_nobody_draws_for_days_by_a_slip_of_the_keyboard(name: str, most: int) -> None:
+    square = {"width": 4096, "height": 4096}
+    DemoParameters(**{**square, name: most})
+    with pytest.raises(UserError, match=f"{name} is {most + 1}, .* to {most:,} is required"):
+        DemoParameters(**{**square, name: most + 1})
 
 
 def test_the_command_draws_a_sheet_and_fails_in_one_line(made: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from detection.config import load_config
 from detection.data.dataset_folder import DatasetFolder
 from detection.data.label_map import LabelMap, write_label_map
 from detection.engine import runs
-from detection.errors import UserError
+from detection.errors import EXIT_STOPPED, UserError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SETTINGS = """
@@ -103,7 +103,7 @@ def test_a_stopped_and_resumed_run_equals_one_never_stopped(
 
     monkeypatch.setattr(runs, "fit", stopped)
     code = train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'cut'}", *options])
-    assert code == train_ava.EXIT_STOPPED
+    assert code == EXIT_STOPPED
     assert f"--resume {tmp_path / 'cut'}" in capsys.readouterr().out
     monkeypatch.setattr(runs, "fit", real)
     assert train_ava.main(["--resume", str(tmp_path / "cut")]) == 0

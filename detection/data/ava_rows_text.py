@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.data.csv_rows import csv_rows
 from detection.data.plain_names import check_video_id
 from detection.errors import Problems, UserError
 from detection.files import text_lines
@@ -129,15 +129,10 @@ def read_rows(path: Path, form: Form, problems: Problems | None = None) -> RawRo
 
 def _lines(path: Path, problems: Problems) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, fields) of every row that is not blank."""
-    reader = csv.reader(text_lines(path, what="table of comma-separated rows"), strict=True)
-    line = 1
-    try:
-        for fields in reader:
-            if fields and not (len(fields) == 1 and not fields[0].strip()):
-                yield reader.line_num, fields
-            line = reader.line_num + 1
-    except csv.Error as error:
-        problems.add(path, line, f"not a row of comma-separated values ({error})")
+    lines = text_lines(path, what="table of comma-separated rows")
+    for line, fields in csv_rows(path, lines, problems=problems):
+        if fields and not (len(fields) == 1 and not fields[0].strip()):
+            yield line, fields
 
 
 def _parse_row(fields: list[str], form: Form, columns: _Columns, line: int) -> None:

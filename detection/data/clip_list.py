@@ -8,6 +8,7 @@ several are joined by `;`, an empty one is a video that shows none of the classe
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.data.csv_rows import csv_rows
 from detection.data.label_map import LabelMap, read_label_map
 from detection.data.plain_names import check_class_name
 from detection.errors import UserError, at_row
@@ -126,13 +128,16 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
                     raise at_row(path, number, f"wanted 'path label', found '{line.strip()}'")
                 yield number, name.strip(), label
         return
-    header = [field.strip() for field in next(csv.reader([first]))]
-    known = "label" in header and ("path" in header or "youtube_id" in header)
-    if not known:
-        header = ["path", "label"]
-    for number, line in enumerate(lines, 1):
-        fields = [field.strip() for field in next(csv.reader([line]), [])]
-        if not any(fields) or (known and line == first):
+    first_fields, header = None, ["path", "label"]
+    for number, cells in csv_rows(path, io.StringIO(text, newline="")):
+        fields = [field.strip() for field in cells]
+        if not any(fields):
+            continue
+        if first_fields is None:
+            first_fields = fields
+            known = "label" in fields and ("path" in fields or "youtube_id" in fields)
+            header = fields if known else header
+        if known and fields == first_fields:
             continue
         if len(fields) != len(header):
             raise at_row(path, number, f"{len(fields)} columns, wanted {', '.join(header)}")

@@ -7,7 +7,6 @@ whose box is empty is a moment with nobody in it.
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from detection.data.class_names import split_names
+from detection.data.csv_rows import csv_rows
 from detection.data.own_data import OwnBox, OwnVideo
 from detection.data.plain_names import check_class_name
 from detection.data.source_videos import find_video
@@ -174,16 +174,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     text = read_text(path, what="table with a header line")
     head = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=head.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     columns: dict[str, int] = {}
-    while True:
-        start = reader.line_num + 1
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            raise at_row(path, start, f"not a row of separated values ({error})") from error
-        if cells is None:
-            break
+    for start, cells in csv_rows(path, io.StringIO(text, newline=""), delimiter=delimiter):
         if not any(cell.strip() for cell in cells):
             continue
         if not columns:

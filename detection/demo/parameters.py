@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from detection.bounds import LARGEST_SEED
 from detection.errors import UserError
 
+MOST_VIDEOS = 10_000  # of a split: half a day of drawing
 FIRST_S = 1  # the first keyframe; the last one is a second before the video's end
 
 
@@ -27,12 +29,13 @@ class DemoParameters:
     fps: int = 15
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("seed", 0), ("num_train", 1), ("num_val", 1), ("keyframes", 1),
-            ("width", 64), ("height", 64), ("fps", 5),
+        for name, least, most in (
+            ("seed", 0, LARGEST_SEED), ("num_train", 1, MOST_VIDEOS), ("num_val", 1, MOST_VIDEOS),
+            ("keyframes", 1, 3600), ("width", 64, 4096), ("height", 64, 4096), ("fps", 5, 240),
         ):  # fmt: skip
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}, wanted {least} or more")
+            if not least <= getattr(self, name) <= most:
+                found = getattr(self, name)
+                raise UserError(f"{name} is {found}, {least:,} to {most:,} is required")
         if not 1.0 <= self.width / self.height <= 2.0:
             raise UserError(f"{self.width} x {self.height}: width must be 1 to 2 times the height")
 

@@ -46,6 +46,17 @@ def test_every_form_of_a_list_means_the_same(folder, text):
     assert clips.labels.tolist() == [[1, 0, 0], [0, 0, 1]]
 
 
+def test_a_field_without_an_end_is_told_by_its_line(folder):
+    long = "a" * 500_000
+    for text, line in (
+        (f"path,label\n{long},1\n", 2),
+        (f"{long},1\n", 1),
+        ('path,label\na.mp4,0\n"b c.mp4,1\na.mp4,2\n', 3),
+    ):
+        with pytest.raises(UserError, match=rf"list\.csv:{line}: not a row of comma-separated"):
+            read(folder, text)
+
+
 def test_kinetics_own_list_finds_files_as_downloaders_name_them(folder):
     clips = read(
         folder,

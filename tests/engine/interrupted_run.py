@@ -6,6 +6,7 @@ import sys
 
 import train_ava
 from detection.engine import runs
+from detection.errors import EXIT_STOPPED
 
 real = runs.fit
 updates = iter(range(1, 1000))
@@ -20,4 +21,4 @@ def stopped(*arguments, **options):
 
 runs.fit = stopped
 # torchrun takes any other exit code for a failure and shouts.
-assert train_ava.main(sys.argv[2:]) == train_ava.EXIT_STOPPED
+assert train_ava.main(sys.argv[2:]) == EXIT_STOPPED

@@ -21,7 +21,7 @@ from detection.data.clip_dataset import Views
 from detection.data.video import VideoWriter
 from detection.engine import runs
 from detection.engine.clip_scoring import VideoScores, count_view_macs
-from detection.errors import UserError
+from detection.errors import EXIT_STOPPED, UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SETTINGS = """
@@ -132,7 +132,7 @@ def test_a_stopped_and_resumed_run_equals_one_never_stopped(tmp_path, cfg, monke
 
     monkeypatch.setattr(runs, "fit", stopped)
     code = train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'cut'}"])
-    assert code == train_ava.EXIT_STOPPED
+    assert code == EXIT_STOPPED
     monkeypatch.setattr(runs, "fit", real)
     assert train_ava.main(["--resume", str(tmp_path / "cut")]) == 0
     whole, cut = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")

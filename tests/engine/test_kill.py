@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from tiny_data import make_dataset
 
-import train_ava
+from detection.errors import EXIT_STOPPED
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -51,7 +51,7 @@ def test_kill_by_a_signal_that_asks_saves_and_says_so(tmp_path, number):
         time.sleep(0.05)
     os.killpg(process.pid, number)  # its readers too, as a terminal and a scheduler do
     printed, _ = process.communicate(timeout=60)
-    assert process.returncode == train_ava.EXIT_STOPPED == 75, printed
+    assert process.returncode == EXIT_STOPPED == 75, printed
     assert "Traceback" not in printed and f"--resume {run}" in printed
     last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
     assert last["event"] == "stopped"

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import io
 import math
+import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +23,10 @@ from detection.engine.random_state import random_state
 from detection.engine.training import Progress
 from detection.engine.update import Updater
 from detection.errors import UserError
-from detection.models import checkpoint_file, saved_values
+from detection.models import checkpoint_file, network, plain_file, saved_values
 from detection.models.action_detector import ActionDetector, build_detector
 from detection.models.checkpoint_file import read_model_file
-from detection.models.network import load_network
+from detection.models.network import build_network, load_network, network_numbers
 from detection.models.pretrained import load_pretrained
 from detection.models.x3d import X3DDescription
 
@@ -289,6 +290,36 @@ def test_archives_of_another_form(checkpoint: Path, tmp_path: Path) -> None:
         script.writestr("m/data.pkl", b"\x80\x02N.")
     with pytest.raises(UserError, match=r"TorchScript program .*torch.jit.load"):
         read_model_file(tmp_path / "script.pt")
+
+
+def test_packed_and_encrypted_members_are_refused_whatever_their_size(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", os.urandom(5000))  # which packing does not make smaller
+    with pytest.raises(UserError, match="not in torch.save's form"):
+        plain_file.check_archive(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", b"x" * 100)
+    plain_file.check_archive(path)
+    locked = bytearray(path.read_bytes())
+    locked[locked.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(locked)
+    with pytest.raises(UserError, match="not in torch.save's form"):
+        plain_file.check_archive(path)
+
+
+def test_a_network_of_more_parameters_than_the_bound_is_not_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert network.MOST_PARAMETERS == 200_000_000
+    small = build()
+    numbers = network_numbers(small)
+    size = sum(p.numel() for p in small.parameters())
+    monkeypatch.setattr(network, "MOST_PARAMETERS", size)
+    build_network(numbers, source="a.pt")
+    monkeypatch.setattr(network, "MOST_PARAMETERS", size - 1)
+    with pytest.raises(UserError, match=f"a.pt: .* one of {size:,} parameters, at most"):
+        build_network(numbers, source="a.pt")
 
 
 def test_too_little_memory_is_no_damage(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,6 @@ def test_everything_that_is_asked_for(root, boxes, tmp_path, capsys):
         (("--split", "train"), "no keyframe in common"),
         (("--boxes", "none.csv"), "none.csv"),
         (("--boxes", "empty.csv"), "empty.csv: no rows"),
-        (("--threshold", "80"), "--threshold must lie in 0 to 1"),
         (("--protocol", "voc"), "no protocol 'voc'"),
     ],
 )

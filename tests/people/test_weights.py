@@ -143,6 +143,14 @@ def test_damaged_checkpoints(tmp_path):
         ({"classes": []}, "damaged"),
         ({"network": {**content["network"], "name": "yolo"}}, "damaged"),
         ({"model_state": {}}, "weights of another network"),
+        *(
+            (
+                {"network": {**content["network"], side: bad}},
+                f"a damaged checkpoint: network.{side} is {bad!r}, a whole",
+            )
+            for side in ("short_side_px", "long_side_px")
+            for bad in (15, 8193, 320.0, True, "320")
+        ),
     ):
         torch.save({**content, **change}, tmp_path / "b.pt")
         with pytest.raises(UserError, match=message):

@@ -1,0 +1,40 @@
+"""Rows of comma-separated values, read one way: what is none is an error with its line."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from detection.errors import Problems, at_row
+
+_NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}
+
+
+def csv_rows(
+    path: str | Path,
+    lines: Iterable[str],
+    *,
+    delimiter: str = ",",
+    problems: Problems | None = None,
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line from 1 on which a row begins, its fields); a blank line has none.
+
+    lines: of the file `path`, each with its newline. A quote without an end, or a field of more
+    than 131,072 characters, raises `UserError` with the line; where `problems` are given it is
+    added to them and the rows end there.
+    """
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        start = reader.line_num + 1
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            message = f"not a row of {_NAMES[delimiter]}-separated values ({error})"
+            if problems is None:
+                raise at_row(path, start, message) from error
+            problems.add(path, start, message)
+            return
+        if fields is None:
+            return
+        yield start, fields
