@@ -85,7 +85,8 @@ def write_cvat(folder, name, frames, size=(160, 96), count=None):
         for gone in (0, 1)
         if frame + gone < (count or 1e9)
     )
-    said = f"<size>{count}</size><start_frame>0</start_frame><stop_frame>{(count or 0) - 1}</stop_frame>"
+    stop = (count or 0) - 1
+    said = f"<size>{count}</size><start_frame>0</start_frame><stop_frame>{stop}</stop_frame>"
     (folder / "a.xml").write_text(
         f"<annotations><meta><task><id>1</id><name>a</name>{said if count else ''}"
         f"<labels><label><name>person</name><attributes>{POSE}</attribute></attributes></label>"
