@@ -14,6 +14,7 @@ from detection.data.coco_video import CocoRules, read_coco_videos
 from detection.data.dataset_folder import DatasetFolder, inside
 from detection.data.own_csv import read_own_csv
 from detection.data.own_data import Choices, import_own
+from detection.data.prepare_annotations import write_prepared_dataset
 from detection.data.source_videos import find_video, list_videos
 from detection.data.video import VideoWriter
 from detection.errors import UserError
@@ -242,3 +243,20 @@ def test_what_is_written_stays_inside(tmp_path):
     for path in ("/abs", "../b", "a/../../b", "link/b"):
         with pytest.raises(UserError, match="lies outside"):
             inside(tmp_path / "in", path, what="x")
+
+
+def test_a_prepared_data_set_is_written_inside_its_folder(tmp_path):
+    source, out = tmp_path / "in", tmp_path / "a" / "out"
+    source.mkdir()
+    (tmp_path / "map.pbtxt").write_text('item { name: "a" id: 1 }\n')
+    (source / "train.csv").write_text("v,0001,0,0,1,1,1,1\n")
+    (source / "dataset.yaml").write_text(
+        "name: t\nvideos: videos\nlabel_map: ../map.pbtxt\n"
+        "splits: {train: {annotations: train.csv}}\n"
+    )
+    folder = DatasetFolder.open(source)
+    with pytest.raises(
+        UserError, match=r"\.\./map\.pbtxt: a file that .*dataset.yaml names lies ou"
+    ):
+        write_prepared_dataset(folder, out, videos=["v"])
+    assert not (out.parent / "map.pbtxt").exists() and not (out / "dataset.yaml").exists()
