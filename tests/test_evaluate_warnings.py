@@ -13,6 +13,7 @@ from test_evaluate_command import BOX, FOUND, MAP, TRUTH, arguments, folder, run
 
 from ava_tools.evaluate import main
 from detection.errors import UserError
+from detection.evaluation import report, report_page
 
 __all__ = ["folder"]  # the fixture
 
@@ -123,6 +124,13 @@ def test_control_characters_in_a_file_are_refused_by_line_and_written_out(folder
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert re.search(rf"{name}:\d+: ", done.stderr) and r"\x1b]0;owned\x07" in done.stderr
     assert "\x1b" not in done.stderr
+
+
+def test_tables_write_control_characters_out():
+    """Names from files cannot hold any; what other code makes of them is printed all the same."""
+    evil = "\x1b]0;owned\x07"
+    for text in (report.columns(["class", evil], [[evil, "1"]]), report_page.text(evil)):
+        assert not set(text) & {"\x1b", "\x07"} and r"\x1b]0;owned\x07" in text
 
 
 def test_markup_in_the_name_of_a_class_stays_text(folder):
