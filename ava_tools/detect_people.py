@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ava_tools.cli import CommandParser, none_or_at_a_time, path_text, run_command, share
-from detection.errors import UserError
+from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
-    from detection.data.dataset_folder import DatasetFolder
+    from detection.data.dataset_folder import DatasetFolder, Split
     from detection.people.box_table import Summary
     from detection.structures import Keyframe
 
@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder, split.name, options.register, options.out, overwrite=options.overwrite
         )
     keyframes = _keyframes(folder, options)
+    if shard.index == 0:
+        _warn_of_mismatches(split, keyframes)
 
     import torch
 
@@ -102,6 +104,16 @@ def _keyframes(folder: DatasetFolder, options: argparse.Namespace) -> list[Keyfr
         found, source = keyframes.annotated_keyframes(split), split.annotations
     keyframes.check_any(found, str(source))
     return found
+
+
+def _warn_of_mismatches(split: Split, keyframes: list[Keyframe]) -> None:
+    """Say which of the split's labelled keyframes will have no boxes, and why it may be so."""
+    from detection.data.actor_table import read_ground_truth_rows
+    from detection.data.split_joins import keyframe_mismatches
+
+    rows = read_ground_truth_rows(split)
+    for sentence in keyframe_mismatches(split, rows, keyframes, name="the keyframes to look at"):
+        print(printable(f"warning: {sentence}"), file=sys.stderr)
 
 
 def _device(name: str) -> Any:

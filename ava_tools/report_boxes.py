@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _report(folder: DatasetFolder, path: Path, options: argparse.Namespace) -> BoxReport:
     from detection.data.actor_table import read_exclusions, read_ground_truth_rows
     from detection.data.ava_files import read_person_boxes
+    from detection.data.split_joins import box_mismatches
     from detection.evaluation.box_report import report_boxes
 
     split = folder.split(options.split)
@@ -52,6 +53,10 @@ def _report(folder: DatasetFolder, path: Path, options: argparse.Namespace) -> B
     for rows in (ground_truth, boxes):
         for sentence in rows.warnings:
             print(printable(f"warning: {rows.path}: {sentence}"), file=sys.stderr)
+    for sentence in box_mismatches(
+        split, ground_truth, boxes, name=f"the boxes ({path.name})", at=options.threshold
+    ):
+        print(printable(f"warning: {sentence}"), file=sys.stderr)
     return report_boxes(
         ground_truth,
         boxes,

@@ -132,7 +132,7 @@ def test_a_mean_of_nothing_names_the_cause(folder, capsys):
         ("det.csv", "", "det.csv: no rows (detections expected)"),
         ("gt.csv", "", "gt.csv: no rows (ground truth expected)"),
         ("map.pbtxt", "", "map.pbtxt: no class"),
-        ("det.csv", "\0\1\2", "det.csv: not a text file"),
+        ("det.csv", "\0\1\2", "det.csv:1: a NUL byte in a table of comma-separated rows"),
         ("det.csv", f"v,0902,{BOX},11\n", "det.csv:1: expected 8 or 9 columns"),
         ("det.csv", f"v,0902,{BOX},11,nan\n" * 12, "and 2 more bad rows"),
         ("gt.csv", f"v,0902,{BOX},99,0\n", "none of its class ids (99) is in the label map"),
@@ -154,7 +154,9 @@ def test_missing_file(folder):
     (folder / "gt.csv").unlink()
     done = run(*arguments(folder))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert done.stderr.startswith(f"error: {folder / 'gt.csv'}: No such file")
+    assert done.stderr.startswith(
+        f"error: {folder / 'gt.csv'}: no such table of comma-separated rows"
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from test_evaluate_command import BOX, FOUND, MAP, TRUTH, arguments, folder, run
 
 from ava_tools.evaluate import main
 from detection.errors import UserError
+from detection.evaluation import report, report_page
 
 __all__ = ["folder"]  # the fixture
 
@@ -110,17 +111,33 @@ def test_all_protocols_and_comparisons_are_warned_of_too(folder, capsys):
 # --- hostile files ---------------------------------------------------------------------------
 
 
-def test_names_with_control_characters_are_written_out(folder, capsys):
-    evil = "\x1b]0;owned\x07<script>alert(1)</script>"
-    (folder / "map.pbtxt").write_text(MAP.replace("a <b> & c", evil))
-    (folder / "gt.csv").write_text(TRUTH + f"\x1b[31mw,0902,{BOX},11,0\n")
-    (folder / "det.csv").write_text(FOUND + f"v,0902,{BOX},12,0.5\n")
-    main(arguments(folder, "--diagnose", "--html", str(folder / "out.html")))
-    text = capsys.readouterr()
-    for printed in (text.out, text.err, (folder / "out.html").read_text()):
-        assert not set(printed) & {"\x1b", "\x07"}
-    assert r"\x1b]0;owned\x07" in text.out and r"\x1b[31mw" in text.err
-    assert "<script" not in (folder / "out.html").read_text()
+@pytest.mark.parametrize("name", ["map.pbtxt", "gt.csv", "det.csv"])
+def test_control_characters_in_a_file_are_refused_by_line_and_written_out(folder, name):
+    evil = "\x1b]0;owned\x07"
+    content = {
+        "map.pbtxt": MAP.replace("a <b> & c", evil),
+        "gt.csv": TRUTH + f"{evil}w,0902,{BOX},11,0\n",
+        "det.csv": FOUND + f"{evil}w,0902,{BOX},11,0.5\n",
+    }
+    (folder / name).write_text(content[name])
+    done = run(*arguments(folder))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert re.search(rf"{name}:\d+: ", done.stderr) and r"\x1b]0;owned\x07" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_tables_write_control_characters_out():
+    """Names from files cannot hold any; what other code makes of them is printed all the same."""
+    evil = "\x1b]0;owned\x07"
+    for text in (report.columns(["class", evil], [[evil, "1"]]), report_page.text(evil)):
+        assert not set(text) & {"\x1b", "\x07"} and r"\x1b]0;owned\x07" in text
+
+
+def test_markup_in_the_name_of_a_class_stays_text(folder):
+    (folder / "map.pbtxt").write_text(MAP.replace("a <b> & c", "<script>alert(1)</script>"))
+    assert main(arguments(folder, "--diagnose", "--html", str(folder / "out.html"))) == 0
+    page = (folder / "out.html").read_text()
+    assert "<script" not in page and "&lt;script&gt;alert(1)" in page
 
 
 @pytest.mark.parametrize("name", ["gt.csv", "det.csv"])

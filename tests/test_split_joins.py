@@ -10,6 +10,7 @@ from test_train_ava import SETTINGS
 from tiny_data import LABELS, make_dataset
 
 import train_ava
+from detection.data.actor_table import read_video_list
 from detection.data.dataset_folder import DatasetFolder
 from detection.data.split_joins import require_labels, split_mismatches
 from detection.errors import UserError
@@ -118,22 +119,36 @@ def test_training_without_a_label_is_refused_before_the_run_folder(root, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    "listed",
-    ["\ufeffval_0\nval_1\n", "val_0.MP4\nval_1\n", "val_0\r\nval_1 \r\n", "VAL_0\nval_1\n"],
-    ids=["byte-order mark", "suffixes", "CR LF and blanks", "case"],
-)
-def test_no_list_loses_a_video_without_a_word(root, tmp_path, listed, capsys):
-    """All four keyframes are scored, or the line says which video is lost and why."""
-    (root / "annotations" / "val.txt").write_bytes(listed.encode())
+def scored_with_list(root, tmp_path, listed: bytes, capsys):
+    """Train for an epoch with a list of val's videos; returns the metrics and what was warned."""
+    (root / "annotations" / "val.txt").write_bytes(listed)
     name_file(root, "videos", "annotations/val.txt")
     cfg = tmp_path / "tiny.yaml"
     cfg.write_text(f"data: {{root: '{root}'}}\noutput: '{tmp_path / 'run'}'\n{SETTINGS}")
     assert train_ava.main(["--cfg", str(cfg), "optim.epochs=1"]) == 0
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    if metrics["num_keyframes"] == 4:
-        return
-    lines = [line for line in capsys.readouterr().err.splitlines() if "list of videos" in line]
-    assert len(lines) == 1 and lines[0].startswith("warning: videos: ")
-    assert "likely cause: " in lines[0] and "val_0" in lines[0]
+    warned = [line for line in capsys.readouterr().err.splitlines() if "list of videos" in line]
+    return json.loads((tmp_path / "run" / "metrics.json").read_text()), warned
+
+
+@pytest.mark.parametrize(
+    "listed",
+    ["\ufeffval_0\nval_1\n", "val_0.MP4\nval_1.mov\n", "val_0\r\n\r\nval_1 \r\n"],
+    ids=["byte-order mark", "suffixes", "CR LF and blanks"],
+)
+def test_no_list_loses_a_video(root, tmp_path, listed, capsys):
+    """All four keyframes are scored and the mean is that of a plain list."""
+    metrics, warned = scored_with_list(root, tmp_path, listed.encode(), capsys)
+    assert metrics["num_keyframes"] == 4 and warned == []
+    folder = DatasetFolder.open(root)
+    assert read_video_list(folder.split("val")) == {"val_0", "val_1"}
+    (tmp_path / "plain").mkdir()
+    again = make_dataset(tmp_path / "plain" / "data", train=2, val=2)
+    plain, _ = scored_with_list(again, tmp_path / "plain", b"val_0\nval_1\n", capsys)
+    assert metrics["mean_ap"] == plain["mean_ap"]
+
+
+def test_a_list_in_another_case_is_told_with_the_cause(root, tmp_path, capsys):
+    metrics, (line,) = scored_with_list(root, tmp_path, b"VAL_0\nval_1\n", capsys)
+    assert line.startswith("warning: videos: ") and metrics["num_keyframes"] == 2
+    assert "in upper and lower case alone: 'val_0' and 'VAL_0'" in line
     assert np.isfinite(metrics["mean_ap"])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -289,8 +290,8 @@ def _number(value: Any) -> str:
 def _format_time_us(time_us: int) -> str:
     if not 0 <= time_us <= ava_rows_text.MAX_TIME_S * 1_000_000:
         raise UserError(
-            f"time {time_us / 1e6:.6f} s cannot be written: annotations hold times from 0 to "
-            f"{ava_rows_text.MAX_TIME_S:g} seconds"
+            f"time {Decimal(time_us) / 1_000_000:.15g} s cannot be written: annotations hold "
+            f"times from 0 to {ava_rows_text.MAX_TIME_S:g} seconds"
         )
     whole, fraction = divmod(time_us, 1_000_000)
     return f"{whole}.{fraction:06d}" if fraction else f"{whole:04d}"

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from detection.data.run_lengths import box_of_mask
+
 Box = tuple[float, float, float, float]
 SHAPES = ("segmentation", "keypoints", "rbbox", "polygon")
 
@@ -54,7 +56,7 @@ def box_of(annotation: Mapping[str, Any]) -> tuple[Box, bool]:
 
 
 def hull_of(annotation: Mapping[str, Any], shape: str) -> Box:
-    """Return the upright box around a person's polygons or seen keypoints; raises ValueError."""
+    """Return the upright box around polygons, a mask or seen keypoints; raises ValueError."""
     value = annotation[shape]
     if shape == "keypoints":
         if not isinstance(value, list) or len(value) % 3:
@@ -66,6 +68,8 @@ def hull_of(annotation: Mapping[str, Any], shape: str) -> Box:
         if any(len(part) % 2 or len(part) < 6 for part in parts):
             raise ValueError(f"{shape} must be polygons [x, y, x, y, x, y, ...]")
         points = np.array([number_of(n, shape) for part in parts for n in part]).reshape(-1, 2)
+    elif shape == "segmentation" and isinstance(value, dict):
+        return box_of_mask(value)
     else:
         raise ValueError(f"{shape} of this form has no hull here: a bbox is required")
     if not len(points) or (np.ptp(points, axis=0) <= 0).any():

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,7 @@ from detection.data.cvat_shapes import CvatBox, between
 from detection.data.cvat_tasks import TaskTracks, annotated_frames, share_out
 from detection.data.cvat_xml import CvatFile, CvatTask, CvatTrack, read_cvat
 from detection.data.frame_times import nearest_frames
+from detection.data.import_rows import is_of_shape
 from detection.data.own_data import OwnBox, OwnVideo
 from detection.data.source_videos import find_video
 from detection.data.video import VideoReader
@@ -29,7 +31,6 @@ from detection.errors import Problems, UserError, printable
 
 # A header tells the end of the last frame only about: no moment is made up this close to it.
 END_MARGIN_S = 0.1
-_SHAPE_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -172,8 +173,7 @@ def _fill(
     counts: _Counts,
 ) -> None:
     """Add the boxes at every moment of the video's annotated part."""
-    times_s, size_px = _frames_of(video, part.task, counts)
-    _check_shape(video, size_px)
+    times_s = _frames_of(video, part.task, counts)
     for track in part.tracks:
         for box in track.boxes:
             if box.frame >= len(times_s) and not box.outside:
@@ -223,20 +223,26 @@ def _fill(
     video.empty += [t for t, _ in kept if t not in by_time and t not in unjudged]
 
 
-def _frames_of(
-    video: OwnVideo, task: CvatTask, counts: _Counts
-) -> tuple[NDArray[np.float64], tuple[int, int]]:
-    """Return the times of the frames that CVAT counted, and the size of a frame.
+def _frames_of(video: OwnVideo, task: CvatTask, counts: _Counts) -> NDArray[np.float64]:
+    """Return the times of the frames that CVAT counted; see that they are of its task's shape.
 
-    CVAT counts the frames that it decodes. Where the file holds another number of packets than CVAT
-    counted frames, and just so many can be decoded, those are the frames.
+    CVAT counts the frames that it decodes. Where the file lists another number of frames than CVAT
+    counted, and just so many can be decoded, those are the frames.
     """
     first, last = annotated_frames(task)
     counted = None if last is None else last + 1
     with VideoReader(video.path) as reader:
-        times_s, size_px = reader.frame_times_s(), reader.frame_size()
+        times_s, packets = reader.frame_times_s(), reader.frame_counts().packets
+        _check_shape(video, reader.frame_size(), reader.pixel_shape)
+        if packets != len(times_s):
+            of_task = "" if counted is None else f"CVAT's task has {counted}; "
+            counts.frames.append(
+                f"warning: {printable(video.name)}: {packets} packets in the file, "
+                f"{len(times_s)} frames are shown of them; {of_task}frame numbers count the frames "
+                "that are shown"
+            )
         if counted is None or counted == len(times_s):
-            return times_s, size_px
+            return times_s
         decoded_s = reader.decoded_times_s()
     stills = task.fields.get("mode") == "annotation" and not task.is_job
     if stills and counted not in (len(times_s), len(decoded_s)):
@@ -250,21 +256,20 @@ def _frames_of(
                 f"{printable(video.name)}: {len(times_s)} frames, CVAT's task has {counted}; "
                 "frames are counted from the video's first"
             )
-        return times_s, size_px
+        return times_s
     used_s = decoded_s if counted <= len(decoded_s) else times_s
     which = "that can be decoded" if used_s is decoded_s else "in the file"
     counts.frames.append(
         f"warning: {printable(video.name)}: {len(times_s)} frames in the file, {len(decoded_s)} "
         f"can be decoded, {counted} in CVAT's task; frames are counted among those {which}"
     )
-    return used_s, size_px
+    return used_s
 
 
-def _check_shape(video: OwnVideo, size_px: tuple[int, int]) -> None:
+def _check_shape(video: OwnVideo, size_px: tuple[int, int], pixel_shape: Fraction | None) -> None:
     if video.size is None:
         return
-    annotated, shown = video.size[0] / video.size[1], size_px[0] / size_px[1]
-    if abs(math.log(annotated / shown)) > _SHAPE_TOLERANCE:
+    if not is_of_shape(video.size, size_px, pixel_shape):
         raise UserError(
             f"{video.source_file}: annotated on {video.size[0]}x{video.size[1]}, but "
             f"{video.path.name} shows {size_px[0]}x{size_px[1]}: another video, or turned"

@@ -318,6 +318,20 @@ def _date(video: SourceVideo, video_id: str, rules: Rules, problems: Problems) -
     )
 
 
+def is_of_shape(
+    stated: tuple[float, float], size_px: tuple[int, int], pixel_shape: Fraction | None
+) -> bool:
+    """Say whether a stated frame size (width, height) is of a video's shape, but for rounding.
+
+    size_px: of a frame as stored.  pixel_shape: width to height of a pixel, None for squares. A
+    source may state the stored shape or the displayed one: both scale evenly to the frame.
+    """
+    stored = size_px[0] / size_px[1]
+    shapes = [stored, stored * float(pixel_shape)] if pixel_shape else [stored]
+    slack = SHAPE_TOLERANCE + 1 / max(1.0, min(stated))
+    return any(abs(stated[0] / stated[1] / shape - 1) <= slack for shape in shapes)
+
+
 def _check_shape(
     video: SourceVideo,
     size_px: tuple[int, int],
@@ -329,10 +343,7 @@ def _check_shape(
         return
     assert video.size is not None
     width, height = video.size
-    stored = size_px[0] / size_px[1]
-    shapes = [stored, stored * float(pixel_shape)] if pixel_shape else [stored]
-    slack = SHAPE_TOLERANCE + 1 / max(1.0, min(width, height))
-    if all(abs(width / height / shape - 1) > slack for shape in shapes):
+    if not is_of_shape(video.size, size_px, pixel_shape):
         line = 0 if video.line is None else int(video.line[0])
         problems.add(
             video.source_file,

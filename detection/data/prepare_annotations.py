@@ -15,6 +15,7 @@ from detection.data.dataset_folder import (
     DatasetFolder,
     FramesPart,
     SplitPart,
+    inside,
     write_dataset_file,
 )
 from detection.data.needed_videos import needed_videos
@@ -54,14 +55,17 @@ def write_prepared_dataset(
         if listed is None:
             continue
         place = f"annotations/{name}_videos.txt"
-        write_text(_inside(out, place), "".join(f"{video_id}\n" for video_id in listed))
+        write_text(
+            inside(out, place, what="a list of videos"),
+            "".join(f"{video_id}\n" for video_id in listed),
+        )
         splits[name] = splits[name].model_copy(update={"videos": place})
         if not listed:
             del splits[name]
     if frames is not None:
         for name in splits:
             needed = {video.video_id for video in needed_videos(folder, [name])}
-            listing = _inside(out, f"frame_lists/{name}.csv")
+            listing = inside(out, f"frame_lists/{name}.csv", what="a list of frames")
             write_frame_list(listing, out / frames.folder, needed & set(videos))
     file = folder.file.model_copy(
         update={
@@ -98,19 +102,11 @@ def _beside(folder: DatasetFolder, paths: Collection[str]) -> list[str]:
 
 
 def _copy(root: Path, out: Path, path: str) -> None:
-    source, place = root / path, _inside(out, path)
+    source, place = root / path, inside(out, path, what=f"a file that {root / FILE_NAME} names")
     if not source.is_file():
         raise UserError(f"{source}: no such file, {root / FILE_NAME} names it")
     with replacing(place) as temporary:
         shutil.copyfile(source, temporary)
-
-
-def _inside(out: Path, path: str) -> Path:
-    """Return the place of `path` in `out`; refuse one that leads out of it."""
-    place = out / path
-    if Path(path).is_absolute() or not place.resolve().is_relative_to(out.resolve()):
-        raise UserError(f"{path}: lies outside the data set folder, nothing is written there")
-    return place
 
 
 def _list_of(folder: DatasetFolder, split_name: str, videos: Collection[str]) -> list[str] | None:

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from detection.data.plain_names import (
@@ -17,7 +17,7 @@ from detection.data.plain_names import (
     video_suffix,
     without_video_suffix,
 )
-from detection.errors import UserError
+from detection.errors import UserError, printable
 
 # Names that Windows keeps for devices.
 _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{p}{n}" for p in ("COM", "LPT") for n in range(10))}
@@ -76,17 +76,50 @@ def find_video(folder: Path, name: str) -> Path:
 
 
 def list_videos(folder: Path) -> list[str]:
-    """Return the names of the videos below a folder, sorted; raises `UserError` where none is."""
+    """Return the names of the videos below a folder, sorted; linked folders are not looked into.
+
+    Raises `UserError` where none is, for a folder that cannot be read, and for a video's name that
+    is no file (a link that leads nowhere).
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of videos")
-    names = [
-        path.relative_to(folder).as_posix()
-        for path in sorted(folder.rglob("*"))
-        if has_video_suffix(path.name) and path.is_file()
-    ]
+    names = []
+    for path in _below(folder):
+        if has_video_suffix(path.name) and not path.is_dir():
+            if not path.is_file():
+                what = "a link that leads nowhere" if path.is_symlink() else "no regular file"
+                raise UserError(f"{path}: {what}, a video is required")
+            names.append(path.relative_to(folder).as_posix())
     if not names:
         raise UserError(f"{folder}: no video in it ({', '.join(VIDEO_SUFFIXES)})")
-    return names
+    return sorted(names)
+
+
+def not_taken(folder: Path) -> list[str]:
+    """Return in words what `list_videos` passes over: other files, and links to folders."""
+    found: dict[str, list[str]] = {"files without a video's suffix": [], "linked folders": []}
+    for path in _below(folder):
+        if path.is_dir():
+            if path.is_symlink():
+                found["linked folders"].append(path.relative_to(folder).as_posix())
+        elif not has_video_suffix(path.name):
+            found["files without a video's suffix"].append(path.relative_to(folder).as_posix())
+    return [
+        f"{len(names):,} {what} passed over: {', '.join(map(printable, sorted(names)[:3]))}"
+        + ", ..." * (len(names) > 3)
+        for what, names in found.items()
+        if names
+    ]
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield every file and folder below; raises `UserError` for a folder that cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        yield from (Path(place, name) for name in (*folders, *files))
 
 
 def place_video(source: Path, folder: Path, video_id: str, *, link: bool) -> Path:

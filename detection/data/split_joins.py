@@ -5,7 +5,7 @@ What has no partner in another file is left out without a trace, so each join is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from detection.data.dataset_folder import DatasetFolder, Split
 from detection.data.label_map import LabelMap
 from detection.errors import UserError
 from detection.joins import compare_ids, compare_times
+from detection.structures import Keyframe
 
 # Of the keyframes that a box file has, as many should keep a box under the threshold in use.
 _FEWEST_KEPT = 0.5
@@ -45,7 +46,7 @@ def split_mismatches(
         found.append(f"split '{split_name}': not a single label in it ({split.annotations})")
     if boxes is not None:
         table = read_person_boxes(folder.boxes_path(split, boxes))
-        found += _boxes(rows, table, split, boxes, score_threshold)
+        found += box_mismatches(split, rows, table, name=f"boxes '{boxes}'", at=score_threshold)
     return found
 
 
@@ -90,19 +91,47 @@ def _videos(folder: DatasetFolder, split: Split, rows: AvaRows) -> Iterator[str]
         yield str(join)
 
 
-def _boxes(
-    rows: AvaRows, table: AvaRows, split: Split, boxes: str, threshold: float
+def keyframe_mismatches(
+    split: Split, rows: AvaRows, keyframes: Iterable[Keyframe], *, name: str
+) -> list[str]:
+    """Compare the keyframes of a split with those at which people are looked for.
+
+    rows: the split's ground truth.  name: what the keyframes are called in the sentences.
+    """
+    excluded = _excluded(split)
+    theirs: dict[str, set[int]] = {}
+    for keyframe in keyframes:
+        theirs.setdefault(keyframe.video_id, set()).add(time_us_of(keyframe.time_s))
+    return [*_keyframe_joins(times_by_video(rows, excluded), theirs, split, name)]
+
+
+def _keyframe_joins(
+    mine: Mapping[str, set[int]], theirs: Mapping[str, set[int]], split: Split, name: str
 ) -> Iterator[str]:
-    """Compare the keyframes of a split with those of a box file; look at its scores."""
-    ours, name = f"split '{split.name}'", f"boxes '{boxes}'"
-    excluded = {(key.video_id, time_us_of(key.time_s)) for key in read_exclusions(split)}
-    mine, theirs = (times_by_video(one, excluded) for one in (rows, table))
+    ours = f"split '{split.name}'"
     for join in (
         compare_ids(mine.keys(), theirs.keys(), left_name=ours, right_name=name, must="left"),
         compare_times(mine, theirs, left_name=ours, right_name=name, must="left"),
     ):
         if join is not None:
             yield str(join)
+
+
+def _excluded(split: Split) -> set[tuple[str, int]]:
+    return {(key.video_id, time_us_of(key.time_s)) for key in read_exclusions(split)}
+
+
+def box_mismatches(
+    split: Split, rows: AvaRows, table: AvaRows, *, name: str, at: float
+) -> Iterator[str]:
+    """Compare the keyframes of a split with those of a box file; look at its scores.
+
+    rows: the split's ground truth.  name: what the box file is called in the sentences.
+    at: the score from which boxes are in use.
+    """
+    threshold, excluded = at, _excluded(split)
+    mine, theirs = (times_by_video(one, excluded) for one in (rows, table))
+    yield from _keyframe_joins(mine, theirs, split, name)
     score = table.score
     if score is None or not len(score):
         return

@@ -19,14 +19,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.data.import_rows import Header, ImportReport, Rules, SourceVideo, write_dataset
+from detection.data.import_rows import (
+    Header,
+    ImportReport,
+    Rules,
+    SourceVideo,
+    is_of_shape,
+    write_dataset,
+)
 from detection.data.label_map import LabelMap
 from detection.data.plain_pickle import read_plain_pickle
 from detection.data.source_videos import find_video
 from detection.data.video import VideoReader
 from detection.errors import UserError, printable
-
-_SHAPE_TOLERANCE = 0.02  # of width to height, between the pickle's frame size and the video's
 
 
 @dataclass(frozen=True)
@@ -246,8 +251,8 @@ def _source_videos(
 def _contradiction(name: str, file: Path, width: int, height: int) -> list[str]:
     """Return what a video is where boxes of width x height cannot be scaled to it evenly."""
     with VideoReader(file) as reader:
-        shown = reader.frame_size()
-    if abs(math.log(width / height * shown[1] / shown[0])) <= _SHAPE_TOLERANCE:
+        shown, pixel_shape = reader.frame_size(), reader.pixel_shape
+    if is_of_shape((width, height), shown, pixel_shape):
         return []
     return [f"{printable(name)}: boxes in {width}x{height}, the video shows {shown[0]}x{shown[1]}"]
 

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from detection.data.dataset_folder import DatasetFile, SplitPart, write_dataset_file
 from detection.data.import_rows import ImportReport
 from detection.data.new_folder import new_dataset_folder
-from detection.data.source_videos import list_videos, place_video, video_ids
+from detection.data.source_videos import list_videos, not_taken, place_video, video_ids
 from detection.data.video import VideoReader
 from detection.errors import UserError
 from detection.files import write_text
@@ -48,4 +48,4 @@ def import_unlabelled(
         write_dataset_file(
             folder, DatasetFile(name=Path(out).name, videos="videos", splits={SPLIT: part})
         )
-    return ImportReport(len(names), {}, ())
+    return ImportReport(len(names), {}, (), notes=tuple(not_taken(source)))

@@ -3,7 +3,8 @@
 What is drawn again and again is whole videos, since keyframes of one video are alike; where there
 are few videos, stretches of neighbouring keyframes. Both systems are scored on the same draws.
 
-Legend: A classes, U units that are drawn, R draws, J true positives with distinct scores.
+Legend: A classes, U units that are drawn, R draws, J true positives with distinct scores, N
+detections. Time and memory grow with N, whatever the number of units.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from detection.evaluation.progress import progress_bar
 
 FEWEST_VIDEOS = 20
 STRETCHES = 200
-_DRAWS_AT_ONCE = 250
+# Draws that are scored at once, and at most so many detections times draws: memory stays bounded.
+_MOST_DRAWS = 250
+_MOST_CELLS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def compare(
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(len(units), np.full(len(units), 1 / len(units)), size=num_draws).T
     draws = [
-        _drawn_ap(scored, units.of_keys(scored), weights.astype(np.float32), progress=progress)
+        _drawn_ap(scored, units.of_keys(scored), weights.astype(np.int32), progress=progress)
         for scored in (first, second)
     ]
     averages = [scored.per_class_ap() for scored in (first, second)]
@@ -99,7 +102,7 @@ class _Units:
 def _drawn_ap(
     scored: ScoredRows,
     unit_of_key: NDArray[np.int64],
-    weights: NDArray[np.float32],
+    weights: NDArray[np.int32],
     *,
     progress: bool,
 ) -> NDArray[np.float64]:
@@ -111,40 +114,53 @@ def _drawn_ap(
     by_class = progress_bar(scored.by_class, what="bootstrap", unit="class", shown=progress)
     for column, members in enumerate(by_class):
         mine = gt_unit[scored.gt_class == column]
-        counts = np.bincount(mine, minlength=units).astype(np.float32) @ weights
+        counts = np.bincount(mine, minlength=units) @ weights
         if not len(mine) or (not len(members) and not scored.protocol.unpredicted_is_zero):
             continue
-        score, unit = scored.score[members], unit_of_key[scored.key[members]]
-        true = scored.matched[members] >= 0
-        found, right = _counts_by_unit(score, true, unit, units)
-        for start in range(0, draws, _DRAWS_AT_ONCE):
-            now = slice(start, start + _DRAWS_AT_ONCE)
-            steps = right @ weights[:, now]
-            total = np.cumsum(found @ weights[:, now], axis=0)
-            precision = np.cumsum(steps, axis=0) / np.maximum(total, 1)
-            precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-            area = (precision * steps).sum(axis=0, dtype=np.float64)
+        unit, true, ends = _in_steps_of_recall(
+            scored.score[members],
+            scored.matched[members] >= 0,
+            unit_of_key[scored.key[members]],
+        )
+        together = max(1, min(_MOST_DRAWS, _MOST_CELLS // max(1, len(unit))))
+        for start in range(0, draws, together):
+            now = slice(start, start + together)
+            area = _drawn_area(np.ascontiguousarray(weights[:, now]), unit, true, ends)
             with np.errstate(invalid="ignore", divide="ignore"):
                 out[column, now] = np.where(counts[now] > 0, area / counts[now], np.nan)
     return out
 
 
-def _counts_by_unit(
-    score: NDArray[np.floating],
-    true: NDArray[np.bool_],
-    unit: NDArray[np.int64],
-    units: int,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Count all detections, and true positives, per step of recall and unit: two (J, U)."""
+def _in_steps_of_recall(
+    score: NDArray[np.floating], true: NDArray[np.bool_], unit: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+    """Sort detections by steps of recall, of which each distinct score of a true positive is one.
+
+    Returns the units (N,), which are true (N,) and where each step ends (J,). Detections below the
+    last true positive change nothing and are not there.
+    """
     levels = np.unique(score[true])  # ascending
     step = len(levels) - np.searchsorted(levels, score, side="right")
-    inside = step < len(levels)
-    shape = (len(levels), units)
-    found, right = (
-        np.bincount(step[chosen] * units + unit[chosen], minlength=shape[0] * units)
-        for chosen in (inside, true)
-    )
-    return found.reshape(shape).astype(np.float32), right.reshape(shape).astype(np.float32)
+    order = np.argsort(step, kind="stable")
+    order = order[step[order] < len(levels)]
+    ends = np.searchsorted(step[order], np.arange(len(levels)), side="right") - 1
+    return unit[order], true[order], ends
+
+
+def _drawn_area(
+    weights: NDArray[np.int32],
+    unit: NDArray[np.int64],
+    true: NDArray[np.bool_],
+    ends: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Return the area under precision over recall (D,), in true positives, of D draws (U, D)."""
+    drawn = weights[unit]
+    right = np.cumsum(drawn * true[:, None], axis=0, dtype=np.int32)[ends]
+    total = np.cumsum(drawn, axis=0, dtype=np.int32)[ends]
+    precision = right / np.maximum(total, 1)
+    precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    steps = np.diff(right, axis=0, prepend=0)
+    return np.asarray((precision * steps).sum(axis=0))
 
 
 def _middle(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

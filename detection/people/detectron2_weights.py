@@ -19,6 +19,7 @@ from torch import Tensor
 from detection.data.plain_pickle import read_plain_pickle
 from detection.errors import UserError
 from detection.models.checkpoint_file import find_state, read_plain
+from detection.models.weights_check import check_weights
 
 _MAX_BYTES = 16 << 30  # the largest published detectors have 3 GB
 
@@ -71,7 +72,10 @@ def _of_pickle(path: str, content: Any) -> Detectron2Weights:
 
 
 def _tensors(path: str, arrays: Any) -> dict[str, Tensor]:
-    """Return copies of the arrays as tensors; what is no array is left out."""
+    """Return copies of the arrays as tensors; what is no array is left out.
+
+    Raises `UserError` for values that no network can compute with, as every file of weights does.
+    """
     found = arrays.items() if isinstance(arrays, Mapping) else ()
     state = {
         str(key): torch.from_numpy(np.array(value))
@@ -80,4 +84,5 @@ def _tensors(path: str, arrays: Any) -> dict[str, Tensor]:
     }
     if not state:
         raise UserError(f"{path}: holds no weights")
+    check_weights(path, state)
     return state

@@ -13,13 +13,21 @@ VOP = b"\x00\x00\x01\xb6"
 USER_DATA = b"\x00\x00\x01\xb2"
 
 
-def encoded(codec, count, *, rate=25, b_frames=0, gop=12, options=None, width=160, height=96):
-    """Return (the encoder, its packets) of `count` numbered frames."""
+def encoded(
+    codec, count, *, rate=25, b_frames=0, gop=12, options=None, width=160, height=96,
+    pixel_shape=None,
+):  # fmt: skip
+    """Return (the encoder, its packets) of `count` numbered frames.
+
+    pixel_shape: width to height of one pixel.
+    """
     encoder = av.CodecContext.create(codec, "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
     encoder.time_base, encoder.framerate = Fraction(1, rate), Fraction(rate)
     encoder.gop_size, encoder.max_b_frames = gop, b_frames
     encoder.options = options or {}
+    if pixel_shape is not None:
+        encoder.sample_aspect_ratio = pixel_shape
     packets = []
     for number in range(count):
         image = numbered_image(number, width=width, height=height)
@@ -80,4 +88,11 @@ def write_avi(path, codec, count=60, *, slots=None, b_frames=2):
         (bytes(packet), slot, slot, packet.is_keyframe)
         for packet, slot in zip(packets, slots, strict=True)
     ]
+    return mux(path, encoder, rows, codec=codec)
+
+
+def write_segment(path, *, drop, codec="libx264", options=None, count=60):
+    """Write a file without its first packets, which begins between two key frames."""
+    encoder, packets = encoded(codec, count, gop=20, b_frames=2, options=options)
+    rows = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in packets][drop:]
     return mux(path, encoder, rows, codec=codec)

@@ -43,7 +43,7 @@ def test_each_video_has_its_own_size(raw, tmp_path):
     [
         (f"b,3,{BOX}", "'b': 1 boxes at times outside it, the first at 3 s; it shows 0.000 to 1.9"),
         (f"b,77777,{BOX}", "boxes at times outside it"),
-        (f"../b,1,{BOX}", "a name that is no name of a file"),
+        (f"../b,1,{BOX}", "cannot be a video id: it would be a path that leads away"),
         (f"c,1,{BOX}", "c.mp4|video 'c'"),
     ],
 )  # fmt: skip
@@ -55,7 +55,7 @@ def test_nothing_is_written_where_one_video_is_wrong(raw, tmp_path, row, message
 
 
 def test_a_name_that_leads_out_is_refused(raw, tmp_path):
-    with pytest.raises(UserError, match=r"video '\.\./x': a name that is no name of a file"):
+    with pytest.raises(UserError, match=r"people\.csv:1: '\.\./x' cannot be a video id"):
         export(raw, tmp_path / "o", [f"../x,1,{BOX}"], *WAVE)
 
 
@@ -91,6 +91,14 @@ def test_choices_that_would_be_lost_or_break_the_file(raw, tmp_path, more, messa
     with pytest.raises(UserError, match=message) as caught:
         export(raw, tmp_path / "o", [f"a,1,{BOX}"], *more)
     assert "\n" not in str(caught.value) and not (tmp_path / "o").exists()
+
+
+def test_an_option_that_is_no_number_ends_with_one_line(raw, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        export(raw, tmp_path / "o", [f"a,1,{BOX}"], *WAVE, "--every", "nan")
+    assert caught.value.code == 2 and not (tmp_path / "o").exists()
+    said = capsys.readouterr().err
+    assert said.startswith("error: argument --every: 'nan'") and said.count("\n") == 1
 
 
 def test_two_actions_of_one_group_are_not_halved():

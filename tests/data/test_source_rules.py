@@ -7,6 +7,10 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pycocotools import mask as coco_mask
 
 from detection.data.actor_table import read_video_list
 from detection.data.ava_files import read_ground_truth
@@ -14,6 +18,8 @@ from detection.data.coco_video import CocoRules, read_coco_videos
 from detection.data.dataset_folder import DatasetFolder, inside
 from detection.data.own_csv import read_own_csv
 from detection.data.own_data import Choices, import_own
+from detection.data.prepare_annotations import write_prepared_dataset
+from detection.data.run_lengths import box_of_mask
 from detection.data.source_videos import find_video, list_videos
 from detection.data.video import VideoWriter
 from detection.errors import UserError
@@ -185,10 +191,61 @@ def test_a_rotated_box_becomes_the_upright_one_around_it(videos, tmp_path):
     assert data.videos[0].boxes[0].box == pytest.approx(
         (28 - half, 20 - half, 28 + half, 20 + half)
     )
-    for wrong in ({"bbox": [1, 2, 3, 4, 5]}, {"bbox": None, "segmentation": {"counts": "x"}}):
+    for wrong in ({"bbox": [1, 2, 3, 4, 5]}, {"bbox": None, "rbbox": [9, 9, 4, 4, 0.5]}):
         path = coco(tmp_path, [{"frame": 0}], [{"image_id": 1, **wrong}])
         with pytest.raises(UserError, match=r"c\.json:\d+: .*bbox"):
             read_coco_videos(path, videos, rules=CocoRules(shapes="hull"))
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))), st.booleans())
+def test_a_mask_becomes_the_box_around_its_pixels(mask, packed):
+    """As pycocotools packs it, or as a list of runs."""
+    coded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    value = {"size": list(mask.shape), "counts": coded["counts"].decode()}
+    if not packed:
+        flat = mask.ravel(order="F")
+        edges = np.flatnonzero(np.diff(flat, prepend=False, append=not flat[-1]))
+        value["counts"] = np.diff(edges, prepend=0).tolist()
+    if not mask.any():
+        with pytest.raises(ValueError, match="a mask without a pixel"):
+            box_of_mask(value)
+        return
+    x, y, width, height = coco_mask.toBbox(coded).tolist()
+    rows, columns = np.nonzero(mask)
+    assert box_of_mask(value) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    assert box_of_mask(value) == (x, y, x + width, y + height)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ({"counts": "x"}, "size must be"),
+        ({"size": [0, 4], "counts": [0]}, "size must be"),
+        ({"size": [4, 4.0], "counts": [16]}, "size must be"),
+        ({"size": [1 << 40, 1 << 40], "counts": [1]}, "pixels"),
+        ({"size": [4, 4], "counts": [3, 4]}, "cover 7 of 4x4"),
+        ({"size": [4, 4], "counts": [3, -4, 17]}, "lengths of runs within"),
+        ({"size": [4, 4], "counts": [3, True, 12]}, "lengths of runs within"),
+        ({"size": [4, 4], "counts": None}, "lengths of runs within"),
+        ({"size": [4, 4], "counts": ""}, "cover 0 of 4x4"),
+        ({"size": [4, 4], "counts": "\x1b"}, "that COCO packs"),
+        ({"size": [4, 4], "counts": "o" * 40}, "that COCO packs"),
+        ({"size": [4, 4], "counts": "P"}, "end within a number"),
+    ],
+)
+def test_a_mask_that_contradicts_itself_is_refused(mask, message):
+    with pytest.raises(ValueError, match=message):
+        box_of_mask(mask)
+
+
+def test_masks_are_hulls_where_asked(videos, tmp_path):
+    """A mask of 64x48: rows 12 to 35 of the columns 16 to 31."""
+    counts = [16 * 48 + 12] + [24, 24] * 15 + [24, 48 - 36 + 32 * 48]
+    mask = {"size": [48, 64], "counts": counts}
+    path = coco(tmp_path, [{"frame": 0}], [{"image_id": 1, "bbox": None, "segmentation": mask}])
+    assert read_coco_videos(path, videos).videos[0].boxes == []
+    hulls = read_coco_videos(path, videos, rules=CocoRules(shapes="hull"))
+    assert hulls.videos[0].boxes[0].box == (16, 12, 32, 36)
 
 
 def test_sizes_of_images(videos, tmp_path):
@@ -242,3 +299,20 @@ def test_what_is_written_stays_inside(tmp_path):
     for path in ("/abs", "../b", "a/../../b", "link/b"):
         with pytest.raises(UserError, match="lies outside"):
             inside(tmp_path / "in", path, what="x")
+
+
+def test_a_prepared_data_set_is_written_inside_its_folder(tmp_path):
+    source, out = tmp_path / "in", tmp_path / "a" / "out"
+    source.mkdir()
+    (tmp_path / "map.pbtxt").write_text('item { name: "a" id: 1 }\n')
+    (source / "train.csv").write_text("v,0001,0,0,1,1,1,1\n")
+    (source / "dataset.yaml").write_text(
+        "name: t\nvideos: videos\nlabel_map: ../map.pbtxt\n"
+        "splits: {train: {annotations: train.csv}}\n"
+    )
+    folder = DatasetFolder.open(source)
+    with pytest.raises(
+        UserError, match=r"\.\./map\.pbtxt: a file that .*dataset.yaml names lies ou"
+    ):
+        write_prepared_dataset(folder, out, videos=["v"])
+    assert not (out.parent / "map.pbtxt").exists() and not (out / "dataset.yaml").exists()

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from awkward_video import encoded, mux
 from numbered_video import write_numbered
 
 from ava_tools import import_dataset
@@ -139,3 +140,28 @@ def test_a_box_outside_the_frame_ends_jhmdb_and_is_listed_for_the_others(tmp_pat
         run(tmp_path, videos, JHMDB, **far)
     (gone,) = run(tmp_path, videos, **far).left_out
     assert gone.source == "sit/b" and "outside the frame" in gone.reason
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "lines"), [(JHMDB, "split1_train", 4), (UCF101_24, "train", 24)]
+)
+def test_frames_outside_the_tubes_are_keyframes_of_nobody_but_jhmdbs(
+    tmp_path, videos, form, name, lines
+):
+    """Two videos of 12 frames, of which the first two are annotated."""
+    run(tmp_path, videos, form)
+    assert (tmp_path / f"out/annotations/{name}.csv").read_text().count("\n") == lines
+
+
+def test_frames_are_those_that_can_be_decoded_not_those_a_header_promises(tmp_path, videos):
+    """A header of 12 frames, of which the last three hold nothing."""
+    folder = tmp_path / "films"
+    (folder / "sit").mkdir(parents=True)
+    encoder, packets = encoded("libx264", 12, width=320, height=240)
+    data = [bytes(p) for p in packets[:9]] + [b"\0\0\0\2\x09\x10"] * 3
+    rows = [(d, p.pts, p.dts, p.is_keyframe) for d, p in zip(data, packets, strict=True)]
+    for name in NAMES:
+        mux(folder / f"{name}.mp4", encoder, rows, codec="libx264")
+    report = run(tmp_path, folder, JHMDB, **one(tube(8, 9, 10, 12)))
+    assert [(row.frame, row.num_frames) for row in report.left_out] == [(10, 9), (12, 9)]
+    assert any("sit/a: 12 stated, 9 decoded" in note for note in report.notes)

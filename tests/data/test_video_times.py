@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from awkward_video import encoded, mux, write_avi, write_packed_avi
+from awkward_video import encoded, mux, write_avi, write_packed_avi, write_segment
 from numbered_video import numbers_of, write_numbered
 
 from detection.data.video import VideoReader, VideoWriter
@@ -98,15 +98,10 @@ def test_empty_slots_of_an_avi_are_nothing_missing(tmp_path):
             video.frame_times_s()
 
 
-def write_segment(path, *, drop, codec="libx264", options=None, count=COUNT):
-    """Write a file without its first packets, which begins between two key frames."""
-    encoder, packets = encoded(codec, count, gop=20, b_frames=2, options=options)
-    rows = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in packets][drop:]
-    return mux(path, encoder, rows, codec=codec)
-
-
 def test_frames_are_numbered_as_players_show_them(tmp_path):
-    path = write_segment(tmp_path / "segment.ts", drop=7, options={"sc_threshold": "0"})
+    path = write_segment(
+        tmp_path / "segment.ts", drop=7, count=COUNT, options={"sc_threshold": "0"}
+    )
     with VideoReader(path) as video:
         times_s, counts = video.frame_times_s(), video.frame_counts()
         assert counts.packets == COUNT - 7

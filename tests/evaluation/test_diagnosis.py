@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -283,7 +284,7 @@ def test_drawing_a_unit_twice_is_having_it_twice():
     truth, _ = good_run()
     found = system(truth, 0.7, 3)
     scored = score_rows(truth, found, LABEL_MAP)
-    weights = np.array([[2], [0], [1]], np.float32)  # by video
+    weights = np.array([[2], [0], [1]], np.int32)  # by video
     got = module._drawn_ap(scored, scored.keys.video_of_key, weights, progress=False)[:, 0]
 
     def drawn(rows: AvaRows) -> AvaRows:
@@ -294,6 +295,31 @@ def test_drawing_a_unit_twice_is_having_it_twice():
 
     wanted = score_rows(drawn(truth), drawn(found), LABEL_MAP).per_class_ap()
     np.testing.assert_allclose(got, wanted, atol=1e-6)
+
+
+def test_memory_of_a_comparison_does_not_grow_with_the_number_of_videos():
+    """20,000 scores by 2,000 videos are 40 million cells; each draw is worked in parts."""
+    count = 20_000
+    keys = [Keyframe(f"v{i % 2000:04}", 902 + i // 2000) for i in range(count)]
+    boxes, actions = np.tile(BOX, (count, 1)), [2] * count
+    truth = AvaRows.from_rows(keys, boxes_01=boxes, action_id=actions)
+    score = np.random.default_rng(0).permutation(count) / count
+    found = AvaRows.from_rows(keys, boxes_01=boxes, action_id=actions, score=score)
+    scored = score_rows(truth, found, LABEL_MAP)
+    tracemalloc.start()
+    try:
+        compare(scored, scored, num_draws=20)
+        assert tracemalloc.get_traced_memory()[1] < 60e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_draws_worked_in_parts_are_the_same(monkeypatch):
+    truth, _ = good_run()
+    pair = [score_rows(truth, system(truth, noise, 1), LABEL_MAP) for noise in (1.0, 0.3)]
+    at_once = compare(*pair, num_draws=37)
+    monkeypatch.setattr("detection.evaluation.compare._MOST_CELLS", 500)
+    np.testing.assert_equal(compare(*pair, num_draws=37), at_once)
 
 
 def test_systems_under_different_protocols_do_not_compare():

@@ -102,6 +102,19 @@ def test_other_moments(root, weights, tmp_path):
     ]
 
 
+def test_keyframes_that_are_not_looked_at_are_told(root, weights, tmp_path, capsys):
+    keys = tmp_path / "keys.csv"
+    for rows, told in (
+        ("val_0,1\nval_0,2\nval_1,1\nval_1,2\n", ""),
+        ("val_0,1\nval_0,2\nVAL_1,1\n", "videos: 1 of 2 of split 'val' are not in the keyframes"),
+        ("val_0,1\nval_0,2\nval_1,1\n", "keyframes: 1 of 4 of split 'val' are not in the keyf"),
+    ):
+        keys.write_text(rows)
+        main(arguments(root, weights, tmp_path / "k.csv", "--keyframes", keys, "--overwrite"))
+        said = [x for x in capsys.readouterr().err.splitlines() if "are not in" in x]
+        assert [line.startswith(f"warning: {told}") for line in said] == [True] * bool(told)
+
+
 def test_a_missing_video_is_counted_and_the_rest_done(root, weights, tmp_path, capsys):
     (root / "videos" / "val_0.mp4").unlink()
     assert main(arguments(root, weights, tmp_path / "boxes.csv")) == 0

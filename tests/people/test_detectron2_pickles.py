@@ -38,3 +38,16 @@ def test_hostile_weights_are_refused(tmp_path):
         (tmp_path / "model.pkl").write_bytes(hostile_pickles.HOSTILE[case] + b".")
         with pytest.raises(UserError, match=r"model\.pkl: "):
             read_detectron2_weights(tmp_path / "model.pkl")
+
+
+@pytest.mark.parametrize("form", [{"__author__": "x", "model": None}, {"blobs": None}, {}])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path, form, value):
+    arrays = {"a_w": np.ones((2, 3), np.float32), "b_w": np.array([1, value], np.float32)}
+    content = {key: arrays if inner is None else inner for key, inner in form.items()} or arrays
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(content, 2))
+    with pytest.raises(UserError, match=r"model\.pkl: .*not finite.* b_w: 1 of 2"):
+        read_detectron2_weights(tmp_path / "model.pkl")
+    arrays["b_w"][1] = 0
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(content, 2))
+    assert set(read_detectron2_weights(tmp_path / "model.pkl").state) == {"a_w", "b_w"}

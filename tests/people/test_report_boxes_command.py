@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -90,3 +91,22 @@ def test_no_torch_is_needed(root, boxes):
     )
     assert done.returncode == 0, done.stderr
     assert "suggested threshold" in done.stdout
+
+
+def test_boxes_that_do_not_match_the_split_are_told(root, boxes, capsys):
+    arguments = ["--dataset", str(root), "--split", "val", "--boxes", str(boxes)]
+    assert main(arguments) == 0
+    assert "warning" not in capsys.readouterr().err
+    text = boxes.read_text()
+    boxes.write_text(text.replace("val_1,", "VAL_1,"))
+    assert main(arguments) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: videos: 1 of 3 of split 'val' are not in the boxes (boxes_te")
+    assert "they differ in upper and lower case alone: 'val_1' and 'VAL_1'" in line
+    boxes.write_text(text.replace("val_1,0001", "val_1,0005"))
+    assert main(arguments) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: keyframes: 1 of 6 of split 'val' are not in the boxes")
+    boxes.write_text(re.sub(r",0\.[0-9]+$", ",90", text, flags=re.M))
+    assert main(arguments) == 0
+    assert "likely cause: per cent" in capsys.readouterr().err
