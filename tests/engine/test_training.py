@@ -18,7 +18,7 @@ from detection.engine.rewind import Rewind
 from detection.engine.task import Evaluation
 from detection.engine.training import Progress, fit, stop_signals
 from detection.engine.update import Updater
-from detection.errors import UserError
+from detection.errors import ProcessLostError, UserError
 from detection.structures import ActorBoxes, Batch, Keyframe
 
 
@@ -201,3 +201,38 @@ def test_signals_ask_to_stop_and_the_second_interrupt_interrupts():
             os.kill(os.getpid(), signal.SIGINT)
             signal.pause()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_lost_reader_in_the_middle_of_an_update_saves_the_state_before_it(tmp_path):
+    class Lost(list):
+        def __getitem__(self, places):
+            yield from list(self)
+            raise ProcessLostError("gone")
+
+        def __len__(self):
+            return 10
+
+    seen = []
+    progress = Progress()
+    batches = Lost([batch_of(1)] * 5)
+    model = OneNumber()
+    groups = [{"params": model.parameters(), "lr_factor": 1.0}]
+    updater = Updater(
+        model, torch.optim.SGD(groups, lr=0.1), squared_error, device=torch.device("cpu")
+    )
+    with pytest.raises(ProcessLostError):
+        fit(
+            updater,
+            Batches(batches),
+            optim=OptimConfig(epochs=1, lr=0.1, momentum=0, schedule="constant", accumulate=3),
+            progress=progress,
+            evaluate=lambda: Evaluation(0, {}),
+            metric="mean_ap",
+            evaluate_every=1,
+            save=lambda name: seen.append((name, progress.batch, progress.update)),
+            save_every_minutes=60,
+            log=MetricsLog(tmp_path / "log.jsonl"),
+        )
+    assert seen == [("last", 3, 1)]
+    event = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    assert event["event"] == "process_lost" and event["message"] == "gone"
