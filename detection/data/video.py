@@ -61,7 +61,7 @@ _FINER = 1024
 WRITER_TIME_BASE = Fraction(1, 90000)
 # A late start is noted in the film's own time scale, which is milliseconds unless asked for.
 # The time to the next frame is noted in 32 bits, read by some as signed.
-LONGEST_GAP_TICKS = 2**31 - 1
+LONGEST_GAP_TICKS = 2**31 - 2
 LONGEST_GAP_S = float(LONGEST_GAP_TICKS * WRITER_TIME_BASE)
 MP4_OPTIONS = {"movflags": "+faststart", "movie_timescale": "90000"}
 
@@ -818,7 +818,7 @@ class VideoWriter:
         self._size = (height, width)
         self._fps = Fraction(fps).limit_denominator(1001)
         self._options = {"crf": str(crf), "preset": preset, "forced-idr": "1"}
-        if not b_frames:
+        if closes_gaps or not b_frames:  # with them a gap is wider in the order of decoding
             self._options["bf"] = "0"
         if tune is not None:
             self._options["tune"] = tune
@@ -905,6 +905,12 @@ class VideoWriter:
             ) from self._failure
         try:
             self._container.mux(self._stream.encode(frame))
+        except av.error.PatchWelcomeError as error:
+            self._failure = error
+            raise UserError(
+                f"{self._path}: frames further apart than an MP4 file can hold "
+                f"(about {LONGEST_GAP_S:.0f} s)"
+            ) from error
         except BaseException as error:
             self._failure = error
             raise

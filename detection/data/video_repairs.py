@@ -19,7 +19,8 @@ class VideoRepairs:
 
     shift_s: added to the file's own times, so that its first frame is shown at 0 s.  sorts: times
     were given to frames anew.  resets: how often the clock fell back.  opening_packets: packets
-    before the first frame that can be decoded.  late: frames that damage put out of order, left out.  empty_slots, slots: of an AVI's time.
+    before the first frame that can be decoded.  late: frames that damage put out of
+    order, left out.  empty_slots, slots: of an AVI's time.
     """
 
     shift_s: float = 0.0

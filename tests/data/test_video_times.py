@@ -13,7 +13,7 @@ import pytest
 from awkward_video import encoded, mux, write_avi, write_packed_avi
 from numbered_video import numbers_of, write_numbered
 
-from detection.data.video import VideoReader, VideoWriter
+from detection.data.video import LONGEST_GAP_S, VideoReader, VideoWriter
 from detection.data.video_stream import Hole, VideoStream
 from detection.errors import UserError
 from detection.visualize.film import displayed_size
@@ -237,3 +237,57 @@ def test_a_drawn_video_has_the_shape_that_players_show(tmp_path):
         writer.write(np.zeros((96, 160, 3), np.uint8))
     with VideoReader(path) as video:
         assert displayed_size(video) == (320, 96)
+
+
+def test_an_encoder_is_not_called_after_its_first_error(tmp_path):
+    """It may crash the process: asked for a frame, and asked for what it holds back."""
+
+    class Encoder:
+        calls = 0
+
+        def encode(self, frame):
+            self.calls += 1
+            raise OSError(28, "No space left on device")
+
+    encoder, image = Encoder(), np.zeros((96, 160, 3), np.uint8)
+
+    def write():
+        with VideoWriter(tmp_path / "x.mp4", width=160, height=96, fps=25) as writer:
+            writer.write(image)
+            writer._stream = encoder
+            for _ in range(3):
+                with pytest.raises(OSError, match="No space left"):
+                    writer.write(image)
+
+    with pytest.raises(UserError, match=r"x\.mp4: cannot be written \(No space left on device\)"):
+        write()
+    assert encoder.calls == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_gap_that_no_mp4_file_can_hold_is_refused_or_becomes_a_second(tmp_path):
+    image = np.zeros((96, 160, 3), np.uint8)
+    times_s = [0.0, 0.5, LONGEST_GAP_S + 0.5, 2e6, 2e6 + 1]
+    path = tmp_path / "x.mp4"
+    with (
+        pytest.raises(UserError, match="without a frame before 2000000.000 s"),
+        VideoWriter(path, width=160, height=96, fps=25) as writer,
+    ):
+        for time_s in times_s:
+            writer.write(image, time_s)
+    assert not list(tmp_path.iterdir())
+    with (  # in the order of decoding, B-frames widen it
+        pytest.raises(UserError, match="frames further apart than an MP4 file can hold"),
+        VideoWriter(path, width=160, height=96, fps=25) as writer,
+    ):
+        for time_s in times_s[:3]:
+            writer.write(image, time_s)
+    assert not list(tmp_path.iterdir())
+    with VideoWriter(path, width=160, height=96, fps=25, closes_gaps=True) as writer:
+        for time_s in times_s:
+            writer.write(image, time_s)
+    with VideoReader(path) as video:
+        last_s = LONGEST_GAP_S + 0.5
+        np.testing.assert_allclose(
+            video.frame_times_s(), [0, 0.5, last_s, last_s + 1, last_s + 2], atol=1e-4
+        )
