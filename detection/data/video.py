@@ -35,7 +35,7 @@ from av.video.stream import VideoStream
 from numpy.typing import ArrayLike, NDArray
 
 from detection.data.frame_order import AscendingTimes, ascending_times_s
-from detection.data.video_open import open_file, reason_of
+from detection.data.video_open import open_file, packets_of, reason_of
 from detection.data.video_repairs import VideoRepairs
 from detection.errors import UserError
 from detection.files import CannotWriteError, replacing, why_not_written
@@ -621,7 +621,7 @@ class VideoReader:
 
     def _demux(self) -> Iterator[Packet]:
         """Yield the packets from here on, on this reader's clock."""
-        for packet in self._container.demux(self._stream):
+        for packet in packets_of(self._container, self._stream):
             if self._shift:
                 if packet.pts is not None:
                     packet.pts += self._shift

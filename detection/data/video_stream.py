@@ -35,7 +35,7 @@ from detection.data.video import (
     scaled_size,
     ticks_to_close,
 )
-from detection.data.video_open import open_address, open_bytes, open_file, reason_of
+from detection.data.video_open import open_address, open_bytes, open_file, packets_of, reason_of
 from detection.data.video_repairs import VideoRepairs
 from detection.errors import UserError
 from detection.files import replacing
@@ -345,7 +345,7 @@ class VideoStream:
 
     def _packets(self) -> Iterator[VideoFrame | _Damage]:
         """Yield frames, and damage where some could not be decoded."""
-        packets = self._opened.demux(video=0)
+        packets = packets_of(self._opened, self._opened.streams.video[0])
         counts = self._at_start and not self._sorts(self._opened.streams.video[0])
         opening_s: list[float] | None = [] if counts else None
         failures = 0
@@ -395,7 +395,7 @@ class VideoStream:
                 yield StreamFrame(now_s, width, height, now_s, picture, self._convert)
         untimed = 0
         try:
-            for packet in self._opened.demux(video=0):
+            for packet in packets_of(self._opened, self._opened.streams.video[0]):
                 try:
                     frames = packet.decode()
                 except (av.error.InvalidDataError, ValueError):

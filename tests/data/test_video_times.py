@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -191,13 +192,65 @@ def test_a_stream_that_begins_below_0_is_shown_whole(tmp_path):
     np.testing.assert_allclose(times_s, np.arange(COUNT) / 25, atol=1e-9)
 
 
-@pytest.mark.parametrize("opening", [VideoReader, VideoStream])
-def test_a_list_of_files_opens_none(tmp_path, opening):
-    write_numbered(tmp_path / "secret.mp4", np.arange(5) / 25)
-    path = tmp_path / "list.mp4"
-    path.write_text("ffconcat version 1.0\nfile secret.mp4\n")
-    with pytest.raises(UserError, match="a list of other files"):
-        opening(path)
+LISTS = {
+    "concat.mp4": "ffconcat version 1.0\nfile secret.mp4\n",
+    "m3u8.mp4": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nsecret.mp4\n#EXT-X-ENDLIST\n",
+    "m3u8.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nsecret.mp4\n#EXT-X-ENDLIST\n",
+    "sdp.mp4": "v=0\nc=IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_of_files_opens_none(tmp_path, name):
+    """The neighbour is a pipe that nobody writes to: whoever opened it would wait for ever."""
+    os.mkfifo(tmp_path / "secret.mp4")
+    (tmp_path / name).write_text(LISTS[name])
+    for opening in ("video import VideoReader", "video_stream import VideoStream"):
+        opens = f"from detection.data.{opening} as Opens; import sys; Opens(sys.argv[1])"
+        done = subprocess.run(
+            [sys.executable, "-c", opens, str(tmp_path / name)],
+            cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert f"{name}: not a video that can be read, or cut short (" in done.stderr
+        assert "UserError" in done.stderr.splitlines()[-1]
+
+
+def test_an_open_gop_of_hevc_cut_without_encoding_is_numbered_as_players_show_it(tmp_path):
+    params = "open-gop=1:keyint=20:min-keyint=20:scenecut=0:bframes=3:b-adapt=0:log-level=error"
+    encoder, packets = encoded("libx265", COUNT, gop=20, options={"x265-params": params})
+    cut = [position for position, packet in enumerate(packets) if packet.is_keyframe][1]
+    rows = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in packets][cut:]
+    first = rows[0][1]
+    leading = sum(row[1] < first for row in rows)
+    assert leading, "pictures that lean on those before the cut"
+    path = mux(tmp_path / "cut.ts", encoder, rows, codec="libx265")
+    for damage in ("guess", "refuse"):
+        with VideoReader(path, damage=damage) as video:
+            times_s, counts = video.frame_times_s(), video.frame_counts()
+            assert counts.packets == len(rows)
+            assert counts.decodable == len(times_s) == len(rows) - leading
+            assert video.repairs().opening_packets == leading
+            assert numbers_of(video.read(times_s).frames) == list(range(first, COUNT))
+            np.testing.assert_allclose(times_s, video.decoded_times_s())
+    own_s, numbers = streamed(path)
+    assert numbers == list(range(first, COUNT))
+    np.testing.assert_allclose(own_s, times_s)
+
+
+def test_a_stream_that_appears_on_the_way_ends_no_walk(tmp_path):
+    encoder, packets = encoded("libx264", COUNT)
+    rows = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in packets]
+    path = mux(tmp_path / "late.flv", encoder, rows, codec="libx264")
+    data, place, tags = path.read_bytes(), 13, 0
+    while tags < 30:
+        place += 15 + int.from_bytes(data[place + 1 : place + 4], "big")
+        tags += 1
+    sound = b"\x08\0\0\x05" + data[place + 4 : place + 8] + b"\0\0\0\x2e\0\0\0\0\0\0\0\x10"
+    path.write_bytes(data[:place] + sound + data[place:])
+    with VideoReader(path) as video:
+        times_s = video.frame_times_s()
+        assert numbers_of(video.read(times_s).frames) == list(range(COUNT))
+    assert streamed(path)[1] == list(range(COUNT))
 
 
 FULL = """
