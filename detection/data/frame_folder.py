@@ -45,6 +45,15 @@ class FrameFolder:
         """Return the frames shown nearest to `times_s`; exactly as `VideoReader.read`."""
         wanted = np.asarray(times_s, dtype=np.float64)
         shown_s = self.frame_times_s()
+        self.check_keyframes(keyframes_s)
+        positions = nearest_positions(shown_s, wanted)
+        images = {int(p): self._decode(int(p), short_side) for p in np.unique(positions)}
+        frames = torch.from_numpy(np.stack([images[int(p)] for p in positions]))
+        return Clip(frames.permute(0, 3, 1, 2), shown_s[positions])
+
+    def check_keyframes(self, keyframes_s: ArrayLike) -> None:
+        """Raise `UserError` for a keyframe more than half an interval outside the frames."""
+        shown_s = self.frame_times_s()
         half_s = 0.5 / self._fps + SAME_TIME_S
         keyframes = np.asarray(keyframes_s, dtype=np.float64).reshape(-1)
         outside = (keyframes < shown_s[0] - half_s) | (keyframes > shown_s[-1] + half_s)
@@ -53,10 +62,6 @@ class FrameFolder:
                 f"{self.folder}: keyframe at {keyframes[outside][0]:.6f} s is outside the frames, "
                 f"which are shown from {shown_s[0]:.6f} to {shown_s[-1]:.6f} s"
             )
-        positions = nearest_positions(shown_s, wanted)
-        images = {int(p): self._decode(int(p), short_side) for p in np.unique(positions)}
-        frames = torch.from_numpy(np.stack([images[int(p)] for p in positions]))
-        return Clip(frames.permute(0, 3, 1, 2), shown_s[positions])
 
     def frame_times_s(self) -> NDArray[np.float64]:
         """Return the (n,) ascending presentation times of the frames that are there."""

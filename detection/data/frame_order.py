@@ -30,7 +30,8 @@ class AscendingTimes(Generic[Frame]):
     depth: frames that are held back until their time is known.  Times are sorted; of frames with
     the same time the later ones come evenly before the next time.  A clock that falls back by more
     than `RESET_S` was set anew: its frames follow on at the usual interval.
-    moved: frames that got another time than they came with.  resets: how often a clock was set.
+    moved: frames that got another time than they came with, but for resets.  resets: how often a
+    clock was set.
     """
 
     def __init__(self, depth: int = DEPTH) -> None:
@@ -54,7 +55,7 @@ class AscendingTimes(Generic[Frame]):
             own_s = max(self._last_s, self._latest_s) + self._interval_s
             self._offset_s = own_s - time_s
         self._latest_s = max(self._latest_s, own_s)
-        self._frames.append((time_s, frame))
+        self._frames.append((own_s, frame))
         insort(self._times_s, own_s)
         while len(self._frames) > self._depth:
             given.append(self._pop())
@@ -65,7 +66,7 @@ class AscendingTimes(Generic[Frame]):
         return [self._pop() for _ in range(len(self._frames))]
 
     def _pop(self) -> tuple[float, Frame]:
-        told_s, frame = self._frames.popleft()
+        own_s, frame = self._frames.popleft()
         time_s = self._times_s.pop(0)
         if time_s <= self._last_s:
             equal = bisect_right(self._times_s, self._last_s)
@@ -74,7 +75,7 @@ class AscendingTimes(Generic[Frame]):
             time_s = self._last_s + (next_s - self._last_s) / (equal + 2)
         elif np.isfinite(self._last_s):
             self._interval_s = min(time_s - self._last_s, RESET_S)
-        self.moved += time_s != told_s
+        self.moved += time_s != own_s
         self._last_s = time_s
         return time_s, frame
 

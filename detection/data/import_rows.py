@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TextIO
@@ -30,6 +30,7 @@ from detection.data.new_folder import new_dataset_folder
 from detection.data.plain_names import check_class_name
 from detection.data.source_videos import place_video, video_ids
 from detection.data.video import SAME_TIME_S, FrameCounts, VideoReader
+from detection.data.video_repairs import repair_lines
 from detection.errors import Problems, UserError, printable
 from detection.files import replacing, write_text
 from detection.structures import Keyframe
@@ -149,6 +150,7 @@ class _Dated:
     frames: FrameCounts
     last_frame: int | None
     pixel_shape: Fraction | None
+    repairs: list[str]
 
 
 def write_dataset(
@@ -190,7 +192,11 @@ def write_dataset(
         left_out,
         sum(rows.num_clipped for rows in dated.values()),
         {name: rows.frames.decodable for name, rows in dated.items()},
-        (*_frame_notes(dated), *_pixel_notes(videos, dated)),
+        (
+            *_frame_notes(dated),
+            *_pixel_notes(videos, dated),
+            *(f"note: {line}" for line in repair_lines({n: d.repairs for n, d in dated.items()})),
+        ),
     )
 
 
@@ -265,6 +271,9 @@ def _date(video: SourceVideo, video_id: str, rules: Rules, problems: Problems) -
         size_px = reader.frame_size()
         pixel_shape = reader.pixel_shape
         counts = reader.frame_counts() if not rules.decode else None
+        repairs = reader.repairs()
+        if counts is not None and video.frame is not None:
+            repairs = replace(repairs, opening_packets=0)  # told with the numbers of the rows
     _check_shape(video, size_px, pixel_shape, problems)
     boxes_01, cut, wrong = fractions_of(video, size_px, rules.max_overhang_01)
     late: set[int] = set()
@@ -315,6 +324,7 @@ def _date(video: SourceVideo, video_id: str, rules: Rules, problems: Problems) -
         if video.frame is None
         else max([*video.frame.tolist(), *video.empty_frame], default=0),
         pixel_shape,
+        repairs.in_words(),
     )
 
 

@@ -17,28 +17,34 @@ from pathlib import Path
 from detection.data.dataset_folder import FILE_NAME, DatasetFile, DatasetFolder, FramesPart
 from detection.data.needed_videos import NeededVideo, needed_videos
 from detection.data.prepare_annotations import write_prepared_dataset
-from detection.data.prepare_frames import extract_frames
+from detection.data.prepare_frames import UNFINISHED, extract_frames
 from detection.data.prepare_video import (
     PrepareJob,
     PrepareOptions,
     is_prepared,
     prepare_video,
+    read_manifest,
 )
 from detection.data.video_workers import work_through
 from detection.errors import UserError
 from detection.files import CannotWriteError, only_writer
+from detection.unfinished import left_behind
 
 MANIFESTS = "prepared"
 
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """Video ids by outcome; `failed` gives the reason by id. whole: dataset.yaml is written."""
+    """Video ids by outcome; `failed` gives the reason by id. whole: dataset.yaml is written.
+
+    repairs: what was done to sources' times and frames, in words, by id.
+    """
 
     prepared: tuple[str, ...]
     kept: tuple[str, ...]
     failed: dict[str, str] = field(default_factory=dict)
     whole: bool = False
+    repairs: dict[str, list[str]] = field(default_factory=dict)
 
 
 def prepare_dataset(
@@ -83,12 +89,15 @@ def prepare_dataset(
         todo: list[PrepareJob] = []
         kept: list[str] = []
         failed: dict[str, str] = {}
+        repairs: dict[str, list[str]] = {}
         for video in needed:
             span_s = math.inf if whole_films else clip_span_s
             try:
                 job = _job(folder, out, video, options, span_s)
                 if is_prepared(job):
                     kept.append(video.video_id)
+                    manifest = read_manifest(job.manifest) or {"source": {}}
+                    repairs[video.video_id] = manifest["source"].get("repairs", [])
                 else:
                     folder.video_path(video.video_id)
                     todo.append(job)
@@ -102,6 +111,8 @@ def prepare_dataset(
                 raise result  # no other video would fare better
             if isinstance(result, UserError):
                 failed[job.video_id] = str(result)
+            else:
+                repairs[job.video_id] = result["source"]["repairs"]
         videos = {video.video_id for video in needed} - set(failed)
         whole = bool(videos) and (leave_out_broken or not failed)
         if whole:
@@ -116,7 +127,7 @@ def prepare_dataset(
             )
             (out / MANIFESTS / FILE_NAME).unlink(missing_ok=True)
     prepared = tuple(job.video_id for job in todo if job.video_id not in failed)
-    return PrepareReport(prepared, tuple(kept), failed, whole)
+    return PrepareReport(prepared, tuple(kept), failed, whole, repairs)
 
 
 def _chosen(
@@ -154,8 +165,9 @@ def _remove_leftovers(out: Path) -> None:
             folder.mkdir(exist_ok=True)
             for path in folder.glob(".writing-*"):
                 path.unlink()
-        for path in (out / "frames").glob(".writing-*"):
-            shutil.rmtree(path)
+        with left_behind(out / "frames", UNFINISHED) as folders:
+            for path in folders:
+                shutil.rmtree(path)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror})") from error
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import math
 import shutil
-import tempfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,16 @@ from detection.data.prepare_video import (
     check_window,
     describe_source,
     described,
+    repairs_of,
     write_manifest,
 )
 from detection.data.video import SAME_TIME_S, VideoReader
 from detection.errors import UserError
 from detection.files import CannotWriteError, replacing, why_not_written
+from detection.unfinished import unfinished_folder
 
 JPEG_QUALITY = 95
+UNFINISHED = ".writing-"
 
 
 def extract_frames(
@@ -47,11 +49,11 @@ def extract_frames(
     try:
         job.manifest.unlink(missing_ok=True)
         job.video.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=".writing-", dir=job.video.parent))
-        try:
+        with unfinished_folder(job.video.parent, UNFINISHED) as building:
             with VideoReader(job.source, damage=job.options.damage) as reader:
                 source |= described(reader.info)
                 differences_s = _write(job, reader, building, told)
+                source["repairs"] = repairs_of(reader)
             if not differences_s:
                 raise UserError(f"{job.source}: shows nothing at or after {start_s:g} s")
             own = _describe(building) | {"file": job.video.name, "fps": fps, "start_s": start_s}
@@ -59,8 +61,6 @@ def extract_frames(
             if job.video.is_dir():
                 shutil.rmtree(job.video)
             building.rename(job.video)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
         times = {
             "own_s": "start_s + (number - 1) / fps",
             "largest_difference_s": max(differences_s),

@@ -7,6 +7,7 @@ times are those that were meant.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -122,6 +123,7 @@ def prepare_video(
             with VideoReader(job.source, damage=job.options.damage) as reader:
                 source |= described(reader.info)
                 cut = _write(job, reader, temporary, told)
+                source["repairs"] = repairs_of(reader)
             own = _read_back(job, temporary, cut)
         times = {
             "own_s": "source_s + offset_s",
@@ -230,6 +232,13 @@ def _read_back(job: PrepareJob, place: Path, cut: _Cut) -> dict[str, Any]:
         )
     file = {"file": job.video.name, "bytes": place.stat().st_size, "sha256": sha256_of(place)}
     return file | described(info)
+
+
+def repairs_of(reader: VideoReader) -> list[str]:
+    """Return in words what was done to a source's times and frames."""
+    with contextlib.suppress(UserError):  # cut short or damaged, and taken so where that is asked
+        reader.frame_times_s()  # all of it is met then
+    return reader.repairs().in_words()
 
 
 def describe_source(job: PrepareJob) -> dict[str, Any]:

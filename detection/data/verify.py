@@ -22,6 +22,7 @@ from detection.data.needed_videos import NeededVideo, VideoKeyframes, split_keyf
 from detection.data.prepare import MANIFESTS
 from detection.data.prepare_video import read_manifest
 from detection.data.video_facts import FactsJob, VideoFacts, find_facts
+from detection.data.video_repairs import MOST_NAMED
 from detection.data.video_workers import work_through
 from detection.errors import UserError
 from detection.transfer.manifest import Manifest
@@ -104,8 +105,22 @@ def verify_dataset(
         report.findings += _about_origin(
             folder, needed[video_id], facts[video_id], downloads, clip_span_s
         )
+    report.findings += notes_of(facts)
     report.findings += _about_lists(folder, needed, facts, frame_lists)
     return report
+
+
+def notes_of(facts: Mapping[str, VideoFacts]) -> list[Finding]:
+    """Return what was done to videos so that they can be read: three named, the others counted."""
+    noted = sorted(video_id for video_id in facts if facts[video_id].notes)
+    findings = [
+        Finding(video_id, "; ".join(facts[video_id].notes), is_problem=False)
+        for video_id in noted[:MOST_NAMED]
+    ]
+    if len(noted) > MOST_NAMED:
+        more = len(noted) - MOST_NAMED
+        findings.append(Finding(f"{more} more video(s)", "likewise", is_problem=False))
+    return findings
 
 
 def _needed(

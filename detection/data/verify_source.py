@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from detection.data.tube_pickle import JHMDB, MULTISPORTS, UCF101_24, TubeForm, annotated_videos
-from detection.data.verify import Finding, VerifyReport
-from detection.data.video_facts import FactsJob, find_facts
+from detection.data.verify import Finding, VerifyReport, notes_of
+from detection.data.video_facts import FactsJob, VideoFacts, find_facts
 from detection.data.video_workers import work_through
 from detection.errors import UserError
 
@@ -45,11 +45,13 @@ def verify_source(
         f"get a whole copy, or import it as it is: import_dataset {form.key} leaves the rows past "
         "its end out and lists them"
     )
+    facts: dict[str, VideoFacts] = {}
     for job, result in work_through(find_facts, to_see, processes=jobs, told=told):
         last = videos[job.video_id].last_frame
         if isinstance(result, UserError):
             report.findings.append(Finding(job.video_id, str(result), "replace it by a good copy"))
             continue
+        facts[job.video_id] = result
         report.num_frames += result.num_frames
         report.num_keyframes += last
         if result.problem:
@@ -64,5 +66,6 @@ def verify_source(
                     advice,
                 )
             )
+    report.findings += notes_of(facts)
     report.findings.sort(key=lambda finding: finding.subject)
     return report

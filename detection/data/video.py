@@ -35,7 +35,8 @@ from av.video.stream import VideoStream
 from numpy.typing import ArrayLike, NDArray
 
 from detection.data.frame_order import AscendingTimes, ascending_times_s
-from detection.data.video_open import open_file, reason_of
+from detection.data.video_open import open_file, packets_of, reason_of
+from detection.data.video_repairs import VideoRepairs
 from detection.errors import UserError
 from detection.files import CannotWriteError, replacing, why_not_written
 from detection.structures import Clip
@@ -60,7 +61,8 @@ _FINER = 1024
 WRITER_TIME_BASE = Fraction(1, 90000)
 # A late start is noted in the film's own time scale, which is milliseconds unless asked for.
 # The time to the next frame is noted in 32 bits, read by some as signed.
-LONGEST_GAP_TICKS = 2**31 - 1
+LONGEST_GAP_TICKS = 2**31 - 2
+LONGEST_GAP_S = float(LONGEST_GAP_TICKS * WRITER_TIME_BASE)
 MP4_OPTIONS = {"movflags": "+faststart", "movie_timescale": "90000"}
 
 
@@ -92,6 +94,9 @@ class VideoReader:
         self._to_rgb = RgbConverter()
         self._shift = 0  # ticks of the time base, added to every time that the file tells
         self._is_checked = False
+        self._resets = 0
+        self._late = 0
+        self._opening_packets = 0
         self._sorts = False  # whether frames are given other times than the file's
         try:
             self._prepare_clock()
@@ -123,20 +128,22 @@ class VideoReader:
         """What was added to the file's own times so that the first frame is shown at 0 s."""
         return float(self._shift * self._time_base)
 
-    def repairs(self) -> list[str]:
-        """Return in words what was done to the file's times, as far as it was met; else nothing."""
-        said = []
-        if self._shift:
-            said.append(
-                f"its times begin at {-self.clock_shift_s:.6f} s and are shifted: the first frame "
-                "is shown at 0 s"
-            )
-        if self._sorts:
-            said.append(
-                "its frames' times do not ascend: every frame is shown once, in the order of "
-                "decoding, at the sorted times"
-            )
-        return said
+    def repairs(self) -> VideoRepairs:
+        """Return what was done to the file's times and frames, as far as it was met.
+
+        All of it is met once `frame_times_s` was asked for.
+        """
+        slots = self._stream.frames if self._container.format.name == "avi" else 0
+        listed = self.__dict__.get("_listed")
+        return VideoRepairs(
+            shift_s=self.clock_shift_s,
+            sorts=self._sorts,
+            resets=self._resets,
+            late=self._late,
+            opening_packets=self._opening_packets,
+            empty_slots=0 if listed is None else max(0, slots - listed.packets),
+            slots=slots,
+        )
 
     def read(
         self, times_s: ArrayLike, *, short_side: int | None = None, keyframes_s: ArrayLike = ()
@@ -191,7 +198,9 @@ class VideoReader:
         first = next(self._decoded_from(None), None)
         if first is None:
             raise UserError(f"{self.path}: holds no frame that can be decoded")
-        return listed.times_s[listed.times_s >= _time_s(first) - SAME_TIME_S]
+        shown = listed.times_s >= _time_s(first) - SAME_TIME_S
+        self._opening_packets = int((~shown).sum())
+        return listed.times_s[shown]
 
     def frame_counts(self) -> FrameCounts:
         """Return how many packets the file holds and of how many a frame is made.
@@ -313,28 +322,6 @@ class VideoReader:
             if not first_s + NEAR_END_S <= key_s <= end_s - NEAR_END_S:
                 self.read([key_s], short_side=16, keyframes_s=[key_s])
 
-    def decoded_ends_s(self) -> tuple[float, float]:
-        """Return the times of the first and of the last frame that can be decoded.
-
-        Exact where `ends_s` believes the packets; only the file's last seconds are decoded.
-        """
-        first_s, listed_s = self.ends_s()
-        if self._sorts:
-            return first_s, listed_s
-        back_s, last_s = 2.0, -math.inf
-        while not math.isfinite(last_s):
-            target_s = listed_s - back_s if listed_s - back_s > first_s else None
-            try:
-                for frame in self._decoded_from(target_s):
-                    last_s = max(last_s, _time_s(frame))
-            except UserError:
-                if target_s is None and not math.isfinite(last_s):
-                    raise
-            if target_s is None:
-                break
-            back_s *= 8
-        return first_s, last_s
-
     def ends_s(self) -> tuple[float, float]:
         """Return the times of the first and of the last frame, as `frame_times_s` has them.
 
@@ -397,7 +384,10 @@ class VideoReader:
         for frame in self._decoded_covering(start_s):
             if held is not None:
                 if _time_s(frame) <= _time_s(held):
-                    raise UserError(f"{self.path}: {_disorder(held, frame)}")
+                    if self._damage != "skip":
+                        raise UserError(f"{self.path}: {_disorder(held, frame)}")
+                    self._late += 1  # the damage before it has put it out of order
+                    continue
                 if _time_s(frame) > start_s + SAME_TIME_S:
                     yield _time_s(held), held
                     if _time_s(held) >= end_s - SAME_TIME_S:
@@ -627,10 +617,11 @@ class VideoReader:
             raise
         for time_s, own in order.flush():
             yield retimed(own, time_s, self._time_base)
+        self._resets = order.resets
 
     def _demux(self) -> Iterator[Packet]:
         """Yield the packets from here on, on this reader's clock."""
-        for packet in self._container.demux(self._stream):
+        for packet in packets_of(self._container, self._stream):
             if self._shift:
                 if packet.pts is not None:
                     packet.pts += self._shift
@@ -641,22 +632,22 @@ class VideoReader:
     def _decoded(self, *, after_seek: bool) -> Iterator[VideoFrame]:
         """Decode on from here.
 
-        Where damage is refused, what needs pictures before a seek's place is no damage: a container
-        without an index may come out between two key frames, and the first pictures after an open
-        one lean on those before it.
+        What needs pictures before this place is no damage: a container without an index may come
+        out between two key frames, a file may begin there, and the first pictures after an open key
+        frame lean on those before it.
         """
         wants_key_frame = after_seek and self._damage == "refuse"
-        opening_pts: int | None = None
+        opened, opening_pts = False, math.inf
         for packet in self._demux():
-            if wants_key_frame and opening_pts is None and packet.size:
-                if not packet.is_keyframe:
+            if packet.size and not opened:
+                if packet.is_keyframe:
+                    opened, opening_pts = True, -math.inf if packet.pts is None else packet.pts
+                elif wants_key_frame:
                     continue
-                opening_pts = packet.pts
             try:
                 yield from packet.decode()
             except av.error.InvalidDataError:
-                opening, own = opening_pts, packet.pts
-                leans = opening is not None and own is not None and own < opening
+                leans = not opened or (packet.pts is not None and packet.pts < opening_pts)
                 if self._damage != "skip" and not leans:
                     raise
 
@@ -802,7 +793,8 @@ class VideoWriter:
     gain one repeated column or row, which yuv420p needs. fps: of frames that are written without a
     time; crf: quality, 0 (lossless) to 51; keyframe_interval_s: a seek costs at most that much
     decoding. preset, tune: x264's. shape: width to height of one pixel, as players show it.
-    b_frames: False for files that `join_films` puts together.
+    b_frames: False for files that `join_films` puts together. closes_gaps: a stretch without frames
+    that no MP4 file can hold (`LONGEST_GAP_S`) becomes a second, in place of a `UserError`.
     """
 
     def __init__(
@@ -818,6 +810,7 @@ class VideoWriter:
         tune: str | None = None,
         shape: Fraction | None = None,
         b_frames: bool = True,
+        closes_gaps: bool = False,
     ) -> None:
         if width < 1 or height < 1 or not fps > 0:
             raise ValueError(f"cannot write {width}x{height} at {fps} fps")
@@ -825,7 +818,7 @@ class VideoWriter:
         self._size = (height, width)
         self._fps = Fraction(fps).limit_denominator(1001)
         self._options = {"crf": str(crf), "preset": preset, "forced-idr": "1"}
-        if not b_frames:
+        if closes_gaps or not b_frames:  # with them a gap is wider in the order of decoding
             self._options["bf"] = "0"
         if tune is not None:
             self._options["tune"] = tune
@@ -835,6 +828,7 @@ class VideoWriter:
         self._convert = VideoReformatter()
         self._next = 0
         self._last_pts: int | None = None
+        self._closes_gaps, self._closed_ticks = closes_gaps, 0
         self._failure: BaseException | None = None
 
     def write(self, frame_rgb: NDArray[np.uint8], time_s: float | None = None) -> None:
@@ -886,15 +880,17 @@ class VideoWriter:
         return True
 
     def _encode(self, frame: VideoFrame, pts: int) -> None:
-        frame.pts = pts
-        frame.time_base = WRITER_TIME_BASE
-        if self._last_pts is not None and pts - self._last_pts > LONGEST_GAP_TICKS:
+        if self._last_pts is not None and not self._closes_gaps:
             gap_s = float((pts - self._last_pts) * WRITER_TIME_BASE)
-            raise UserError(
-                f"{self._path}: {gap_s:.0f} s without a frame before "
-                f"{float(pts * WRITER_TIME_BASE):.3f} s, an MP4 file can hold "
-                f"{float(LONGEST_GAP_TICKS * WRITER_TIME_BASE):.0f} s at most"
-            )
+            if gap_s > LONGEST_GAP_S:
+                raise UserError(
+                    f"{self._path}: {gap_s:.0f} s without a frame before "
+                    f"{float(pts * WRITER_TIME_BASE):.3f} s, an MP4 file can hold "
+                    f"{LONGEST_GAP_S:.0f} s at most"
+                )
+        self._closed_ticks += ticks_to_close(self._last_pts, pts)
+        frame.pts = pts - self._closed_ticks
+        frame.time_base = WRITER_TIME_BASE
         self._put(frame)
         self._last_pts = pts
 
@@ -909,6 +905,12 @@ class VideoWriter:
             ) from self._failure
         try:
             self._container.mux(self._stream.encode(frame))
+        except av.error.PatchWelcomeError as error:
+            self._failure = error
+            raise UserError(
+                f"{self._path}: frames further apart than an MP4 file can hold "
+                f"(about {LONGEST_GAP_S:.0f} s)"
+            ) from error
         except BaseException as error:
             self._failure = error
             raise
@@ -952,6 +954,15 @@ class VideoWriter:
             if self._last_pts is None:
                 raise ValueError(f"{self._path}: a video needs at least one frame")
             self._put(None)
+
+
+def ticks_to_close(last: int | None, following: int) -> int:
+    """Return how many ticks of 1/90000 s to leave out so that an MP4 file can hold the gap.
+
+    A gap that it can hold stays; a longer one becomes a second.
+    """
+    gap = 0 if last is None else following - last
+    return gap - round(1 / WRITER_TIME_BASE) if gap > LONGEST_GAP_TICKS else 0
 
 
 def _shown_pts(packets: Sequence[Packet]) -> list[int]:

@@ -18,7 +18,7 @@ from detection.data.video import SAME_TIME_S, VideoReader
 from detection.errors import UserError
 from detection.files import CannotWriteError, sha256_of, write_text
 
-FORM = 1
+FORM = 2
 MOST_MISSING = 10_000
 # Holes shorter than this are what variable rates are made of.
 HOLE_S = 1.0
@@ -35,7 +35,8 @@ class VideoFacts:
     num_frames, first_s, last_s: of the frames that can be decoded.  before_s, after_s: how far
     outside them a keyframe still belongs to the edge frame.  header_s: duration that the header
     tells.  holes_s: (start, end) of times without a frame.  missing: numbers of extracted frames
-    that are not there.  problem: why it cannot be read to its end, empty where it can.
+    that are not there.  notes: what was done to its times, frames or numbers, in words.
+    problem: why it cannot be read to its end, empty where it can.
     """
 
     num_bytes: int
@@ -49,6 +50,7 @@ class VideoFacts:
     header_s: float = 0.0
     holes_s: tuple[tuple[float, float], ...] = ()
     missing: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
     problem: str = ""
 
     def outside(self, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -118,6 +120,7 @@ def _look_at_file(job: FactsJob, plain: VideoFacts) -> VideoFacts:
             holes_s=_holes(times_s),
             before_s=before_s,
             after_s=after_s,
+            notes=tuple(video.repairs().in_words()),
         )
     return dataclasses.replace(facts, problem=_shortage(job.path, facts, listed_s, times_s))
 
@@ -169,11 +172,18 @@ def _look_at_frames(job: FactsJob, plain: VideoFacts) -> VideoFacts:
     problem = ""
     if bad:
         problem = f"{bad[0]}: no whole JPEG ({len(bad)} such of {len(numbers)} frames)"
+    notes = []
+    if min(numbers) == 0:
+        notes.append(
+            f"its frames are numbered from 0; frame 1 is shown at {job.frames_start_s:g} s, so "
+            f"that frame 0 is shown at {times_s[0]:.6f} s"
+        )
     return dataclasses.replace(
         plain,
         num_frames=len(times_s),
         first_s=float(times_s[0]),
         last_s=float(times_s[-1]),
+        notes=tuple(notes),
         before_s=0.5 / job.frames_fps,
         after_s=0.5 / job.frames_fps,
         header_s=float(times_s[-1] - times_s[0]) + 1 / job.frames_fps,
@@ -208,7 +218,8 @@ def _kept(path: Path) -> VideoFacts | None:
         if values.pop("form") != FORM:
             return None
         holes = tuple((float(start), float(end)) for start, end in values.pop("holes_s"))
-        return VideoFacts(**values | {"holes_s": holes, "missing": tuple(values["missing"])})
+        tuples = {name: tuple(values[name]) for name in ("missing", "notes")}
+        return VideoFacts(**values | {"holes_s": holes} | tuples)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None  # none kept, or of another form: look again
 

@@ -7,11 +7,13 @@ in formats that hold their pictures themselves, and addresses by network protoco
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import av
 import av.error
+from av.packet import Packet
 
 from detection.errors import UserError, printable
 
@@ -71,6 +73,20 @@ def open_address(address: str, *, shown_as: str) -> Any:
     except UserError as error:
         reason = str(error).removeprefix(_NO_VIDEO).strip(" ()") or "no video"
         raise UserError(f"{shown_as}: cannot be opened ({reason})") from error
+
+
+def packets_of(container: Any, stream: Any) -> Iterator[Packet]:
+    """Yield a stream's packets from where the container is.
+
+    A stream that appears on the way (FLV and transport streams announce none) is unknown to PyAV:
+    its packet ends the walk, and one begun anew goes on behind it.
+    """
+    while True:
+        try:
+            yield from container.demux(stream)
+        except IndexError:
+            continue
+        return
 
 
 _NO_VIDEO = "not a video that can be read, or cut short"

@@ -33,6 +33,9 @@ class FrameSource(Protocol):
     def span_s(self) -> tuple[float, float]:
         """Return about when the first frame appears and the last one ends, from the header."""
 
+    def check_keyframes(self, keyframes_s: ArrayLike) -> None:
+        """Raise the `UserError` that `read` would raise for a keyframe outside what is shown."""
+
     def close(self) -> None:
         """Close what is open."""
 

@@ -11,7 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,16 @@ from detection.data.frame_order import AscendingTimes
 from detection.data.video import (
     MP4_OPTIONS,
     PACKING_CODECS,
+    SAME_TIME_S,
     UNTIMED_FORMATS,
     RgbConverter,
     quarter_turns,
     retimed,
     scaled_size,
+    ticks_to_close,
 )
-from detection.data.video_open import open_address, open_bytes, open_file, reason_of
+from detection.data.video_open import open_address, open_bytes, open_file, packets_of, reason_of
+from detection.data.video_repairs import VideoRepairs
 from detection.errors import UserError
 from detection.files import replacing
 
@@ -56,7 +60,11 @@ class _Converters(threading.local):
 
 @dataclass(frozen=True)
 class StreamFrame:
-    """One frame. time_s: when it is shown.  arrived_s: `time.monotonic()` when it was decoded."""
+    """One frame.
+
+    time_s: when it is shown.  arrived_s: `time.monotonic()` when it was decoded.
+    pixel_shape: width to height of one pixel as displayed, where that is no square.
+    """
 
     time_s: float
     width: int
@@ -64,6 +72,7 @@ class StreamFrame:
     arrived_s: float
     _picture: VideoFrame | NDArray[np.uint8]
     _convert: _Converters
+    pixel_shape: Fraction | None = None
 
     def rgb(self, short_side: int | None = None) -> NDArray[np.uint8]:
         """Return (H, W, 3) uint8 RGB, upright, the shorter edge at `short_side` pixels."""
@@ -114,6 +123,9 @@ class VideoStream:
         self._reconnect_s = reconnect_s
         self._convert = _Converters()
         self._shift_s = 0.0
+        self._order: AscendingTimes[VideoFrame] = AscendingTimes()
+        self._at_start = True
+        self._opening_packets = 0
         self._opened: Any = self._open()
 
     def frames(
@@ -149,9 +161,7 @@ class VideoStream:
                 if time_s <= last_s:
                     continue
                 last_s, last_seen_s = time_s, item.arrived_s
-                yield StreamFrame(
-                    time_s, item.width, item.height, item.arrived_s, item._picture, self._convert
-                )
+                yield replace(item, time_s=time_s)
             if not self._come_back(last_seen_s, should_stop):
                 return
 
@@ -203,6 +213,15 @@ class VideoStream:
             self.duration_s = container.duration / 1e6
         return container
 
+    def repairs(self) -> VideoRepairs:
+        """Return what was done to a file's times and frames in the walk so far."""
+        return VideoRepairs(
+            shift_s=self._shift_s,
+            sorts=bool(self._order.moved),
+            resets=self._order.resets,
+            opening_packets=self._opening_packets,
+        )
+
     @property
     def shown_name(self) -> str:
         """Return the source for people to read, on one line and without a password."""
@@ -228,6 +247,7 @@ class VideoStream:
             from_s = None  # which frame is whose is known from the first one on only
         back_s = 1.0
         while from_s is not None:
+            self._at_start = False
             start_s = float((stream.start_time or 0) * (stream.time_base or 0)) + self._shift_s
             if from_s - back_s <= start_s:
                 self._rewind(stream)
@@ -274,6 +294,7 @@ class VideoStream:
         stream = self._opened.streams.video[0]
         sorts = self._sorts(stream)
         order: AscendingTimes[VideoFrame] = AscendingTimes() if sorts else AscendingTimes(depth=0)
+        self._order = order
         for item in self._packets():
             if isinstance(item, _Damage):
                 for time_s, frame in order.flush():
@@ -287,6 +308,7 @@ class VideoStream:
             yield retimed(frame, time_s, stream.time_base)
 
     def _rewind(self, stream: Any) -> None:
+        self._at_start = True
         try:
             self._opened.seek((stream.start_time or 0) - round(1 / stream.time_base), stream=stream)
         except av.error.FFmpegError:
@@ -308,7 +330,9 @@ class VideoStream:
                 quiet_since = min(quiet_since, frame.time)
                 if not frame.key_frame and frame.time - quiet_since < _SETTLED_S:
                     continue
-                yield Hole(frame.time if last_s is None else last_s, frame.time, reason)
+                if last_s is None:  # nothing of the stretch before the first frame is shown
+                    last_s = max(0.0, broken_s) if broken_s < frame.time else frame.time
+                yield Hole(last_s, frame.time, reason)
                 broken_s = np.inf
             elif last_s is not None and frame.time - last_s > GAP_S:
                 yield Hole(last_s, frame.time, "no frame: the clock jumped, or a still picture")
@@ -321,7 +345,9 @@ class VideoStream:
 
     def _packets(self) -> Iterator[VideoFrame | _Damage]:
         """Yield frames, and damage where some could not be decoded."""
-        packets = self._opened.demux(video=0)
+        packets = packets_of(self._opened, self._opened.streams.video[0])
+        counts = self._at_start and not self._sorts(self._opened.streams.video[0])
+        opening_s: list[float] | None = [] if counts else None
         failures = 0
         time_s: float | None = None
         while True:
@@ -330,6 +356,8 @@ class VideoStream:
                 packet = next(packets)
                 if packet.pts is not None:
                     time_s = float(packet.pts * packet.time_base)
+                    if opening_s is not None and packet.size and not packet.is_discard:
+                        opening_s.append(time_s)
                 frames: Sequence[VideoFrame] = packet.decode()
             except StopIteration:
                 return
@@ -342,6 +370,10 @@ class VideoStream:
                     return
                 continue
             for frame in frames:
+                if opening_s is not None and frame.time is not None:
+                    first_s = frame.time - SAME_TIME_S
+                    self._opening_packets = sum(one_s < first_s for one_s in opening_s)
+                    opening_s = None
                 if frame.is_corrupt:
                     yield _Damage("damaged pictures", frame.time)
                 else:
@@ -363,7 +395,7 @@ class VideoStream:
                 yield StreamFrame(now_s, width, height, now_s, picture, self._convert)
         untimed = 0
         try:
-            for packet in self._opened.demux(video=0):
+            for packet in packets_of(self._opened, self._opened.streams.video[0]):
                 try:
                     frames = packet.decode()
                 except (av.error.InvalidDataError, ValueError):
@@ -399,16 +431,22 @@ class VideoStream:
 
     def _frame(self, frame: VideoFrame, time_s: float) -> StreamFrame:
         width, height = frame.width, frame.height
+        shape = self._opened.streams.video[0].sample_aspect_ratio or Fraction(1)
         if quarter_turns(frame) % 2:
-            width, height = height, width
-        return StreamFrame(time_s, width, height, time.monotonic(), frame, self._convert)
+            width, height, shape = height, width, 1 / shape
+        now_s = time.monotonic()
+        odd = None if shape == 1 else shape
+        return StreamFrame(time_s, width, height, now_s, frame, self._convert, odd)
 
 
 def join_films(parts: Sequence[Path], path: str | Path) -> None:
     """Put H.264 files of one size, written without B-frames, one behind the other; no encoding.
 
-    Every frame keeps its presentation time; the parts must ascend.
+    Every frame keeps its presentation time; the parts must ascend. Stretches without frames that
+    no MP4 file can hold become a second, as with `VideoWriter`.
     """
+    last_dts: int | None = None
+    closed = 0
     with (
         replacing(path) as temporary,
         av.open(str(temporary), "w", options=MP4_OPTIONS) as joined,
@@ -420,7 +458,10 @@ def join_films(parts: Sequence[Path], path: str | Path) -> None:
                 if written is None:
                     written = joined.add_stream_from_template(stream)
                 for packet in opened.demux(stream):
-                    if packet.dts is not None:
+                    if packet.dts is not None and packet.pts is not None:
+                        closed += ticks_to_close(last_dts, packet.dts)
+                        last_dts = packet.dts
+                        packet.pts, packet.dts = packet.pts - closed, packet.dts - closed
                         packet.stream = written
                         joined.mux(packet)
         if written is None:

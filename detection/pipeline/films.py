@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
+import cv2
 import numpy as np
 
 from detection.data.video import VideoWriter
@@ -119,7 +121,7 @@ class FilmMaker:
                     if item is None:
                         break
                     short = min(LARGEST_SHORT_SIDE_PX, item.width, item.height)
-                    picture = item.rgb(short)
+                    picture = _squared(item.rgb(short), item.pixel_shape)
                 if film is not None and picture.shape != shape:
                     continue  # a source that changed its size: the film keeps its own
                 with self._clock.measure("film: draw"):
@@ -142,6 +144,15 @@ class FilmMaker:
         )
 
 
+def _squared(picture: np.ndarray, shape: Fraction | None) -> np.ndarray:
+    """Return the picture with square pixels, as wide as players show it; shape: of its pixels."""
+    if shape is None:
+        return picture
+    width = max(1, round(picture.shape[1] * shape))
+    wider = cv2.resize(picture, (width, picture.shape[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(wider, np.uint8)
+
+
 def color_of(track: int) -> Color:
     """Return a track's colour, the same wherever it is drawn."""
     return PALETTE[(track - 1) % len(PALETTE)]
@@ -155,7 +166,14 @@ class _Film:
 
     def __init__(self, path: Path, shape: tuple[int, ...], clock: StageClock) -> None:
         height, width = shape[:2]
-        self._writer = VideoWriter(path, width=width, height=height, fps=_USUAL_FPS, b_frames=False)
+        self._writer = VideoWriter(
+            path,
+            width=width,
+            height=height,
+            fps=_USUAL_FPS,
+            b_frames=False,
+            closes_gaps=True,
+        )
         self._clock = clock
         self._waiting: deque[Future[None]] = deque()
 
@@ -180,7 +198,8 @@ class _Film:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._thread.shutdown()  # once all that was handed over is encoded
+        # Once all that was handed over is encoded; after an error the rest is let go.
+        self._thread.shutdown(cancel_futures=error is not None)
         if error is None:
             error = next((e for future in self._waiting if (e := future.exception())), None)
         with self._clock.measure("film: encode"):

@@ -20,6 +20,7 @@ from detection.pipeline.interpretation import Reading
 from detection.pipeline.recording import write_recording
 from detection.structures import ActorBoxes, Detections, Keyframe
 from detection.tracking.events import ActionEvent, TrackedKeyframe
+from detection.visualize.film import displayed_size
 from detection.visualize.review.document import ReviewDocument, ReviewTrack, ReviewVideo
 from detection.visualize.review.media import place_video
 from detection.visualize.review.page import write_review
@@ -169,11 +170,12 @@ def write_page(
     # What was left out of a damaged one is not in its length.
     with VideoReader(folder / source if damaged else video) as reader:
         info = reader.info
+        width, height = displayed_size(reader)
     shown_video = ReviewVideo(
         video_id,
         source,
-        info.width,
-        info.height,
+        width,
+        height,
         info.duration_s,
         start_s=info.start_s,
         keyframes_s=keyframes_s,

@@ -31,11 +31,16 @@ class Plan:
 
 @dataclass
 class Report:
-    """What happened. end_s: time of the last keyframe judged.  dropped: live keyframes left out."""
+    """What happened.
+
+    end_s: time of the last keyframe judged.  dropped: live keyframes left out.  notes: what the
+    files written do not show as it is, a line each.
+    """
 
     clock: StageClock = field(default_factory=StageClock)
     latency: Latency = field(default_factory=Latency)
     holes: list[Hole] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     keyframes: int = 0
     people: int = 0
     events: int = 0

@@ -24,7 +24,8 @@ def write_recording(path: Path, items: Iterable[StreamFrame | Hole]) -> None:
     assert first is not None, "keyframes were judged, so there are frames"
     short = min(LARGEST_SHORT_SIDE_PX, first.width, first.height)
     height, width = first.rgb(short).shape[:2]
-    with VideoWriter(path, width=width, height=height, fps=30) as writer:
+    shape = first.pixel_shape
+    with VideoWriter(path, width=width, height=height, fps=30, shape=shape) as writer:
         for frame in chain([first], frames):
             picture = frame.rgb(short)
             if picture.shape[:2] == (height, width):
@@ -103,7 +104,15 @@ class Recorder:
             with self._clock.measure("record"):
                 picture = kept.rgb(short)
             size = size or (picture.shape[1], picture.shape[0])
-            with VideoWriter(path, width=size[0], height=size[1], fps=30, b_frames=False) as writer:
+            with VideoWriter(
+                path,
+                width=size[0],
+                height=size[1],
+                fps=30,
+                shape=kept.pixel_shape,
+                b_frames=False,
+                closes_gaps=True,
+            ) as writer:
                 while kept is not None and kept.time_s < end_s:
                     with self._clock.measure("record"):
                         picture = kept.rgb(short)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from detection.data.video import LONGEST_GAP_S
 from detection.data.video_stream import StreamFrame, VideoStream
 from detection.pipeline import outputs
 from detection.pipeline.films import FilmJob, FilmMaker, FrameWalk
@@ -66,6 +67,8 @@ class Results:
     def finish(self) -> None:
         """Write everything, once no keyframe comes any more."""
         folder, plan, networks = self._folder, self._plan, self._networks
+        long_s = [h.end_s - h.start_s for h in self._report.holes]
+        long_s = [gap_s for gap_s in long_s if gap_s > LONGEST_GAP_S]
         if self._recorder is not None:
             self._recorder.close()
         if self._film is not None:
@@ -78,12 +81,18 @@ class Results:
                 self._again(folder),
                 self._options.max_gap_s,
             )
-            if plan.page:
+            if plan.page and not long_s:
                 self._write_page(folder)
         if self._film is not None:
             self._film.finish()
             with self._report.clock.measure("write"):
                 outputs.write_film(folder.folder, folder.films())
+        if long_s and (plan.film or plan.page):
+            self._report.notes.append(
+                f"{len(long_s)} stretch(es) without frames, of up to {max(long_s):.0f} s, are "
+                f"longer than the {LONGEST_GAP_S:.0f} s that an MP4 file can hold: "
+                f"{outputs.FILM_NAME} shows each as one second, and review.html is not made"
+            )
         if not self._report.stopped or self._stream.is_live:
             folder.complete()
 

@@ -9,6 +9,7 @@ from numbered_video import nearest, numbered_image, numbers_of
 
 from detection.data.frame_folder import FrameFolder, nearest_positions
 from detection.data.sampling import clip_times_s
+from detection.data.video_facts import FactsJob, find_facts
 from detection.errors import UserError
 
 
@@ -44,6 +45,9 @@ def test_edges_repeat_but_a_keyframe_must_be_there(folder):
     for time_s in (899.9, 903.0):
         with pytest.raises(UserError, match=f"ID: keyframe at {time_s:.6f} s is outside"):
             frames.read([time_s], keyframes_s=[time_s])
+        with pytest.raises(UserError, match=f"ID: keyframe at {time_s:.6f} s is outside"):
+            frames.check_keyframes([901.0, time_s])
+    frames.check_keyframes([900 - 0.016, 901.0, 902.97])
 
 
 def test_a_missing_frame_gives_its_neighbour(tmp_path):
@@ -100,3 +104,18 @@ def test_what_is_no_regular_file_is_no_frame(tmp_path):
     (tmp_path / "q_000002.jpg").symlink_to("/dev/zero")
     with pytest.raises(UserError, match="not a regular file"):
         FrameFolder(tmp_path, fps=30, start_s=0).read([0.0])
+
+
+def test_frames_numbered_from_0_keep_their_times_and_are_told(tmp_path):
+    folder = write_frames(tmp_path / "ID", range(0, 4))
+    frames = FrameFolder(folder, fps=10, start_s=5)
+    assert frames.frame_times_s() == pytest.approx([4.9, 5.0, 5.1, 5.2])
+    assert numbers_of(frames.read([5.0]).frames) == [1]
+    facts = find_facts(FactsJob("ID", folder, frames_fps=10, frames_start_s=5), lambda done: None)
+    assert facts.notes == (
+        "its frames are numbered from 0; frame 1 is shown at 5 s, so that frame 0 is shown at "
+        "4.900000 s",
+    )
+    (folder / "ID_000000.jpg").unlink()
+    facts = find_facts(FactsJob("ID", folder, frames_fps=10, frames_start_s=5), lambda done: None)
+    assert facts.notes == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -18,6 +19,7 @@ from detection.data.sampling import clip_times_s
 from detection.data.verify import verify_dataset
 from detection.data.video import VideoReader, VideoWriter
 from detection.data.video_source import open_video
+from detection.unfinished import unfinished_folder
 
 TICK_S = 1 / 90000
 SMALL = PrepareOptions(short_side=64)
@@ -305,3 +307,27 @@ def test_frames_from_a_start_of_choice(tmp_path):
     assert report.whole
     names = sorted(path.name for path in (tmp_path / "out/frames/v").iterdir())
     assert names[0] == "v_000001.jpg" and len(names) == 150  # 900 to 904.97 s
+
+
+@pytest.mark.parametrize("shape", [Fraction(2), Fraction(10, 11)])
+def test_pixels_keep_their_shape(tmp_path, shape):
+    root = make_dataset(tmp_path / "in", {"v": [1.0]})
+    with VideoWriter(root / "videos/v.mp4", width=160, height=96, fps=25, shape=shape) as writer:
+        for number in range(50):
+            writer.write(numbered_image(number))
+    assert prepare(root, tmp_path / "out").whole
+    with VideoReader(tmp_path / "out/videos/v.mp4") as video:
+        assert video.pixel_shape == shape
+        assert numbers_of(video.read(video.frame_times_s()).frames) == list(range(50))
+
+
+def test_what_a_killed_run_left_goes_and_what_a_living_one_writes_stays(tmp_path):
+    root = make_dataset(tmp_path / "in", {"v": [1.0]})
+    write_numbered(root / "videos/v.mp4", regular(25, count=50))
+    out = tmp_path / "out"
+    assert prepare(root, out, frames_fps=5.0).whole
+    (out / "frames" / ".writing-dead").mkdir()
+    (out / "frames" / ".writing-dead" / "v_000001.jpg").write_bytes(b"half")
+    with unfinished_folder(out / "frames", ".writing-") as held:
+        assert prepare(root, out, frames_fps=5.0).kept == ("v",)
+        assert [path for path in (out / "frames").glob(".writing-*")] == [held]

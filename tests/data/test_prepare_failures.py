@@ -126,7 +126,9 @@ def test_damage_is_tolerated_when_asked(tmp_path):
     root = source(tmp_path)
     damaged(root / "videos/b.mp4")
     options = PrepareOptions(short_side=64, damage="skip")
-    assert not prepare(root, tmp_path / "out", options=options).failed
+    report = prepare(root, tmp_path / "out", options=options)
+    assert not report.failed
+    assert all("damage put out of order" in said for said in report.repairs["b"])
 
 
 def test_a_keyframe_past_the_end_is_named_with_its_row(tmp_path):

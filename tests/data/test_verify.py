@@ -9,6 +9,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from awkward_video import encoded, mux
 from numbered_dataset import make_dataset
 from numbered_video import numbered_image, write_numbered
 
@@ -314,3 +315,34 @@ def test_the_three_short_clips_of_jhmdb_are_found(real_data, tmp_path, capsys):
     code, text = run(capsys, tmp_path)
     assert code == 1
     assert [line.split(":")[0] for line in text.splitlines()[:-1]] == sorted(short)
+
+
+def spoiled(data, generator):
+    """Return a file with some bytes of its header (or of all of it) changed, or without its end."""
+    data = bytearray(data)
+    reach = min(len(data), 1500) if generator.random() < 0.7 else len(data)
+    for _ in range(int(generator.choice([1, 2, 4, 16]))):
+        place = int(generator.integers(reach))
+        data[place] = int(generator.choice([0, 1, 255, data[place] ^ 0x80]))
+    if generator.random() < 0.2:
+        del data[int(generator.integers(len(data))) :]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "avi", "mkv", "ts", "flv"])
+def test_a_broken_header_is_a_finding_that_is_printed(tmp_path, capsys, suffix):
+    """However it is broken: 0 with nothing to say, or 1 with a line about the video."""
+    names = [f"v{number:02d}" for number in range(40)]
+    root = make_dataset(tmp_path / "data", {name: [0.2] for name in names})
+    encoder, packets = encoded("libx264", 15)
+    rows = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in packets]
+    whole = mux(tmp_path / f"whole.{suffix}", encoder, rows, codec="libx264").read_bytes()
+    generator = np.random.default_rng(0)
+    for name in names:
+        (root / f"videos/{name}.{suffix}").write_bytes(spoiled(whole, generator))
+    code, text = run(capsys, root)
+    about = [line for line in text.splitlines()[:-1] if not line.startswith("note: ")]
+    assert code == (1 if about else 0)
+    assert all(line[:3] in names for line in about)
+    assert "40 videos" in text.splitlines()[-1]
+    assert suffix != "mp4" or code == 1

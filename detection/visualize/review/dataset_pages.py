@@ -18,7 +18,7 @@ from detection.data.video import VideoReader
 from detection.data.video_source import FrameSource, open_video
 from detection.files import replacing
 from detection.structures import Keyframe
-from detection.visualize.film import which_videos
+from detection.visualize.film import displayed_size, which_videos
 from detection.visualize.paint import PREDICTION, TRUTH
 from detection.visualize.review.document import (
     ReviewDocument,
@@ -136,7 +136,7 @@ def _video(
     thumbnail: str | None = None,
 ) -> ReviewVideo:
     keyframes_s = keyframes_of(video_id, rows.truth, rows.predicted, left_out=rows.left_out)
-    width, height = source.frame_size()
+    width, height = displayed_size(source)
     start_s, end_s = source.span_s()
     truth: ReviewTruth | None = None
     tracks: tuple[ReviewTrack, ...] = ()

@@ -77,7 +77,10 @@ def write_playable(
     interval_s = float(np.median(intervals_s)) if len(intervals_s) else 0.04
     short_side = min(short_side_px, *source.frame_size())
     width, height = scaled_size(*source.frame_size(), short_side)
-    with VideoWriter(path, width=width, height=height, fps=1 / interval_s, crf=crf) as writer:
+    shape = source.pixel_shape if isinstance(source, VideoReader) else None
+    with VideoWriter(
+        path, width=width, height=height, fps=1 / interval_s, crf=crf, shape=shape
+    ) as writer:
         for time_s, frame in pictures(source, times_s, short_side):
             writer.write(frame, time_s)
             told()
