@@ -39,7 +39,7 @@ def _bases(path: Path, seen: set[Path]) -> Iterator[Path]:
     except (UserError, yaml.YAMLError):
         return
     for name in named:
-        base = path.parent / Path(name).expanduser()
+        base = path.parent / _home(name)
         if base.resolve() not in seen:
             seen.add(base.resolve())
             yield base
@@ -53,3 +53,10 @@ def _named_bases(text: str) -> Iterator[str]:
         if key.value == _BASE:
             entries = value.value if isinstance(value, yaml.SequenceNode) else [value]
             yield from (str(entry.value) for entry in entries)
+
+
+def _home(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # nobody's home folder
+        return Path(name)
