@@ -199,3 +199,9 @@ def test_a_killed_worker_is_one_line_with_75_and_the_same_command_goes_on(
     assert 0 < again.pictures < len(wanted), "some of it was done"
     make(folder, tmp_path / "new.csv", wanted=wanted)
     assert out.read_bytes() == (tmp_path / "new.csv").read_bytes()
+
+
+def test_a_place_that_takes_no_folder_is_said_at_once(folder):
+    """Where the system answers "not found" however often it is asked to make one."""
+    with pytest.raises(UserError, match=r"/proc/none.*cannot be written \(No such file"):
+        make(folder, "/proc/none/boxes.csv")
