@@ -95,7 +95,9 @@ def _run_one(
     """Run one video; return whether it was stopped before its end and can go on."""
     from detection.data.video_repairs import repair_lines
     from detection.data.video_stream import VideoStream
+    from detection.pipeline.outputs import check_folder
 
+    check_folder(folder)
     # The folder is made once there is a video to put results into it of.
     with (
         VideoStream(video, live=options.live, reconnect_s=options.reconnect) as stream,
@@ -142,7 +144,7 @@ def _follow(
                 return  # counted at the end
             bar.write(
                 f"warning: {name}: {found.start_s:.2f} to {found.end_s:.2f} s skipped "
-                f"({found.reason})",
+                f"({printable(found.reason)})",
                 file=sys.stderr,
             )
 
@@ -237,7 +239,9 @@ def _pipeline_options(options: argparse.Namespace) -> PipelineOptions:
         try:
             number = float(value)
         except ValueError as error:
-            raise UserError(f"--threshold {text}: a number, or CLASS=NUMBER, is wanted") from error
+            raise UserError(
+                f"--threshold {text}: a number, or CLASS=NUMBER, is required"
+            ) from error
         if separator:
             by_class[name] = number
         else:

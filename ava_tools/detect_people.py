@@ -138,6 +138,7 @@ def _device(name: str) -> Any:
 def _detector_options(options: argparse.Namespace, half: bool) -> dict[str, Any]:
     """Return what decides the boxes, by which a run knows its own unfinished work."""
     from detection.people.box_table import file_digest
+    from detection.people.config_identity import config_digest
     from detection.people.weights import COCO, find_people_file
 
     named: dict[str, Any] = {
@@ -150,9 +151,9 @@ def _detector_options(options: argparse.Namespace, half: bool) -> dict[str, Any]
     }
     if options.detectron2_config is None and options.weights != COCO:
         named["weights"] = file_digest(find_people_file(options.weights))
-    for key in ("weights", "detectron2_config"):
+    for key, digest in (("weights", file_digest), ("detectron2_config", config_digest)):
         if named[key] and Path(named[key]).is_file():
-            named[key] = file_digest(Path(named[key]))
+            named[key] = digest(Path(named[key]))
     return named
 
 
@@ -185,10 +186,11 @@ def _say(summary: Summary, options: argparse.Namespace, shard: Any) -> None:
             "version, which did not note them): done again",
             file=sys.stderr,
         )
+    out = printable(str(options.out))
     if not summary.complete:
         print(
             f"shard {shard}: {summary.keyframes:,} keyframes done; "
-            f"the last shard to finish writes {options.out}"
+            f"the last shard to finish writes {out}"
         )
         return
     frames = summary.keyframes - summary.unreadable
@@ -197,17 +199,17 @@ def _say(summary: Summary, options: argparse.Namespace, shard: Any) -> None:
         per_s = summary.new_keyframes / max(summary.seconds, 1e-9)
         speed = f", {summary.new_keyframes:,} just now at {per_s:.1f} frames/s"
     if summary.kept:
-        print(f"{options.out}: already made with these options, kept")
+        print(f"{out}: already made with these options, kept")
     if summary.unreadable:
+        unreadable = printable(str(unreadable_path(options.out)))
         print(
             f"warning: {summary.unreadable:,} keyframes of {summary.unreadable_videos:,} videos "
-            f"cannot be read: see {unreadable_path(options.out)}; mend them and give the same "
-            "command again",
+            f"cannot be read: see {unreadable}; mend them and give the same command again",
             file=sys.stderr,
         )
     print(
         f"{summary.boxes:,} boxes at {frames:,} keyframes ({summary.empty:,} with nobody), "
-        f"{summary.unreadable:,} unreadable{speed} -> {options.out}"
+        f"{summary.unreadable:,} unreadable{speed} -> {out}"
     )
 
 

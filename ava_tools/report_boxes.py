@@ -35,8 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = DatasetFolder.open(options.dataset)
     path = options.boxes or folder.boxes_path(folder.split(options.split), options.name)
     result = _report(folder, path, options)
-    print(f"{path} against {folder.split(options.split).annotations}")
-    print(box_report_text.as_text(result))
+    print(printable(f"{path} against {folder.split(options.split).annotations}"))
+    for line in box_report_text.as_text(result).split("\n"):
+        print(printable(line))
     _write(result, path, options)
     return 0
 
@@ -87,7 +88,7 @@ def _write(result: BoxReport, path: Path, options: argparse.Namespace) -> None:
         write_box_plot(options.png, result, title=path.name)
     for wanted in (options.json, options.html, options.png):
         if wanted:
-            print(f"wrote {wanted}")
+            print(printable(f"wrote {wanted}"))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ava_tools.cli import CommandParser, any_seconds, run_command, seconds, share
+from detection.errors import printable
 
 if TYPE_CHECKING:
     from detection.data.ava_files import AvaRows
@@ -153,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parse_arguments(arguments)
     if options.review:
-        print(_write_review(options))
+        print(printable(str(_write_review(options))))
         return 0
     if options.run is not None:
         look, jobs = _run_jobs(options)
@@ -163,13 +164,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for job in jobs:
         if job.film is not None:
             _write_film(job, options, look)
-            print(job.film)
+            print(printable(str(job.film)))
     if (sheet := _sheet_path(options)) is not None:
         _write_sheet(sheet, jobs, options, look)
-        print(sheet)
+        print(printable(str(sheet)))
     whole = options.run is not None and options.video_id is None and not options.keyframes_only
     if whole and not options.no_review:
-        print(_write_review(options))
+        print(printable(str(_write_review(options))))
     return 0
 
 
@@ -379,11 +380,11 @@ def _write_film(job: Job, options: argparse.Namespace, look: Look) -> None:
         whole = choose_frames(all_times_s, job.actors, max_s=None, **limits)
         if len(times_s) < len(whole):
             print(
-                f"{job.actors.video_id}: {options.seconds:g} s of "
+                f"{printable(job.actors.video_id)}: {options.seconds:g} s of "
                 f"{whole[-1] - whole[0]:.0f} s drawn (--seconds 0: all)",
                 file=sys.stderr,
             )
-        with tqdm(total=len(times_s), unit="frame", desc=job.film.name[-40:]) as bar:
+        with tqdm(total=len(times_s), unit="frame", desc=printable(job.film.name)[-40:]) as bar:
             write_film(job.film, source, job.actors, times_s, look=look, told=bar.update)
 
 

@@ -161,18 +161,21 @@ def _forget_held() -> None:
 # A lock lasts as long as any process has it open: forked ones must not keep it for a killed parent.
 os.register_at_fork(after_in_child=_forget_held)
 
+_MOST_TRIES = 100
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
 def _lock(folder: Path, busy: str) -> int:
     """Open and lock a folder (made where absent); return the handle that the lock lasts with."""
+    tries = 0
     while True:
+        tries += 1
         try:
             folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:  # removed by another process just now
-            continue
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and tries < _MOST_TRIES:
+                continue  # removed by another process just now, or never to be (`/proc`)
             raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
         try:
             handle = _lock_handle(handle, folder)

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from detection.data.ava_files import format_time, write_person_boxes
 from detection.data.dataset_folder import DatasetFolder
-from detection.errors import UserError, printable
+from detection.errors import ProcessLostError, UserError, printable
 from detection.files import write_text
 from detection.people.base import PeopleDetector, check_finite
 from detection.people.keyframe_frames import FrameBatch, Unreadable, batches_of, read_batches
@@ -84,7 +84,8 @@ def make_box_table(
     this process began; a table of the same options that is younger is its siblings' work and kept.
     Raises `UserError` where the table is another run's or of other videos than they are now, where
     somebody else is writing it, where a video changes meanwhile, and where no keyframe at all can
-    be read. Unfinished work of videos that have changed is done again.
+    be read; `ProcessLostError` where a worker was ended from outside (what is done is kept).
+    Unfinished work of videos that have changed is done again.
     """
     out, shard = Path(out), shard or Shard()
     batches = batches_of(keyframes, batch_size)
@@ -113,7 +114,11 @@ def make_box_table(
             sides_px = getattr(detector, "sides_px", None)
             if short_side_px is not None:
                 sides_px = (short_side_px, _ANY_LENGTH_PX)
-            share.work(detector, folder, sides_px=sides_px, workers=workers, progress=progress)
+            try:
+                share.work(detector, folder, sides_px=sides_px, workers=workers, progress=progress)
+            except ProcessLostError as error:
+                kept_words = "what was done is kept, give the same command again"
+                raise ProcessLostError(f"{error}; {kept_words}") from error
         records = parts.claim_merge(len(batches))
         if records is None:
             return replace(share.summary(), outdated=len(outdated))

@@ -313,6 +313,9 @@ class _FolderLock:
         """Try once; a lock on a file that was removed meanwhile is none."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self._folder}: cannot be written ({error.strerror})") from error
+        try:
             file = self._path.open("ab")
         except FileNotFoundError:  # the folder went between the two lines
             return False

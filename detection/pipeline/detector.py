@@ -117,7 +117,7 @@ class ActionDetectorPipeline:
         annotated.mp4 and review.html are wanted.  identity: what else decides the results, such as
         the version of a people detector of your own (files are known by their content without it).
         should_stop: ends early, results stay valid. Raises `UserError` where `out` holds results of
-        another video, of other weights or options.
+        another video, of other weights or options, and where the video changes while it is read.
         """
         if not isinstance(video, VideoStream):
             video = VideoStream(video, live=live, reconnect_s=reconnect_s)
@@ -129,6 +129,7 @@ class ActionDetectorPipeline:
                 folder = PartsFolder(
                     Path(out),
                     self._decisive(stream, plan, identity or {}),
+                    now=lambda: self._decisive(stream, plan, identity or {}),
                     can_resume=stream.can_seek,
                     overwrite=overwrite,
                 )

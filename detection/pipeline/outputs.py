@@ -98,7 +98,7 @@ def _walk(
 
 
 def event_line(event: ActionEvent) -> str:
-    """Return an event as a line of JSON."""
+    """Return an event as a line of JSON that drives no terminal."""
     values = {
         "video": event.video_id,
         "track": event.track,
@@ -108,7 +108,7 @@ def event_line(event: ActionEvent) -> str:
         "end_s": event.end_s,
         "peak_score": event.peak_score,
     }
-    return json.dumps(values, ensure_ascii=False) + "\n"
+    return _json(values) + "\n"
 
 
 def track_line(
@@ -122,7 +122,7 @@ def track_line(
         "end_s": rows.times_s[-1],
         "classes": list(classes),
     }
-    yield json.dumps(head, ensure_ascii=False)[:-1] + ', "keyframes": ['
+    yield _json(head)[:-1] + ', "keyframes": ['
     for position, time_s in enumerate(rows.times_s):
         values = {
             "time_s": time_s,
@@ -212,12 +212,25 @@ def _place(video: Path, folder: Path, *, damaged: bool) -> str:
     return "videos/video.mp4"
 
 
+def check_folder(folder: Path) -> None:
+    """Raise `UserError` where something that is no folder stands in the results' place."""
+    if not folder.is_dir() and (folder.exists() or folder.is_symlink()):
+        raise UserError(f"{folder}: is no folder, which is required for results")
+
+
 def check_output(folder: Path) -> None:
-    """Raise `UserError` where the folder for results cannot be made."""
+    """Make the folder for results; raise `UserError` where that cannot be."""
+    check_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror})") from error
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    """Return JSON with every character of text but the unprintable ones as it is."""
+    text = json.dumps(values, ensure_ascii=False)
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def _rounded(values: Any) -> list[float]:

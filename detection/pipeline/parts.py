@@ -13,7 +13,8 @@ import json
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,16 +52,23 @@ class Segment:
 class PartsFolder:
     """The folder of one video's results, and its unfinished parts.
 
-    decisive: what decides the results.  can_resume: whether the source can be read again.
+    decisive: what decides the results.  now: returns it as it is by then, to be told from it.
+    can_resume: whether the source can be read again.
     Raises `UserError` where the folder holds something else, or results that something else has
     decided. With `overwrite` all of them go first, so that none is left beside the new ones.
     """
 
     def __init__(
-        self, folder: Path, decisive: Decisive, *, can_resume: bool, overwrite: bool
+        self,
+        folder: Path,
+        decisive: Decisive,
+        *,
+        now: Callable[[], Decisive],
+        can_resume: bool,
+        overwrite: bool,
     ) -> None:
         self.folder, self._parts = folder, folder / "parts"
-        self._decisive = decisive
+        self._decisive, self._now = decisive, now
         state = self._read_state(overwrite=overwrite)
         if state is None and folder.is_dir() and any(folder.iterdir()):
             raise UserError(f"{folder}: holds files that are not of this command; another --out")
@@ -140,8 +148,25 @@ class PartsFolder:
             if _number_of(path) >= self.saved - films:
                 path.unlink()
 
+    def check_inputs(self) -> None:
+        """Remove everything and raise `UserError` where an input has changed since the beginning.
+
+        What was found is then of the one and of the other, nobody knows which.
+        """
+        changed = self._now().differences_from(self._decisive.as_json())
+        if not changed:
+            return
+        self._start_over()
+        (self.folder / STATE_NAME).unlink()
+        with suppress(OSError):  # not made, or somebody's files are in it
+            (self.folder / "videos").rmdir()
+        raise UserError(
+            f"{self.folder}: no results: {changed} it was begun; give the same command again"
+        )
+
     def complete(self) -> None:
-        """Note that all results are written, and let the parts go."""
+        """Note that all results are written, and let the parts go; as `check_inputs`."""
+        self.check_inputs()
         self._write_state(complete=True)
         shutil.rmtree(self._parts, ignore_errors=True)
 

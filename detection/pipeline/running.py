@@ -73,7 +73,8 @@ class VideoRun:
             for moment in self._moments():
                 yield from self._publish(interpretation.feed(moment))
             yield from self._publish(interpretation.finish())
-            if self._results is not None:
+            if folder is not None and self._results is not None:
+                folder.check_inputs()
                 self._results.finish()
         finally:
             self._ending.set()

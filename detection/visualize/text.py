@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from detection.visualize import fonts
 
 Color = tuple[int, int, int]
 REGULAR, BOLD = 400, 600
@@ -46,14 +49,12 @@ def fit(text: str, width: int, size: int, weight: int = REGULAR) -> str:
 
 
 def not_drawn(texts: Iterable[str]) -> str:
-    """Return the characters, each once and in order, that the face draws as a question mark."""
-    unknown = _mask("?", _TRIED_PX, REGULAR)
-    characters = sorted({character for text in texts for character in plain(text)} - {"?", " "})
-    return "".join(
-        character
-        for character in characters
-        if np.array_equal(_mask(character, _TRIED_PX, REGULAR), unknown)
-    )
+    """Return the characters, each once and in order, that are drawn as question marks.
+
+    Neither the face nor any font of this machine (`fonts.font_for`) has a glyph for them.
+    """
+    characters = sorted({character for text in texts for character in plain(text)})
+    return "".join(c for c in characters if _face_lacks(c) and fonts.font_for(c) is None)
 
 
 def font_warning(texts: Iterable[str]) -> str | None:
@@ -63,8 +64,9 @@ def font_warning(texts: Iterable[str]) -> str | None:
         return None
     shown = missing[:20] + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
     return (
-        f"warning: the drawing's font has no glyphs for {shown}: they are question marks in the "
-        "annotated video and on sheets; tables and the review page have them"
+        f"warning: no font was found with glyphs for {shown}: they are question marks in the "
+        "annotated video and on sheets; tables and the review page have them. Install a font with "
+        f"these characters (such as one of the Noto fonts), or name its file in {fonts.VARIABLE}"
     )
 
 
@@ -109,12 +111,64 @@ def _mask(text: str, size: int, weight: int) -> NDArray[np.uint8]:
     ascent, height = round(1.05 * size), round(1.45 * size)
     if not text:
         return np.zeros((height, 0), np.uint8)
+    parts = [
+        _face_mask(part, size, weight)
+        if font is None
+        else fonts.text_mask(part, font, size, ascent=ascent, height=height)
+        for part, font in _runs(text)
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def _face_mask(text: str, size: int, weight: int) -> NDArray[np.uint8]:
+    """Return a line as the face draws it, as `_mask`."""
+    ascent, height = round(1.05 * size), round(1.45 * size)
     face = _face()
     _, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), face, size, weight, 0, _NO_WRAP)
     mask = np.zeros((height, width + 4), np.uint8)
     end, _ = cv2.putText(mask, text, (1, ascent), (255,), face, size, weight, 0, _NO_WRAP)
     cropped: NDArray[np.uint8] = mask[:, : max(1, min(width + 4, end[0] + 1))]
     return cropped
+
+
+def _runs(text: str) -> list[tuple[str, tuple[str, int] | None]]:
+    """Cut a line into parts of one font each; None: the face's own, also where there is no other.
+
+    A word that the face cannot draw whole is one part where one font has all of it, since letters
+    of many scripts change with their neighbours.
+    """
+    if not any(map(_face_lacks, set(text))):
+        return [(text, None)]
+    pieces = itertools.chain.from_iterable(map(_pieces, _words(text)))
+    runs: list[tuple[str, tuple[str, int] | None]] = []
+    for part, font in pieces:
+        if runs and (runs[-1][1] == font or not part.strip()):
+            runs[-1] = (runs[-1][0] + part, runs[-1][1])
+        else:
+            runs.append((part, font))
+    return runs
+
+
+def _words(text: str) -> Iterator[str]:
+    for _, letters in itertools.groupby(text, str.isspace):
+        yield "".join(letters)
+
+
+def _pieces(word: str) -> list[tuple[str, tuple[str, int] | None]]:
+    if not any(map(_face_lacks, word)):
+        return [(word, None)]
+    if (font := fonts.font_for(word)) is not None:
+        return [(word, font)]
+    return [(c, fonts.font_for(c) if _face_lacks(c) else None) for c in word]
+
+
+@lru_cache(maxsize=1 << 16)
+def _face_lacks(character: str) -> bool:
+    """Say whether the face draws a character as it draws the question mark."""
+    if character in "? ":
+        return False
+    unknown = _face_mask("?", _TRIED_PX, REGULAR)
+    return np.array_equal(_face_mask(character, _TRIED_PX, REGULAR), unknown)
 
 
 @lru_cache(maxsize=64)

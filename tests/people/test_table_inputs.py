@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import signal
 
 import numpy as np
 import pytest
 from fake_people import FakeDetector
 from tiny_data import make_dataset
 
+from ava_tools.cli import exit_code_of
 from detection.data.dataset_folder import DatasetFolder
 from detection.errors import UserError
 from detection.people.box_table import make_box_table
@@ -184,3 +187,40 @@ def test_a_batch_counts_as_done_once_it_is_on_the_disk(folder, tmp_path, monkeyp
     monkeypatch.setattr(os, "fsync", noted)
     make(folder, tmp_path / "boxes.csv", detector=Watching())
     assert len(set(synced)) > len(WANTED) // 3
+
+
+def test_a_killed_worker_is_one_line_with_75_and_the_same_command_goes_on(
+    folder, tmp_path, monkeypatch, capfd
+):
+    """A real SIGKILL of the process that reads, while it has work before it."""
+
+    class Killer(FakeDetector):
+        def detect(self, images):
+            found = super().detect(images)
+            if self.pictures == 3:
+                for worker in multiprocessing.active_children():
+                    os.kill(worker.pid, signal.SIGKILL)
+            return found
+
+    out = tmp_path / "boxes.csv"
+    names = [f"train_{number}" for number in range(4)] + ["val_0"]
+    wanted = [Keyframe(name, t) for name in names for t in np.arange(0, 2.9, 0.1).round(1).tolist()]
+    code = exit_code_of(
+        lambda _: make(folder, out, detector=Killer(), workers=1, wanted=wanted) and 0
+    )
+    said = capfd.readouterr().err
+    assert code == 75, said
+    assert said.count("\n") == 1 and "Traceback" not in said
+    assert "gone" in said and "what was done is kept, give the same command again" in said
+    assert not out.exists() and (tmp_path / "boxes.csv.parts").is_dir()
+    again = FakeDetector()
+    make(folder, out, detector=again, workers=1, wanted=wanted)
+    assert 0 < again.pictures < len(wanted), "some of it was done"
+    make(folder, tmp_path / "new.csv", wanted=wanted)
+    assert out.read_bytes() == (tmp_path / "new.csv").read_bytes()
+
+
+def test_a_place_that_takes_no_folder_is_said_at_once(folder):
+    """Where the system answers "not found" however often it is asked to make one."""
+    with pytest.raises(UserError, match=r"/proc/none.*cannot be written \(No such file"):
+        make(folder, "/proc/none/boxes.csv")

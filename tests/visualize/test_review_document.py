@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+from html.parser import HTMLParser
+from importlib import resources
 
 import numpy as np
 import pytest
 
 from detection.data.label_map import LabelMap
+from detection.data.video import VideoWriter
 from detection.visualize.review.document import (
     ReviewDocument,
     ReviewTrack,
@@ -18,6 +22,7 @@ from detection.visualize.review.document import (
 )
 from detection.visualize.review.encoding import encode_document
 from detection.visualize.review.errors import ERROR_KINDS, UNSURE, find_errors
+from detection.visualize.review.media import place_video
 from detection.visualize.review.page import page_pieces, write_review
 
 MAP = LabelMap(("stand", "sit", "</script><b>x"), (12, 11, 70))
@@ -37,6 +42,12 @@ def track(track_id: int = 4, times_s: tuple[float, ...] = (1.0, 2.0)) -> ReviewT
 def video(source: str = "videos/a.mp4", **more) -> ReviewVideo:
     given = {"keyframes_s": (1.0, 2.0, 3.5), "tracks": (track(),), "duration_s": 4.0} | more
     return ReviewVideo("a,b", source, 640, 360, **given)
+
+
+def write_clip(path):
+    with VideoWriter(path, width=64, height=48, fps=10) as writer:
+        for number in range(5):
+            writer.write(np.full((48, 64, 3), 40 * number, np.uint8), number / 10)
 
 
 def test_what_the_page_is_given():
@@ -112,6 +123,84 @@ def test_texts_cannot_end_the_script_element():
     assert value["title"] == "<i>&</title><script>"
     assert value["classes"][2]["name"] == "</script><b>x"
     assert "<i>" not in page and "<b>x" not in page
+
+
+HOSTILE = [
+    "</script><img src=x onerror=alert(1)>",
+    "<!--<script>",
+    "&lt;b&gt;",
+    "]]>",
+    "a\u2028b\u2029c",
+    "</title><script>alert(1)</script>",
+    "\"'`${alert(1)}",
+    "\x1b]0;title\x07\x9b31m",
+]
+
+
+class _Page(HTMLParser):
+    """What a browser would make of a page: its elements, and the texts inside them."""
+
+    def __init__(self):
+        super().__init__(convert_charrefs=True)
+        self.elements, self.texts = [], {}
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        tag, attributes = self.elements[-1] if self.elements else ("", {})
+        key = attributes.get("id") or tag
+        self.texts[key] = self.texts.get(key, "") + data
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_whatever_names_are_they_reach_the_page_as_text_alone(text):
+    labels = LabelMap(("stand", text, "sit"), (12, 11, 70), ("PERSON_POSE", text, ""))
+    clip = video(source=f"videos/{text}.mp4".replace("\\", ""), thumbnail="a/" + text)
+    clip = dataclasses.replace(clip, video_id=text)
+    document = ReviewDocument(text, labels, (clip,), note=text)
+    page = _Page()
+    page.feed("".join(page_pieces(document)))
+    plain = _Page()
+    plain.feed("".join(page_pieces(ReviewDocument("t", MAP, (video(),)))))
+    assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]
+    assert page.elements == plain.elements, "the same elements with the same attributes"
+    assert page.texts["title"].rstrip("\n") == text
+    value = json.loads(page.texts["review-data"])
+    assert value["title"] == value["note"] == value["videos"][0]["id"] == text
+    assert value["classes"][1] == {"id": 11, "name": text, "group": text}
+    assert value["videos"][0]["thumbnail"] == "a/" + text
+    assert json.loads(page.texts["clip-0"])["us"] == [1_000_000, 2_000_000, 3_500_000]
+    raw = "".join(page_pieces(document))
+    assert "\u2028" not in raw.split("</head>")[1] and "\u2029" not in raw.split("</head>")[1]
+
+
+def test_the_pages_script_makes_no_element_from_text():
+    """Names reach the page through text nodes, and attributes of fixed names."""
+    folder = resources.files("detection.visualize.review") / "assets"
+    scripts = [entry for entry in folder.iterdir() if entry.name.endswith(".js")]
+    assert len(scripts) > 5
+    for script in scripts:
+        text = script.read_text("utf-8")
+        found = re.findall(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function"
+            r"|createContextualFragment|DOMParser|srcdoc|setTimeout\(['\"`]|javascript:",
+            text,
+        )
+        assert not found, (script.name, found)
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "a#b?c%20d", "a\\b", "c:d", "x\ny", "-x", "日本", "a'\"<i>"]
+)
+def test_a_video_beside_a_page_has_a_plain_name_whatever_its_own_is(tmp_path, name):
+    source = tmp_path / "from" / f"{name}.mp4"
+    source.parent.mkdir()
+    write_clip(source)
+    place = place_video(source, tmp_path / "page")
+    assert re.fullmatch(r"videos/[\w .,+@()-]+\.mp4", place)
+    assert (tmp_path / "page" / place).read_bytes() == source.read_bytes()
+    video(source=place)
 
 
 @pytest.mark.parametrize(

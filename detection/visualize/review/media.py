@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -30,13 +31,15 @@ def place_video(source: str | Path, folder: str | Path, *, name: str | None = No
     A file that browsers play and seek as it is becomes a hard link (a copy on another disk), so
     that the folder can be moved and sent on its own; anything else is written anew as H.264 with
     the same presentation times and without sound. name: of the file without its suffix (default:
-    the source's). Raises `UserError` where the source cannot be read.
+    the source's, with `_` for what could be read otherwise in an address). Raises `UserError` where
+    the source cannot be read.
     """
     source = Path(source)
     with VideoReader(source) as reader:
         reason = why_written_anew(reader)
         suffix = ".mp4" if reason else source.suffix.lower()
-        path = Path(folder) / "videos" / f"{name or source.stem}{suffix}"
+        stem = name or re.sub(r"[^\w .,+@()-]", "_", source.stem)
+        path = Path(folder) / "videos" / f"{stem}{suffix}"
         if path.exists() and path.samefile(source):
             pass
         elif reason:
