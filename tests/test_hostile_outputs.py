@@ -99,7 +99,7 @@ def files_in(folder):
 def limits(whole):
     """A size that a segment exceeds, and one below each of the larger results' own."""
     sizes = {name: path.stat().st_size for name, path in files_in(whole).items()}
-    names = ("tracks.jsonl", "detections.csv", "annotated.mp4", "review.html")
+    names = ("detections.csv", "review.html")
     return {"segment": sizes["run.json"] + 50} | {name: sizes[name] - 1 for name in names}
 
 

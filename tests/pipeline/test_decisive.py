@@ -6,6 +6,7 @@ fails here, and so does an entry that is left out of the key.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -221,3 +222,53 @@ def test_a_damaged_state_is_one_line_and_overwrite_helps(place, tmp_path, text):
     with pytest.raises(UserError, match=r"run\.json: (damaged|not of this command)") as caught:
         look(place, tmp_path / "out")
     assert "\n" not in str(caught.value)
+
+
+# Entries that another entry repeats in part: the same change is noticed by that one as well.
+SEEN_TWICE = {"threshold", "thresholds", "class_thresholds", "classes", "person_score", "people"}
+
+
+@pytest.mark.parametrize("name", sorted({*OTHER_OPTIONS, "video", "checkpoint"}))
+def test_an_entry_left_out_of_the_key_would_let_another_value_pass(
+    place, tmp_path, name, monkeypatch
+):
+    """Each entry is taken out of the key in turn: the tests above can fail, entry by entry."""
+    from detection.pipeline.decisive import Decisive
+    from detection.pipeline.running import VideoRun
+
+    def at_once(run):
+        """Nothing is computed: what is asked is whose results they are taken for."""
+        if run._folder.is_complete:
+            run.report.already_complete = True
+        else:
+            run._folder.complete()
+        return iter(())
+
+    monkeypatch.setattr(VideoRun, "events", at_once)
+    first, other = {"identity": {"mine": "1"}}, {"identity": {"mine": "1"}}
+    if name == "video":
+        other["video"] = place / "tuesday" / "cam1.mp4"
+        other["video_id"] = first["video_id"] = "cam1"
+    elif name == "checkpoint":
+        other["run"] = save_tiny_run(tmp_path / "run", spread=5.0)
+    else:
+        other |= OTHER_OPTIONS[name]
+    look(place, tmp_path / "whole", **first)
+    with pytest.raises(UserError, match="--overwrite"):
+        look(place, tmp_path / "whole", **other)
+
+    as_json = Decisive.as_json
+
+    def without(decisive):
+        content = as_json(decisive)
+        for part in content.values():
+            part.pop(name, None)
+        return content
+
+    monkeypatch.setattr(Decisive, "as_json", without)
+    look(place, tmp_path / "out", **first)
+    if name in SEEN_TWICE:
+        with contextlib.suppress(UserError):
+            look(place, tmp_path / "out", **other)
+        return
+    assert look(place, tmp_path / "out", **other)[0].report.already_complete
