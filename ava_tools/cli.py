@@ -39,7 +39,10 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
     """
     _mend_streams()
     _end_when_asked()
-    sys.exit(_flushed(exit_code_of(main)))
+    code = exit_code_of(main)
+    # The end is under way: asked again, as `timeout` does for its group, nothing is to be said.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(_flushed(code))
 
 
 def exit_code_of(main: Callable[[Sequence[str] | None], int | None]) -> int:

@@ -202,6 +202,24 @@ def test_stopped_is_75_and_one_word(tmp_path, number):
     assert process.returncode == 75
 
 
+def test_asked_to_stop_while_it_ends_a_command_says_nothing(tmp_path):
+    """`timeout` asks the program and then its group: the second may come at any moment."""
+    (tmp_path / "script.py").write_text(
+        "import atexit, os, signal\n"
+        "from ava_tools.cli import run_command\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))\n"
+        "run_command(lambda arguments: 0)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py")],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("name, line", CASES)
 @pytest.mark.parametrize("kind", ["missing", "long", "folder", "below a file", "circle", "pipe"])
 def test_paths_that_lead_nowhere(tmp_path, monkeypatch, capfd, name, line, kind):

@@ -157,6 +157,18 @@ def folder_to_resume(run_folder: str | Path) -> Path:
     return folder
 
 
+def _open_task_again(config: RunConfig) -> Task:
+    """Open the data of a stopped run, and say how to where they are gone."""
+    try:
+        return open_task(config)
+    except UserError as error:
+        if Path(config.data.root).exists():
+            raise
+        raise UserError(
+            f"{error}; where the data moved, add data.root=NEW to the command"
+        ) from error
+
+
 def resume(
     run_folder: str | Path, *, overrides: Sequence[str], processes: Processes = ALONE
 ) -> tuple[Run, Training]:
@@ -186,7 +198,7 @@ def resume(
     device = build.build_device(config)
     build.build_precision(config, device)
     _seed(config.seed)
-    task = open_task(config)
+    task = _open_task_again(config)
     _check_fits(file, task)
     data = digests(task.data_files)
     if not check_data(file.path, file.training.get("data"), data) and processes.is_first:

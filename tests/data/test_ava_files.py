@@ -74,6 +74,16 @@ def test_detections_with_tracks_and_odd_values(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "scores, cause", [((97.5, 3), "per cent"), ((-2.5, 7), "logits"), ((0.5, 1.5), None)]
+)
+def test_scores_in_another_unit_are_told_with_their_likely_cause(tmp_path, scores, cause):
+    text = "".join(f"v,1,0.1,0.1,0.2,0.2,3,{score}\n" for score in scores)
+    (warning,) = read_detections(write(tmp_path, text)).warnings
+    assert ("likely cause" in warning) == (cause is not None)
+    assert cause is None or f"likely cause: {cause}, where" in warning
+
+
+@pytest.mark.parametrize(
     "text",
     [
         GOOD.replace("\n", "\r\n") * 3,

@@ -227,7 +227,9 @@ def test_data_may_move_and_not_change(tmp_path, data, cfg, capsys):
     train_ava.main(["--cfg", str(cfg), "optim.epochs=1"])
     run, moved = tmp_path / "run", tmp_path / "elsewhere"
     data.rename(moved)
-    with pytest.raises(UserError, match=r"dataset\.yaml: no"):
+    with pytest.raises(
+        UserError, match=r"dataset\.yaml: no.*where the data moved, add data.root=NEW"
+    ):
         train_ava.main(["--resume", str(run)])
     assert train_ava.main(["--resume", str(run), f"data.root={moved}"]) == 0
     assert train_ava.main(["--resume", str(run)]) == 0, "remembered"
@@ -276,6 +278,24 @@ def test_the_tolerance_is_the_same_wherever_an_epoch_is_gone_on_with(start):
     assert list(batches(start, done, 0.34)) == before[start:]
     with pytest.raises(UserError, match="10 of 30 samples of an epoch"):
         list(batches(start, done, 0.32))
+
+
+def test_an_epoch_that_begins_anew_takes_over_no_unreadable_samples():
+    """Not those of the epoch before, nor those of a checkpoint that was saved at an epoch's end."""
+    order = TrainBatches([Keyframe("v", float(time_s)) for time_s in range(30)], batch_size=4)
+    loader = ClipLoader(Bad(), order, collate=list, on_unreadable="replace", most_unreadable=0.99)
+    loader.tell = lambda _: None
+    epochs = runs.EpochBatches(loader, order)
+    epochs.go_on([7], rank=0)
+    for epoch in (1, 2):
+        for _ in epochs.epoch(epoch):
+            pass
+        assert epochs.num_unreadable == 10
+    epochs.go_on([7], rank=0)
+    epochs.epoch(3, start=2)
+    assert loader.unreadable_before == 7
+    epochs.epoch(4, start=2)
+    assert loader.unreadable_before == 0
 
 
 def test_a_killed_reader_ends_the_run_saved_with_75_and_it_goes_on(tmp_path, cfg, monkeypatch):

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from tiny_data import make_dataset
 
 from ava_tools.train_people import main
+from detection.engine import people_runs, people_training
 from detection.errors import UserError
 from detection.people.config import list_people_options, load_people_config
 
@@ -173,3 +175,24 @@ def test_every_configuration_is_valid(name):
 def test_every_option_has_a_sentence():
     for key, _, _, sentence in list_people_options():
         assert sentence.endswith("."), key
+
+
+def test_minutes_between_checkpoints_are_minutes(tiny, tmp_path, monkeypatch):
+    """By this clock 10 s go by between two looks at it; an update takes one, a save another."""
+    saved = []
+    real = people_runs._save
+
+    def note(run, name):
+        saved.append((name, run.progress.update))
+        real(run, name)
+
+    monkeypatch.setattr(people_runs, "_save", note)
+    for minutes, expected in ((1000, [2]), (0.1, [1, 2, 2])):
+        now = iter(range(0, 10**6, 10))
+        monkeypatch.setattr(
+            people_training, "time", SimpleNamespace(monotonic=lambda now=now: float(next(now)))
+        )
+        saved.clear()
+        config = write_config(tmp_path, tiny, epochs=1)
+        main(["--cfg", str(config), "--overwrite", f"checkpoint_minutes={minutes}"])
+        assert [update for name, update in saved if name == "last"] == expected
