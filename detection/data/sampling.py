@@ -32,7 +32,7 @@ def clip_times_s(
     """
     if num_frames < 1 or step < 0:
         raise ValueError(f"a clip needs num_frames >= 1 and step >= 0, got {num_frames} and {step}")
-    offsets = np.arange(num_frames, dtype=np.float64) - (num_frames - 1) // 2
+    offsets = np.arange(num_frames, dtype=np.float64) - num_frames // 2
     times_s = np.asarray(time_s + offsets * (step / STEPS_PER_SECOND), dtype=np.float64)
     if within_s is None or (within_s[0] <= times_s[0] and times_s[-1] <= within_s[1]):
         return times_s
