@@ -1,11 +1,14 @@
 """Files for CVAT: what they cannot say is refused before the first of them is written."""
 
+import re
+
 import numpy as np
 import pytest
 from numbered_video import write_numbered
 
 from ava_tools import export_cvat, import_dataset
 from detection.data.cvat_write import ActionChoices, TrackBox, VideoHead, cvat_text, is_xml_text
+from detection.data.unlabelled import import_unlabelled
 from detection.errors import UserError
 
 
@@ -121,3 +124,57 @@ def test_names_of_videos_that_xml_cannot_hold():
             cvat_text(VideoHead("a", name, 9, (4, 4)), track, choices, 1)
     text, count = cvat_text(VideoHead("é & <漢字> 🎬", "a.mp4", 9, (4, 4)), track, choices, 1)
     assert count == 1 and "é &amp; &lt;漢字&gt; 🎬" in text
+
+
+def test_of_two_times_in_one_frame_the_first_is_kept(raw, tmp_path):
+    rows = [f"a,1.00,{BOX}", "a,1.02,.26,.25,.75,.75"]
+    assert export(raw, tmp_path / "o", rows, *WAVE) == 0
+    text = (tmp_path / "o/a.xml").read_text()
+    assert 'xtl="40.00"' in text and 'xtl="41.60"' not in text
+
+
+def people_of(path):
+    """Return the frames at which each person of a file is there."""
+    tracks = re.findall(r"<track.*?</track>", path.read_text(), re.S)
+    return [
+        [int(n) for n, gone in re.findall(r'<box frame="(\d+)" outside="(\d)"', t) if gone == "0"]
+        for t in tracks
+    ]
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory):
+    """A data set of one video: 12 s, 2 frames a second."""
+    folder = tmp_path_factory.mktemp("slow")
+    (folder / "videos").mkdir()
+    write_numbered(folder / "videos" / "s.mp4", [i / 2 for i in range(24)], fps=2)
+    import_unlabelled(folder / "videos", folder / "data")
+    return folder / "data"
+
+
+def export_scored(slow, tmp_path, scores, *more):
+    """Export somebody who stands still, found with a score at each time of `scores`."""
+    table = tmp_path / "people.csv"
+    table.write_text("".join(f"s,{time},{BOX},,{score}\n" for time, score in scores.items()))
+    common = ["--dataset", str(slow), "--split", "all", "--boxes", str(table), *WAVE]
+    out = ["--out", str(tmp_path / "o"), "--overwrite", "--keep-iou", "1.1"]
+    assert export_cvat.main([*common, *out, *more]) == 0
+    return people_of(tmp_path / "o" / "s.xml")
+
+
+def test_a_person_goes_on_at_lower_scores_than_one_begins(slow, tmp_path):
+    """From --min-score on a person begins, from six tenths of it on one goes on."""
+    scores = {0: 0.29, 1: 0.51, 2: 0.31, 3: 0.31, 4: 0.51, 5: 0.29}
+    assert export_scored(slow, tmp_path, scores) == [[2, 4, 6, 8]]
+
+
+@pytest.mark.parametrize(("every", "people"), [("1", 2), ("4", 1)])
+def test_a_person_may_be_missed_for_two_moments(slow, tmp_path, every, people):
+    """A gap of 5 s: two people where moments are 1 s apart, one where they are 4 s apart."""
+    found = export_scored(slow, tmp_path, {1: 0.9, 6: 0.9}, "--every", every)
+    assert len(found) == people
+
+
+def test_the_shortest_people_are_those_of_min_length(slow, tmp_path):
+    scores = {1: 0.9, 2: 0.9}
+    assert len(export_scored(slow, tmp_path, scores, "--min-length", "2")) == 1

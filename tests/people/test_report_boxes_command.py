@@ -110,3 +110,6 @@ def test_boxes_that_do_not_match_the_split_are_told(root, boxes, capsys):
     boxes.write_text(re.sub(r",0\.[0-9]+$", ",90", text, flags=re.M))
     assert main(arguments) == 0
     assert "likely cause: per cent" in capsys.readouterr().err
+    boxes.write_text(re.sub(r",0\.[0-9]+$", ",0.3", text, flags=re.M))
+    assert main(arguments) == 0
+    assert "a box scores 0.8 or more (the highest score is 0.3)" in capsys.readouterr().err
