@@ -149,7 +149,7 @@ def far_date():
     return email.utils.formatdate(time.time() + 7200, usegmt=True).encode()
 
 
-@pytest.mark.parametrize("wish", [b"5000", b"9" * 5000, far_date()])
+@pytest.mark.parametrize("wish", [b"5000", b"9" * 5000, far_date()], ids=["s", "digits", "date"])
 def test_a_wish_to_wait_for_hours_is_said_and_not_followed(tmp_path, wish):
     with raw_server(BUSY + b"Retry-After: " + wish + b"\r\n\r\n") as url:
         told = Told()
