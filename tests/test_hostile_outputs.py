@@ -209,7 +209,7 @@ def test_names_that_drive_a_terminal_are_written_out(tmp_path, command, capfd):
     video = write_squares(tmp_path / "cam\x1b]0;x\x07.mp4", seconds=3)
     given = arguments(tmp_path, tmp_path / "o\x1but", "--threshold", "0.01", "--no-film")
     given[0] = str(video)
-    assert command([*given, "--live"]) == 0
+    assert command([*given, "--live", "--reconnect", "0"]) == 0
     assert command([*given, "--overwrite"]) == 0
     said = capfd.readouterr()
     for text in (said.out, said.err):
