@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ava_tools import cli
 from ava_tools.cli import CommandParser, run_command, seconds_above_0, share
 from detection.errors import UserError, printable
 
@@ -244,7 +245,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="leave out people seen at fewer moments (default %(default)s)")  # fmt: skip
     add("--every", type=seconds_above_0, default=1.0, metavar="S",
         help="seconds from box to box (default %(default)g, as detect_people's)")  # fmt: skip
-    add("--keep-iou", type=share, default=0.9, metavar="X",
+    add("--keep-iou", type=cli.number(0, 2), default=0.9, metavar="X",
         help="leave out boxes that even motion explains (default %(default)s)")  # fmt: skip
     add("--overwrite", action="store_true", help="replace files that are there")
     return parser.parse_args(arguments)

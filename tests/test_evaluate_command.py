@@ -163,7 +163,6 @@ def test_missing_file(folder):
     ("options", "words"),
     [
         (["--protocol", "coco"], "no protocol 'coco'"),
-        (["--iou", "1.5"], "--iou must be"),
         (["--protocol", "all", "--video-map"], "--video-map needs one protocol"),
     ],
 )

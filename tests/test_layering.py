@@ -40,7 +40,7 @@ ALLOWED = {
     "pipeline": GROUND
     | {"engine", "visualize", "build", "models", "people", "data", "tracking", "pipeline"},
     "checks": {"structures", "errors", "joins", "data", "evaluation", "checks"},
-    "demo": {"structures", "errors", "files", "data", "demo", "visualize"},
+    "demo": {"bounds", "structures", "errors", "files", "data", "demo", "visualize"},
 }
 FILES = sorted((REPOSITORY / "detection").rglob("*.py"))
 

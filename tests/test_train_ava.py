@@ -384,6 +384,8 @@ def test_bad_combinations_of_options(tmp_path, cfg, capsys, monkeypatch):
     assert "not a run" in fail(capsys, ["--resume", str(tmp_path)], monkeypatch)
     missing = ["--eval-only", "--checkpoint", str(tmp_path / "x.pt")]
     assert "no such checkpoint" in fail(capsys, missing, monkeypatch)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("{}")
     resumed = ["--resume", str(tmp_path / "run"), "optim.lr=1"]
     assert "may change" in fail(capsys, resumed, monkeypatch)
 

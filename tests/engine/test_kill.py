@@ -46,7 +46,9 @@ def test_kill_by_a_signal_that_asks_saves_and_says_so(tmp_path, number):
         start_new_session=True,
     )
     deadline = time.monotonic() + 120
-    while '"update"' not in ((run / "log.jsonl").read_text() if run.is_dir() else ""):
+    while '"update"' not in (
+        (run / "log.jsonl").read_text() if (run / "log.jsonl").is_file() else ""
+    ):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     os.killpg(process.pid, number)  # its readers too, as a terminal and a scheduler do

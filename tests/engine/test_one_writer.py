@@ -173,8 +173,13 @@ with only_writer({str(tmp_path / "run")!r}, busy="busy"):
             pass
         holder.send_signal(signal.SIGKILL)
         holder.wait()
-        with only_writer(tmp_path / "run", busy="busy"):
-            pass
+        while True:  # the child may not have run at all yet
+            try:
+                with only_writer(tmp_path / "run", busy="busy"):
+                    break
+            except UserError:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
     finally:
         os.kill(int(child_id.read_text()), signal.SIGKILL)
 

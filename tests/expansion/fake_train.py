@@ -19,13 +19,15 @@ def main() -> int:
     run = Path(values["output"])
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)
     (run / "config.yaml").write_text(config.read_text(encoding="utf-8"), encoding="utf-8")
+    wishes = values.get("wishes") or {}
+    fails = values["clip"]["num_frames"] >= wishes.get("fail_from_frames", 10**9)
+    if not fails:
+        (run / "checkpoints" / "last.pt").write_bytes(b"weights")
     with (run.parent / "calls.txt").open("a", encoding="utf-8") as calls:
         calls.write(arguments[0] + "\n")
-    wishes = values.get("wishes") or {}
-    if values["clip"]["num_frames"] >= wishes.get("fail_from_frames", 10**9):
+    if fails:
         print("some words\nerror: out of memory, as wished", file=sys.stderr)
         return 2
-    (run / "checkpoints" / "last.pt").write_bytes(b"weights")
     if wishes.get("stopped_once") and arguments[0] != "--resume":
         return 75  # as after a signal
     time.sleep(wishes.get("seconds", 0))

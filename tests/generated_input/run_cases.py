@@ -16,6 +16,8 @@ import argparse
 import contextlib
 import importlib
 import io
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import re
 import signal
@@ -151,6 +153,9 @@ def _run_forked(module: str, arguments: list[str], folder: Path) -> tuple[int, f
     code = 1
     try:
         os.setsid()
+        # Helpers of multiprocessing that the parent started are no children of this process.
+        multiprocessing.forkserver._forkserver.__init__()  # type: ignore[attr-defined,misc]
+        multiprocessing.resource_tracker._resource_tracker.__init__()  # type: ignore[misc]
         os.chdir(folder)
         for number, path in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)

@@ -140,7 +140,6 @@ def test_a_missing_video_does_not_stop_every_second(root, weights, tmp_path, cap
         (("--dataset", "nowhere"), "dataset.yaml: no such file"),
         (("--actor-class", "persn"), "did you mean person"),
         (("--batch-size", "0"), "--batch-size must be at least 1"),
-        (("--score-floor", "1.5"), "--score-floor"),
         (("--shard", "9/8"), "wanted K/N"),
         (("--device", "warp"), "--device 'warp'"),
         (("--device", "cuda:99"), "PyTorch finds"),

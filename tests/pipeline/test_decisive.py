@@ -224,8 +224,16 @@ def test_a_damaged_state_is_one_line_and_overwrite_helps(place, tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
-# Entries that another entry repeats in part: the same change is noticed by that one as well.
-SEEN_TWICE = {"threshold", "thresholds", "class_thresholds", "classes", "person_score", "people"}
+# Entries whose change is noticed by another entry, or another rule (`live`), as well.
+SEEN_TWICE = {
+    "live",
+    "threshold",
+    "thresholds",
+    "class_thresholds",
+    "classes",
+    "person_score",
+    "people",
+}
 
 
 @pytest.mark.parametrize("name", sorted({*OTHER_OPTIONS, "video", "checkpoint"}))

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -231,7 +232,9 @@ def test_whatever_a_live_source_tells_of_time_ours_ascends(tmp_path, times_s, wa
             self.time = time_s
 
     class Camera:
-        def demux(self, video):
+        streams = SimpleNamespace(video=[None])
+
+        def demux(self, stream):
             return [self]
 
         def decode(self):
