@@ -232,7 +232,7 @@ def test_whatever_a_live_source_tells_of_time_ours_ascends(tmp_path, times_s, wa
             self.time = time_s
 
     class Camera:
-        streams = SimpleNamespace(video=[None])
+        streams = SimpleNamespace(video=[SimpleNamespace(sample_aspect_ratio=None)])
 
         def demux(self, stream):
             return [self]
