@@ -95,7 +95,7 @@ def test_a_killed_search_goes_on_and_repeats_nothing(tmp_path):
         sys.path.insert(0, {str(FAKE.parent)!r})
         from test_trainings import networks, trainings
         path = __import__("pathlib").Path({str(tmp_path)!r})
-        trainings(path, wishes={{"seconds": 3}})(networks(1, 2, 3))
+        trainings(path, wishes={{"holds_at": 2}})(networks(1, 2, 3))
         """
     )
     victim = subprocess.Popen([sys.executable, "-c", program])
@@ -104,7 +104,7 @@ def test_a_killed_search_goes_on_and_repeats_nothing(tmp_path):
         time.sleep(0.05)
     victim.send_signal(signal.SIGKILL)
     victim.wait()
-    on = trainings(tmp_path, wishes={"seconds": 3})
+    on = trainings(tmp_path, wishes={"holds_at": 2})
     outcomes = on(networks(1, 2, 3))
     assert [outcome.scores for outcome in outcomes] == [
         pytest.approx((0.1,)),
