@@ -246,6 +246,14 @@ def test_data_may_move_and_not_change(tmp_path, data, cfg, capsys):
     assert "does not say what its annotations were" in capsys.readouterr().out
 
 
+def test_excluded_keyframes_may_not_change_either(tmp_path, data, cfg):
+    exclude(data, "val", "val_0,0002\n")
+    train_ava.main(["--cfg", str(cfg), "optim.epochs=1"])
+    (data / "annotations/out_val.csv").write_text("val_1,0002\n")
+    with pytest.raises(UserError, match=r"last\.pt: .*exclusions of 'val' changed"):
+        train_ava.main(["--resume", str(tmp_path / "run")])
+
+
 class Bad:
     """Samples of which every third cannot be read."""
 
