@@ -269,11 +269,11 @@ def identity_of(path: str | Path, *, samples: int = _SAMPLES) -> dict[str, int |
     return {"bytes": size, "modified_ns": status.st_mtime_ns, "sha256": digest.hexdigest()}
 
 
-def read_text(path: str | Path, *, what: str = "file", limit_bytes: int = 1 << 30) -> str:
-    """Return the text of a file: UTF-8 with or without a byte-order mark, any line ends.
+def read_content(path: str | Path, *, what: str, limit_bytes: int, missing: str = "file") -> bytes:
+    """Return the bytes of a file that is read whole.
 
-    what: how the file is called in errors, as in "label map". Raises `UserError` where it is
-    missing, no regular file, larger than `limit_bytes`, not UTF-8, or holds NUL bytes.
+    what, missing: how the file is called in errors, and where there is none. Raises `UserError`
+    where it is missing, no regular file, larger than `limit_bytes`, or cannot be read.
     """
     path = Path(path)
     try:
@@ -284,11 +284,21 @@ def read_text(path: str | Path, *, what: str = "file", limit_bytes: int = 1 << 3
             raise UserError(
                 f"{path}: {status.st_size:,} bytes, at most {limit_bytes:,} are read of a {what}"
             )
-        content = path.read_bytes()
+        return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{path}: no such {what}") from error
+        raise UserError(f"{path}: no such {missing}") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_text(path: str | Path, *, what: str = "file", limit_bytes: int = 1 << 30) -> str:
+    """Return the text of a file: UTF-8 with or without a byte-order mark, any line ends.
+
+    what: how the file is called in errors, as in "label map". Raises `UserError` where it is
+    missing, no regular file, larger than `limit_bytes`, not UTF-8, or holds NUL bytes.
+    """
+    path = Path(path)
+    content = read_content(path, what=what, missing=what, limit_bytes=limit_bytes)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

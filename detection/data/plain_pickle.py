@@ -12,7 +12,6 @@ from __future__ import annotations
 import codecs
 import pickle
 import re
-import stat
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +29,7 @@ from detection.data.pickled_arrays import (
     named,
 )
 from detection.errors import UserError, printable
+from detection.files import read_content
 
 _MAX_FILE_BYTES = 1 << 30
 _MAX_STEPS = 10_000_000
@@ -48,7 +48,7 @@ def read_plain_pickle(path: str | Path, *, limit_bytes: int = _MAX_FILE_BYTES) -
     64, in themselves, or so that they would be many times larger than the file.
     """
     path = Path(path)
-    content = _content(path, limit_bytes)
+    content = read_content(path, what="pickle", limit_bytes=limit_bytes)
     try:
         value = _Machine(content).run()
         _check_plain(value, len(content))
@@ -62,22 +62,6 @@ def read_plain_pickle(path: str | Path, *, limit_bytes: int = _MAX_FILE_BYTES) -
         raise UserError(
             f"{path}: not a pickle that can be read, or cut short ({reason})"
         ) from error
-
-
-def _content(path: Path, limit_bytes: int) -> bytes:
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{path}: no regular file, a pickle is required")
-        if status.st_size > limit_bytes:
-            raise UserError(
-                f"{path}: {status.st_size:,} bytes, at most {limit_bytes:,} are read of a pickle"
-            )
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{path}: no such file") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 class _Machine:

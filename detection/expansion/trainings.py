@@ -25,12 +25,11 @@ from typing import IO, Any
 
 import yaml
 
-from detection.errors import UserError
+from detection.errors import EXIT_STOPPED, UserError
 from detection.expansion.search import Outcome, Wanted
 from detection.files import only_writer, write_text
 from detection.models.x3d import X3DDescription
 
-_STOPPED = 75  # train_ava's exit code when a signal stopped it and it saved
 _POLL_S = 0.3
 # What torchrun tells its processes is not for the programs that they start.
 _NOT_PASSED_ON = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
@@ -158,7 +157,7 @@ class Trainings:
         return values
 
     def _end(self, training: Training, code: int) -> None:
-        if code == _STOPPED or self.should_stop():
+        if code == EXIT_STOPPED or self.should_stop():
             return
         if code == 0:
             metrics = json.loads((training.run / "metrics.json").read_text(encoding="utf-8"))
@@ -181,7 +180,7 @@ def _stop_with_parent(parent: int) -> None:
     if _PRCTL is not None:
         _PRCTL(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it ended before
-            os._exit(_STOPPED)
+            os._exit(EXIT_STOPPED)
 
 
 _PRCTL = getattr(ctypes.CDLL(None), "prctl", None)
