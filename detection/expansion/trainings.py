@@ -177,6 +177,7 @@ def _stop_with_parent(parent: int) -> None:
     A training whose search was killed saves and ends. Systems other than Linux cannot; there it
     trains to its end.
     """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # where it was ignored, so it would be here
     if _PRCTL is not None:
         _PRCTL(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it ended before

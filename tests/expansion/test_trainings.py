@@ -88,7 +88,9 @@ def test_processes_share_the_work(tmp_path):
     assert calls(tmp_path) == [["--cfg"]] * len(wanted)
 
 
-def test_a_killed_search_goes_on_and_repeats_nothing(tmp_path):
+@pytest.mark.parametrize("of_sigterm", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_killed_search_goes_on_and_repeats_nothing(tmp_path, of_sigterm):
+    signal.signal(signal.SIGTERM, of_sigterm)  # is inherited, as under `trap "" TERM`
     program = textwrap.dedent(
         f"""
         import sys
