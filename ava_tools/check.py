@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parse(arguments)
     from detection.checks.dataset import check_dataset
-    from detection.data.dataset_folder import DatasetFolder
+    from detection.datasets.folder import DatasetFolder
 
     folder = DatasetFolder.open(options.dataset)
     if options.out is None and (folder.root / "check").is_symlink():
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _say_findings(check)
     if options.json:
         from detection.files import write_text
-        from detection.json_text import json_text
+        from detection.formats.json_text import json_text
 
         write_text(options.json, json_text(check.to_json(), indent=1))
     if options.pictures and options.videos:
@@ -122,10 +122,10 @@ def _draw(check: Check, out: Path, *, suspicious: bool, count: int, seed: int) -
     import numpy as np
 
     from detection.checks.dataset import keyframes_to_show
-    from detection.data.ava_files import time_us_of
-    from detection.data.video_source import open_video
-    from detection.visualize.actors import gather
-    from detection.visualize.film import Look, SheetPart, VideoActors, write_sheet
+    from detection.datasets.ava_csv import time_us_of
+    from detection.datasets.open_video import open_video
+    from detection.drawing.actors import gather
+    from detection.drawing.annotated_video import Look, SheetPart, VideoActors, write_sheet
 
     path = out / ("suspicious.png" if suspicious else "keyframes.png")
     if check.label_map is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ava_tools.cli import CommandParser, run_command
 
 if TYPE_CHECKING:
-    from detection.models.checkpoint_file import ClassList, ModelFile
+    from detection.checkpoints.file import ClassList, ModelFile
 
 EXAMPLE = """examples:
   python -m ava_tools.convert --checkpoint runs/demo/checkpoints/best.pt --out best.safetensors
@@ -25,7 +25,7 @@ EXAMPLE = """examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Read, check by building the network, and write."""
     args = parse(argv)
-    from detection.models.checkpoint_file import check_classes, read_model_file
+    from detection.checkpoints.file import check_classes, read_model_file
 
     file = read_model_file(args.checkpoint, weights_only=True)
     classes = file.classes
@@ -85,17 +85,17 @@ def write(file: ModelFile, classes: ClassList | None, args: argparse.Namespace) 
     """Write in the form that was asked for; the network is built first, so nothing odd passes."""
     import dataclasses
 
-    from detection.models import safetensors_file
-    from detection.models.checkpoint_file import (
+    from detection.checkpoints import safetensors_file
+    from detection.checkpoints.factory import default_sampling, load_network, network_numbers
+    from detection.checkpoints.file import (
         FORMAT,
         FORMAT_VERSION,
         plain_classes,
         save_model_file,
         save_plain,
     )
-    from detection.models.key_names import to_their_names
-    from detection.models.network import default_sampling, load_network, network_numbers
-    from detection.models.pretrained import fold_pytorchvideo_shortcut
+    from detection.checkpoints.load import fold_pytorchvideo_shortcut
+    from detection.checkpoints.naming import to_their_names
 
     model = load_network(file, variant=args.variant, allow_unused=args.allow_unused)
     state = model.state_dict()
@@ -156,10 +156,10 @@ def not_in_weights(file: ModelFile) -> list[str]:
 
 def read_classes(path: Path) -> ClassList:
     """Read class names from a label map, or from JSON as it goes around for Kinetics."""
-    from detection.data.label_map import read_label_map
+    from detection.checkpoints.file import ClassList
+    from detection.datasets.label_map import read_label_map
     from detection.errors import UserError, printable
     from detection.files import read_text
-    from detection.models.checkpoint_file import ClassList
 
     if path.suffix != ".json":
         labels = read_label_map(path)

@@ -25,9 +25,9 @@ from detection.errors import EXIT_STOPPED, UserError, printable
 from detection.files import only_writer
 
 if TYPE_CHECKING:
-    from detection.data.video_stream import VideoStream
     from detection.pipeline import ActionDetectorPipeline, PipelineOptions
     from detection.pipeline.plan import Report
+    from detection.video.stream import VideoStream
 
 EXAMPLE = """examples:
   python -m ava_tools.detect_actions film.mp4 --checkpoint runs/demo_x3d_xs --out found/film
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     from detection.engine.cpu_memory import keep_freed_memory
-    from detection.engine.training import stop_signals
+    from detection.engine.loop import stop_signals
     from detection.pipeline import ActionDetectorPipeline
 
     keep_freed_memory()
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         half_precision=options.half,
     )
     if options.film:
-        from detection.visualize.text import font_warning
+        from detection.drawing.text import font_warning
 
         if warning := font_warning(detector.networks.label_map.names):
             print(warning, file=sys.stderr)
@@ -93,9 +93,9 @@ def _run_one(
     should_stop: Callable[[], bool],
 ) -> bool:
     """Run one video; return whether it was stopped before its end and can go on."""
-    from detection.data.video_repairs import repair_lines
-    from detection.data.video_stream import VideoStream
-    from detection.pipeline.outputs import check_folder
+    from detection.pipeline.writers import check_folder
+    from detection.video.repairs import repair_lines
+    from detection.video.stream import VideoStream
 
     check_folder(folder)
     # The folder is made once there is a video to put results into it of.
@@ -121,7 +121,7 @@ def _follow(
     """Run one video to its end behind a progress bar; a live one's events are printed."""
     from tqdm import tqdm
 
-    from detection.pipeline.outputs import event_line
+    from detection.pipeline.writers import event_line
 
     live, name = stream.is_live, stream.shown_name
     end_s = min(options.end, stream.duration_s or options.end)
@@ -204,7 +204,7 @@ def _say(
 
 def _videos(video: str, out: Path | None) -> Iterator[tuple[str, Path]]:
     """Yield this process's videos, each with the folder of its results."""
-    from detection.data.source_videos import list_videos
+    from detection.importers.source_videos import list_videos
 
     path = Path(video)
     if not path.is_dir():

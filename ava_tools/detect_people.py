@@ -14,7 +14,7 @@ from ava_tools.cli import CommandParser, none_or_at_a_time, path_text, run_comma
 from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
-    from detection.data.dataset_folder import DatasetFolder, Split
+    from detection.datasets.folder import DatasetFolder, Split
     from detection.people.box_table import Summary
     from detection.structures import Keyframe
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began_s = time.time()
     options = _parse(arguments)
 
-    from detection.data.dataset_folder import DatasetFolder
+    from detection.datasets.folder import DatasetFolder
     from detection.files import behind_links
     from detection.people.register import check_box_name, register_boxes
     from detection.people.shards import Shard
@@ -108,8 +108,8 @@ def _keyframes(folder: DatasetFolder, options: argparse.Namespace) -> list[Keyfr
 
 def _warn_of_mismatches(split: Split, keyframes: list[Keyframe]) -> None:
     """Say which of the split's labelled keyframes will have no boxes, and why it may be so."""
-    from detection.data.actor_table import read_ground_truth_rows
-    from detection.data.split_joins import keyframe_mismatches
+    from detection.datasets.actor_table import read_ground_truth_rows
+    from detection.datasets.split_joins import keyframe_mismatches
 
     rows = read_ground_truth_rows(split)
     for sentence in keyframe_mismatches(split, rows, keyframes, name="the keyframes to look at"):

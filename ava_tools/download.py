@@ -78,8 +78,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parse_arguments(arguments)
-    from detection.data.ava_download import RELEASES, choose_films, read_film_lists
     from detection.errors import UserError
+    from detection.prepare.ava_download import RELEASES, choose_films, read_film_lists
     from detection.transfer.download import TransferRules
 
     release = RELEASES[options.dataset]
@@ -108,8 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dry_run(release: Any, films: Sequence[Any], options: argparse.Namespace, rules: Any) -> int:
     from tqdm import tqdm
 
-    from detection.data.ava_download import annotation_files
     from detection.errors import UserError
+    from detection.prepare.ava_download import annotation_files
     from detection.transfer.download import ask_sizes
     from detection.transfer.manifest import Manifest
 
@@ -146,7 +146,7 @@ def _dry_run(release: Any, films: Sequence[Any], options: argparse.Namespace, ru
 def _fetch(
     release: Any, films: Sequence[Any], options: argparse.Namespace, rules: Any
 ) -> dict[str, str]:
-    from detection.data.ava_download import fetch_annotations, write_dataset_folder
+    from detection.prepare.ava_download import fetch_annotations, write_dataset_folder
     from detection.transfer.download import ask_sizes, check_space, fetch_files
     from detection.transfer.manifest import Manifest
 

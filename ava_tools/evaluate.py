@@ -13,8 +13,8 @@ from ava_tools.cli import CommandParser, run_command, share, whole_number
 from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
-    from detection.data.ava_files import AvaRows
-    from detection.data.label_map import LabelMap
+    from detection.datasets.ava_csv import AvaRows
+    from detection.datasets.label_map import LabelMap
     from detection.evaluation.frame_map import ScoredRows
     from detection.structures import Keyframe
 
@@ -61,13 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _all_protocols(files, options)
         return 0
 
-    from detection.evaluation import report
+    from detection.reports import evaluation_text
 
     scored = files.score(files.detections, options.protocol, options.iou)
     warnings = _tell_mismatches(files, files.detections, scored)
     result = scored.frame_map()
-    out: dict[str, Any] = report.as_json(result)
-    print(report.table(result, files.label_map))
+    out: dict[str, Any] = evaluation_text.as_json(result)
+    print(evaluation_text.table(result, files.label_map))
     if warnings:
         out["warnings"] = warnings
     causes = _causes(files, scored, result.mean_ap, seen=bool(warnings))
@@ -78,8 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from detection.evaluation.diagnosis import diagnose
 
         diagnosis = diagnose(scored, files.ground_truth, files.detections)
-        out["diagnosis"] = report.diagnosis_json(diagnosis)
-        print(report.diagnosis_text(diagnosis))
+        out["diagnosis"] = evaluation_text.diagnosis_json(diagnosis)
+        print(evaluation_text.diagnosis_text(diagnosis))
     if options.compare:
         out["comparison"] = _compare(files, scored, options)
     if options.video_map:
@@ -89,12 +89,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             files.ground_truth, files.detections, files.label_map,
             least_frames=options.least_frames, progress=sys.stderr.isatty(),
         )  # fmt: skip
-        out["video_map"] = report.video_map_json(tubes)
-        print(report.video_map_text(tubes))
+        out["video_map"] = evaluation_text.video_map_json(tubes)
+        print(evaluation_text.video_map_text(tubes))
     if options.html:
         _write_page(files, scored, options, diagnosis, [*warnings, *causes])
     _write(options, out, [result])
-    print(report.summary(result))
+    print(evaluation_text.summary(result))
     for cause in causes:
         print(printable(f"likely cause: {cause}"))
     return 0
@@ -146,8 +146,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _read(options: argparse.Namespace) -> _Files:
-    from detection.data.ava_files import read_detections, read_ground_truth, read_keyframe_list
-    from detection.data.label_map import read_label_map
+    from detection.datasets.ava_csv import read_detections, read_ground_truth, read_keyframe_list
+    from detection.datasets.label_map import read_label_map
 
     files = _Files(
         label_map=read_label_map(options.label_map),
@@ -182,14 +182,14 @@ def _causes(files: _Files, scored: ScoredRows, mean_ap: float, *, seen: bool) ->
 
     seen: whether ids or times were named already, which may be all that is wrong.
     """
-    from detection.evaluation import causes
+    from detection.evaluation import explain_low_map
     from detection.evaluation.people import find_people
 
     recall = find_people(scored, files.ground_truth, files.detections).recall(scored.iou_threshold)
-    honest = mean_ap >= causes.LOW_MEAN and recall >= causes.LOW_RECALL
-    found = causes.find_causes(
+    honest = mean_ap >= explain_low_map.LOW_MEAN and recall >= explain_low_map.LOW_RECALL
+    found = explain_low_map.find_causes(
         files.ground_truth, files.detections, files.label_map, scored, exclusions=files.exclusions,
-        most_keyframes=causes.MOST_KEYFRAMES if honest else None,
+        most_keyframes=explain_low_map.MOST_KEYFRAMES if honest else None,
     )  # fmt: skip
     if found or honest or seen:
         return found
@@ -201,8 +201,8 @@ def _causes(files: _Files, scored: ScoredRows, mean_ap: float, *, seen: bool) ->
 
 def _all_protocols(files: _Files, options: argparse.Namespace) -> None:
     """Print every protocol that takes these times, side by side."""
-    from detection.evaluation import report
     from detection.evaluation.protocols import PROTOCOLS
+    from detection.reports import evaluation_text
 
     results, refusals = [], []
     for name in PROTOCOLS:
@@ -216,31 +216,31 @@ def _all_protocols(files: _Files, options: argparse.Namespace) -> None:
         if not results:
             _tell_mismatches(files, files.detections, scored)
         results.append(scored.frame_map())
-    print(report.side_by_side(results))
+    print(evaluation_text.side_by_side(results))
     print("\n".join(refusals), end="\n" if refusals else "")
-    _write(options, [report.as_json(result) for result in results], results)
+    _write(options, [evaluation_text.as_json(result) for result in results], results)
 
 
 def _compare(files: _Files, scored: ScoredRows, options: argparse.Namespace) -> dict[str, Any]:
-    from detection.data.ava_files import read_detections
-    from detection.evaluation import report
+    from detection.datasets.ava_csv import read_detections
     from detection.evaluation.compare import compare
+    from detection.reports import evaluation_text
 
     other = read_detections(options.compare)
     _warn(other)
     second = files.score(other, scored.protocol.name, options.iou)
     _tell_mismatches(files, other, second)
     comparison = compare(scored, second, num_draws=options.draws, progress=sys.stderr.isatty())
-    print(report.comparison_text(comparison))
-    return report.comparison_json(comparison)
+    print(evaluation_text.comparison_text(comparison))
+    return evaluation_text.comparison_json(comparison)
 
 
 def _write_page(
     files: _Files, scored: ScoredRows, options: argparse.Namespace, diagnosis: Any,
     causes: Sequence[str],
 ) -> None:  # fmt: skip
-    from detection.evaluation.report_page import page
     from detection.files import write_text
+    from detection.reports.evaluation_page import page
 
     names = [
         f"{what}: {path}"
@@ -260,14 +260,14 @@ def _write_page(
 
 
 def _write(options: argparse.Namespace, out: Any, results: Sequence[Any]) -> None:
-    from detection.evaluation import report
     from detection.files import write_text
-    from detection.json_text import json_text
+    from detection.formats.json_text import json_text
+    from detection.reports import evaluation_text
 
     if options.json:
         write_text(options.json, json_text(out))
     if options.csv:
-        write_text(options.csv, report.as_csv(results))
+        write_text(options.csv, evaluation_text.as_csv(results))
 
 
 if __name__ == "__main__":

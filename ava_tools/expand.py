@@ -16,13 +16,13 @@ from ava_tools.cli import CommandParser, at_a_time, path_text, run_command
 from detection.errors import EXIT_STOPPED
 
 if TYPE_CHECKING:
-    from detection.engine.tasks import Task
+    from detection.checkpoints.factory import Network
+    from detection.engine.tasks.by_name import Task
     from detection.expansion.axes import Cost, DataLimits
     from detection.expansion.config import ExpandConfig
     from detection.expansion.report import Finalist, Units
+    from detection.expansion.scheduler import Trainings
     from detection.expansion.search import Search
-    from detection.expansion.trainings import Trainings
-    from detection.models.network import Network
     from detection.models.x3d import X3DDescription
 
 EXAMPLE = """examples:
@@ -40,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.replay:
         print(replay_table())
         return 0
-    from detection.engine.training import stop_signals
+    from detection.engine.loop import stop_signals
     from detection.expansion.config import load_expand_config
-    from detection.expansion.trainings import Stopped, only_search
+    from detection.expansion.scheduler import Stopped, only_search
 
     config = load_expand_config(options.cfg, options.overrides)
     folder = Path(config.output or "runs/expand")
@@ -98,13 +98,13 @@ def carry_out(
 ) -> int:
     """Search, as one of the processes that share it; the first of them writes and speaks."""
     from detection.config import config_from_dict
-    from detection.engine.tasks import open_task
+    from detection.engine.tasks.by_name import open_task
+    from detection.expansion.baselines import train_finalists
     from detection.expansion.config import SCALES, UNITS
     from detection.expansion.data_facts import data_limits
     from detection.expansion.folder import begin, refuse_another, write_chosen
     from detection.expansion.report import Units, write_report
-    from detection.expansion.rivals import train_finalists
-    from detection.expansion.trainings import with_network
+    from detection.expansion.scheduler import with_network
 
     first = int(os.environ.get("RANK", "0")) == 0
     refuse_another(config, folder, first=first)
@@ -168,7 +168,7 @@ def trainings_of(
 ) -> Trainings:
     """Return what trains and scores candidates, in programs of their own."""
     from detection.expansion.inherit import write_shared_weights
-    from detection.expansion.trainings import Trainings
+    from detection.expansion.scheduler import Trainings
 
     return Trainings(
         folder / "candidates",
@@ -195,7 +195,7 @@ def cost_of(
     from detection.config import config_from_dict
     from detection.expansion.cost import macs_cost, milliseconds_cost, parameter_cost, remembered
     from detection.expansion.folder import settings_of
-    from detection.expansion.trainings import with_network
+    from detection.expansion.scheduler import with_network
 
     num_classes = len(task.label_map)
 
@@ -298,7 +298,7 @@ def train_command() -> list[str]:
 
 
 def _made_up(root: str) -> bool:
-    from detection.data.dataset_folder import FILE_NAME, DatasetFolder
+    from detection.datasets.folder import FILE_NAME, DatasetFolder
 
     return (Path(root) / FILE_NAME).is_file() and DatasetFolder.open(root).made_up
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from detection.data.ava_files import AvaRows
-    from detection.data.cvat_write import ActionChoices, TrackBox
-    from detection.data.dataset_folder import DatasetFolder
+    from detection.datasets.ava_csv import AvaRows
+    from detection.datasets.folder import DatasetFolder
+    from detection.importers.cvat_export import ActionChoices, TrackBox
 
 EXAMPLE = """examples:
   python -m ava_tools.export_cvat --dataset data/raw --split all --boxes people \\
@@ -34,11 +34,11 @@ as "CVAT 1.1", choose the actions, export as "CVAT for video 1.1"; then
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parse(arguments)
-    from detection.data.cvat_write import VideoHead, cvat_text, same_labels, write_labels
-    from detection.data.dataset_folder import DatasetFolder
-    from detection.data.frame_times import nearest_frames
-    from detection.data.video_source import open_video
+    from detection.datasets.folder import DatasetFolder
+    from detection.datasets.open_video import open_video
     from detection.files import write_text
+    from detection.importers.cvat_export import VideoHead, cvat_text, same_labels, write_labels
+    from detection.video.frame_times import nearest_frames
 
     folder = DatasetFolder.open(options.dataset)
     choices = _choices(folder, options)
@@ -117,7 +117,7 @@ def _check_times(video_id: str, timed: list[_Timed], times_s: NDArray[np.float64
 
 def _choices(folder: DatasetFolder, options: argparse.Namespace) -> ActionChoices:
     """Return the actions that were named; for labels that are there, the label map's."""
-    from detection.data.cvat_write import ActionChoices
+    from detection.importers.cvat_export import ActionChoices
 
     groups = {}
     for text in options.one_of or ():
@@ -144,8 +144,8 @@ def _tracks(
     folder: DatasetFolder, options: argparse.Namespace
 ) -> Iterator[tuple[str, list[_Timed]]]:
     """Yield each video with its people: boxes linked over time, or the persons of the labels."""
-    from detection.data.actor_table import read_ground_truth_rows
-    from detection.data.ava_files import read_person_boxes
+    from detection.datasets.actor_table import read_ground_truth_rows
+    from detection.datasets.ava_csv import read_person_boxes
 
     split = folder.split(options.split)
     if options.boxes is None:
@@ -215,7 +215,7 @@ def _labelled_tracks(rows: AvaRows, folder: DatasetFolder) -> Iterator[tuple[str
 
 def _boxes(frames: Sequence[int], track: _Timed) -> list[TrackBox]:
     """Return a track's boxes by frame, the first where two moments show one frame."""
-    from detection.data.cvat_write import TrackBox
+    from detection.importers.cvat_export import TrackBox
 
     by_frame: dict[int, TrackBox] = {}
     for frame, (_, box, actions) in zip(frames, track, strict=True):

@@ -11,8 +11,8 @@ from ava_tools.cli import CommandParser, run_command, seconds, share
 from detection.errors import UserError
 
 if TYPE_CHECKING:
-    from detection.data.import_rows import ImportReport
-    from detection.data.own_data import Choices, OwnVideo
+    from detection.importers.custom import Choices, OwnVideo
+    from detection.importers.write import ImportReport
 
 EXAMPLE = """examples:
   python -m ava_tools.import_dataset jhmdb --source ~/jhmdb --out data/jhmdb
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _import_tubes(options: argparse.Namespace) -> ImportReport:
-    from detection.data.tube_pickle import JHMDB, MULTISPORTS, UCF101_24, import_tubes
+    from detection.importers.tubes import JHMDB, MULTISPORTS, UCF101_24, import_tubes
 
     forms = {form.key: form for form in (JHMDB, UCF101_24, MULTISPORTS)}
     return import_tubes(
@@ -50,9 +50,9 @@ def _import_tubes(options: argparse.Namespace) -> ImportReport:
 
 
 def _import_cvat(options: argparse.Namespace) -> ImportReport:
-    from detection.data.class_names import checked_separators
-    from detection.data.cvat_import import read_cvat_videos
-    from detection.data.own_data import import_own
+    from detection.importers.class_names import checked_separators
+    from detection.importers.custom import import_own
+    from detection.importers.cvat import read_cvat_videos
 
     data = read_cvat_videos(
         options.source,
@@ -79,8 +79,8 @@ def _import_cvat(options: argparse.Namespace) -> ImportReport:
 
 
 def _import_coco(options: argparse.Namespace) -> ImportReport:
-    from detection.data.coco_video import CocoRules, read_coco_videos
-    from detection.data.own_data import import_own
+    from detection.importers.coco import CocoRules, read_coco_videos
+    from detection.importers.custom import import_own
 
     rules = CocoRules(
         first_frame=options.first_frame,
@@ -105,8 +105,8 @@ def _import_coco(options: argparse.Namespace) -> ImportReport:
 
 
 def _import_csv(options: argparse.Namespace) -> ImportReport:
-    from detection.data.own_csv import read_own_csv
-    from detection.data.own_data import import_own
+    from detection.importers.csv_table import read_own_csv
+    from detection.importers.custom import import_own
 
     videos = read_own_csv(
         options.source,
@@ -130,7 +130,7 @@ def _import_csv(options: argparse.Namespace) -> ImportReport:
 
 
 def _separators(options: argparse.Namespace) -> str:
-    from detection.data.class_names import checked_separators
+    from detection.importers.class_names import checked_separators
 
     if options.split_values is None:
         return ""
@@ -138,14 +138,14 @@ def _separators(options: argparse.Namespace) -> str:
 
 
 def _name_notes(videos: Sequence[OwnVideo], classes: Sequence[str]) -> list[str]:
-    from detection.data.class_names import name_warnings
+    from detection.importers.class_names import name_warnings
 
     used = {name for video in videos for box in video.boxes for name in box.actions}
     return name_warnings([*classes, *sorted(used - set(classes))], split_option="--split-values")
 
 
 def _write_clip_lists(options: argparse.Namespace) -> int:
-    from detection.data.clip_lists_of import write_clip_lists
+    from detection.importers.clip_lists import write_clip_lists
 
     for split, videos in write_clip_lists(options.dataset, options.out).items():
         print(f"{options.out / split}.csv: {videos} videos")
@@ -153,13 +153,13 @@ def _write_clip_lists(options: argparse.Namespace) -> int:
 
 
 def _import_videos(options: argparse.Namespace) -> ImportReport:
-    from detection.data.unlabelled import import_unlabelled
+    from detection.importers.unlabelled import import_unlabelled
 
     return import_unlabelled(options.source, options.out, **_how(options))
 
 
 def _choices(options: argparse.Namespace) -> Choices:
-    from detection.data.own_data import Choices
+    from detection.importers.custom import Choices
 
     return Choices(
         name=options.name or options.out.resolve().name,
@@ -183,7 +183,7 @@ def _exclusive(texts: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _merge_corrections(options: argparse.Namespace) -> int:
-    from detection.data.corrections import merge_corrections
+    from detection.importers.corrections import merge_corrections
 
     report = merge_corrections(
         options.dataset,

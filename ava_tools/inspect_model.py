@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     import torch
 
+    from detection.checkpoints.plain_file import is_out_of_memory
     from detection.errors import UserError
-    from detection.models.plain_file import is_out_of_memory
     from detection.models.x3d import VARIANTS
 
     if args.threads is not None:
@@ -115,10 +115,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def choose(args: argparse.Namespace) -> tuple[Network, int, int, str]:
     """Build the network that was asked for; return it, frames, side in pixels and a title."""
+    from detection.checkpoints.factory import default_sampling, load_network
+    from detection.checkpoints.file import read_model_file
     from detection.models.action_detector import build_detector
-    from detection.models.checkpoint_file import read_model_file
     from detection.models.classifier import build_classifier
-    from detection.models.network import default_sampling, load_network
     from detection.models.x3d import VARIANTS
 
     if args.checkpoint is not None:
@@ -164,7 +164,7 @@ def of_configuration(args: argparse.Namespace) -> tuple[Network, int, int, str]:
 
 def classes_of(root: Path) -> tuple[int, str]:
     """Return how many classes a data set has, and how that is known; 80 where it is not there."""
-    from detection.data.dataset_folder import FILE_NAME, DatasetFolder
+    from detection.datasets.folder import FILE_NAME, DatasetFolder
 
     if not (root / FILE_NAME).is_file():
         return 80, f"no data set at {root} to ask, AVA has as many"

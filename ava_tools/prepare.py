@@ -26,11 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     from tqdm import tqdm
 
-    from detection.data.dataset_folder import DatasetFolder
-    from detection.data.prepare import prepare_dataset
-    from detection.data.prepare_video import PrepareOptions
-    from detection.data.video_repairs import repair_lines
+    from detection.datasets.folder import DatasetFolder
     from detection.errors import UserError
+    from detection.prepare.dataset import prepare_dataset
+    from detection.prepare.video import PrepareOptions
+    from detection.video.repairs import repair_lines
 
     folder = DatasetFolder.open(options.dataset)
     every_s = 0.2 if sys.stderr.isatty() else 10.0

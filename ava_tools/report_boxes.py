@@ -12,7 +12,7 @@ from ava_tools.cli import CommandParser, run_command, share
 from detection.errors import printable
 
 if TYPE_CHECKING:
-    from detection.data.dataset_folder import DatasetFolder
+    from detection.datasets.folder import DatasetFolder
     from detection.evaluation.box_report import BoxReport
 
 EXAMPLE = """examples:
@@ -29,23 +29,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parse(arguments)
 
-    from detection.data.dataset_folder import DatasetFolder
-    from detection.evaluation import box_report_text
+    from detection.datasets.folder import DatasetFolder
+    from detection.reports import boxes_text
 
     folder = DatasetFolder.open(options.dataset)
     path = options.boxes or folder.boxes_path(folder.split(options.split), options.name)
     result = _report(folder, path, options)
     print(printable(f"{path} against {folder.split(options.split).annotations}"))
-    for line in box_report_text.as_text(result).split("\n"):
+    for line in boxes_text.as_text(result).split("\n"):
         print(printable(line))
     _write(result, path, options)
     return 0
 
 
 def _report(folder: DatasetFolder, path: Path, options: argparse.Namespace) -> BoxReport:
-    from detection.data.actor_table import read_exclusions, read_ground_truth_rows
-    from detection.data.ava_files import read_person_boxes
-    from detection.data.split_joins import box_mismatches
+    from detection.datasets.actor_table import read_exclusions, read_ground_truth_rows
+    from detection.datasets.ava_csv import read_person_boxes
+    from detection.datasets.split_joins import box_mismatches
     from detection.evaluation.box_report import report_boxes
 
     split = folder.split(options.split)
@@ -71,19 +71,19 @@ def _report(folder: DatasetFolder, path: Path, options: argparse.Namespace) -> B
 
 
 def _write(result: BoxReport, path: Path, options: argparse.Namespace) -> None:
-    from detection.evaluation import box_report_text
-    from detection.evaluation.box_report_page import page
     from detection.files import write_text
-    from detection.json_text import json_text
+    from detection.formats.json_text import json_text
+    from detection.reports import boxes_text
+    from detection.reports.boxes_page import page
 
     if options.json:
-        content = {"boxes": str(path), "split": options.split, **box_report_text.as_json(result)}
+        content = {"boxes": str(path), "split": options.split, **boxes_text.as_json(result)}
         write_text(options.json, json_text(content))
     if options.html:
         files = [f"boxes: {path}", f"ground truth: {options.dataset}, split {options.split}"]
         write_text(options.html, page(result, title=f"Person boxes {path.name}", files=files))
     if options.png:
-        from detection.visualize.box_plot import write_box_plot
+        from detection.reports.box_plot import write_box_plot
 
         write_box_plot(options.png, result, title=path.name)
     for wanted in (options.json, options.html, options.png):

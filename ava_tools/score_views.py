@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ava_tools.cli import CommandParser, path_text, run_command
 
 if TYPE_CHECKING:
-    from detection.engine.clip_scoring import ClipScore
+    from detection.engine.tasks.clip_scoring import ClipScore
 
 EXAMPLE = """examples:
   python -m ava_tools.score_views --checkpoint runs/kinetics_x3d_m
@@ -26,9 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from detection.engine.distributed import joined_processes
 
     with joined_processes() as processes:
-        from detection.data.clip_dataset import Views
+        from detection.datasets.clips import Views
         from detection.engine import runs
-        from detection.engine.clip_task import ClipTask
+        from detection.engine.tasks.clips import ClipTask
         from detection.errors import UserError
 
         run = runs.open_for_evaluation(
@@ -93,7 +93,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _header(score: ClipScore) -> str:
-    from detection.engine.clip_scoring import headline
+    from detection.engine.tasks.clip_scoring import headline
 
     names = "".join(f"{name:>12}" for name in headline(score.accuracy))
     return (
@@ -103,7 +103,7 @@ def _header(score: ClipScore) -> str:
 
 
 def _line(score: ClipScore) -> str:
-    from detection.engine.clip_scoring import headline
+    from detection.engine.tasks.clip_scoring import headline
 
     views = f"{score.views.clips} x {score.views.crops}"
     numbers = "".join(f"{value:>12.4f}" for value in headline(score.accuracy).values())
@@ -113,7 +113,7 @@ def _line(score: ClipScore) -> str:
 
 
 def _as_json(score: ClipScore) -> dict[str, Any]:
-    from detection.engine.clip_scoring import as_json
+    from detection.engine.tasks.clip_scoring import as_json
 
     left_out = ("per_class", "num_ground_truth")
     return {name: value for name, value in as_json(score).items() if name not in left_out}

@@ -14,9 +14,9 @@ from ava_tools.cli import CommandParser, at_a_time, run_command
 from detection.errors import printable
 
 if TYPE_CHECKING:
+    from detection.checks.videos import Finding, VerifyReport
     from detection.config import RunConfig
-    from detection.data.dataset_folder import DatasetFolder
-    from detection.data.verify import Finding, VerifyReport
+    from detection.datasets.folder import DatasetFolder
 
 EPILOG = """examples:
   python -m ava_tools.verify data/ava_320
@@ -33,7 +33,7 @@ Exit code 0: a training run would find all it needs; 1: problems, one line each,
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parse(arguments)
-    from detection.data.verify_source import source_form, verify_source
+    from detection.checks.source import source_form, verify_source
 
     is_folder = (options.dataset / "dataset.yaml").is_file()
     form = None if is_folder else source_form(options.dataset)
@@ -60,9 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _verify_dataset(
     options: argparse.Namespace, started: Callable[[int], None], told: Callable[[float], object]
 ) -> VerifyReport:
+    from detection.checks.videos import verify_dataset
     from detection.config import load_config
-    from detection.data.dataset_folder import DatasetFolder
-    from detection.data.verify import verify_dataset
+    from detection.datasets.folder import DatasetFolder
     from detection.errors import UserError
 
     folder = DatasetFolder.open(options.dataset)
@@ -99,8 +99,8 @@ def _about_run(config: RunConfig, folder: DatasetFolder, cfg: str) -> Iterator[F
     import dataclasses
 
     from detection import build
-    from detection.data.label_map import read_label_map
-    from detection.data.verify import Finding
+    from detection.checks.videos import Finding
+    from detection.datasets.label_map import read_label_map
     from detection.errors import UserError
 
     def boxes(name: str) -> RunConfig:
@@ -121,7 +121,7 @@ def _write_json(path: Path, report: VerifyReport) -> None:
     import dataclasses
 
     from detection.files import write_text
-    from detection.json_text import json_text
+    from detection.formats.json_text import json_text
 
     values = dataclasses.asdict(report)
     write_text(path, json_text(values, indent=1, ensure_ascii=False))

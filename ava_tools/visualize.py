@@ -15,10 +15,10 @@ from ava_tools.cli import CommandParser, any_seconds, run_command, seconds, shar
 from detection.errors import printable
 
 if TYPE_CHECKING:
-    from detection.data.ava_files import AvaRows
-    from detection.data.dataset_folder import DatasetFolder
-    from detection.data.video_source import FrameSource
-    from detection.visualize.film import Look, VideoActors
+    from detection.datasets.ava_csv import AvaRows
+    from detection.datasets.folder import DatasetFolder
+    from detection.datasets.open_video import FrameSource
+    from detection.drawing.annotated_video import Look, VideoActors
 
 EPILOG = """examples:
   python -m ava_tools.visualize --run runs/demo_x3d_xs
@@ -141,8 +141,8 @@ class Job:
 
     def open(self) -> FrameSource:
         """Open its frames."""
-        from detection.data.video import VideoReader
-        from detection.data.video_source import open_video
+        from detection.datasets.open_video import open_video
+        from detection.video.reader import VideoReader
 
         if self.folder is not None:
             return open_video(self.folder, self.actors.video_id)
@@ -175,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _warn_of_glyphs(jobs: Sequence[Job]) -> None:
-    from detection.visualize.text import font_warning
+    from detection.drawing.text import font_warning
 
     names: set[str] = set()
     for job in jobs:
@@ -207,9 +207,9 @@ def _check_files(options: argparse.Namespace) -> None:
 
 def _file_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
     _check_files(options)
-    from detection.data.ava_files import read_detections, read_ground_truth
-    from detection.data.label_map import read_label_map
-    from detection.visualize.film import actors_of
+    from detection.datasets.ava_csv import read_detections, read_ground_truth
+    from detection.datasets.label_map import read_label_map
+    from detection.drawing.annotated_video import actors_of
 
     look = _look(options)
     video_id = options.video_id or options.video.stem
@@ -246,7 +246,7 @@ class Run:
 
 def _open_run(options: argparse.Namespace) -> Run:
     from detection.config import GROUND_TRUTH_BOXES, load_config
-    from detection.data.dataset_folder import DatasetFolder
+    from detection.datasets.folder import DatasetFolder
     from detection.errors import UserError
 
     run: Path = options.run
@@ -273,9 +273,9 @@ def _write_review(options: argparse.Namespace) -> Path:
     """Write the review page that the options ask for; return its path."""
     if options.video is not None:
         return _review_file(options)
-    from detection.data.ava_files import read_detections, read_ground_truth
-    from detection.data.dataset_folder import DatasetFolder
-    from detection.visualize.review.dataset_pages import review_split
+    from detection.datasets.ava_csv import read_detections, read_ground_truth
+    from detection.datasets.folder import DatasetFolder
+    from detection.review.dataset_pages import review_split
 
     if options.run is not None:
         run = _open_run(options)
@@ -302,9 +302,9 @@ def _write_review(options: argparse.Namespace) -> Path:
 
 def _review_file(options: argparse.Namespace) -> Path:
     _check_files(options)
-    from detection.data.ava_files import read_detections, read_ground_truth
-    from detection.data.label_map import read_label_map
-    from detection.visualize.review.dataset_pages import ReviewRows, review_file
+    from detection.datasets.ava_csv import read_detections, read_ground_truth
+    from detection.datasets.label_map import read_label_map
+    from detection.review.dataset_pages import ReviewRows, review_file
 
     rows = ReviewRows(
         read_label_map(options.label_map),
@@ -316,9 +316,9 @@ def _review_file(options: argparse.Namespace) -> Path:
 
 
 def _run_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
-    from detection.data.ava_files import read_detections, read_ground_truth
+    from detection.datasets.ava_csv import read_detections, read_ground_truth
+    from detection.drawing.annotated_video import actors_of
     from detection.errors import UserError
-    from detection.visualize.film import actors_of
 
     opened = _open_run(options)
     run, folder = options.run, opened.folder
@@ -355,7 +355,7 @@ def _file_name(video_id: str) -> str:
 
 
 def _look(options: argparse.Namespace, heading: str = "Prediction", note: str = "") -> Look:
-    from detection.visualize.film import Look
+    from detection.drawing.annotated_video import Look
 
     return Look(
         score_threshold=options.threshold,
@@ -370,7 +370,7 @@ def _look(options: argparse.Namespace, heading: str = "Prediction", note: str = 
 def _write_film(job: Job, options: argparse.Namespace, look: Look) -> None:
     from tqdm import tqdm
 
-    from detection.visualize.film import choose_frames, write_film
+    from detection.drawing.annotated_video import choose_frames, write_film
 
     assert job.film is not None
     with job.open() as source:
@@ -389,7 +389,7 @@ def _write_film(job: Job, options: argparse.Namespace, look: Look) -> None:
 
 
 def _write_sheet(path: Path, jobs: Sequence[Job], options: argparse.Namespace, look: Look) -> None:
-    from detection.visualize.film import SheetPart, spread_keyframes, write_sheet
+    from detection.drawing.annotated_video import SheetPart, spread_keyframes, write_sheet
 
     each = max(1, options.sheet_keyframes // len(jobs))
     with ExitStack() as opened:

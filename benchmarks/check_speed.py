@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from detection.checks.dataset import check_dataset
-from detection.data.ava_files import read_ground_truth
-from detection.data.dataset_folder import DatasetFile, DatasetFolder, SplitPart, write_dataset_file
-from detection.data.label_map import LabelMap, write_label_map
+from detection.datasets.ava_csv import read_ground_truth
+from detection.datasets.folder import DatasetFile, DatasetFolder, SplitPart, write_dataset_file
+from detection.datasets.label_map import LabelMap, write_label_map
 
 LIMIT_S = 5.0
 

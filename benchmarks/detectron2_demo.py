@@ -34,9 +34,9 @@ from detectron2.solver import build_lr_scheduler, build_optimizer  # noqa: E402
 from detectron2.structures import Boxes, Instances  # noqa: E402
 from detectron2.utils.events import EventStorage  # noqa: E402
 
-from detection.data.actor_table import read_actor_table  # noqa: E402
-from detection.data.dataset_folder import DatasetFolder  # noqa: E402
-from detection.data.video_source import open_video  # noqa: E402
+from detection.datasets.actor_table import read_actor_table  # noqa: E402
+from detection.datasets.folder import DatasetFolder  # noqa: E402
+from detection.datasets.open_video import open_video  # noqa: E402
 from detection.evaluation.person_ap import PersonAp, person_ap  # noqa: E402
 from detection.files import write_text  # noqa: E402
 from detection.people.base import PeopleDetector  # noqa: E402

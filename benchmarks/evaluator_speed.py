@@ -25,8 +25,8 @@ import evaluator_files
 
 OURS = """
 import json, resource, sys, time
-from detection.data.ava_files import read_detections, read_ground_truth
-from detection.data.label_map import read_label_map
+from detection.datasets.ava_csv import read_detections, read_ground_truth
+from detection.datasets.label_map import read_label_map
 from detection.evaluation.frame_map import frame_map
 def now(): return time.perf_counter(), time.process_time()
 gt_path, det_path, map_path, protocol = sys.argv[1:]

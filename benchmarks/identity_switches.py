@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.data.ava_files import read_ground_truth
+from detection.datasets.ava_csv import read_ground_truth
 from detection.errors import UserError
 from detection.structures import ActorBoxes
 from detection.tracking.association import iou_matrix

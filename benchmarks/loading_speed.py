@@ -28,17 +28,17 @@ import av
 import numpy as np
 import torch
 
-from detection.data.actor_table import build_actor_table
-from detection.data.ava_dataset import AvaDataset
-from detection.data.ava_files import AvaRows
-from detection.data.label_map import LabelMap
-from detection.data.loader import ClipLoader, TrainBatches, collate
-from detection.data.sampling import clip_times_s
-from detection.data.transforms import TrainTransform
-from detection.data.video import VideoReader
+from detection.datasets.actions import AvaDataset
+from detection.datasets.actor_table import build_actor_table
+from detection.datasets.ava_csv import AvaRows
+from detection.datasets.label_map import LabelMap
+from detection.datasets.loader import ClipLoader, TrainBatches, collate
+from detection.datasets.sampling import clip_times_s
+from detection.datasets.transforms import TrainTransform
 from detection.models.timing import describe_device
 from detection.models.x3d import VARIANTS, X3DDescription
 from detection.structures import Keyframe
+from detection.video.reader import VideoReader
 
 Clip = tuple[Path, np.ndarray]  # a file and the ascending times of the frames wanted of it
 

@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from detection.data.dataset_folder import DatasetFolder
+from detection.datasets.folder import DatasetFolder
 from detection.models.timing import describe_device
 from detection.people.box_table import make_box_table
 from detection.people.keyframe_frames import batches_of, read_batches

@@ -30,13 +30,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from detection.data.ava_files import AvaRows, write_ground_truth
-from detection.data.dataset_folder import DatasetFile, DatasetFolder, SplitPart, write_dataset_file
-from detection.data.label_map import LabelMap, write_label_map
-from detection.data.prepare import prepare_dataset
-from detection.data.sampling import clip_times_s
-from detection.data.video import VideoReader, VideoWriter
+from detection.datasets.ava_csv import AvaRows, write_ground_truth
+from detection.datasets.folder import DatasetFile, DatasetFolder, SplitPart, write_dataset_file
+from detection.datasets.label_map import LabelMap, write_label_map
+from detection.datasets.sampling import clip_times_s
+from detection.prepare.dataset import prepare_dataset
 from detection.structures import Keyframe
+from detection.video.reader import VideoReader
+from detection.video.writer import VideoWriter
 
 FPS = 30.0
 WIDTH, HEIGHT = 640, 360

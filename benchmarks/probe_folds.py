@@ -29,9 +29,9 @@ sys.path.insert(0, str(REPOSITORY))
 
 from detection import build  # noqa: E402
 from detection.config import load_config  # noqa: E402
-from detection.data.dataset_folder import DatasetFolder  # noqa: E402
-from detection.data.loader import ClipLoader, collate  # noqa: E402
-from detection.data.sampling import choose_keyframes  # noqa: E402
+from detection.datasets.folder import DatasetFolder  # noqa: E402
+from detection.datasets.loader import ClipLoader, collate  # noqa: E402
+from detection.datasets.sampling import choose_keyframes  # noqa: E402
 from detection.engine.cpu_memory import keep_freed_memory  # noqa: E402
 from detection.engine.probe import collect_features, fit_linear, set_last_layer  # noqa: E402
 from detection.evaluation.average_precision import average_precision  # noqa: E402

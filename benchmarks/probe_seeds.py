@@ -32,8 +32,8 @@ sys.path.insert(0, str(REPOSITORY))
 
 from detection import build  # noqa: E402
 from detection.config import GROUND_TRUTH_BOXES, RunConfig, config_to_dict, load_config  # noqa: E402
-from detection.data.actor_table import read_exclusions, read_ground_truth_rows  # noqa: E402
-from detection.data.dataset_folder import DatasetFolder  # noqa: E402
+from detection.datasets.actor_table import read_exclusions, read_ground_truth_rows  # noqa: E402
+from detection.datasets.folder import DatasetFolder  # noqa: E402
 from detection.engine.cpu_memory import keep_freed_memory  # noqa: E402
 from detection.engine.probe import collect_features, fit_linear, set_last_layer  # noqa: E402
 from detection.evaluation.evaluator import ActionEvaluator  # noqa: E402

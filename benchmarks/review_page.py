@@ -26,16 +26,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "brows
 
 from driving import open_browser
 
-from detection.data.label_map import LabelMap
-from detection.data.video import VideoWriter
-from detection.visualize.review.document import (
+from detection.datasets.label_map import LabelMap
+from detection.review.document import (
     ReviewDocument,
     ReviewTrack,
     ReviewTruth,
     ReviewVideo,
     TruePerson,
 )
-from detection.visualize.review.page import write_review
+from detection.review.page import write_review
+from detection.video.writer import VideoWriter
 
 WIDTH, HEIGHT, FPS, PEOPLE, CLASSES = 640, 360, 25, 8, 80
 OPEN_LIMIT_S, SEEK_LIMIT_S = 2.0, 0.2

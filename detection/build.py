@@ -12,14 +12,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from detection.checkpoints.factory import Network
+from detection.checkpoints.load import LoadReport, load_pretrained
 from detection.config import GROUND_TRUTH_BOXES, RunConfig
-from detection.data.actor_table import ActorTable, read_actor_table
-from detection.data.ava_dataset import AvaDataset
-from detection.data.clip_dataset import ClipDataset, Views
-from detection.data.clip_list import ClipList, read_class_file, read_clip_list
-from detection.data.dataset_folder import DatasetFolder
-from detection.data.label_map import LabelMap
-from detection.data.loader import (
+from detection.datasets.actions import AvaDataset
+from detection.datasets.actor_table import ActorTable, read_actor_table
+from detection.datasets.clip_list import ClipList, read_class_file, read_clip_list
+from detection.datasets.clips import ClipDataset, Views
+from detection.datasets.folder import DatasetFolder
+from detection.datasets.label_map import LabelMap
+from detection.datasets.loader import (
     BatchOrder,
     BatchT,
     ClipLoader,
@@ -28,20 +30,17 @@ from detection.data.loader import (
     TrainBatches,
     collate,
 )
-from detection.data.matched_boxes import add_matched_boxes
-from detection.data.transforms import ClipTransform, EvalTransform, TrainTransform
-from detection.data.video import VideoReader
-from detection.data.video_source import open_video
-from detection.data.workers import OnUnreadable
-from detection.engine.optim import parameter_groups
+from detection.datasets.open_video import open_video
+from detection.datasets.transfer_labels import add_matched_boxes
+from detection.datasets.transforms import ClipTransform, EvalTransform, TrainTransform
+from detection.datasets.workers import OnUnreadable
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector, build_detector
 from detection.models.batch_norm import freeze_batch_norm
 from detection.models.classifier import X3DClassifier, build_classifier
-from detection.models.network import Network
-from detection.models.pretrained import LoadReport, load_pretrained
 from detection.models.x3d import VARIANTS, X3DDescription
 from detection.structures import Batch, Keyframe
+from detection.video.reader import VideoReader
 
 
 def build_device(config: RunConfig) -> torch.device:
@@ -386,3 +385,27 @@ def _dataset(
         seed=config.seed,
         at_ends=config.clip.at_ends,
     )
+
+
+def parameter_groups(
+    model: nn.Module, *, weight_decay: float, head: nn.Module, head_lr_factor: float
+) -> list[dict]:
+    """Split the trainable parameters in four: trunk or head, decayed or not.
+
+    Weight decay is kept from norms and biases (every parameter of fewer than two dimensions), as in
+    the X3D paper's recipe. Each group carries `lr_factor`.
+    """
+    in_head = {id(parameter) for parameter in head.parameters()}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            key = (id(parameter) in in_head, parameter.ndim > 1)
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": weight_decay if decayed else 0.0,
+            "lr_factor": head_lr_factor if of_head else 1.0,
+        }
+        for (of_head, decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 # What a clip does that would reach past its video's first or last frame: repeat that frame, or stay
-# inside (`detection.data.sampling.clip_times_s`).
+# inside (`detection.datasets.sampling.clip_times_s`).
 AtEnds = Literal["repeat", "inside"]
 
 

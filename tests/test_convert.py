@@ -13,16 +13,16 @@ import torch
 
 from ava_tools import convert, inspect_model
 from ava_tools.cli import run_command
-from detection.models.action_detector import build_detector
-from detection.models.checkpoint_file import (
+from detection.checkpoints.factory import load_network, network_numbers
+from detection.checkpoints.file import (
     ClassList,
     FrameSampling,
     read_model_file,
     save_model_file,
 )
+from detection.checkpoints.naming import recognise, to_their_names
+from detection.models.action_detector import build_detector
 from detection.models.classifier import build_classifier
-from detection.models.key_names import recognise, to_their_names
-from detection.models.network import load_network, network_numbers
 from detection.models.x3d import VARIANTS
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -15,17 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, write_squares  # noqa: E402
 
-from detection.data.ava_files import read_detections
-from detection.data.label_map import read_label_map
-from detection.data.video import VideoReader
+from detection.datasets.ava_csv import read_detections
+from detection.datasets.label_map import read_label_map
 from detection.errors import UserError
 from detection.people.torchvision_rcnn import build_people_network
 from detection.people.weights import PeopleNetworkNumbers, save_people_file
-
-sys.path.insert(0, str(Path(__file__).parent / "pipeline"))
-
-from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, write_squares  # noqa: E402
+from detection.video.reader import VideoReader
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -140,7 +137,7 @@ def test_stopping_is_the_end_of_a_live_source_and_a_break_of_a_file(
         asked = count()
         yield lambda: next(asked) > 20
 
-    monkeypatch.setattr("detection.engine.training.stop_signals", stop_soon)
+    monkeypatch.setattr("detection.engine.loop.stop_signals", stop_soon)
     arguments = [str(place / "film.mp4"), "--checkpoint", str(place / "run"), "--quiet", live]
     arguments += ["--every", "0.1", "--reconnect", "0", "--out", str(tmp_path / "out")]
     assert command(arguments) == code

@@ -13,15 +13,15 @@ import pytest
 from misbehaving_server import Page, Server, payload, running_server
 
 from ava_tools import download as command
-from detection.data.ava_download import (
+from detection.datasets.ava_csv import read_ground_truth
+from detection.datasets.folder import DatasetFolder
+from detection.errors import UserError
+from detection.prepare.ava_download import (
     RELEASES,
     Member,
     _parse_film_list,
     copy_members,
 )
-from detection.data.ava_files import read_ground_truth
-from detection.data.dataset_folder import DatasetFolder
-from detection.errors import UserError
 
 LABELS = 'item {\n  name: "stand"\n  id: 12\n}\nitem {\n  name: "walk"\n  id: 14\n}\n'
 AVA_MEMBERS = {

@@ -11,9 +11,9 @@ import zipfile
 import pytest
 from misbehaving_server import raw_server, within
 
-from detection.data import ava_download
-from detection.data.ava_download import Member, copy_members
 from detection.errors import UserError
+from detection.prepare import ava_download
+from detection.prepare.ava_download import Member, copy_members
 from detection.transfer import remote
 from detection.transfer.download import NoProgress, TransferRules, ask_sizes, fetch_files
 from detection.transfer.manifest import RemoteFile

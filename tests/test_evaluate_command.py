@@ -181,7 +181,7 @@ def test_help_is_quick_and_loads_no_torch():
     done = run("--help")
     assert done.returncode == 0
     assert "example:" in done.stdout
-    code = "import sys, ava_tools.evaluate, detection.evaluation.report_page\n"
+    code = "import sys, ava_tools.evaluate, detection.reports.evaluation_page\n"
     code += "print('torch' in sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -13,7 +13,7 @@ from test_evaluate_command import BOX, FOUND, MAP, TRUTH, arguments, folder, run
 
 from ava_tools.evaluate import main
 from detection.errors import UserError
-from detection.evaluation import report, report_page
+from detection.reports import evaluation_page, evaluation_text
 
 __all__ = ["folder"]  # the fixture
 
@@ -129,7 +129,10 @@ def test_control_characters_in_a_file_are_refused_by_line_and_written_out(folder
 def test_tables_write_control_characters_out():
     """Names from files cannot hold any; what other code makes of them is printed all the same."""
     evil = "\x1b]0;owned\x07"
-    for text in (report.columns(["class", evil], [[evil, "1"]]), report_page.text(evil)):
+    for text in (
+        evaluation_text.columns(["class", evil], [[evil, "1"]]),
+        evaluation_page.text(evil),
+    ):
         assert not set(text) & {"\x1b", "\x07"} and r"\x1b]0;owned\x07" in text
 
 

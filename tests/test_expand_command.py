@@ -12,9 +12,9 @@ import yaml
 from tiny_data import make_dataset
 
 from ava_tools import expand
+from detection.checkpoints.file import read_model_file
 from detection.errors import UserError
 from detection.expansion.inherit import copy_shared
-from detection.models.checkpoint_file import read_model_file
 
 SEARCH = {
     "target": 0.35,

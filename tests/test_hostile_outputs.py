@@ -10,12 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, write_squares  # noqa: E402
 
 from detection.errors import UserError
-
-sys.path.insert(0, str(Path(__file__).parent / "pipeline"))
-
-from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, write_squares  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TABLES = ("events.jsonl", "tracks.jsonl", "detections.csv", "label_map.pbtxt")
@@ -185,18 +182,18 @@ def test_a_video_that_changes_while_it_is_read_gives_no_results(place, tmp_path,
 def test_a_video_that_changes_while_the_results_are_written_is_noticed_too(
     place, tmp_path, command, monkeypatch
 ):
-    from detection.pipeline import outputs
+    from detection.pipeline import writers
 
     video, out = tmp_path / "cam.mp4", tmp_path / "out"
     write_squares(video, seconds=4)
-    tables = outputs.write_tables
+    tables = writers.write_tables
 
     def write(*given):
         tables(*given)
         with video.open("ab") as file:
             file.write(b"more")
 
-    monkeypatch.setattr(outputs, "write_tables", write)
+    monkeypatch.setattr("detection.pipeline.writers.write_tables", write)
     with pytest.raises(UserError, match="has changed since it was begun"):
         command(arguments(place, out, "--no-film", video=video))
     assert not files_in(out)

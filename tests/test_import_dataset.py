@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ava_tools import import_dataset
-from detection.data.video import VideoWriter
 from detection.errors import UserError
+from detection.video.writer import VideoWriter
 
 
 def run(*arguments):
@@ -53,7 +53,7 @@ def test_the_command_prints_counts_and_what_was_left_out(real_data, tmp_path, ca
     names = ["wave/", "clap/The_Slow_Clap_clap_u_nm_np1_fr_bad_20"]
     import pickle
 
-    from detection.data.plain_pickle import read_plain_pickle
+    from detection.formats.safe_pickle import read_plain_pickle
 
     values = read_plain_pickle(real_data / "jhmdb" / "JHMDB-GT.pkl")
     names[0] = sorted(name for name in values["gttubes"] if name.startswith("wave/"))[0]

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from ava_tools import inspect_model
+from detection.checkpoints.factory import network_numbers
+from detection.checkpoints.file import FrameSampling, save_model_file
 from detection.errors import UserError
 from detection.models.action_detector import build_detector
-from detection.models.checkpoint_file import FrameSampling, save_model_file
-from detection.models.network import network_numbers
 from detection.models.x3d import VARIANTS
 
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from ava_tools.make_demo import main
-from detection.data.ava_files import read_ground_truth, read_keyframe_list
-from detection.data.dataset_folder import DatasetFolder
-from detection.data.video import VideoReader
+from detection.datasets.ava_csv import read_ground_truth, read_keyframe_list
+from detection.datasets.folder import DatasetFolder
 from detection.demo import CLASSES, generate
 from detection.demo.annotate import ground_truth, is_excluded, notes_of, tell_stories
 from detection.demo.generate import generate_demo
 from detection.demo.parameters import DemoParameters
 from detection.errors import UserError
+from detection.video.reader import VideoReader
 
 TINY = DemoParameters(seed=5, num_train=2, num_val=2, keyframes=2, width=160, height=120, fps=10)
 TINY_OPTIONS = [

@@ -9,10 +9,10 @@ import torch
 
 from ava_tools import inspect_model
 from detection import build
+from detection.checkpoints.factory import network_numbers
 from detection.config import config_from_dict
 from detection.errors import UserError
 from detection.models.counting import count_parameters
-from detection.models.network import network_numbers
 from detection.models.x3d import VARIANTS
 
 XS_CLIP = {"num_frames": 4, "step": 12, "train_crop_px": 160, "test_short_side_px": 182}
@@ -97,7 +97,7 @@ def test_numbers_that_make_no_network_are_refused(model, message):
 
 
 def test_weights_of_another_shape_are_refused_by_name(tmp_path):
-    from detection.data.label_map import LabelMap
+    from detection.datasets.label_map import LabelMap
 
     with torch.random.fork_rng():
         small = config_of("classification", variant="x2d", head_width=16, width_factor=0.5)

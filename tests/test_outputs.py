@@ -14,9 +14,9 @@ from pipeline.tiny_pipeline import save_tiny_run
 from tiny_data import make_dataset
 
 from ava_tools import cli
+from detection.checkpoints.factory import network_numbers
+from detection.checkpoints.file import ClassList, FrameSampling, save_model_file
 from detection.models.action_detector import build_detector
-from detection.models.checkpoint_file import ClassList, FrameSampling, save_model_file
-from detection.models.network import network_numbers
 from detection.models.x3d import VARIANTS
 from detection.people.torchvision_rcnn import build_people_network
 from detection.people.weights import PeopleNetworkNumbers, save_people_file

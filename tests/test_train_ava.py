@@ -20,11 +20,11 @@ from ava_tools import evaluate
 from ava_tools.cli import run_command
 from detection import build
 from detection.config import load_config
-from detection.data.dataset_folder import DatasetFolder, FramesPart, write_dataset_file
-from detection.data.label_map import LabelMap, write_label_map
-from detection.data.video import VideoReader
+from detection.datasets.folder import DatasetFolder, FramesPart, write_dataset_file
+from detection.datasets.label_map import LabelMap, write_label_map
 from detection.engine import runs
 from detection.errors import EXIT_STOPPED, UserError
+from detection.video.reader import VideoReader
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SETTINGS = """

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from detection.data.new_folder import new_dataset_folder
+from detection.datasets.new_folder import new_dataset_folder
 from detection.errors import UserError
 from detection.files import replacing, write_text
 from detection.unfinished import left_behind, unfinished_file, unfinished_folder
@@ -28,7 +28,7 @@ with replacing(sys.argv[1]) as temporary:
 BUILDER = """
 import os, signal, sys
 from pathlib import Path
-from detection.data.new_folder import new_dataset_folder
+from detection.datasets.new_folder import new_dataset_folder
 renames, rename, at = 0, Path.rename, sys.argv[2]
 def killing(self, target):
     global renames

@@ -13,11 +13,12 @@ import pytest
 
 from ava_tools import visualize
 from detection.config import config_from_dict, config_to_yaml
-from detection.data.dataset_folder import DatasetFile, SplitPart, write_dataset_file
-from detection.data.label_map import LabelMap, write_label_map
-from detection.data.video import VideoReader, VideoWriter
+from detection.datasets.folder import DatasetFile, SplitPart, write_dataset_file
+from detection.datasets.label_map import LabelMap, write_label_map
+from detection.drawing.paint import PREDICTION, TRUTH
 from detection.errors import UserError
-from detection.visualize.paint import PREDICTION, TRUTH
+from detection.video.reader import VideoReader
+from detection.video.writer import VideoWriter
 
 TRUTH_ROWS = "{id},0.5,0.1,0.1,0.5,0.9,12,0\n{id},1.5,0.3,0.1,0.7,0.9,12,0\n"
 FOUND_ROWS = "{id},0.5,0.1,0.1,0.5,0.9,12,0.9\n{id},1.5,0.3,0.1,0.7,0.9,14,0.8\n"

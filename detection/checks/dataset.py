@@ -15,11 +15,11 @@ import numpy as np
 from detection.checks.findings import BadRows, Finding, Findings
 from detection.checks.rows import Actors, check_rows
 from detection.checks.statistics import SplitStatistics, statistics_of
-from detection.data.actor_table import read_exclusions, read_video_list
-from detection.data.ava_files import AvaRows, read_ground_truth_leniently, read_person_boxes
-from detection.data.dataset_folder import DatasetFolder, Split
-from detection.data.label_map import LabelMap
-from detection.data.split_joins import listed_elsewhere, times_by_video, videos_of
+from detection.datasets.actor_table import read_exclusions, read_video_list
+from detection.datasets.ava_csv import AvaRows, read_ground_truth_leniently, read_person_boxes
+from detection.datasets.folder import DatasetFolder, Split
+from detection.datasets.label_map import LabelMap
+from detection.datasets.split_joins import listed_elsewhere, times_by_video, videos_of
 from detection.errors import UserError
 from detection.joins import Mismatch, compare_ids, compare_times
 
@@ -274,7 +274,7 @@ def _check_names(check: Check) -> None:
 
 def _check_videos(check: Check, told: Callable[[int, int], object]) -> None:
     """Open every video: there, readable, and long enough for its rows; the same file twice?"""
-    from detection.data.video_source import open_video  # loads torch, which the rows do not need
+    from detection.datasets.open_video import open_video  # loads torch, which the rows do not need
 
     names = sorted({name for rows in check.rows.values() for name in rows.video_names})
     spans: dict[str, tuple[float, float] | None] = {}

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.checks.findings import Finding, Findings, Level
-from detection.data.ava_files import AvaRows
-from detection.data.ava_rows_text import EDGE_TOLERANCE
-from detection.data.label_map import LabelMap, is_ava
+from detection.datasets.ava_csv import AvaRows
+from detection.datasets.ava_csv_rows import EDGE_TOLERANCE
+from detection.datasets.label_map import LabelMap, is_ava
 from detection.evaluation.average_precision import paired_iou
 
 # Two people seldom share so much of their boxes; one person boxed twice does.

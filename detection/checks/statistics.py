@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from detection.checks.rows import Actors
-from detection.data.ava_files import AvaRows
-from detection.data.label_map import LabelMap
+from detection.datasets.ava_csv import AvaRows
+from detection.datasets.label_map import LabelMap
 
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 

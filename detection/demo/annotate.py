@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detection.data.ava_files import AvaRows, format_time, time_us_of
+from detection.datasets.ava_csv import AvaRows, format_time, time_us_of
 from detection.demo.actions import ActionClass
 from detection.demo.casting import Story, cast
 from detection.demo.looks import Split

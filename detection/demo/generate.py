@@ -13,11 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detection.data.ava_files import write_ground_truth, write_keyframe_list
-from detection.data.dataset_folder import DatasetFile, SplitPart, write_dataset_file
-from detection.data.label_map import LabelMap, write_label_map
-from detection.data.new_folder import new_dataset_folder
-from detection.data.video import VideoWriter
+from detection.datasets.ava_csv import write_ground_truth, write_keyframe_list
+from detection.datasets.folder import DatasetFile, SplitPart, write_dataset_file
+from detection.datasets.label_map import LabelMap, write_label_map
+from detection.datasets.new_folder import new_dataset_folder
 from detection.demo.actions import CLASSES
 from detection.demo.annotate import (
     PEOPLE_COLUMNS,
@@ -33,6 +32,7 @@ from detection.demo.parameters import DemoParameters
 from detection.demo.scene import Scene
 from detection.errors import UserError
 from detection.files import write_text
+from detection.video.writer import VideoWriter
 
 PARAMETERS_FILE = "made_up.json"
 VERSION = 6  # of what is drawn: raise it when the same parameters give another data set

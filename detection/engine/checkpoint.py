@@ -10,8 +10,19 @@ from typing import Any
 
 import torch
 
+from detection.checkpoints.factory import Network, network_numbers
+from detection.checkpoints.file import (
+    ClassList,
+    FrameSampling,
+    ModelFile,
+    read_model_file,
+    save_model_file,
+)
+from detection.checkpoints.plain_file import find_checkpoint
+from detection.checkpoints.saved_values import SavedValues
 from detection.config import RunConfig, config_from_dict, config_to_dict
-from detection.data.label_map import LabelMap
+from detection.datasets.label_map import LabelMap
+from detection.engine.loop import Progress
 from detection.engine.random_state import restore_random_state
 from detection.engine.saved_training import (
     checked_optimizer,
@@ -21,20 +32,9 @@ from detection.engine.saved_training import (
     checked_weights,
     training_values,
 )
-from detection.engine.training import Progress
 from detection.engine.update import Updater
 from detection.errors import UserError
 from detection.files import replacing
-from detection.models.checkpoint_file import (
-    ClassList,
-    FrameSampling,
-    ModelFile,
-    read_model_file,
-    save_model_file,
-)
-from detection.models.network import Network, network_numbers
-from detection.models.plain_file import find_checkpoint
-from detection.models.saved_values import SavedValues
 
 
 def save_checkpoint(

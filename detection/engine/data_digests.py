@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from detection.data.dataset_folder import FILE_NAME, DatasetFolder
+from detection.datasets.folder import FILE_NAME, DatasetFolder
 from detection.errors import UserError
 from detection.files import sha256_of
 

@@ -1,35 +1,10 @@
-"""Parameter groups and the learning rate as a function of the update."""
+"""The learning rate as a function of the update."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from torch import nn
-
-
-def parameter_groups(
-    model: nn.Module, *, weight_decay: float, head: nn.Module, head_lr_factor: float
-) -> list[dict]:
-    """Split the trainable parameters in four: trunk or head, decayed or not.
-
-    Weight decay is kept from norms and biases (every parameter of fewer than two dimensions), as in
-    the X3D paper's recipe. Each group carries `lr_factor`.
-    """
-    in_head = {id(parameter) for parameter in head.parameters()}
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            key = (id(parameter) in in_head, parameter.ndim > 1)
-            groups.setdefault(key, []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "weight_decay": weight_decay if decayed else 0.0,
-            "lr_factor": head_lr_factor if of_head else 1.0,
-        }
-        for (of_head, decayed), parameters in sorted(groups.items(), key=lambda item: item[0])
-    ]
 
 
 def schedule_factor(

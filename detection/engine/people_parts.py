@@ -10,21 +10,20 @@ from pathlib import Path
 import torch
 from torchvision.models.detection import FasterRCNN
 
-from detection.build import has_bf16
-from detection.data.actor_table import ActorTable
-from detection.data.ava_dataset import AvaDataset
-from detection.data.dataset_folder import DatasetFolder
-from detection.data.loader import ClipLoader, TrainBatches
-from detection.data.transforms import EvalTransform
-from detection.data.video_source import open_video
+from detection.build import has_bf16, parameter_groups
+from detection.datasets.actions import AvaDataset
+from detection.datasets.actor_table import ActorTable
+from detection.datasets.folder import DatasetFolder
+from detection.datasets.held_out import TrainingBoxes, read_training_boxes
+from detection.datasets.loader import ClipLoader, TrainBatches
+from detection.datasets.open_video import open_video
+from detection.datasets.people import PeopleFrames, PictureBatch
+from detection.datasets.people_transforms import VariedPicture
+from detection.datasets.transforms import EvalTransform
 from detection.engine.cpu_memory import keep_freed_memory
-from detection.engine.optim import parameter_groups
 from detection.errors import UserError
 from detection.people.config import PeopleConfig
-from detection.people.frames_dataset import PeopleFrames, PictureBatch
-from detection.people.picture_transforms import VariedPicture
 from detection.people.torchvision_rcnn import TorchvisionDetector
-from detection.people.training_boxes import TrainingBoxes, read_training_boxes
 from detection.people.weights import PeopleNetworkNumbers, load_people_detector
 
 

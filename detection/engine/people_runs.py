@@ -19,9 +19,11 @@ from typing import Any
 import torch
 from torchvision.models.detection import FasterRCNN
 
-from detection.data.actor_table import ActorTable
-from detection.data.dataset_folder import DatasetFolder
+from detection.datasets.actor_table import ActorTable
+from detection.datasets.folder import DatasetFolder
+from detection.datasets.held_out import TrainingBoxes, read_boxes
 from detection.engine.data_digests import RULES, check_data, digests, rules_of, split_files
+from detection.engine.loop import stop_signals
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.people_parts import (
     EpochPictures,
@@ -34,12 +36,6 @@ from detection.engine.people_parts import (
     open_detector,
     prepare_device,
     read_boxes_to_learn,
-)
-from detection.engine.people_scoring import (
-    PeopleScore,
-    print_people_results,
-    score_people,
-    write_people_results,
 )
 from detection.engine.people_training import PeopleProgress, fit_people
 from detection.engine.run_folder import (
@@ -54,7 +50,12 @@ from detection.engine.saved_training import (
     checked_torch_random,
     training_values,
 )
-from detection.engine.training import stop_signals
+from detection.engine.tasks.people_scoring import (
+    PeopleScore,
+    print_people_results,
+    score_people,
+    write_people_results,
+)
 from detection.errors import ProcessLostError, UserError
 from detection.files import write_text
 from detection.people.config import (
@@ -66,7 +67,6 @@ from detection.people.config import (
 )
 from detection.people.torchvision_rcnn import TorchvisionDetector, build_people_network
 from detection.people.training import freeze_batch_norm
-from detection.people.training_boxes import TrainingBoxes, read_boxes
 from detection.people.weights import (
     PeopleFile,
     read_people_file,

@@ -15,11 +15,11 @@ from torch import nn
 from torchvision.models.detection import FasterRCNN
 from tqdm import tqdm
 
+from detection.datasets.people import PictureBatch
 from detection.engine.metrics_log import MetricsLog, Stopwatch
 from detection.engine.optim import schedule_factor, set_learning_rate
 from detection.errors import ProcessLostError, UserError
 from detection.people.config import PeopleOptimConfig
-from detection.people.frames_dataset import PictureBatch
 from detection.people.training import detection_losses, freeze_batch_norm
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detection.engine.distributed import Processes
-from detection.engine.training import TrainingBatch
+from detection.engine.loop import TrainingBatch
 from detection.models.batch_norm import FrozenBatchNorm3d
 
 

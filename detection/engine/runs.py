@@ -17,14 +17,16 @@ from typing import Any, TypeVar
 import torch
 
 from detection import build
+from detection.checkpoints.factory import Network, build_network
+from detection.checkpoints.file import ModelFile
+from detection.checkpoints.load import load_state
 from detection.config import (
     RunConfig,
     config_from_dict,
     config_to_yaml,
     load_config,
 )
-from detection.data.loader import ClipLoader, TrainBatches, tell_on_stderr
-from detection.engine.averaging import WeightAverage
+from detection.datasets.loader import ClipLoader, TrainBatches, tell_on_stderr
 from detection.engine.checkpoint import (
     check_configuration,
     followed_weights,
@@ -36,20 +38,18 @@ from detection.engine.checkpoint import (
 from detection.engine.cpu_memory import keep_freed_memory
 from detection.engine.data_digests import check_data, digests
 from detection.engine.distributed import ALONE, Processes
+from detection.engine.ema import WeightAverage
+from detection.engine.loop import Progress, TrainingBatch, fit, stop_signals
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.precise_norm import compute_norm_statistics
 from detection.engine.random_state import random_state
 from detection.engine.run_folder import check_begins_again, check_run_folder, make_run_folder
-from detection.engine.task import Task
-from detection.engine.tasks import open_task
+from detection.engine.tasks.base import Task
+from detection.engine.tasks.by_name import open_task
 from detection.engine.tensorboard_log import TensorBoard
-from detection.engine.training import Progress, TrainingBatch, fit, stop_signals
 from detection.engine.update import Updater
 from detection.errors import ProcessLostError, UserError
 from detection.files import write_text
-from detection.models.checkpoint_file import ModelFile
-from detection.models.network import Network, build_network
-from detection.models.pretrained import load_state
 
 # What may change when a run goes on: how it is carried out, never what it computes.
 _CHANGEABLE = (

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from detection.bounds import LARGEST_WHOLE
+from detection.checkpoints.saved_values import SavedValues
+from detection.checkpoints.weights_check import check_weights
 from detection.errors import UserError
-from detection.models.saved_values import SavedValues
-from detection.models.weights_check import check_weights
 
 _ADAM = ("step", "exp_avg", "exp_avg_sq")  # what AdamW cannot do a step without
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from detection.engine.averaging import WeightAverage
 from detection.engine.distributed import ALONE, Processes, without_exchange
+from detection.engine.ema import WeightAverage
 from detection.engine.metrics_log import Stopwatch
 from detection.engine.optim import set_learning_rate
 from detection.engine.rewind import Rewind

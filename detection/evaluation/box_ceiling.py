@@ -14,10 +14,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.data.ava_files import AvaRows
-from detection.data.label_map import LabelMap
+from detection.datasets.ava_csv import AvaRows
+from detection.datasets.label_map import LabelMap
 from detection.evaluation.frame_map import AvaFrameMap, ScoredRows, frame_map, score_rows
-from detection.evaluation.keys import cells
+from detection.evaluation.keyframe_index import cells
 from detection.evaluation.matching import best_overlap
 from detection.evaluation.people import pairs
 from detection.structures import Keyframe

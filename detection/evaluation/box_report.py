@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.data.ava_files import AvaRows
-from detection.data.label_map import LabelMap
+from detection.datasets.ava_csv import AvaRows
+from detection.datasets.label_map import LabelMap
 from detection.errors import UserError
 from detection.evaluation.average_precision import PrecisionRecall, precision_recall
 from detection.evaluation.box_ceiling import PerfectClassifier
 from detection.evaluation.finite import check_rows_finite
 from detection.evaluation.frame_map import AvaFrameMap
-from detection.evaluation.keys import SharedKeys
+from detection.evaluation.keyframe_index import SharedKeys
 from detection.evaluation.people import distinct
 from detection.evaluation.person_ap import PersonAp, match_boxes, person_ap
 from detection.structures import ActorBoxes, Keyframe

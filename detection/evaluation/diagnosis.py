@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.data.ava_files import AvaRows
+from detection.datasets.ava_csv import AvaRows
 from detection.evaluation.average_precision import average_precision_of_sorted
 from detection.evaluation.frame_map import ScoredRows, mean_without_nan
-from detection.evaluation.keys import cells
+from detection.evaluation.keyframe_index import cells
 from detection.evaluation.matching import best_overlap
 from detection.evaluation.people import People, find_people, pairs
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from detection.data.ava_files import AvaRows, time_us_of
-from detection.data.label_map import LabelMap
+from detection.datasets.ava_csv import AvaRows, time_us_of
+from detection.datasets.label_map import LabelMap
 from detection.evaluation.finite import check_finite
 from detection.evaluation.frame_map import AvaFrameMap, frame_map
 from detection.structures import Detections, Keyframe

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.data.ava_files import AvaRows
+from detection.datasets.ava_csv import AvaRows
 from detection.errors import UserError, at_row
 
 

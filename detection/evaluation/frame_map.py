@@ -18,12 +18,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.data.ava_files import AvaRows
-from detection.data.label_map import LabelMap
+from detection.datasets.ava_csv import AvaRows
+from detection.datasets.label_map import LabelMap
 from detection.errors import UserError, at_row
 from detection.evaluation.average_precision import average_precision_of_sorted
 from detection.evaluation.finite import check_finite, check_rows_finite
-from detection.evaluation.keys import ClassColumns, SharedKeys, cells
+from detection.evaluation.keyframe_index import ClassColumns, SharedKeys, cells
 from detection.evaluation.matching import best_rows, take_ground_truth
 from detection.evaluation.protocols import (
     DEFAULT_FRACTIONAL,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.data.ava_files import AvaRows
+from detection.datasets.ava_csv import AvaRows
 from detection.evaluation.average_precision import paired_iou
 from detection.evaluation.frame_map import ScoredRows
 from detection.evaluation.matching import PAIRS_AT_ONCE, slices_of

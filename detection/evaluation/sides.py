@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.data.ava_files import AvaRows, time_us_of
-from detection.data.label_map import LabelMap
-from detection.evaluation.keys import SharedKeys
+from detection.datasets.ava_csv import AvaRows, time_us_of
+from detection.datasets.label_map import LabelMap
+from detection.evaluation.keyframe_index import SharedKeys
 from detection.joins import Mismatch, compare_ids, compare_times
 from detection.structures import Keyframe
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.data.ava_files import AvaRows
-from detection.data.label_map import LabelMap
-from detection.evaluation.keys import ClassColumns, SharedKeys
+from detection.datasets.ava_csv import AvaRows
+from detection.datasets.label_map import LabelMap
+from detection.evaluation.keyframe_index import ClassColumns, SharedKeys
 from detection.evaluation.progress import progress_bar
 
 BOX_NMS, BOXES_PER_FRAME = 0.3, 10

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detection.data.ava_files import AvaRows
-from detection.data.label_map import LabelMap
+from detection.datasets.ava_csv import AvaRows
+from detection.datasets.label_map import LabelMap
 from detection.errors import UserError
 from detection.evaluation.finite import check_rows_finite
 from detection.evaluation.frame_map import mean_without_nan

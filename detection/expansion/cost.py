@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
+from detection.checkpoints.factory import Network
 from detection.errors import UserError
 from detection.expansion.axes import Cost
-from detection.expansion.trainings import Stopped, name_of
+from detection.expansion.scheduler import Stopped, name_of
 from detection.files import write_text
 from detection.models.action_detector import ActionDetector
 from detection.models.counting import count_macs, count_parameters
-from detection.models.network import Network
 from detection.models.timing import time_and_memory
 from detection.models.x3d import X3DDescription
 

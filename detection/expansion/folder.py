@@ -11,8 +11,8 @@ import yaml
 from detection.errors import UserError
 from detection.expansion.config import ExpandConfig, to_values
 from detection.expansion.report import Units
+from detection.expansion.scheduler import name_of, with_network
 from detection.expansion.search import Candidate
-from detection.expansion.trainings import name_of, with_network
 from detection.files import write_text
 from detection.yaml_files import read_yaml
 

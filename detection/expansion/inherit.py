@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from detection.models.checkpoint_file import read_model_file, save_model_file
-from detection.models.network import build_network
+from detection.checkpoints.factory import build_network
+from detection.checkpoints.file import read_model_file, save_model_file
 from detection.models.x3d import X3DDescription
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detection.evaluation.report_page import document, table, text
 from detection.expansion.axes import SYMBOLS, axis_value
+from detection.expansion.scheduler import name_of
 from detection.expansion.search import Candidate, Outcome, Step
-from detection.expansion.trainings import name_of
 from detection.files import write_text
 from detection.models.x3d import X3DDescription
-from detection.visualize.scatter import Point, Scatter, scatter_svg, write_scatter
+from detection.reports.evaluation_page import document, table, text
+from detection.reports.scatter import Point, Scatter, scatter_svg, write_scatter
 
 HEADS = ("step", "axis", "network", "cost", "of asked", "score", "spread", "")
 

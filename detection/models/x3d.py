@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from detection.models.activation_checkpointing import recomputed
 from detection.models.convolutions import (
     DepthwiseConv3d,
     PointwiseConv3d,
@@ -22,7 +23,6 @@ from detection.models.convolutions import (
     convolve_and_normalise,
     relu,
 )
-from detection.models.recompute import recomputed
 
 BASE_CHANNELS = 12
 BASE_DEPTHS = (1, 2, 5, 3)

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from detection.data.ava_files import format_time, write_person_boxes
-from detection.data.dataset_folder import DatasetFolder
+from detection.datasets.ava_csv import format_time, write_person_boxes
+from detection.datasets.folder import DatasetFolder
 from detection.errors import ProcessLostError, UserError, printable
 from detection.files import write_text
 from detection.people.base import PeopleDetector, check_finite

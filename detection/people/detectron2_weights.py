@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detection.data.plain_pickle import read_plain_pickle
+from detection.checkpoints.file import find_state, read_plain
+from detection.checkpoints.weights_check import check_weights
 from detection.errors import UserError
-from detection.models.checkpoint_file import find_state, read_plain
-from detection.models.weights_check import check_weights
+from detection.formats.safe_pickle import read_plain_pickle
 
 _MAX_BYTES = 16 << 30  # the largest published detectors have 3 GB
 

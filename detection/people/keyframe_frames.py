@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from detection.data.dataset_folder import DatasetFolder
-from detection.data.readers import Readers
-from detection.data.video_source import FrameSource, open_video
-from detection.data.workers import start_worker
+from detection.datasets.folder import DatasetFolder
+from detection.datasets.open_video import FrameSource, open_video
+from detection.datasets.readers import Readers
+from detection.datasets.workers import start_worker
 from detection.errors import UserError
 from detection.structures import Keyframe
 

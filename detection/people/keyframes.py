@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from detection.data.actor_table import read_exclusions, read_ground_truth_rows, read_video_list
-from detection.data.ava_files import read_keyframe_list, time_us_of
-from detection.data.dataset_folder import DatasetFolder, Split
-from detection.data.video_source import open_video
+from detection.datasets.actor_table import read_exclusions, read_ground_truth_rows, read_video_list
+from detection.datasets.ava_csv import read_keyframe_list, time_us_of
+from detection.datasets.folder import DatasetFolder, Split
+from detection.datasets.open_video import open_video
 from detection.errors import UserError
 from detection.structures import Keyframe
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from detection.config import GROUND_TRUTH_BOXES
-from detection.data.dataset_folder import (
+from detection.datasets.folder import (
     FILE_NAME,
     DatasetFile,
     DatasetFolder,

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from detection.data.dataset_folder import DatasetFolder
+from detection.datasets.folder import DatasetFolder
 from detection.errors import UserError, printable
 from detection.files import identity_of
 from detection.structures import Keyframe

@@ -14,17 +14,17 @@ from torch import Tensor
 from torchvision.models import get_model_weights
 from torchvision.models.detection import FasterRCNN
 
-from detection.errors import UserError
-from detection.models.checkpoint_file import (
+from detection.checkpoints.file import (
     find_state,
     read_plain,
     read_state,
     refuse_other_types,
     save_plain,
 )
-from detection.models.saved_values import LARGEST_SIDE_PX, SavedValues, brief, checked_config
-from detection.models.unwrapping import unwrap
-from detection.models.weights_check import check_weights
+from detection.checkpoints.saved_values import LARGEST_SIDE_PX, SavedValues, brief, checked_config
+from detection.checkpoints.unwrapping import unwrap
+from detection.checkpoints.weights_check import check_weights
+from detection.errors import UserError
 from detection.people.base import PeopleDetector
 from detection.people.torchvision_rcnn import (
     NETWORKS,

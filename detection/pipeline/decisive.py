@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detection.data.video_stream import VideoStream
 from detection.errors import UserError, printable
 from detection.files import identity_of, sha256_of
 from detection.people.base import PeopleDetector
 from detection.people.shards import differences
 from detection.people.weights import COCO, find_people_file
+from detection.video.stream import VideoStream
 
 
 @dataclass(frozen=True)

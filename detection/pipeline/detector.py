@@ -18,11 +18,10 @@ from pathlib import Path
 
 import torch
 
-from detection.data.video import VideoReader
-from detection.data.video_stream import Hole, VideoStream
 from detection.engine.checkpoint import find_checkpoint
 from detection.errors import UserError
 from detection.people.base import PeopleDetector
+from detection.pipeline.clip_buffer import Sampling
 from detection.pipeline.decisive import (
     Decisive,
     Input,
@@ -30,14 +29,15 @@ from detection.pipeline.decisive import (
     video_input,
     weights_input,
 )
-from detection.pipeline.gathering import Sampling
 from detection.pipeline.networks import Networks, find_people, open_networks
 from detection.pipeline.options import PipelineOptions
-from detection.pipeline.outputs import check_output
-from detection.pipeline.parts import PartsFolder
 from detection.pipeline.plan import Plan, Report
-from detection.pipeline.running import VideoRun
+from detection.pipeline.runner import VideoRun
+from detection.pipeline.segments import PartsFolder
+from detection.pipeline.writers import check_output
 from detection.tracking.events import ActionEvent
+from detection.video.reader import VideoReader
+from detection.video.stream import Hole, VideoStream
 
 SEGMENT_S = 5.0
 

@@ -16,19 +16,19 @@ import torch
 from numpy.typing import NDArray
 
 from detection.build import place_model
-from detection.data.label_map import LabelMap
-from detection.data.transforms import EvalTransform
+from detection.checkpoints.factory import load_network
+from detection.checkpoints.file import ClassList, FrameSampling
+from detection.checkpoints.saved_values import box_score_threshold
+from detection.datasets.label_map import LabelMap
+from detection.datasets.transforms import EvalTransform
 from detection.engine.checkpoint import find_checkpoint, read_checkpoint
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector
-from detection.models.checkpoint_file import ClassList, FrameSampling
-from detection.models.network import load_network
-from detection.models.saved_values import box_score_threshold
 from detection.people.base import PeopleDetector, check_finite
 from detection.people.weights import load_people_detector, read_people_file
-from detection.pipeline.gathering import Group, Moment
+from detection.pipeline.clip_buffer import Group, Moment
 from detection.pipeline.options import PipelineOptions
-from detection.pipeline.stages import StageClock
+from detection.pipeline.timing import StageClock
 from detection.structures import ActorBoxes
 
 PEOPLE_FILE = "people.pt"  # beside checkpoints/ in a run folder

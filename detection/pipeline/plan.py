@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from detection.data.video_stream import Hole
-from detection.pipeline.gathering import Sampling
-from detection.pipeline.stages import Latency, StageClock
+from detection.pipeline.clip_buffer import Sampling
+from detection.pipeline.timing import Latency, StageClock
+from detection.video.stream import Hole
 
 
 @dataclass(frozen=True)

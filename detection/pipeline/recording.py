@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from detection.data.video import VideoWriter
-from detection.data.video_stream import Hole, StreamFrame
-from detection.pipeline.parts import PartsFolder
-from detection.pipeline.stages import StageClock
+from detection.pipeline.segments import PartsFolder
+from detection.pipeline.timing import StageClock
+from detection.video.stream import Hole, StreamFrame
+from detection.video.writer import VideoWriter
 
 LARGEST_SHORT_SIDE_PX = 720
 _QUEUED_FRAMES = 4

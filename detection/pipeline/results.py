@@ -9,16 +9,16 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from detection.data.video import LONGEST_GAP_S
-from detection.data.video_stream import StreamFrame, VideoStream
-from detection.pipeline import outputs
-from detection.pipeline.films import FilmJob, FilmMaker, FrameWalk
-from detection.pipeline.interpretation import Interpretation, Reading, ShownKeyframe
+from detection.pipeline import writers
+from detection.pipeline.annotated_video import FilmJob, FilmMaker, FrameWalk
 from detection.pipeline.networks import Networks
 from detection.pipeline.options import PipelineOptions
-from detection.pipeline.parts import PartsFolder
 from detection.pipeline.plan import Plan, Report
+from detection.pipeline.postprocess import Interpretation, Reading, ShownKeyframe
 from detection.pipeline.recording import Recorder
+from detection.pipeline.segments import PartsFolder
+from detection.video.stream import StreamFrame, VideoStream
+from detection.video.writer import LONGEST_GAP_S
 
 
 class Results:
@@ -74,7 +74,7 @@ class Results:
         if self._film is not None:
             self._draw_segment(None)
         with self._report.clock.measure("write"):  # while the rest of the film is drawn
-            outputs.write_tables(
+            writers.write_tables(
                 folder.folder,
                 plan.video_id,
                 networks.label_map,
@@ -86,12 +86,12 @@ class Results:
         if self._film is not None:
             self._film.finish()
             with self._report.clock.measure("write"):
-                outputs.write_film(folder.folder, folder.films())
+                writers.write_film(folder.folder, folder.films())
         if long_s and (plan.film or plan.page):
             self._report.notes.append(
                 f"{len(long_s)} stretch(es) without frames, of up to {max(long_s):.0f} s, are "
                 f"longer than the {LONGEST_GAP_S:.0f} s that an MP4 file can hold: "
-                f"{outputs.FILM_NAME} shows each as one second, and review.html is not made"
+                f"{writers.FILM_NAME} shows each as one second, and review.html is not made"
             )
         if not self._report.stopped or self._stream.is_live:
             folder.complete()
@@ -146,8 +146,8 @@ class Results:
             if not recordings:
                 return
             video = folder.folder / "videos" / "video.mp4"
-            outputs.join_films(recordings, video)
-        outputs.write_page(
+            writers.join_films(recordings, video)
+        writers.write_page(
             folder.folder,
             self._plan.video_id,
             video,

@@ -10,19 +10,19 @@ from driving import Browser
 from tiny_data import make_dataset
 
 from ava_tools import import_dataset, visualize
-from detection.data.ava_files import AvaRows, read_ground_truth, read_keyframe_list
-from detection.data.dataset_folder import DatasetFolder, write_dataset_file
-from detection.data.label_map import LabelMap
-from detection.data.video import VideoWriter
-from detection.structures import Keyframe
-from detection.visualize.review.document import (
+from detection.datasets.ava_csv import AvaRows, read_ground_truth, read_keyframe_list
+from detection.datasets.folder import DatasetFolder, write_dataset_file
+from detection.datasets.label_map import LabelMap
+from detection.review.document import (
     ReviewDocument,
     ReviewTrack,
     ReviewTruth,
     ReviewVideo,
     TruePerson,
 )
-from detection.visualize.review.page import write_review
+from detection.review.page import write_review
+from detection.structures import Keyframe
+from detection.video.writer import VideoWriter
 
 pytestmark = pytest.mark.browser
 

@@ -19,9 +19,9 @@ from ava_tools import check as command
 from detection.checks.dataset import check_dataset, keyframes_to_show
 from detection.checks.findings import Findings
 from detection.checks.rows import check_rows, group
-from detection.data.ava_files import AvaRows
-from detection.data.dataset_folder import DatasetFolder
-from detection.data.label_map import LabelMap
+from detection.datasets.ava_csv import AvaRows
+from detection.datasets.folder import DatasetFolder
+from detection.datasets.label_map import LabelMap
 from detection.errors import UserError
 from detection.structures import Keyframe
 
@@ -301,7 +301,7 @@ def test_a_disk_that_takes_no_sheets_is_one_line_after_the_findings(root, capsys
     def read_only(*_, **__):
         raise OSError(errno.EROFS, "Read-only file system", str(root / "check"))
 
-    monkeypatch.setattr("detection.visualize.film.write_sheet", read_only)
+    monkeypatch.setattr("detection.drawing.annotated_video.write_sheet", read_only)
     out = root / "found.json"
     with pytest.raises(
         UserError, match=r"check: the sheets of frames cannot be written \(Read-only"
@@ -325,7 +325,7 @@ def test_who_reads_the_findings_and_goes_is_no_fault_of_the_sheets(root):
     assert "error" not in ended.stderr
 
 
-@pytest.mark.parametrize("place", ["detection.data.video_source.open_video", "_digest"])
+@pytest.mark.parametrize("place", ["detection.datasets.open_video.open_video", "_digest"])
 def test_a_video_that_the_disk_does_not_give_is_a_finding(root, monkeypatch, place):
     shutil.copy(root / "videos" / "train_1.mp4", root / "videos" / "train_0.mp4")
 

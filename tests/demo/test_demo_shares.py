@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from detection.data.ava_files import read_ground_truth, write_ground_truth
+from detection.datasets.ava_csv import read_ground_truth, write_ground_truth
 from detection.demo import CLASSES, MOTION_ONLY
 from detection.demo.annotate import (
     BOX_HEIGHTS,
@@ -132,7 +132,7 @@ def test_nobody_makes_an_empty_table() -> None:
 
 
 def test_names_and_ids_are_avas(real_data) -> None:  # type: ignore[no-untyped-def]
-    from detection.data.label_map import read_label_map
+    from detection.datasets.label_map import read_label_map
 
     ava = read_label_map(real_data / "ava" / "ava_action_list_v2.2.pbtxt")
     for action in CLASSES:

@@ -17,11 +17,11 @@ from tiny_data import make_dataset
 import train_ava
 from ava_tools import import_dataset, score_views, visualize
 from detection.config import load_config
-from detection.data.clip_dataset import Views
-from detection.data.video import VideoWriter
+from detection.datasets.clips import Views
 from detection.engine import runs
-from detection.engine.clip_scoring import VideoScores, count_view_macs
+from detection.engine.tasks.clip_scoring import VideoScores, count_view_macs
 from detection.errors import EXIT_STOPPED, UserError
+from detection.video.writer import VideoWriter
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SETTINGS = """

@@ -15,8 +15,8 @@ from tiny_data import make_dataset
 import train_ava
 from detection import build
 from detection.config import RunConfig, load_config
-from detection.data.dataset_folder import DatasetFolder
-from detection.data.loader import TrainBatches
+from detection.datasets.folder import DatasetFolder
+from detection.datasets.loader import TrainBatches
 from detection.engine.distributed import Processes, joined_processes
 from detection.errors import UserError
 from detection.structures import Keyframe

@@ -6,12 +6,12 @@ import pytest
 import torch
 from tiny_data import LABELS, make_dataset
 
+from detection.checkpoints.file import ClassList, read_model_file, save_model_file
 from detection.config import config_from_dict
-from detection.data.dataset_folder import DatasetFolder, write_dataset_file
-from detection.data.label_map import LabelMap, write_label_map
-from detection.engine.action_task import ActionTask
+from detection.datasets.folder import DatasetFolder, write_dataset_file
+from detection.datasets.label_map import LabelMap, write_label_map
+from detection.engine.tasks.actions import ActionTask
 from detection.errors import UserError
-from detection.models.checkpoint_file import ClassList, read_model_file, save_model_file
 
 
 def test_groups_are_columns_of_the_classes_that_are_learned(tmp_path):

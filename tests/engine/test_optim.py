@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from detection.build import parameter_groups
 from detection.config import OptimConfig
-from detection.engine.optim import parameter_groups, schedule_factor, set_learning_rate
+from detection.engine.optim import schedule_factor, set_learning_rate
 
 
 def test_warmup_rises_linearly_and_cosine_falls_to_zero():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from detection.data.loader import EvalBatches
+from detection.datasets.loader import EvalBatches
 from detection.engine.probe import collect_features, fit_linear, set_last_layer
 from detection.errors import UserError
 from detection.models.action_detector import build_detector

@@ -20,13 +20,13 @@ from torch import nn
 
 import train_ava
 from detection.config import load_config
-from detection.data.dataset_folder import DatasetFolder
-from detection.data.loader import ClipLoader, TrainBatches
-from detection.engine import runs, training
+from detection.datasets.folder import DatasetFolder
+from detection.datasets.loader import ClipLoader, TrainBatches
+from detection.engine import loop, runs
 from detection.engine.distributed import ALONE
 from detection.engine.inference import detect
 from detection.engine.metrics_log import Stopwatch
-from detection.engine.scoring import Scorer
+from detection.engine.tasks.action_scoring import Scorer
 from detection.engine.update import NotFinite, Updater
 from detection.errors import ProcessLostError, UserError
 from detection.files import replacing
@@ -88,7 +88,7 @@ def test_minutes_between_checkpoints_are_minutes(tmp_path, cfg, monkeypatch):
     """By this clock 10 s go by between two looks at it, of which an update takes two."""
     now = iter(range(0, 10**6, 10))
     clock = SimpleNamespace(monotonic=lambda: float(next(now)))
-    monkeypatch.setattr(training, "time", clock)
+    monkeypatch.setattr(loop, "time", clock)
     saved = []
     real = runs.save_checkpoint
 
@@ -345,8 +345,8 @@ def test_a_slip_of_a_number_is_refused(cfg, option, most):
 ORPHAN = """
 import os, signal, sys, time
 from torch.utils.data import DataLoader
-from detection.data.readers import Readers
-from detection.data.workers import start_worker
+from detection.datasets.readers import Readers
+from detection.datasets.workers import start_worker
 
 def start(number):
     if {slow_start}:

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.data.ava_files import AvaRows
-from detection.data.label_map import LabelMap
+from detection.datasets.ava_csv import AvaRows
+from detection.datasets.label_map import LabelMap
 from detection.evaluation import matching, people
 from detection.evaluation.box_ceiling import PerfectClassifier
 from detection.evaluation.diagnosis import diagnose
 from detection.evaluation.frame_map import score_rows
-from detection.evaluation.keys import ClassColumns
+from detection.evaluation.keyframe_index import ClassColumns
 from detection.evaluation.matching import slices_of
 from detection.evaluation.people import _Best, find_people
 

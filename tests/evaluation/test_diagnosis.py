@@ -6,9 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detection.data.ava_files import AvaRows
-from detection.data.label_map import LabelMap
-from detection.evaluation.causes import find_causes
+from detection.datasets.ava_csv import AvaRows
+from detection.datasets.label_map import LabelMap
 from detection.evaluation.compare import compare
 from detection.evaluation.diagnosis import (
     BACKGROUND,
@@ -19,6 +18,7 @@ from detection.evaluation.diagnosis import (
     WRONG_CLASS,
     diagnose,
 )
+from detection.evaluation.explain_low_map import find_causes
 from detection.evaluation.frame_map import score_rows
 from detection.structures import Keyframe
 

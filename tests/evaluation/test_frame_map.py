@@ -6,8 +6,8 @@ import slow_frame_map
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.data.ava_files import AvaRows, read_detections, read_ground_truth, write_detections
-from detection.data.label_map import LabelMap, read_label_map
+from detection.datasets.ava_csv import AvaRows, read_detections, read_ground_truth, write_detections
+from detection.datasets.label_map import LabelMap, read_label_map
 from detection.errors import UserError
 from detection.evaluation.average_precision import average_precision, precision_recall
 from detection.evaluation.evaluator import ActionEvaluator

@@ -11,13 +11,13 @@ import golden_cases
 import numpy as np
 import pytest
 
-from detection.data.ava_files import (
+from detection.datasets.ava_csv import (
     AvaRows,
     read_detections,
     read_ground_truth,
     read_keyframe_list,
 )
-from detection.data.label_map import LabelMap, read_label_map
+from detection.datasets.label_map import LabelMap, read_label_map
 from detection.evaluation.frame_map import frame_map
 from detection.evaluation.protocols import PROTOCOLS
 from detection.structures import Keyframe

@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detection.data.ava_files import AvaRows
-from detection.data.label_map import LabelMap
+from detection.datasets.ava_csv import AvaRows
+from detection.datasets.label_map import LabelMap
 from detection.errors import UserError
-from detection.evaluation import report
 from detection.evaluation.average_precision import average_precision, precision_recall
 from detection.evaluation.box_report import report_boxes
 from detection.evaluation.clip_accuracy import multi_label_accuracy, single_label_accuracy
@@ -19,6 +18,7 @@ from detection.evaluation.evaluator import ActionEvaluator
 from detection.evaluation.frame_map import frame_map, score_rows
 from detection.evaluation.person_ap import best_threshold, match_boxes, person_ap, threshold_at
 from detection.evaluation.video_map import video_map
+from detection.reports import evaluation_text
 from detection.structures import ActorBoxes, Detections, Keyframe
 
 LABEL_MAP = LabelMap(("a", "b"), (1, 2))
@@ -116,10 +116,10 @@ def test_a_mean_of_nothing_is_said_in_words():
     scored = score_rows(TRUTH, low, LABEL_MAP, protocol="mmaction2")
     result, diagnosis = scored.frame_map(), diagnose(scored, TRUTH, low)
     assert np.isnan(result.mean_ap)
-    assert "leaves out classes that nothing was detected of" in report.summary(result)
-    text = report.table(result, LABEL_MAP) + report.summary(result)
-    assert "nan" not in (text + report.diagnosis_text(diagnosis)).lower()
-    assert None in report.diagnosis_json(diagnosis)["gain_in_mean_ap"].values()
+    assert "leaves out classes that nothing was detected of" in evaluation_text.summary(result)
+    text = evaluation_text.table(result, LABEL_MAP) + evaluation_text.summary(result)
+    assert "nan" not in (text + evaluation_text.diagnosis_text(diagnosis)).lower()
+    assert None in evaluation_text.diagnosis_json(diagnosis)["gain_in_mean_ap"].values()
     none = score_rows(TRUTH, FOUND, LABEL_MAP, exclusions=frozenset({Keyframe("v", 1.0)}))
-    assert "no ground truth counts" in report.summary(none.frame_map())
-    assert "nan" not in report.diagnosis_text(diagnose(none, TRUTH, FOUND)).lower()
+    assert "no ground truth counts" in evaluation_text.summary(none.frame_map())
+    assert "nan" not in evaluation_text.diagnosis_text(diagnose(none, TRUTH, FOUND)).lower()

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detection.data.ava_files import AvaRows
-from detection.data.label_map import LabelMap
+from detection.datasets.ava_csv import AvaRows
+from detection.datasets.label_map import LabelMap
 from detection.evaluation import tubes
 from detection.evaluation.clip_accuracy import single_label_accuracy
 from detection.evaluation.frame_map import frame_map

@@ -7,8 +7,8 @@ import golden_tubes
 import numpy as np
 import pytest
 
-from detection.data.ava_files import AvaRows
-from detection.data.label_map import LabelMap
+from detection.datasets.ava_csv import AvaRows
+from detection.datasets.label_map import LabelMap
 from detection.errors import UserError
 from detection.evaluation.tubes import Tube, overlap, suppress
 from detection.evaluation.video_map import tube_ap, video_map

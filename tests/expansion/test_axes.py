@@ -26,7 +26,7 @@ from detection.expansion.axes import (
     rung,
 )
 from detection.expansion.cost import macs_cost, milliseconds_cost, parameter_cost, remembered
-from detection.expansion.trainings import Stopped
+from detection.expansion.scheduler import Stopped
 from detection.models.action_detector import build_detector
 from detection.models.classifier import build_classifier
 from detection.models.x3d import VARIANTS

@@ -13,10 +13,10 @@ from landscape import rule_of_thumb
 
 from detection.expansion.axes import DataLimits
 from detection.expansion.report import Finalist, Units, rows_of, write_report
+from detection.expansion.scheduler import name_of
 from detection.expansion.search import Outcome, Search
-from detection.expansion.trainings import name_of
 from detection.models.x3d import VARIANTS
-from detection.visualize.scatter import Point, Scatter, draw_scatter, scatter_svg
+from detection.reports.scatter import Point, Scatter, draw_scatter, scatter_svg
 
 BASIS = dataclasses.replace(VARIANTS["x2d"], step=6)
 START = rule_of_thumb(BASIS)

@@ -10,7 +10,7 @@ from landscape import rule_of_thumb
 
 from detection.errors import UserError
 from detection.expansion.axes import AXES, DataLimits
-from detection.expansion.rivals import grow_all_together, grow_at_random
+from detection.expansion.baselines import grow_all_together, grow_at_random
 from detection.expansion.search import Outcome, Search
 from detection.models.x3d import VARIANTS
 

@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 
 TESTS = Path(__file__).resolve().parent.parent
-for place in (TESTS.parent, TESTS, TESTS / "data", TESTS / "generated_input"):
+for place in (TESTS.parent, TESTS / "helpers", TESTS / "generated_input"):
     if str(place) not in sys.path:
         sys.path.insert(0, str(place))
 

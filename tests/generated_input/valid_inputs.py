@@ -19,11 +19,11 @@ from numbered_video import write_numbered
 from tiny_data import LABELS, make_dataset
 
 from detection.build import build_model
+from detection.checkpoints.factory import network_numbers
+from detection.checkpoints.file import ClassList, FrameSampling, save_model_file
 from detection.config import config_from_dict, config_to_dict
-from detection.data.dataset_folder import DatasetFolder
-from detection.data.label_map import write_label_map
-from detection.models.checkpoint_file import ClassList, FrameSampling, save_model_file
-from detection.models.network import network_numbers
+from detection.datasets.folder import DatasetFolder
+from detection.datasets.label_map import write_label_map
 from detection.people.torchvision_rcnn import build_people_network
 from detection.people.weights import PeopleNetworkNumbers, save_people_file
 

@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from detection.checkpoints.load import identity_norm
+from detection.checkpoints.naming import to_own_names, to_their_names
 from detection.models.classifier import X3DClassifier, build_classifier
-from detection.models.key_names import to_own_names, to_their_names
-from detection.models.pretrained import identity_norm
 from detection.models.x3d import VARIANTS, X3DDescription
 
 GOLDEN = Path(__file__).parent / "golden"

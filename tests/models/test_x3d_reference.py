@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 
+from detection.checkpoints.load import load_pretrained
+from detection.checkpoints.naming import Naming, to_their_names
 from detection.models.classifier import X3DClassifier, build_classifier
-from detection.models.key_names import Naming, to_their_names
-from detection.models.pretrained import load_pretrained
 from detection.models.x3d import VARIANTS, X3DDescription
 
 FULL = ["xs", "s", "m", "l", "xl"]

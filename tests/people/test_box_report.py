@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detection.data.ava_files import AvaRows, read_detections, write_detections
-from detection.data.label_map import LabelMap
+from detection.datasets.ava_csv import AvaRows, read_detections, write_detections
+from detection.datasets.label_map import LabelMap
 from detection.errors import UserError
-from detection.evaluation import box_report_text
 from detection.evaluation.box_ceiling import PerfectClassifier
 from detection.evaluation.box_report import best_f1_threshold, report_boxes
-from detection.evaluation.box_report_page import page
 from detection.evaluation.diagnosis import diagnose
 from detection.evaluation.frame_map import frame_map, score_rows
 from detection.evaluation.protocols import PROTOCOLS
+from detection.reports import boxes_text
+from detection.reports.box_plot import draw_box_plot, write_box_plot
+from detection.reports.boxes_page import page
 from detection.structures import ActorBoxes, Detections, Keyframe
-from detection.visualize.box_plot import draw_box_plot, write_box_plot
 
 LABELS = LabelMap(("a", "b", "c"), (3, 4, 9), None)
 # Few boxes, so that people overlap, boxes are equally near to two of them, and IoU 0.5 is met.
@@ -283,7 +283,7 @@ def test_a_small_report_by_hand():
     assert low.ceiling == pytest.approx(2 / 3)
     assert used.ceiling == pytest.approx((0.5 + 1 + 0) / 3)
     assert report.best.threshold == pytest.approx(0.45)  # without the double of 0.3
-    text = box_report_text.as_text(report)
+    text = boxes_text.as_text(report)
     assert "4 boxes and 3 people at 3 keyframes of 2 videos" in text
     assert "1 of the 3 keyframes have no box" in text
     assert "0.6667 with all of them, 0.5000 from 0.80 on (3 of 3 classes" in text
@@ -304,7 +304,7 @@ def test_boxes_of_other_keyframes_are_refused_and_some_are_counted():
     assert (report.boxes_elsewhere, report.keyframes_elsewhere, report.num_boxes) == (3, 2, 1)
     assert report.asked.precision == 1.0
     assert "3 boxes at 2 keyframes that the ground truth does not list" in " ".join(
-        box_report_text.remarks(report)
+        boxes_text.remarks(report)
     )
     strict = report_boxes(truth, boxes_of(some), LABELS, unlisted_are_empty=True)
     assert (strict.asked.precision, strict.boxes_elsewhere) == (
@@ -327,22 +327,20 @@ def test_excluded_keyframes_do_not_count():
 def test_no_box_is_right_and_nobody_is_there():
     report = report_boxes(truth_of([(KEYS[0], A, 3)]), boxes_of([(KEYS[0], B, 0.9)]), LABELS)
     assert report.best is None and report.ceiling.mean_ap == 0
-    assert "none, no box is right" in box_report_text.as_text(report)
+    assert "none, no box is right" in boxes_text.as_text(report)
     nobody = truth_of([], empty=KEYS[:1])
     report = report_boxes(nobody, boxes_of([(KEYS[0], B, 0.9)]), LABELS)
     assert report.asked.precision == 0 and np.isnan(report.asked.recall)
-    for shown in (json.dumps(box_report_text.as_json(report), allow_nan=False), page_of(report)):
+    for shown in (json.dumps(boxes_text.as_json(report), allow_nan=False), page_of(report)):
         assert "nan" not in shown.lower()
 
 
 def test_partly_labelled_people_are_said_to_be():
     truth, boxes = truth_of([(KEYS[0], A, 3)]), boxes_of([(KEYS[0], A, 0.9), (KEYS[0], B, 0.9)])
-    assert "--partly-labelled" in " ".join(
-        box_report_text.remarks(report_boxes(truth, boxes, LABELS))
-    )
+    assert "--partly-labelled" in " ".join(boxes_text.remarks(report_boxes(truth, boxes, LABELS)))
     report = report_boxes(truth, boxes, LABELS, partly_labelled=True)
-    assert "lower bound" in " ".join(box_report_text.remarks(report))
-    assert "precision >=" in box_report_text.as_text(report)
+    assert "lower bound" in " ".join(boxes_text.remarks(report))
+    assert "precision >=" in boxes_text.as_text(report)
 
 
 def page_of(report):

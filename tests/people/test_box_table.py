@@ -16,9 +16,9 @@ import torch
 from fake_people import FakeDetector
 from tiny_data import make_dataset
 
-from detection.data.ava_files import read_person_boxes, write_keyframe_list
-from detection.data.dataset_folder import DatasetFolder
-from detection.data.video_source import open_video
+from detection.datasets.ava_csv import read_person_boxes, write_keyframe_list
+from detection.datasets.folder import DatasetFolder
+from detection.datasets.open_video import open_video
 from detection.errors import UserError
 from detection.people import keyframes
 from detection.people.box_table import make_box_table, unreadable_path

@@ -14,9 +14,9 @@ import yaml
 from tiny_data import make_dataset
 
 from ava_tools.detect_people import main
-from detection.data.actor_table import read_actor_table
-from detection.data.ava_files import read_person_boxes
-from detection.data.dataset_folder import DatasetFolder
+from detection.datasets.actor_table import read_actor_table
+from detection.datasets.ava_csv import read_person_boxes
+from detection.datasets.folder import DatasetFolder
 from detection.errors import UserError
 from detection.people.register import check_box_name, register_boxes
 from detection.people.torchvision_rcnn import build_people_network

@@ -1,15 +1,11 @@
 """Weights in bare pickles go through the reader that makes nothing but plain arrays."""
 
 import pickle
-import sys
-from pathlib import Path
 
+import hostile_pickles
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "data"))
-import hostile_pickles
 
 from detection.errors import UserError
 from detection.people.detectron2_weights import read_detectron2_weights

@@ -13,18 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_data import make_dataset
 
-from detection.data.ava_files import AvaRows, write_ground_truth
-from detection.data.dataset_folder import DatasetFolder
-from detection.data.loader import ClipLoader
-from detection.data.video_source import open_video
+from detection.datasets.ava_csv import AvaRows, write_ground_truth
+from detection.datasets.folder import DatasetFolder
+from detection.datasets.held_out import read_boxes, read_training_boxes, split_by_source
+from detection.datasets.loader import ClipLoader
+from detection.datasets.open_video import open_video
+from detection.datasets.people import InOrder, PeopleFrames, PictureBatch
+from detection.datasets.people_transforms import VariedPicture, WholePicture, fitted_size
 from detection.engine import people_runs
 from detection.errors import UserError
 from detection.people.config import load_people_config, people_config_from_dict
-from detection.people.frames_dataset import InOrder, PeopleFrames, PictureBatch
-from detection.people.picture_transforms import VariedPicture, WholePicture, fitted_size
 from detection.people.torchvision_rcnn import build_people_network
 from detection.people.training import NOT_TAUGHT, _without_likely_actors, detection_losses
-from detection.people.training_boxes import read_boxes, read_training_boxes, split_by_source
 from detection.structures import Keyframe
 
 RED = (255, 0, 0)

@@ -12,8 +12,8 @@ import pytest
 from tiny_data import make_dataset
 
 from ava_tools.report_boxes import main
-from detection.data.ava_files import read_ground_truth, write_person_boxes
-from detection.data.dataset_folder import DatasetFolder
+from detection.datasets.ava_csv import read_ground_truth, write_person_boxes
+from detection.datasets.folder import DatasetFolder
 from detection.errors import UserError
 from detection.people.register import register_boxes
 from detection.structures import ActorBoxes, Keyframe

@@ -13,7 +13,7 @@ from fake_people import FakeDetector
 from tiny_data import make_dataset
 
 from ava_tools.cli import exit_code_of
-from detection.data.dataset_folder import DatasetFolder
+from detection.datasets.folder import DatasetFolder
 from detection.errors import UserError
 from detection.people.box_table import make_box_table
 from detection.people.video_identity import video_digests

@@ -20,7 +20,7 @@ from detection.errors import UserError
 from detection.people.torchvision_rcnn import build_people_network
 from detection.people.weights import PeopleNetworkNumbers, save_people_file
 from detection.pipeline import ActionDetectorPipeline, PipelineOptions
-from detection.pipeline.parts import RESULT_NAMES
+from detection.pipeline.segments import RESULT_NAMES
 
 SAID = "events.jsonl"
 
@@ -242,7 +242,7 @@ def test_an_entry_left_out_of_the_key_would_let_another_value_pass(
 ):
     """Each entry is taken out of the key in turn: the tests above can fail, entry by entry."""
     from detection.pipeline.decisive import Decisive
-    from detection.pipeline.running import VideoRun
+    from detection.pipeline.runner import VideoRun
 
     def at_once(run):
         """Nothing is computed: what is asked is whose results they are taken for."""

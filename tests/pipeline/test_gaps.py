@@ -7,11 +7,11 @@ import pytest
 import torch
 from tiny_pipeline import SquareDetector, save_tiny_run, write_squares
 
-from detection.data.ava_files import read_detections
-from detection.data.video_stream import StreamFrame
+from detection.datasets.ava_csv import read_detections
 from detection.errors import UserError
 from detection.pipeline import ActionDetectorPipeline, PipelineOptions
-from detection.pipeline.gathering import LONGEST_STILL_S, with_gaps
+from detection.pipeline.clip_buffer import LONGEST_STILL_S, with_gaps
+from detection.video.stream import StreamFrame
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,14 @@ from av.video.frame import VideoFrame
 from tiny_pipeline import SquareDetector, save_tiny_run, write_squares
 
 from ava_tools import detect_actions
-from detection.data.ava_files import read_detections
-from detection.data.video import LONGEST_GAP_S, VideoReader, VideoWriter
-from detection.data.video_stream import VideoStream
+from detection.datasets.ava_csv import read_detections
 from detection.people.torchvision_rcnn import build_people_network
 from detection.people.weights import PeopleNetworkNumbers, save_people_file
-from detection.pipeline.films import _Film
-from detection.pipeline.stages import StageClock
+from detection.pipeline.annotated_video import _Film
+from detection.pipeline.timing import StageClock
+from detection.video.reader import VideoReader
+from detection.video.stream import VideoStream
+from detection.video.writer import LONGEST_GAP_S, VideoWriter
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 WIDTH, HEIGHT = 384, 288
@@ -136,10 +137,9 @@ def test_an_anamorphic_video_is_drawn_as_players_show_it(
     video = write_times(tmp_path / "wide.mkv", np.arange(20) / 10, shape=shape)
     name = str(video)
     if source == "pipe":
-        from detection.data import video_stream
-        from detection.data.video_open import open_file
+        from detection.video.open import open_file
 
-        monkeypatch.setattr(video_stream, "open_bytes", lambda *_, **__: open_file(video))
+        monkeypatch.setattr("detection.video.stream.open_bytes", lambda *_, **__: open_file(video))
         name = "-"
     detect(name, tmp_path / "out", "--threshold", "0.3")
     with VideoReader(tmp_path / "out" / "annotated.mp4") as film:

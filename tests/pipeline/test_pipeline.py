@@ -12,16 +12,17 @@ import pytest
 import torch
 from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, write_squares
 
-from detection.data.ava_files import read_detections
-from detection.data.sampling import clip_times_s
-from detection.data.transforms import EvalTransform
-from detection.data.video import VideoReader, VideoWriter
-from detection.data.video_stream import StreamFrame
+from detection.checkpoints.factory import load_network
+from detection.datasets.ava_csv import read_detections
+from detection.datasets.sampling import clip_times_s
+from detection.datasets.transforms import EvalTransform
 from detection.engine.checkpoint import read_checkpoint
 from detection.errors import UserError
-from detection.models.network import load_network
 from detection.pipeline import ActionDetectorPipeline, PipelineOptions
 from detection.pipeline.detector import SEGMENT_S
+from detection.video.reader import VideoReader
+from detection.video.stream import StreamFrame
+from detection.video.writer import VideoWriter
 
 
 @pytest.fixture(scope="module")

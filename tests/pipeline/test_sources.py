@@ -17,11 +17,12 @@ from rtsp_camera import RtspCamera
 from tiny_data import turn
 from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, write_squares
 
-from detection.data.ava_files import read_detections
-from detection.data.video import VideoReader, VideoWriter
-from detection.data.video_stream import Hole, StreamFrame, VideoStream, join_films
+from detection.datasets.ava_csv import read_detections
 from detection.errors import UserError
 from detection.pipeline import ActionDetectorPipeline, PipelineOptions
+from detection.video.reader import VideoReader
+from detection.video.stream import Hole, StreamFrame, VideoStream, join_films
+from detection.video.writer import VideoWriter
 
 
 @pytest.fixture(scope="module")

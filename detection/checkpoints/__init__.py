@@ -1,0 +1,1 @@
+"""From a weights file, whoever wrote it, to a network, and back."""

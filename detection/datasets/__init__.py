@@ -1,0 +1,1 @@
+"""A data set folder, its annotations and its videos, to batches."""

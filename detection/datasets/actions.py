@@ -1,0 +1,225 @@
+"""Keyframes of a data set in AVA's form as samples: decode, transform, label.
+
+Legend: T frames, H W pixels, N actors, A action classes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from detection.datasets.actor_table import ActorTable
+from detection.datasets.open_video import FrameSource
+from detection.datasets.sampling import clip_times_s
+from detection.datasets.transforms import ClipTransform, Draw
+from detection.datasets.workers import SampleIndex
+from detection.errors import UserError
+from detection.structures import AtEnds, Keyframe, Sample
+from detection.video.frames import scaled_size
+
+# A header's idea of where a video begins and ends is no further off than that.
+SURE_S = 1.0
+
+
+class AvaDataset(Dataset[Sample]):
+    """One sample per keyframe of a table.
+
+    open_video: gives the frames of a video id. num_frames, step: of the clip, step in 1/30 s.
+    seed: of the transform's random choices.  at_ends: "repeat" the edge frame where a clip reaches
+    past its video, or keep it "inside".
+    """
+
+    def __init__(
+        self,
+        table: ActorTable,
+        *,
+        open_video: Callable[[str], FrameSource],
+        transform: ClipTransform,
+        num_frames: int,
+        step: float,
+        seed: int = 0,
+        at_ends: AtEnds = "repeat",
+    ) -> None:
+        self.table = table
+        self._open_video = open_video
+        self._transform = transform
+        self._num_frames = num_frames
+        self._step = step
+        self._seed = seed
+        self._at_ends = at_ends
+        self.unreadable_videos: dict[str, str] = {}
+        self._frame_sizes: dict[str, tuple[int, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int | SampleIndex) -> Sample:
+        """Return the sample at a position, as epoch 0 or as the epoch of (epoch, position) has it.
+
+        Raises `UserError` with file and line of the keyframe whose video cannot give it.
+        """
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int | SampleIndex]) -> list[Sample]:
+        """Return many samples; those of one video at one size are decoded in one pass."""
+        pairs = [(0, i) if isinstance(i, int | np.integer) else i for i in indices]
+        draws = [self._draw(pair) for pair in pairs]
+        together: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for place, ((_, position), draw) in enumerate(zip(pairs, draws, strict=True)):
+            together[int(self.table.video_index[position]), draw.short_side].append(place)
+        samples: dict[int, Sample] = {}
+        for places in together.values():
+            positions = [pairs[place][1] for place in places]
+            clips = self._read(positions, draws[places[0]].short_side)
+            for place, position, frames in zip(places, positions, clips, strict=True):
+                samples[place] = self._sample(position, frames, draws[place])
+        return [samples[place] for place in range(len(pairs))]
+
+    def output_size(self, position: int) -> tuple[int, int]:
+        """Return (height, width) of a sample of a transform that only resizes.
+
+        (0, 0) of a video that `check_videos` could not open.
+        """
+        video_id = self.table.keyframe(position).video_id
+        if video_id in self.unreadable_videos:
+            return 0, 0
+        if video_id not in self._frame_sizes:
+            with self._open_video(video_id) as video:
+                self._frame_sizes[video_id] = video.frame_size()
+        short_side = self._draw((0, position)).short_side
+        width, height = scaled_size(*self._frame_sizes[video_id], short_side)
+        return height, width
+
+    def check_videos(
+        self, *, show_progress: bool = False, most_unreadable: float = 0.0
+    ) -> dict[str, str]:
+        """Open every video and see that its keyframes lie within it.
+
+        As its header tells, and where that is close, as its frames do.
+        A run that would fail after hours fails at once. Raises `UserError` with file and line for
+        a keyframe outside its video, and where more than `most_unreadable` of the keyframes (a
+        share) are of videos that cannot be opened. Returns those, with a line each.
+        """
+        table = self.table
+        firsts = np.flatnonzero(np.diff(table.video_index, prepend=-1))
+        ends = np.append(firsts[1:], len(table)) - 1
+        lost = 0
+        pairs = list(zip(firsts.tolist(), ends.tolist(), strict=True))
+        for first, last in tqdm(
+            pairs, desc="checking videos", unit="video", disable=not show_progress
+        ):
+            video_id = table.keyframe(first).video_id
+            try:
+                with self._open_video(video_id) as video:
+                    self._frame_sizes[video_id] = video.frame_size()
+                    start_s, end_s = video.span_s()
+                    self._check_ends(video, first, last)
+            except _OutsideError as outside:
+                raise outside.problem from outside
+            except UserError as error:
+                problem = table.row_error(first, str(error))
+                self.unreadable_videos[video_id] = str(problem)
+                lost += last + 1 - first
+                if lost > most_unreadable * len(table):
+                    raise self._too_many(problem, lost, most_unreadable) from error
+                continue
+            for position in (first, last):
+                time_s = table.keyframe(position).time_s
+                if not start_s - 0.5 <= time_s <= end_s + 0.5:
+                    raise table.row_error(
+                        position,
+                        f"keyframe at {time_s:.6f} s is outside video '{video_id}', which lasts "
+                        f"from {start_s:.3f} to {end_s:.3f} s",
+                    )
+
+        return self.unreadable_videos
+
+    def _check_ends(self, video: FrameSource, first: int, last: int) -> None:
+        """Look exactly where a keyframe is near an end, by reading its own frame.
+
+        Raises `_OutsideError` where it is outside. That a frame there is damaged is no matter of
+        the annotations: its clip will be one that cannot be read.
+        """
+        start_s, end_s = video.span_s()
+        for position in sorted({first, last}):
+            time_s = self.table.keyframe(position).time_s
+            if start_s + SURE_S <= time_s <= end_s - SURE_S:
+                continue
+            if not start_s - 0.5 <= time_s <= end_s + 0.5:
+                continue  # refused by the header alone
+            try:
+                video.check_keyframes([time_s])
+            except UserError as error:
+                if "keyframe at" in str(error):
+                    raise _OutsideError(self.table.row_error(position, str(error))) from error
+                return
+
+    def _too_many(self, problem: UserError, lost: int, most: float) -> UserError:
+        if len(self.unreadable_videos) == 1:
+            return problem
+        return UserError(
+            f"{problem} ({len(self.unreadable_videos)} videos with {lost} of {len(self)} keyframes "
+            f"cannot be read, data.max_unreadable={most:g} of them may be)"
+        )
+
+    def _draw(self, index: SampleIndex) -> Draw:
+        return self._transform.draw(np.random.default_rng((self._seed, *index)))
+
+    def _read(self, positions: Sequence[int], short_side: int) -> Iterable[torch.Tensor]:
+        """Return the (T, 3, H, W) frames of keyframes of one video."""
+        keys = [self.table.keyframe(position) for position in positions]
+        try:
+            with self._open_video(keys[0].video_id) as video:
+                clip = video.read(
+                    np.concatenate(self._times_s(video, keys)),
+                    short_side=short_side,
+                    keyframes_s=[key.time_s for key in keys],
+                )
+        except UserError as error:
+            raise self._blame(positions, error) from error
+        return clip.frames.split(self._num_frames)
+
+    def _times_s(self, video: FrameSource, keys: Sequence[Keyframe]) -> list[NDArray[np.float64]]:
+        """Return the (T,) wanted times of each keyframe."""
+        frames, step = self._num_frames, self._step
+        times_s = [clip_times_s(key.time_s, frames, step) for key in keys]
+        if self._at_ends == "repeat":
+            return times_s
+        start_s, end_s = video.span_s()  # as the header has it: `ends_s` has to look
+        wanted_s = np.concatenate(times_s)
+        if start_s + SURE_S <= wanted_s.min() and wanted_s.max() <= end_s - SURE_S:
+            return times_s
+        within_s = video.ends_s()
+        return [clip_times_s(key.time_s, frames, step, within_s=within_s) for key in keys]
+
+    def _blame(self, positions: Sequence[int], error: UserError) -> UserError:
+        """Name the row of the keyframe that the message is about, else of the first one."""
+        for position in positions:
+            if f"{self.table.keyframe(position).time_s:.6f} s" in str(error):
+                return self.table.row_error(position, str(error))
+        return self.table.row_error(positions[0], str(error))
+
+    def _sample(self, position: int, frames: torch.Tensor, draw: Draw) -> Sample:
+        boxes = self.table.boxes(position)
+        done = self._transform.apply(frames, boxes.xyxy_01, draw)
+        return Sample(
+            keyframe=self.table.keyframe(position),
+            frames=done.frames,
+            boxes_px=done.boxes_px,
+            boxes=boxes.select(done.kept),
+            labels=torch.from_numpy(self.table.labels(position)[done.kept]),
+        )
+
+
+class _OutsideError(Exception):
+    """A keyframe outside its video: an error of the annotations, whatever else can be read."""
+
+    def __init__(self, problem: UserError) -> None:
+        super().__init__(str(problem))
+        self.problem = problem

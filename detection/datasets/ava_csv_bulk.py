@@ -1,0 +1,241 @@
+"""Rows of text into columns, many at once, for `ava_csv`.
+
+Serves files with nothing to complain about; answers None for all others, which `ava_csv_rows`
+then reads row by row: it alone words the errors. Both give the same bits (tested).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.datasets.ava_csv_rows import (
+    DETECTIONS,
+    EDGE_TOLERANCE,
+    MAX_TIME_S,
+    Form,
+    RawRows,
+    parse_time_us,
+)
+from detection.datasets.plain_names import check_video_id
+from detection.formats.csv_words import Fields, OddFile, changes, chunks, decimals, split
+
+# NumPy lets go of the interpreter in long operations, so that a second thread helps.
+THREADS = 2
+
+
+def read_rows(path: Path, form: Form) -> RawRows | None:
+    """Read a file of one form, or return None where a row needs a closer look."""
+    if not path.is_file():  # missing, or a pipe that never ends: the other reader says so
+        return None
+    columns = _Columns(form, expected_rows=path.stat().st_size // 40 + 1)
+    try:
+        for part in _parts(path, form):
+            columns.add(part)
+        return columns.finish()
+    except (OddFile, UnicodeDecodeError):
+        return None
+
+
+@dataclass
+class _Part:
+    """The columns of one chunk; `line` counts from 0 within the chunk."""
+
+    num_lines: int
+    width: int = 0  # columns of the rows that are not empty keyframes
+    videos: tuple[str, ...] = ()
+    empty: tuple[tuple[str, int], ...] = ()
+    arrays: dict[str, NDArray[Any]] | None = None
+
+
+def _parts(path: Path, form: Form) -> Iterator[_Part]:
+    """Yield the parsed chunks of a file in order, a few of them ahead."""
+    ahead: deque[Future[_Part]] = deque()
+    with ThreadPoolExecutor(THREADS) as pool:
+        for number, chunk in enumerate(chunks(path)):
+            if number == 0:
+                chunk = chunk.removeprefix(b"\xef\xbb\xbf")
+            ahead.append(pool.submit(_parse, chunk, form))
+            if len(ahead) > THREADS:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def _parse(chunk: bytes, form: Form) -> _Part:
+    """Parse whole lines; raises `OddFile` where one of them is not plainly right."""
+    if not chunk:
+        return _Part(0)
+    fields_by_width, lines_by_width = split(chunk)
+    part = _Part(sum(map(len, lines_by_width.values())))
+    for width, fields in fields_by_width.items():
+        if width not in form.columns or (width > 2 and part.width):
+            raise OddFile  # wrong, or rows with and without the last columns
+        if width == 2:
+            times = enumerate(_times_us(fields).tolist())
+            part.empty = tuple((_video(fields.text(0, row)), time) for row, time in times)
+        else:
+            part.width = width
+            part.videos, part.arrays = _columns(fields, width, form)
+            part.arrays["line"] = lines_by_width[width]
+    return part
+
+
+def _columns(
+    fields: Fields, width: int, form: Form
+) -> tuple[tuple[str, ...], dict[str, NDArray[Any]]]:
+    # A box with many classes is as many rows that begin alike: parse the beginning once.
+    starts = changes(fields, 0, 5)
+    boxes = fields.rows(starts)
+    times = np.diff(starts, append=len(fields))
+    videos, index = _videos(boxes)
+    corners = np.stack([_floats(boxes, column) for column in range(2, 6)], axis=1)
+    _check_boxes(corners, form)
+    arrays: dict[str, NDArray[Any]] = {
+        "video": np.repeat(index, times),
+        "time_us": np.repeat(_times_us(boxes), times),
+        "boxes": np.repeat(corners, times, axis=0),
+        "action": _integers(fields, 6, missing=form.action_may_miss),
+    }
+    if form.last == "score":
+        arrays["score"] = _floats(fields, 7)
+    elif width == 8:
+        arrays["person"] = _integers(fields, 7)
+    if width == 9:
+        arrays["track"] = _integers(fields, 8)
+    return videos, arrays
+
+
+class _Columns:
+    """Columns that grow part by part; pages that are never written cost no memory."""
+
+    def __init__(self, form: Form, *, expected_rows: int) -> None:
+        self.form = form
+        self.rows = 0
+        self.lines = 0
+        self.videos: dict[str, int] = {}
+        self.empty: list[tuple[str, int]] = []
+        self.width = 0
+        self.arrays: dict[str, NDArray[Any]] = {
+            "video": np.empty(expected_rows, np.int32),
+            "time_us": np.empty(expected_rows, np.int64),
+            "boxes": np.empty((expected_rows, 4), np.float64),
+            "action": np.empty(expected_rows, np.int32),
+            "line": np.empty(expected_rows, np.int32),
+            "score": np.empty(expected_rows, np.float64),
+            "person": np.empty(expected_rows, np.int64),
+            "track": np.empty(expected_rows, np.int64),
+        }
+
+    def add(self, part: _Part) -> None:
+        """Append a part; raises `OddFile` when its rows have more or fewer columns."""
+        self.empty += part.empty
+        if part.arrays is not None:
+            if self.width not in (0, part.width):
+                raise OddFile
+            self.width = part.width
+            numbers = [self.videos.setdefault(name, len(self.videos)) for name in part.videos]
+            part.arrays["video"] = np.array(numbers, np.int32)[part.arrays["video"]]
+            part.arrays["line"] = part.arrays["line"] + (self.lines + 1)
+            new = slice(self.rows, self.rows + len(part.arrays["line"]))
+            self._make_room(new.stop)
+            for name, values in part.arrays.items():
+                self.arrays[name][new] = values
+            self.rows = new.stop
+        self.lines += part.num_lines
+
+    def _make_room(self, rows: int) -> None:
+        if rows > len(self.arrays["line"]):
+            for name, array in self.arrays.items():
+                longer = np.empty((rows * 3 // 2, *array.shape[1:]), array.dtype)
+                longer[: self.rows] = array[: self.rows]
+                self.arrays[name] = longer
+
+    def finish(self) -> RawRows:
+        """Return the columns; raises `OddFile` when there is no row."""
+        if not self.rows and not self.empty:
+            raise OddFile
+        a = {name: array[: self.rows] for name, array in self.arrays.items()}
+        has_person = self.form.last == "person_id" and self.width == 8
+        return RawRows(
+            video_names=tuple(self.videos),
+            video_index=a["video"],
+            time_us=a["time_us"],
+            boxes_01=a["boxes"],
+            action_id=a["action"],
+            person_id=a["person"] if has_person else None,
+            score=a["score"] if self.form.last == "score" else None,
+            track_id=a["track"] if self.form is DETECTIONS and self.width == 9 else None,
+            line=a["line"],
+            empty_keyframes=tuple(self.empty),
+        )
+
+
+def _videos(fields: Fields) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the distinct names of column 0 and the position in them (R,) of each row."""
+    starts = changes(fields, 0, 0)
+    names: dict[str, int] = {}
+    numbers = [names.setdefault(_video(fields.text(0, row)), len(names)) for row in starts.tolist()]
+    lengths = np.diff(starts, append=len(fields))
+    return tuple(names), np.repeat(np.array(numbers, np.int64), lengths)
+
+
+def _video(text: str) -> str:
+    return _plainly(check_video_id, text)  # type: ignore[no-any-return]
+
+
+def _times_us(fields: Fields) -> NDArray[np.int64]:
+    numbers = decimals(fields, 1)
+    fine = numbers.decimals <= 6
+    time_us = numbers.mantissa.astype(np.int64) * 10 ** np.where(fine, 6 - numbers.decimals, 0)
+    too_late = numbers.as_float() > MAX_TIME_S
+    time_us[too_late] = 0
+    for row in {*numbers.odd.tolist(), *np.flatnonzero(~fine | too_late).tolist()}:
+        time_us[row] = _plainly(parse_time_us, fields.text(1, row))
+    return time_us
+
+
+def _floats(fields: Fields, column: int) -> NDArray[np.float64]:
+    numbers = decimals(fields, column)
+    values = numbers.as_float()
+    if len(numbers.odd):
+        texts = [fields.text(column, row) for row in numbers.odd.tolist()]
+        values[numbers.odd] = [_plainly(float, text) for text in texts]
+        if not np.isfinite(values[numbers.odd]).all():
+            raise OddFile
+    return values
+
+
+def _integers(fields: Fields, column: int, *, missing: bool = False) -> NDArray[np.int64]:
+    """Read whole numbers from 0; -1 for an empty field or "-1" where one may be missing."""
+    numbers = decimals(fields, column)
+    values = numbers.mantissa.astype(np.int64)
+    if numbers.decimals.any() or (values >= 2**31).any():
+        raise OddFile
+    for row in numbers.odd.tolist():
+        if not missing or fields.text(column, row).strip() not in ("", "-1"):
+            raise OddFile
+        values[row] = -1
+    return values
+
+
+def _check_boxes(boxes: NDArray[np.float64], form: Form) -> None:
+    if form.in_frame and len(boxes):
+        inside = boxes.min() >= -EDGE_TOLERANCE and boxes.max() <= 1 + EDGE_TOLERANCE
+        upright = (boxes[:, 0] <= boxes[:, 2]).all() and (boxes[:, 1] <= boxes[:, 3]).all()
+        if not inside or not upright:
+            raise OddFile
+
+
+def _plainly(parse: Callable[[str], Any], text: str) -> Any:
+    try:
+        return parse(text)
+    except ValueError:
+        raise OddFile from None

@@ -1,0 +1,267 @@
+"""Rows of text into columns, one by one, for `ava_csv`: every bad row is named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.datasets.plain_names import check_video_id
+from detection.errors import Problems, UserError
+from detection.files import text_lines
+from detection.formats.csv_rows import csv_rows
+
+# Files carry three decimals: a rounded edge may lie this far outside the frame.
+EDGE_TOLERANCE = 1e-3
+MAX_TIME_S = 1e9
+
+
+@dataclass(frozen=True)
+class Form:
+    """What one kind of file looks like. `in_frame`: a box outside the frame is an error."""
+
+    name: str
+    columns: tuple[int, ...]
+    layout: str
+    in_frame: bool
+    action_may_miss: bool
+    last: str
+
+
+GROUND_TRUTH = Form(
+    "ground truth", (8, 7, 2), "action_id, person_id", in_frame=True, action_may_miss=True,
+    last="person_id",
+)  # fmt: skip
+DETECTIONS = Form(
+    "detections", (8, 9, 2), "action_id, score[, track_id]", in_frame=False, action_may_miss=False,
+    last="score",
+)  # fmt: skip
+PERSON_BOXES = Form(
+    "person boxes", (8, 2), "label or empty, score", in_frame=True, action_may_miss=True,
+    last="score",
+)  # fmt: skip
+
+
+@dataclass
+class RawRows:
+    """Columns of a file; see `ava_files.AvaRows`."""
+
+    video_names: tuple[str, ...]
+    video_index: NDArray[np.int32]
+    time_us: NDArray[np.int64]
+    boxes_01: NDArray[np.float64]
+    action_id: NDArray[np.int32]
+    person_id: NDArray[np.int64] | None
+    score: NDArray[np.float64] | None
+    track_id: NDArray[np.int64] | None
+    line: NDArray[np.int32]
+    empty_keyframes: tuple[tuple[str, int], ...]
+
+
+def read_keyframes(path: Path) -> list[tuple[str, int]]:
+    """Read rows of (video id, time); returns times in microseconds."""
+    keyframes: list[tuple[str, int]] = []
+    problems = Problems()
+    for line, fields in _lines(path, problems):
+        try:
+            if len(fields) != 2:
+                raise ValueError(f"expected 2 columns (video_id, time), found {len(fields)}")
+            keyframes.append((_video(fields[0]), parse_time_us(fields[1])))
+        except ValueError as error:
+            problems.add(path, line, str(error))
+    problems.raise_if_any()
+    return keyframes
+
+
+@dataclass
+class _Columns:
+    """Rows as they are parsed one by one."""
+
+    videos: dict[str, int] = field(default_factory=dict)
+    video_index: list[int] = field(default_factory=list)
+    time_us: list[int] = field(default_factory=list)
+    boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
+    action: list[int] = field(default_factory=list)
+    last: list[float | int | None] = field(default_factory=list)
+    track: list[int | None] = field(default_factory=list)
+    line: list[int] = field(default_factory=list)
+    empty: list[tuple[str, int]] = field(default_factory=list)
+
+
+def read_rows(path: Path, form: Form, problems: Problems | None = None) -> RawRows:
+    """Read a file of one form; raises `UserError` naming each malformed row.
+
+    problems: takes the malformed rows (one that does not raise: they are left out).
+    """
+    columns, problems = _Columns(), Problems() if problems is None else problems
+    for line, fields in _lines(path, problems):
+        try:
+            _parse_row(fields, form, columns, line)
+        except ValueError as error:
+            problems.add(path, line, str(error))
+    problems.raise_if_any()
+    if not columns.line and not columns.empty:
+        raise UserError(f"{path}: no rows ({form.name} expected)")
+    person = score = track = None
+    if form.last == "score":
+        score = np.array(columns.last, np.float64).reshape(-1)
+    elif any(value is not None for value in columns.last):
+        person = np.array([-1 if v is None else v for v in columns.last], np.int64)
+    if any(value is not None for value in columns.track):
+        track = np.array([-1 if v is None else v for v in columns.track], np.int64)
+    return RawRows(
+        video_names=tuple(columns.videos),
+        video_index=np.array(columns.video_index, np.int32),
+        time_us=np.array(columns.time_us, np.int64),
+        boxes_01=np.array(columns.boxes, np.float64).reshape(-1, 4),
+        action_id=np.array(columns.action, np.int32),
+        person_id=person,
+        score=score,
+        track_id=track,
+        line=np.array(columns.line, np.int32),
+        empty_keyframes=tuple(columns.empty),
+    )
+
+
+def _lines(path: Path, problems: Problems) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line number, fields) of every row that is not blank."""
+    lines = text_lines(path, what="table of comma-separated rows")
+    for line, fields in csv_rows(path, lines, problems=problems):
+        if fields and not (len(fields) == 1 and not fields[0].strip()):
+            yield line, fields
+
+
+def _parse_row(fields: list[str], form: Form, columns: _Columns, line: int) -> None:
+    count = len(fields)
+    if count not in form.columns:
+        wanted = "8" if form is not DETECTIONS else "8 or 9"
+        raise ValueError(
+            f"expected {wanted} columns (video_id, time, x1, y1, x2, y2, {form.layout}), "
+            f"found {count}{_other_separator(fields)}"
+        )
+    video, time_us = _video(fields[0]), parse_time_us(fields[1])
+    if count == 2:
+        columns.empty.append((video, time_us))
+        return
+    x1, y1, x2, y2 = (
+        _finite(t, n) for t, n in zip(fields[2:6], ("x1", "y1", "x2", "y2"), strict=True)
+    )
+    if form.in_frame:
+        check_box(x1, y1, x2, y2)
+    action = _action(fields[6], form)
+    last: float | int | None = None
+    if count > 7:
+        last = _finite(fields[7], "score") if form.last == "score" else _whole(fields[7], form.last)
+    columns.track.append(_whole(fields[8], "track_id") if count == 9 else None)
+    columns.video_index.append(columns.videos.setdefault(video, len(columns.videos)))
+    columns.time_us.append(time_us)
+    columns.boxes.append((x1, y1, x2, y2))
+    columns.action.append(action)
+    columns.last.append(last)
+    columns.line.append(line)
+
+
+def _other_separator(fields: list[str]) -> str:
+    """Say which mark stands between the columns of a row that holds no comma."""
+    for mark, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(fields) == 1 and mark in fields[0]:
+            return f" (commas are required between columns, not {name})"
+    return ""
+
+
+def check_box(x1: float, y1: float, x2: float, y2: float) -> None:
+    """Raise ValueError for a box outside the frame or inside out."""
+    low, high = -EDGE_TOLERANCE, 1 + EDGE_TOLERANCE
+    for name, value in (("x1", x1), ("y1", y1), ("x2", x2), ("y2", y2)):
+        if not low <= value <= high:
+            hint = " (pixels? divide by width and height)" if abs(value) > 2 else ""
+            raise ValueError(f"{name} = {value:g} is outside [0, 1]{hint}")
+    if x1 > x2 or y1 > y2:
+        name = "x1 > x2" if x1 > x2 else "y1 > y2"
+        raise ValueError(
+            f"the box is inside out, {name}: x1, y1, x2, y2 = {x1:g}, {y1:g}, {x2:g}, {y2:g} "
+            "(corners are expected, not width and height)"
+        )
+
+
+def parse_time_us(text: str) -> int:
+    """Return a time in microseconds, rounded as `%.6f` rounds."""
+    time_s = _finite(text, "time")
+    if not 0 <= time_s <= MAX_TIME_S:
+        raise ValueError(f"time must be from 0 to {MAX_TIME_S:g} seconds, found {text.strip()!r}")
+    return int(f"{time_s:.6f}".replace(".", ""))
+
+
+def _video(text: str) -> str:
+    return check_video_id(text)
+
+
+def _finite(text: str, name: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{name} must be a number, found {_shown(text)}") from None
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, found {_shown(text)}")
+    return value
+
+
+def _shown(text: str) -> str:
+    text = text.strip()
+    return repr(text) if len(text) <= 60 else f"{text[:60]!r}..."
+
+
+def _whole(text: str, name: str) -> int:
+    value = _finite(text, name)
+    if value != int(value):
+        raise ValueError(f"{name} must be a whole number, found {text.strip()!r}")
+    try:
+        number = int(text) if len(text) < 40 else 1 << 63
+    except ValueError:  # such as 1.0 or 1e3
+        number = int(value) if abs(value) < 2**53 else 1 << 63
+    if not -(1 << 63) <= number < 1 << 63:
+        raise ValueError(
+            f"{name} must be a whole number below 2**63, found {text.strip()[:40]!r}"
+            f"{'...' * (len(text.strip()) > 40)}"
+        )
+    return number
+
+
+def _action(text: str, form: Form) -> int:
+    if form.action_may_miss and text.strip() in ("", "-1"):
+        return -1
+    action = _whole(text, "action_id")
+    if not 0 <= action < 2**31:
+        raise ValueError(f"action_id must be a whole number from 0, found {text.strip()!r}")
+    return action
+
+
+def _likely_unit(score: NDArray[np.float64]) -> str:
+    """Say which unit scores outside [0, 1] are probably in."""
+    if score.min() < 0:
+        return "; likely cause: logits, where probabilities are required"
+    if len(score) > 1 and 2 < score.max() <= 100:
+        return "; likely cause: per cent, where fractions are required"
+    return ""
+
+
+def oddities(raw: RawRows, form: Form) -> Iterator[str]:
+    """Say in sentences what is allowed but seldom meant."""
+    if raw.score is not None and (raw.score.min(initial=0) < 0 or raw.score.max(initial=1) > 1):
+        odd = np.flatnonzero((raw.score < 0) | (raw.score > 1))
+        yield (
+            f"{len(odd)} of {len(raw.score)} scores are outside [0, 1], the first in line "
+            f"{raw.line[odd[0]]}: {raw.score[odd[0]]:g}{_likely_unit(raw.score)}"
+        )
+    if form is DETECTIONS:
+        low, high = -EDGE_TOLERANCE, 1 + EDGE_TOLERANCE
+        if raw.boxes_01.min(initial=0) < low or raw.boxes_01.max(initial=1) > high:
+            odd = np.flatnonzero((raw.boxes_01.min(1) < low) | (raw.boxes_01.max(1) > high))
+            yield (
+                f"{len(odd)} of {len(raw.boxes_01)} boxes reach outside the frame, the first in "
+                f"line {raw.line[odd[0]]}"
+            )

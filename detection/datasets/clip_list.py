@@ -1,0 +1,188 @@
+"""Lists of labelled videos, one a row, as Kinetics' users have them; no torch.
+
+Rows are `path label` or `path,label` without a header (SlowFast's form), or have one: `path,label`,
+or Kinetics' own `label,youtube_id,time_start,time_end,split`. A label is a class's id or its name;
+several are joined by `;`, an empty one is a video that shows none of the classes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.datasets.label_map import LabelMap, read_label_map
+from detection.datasets.plain_names import check_class_name
+from detection.errors import UserError, at_row
+from detection.files import read_text, replacing
+from detection.formats.csv_rows import csv_rows
+
+
+@dataclass(frozen=True)
+class ClipList:
+    """n videos and their classes.
+
+    source: the list's file.  names: paths as the file has them.  paths: of the files.
+    lines: of the rows, from 1.  labels: (n, K) of 0 and 1.
+    """
+
+    source: Path
+    names: tuple[str, ...]
+    paths: tuple[Path, ...]
+    lines: tuple[int, ...]
+    labels: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def row_error(self, position: int, message: str) -> UserError:
+        """Build the error that names the row of a video."""
+        return at_row(self.source, self.lines[position], message)
+
+
+def read_clip_list(
+    path: str | Path, classes: LabelMap, *, folder: str | Path, multi_label: bool = False
+) -> ClipList:
+    """Read a list whose relative paths start at `folder`.
+
+    multi_label: a video has any number of classes, else exactly one. Raises `UserError` with file
+    and line for a row that is none, a label that is no class, a video listed twice, a file that is
+    not there, and for a list without rows.
+    """
+    path = Path(path)
+    columns = {**classes.index_by_name, **{str(i): c for i, c in classes.index_by_id.items()}}
+    names: dict[str, int] = {}
+    paths: list[Path] = []
+    labels: list[NDArray[np.float32]] = []
+    for line, name, label in _rows(path):
+        if name in names:
+            raise at_row(path, line, f"'{name}' is listed twice (first in line {names[name]})")
+        names[name] = line
+        labels.append(_one_row(path, line, label, columns, len(classes), multi_label))
+        file = _find(Path(folder), name, label)
+        if file is None:
+            raise at_row(path, line, f"{Path(folder) / name}: no such video file")
+        paths.append(file)
+    if not names:
+        raise UserError(f"{path}: lists no video; rows of 'path label' are wanted")
+    return ClipList(path, tuple(names), tuple(paths), tuple(names.values()), np.stack(labels))
+
+
+def read_class_file(path: str | Path) -> LabelMap:
+    """Read class names: text with one a line (ids from 0), JSON, or a label map (`.pbtxt`).
+
+    JSON is a list of names, or a mapping from name to id or from id to name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file of class names")
+    if path.suffix == ".pbtxt":
+        return read_label_map(path)
+    text = read_text(path, what="file of class names")
+    try:
+        names = _names_of_json(path, json.loads(text)) if path.suffix == ".json" else None
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: not a file of class names ({error})") from error
+    if names is None:
+        names = {
+            i: line.strip() for i, line in enumerate(text.rstrip().split("\n") * bool(text.strip()))
+        }
+        if not names:
+            raise UserError(f"{path}: holds no class name; one a line is wanted")
+        if "" in names.values():
+            empty = list(names.values()).index("") + 1
+            raise at_row(path, empty, "an empty line, a class name is wanted")
+    try:
+        for name in names.values():
+            check_class_name(name)
+        return LabelMap(tuple(names.values()), tuple(names))
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def write_clip_list(path: str | Path, rows: Sequence[tuple[str, str]]) -> None:
+    """Write rows of (path, class name) under the header `path,label`."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([("path", "label"), *rows])
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Yield (line, path, label) of every row of either form."""
+    text = read_text(path, what="list of videos")
+    lines = text.split("\n")
+    first = next((line for line in lines if line.strip()), "")
+    if "," not in first:
+        separator = "\t" if "\t" in first else " "
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                name, _, label = line.strip().rpartition(separator)
+                if not name.strip():
+                    raise at_row(path, number, f"wanted 'path label', found '{line.strip()}'")
+                yield number, name.strip(), label
+        return
+    first_fields, header = None, ["path", "label"]
+    for number, cells in csv_rows(path, io.StringIO(text, newline="")):
+        fields = [field.strip() for field in cells]
+        if not any(fields):
+            continue
+        if first_fields is None:
+            first_fields = fields
+            known = "label" in fields and ("path" in fields or "youtube_id" in fields)
+            header = fields if known else header
+        if known and fields == first_fields:
+            continue
+        if len(fields) != len(header):
+            raise at_row(path, number, f"{len(fields)} columns, wanted {', '.join(header)}")
+        row = dict(zip(header, fields, strict=True))
+        yield number, row.get("path") or _kinetics_name(path, number, row), row["label"]
+
+
+def _kinetics_name(path: Path, line: int, row: dict[str, str]) -> str:
+    """Return the file name that Kinetics' downloaders give a row."""
+    try:
+        start, end = int(row["time_start"]), int(row["time_end"])
+        return f"{row['youtube_id']}_{start:06d}_{end:06d}.mp4"
+    except (KeyError, ValueError) as error:
+        raise at_row(path, line, "no path, and no youtube_id, time_start, time_end") from error
+
+
+def _find(folder: Path, name: str, label: str) -> Path | None:
+    """Return the file of a video, which downloaders also put into a folder of its class."""
+    beside = (folder / name, folder / label / name, folder / label.replace(" ", "_") / name)
+    return next((file for file in beside if file.is_file()), None)
+
+
+def _one_row(
+    path: Path, line: int, text: str, columns: dict[str, int], num_classes: int, multi_label: bool
+) -> NDArray[np.float32]:
+    """Return the (K,) labels of a row."""
+    words = [text] if not multi_label else [word.strip() for word in text.split(";")]
+    row = np.zeros(num_classes, np.float32)
+    for word in words:
+        if multi_label and not word and len(words) == 1:
+            break
+        if word not in columns:
+            hint = "; several classes are for classification.labels=multi" if ";" in word else ""
+            raise at_row(path, line, f"label '{word}' is none of the {num_classes} classes{hint}")
+        row[columns[word]] = 1
+    return row
+
+
+def _names_of_json(path: Path, values: object) -> dict[int, str]:
+    if isinstance(values, list) and all(isinstance(name, str) for name in values):
+        return dict(enumerate(values))
+    if isinstance(values, dict):
+        pairs = [(key, value) for key, value in values.items()]
+        if all(isinstance(value, int) for _, value in pairs):
+            return {value: key.strip('"') for key, value in sorted(pairs, key=lambda p: p[1])}
+        if all(key.isdecimal() and isinstance(value, str) for key, value in pairs):
+            return {int(key): value for key, value in sorted(pairs, key=lambda p: int(p[0]))}
+    raise UserError(f"{path}: wanted a list of class names, or names and ids")

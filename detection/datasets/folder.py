@@ -1,0 +1,274 @@
+"""A data set folder and its `dataset.yaml`: what belongs to which split, and where it lies.
+
+No torch here: commands that only look at annotations stay quick. `detection.datasets.open_video`
+opens the videos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
+
+from detection.datasets.label_map import LabelMap, read_label_map
+from detection.datasets.plain_names import VIDEO_SUFFIXES, video_suffix
+from detection.errors import UserError
+from detection.files import write_text
+from detection.yaml_files import read_yaml
+
+FILE_NAME = "dataset.yaml"
+_HOW_TO_MAKE_ONE = (
+    "a data set folder is made by python -m ava_tools.make_demo, ava_tools.import_dataset "
+    "or ava_tools.download"
+)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class FramesPart(_Part):
+    """Extracted frames in place of videos: folder/ID/ID_000001.jpg, frame 1 shown at start_s."""
+
+    folder: str
+    fps: float = Field(gt=0)
+    start_s: float = 0.0
+
+
+class SplitPart(_Part):
+    """Files of one split, relative to the data set folder."""
+
+    annotations: str
+    exclusions: str | None = None
+    videos: str | None = None
+    boxes: dict[str, str] = Field(default_factory=dict)
+
+
+class EvaluationPart(_Part):
+    """protocol: name of the evaluation rules, null for the default of the times."""
+
+    protocol: str | None = None
+
+
+class DatasetFile(_Part):
+    """The content of `dataset.yaml`, key by key."""
+
+    name: str
+    description: str = ""
+    label_map: str = "annotations/label_map.pbtxt"
+    videos: str | None = None
+    frames: FramesPart | None = None
+    splits: dict[str, SplitPart] = Field(min_length=1)
+    evaluation: EvaluationPart = EvaluationPart()
+    exclusive: dict[str, list[str]] = Field(default_factory=dict)
+    made_up: bool = False
+    how_to_get: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.videos is None) == (self.frames is None):
+            raise ValueError("wanted one of 'videos' and 'frames'")
+        return self
+
+    @field_validator("exclusive")
+    @classmethod
+    def _disjoint_groups(cls, groups: dict[str, list[str]]) -> dict[str, list[str]]:
+        group_of_class: dict[str, str] = {}
+        for group, names in groups.items():
+            if len(names) < 2:
+                raise ValueError(f"group '{group}' needs at least two classes")
+            for name in names:
+                if name in group_of_class:
+                    raise ValueError(f"class '{name}' is there twice")
+                group_of_class[name] = group
+        return groups
+
+
+_ADAPTER = TypeAdapter(DatasetFile)
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split with whole paths. boxes: person box files by name."""
+
+    name: str
+    annotations: Path
+    exclusions: Path | None
+    videos: Path | None
+    boxes: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class DatasetFolder:
+    """A data set folder, its `dataset.yaml` checked. `open` makes one."""
+
+    root: Path
+    file: DatasetFile
+
+    @classmethod
+    def open(cls, root: str | Path, *, how_to_get: str | None = None) -> DatasetFolder:
+        """Read `root/dataset.yaml`.
+
+        how_to_get: the command that makes this folder, for the message when it is not there.
+        Raises `UserError` naming the file and the key.
+        """
+        root = Path(root)
+        path = root / FILE_NAME
+        if not path.is_file():
+            hint = f"make it with: {how_to_get}" if how_to_get else _HOW_TO_MAKE_ONE
+            raise UserError(f"{path}: no such file; {hint}")
+        return cls(root, _parse(path))
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+        return self.file.name
+
+    @property
+    def made_up(self) -> bool:
+        """Whether the people are drawn by a program."""
+        return self.file.made_up
+
+    @property
+    def protocol(self) -> str | None:
+        """Evaluation rules that the data set asks for."""
+        return self.file.evaluation.protocol
+
+    @property
+    def label_map_path(self) -> Path:
+        """The label map's file."""
+        return self._existing(self.file.label_map, "label_map")
+
+    def read_label_map(self) -> LabelMap:
+        """Read the label map."""
+        return read_label_map(self.label_map_path)
+
+    def exclusive_groups(self, label_map: LabelMap) -> dict[str, tuple[int, ...]]:
+        """Return by name the groups of classes of which a person does at most one at a time.
+
+        A group is a tuple of columns of the label map; `dataset.yaml` names them under `exclusive`.
+        Annotations are checked and corrected by them; the model's probabilities stay independent.
+        Raises `UserError` for a class that the label map does not have.
+        """
+        groups: dict[str, tuple[int, ...]] = {}
+        for group, names in self.file.exclusive.items():
+            for name in names:
+                if name not in label_map.index_by_name:
+                    raise UserError(
+                        f"{self.root / FILE_NAME}: exclusive.{group} names '{name}', "
+                        f"which is no class of {self.file.label_map}"
+                    )
+            groups[group] = tuple(label_map.index_by_name[name] for name in names)
+        return groups
+
+    def split(self, name: str) -> Split:
+        """Return a split whose files exist; raises `UserError` naming what is missing."""
+        part = self.file.splits.get(name)
+        if part is None:
+            known = ", ".join(self.file.splits)
+            raise UserError(f"{self.root / FILE_NAME}: no split '{name}', it has {known}")
+        key = f"splits.{name}"
+        return Split(
+            name=name,
+            annotations=self._existing(part.annotations, f"{key}.annotations"),
+            exclusions=self._maybe(part.exclusions, f"{key}.exclusions"),
+            videos=self._maybe(part.videos, f"{key}.videos"),
+            boxes={box_name: self.root / path for box_name, path in part.boxes.items()},
+        )
+
+    def boxes_path(self, split: Split, name: str) -> Path:
+        """Return the file of the person boxes called `name`; raises `UserError` where absent."""
+        path = split.boxes.get(name)
+        if path is None:
+            known = ", ".join(split.boxes) or "none"
+            raise UserError(
+                f"{self.root / FILE_NAME}: split '{split.name}' has no boxes '{name}' "
+                f"(it has: {known})"
+            )
+        if not path.is_file():
+            raise UserError(
+                f"{path}: no such file (boxes '{name}' of split '{split.name}'); make it with: "
+                f"python -m ava_tools.detect_people --dataset {self.root} --split {split.name} "
+                f"--weights FILE --out {path}"
+            )
+        return path
+
+    def video_path(self, video_id: str) -> Path:
+        """Return the file of a video (or its folder of frames); raises `UserError` where absent."""
+        if not video_id or "/" in video_id or "\\" in video_id or video_id in (".", ".."):
+            raise UserError(f"{self.root}: '{video_id}' is no video id (it would be a path)")
+        if self.file.frames is not None:
+            folder = self.root / self.file.frames.folder / video_id
+            if not folder.is_dir():
+                raise UserError(f"{folder}: no such folder of frames{self._hint()}")
+            return folder
+        assert self.file.videos is not None
+        path = self._video_files.get(video_id)
+        if path is None:
+            path = self.root / self.file.videos / f"{video_id}.mp4"
+            if not path.is_file():
+                raise UserError(f"{path}: no such video file{self._hint()}")
+        return path
+
+    @cached_property
+    def _video_files(self) -> dict[str, Path]:
+        assert self.file.videos is not None
+        folder = self.root / self.file.videos
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder of videos{self._hint()}")
+        files: dict[str, list[Path]] = {suffix: [] for suffix in VIDEO_SUFFIXES}
+        for path in sorted(folder.iterdir()):
+            if suffix := video_suffix(path.name):
+                files[suffix.lower()].append(path)
+        found: dict[str, Path] = {}
+        for path in (path for same in files.values() for path in same):
+            found.setdefault(path.name[: -len(path.suffix)], path)
+        return found
+
+    def _maybe(self, relative: str | None, key: str) -> Path | None:
+        return None if relative is None else self._existing(relative, key)
+
+    def _existing(self, relative: str, key: str) -> Path:
+        path = self.root / relative
+        if not path.is_file():
+            raise UserError(
+                f"{path}: no such file, {self.root / FILE_NAME} names it as {key}{self._hint()}"
+            )
+        return path
+
+    def _hint(self) -> str:
+        return f"; make it with: {self.file.how_to_get}" if self.file.how_to_get else ""
+
+
+def inside(root: Path, relative: str | Path, *, what: str) -> Path:
+    """Return `root / relative`, where something is to be written; links on the way are followed.
+
+    what: how the path came about, for the error. A path that `dataset.yaml` or a name in a table
+    gives may be read anywhere, but nothing is written outside the folder that is being made:
+    raises `UserError` for an absolute path, one with `..` in it, and a link that leads out.
+    """
+    relative = Path(relative)
+    place = root / relative
+    leads_out = relative.is_absolute() or ".." in relative.parts
+    if leads_out or not place.resolve().is_relative_to(root.resolve()):
+        raise UserError(
+            f"{relative}: {what} lies outside the data set folder; a path within it is required, "
+            "nothing is written elsewhere"
+        )
+    return place
+
+
+def write_dataset_file(root: str | Path, file: DatasetFile) -> None:
+    """Write `root/dataset.yaml`."""
+    values = file.model_dump(mode="json", exclude_defaults=True)
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+    write_text(Path(root) / FILE_NAME, text)
+
+
+def _parse(path: Path) -> DatasetFile:
+    return read_yaml(path).check(_ADAPTER, known=tuple(DatasetFile.model_fields), word="key")

@@ -1,0 +1,261 @@
+"""Samples into batches: which ones, in which order, by which worker processes.
+
+Legend: B clips, T frames, H W pixels, N actors of a clip, R actors of a batch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+from tqdm import tqdm
+
+from detection.datasets.actions import AvaDataset
+from detection.datasets.readers import Readers
+from detection.datasets.sampling import choose_keyframes
+from detection.datasets.workers import (
+    CollateParts,
+    Failure,
+    GuardedReader,
+    OnUnreadable,
+    Part,
+    SampleIndex,
+    Samples,
+    start_worker,
+)
+from detection.errors import UserError
+from detection.structures import Batch, Keyframe, Sample
+
+BatchT = TypeVar("BatchT")
+
+
+class ClipLoader(Generic[BatchT]):
+    """Yields batches, in the order of `batches`, read by worker processes.
+
+    collate: makes a batch of the data set's samples.  workers: 0 reads in this process. What a user
+    can mend is raised here as the same one-line `UserError` that the worker met; on_unreadable:
+    "replace" or "leave out" go on without a sample that cannot be read, call `tell` with its line,
+    and raise only where there are more of them than `most_unreadable` of an epoch's samples (a
+    share). `unreadable` has the lines of the epoch under way; `unreadable_before` is how many were
+    met in its batches before those that are asked for now, in a run that was stopped in it say.
+    """
+
+    def __init__(
+        self,
+        dataset: Samples,
+        batches: BatchOrder,
+        *,
+        collate: Callable[[Sequence[Any]], BatchT],
+        workers: int = 0,
+        pin_memory: bool = False,
+        on_unreadable: OnUnreadable = "end",
+        most_unreadable: float = 0.0,
+    ) -> None:
+        self.batches = batches
+        self.unreadable: list[str] = []
+        self.unreadable_before = 0
+        self.tell: Callable[[str], None] = tell_on_stderr
+        self._most_unreadable = most_unreadable
+        loader: DataLoader[object] = DataLoader(
+            GuardedReader(dataset, on_unreadable=on_unreadable if most_unreadable else "end"),
+            batch_sampler=_AsSampler(batches),
+            num_workers=workers,
+            collate_fn=CollateParts(collate),
+            worker_init_fn=start_worker,
+            persistent_workers=workers > 0,
+            pin_memory=pin_memory,
+            generator=torch.Generator(),  # its draws must not move the network's random numbers
+        )
+        self._readers = Readers(loader)
+
+    def __len__(self) -> int:
+        """Return the number of batches of a whole epoch."""
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[BatchT]:
+        self.unreadable = []
+        for part in self._readers:
+            if isinstance(part, Failure):
+                raise UserError(part.message)
+            assert isinstance(part, Part)
+            self._count(part.unreadable)
+            if part.content is not None:
+                yield cast(BatchT, part.content)
+
+    def _count(self, unreadable: Sequence[str]) -> None:
+        """Take note of samples that could not be read; raise where there are too many."""
+        if not unreadable:
+            return
+        for line in unreadable:
+            self.tell(line)
+        self.unreadable += unreadable
+        count, samples = self.unreadable_before + len(self.unreadable), self.batches.num_samples
+        if count > self._most_unreadable * samples:
+            raise UserError(
+                f"{count} of {samples} samples of an epoch cannot be read, "
+                f"data.max_unreadable={self._most_unreadable:g} of them may be; the last one: "
+                f"{unreadable[-1]}"
+            )
+
+
+def tell_on_stderr(line: str) -> None:
+    """Print the line of a sample that cannot be read, past a progress bar."""
+    tqdm.write(f"cannot be read: {line}", file=sys.stderr)
+
+
+class BatchOrder(Protocol):
+    """Which samples make which batch."""
+
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
+        """Yield the sample indices of each batch."""
+
+    def __len__(self) -> int:
+        """Return the number of batches of a whole epoch."""
+
+    @property
+    def num_samples(self) -> int:
+        """The samples of a whole epoch, those of this process."""
+
+
+class TrainBatches:
+    """Shuffled batches; (seed, epoch) decides all, so that a run can be resumed at any batch.
+
+    per_video: random keyframes of each video an epoch, None for all of them; every: only each n-th
+    keyframe of a video. The last batch of an epoch may be smaller. share: (rank, processes), this
+    process's part of each batch; parts are equally large, so a last batch that does not divide is
+    filled up with samples that the epoch began with.
+    """
+
+    def __init__(
+        self,
+        keyframes: Sequence[Keyframe],
+        *,
+        batch_size: int,
+        seed: int = 0,
+        per_video: int | None = None,
+        every: int = 1,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        if batch_size < 1 or batch_size % share[1]:
+            raise ValueError(f"batch size {batch_size} cannot be shared by {share[1]} processes")
+        self._keyframes = keyframes
+        self._share = share
+        self._batch_size = batch_size
+        self._seed = seed
+        self._per_video = per_video
+        self._every = every
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int, *, start_batch: int = 0) -> None:
+        """Choose the epoch to iterate next, and the batch to begin with (for resuming)."""
+        chosen = choose_keyframes(
+            self._keyframes,
+            every=self._every,
+            per_video=self._per_video,
+            seed=self._seed,
+            epoch=epoch,
+        )
+        order = np.random.default_rng((self._seed, epoch, 1)).permutation(chosen)
+        self._epoch = epoch
+        self._start_batch = start_batch
+        self._order = order
+
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
+        for start in range(
+            self._start_batch * self._batch_size, len(self._order), self._batch_size
+        ):
+            taken = self._order[start : start + self._batch_size]
+            rank, count = self._share
+            taken = np.concatenate([taken, np.resize(self._order, -len(taken) % count)])
+            yield [(self._epoch, int(position)) for position in taken[rank::count]]
+
+    def __len__(self) -> int:
+        """Return the number of batches of a whole epoch."""
+        return -(-len(self._order) // self._batch_size)
+
+    @property
+    def num_samples(self) -> int:
+        """The samples of a whole epoch, those of this process; filled-up parts included."""
+        whole, rest = divmod(len(self._order), self._batch_size)
+        count = self._share[1]
+        return whole * (self._batch_size // count) + -(-rest // count)
+
+
+class EvalBatches:
+    """Every keyframe once (or some of each video), in order, clips of one size together.
+
+    Frames are never padded: squeeze-and-excitation averages over the whole map, so padding changes
+    answers. Neighbours in time share a batch, and so one pass of decoding. every: each n-th of a
+    video; per_video: so many of each, drawn by `seed`. share: (rank, processes), every n-th batch
+    is this process's.
+    """
+
+    def __init__(
+        self,
+        dataset: AvaDataset,
+        *,
+        batch_size: int,
+        every: int = 1,
+        per_video: int | None = None,
+        seed: int = 0,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch size must be at least 1, got {batch_size}")
+        by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
+        chosen = choose_keyframes(
+            dataset.table.keyframes(), every=every, per_video=per_video, seed=seed
+        )
+        for position in chosen:
+            by_size[dataset.output_size(int(position))].append(int(position))
+        self._batches = [
+            [(0, position) for position in positions[start : start + batch_size]]
+            for positions in by_size.values()
+            for start in range(0, len(positions), batch_size)
+        ][share[0] :: share[1]]
+
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
+        return iter(self._batches)
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self._batches)
+
+    @property
+    def num_samples(self) -> int:
+        """The keyframes to score, those of this process."""
+        return sum(len(batch) for batch in self._batches)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack clips of one size; raises `ValueError` for clips of different sizes."""
+    sizes = {tuple(sample.frames.shape) for sample in samples}
+    if len(sizes) != 1:
+        raise ValueError(f"clips of one batch must have one size, got {sorted(sizes)}")
+    rois = [
+        torch.cat([torch.full((len(sample.boxes_px), 1), float(clip)), sample.boxes_px], dim=1)
+        for clip, sample in enumerate(samples)
+    ]
+    return Batch(
+        frames=torch.stack([sample.frames for sample in samples]),
+        rois_px=torch.cat(rois),
+        labels=torch.cat([sample.labels for sample in samples]),
+        boxes=[sample.boxes for sample in samples],
+        keyframes=[sample.keyframe for sample in samples],
+    )
+
+
+class _AsSampler(Sampler[list[SampleIndex]]):
+    def __init__(self, batches: BatchOrder) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
+        return iter(self._batches)
+
+    def __len__(self) -> int:
+        return len(self._batches)

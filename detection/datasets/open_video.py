@@ -1,0 +1,53 @@
+"""Opens a video of a data set folder, whichever way its frames are kept."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from detection.datasets.folder import DatasetFolder
+from detection.structures import Clip
+from detection.video.frame_folder import FrameFolder
+from detection.video.reader import VideoReader
+
+
+class FrameSource(Protocol):
+    """What `VideoReader` and `FrameFolder` have in common."""
+
+    def read(
+        self, times_s: ArrayLike, *, short_side: int | None = None, keyframes_s: ArrayLike = ()
+    ) -> Clip:
+        """Return the frames shown nearest to `times_s`."""
+
+    def frame_times_s(self) -> NDArray[np.float64]:
+        """Return the presentation time of every frame."""
+
+    def ends_s(self) -> tuple[float, float]:
+        """Return the times of the first and of the last frame."""
+
+    def frame_size(self) -> tuple[int, int]:
+        """Return (width, height) in pixels as displayed."""
+
+    def span_s(self) -> tuple[float, float]:
+        """Return about when the first frame appears and the last one ends, from the header."""
+
+    def check_keyframes(self, keyframes_s: ArrayLike) -> None:
+        """Raise the `UserError` that `read` would raise for a keyframe outside what is shown."""
+
+    def close(self) -> None:
+        """Close what is open."""
+
+    def __enter__(self) -> FrameSource: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def open_video(folder: DatasetFolder, video_id: str) -> FrameSource:
+    """Open one video of a data set; raises `UserError` where it is missing or no video."""
+    path = folder.video_path(video_id)
+    frames = folder.file.frames
+    if frames is not None:
+        return FrameFolder(path, fps=frames.fps, start_s=frames.start_s)
+    return VideoReader(path)

@@ -1,0 +1,198 @@
+"""What happens to the frames and the boxes of a clip together, before they are batched.
+
+Legend: T frames, H W pixels, N actors. Frames stay bytes; boxes become pixels of the frames as they
+leave. The clip is decoded at its drawn size already, so that a transform first says which size it
+wants (`draw`) and then does the rest (`apply`); `__call__` does both on any clip.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchvision.transforms.v2 import functional as F
+
+from detection.video.frames import scaled_size
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The random choices for one clip, so that decoding and transforming agree.
+
+    short_side: pixels.  top_01, left_01: where the crop lies in the room it has.  flip: mirrored.
+    brightness, contrast, saturation: factors.  box_seed: of what moves the edges of the boxes.
+    """
+
+    short_side: int
+    top_01: float = 0.5
+    left_01: float = 0.5
+    flip: bool = False
+    brightness: float = 1.0
+    contrast: float = 1.0
+    saturation: float = 1.0
+    box_seed: int = 0
+
+
+class ClipTransform(Protocol):
+    """Frames and boxes of one clip -> frames and boxes as the network takes them."""
+
+    def draw(self, generator: np.random.Generator) -> Draw:
+        """Make the random choices for one clip."""
+
+    def apply(
+        self, frames: torch.Tensor, boxes_01: NDArray[np.float32], draw: Draw
+    ) -> TransformedClip:
+        """Carry the choices out."""
+
+
+@dataclass(frozen=True)
+class TransformedClip:
+    """frames: (3, T, H, W) uint8.  boxes_px: (K, 4) float32.  kept: (K,) which actors remain."""
+
+    frames: torch.Tensor
+    boxes_px: torch.Tensor
+    kept: NDArray[np.int64]
+
+
+class TrainTransform:
+    """Random short side, random square crop, mirror, colour jitter; cropped-away actors leave.
+
+    crop: pixels of the square. short_side: (least, most) pixels, both included; at least `crop`.
+    flip: probability of mirroring. min_visible: an actor stays if at least this fraction of the
+    area of its box (the part inside the frame) lies inside the crop; its box is clipped to the
+    crop. The default 0.25 is about a head and shoulders: less of a person tells little of what
+    they do, and a box that is clipped to a line pools nothing of them.
+    color_jitter: largest change of brightness, contrast and saturation, as a fraction; 0: none.
+    box_jitter: each edge of a box moves by up to this fraction of its width or height; below 0.5.
+    """
+
+    def __init__(
+        self,
+        *,
+        crop: int,
+        short_side: tuple[int, int],
+        flip: float = 0.5,
+        min_visible: float = 0.25,
+        color_jitter: float = 0.0,
+        box_jitter: float = 0.0,
+    ) -> None:
+        least, most = short_side
+        if not 0 < crop <= least <= most:
+            raise ValueError(f"wanted crop <= least <= most, got crop {crop}, sides {short_side}")
+        if not 0 <= flip <= 1 or not 0 <= min_visible <= 1 or not 0 <= color_jitter <= 1:
+            raise ValueError(
+                "flip, min_visible and color_jitter must be within 0 and 1, got "
+                f"{flip}, {min_visible} and {color_jitter}"
+            )
+        if not 0 <= box_jitter < 0.5:
+            raise ValueError(f"box_jitter must be at least 0 and below 0.5, got {box_jitter}")
+        self._box_jitter = box_jitter
+        self._crop = crop
+        self._short_side = short_side
+        self._flip = flip
+        self._min_visible = min_visible
+        self._jitter = (1 - color_jitter, 1 + color_jitter)
+
+    def draw(self, generator: np.random.Generator) -> Draw:
+        """Draw the size, the place, the mirror and the colours of one clip."""
+        least, most = self._short_side
+        return Draw(
+            short_side=int(generator.integers(least, most + 1)),
+            top_01=float(generator.random()),
+            left_01=float(generator.random()),
+            flip=bool(generator.random() < self._flip),
+            brightness=float(generator.uniform(*self._jitter)),
+            contrast=float(generator.uniform(*self._jitter)),
+            saturation=float(generator.uniform(*self._jitter)),
+            box_seed=int(generator.integers(2**32)) if self._box_jitter else 0,
+        )
+
+    def apply(
+        self, frames: torch.Tensor, boxes_01: NDArray[np.float32], draw: Draw
+    ) -> TransformedClip:
+        """frames: (T, 3, H, W) uint8 of any size.  boxes_01: (N, 4) fractions of the frame."""
+        clip, boxes = _resize(frames, boxes_01, draw.short_side)
+        if self._box_jitter:
+            boxes = _jitter(boxes, self._box_jitter, draw.box_seed)
+        height, width = clip.shape[-2:]
+        top = _place(draw.top_01, height - self._crop)
+        left = _place(draw.left_01, width - self._crop)
+        whole = _clipped_area(boxes, height=height, width=width)
+        clip = clip[..., top : top + self._crop, left : left + self._crop]
+        boxes = boxes - torch.tensor([left, top, left, top], dtype=boxes.dtype)
+        visible = _clipped_area(boxes, height=self._crop, width=self._crop)
+        kept = (visible > 0) & (visible >= self._min_visible * whole)
+        actors = boxes[kept].clamp(0, self._crop)
+        if draw.flip:
+            actors[:, [0, 2]] = self._crop - actors[:, [2, 0]]
+        if self._jitter[0] < 1:
+            clip = F.adjust_brightness(clip, draw.brightness)
+            clip = F.adjust_contrast(clip, draw.contrast)
+            clip = F.adjust_saturation(clip, draw.saturation)
+        return _finish(clip, actors, kept, flip=draw.flip)
+
+
+class EvalTransform:
+    """The whole frame at one short side: no crop, no mirror, everybody stays.
+
+    short_side: pixels.
+    """
+
+    def __init__(self, *, short_side: int) -> None:
+        if short_side < 1:
+            raise ValueError(f"short side must be at least 1 pixel, got {short_side}")
+        self._short_side = short_side
+
+    def draw(self, generator: np.random.Generator) -> Draw:
+        """Nothing is random here."""
+        return Draw(short_side=self._short_side)
+
+    def apply(
+        self, frames: torch.Tensor, boxes_01: NDArray[np.float32], draw: Draw
+    ) -> TransformedClip:
+        """frames: (T, 3, H, W) uint8 of any size.  boxes_01: (N, 4) fractions of the frame."""
+        clip, boxes = _resize(frames, boxes_01, draw.short_side)
+        return _finish(clip, boxes, torch.ones(len(boxes), dtype=torch.bool))
+
+
+def _resize(
+    frames: torch.Tensor, boxes_01: NDArray[np.float32], short_side: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bring frames to `short_side` (nothing to do for those decoded so) and boxes to its pixels."""
+    height, width = frames.shape[-2:]
+    new_width, new_height = scaled_size(width, height, short_side)
+    if (new_width, new_height) != (width, height):
+        frames = F.resize(frames, [new_height, new_width], antialias=True)
+    # Each axis has a ratio of its own, for the longer side was rounded to whole pixels.
+    scale = torch.tensor([new_width, new_height, new_width, new_height], dtype=torch.float32)
+    return frames, torch.from_numpy(np.asarray(boxes_01, np.float32).reshape(-1, 4)) * scale
+
+
+def _jitter(boxes_px: torch.Tensor, largest: float, seed: int) -> torch.Tensor:
+    """Move each edge by up to `largest` of the box's width or height."""
+    shares = np.random.default_rng(seed).uniform(-largest, largest, boxes_px.shape)
+    sizes = (boxes_px[:, 2:] - boxes_px[:, :2]).repeat(1, 2)
+    return boxes_px + torch.from_numpy(shares.astype(np.float32)) * sizes
+
+
+def _place(fraction: float, room: int) -> int:
+    return min(room, int(fraction * (room + 1)))
+
+
+def _clipped_area(boxes_px: torch.Tensor, *, height: int, width: int) -> torch.Tensor:
+    x1, y1, x2, y2 = boxes_px.unbind(-1)
+    across = (x2.clamp(0, width) - x1.clamp(0, width)).clamp(min=0)
+    down = (y2.clamp(0, height) - y1.clamp(0, height)).clamp(min=0)
+    return across * down
+
+
+def _finish(
+    clip: torch.Tensor, boxes_px: torch.Tensor, kept: torch.Tensor, *, flip: bool = False
+) -> TransformedClip:
+    """(T, 3, H, W) -> (3, T, H, W), mirrored where asked, in one copy."""
+    planes = clip.numpy().transpose(1, 0, 2, 3)
+    frames = np.ascontiguousarray(planes[..., ::-1] if flip else planes)
+    return TransformedClip(torch.from_numpy(frames), boxes_px.float(), np.flatnonzero(kept.numpy()))

@@ -1,0 +1,1 @@
+"""Boxes, labels and timelines painted into frames."""

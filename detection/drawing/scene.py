@@ -1,0 +1,267 @@
+"""One finished picture: ground truth beside prediction, with title, time and legend.
+
+Legend: pictures are (H, W, 3) uint8 RGB. A scene has one or two panels, each the whole frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.drawing.cards import CardPlaces
+from detection.drawing.draw import draw_actors
+from detection.drawing.paint import (
+    DARK,
+    DIM,
+    PREDICTION,
+    TEXT,
+    TRUTH,
+    Picture,
+    Style,
+    draw_heading,
+    draw_sign,
+)
+from detection.drawing.text import BOLD, Color, draw_text, fit, width_of
+from detection.drawing.timeline import Timeline
+
+_BAR: Color = (33, 36, 45)
+_GAP_PX = 6
+
+
+@dataclass
+class Panel:
+    """One side of a scene: whose boxes, and how they are drawn."""
+
+    heading: str
+    timeline: Timeline
+    color: Color
+    dashed: bool
+    places: CardPlaces = field(default_factory=CardPlaces)
+
+
+def truth_panel(timeline: Timeline, heading: str = "Ground truth") -> Panel:
+    """Dashed and blue."""
+    return Panel(heading, timeline, TRUTH, dashed=True)
+
+
+def prediction_panel(timeline: Timeline, heading: str = "Prediction") -> Panel:
+    """Solid and yellow."""
+    return Panel(heading, timeline, PREDICTION, dashed=False)
+
+
+def panel_size(width: int, height: int, short_side_px: int) -> tuple[int, int]:
+    """Return (width, height) of a panel: the short side as asked, the long one at most twice it."""
+    scale = min(short_side_px / min(width, height), 2 * short_side_px / max(width, height))
+    return max(2, round(width * scale)), max(2, round(height * scale))
+
+
+class Scene:
+    """Draws finished pictures of one video; make one per video, frames in order of time.
+
+    title and note: any text, shown on the top line.  frame_size: (width, height) of the video's
+    frames.  short_side_px: of a panel.  start_s, end_s: ends of the time line.  rules: how labels
+    were chosen, for the legend.  judged: whether labels carry signs.  frame_interval_s: of the
+    video.  footer: with time line and legend (a sheet of many scenes has one `legend` for all).
+    `panel`: (width, height) of one.
+    """
+
+    def __init__(
+        self,
+        panels: Sequence[Panel],
+        *,
+        title: str,
+        frame_size: tuple[int, int],
+        short_side_px: int,
+        start_s: float,
+        end_s: float,
+        note: str = "",
+        rules: str = "",
+        judged: bool = False,
+        frame_interval_s: float = 0.04,
+        footer: bool = True,
+    ) -> None:
+        if not panels:
+            raise ValueError("a scene needs at least one panel")
+        self._panels, self._title, self._note, self._rules = panels, title, note, rules
+        self._judged, self._footer = judged, footer
+        self._half_frame_s = frame_interval_s / 2 + 1e-6
+        self._start_s, self._end_s = start_s, max(end_s, start_s + 1e-3)
+        self.panel = panel_size(*frame_size, short_side_px)
+        self._style = Style.for_panel(min(self.panel))
+        self._size_px = max(13, self._style.text_px)
+        self._numbered = any(panel.timeline.most_people > 1 for panel in panels)
+        self._ticks = sorted({time for panel in panels for time in panel.timeline.times_s})
+        self._legend_rows = self._lay_out_legend()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of a finished picture."""
+        height = self.panel[1] + 2 * self._row_px
+        if self._footer:
+            height += self._row_px * len(self._legend_rows) + 2 * _GAP_PX + self._track_px
+        return self._width, height
+
+    def draw(self, frame: Picture, time_s: float) -> Picture:
+        """Return the picture of one frame, (H, W, 3) uint8 RGB of any size, shown at `time_s`."""
+        width, height = self.size
+        canvas = np.empty((height, width, 3), np.uint8)
+        canvas[:] = DARK
+        scaled = _resize(frame, self.panel)
+        self._draw_title(canvas, time_s)
+        top = 2 * self._row_px
+        for index, panel in enumerate(self._panels):
+            left = index * (self.panel[0] + _GAP_PX)
+            self._draw_panel_heading(canvas, panel, left)
+            picture = scaled.copy()
+            draw_actors(
+                picture,
+                panel.timeline.at(time_s),
+                color=panel.color,
+                dashed=panel.dashed,
+                style=self._style,
+                places=panel.places,
+                numbered=self._numbered,
+            )
+            canvas[top : top + self.panel[1], left : left + self.panel[0]] = picture
+        if self._footer:
+            self._draw_track(canvas, time_s, top + self.panel[1] + _GAP_PX)
+            self._draw_legend(canvas, top + self.panel[1] + 2 * _GAP_PX + self._track_px)
+        return canvas
+
+    def legend(self) -> Picture:
+        """Return the legend alone, as wide as the scene."""
+        canvas = np.empty((self._row_px * len(self._legend_rows), self._width, 3), np.uint8)
+        canvas[:] = DARK
+        self._draw_legend(canvas, 0)
+        return canvas
+
+    @property
+    def _width(self) -> int:
+        return len(self._panels) * (self.panel[0] + _GAP_PX) - _GAP_PX
+
+    @property
+    def _row_px(self) -> int:
+        return round(1.9 * self._size_px)
+
+    @property
+    def _track_px(self) -> int:
+        return max(4, self._size_px // 2)
+
+    def _draw_title(self, canvas: Picture, time_s: float) -> None:
+        size, middle, pad = self._size_px, self._row_px // 2, self._size_px // 2
+        clock = f"{time_s:.2f} s"
+        # As wide as the longest clock, so that nothing jumps while the figures run.
+        left = self._width - width_of(f"{max(self._end_s, time_s):.2f} s", size, BOLD) - pad
+        draw_heading(canvas, clock, left, middle, size, TEXT)
+        if self._is_keyframe(time_s):
+            word = "keyframe"
+            left -= width_of(word, size) + size
+            draw_text(canvas, word, left, middle, size=size, color=DIM)
+        else:
+            left -= width_of("keyframe", size) + size
+        note = fit(self._note, max(0, left // 2), size)
+        left -= width_of(note, size) + size
+        draw_text(canvas, note, left, middle, size=size, color=DIM)
+        title = fit(self._title, max(0, left - 2 * pad), size, BOLD)
+        draw_heading(canvas, title, pad, middle, size, TEXT)
+
+    def _is_keyframe(self, time_s: float) -> bool:
+        return any(abs(tick - time_s) <= self._half_frame_s for tick in self._ticks)
+
+    def _draw_panel_heading(self, canvas: Picture, panel: Panel, left: int) -> None:
+        top, size = self._row_px, self._size_px
+        canvas[top : top + self._row_px, left : left + self.panel[0]] = _BAR
+        middle = top + self._row_px // 2
+        end = self._draw_swatch(canvas, panel, left + size // 2, middle)
+        heading = fit(panel.heading, self.panel[0] - 4 * size, size, BOLD)
+        draw_heading(canvas, heading, end + size // 2, middle, size, TEXT)
+
+    def _draw_swatch(self, canvas: Picture, panel: Panel, left: int, middle: int) -> int:
+        """Draw a small box as this panel draws its boxes."""
+        size = self._size_px
+        right, line = left + round(1.5 * size), max(2, size // 7)
+        top, bottom = middle - round(0.45 * size), middle + round(0.45 * size)
+        if not panel.dashed:
+            cv2.rectangle(canvas, (left, top), (right, bottom), panel.color, line, cv2.LINE_AA)
+            return right
+        step = max(3, size // 4)
+        for x in range(left, right, 2 * step):
+            canvas[top : top + line, x : min(right, x + step)] = panel.color
+            canvas[bottom - line : bottom, x : min(right, x + step)] = panel.color
+        for y in range(top, bottom, 2 * step):
+            canvas[y : min(bottom, y + step), left : left + line] = panel.color
+            canvas[y : min(bottom, y + step), right - line : right] = panel.color
+        return right
+
+    def _draw_track(self, canvas: Picture, time_s: float, top: int) -> None:
+        """Draw how far the clip is, with a tick at every keyframe."""
+        width, height = self._width, self._track_px
+        span = self._end_s - self._start_s
+
+        def column(moment_s: float) -> int:
+            return round((width - 1) * float(np.clip((moment_s - self._start_s) / span, 0, 1)))
+
+        canvas[top : top + height] = _BAR
+        canvas[top : top + height, : column(time_s) + 1] = (70, 76, 90)
+        for tick in self._ticks:
+            if self._start_s <= tick <= self._end_s and len(self._ticks) < width // 3:
+                canvas[top : top + height, column(tick)] = DIM
+        head = column(time_s)
+        canvas[top : top + height, max(0, head - 1) : head + 2] = TEXT
+
+    def _legend_items(self) -> list[tuple[str, str]]:
+        """Return (sign, words) of what the legend explains."""
+        items: list[tuple[str, str]] = []
+        if self._judged:
+            items += [
+                ("right", "in both"),
+                ("wrong", "not in the ground truth"),
+                ("missed", "missed"),
+            ]
+        if any(not panel.dashed for panel in self._panels):
+            items.append(("grey", "no action likely enough"))
+        if self._rules:
+            items.append(("", self._rules))
+        return items
+
+    def _lay_out_legend(self) -> list[list[tuple[int, str, str]]]:
+        """Return rows of (left, sign, words), broken where the picture ends."""
+        size = self._size_px - 1
+        rows: list[list[tuple[int, str, str]]] = []
+        left = 0
+        for sign, words in self._legend_items():
+            words = fit(words, self._width - 3 * size, size)
+            item = width_of(words, size) + (round(1.5 * size) if sign else 0)
+            if not rows or left + item > self._width - size:
+                rows.append([])
+                left = size // 2
+            rows[-1].append((left, sign, words))
+            left += item + round(1.6 * size)
+        return rows
+
+    def _draw_legend(self, canvas: Picture, top: int) -> None:
+        size = self._size_px - 1
+        for row in self._legend_rows:
+            middle = top + self._row_px // 2
+            for left, sign, words in row:
+                if sign == "grey":
+                    box = (left, middle - size // 2), (left + size, middle + size // 2)
+                    cv2.rectangle(canvas, *box, DIM, 1)
+                elif sign in ("right", "wrong", "missed"):
+                    draw_sign(canvas, sign, left, middle, size)  # type: ignore[arg-type]
+                start = left + (round(1.5 * size) if sign else 0)
+                draw_text(canvas, words, start, middle, size=size, color=DIM)
+            top += self._row_px
+
+
+def _resize(frame: NDArray[np.uint8], size: tuple[int, int]) -> Picture:
+    if (frame.shape[1], frame.shape[0]) == size:
+        return np.ascontiguousarray(frame)
+    larger = size[0] > frame.shape[1]
+    how = cv2.INTER_CUBIC if larger else cv2.INTER_AREA
+    scaled: Picture = np.asarray(cv2.resize(frame, size, interpolation=how), np.uint8)
+    return scaled

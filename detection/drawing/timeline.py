@@ -1,0 +1,170 @@
+"""Boxes between keyframes: moved in a straight line where a person is in both, else held a while.
+
+Two actors of neighbouring keyframes are one person when their boxes overlap (the same person id
+asks for less of it: ids are kept across cuts of a film, where a gliding box would be nonsense).
+Labels, and marks, are those of the nearer keyframe.
+
+Numbers name the people of a video for the eye: the same person has the same one on either side.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from detection.drawing.actors import Actor, Keyframes, iou_matrix
+
+_MIN_IOU = 0.3
+_MIN_IOU_SAME_ID = 0.1
+_USUAL_SPACING_S = 1.0
+# A neighbour further away than this many usual spacings is no neighbour.
+_MAX_GAP = 1.5
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An actor at one moment; `number` stays one person's from keyframe to keyframe."""
+
+    actor: Actor
+    number: int
+
+
+class Timeline:
+    """Actors of one video at any time.
+
+    times_s: the keyframes, ascending.  actors, numbers: of each keyframe, in one order.
+    """
+
+    def __init__(self, keyframes: Keyframes) -> None:
+        self.times_s = sorted(keyframes)
+        self.actors = [keyframes[time_s] for time_s in self.times_s]
+        gaps = np.diff(self.times_s)
+        self.spacing_s = float(np.median(gaps)) if len(gaps) else _USUAL_SPACING_S
+        self._next: list[dict[int, int]] = []
+        self.numbers: list[list[int]] = []
+        self._link()
+
+    def at(self, time_s: float) -> list[Placed]:
+        """Return who is shown at `time_s` (seconds on the video's clock)."""
+        after = bisect_right(self.times_s, time_s)
+        before = after - 1
+        shown: list[Placed] = []
+        gone_on: set[int] = set()
+        if before >= 0 and after < len(self.times_s) and self._neighbours(before):
+            start, end = self.times_s[before], self.times_s[after]
+            share = (time_s - start) / (end - start)
+            for first, second in self._next[before].items():
+                shown.append(self._between(before, first, second, share))
+                gone_on.add(second)
+        if before >= 0 and time_s - self.times_s[before] <= self._hold_s(before, before):
+            shown += self._alone(before, skip=set(self._next[before]))
+        if after < len(self.times_s) and self.times_s[after] - time_s < self._hold_s(after, before):
+            shown += self._alone(after, skip=gone_on)
+        return shown
+
+    def nearest_keyframe_s(self, time_s: float) -> float | None:
+        """Return the keyframe nearest to `time_s`; None where there is none at all."""
+        if not self.times_s:
+            return None
+        after = bisect_right(self.times_s, time_s)
+        return min(self.times_s[max(0, after - 1) : after + 1], key=lambda t: abs(t - time_s))
+
+    @property
+    def most_people(self) -> int:
+        """How many actors the fullest keyframe has."""
+        return max(map(len, self.actors), default=0)
+
+    def number_like(self, other: Timeline, *, iou_threshold: float = 0.5) -> None:
+        """Take the numbers of `other` for the people that overlap its people most often."""
+        votes: Counter[tuple[int, int]] = Counter()
+        place = {time_s: index for index, time_s in enumerate(other.times_s)}
+        for time_s, actors, numbers in zip(self.times_s, self.actors, self.numbers, strict=True):
+            if time_s not in place:
+                continue
+            theirs = other.numbers[place[time_s]]
+            overlap = iou_matrix(actors, other.actors[place[time_s]])
+            for i, j in zip(*np.nonzero(overlap >= iou_threshold), strict=True):
+                votes[numbers[i], theirs[j]] += 1
+        seen: dict[int, set[int]] = {}
+        for keyframe, numbers in enumerate(self.numbers):
+            for number in numbers:
+                seen.setdefault(number, set()).add(keyframe)
+        renamed: dict[int, int] = {}
+        bearers: dict[int, set[int]] = {}
+        for (mine, their), _ in sorted(votes.items(), key=lambda vote: (-vote[1], vote[0])):
+            # Two stretches of boxes may be one person's, unless both are there at once.
+            if mine not in renamed and not bearers.get(their, set()) & seen[mine]:
+                renamed[mine] = their
+                bearers.setdefault(their, set()).update(seen[mine])
+        fresh = 1 + max((n for numbers in other.numbers for n in numbers), default=0)
+        for mine in sorted(seen.keys() - renamed.keys()):
+            renamed[mine] = fresh
+            fresh += 1
+        self.numbers = [[renamed[n] for n in numbers] for numbers in self.numbers]
+
+    def _between(self, keyframe: int, first: int, second: int, share: float) -> Placed:
+        a, b = self.actors[keyframe][first], self.actors[keyframe + 1][second]
+        nearer = a if share <= 0.5 else b
+        box = (1 - share) * a.box_01 + share * b.box_01
+        return Placed(Actor(box, nearer.labels, nearer.person_id), self.numbers[keyframe][first])
+
+    def _alone(self, keyframe: int, skip: set[int]) -> list[Placed]:
+        return [
+            Placed(actor, self.numbers[keyframe][position])
+            for position, actor in enumerate(self.actors[keyframe])
+            if position not in skip
+        ]
+
+    def _neighbours(self, keyframe: int) -> bool:
+        gap = self.times_s[keyframe + 1] - self.times_s[keyframe]
+        return gap <= _MAX_GAP * self.spacing_s
+
+    def _hold_s(self, keyframe: int, gap_start: int) -> float:
+        """Half the gap that starts at keyframe `gap_start`, at most half a usual spacing."""
+        if 0 <= gap_start < len(self.times_s) - 1 and self._neighbours(gap_start):
+            return (self.times_s[gap_start + 1] - self.times_s[gap_start]) / 2
+        return self.spacing_s / 2
+
+    def _link(self) -> None:
+        count = 1
+        for keyframe, actors in enumerate(self.actors):
+            numbers: list[int] = []
+            came_from: dict[int, int] = {}
+            if keyframe and self._neighbours(keyframe - 1):
+                self._next.append(match_actors(self.actors[keyframe - 1], actors))
+                came_from = {b: a for a, b in self._next[-1].items()}
+            elif keyframe:
+                self._next.append({})
+            for position in range(len(actors)):
+                if position in came_from:
+                    numbers.append(self.numbers[-1][came_from[position]])
+                else:
+                    numbers.append(count)
+                    count += 1
+            self.numbers.append(numbers)
+        if self.actors:
+            self._next.append({})
+
+
+def match_actors(first: tuple[Actor, ...], second: tuple[Actor, ...]) -> dict[int, int]:
+    """Pair actors of two keyframes, the largest overlaps first: {position: position}."""
+    overlap = iou_matrix(first, second)
+    for i, a in enumerate(first):
+        for j, b in enumerate(second):
+            if a.person_id is not None and b.person_id is not None:
+                same = a.person_id == b.person_id
+                # Ids decide where both have one; 2 puts them before every other pair.
+                overlap[i, j] = 2.0 if same and overlap[i, j] >= _MIN_IOU_SAME_ID else 0.0
+    pairs: dict[int, int] = {}
+    taken: set[int] = set()
+    for flat in np.argsort(-overlap, axis=None, kind="stable").tolist():
+        i, j = divmod(flat, len(second))
+        if overlap[i, j] < _MIN_IOU:
+            break
+        if i not in pairs and j not in taken:
+            pairs[i] = j
+            taken.add(j)
+    return pairs

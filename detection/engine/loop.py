@@ -1,0 +1,317 @@
+"""The training loop, visible from end to end."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from tqdm import tqdm
+
+from detection.config import OptimConfig
+from detection.engine.metrics_log import MetricsLog, Stopwatch
+from detection.engine.optim import schedule_factor
+from detection.engine.tasks.base import Evaluation
+from detection.engine.update import NotFinite, Updater
+from detection.errors import ProcessLostError, UserError
+
+TELL_EVERY_S = 60.0  # how often the log says how fast a run is
+
+
+class TrainingBatch(Protocol):
+    """What the loop asks of a batch, whatever is learned."""
+
+    @property
+    def inputs(self) -> tuple[torch.Tensor, ...]:
+        """What the network is called with."""
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """What the loss compares the network's answer with."""
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """What messages call each clip."""
+
+
+class TrainingBatches(Protocol):
+    """Batches in an order that depends on the epoch alone, so that a run can go on anywhere."""
+
+    def __len__(self) -> int:
+        """Return the batches of an epoch, the same in every epoch."""
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterable[TrainingBatch]:
+        """Return the batches of `epoch` from the `start`-th on."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands; saved with its weights.
+
+    epoch: the one under way.  batch: how many of its batches have been learned from.  update: steps
+    of the optimiser so far.  best_score, best_epoch: the best evaluation so far (NaN: none).
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    update: int = 0
+    best_score: float = math.nan
+    best_epoch: int = -1
+    evaluations_since_best: int = 0
+    plateau_drops: int = 0
+
+    def note_evaluation(self, score: float, patience: int) -> bool:
+        """Take an evaluation into account; return whether it is the best so far."""
+        if math.isnan(self.best_score) or score > self.best_score:
+            self.best_score, self.best_epoch = score, self.epoch
+            self.evaluations_since_best = 0
+            return True
+        self.evaluations_since_best += 1
+        if self.evaluations_since_best >= patience:
+            self.plateau_drops += 1
+            self.evaluations_since_best = 0
+        return False
+
+
+def fit(
+    updater: Updater,
+    batches: TrainingBatches,
+    *,
+    optim: OptimConfig,
+    progress: Progress,
+    evaluate: Callable[[], Evaluation],
+    metric: str,
+    evaluate_every: int,
+    save: Callable[[str], None],
+    save_every_minutes: float,
+    log: MetricsLog,
+    before_scoring: Callable[[], None] = lambda: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train from where `progress` stands to the last epoch; return False when stopped before it.
+
+    `evaluate` is called after every `evaluate_every`-th epoch but the last, which the caller scores
+    with the finished weights; it returns a `metric` of which more is better. `before_scoring` is
+    called before each of them, and before the last weights are saved. `save(name)` is called with
+    "last" after each epoch, at least every `save_every_minutes`, and when stopped; with "best"
+    after the best evaluation so far; with "epoch" and its number after each epoch; and with
+    "before_not_finite" where a loss or gradient is no number, which raises `UserError`. All
+    processes of a run call this with their own batches; they stop and save together. Where a
+    process that reads was ended from outside, the run is saved as it stood after its last update
+    (of several processes the others cannot take part: what was saved before stands), and
+    `ProcessLostError` raised.
+    """
+    bar = tqdm(
+        total=optim.epochs * len(batches),
+        initial=progress.epoch * len(batches) + progress.batch,
+        desc="training",
+        unit="batch",
+        smoothing=0.05,
+        dynamic_ncols=True,
+        disable=not updater.processes.is_first,
+    )
+    with bar, _saved_if_lost(updater, optim, progress, save, log):
+        while progress.epoch < optim.epochs:
+            finished = _train_epoch(
+                updater,
+                batches,
+                optim=optim,
+                progress=progress,
+                save=save,
+                save_every_minutes=save_every_minutes,
+                log=log,
+                should_stop=should_stop,
+                bar=bar,
+            )
+            if not finished:
+                save("last")
+                return False
+            last = progress.epoch + 1 == optim.epochs
+            scored = (progress.epoch + 1) % evaluate_every == 0 and not last
+            if scored or last:
+                before_scoring()
+            if scored:
+                evaluation = evaluate()
+                score = evaluation.score
+                best = progress.note_evaluation(score, optim.patience)
+                log.write(
+                    "evaluation",
+                    epoch=progress.epoch,
+                    best=best,
+                    **{metric: score},
+                    per_class=dict(evaluation.per_class),
+                )
+                if updater.processes.is_first:
+                    bar.write(f"epoch {progress.epoch + 1}: {metric} {score:.4f}")
+                if best:
+                    save("best")
+            progress.epoch, progress.batch = progress.epoch + 1, 0
+            save("last")
+            save(f"epoch_{progress.epoch:04d}")
+    return True
+
+
+@contextmanager
+def _saved_if_lost(
+    updater: Updater,
+    optim: OptimConfig,
+    progress: Progress,
+    save: Callable[[str], None],
+    log: MetricsLog,
+) -> Iterator[None]:
+    try:
+        yield
+    except ProcessLostError as error:
+        log.write("process_lost", message=str(error), **dataclasses.asdict(progress))
+        if updater.processes.count == 1:
+            if updater.take_back():
+                progress.batch -= progress.batch % optim.accumulate
+            save("last")
+        raise
+
+
+def _train_epoch(
+    updater: Updater,
+    batches: TrainingBatches,
+    *,
+    optim: OptimConfig,
+    progress: Progress,
+    save: Callable[[str], None],
+    save_every_minutes: float,
+    log: MetricsLog,
+    should_stop: Callable[[], bool],
+    bar: tqdm,
+) -> bool:
+    """Learn from the rest of the epoch under way; return False when stopped in it."""
+    updater.begin_epoch()
+    first_batch, clips, losses = progress.batch, 0, []
+    saved_at = told_at = time.monotonic()
+    watch = Stopwatch(synchronize=torch.cuda.synchronize if updater.on_gpu else None)
+    updates_per_epoch = math.ceil(len(batches) / optim.accumulate)
+    source = iter(batches.epoch(progress.epoch, start=progress.batch))
+    while True:
+        with watch.measure("data"):
+            batch = next(source, None)
+        if batch is None:
+            break
+        done = progress.batch + 1
+        end_of_group = done % optim.accumulate == 0 or done == len(batches)
+        updater.learn(batch.inputs, batch.labels, batch.keys, last=end_of_group, watch=watch)
+        progress.batch = done
+        clips += len(batch.keys) * updater.processes.count
+        bar.update()
+        if not end_of_group:
+            continue
+        late = time.monotonic() - saved_at > 60 * save_every_minutes
+        lr = optim.peak_lr * _factor(optim, progress, updates_per_epoch)
+        with watch.measure("update"):
+            try:
+                update = updater.step(
+                    lr, flags=(should_stop(), late and updater.processes.is_first)
+                )
+            except NotFinite as problem:
+                progress.batch = (done - 1) // optim.accumulate * optim.accumulate
+                save("before_not_finite")
+                raise _explain(problem, progress, log) from problem
+        losses.append(update.loss)
+        progress.update += 1
+        log.write(
+            "update",
+            update=progress.update,
+            loss=update.loss,
+            lr=lr,
+            grad_norm=update.grad_norm,
+        )
+        bar.set_postfix_str(f"epoch {progress.epoch + 1}/{optim.epochs} loss {update.loss:.4f}")
+        stopped, save_now = update.flags
+        if stopped:
+            return False
+        if save_now:
+            save("last")
+            saved_at = time.monotonic()
+        if time.monotonic() - told_at > TELL_EVERY_S:
+            told_at = time.monotonic()
+            per_batch_s = watch.total() / (progress.batch - first_batch)
+            left = (optim.epochs - progress.epoch) * len(batches) - progress.batch
+            log.write(
+                "throughput",
+                update=progress.update,
+                hours_left=round(left * per_batch_s / 3600, 3),
+                **_speed(watch, clips),
+            )
+    log.write(
+        "epoch",
+        epoch=progress.epoch,
+        loss=sum(losses) / max(1, len(losses)),
+        seconds=round(watch.total(), 2),
+        **_speed(watch, clips),
+    )
+    return True
+
+
+def _speed(watch: Stopwatch, clips: int) -> dict[str, Any]:
+    """Say how fast clips are learned from, and where the time goes: `data` is time waiting."""
+    rate = clips / watch.total() if clips else 0.0
+    return {"clips_per_second": round(rate, 3), "shares": watch.shares()}
+
+
+def _explain(problem: NotFinite, progress: Progress, log: MetricsLog) -> UserError:
+    log.write(
+        "not_finite",
+        epoch=progress.epoch,
+        first_batch=progress.batch,
+        update=progress.update,
+        loss=str(problem.loss),
+        grad_norm=str(problem.grad_norm),
+        keys=list(problem.keys),
+    )
+    what = "loss" if not math.isfinite(problem.loss) else "norm of the gradient"
+    value = problem.grad_norm if math.isfinite(problem.loss) else problem.loss
+    clips = "; ".join(problem.keys[:8]) + ("; ..." if len(problem.keys) > 8 else "")
+    return UserError(
+        f"the {what} became {value} at update {progress.update} (clips: {clips}); the state before "
+        "it is in checkpoints/before_not_finite.pt, all its clips are in log.jsonl: a lower "
+        "optim.lr, optim.clip_grad_norm or a longer optim.warmup_updates is wanted"
+    )
+
+
+def _factor(optim: OptimConfig, progress: Progress, updates_per_epoch: int) -> float:
+    return schedule_factor(
+        progress.update,
+        total_updates=optim.epochs * updates_per_epoch,
+        schedule=optim.schedule,
+        warmup_updates=optim.warmup_updates or round(optim.warmup_epochs * updates_per_epoch),
+        warmup_start=optim.warmup_start,
+        milestone_updates=tuple(epoch * updates_per_epoch for epoch in optim.milestones),
+        plateau_drops=progress.plateau_drops,
+    )
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether SIGINT or SIGTERM has come.
+
+    The first signal lets the step under way end and the run be saved; a second SIGINT interrupts at
+    once.
+    """
+    asked = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

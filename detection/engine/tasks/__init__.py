@@ -1,0 +1,1 @@
+"""What training asks of a task, and the tasks there are."""

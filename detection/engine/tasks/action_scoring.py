@@ -1,0 +1,200 @@
+"""Detect on a split, score it, and say how well it went."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from detection import build
+from detection.checkpoints.factory import Network
+from detection.config import GROUND_TRUTH_BOXES, RunConfig
+from detection.datasets.actions import AvaDataset
+from detection.datasets.actor_table import read_exclusions, read_ground_truth_rows
+from detection.datasets.ava_csv import write_detections
+from detection.datasets.folder import DatasetFolder
+from detection.datasets.label_map import LabelMap
+from detection.engine.distributed import Processes
+from detection.engine.inference import detect
+from detection.errors import UserError
+from detection.evaluation.evaluator import ActionEvaluator
+from detection.evaluation.frame_map import AvaFrameMap
+from detection.files import write_text
+from detection.formats.json_text import json_text
+from detection.reports.evaluation_text import as_csv, as_json, number, summary, table
+from detection.structures import Detections
+
+
+class Scorer:
+    """Knows a split's keyframes, boxes and ground truth; scores a network on them."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: DatasetFolder,
+        label_map: LabelMap,
+        dataset: AvaDataset,
+        *,
+        device: torch.device,
+        processes: Processes,
+    ) -> None:
+        split = folder.split(config.data.val_split)
+        self._config = config
+        self._folder = folder
+        self._label_map = label_map
+        self._dataset = dataset
+        self._device = device
+        self._processes = processes
+        self.scored = folder.read_label_map()
+        self.unreadable: list[str] = []  # a line for each keyframe that the last scoring missed
+        self._evaluator = ActionEvaluator(
+            read_ground_truth_rows(split),
+            label_map,
+            exclusions=read_exclusions(split),
+            protocol=config.evaluation.protocol or folder.protocol,
+            scored=self.scored,
+        )
+
+    def score(self, model: Network, *, every: int = 1) -> tuple[AvaFrameMap, Sequence[Detections]]:
+        """Detect on every n-th keyframe and score; also return what was found, by keyframe.
+
+        Several processes share the keyframes and all get the score; the first has what was found.
+        With `every` above 1 the keyframes left out count as missed, so such a score is for
+        comparing epochs of one run, and nothing else.
+        """
+        processes = self._processes
+        loader = build.build_val_loader(
+            self._config,
+            self._dataset,
+            self._device,
+            every=every,
+            share=(processes.rank, processes.count),
+        )
+        bar = tqdm(
+            loader,
+            desc="scoring",
+            unit="batch",
+            leave=False,
+            dynamic_ncols=True,
+            disable=not processes.is_first,
+        )
+        self._evaluator.reset()
+        for part in processes.gather(list(detect(model, bar, device=self._device))):
+            self._evaluator.update(self._weighted(part))
+        counts = [len(loader.unreadable), loader.batches.num_samples]
+        lost, asked = (int(count) for count in processes.sum(counts))
+        lines = [line for part in processes.gather(loader.unreadable) for line in part]
+        refuse_if_nothing_is_left(lost, asked, lines)
+        self.unreadable = lines
+        return processes.share(self._evaluator.compute()), self._evaluator.found()
+
+    def describe_boxes(self) -> str:
+        """Say whose boxes the actions were scored on."""
+        name = self._config.data.val_boxes
+        if name == GROUND_TRUTH_BOXES:
+            return "ground-truth boxes (people are given, not detected)"
+        threshold = self._config.data.box_score_threshold
+        words = f"detected boxes '{name}' with score of at least {threshold}"
+        if self._config.evaluation.multiply_person_score:
+            words += ", action scores multiplied by the box's score"
+        return words
+
+    def _weighted(self, found: Sequence[Detections]) -> Sequence[Detections]:
+        """Multiply by the person's score where asked for."""
+        if not self._config.evaluation.multiply_person_score:
+            return found
+        return [
+            dataclasses.replace(one, action_scores=one.action_scores * one.boxes.score[:, None])
+            for one in found
+        ]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score, what was found, on whose boxes, and how many seconds it took.
+
+    unreadable: a line for each keyframe whose clip could not be read; its actors count as missed.
+    """
+
+    result: AvaFrameMap
+    found: Sequence[Detections]
+    boxes: str
+    seconds: float
+    unreadable: Sequence[str] = ()
+
+
+def write_results(
+    run_folder: Path, score: Score, label_map: LabelMap, *, others: Sequence[Score] = ()
+) -> None:
+    """Write detections.csv (all classes), per_class.csv and metrics.json (those that count).
+
+    others: scores on other boxes; metrics.json has them under `other_boxes`.
+    """
+    write_detections(run_folder / "detections.csv", score.found, label_map)
+    write_text(run_folder / "per_class.csv", as_csv([score.result]))
+    values = _as_json(score)
+    if others:
+        values["other_boxes"] = [_as_json(other) for other in others]
+    write_text(run_folder / "metrics.json", json_text(values))
+
+
+def print_results(
+    run_folder: Path,
+    score: Score,
+    scored: LabelMap,
+    *,
+    others: Sequence[Score] = (),
+    made_up: bool,
+) -> None:
+    """Print the table, the number, and where everything is."""
+    print(table(score.result, scored))
+    print(summary(score.result))
+    print(f"boxes: {score.boxes}")
+    if score.unreadable:
+        print(words_for_unreadable(score.unreadable, "keyframes", "count as missed"))
+    for other in others:
+        print(f"beside it: frame-mAP {number(other.result.mean_ap)} with {other.boxes}")
+    if made_up:
+        print("data: made up (drawn by a program), no measure of how well real actions are found")
+    print(f"run folder: {run_folder}")
+    for name in ("metrics.json", "per_class.csv", "detections.csv", "checkpoints/last.pt"):
+        if (run_folder / name).is_file():
+            print(f"  {run_folder / name}")
+    print(f"draw it: python -m ava_tools.visualize --run {run_folder}")
+
+
+def timed_score(scorer: Scorer, model: Network) -> Score:
+    """Score every keyframe, by the clock."""
+    start = time.perf_counter()
+    result, found = scorer.score(model)
+    seconds = time.perf_counter() - start
+    return Score(result, found, scorer.describe_boxes(), seconds, scorer.unreadable)
+
+
+def _as_json(score: Score) -> dict[str, Any]:
+    return {
+        **as_json(score.result),
+        "boxes": score.boxes,
+        "scoring_seconds": round(score.seconds, 1),
+        "unreadable_keyframes": len(score.unreadable),
+        "unreadable": list(score.unreadable),
+    }
+
+
+def words_for_unreadable(lines: Sequence[str], what: str, counted: str) -> str:
+    """Say how many could not be read, what became of them, and the first three."""
+    more = "; ..." if len(lines) > 3 else ""
+    return f"{len(lines)} {what} could not be read and {counted}: {'; '.join(lines[:3])}{more}"
+
+
+def refuse_if_nothing_is_left(lost: int, asked: int, lines: Sequence[str]) -> None:
+    """Raise `UserError` where nothing of what was asked for could be read: that is no score."""
+    if lost and lost >= asked:
+        first = f"; the first: {lines[0]}" if lines else ""
+        raise UserError(f"none of {asked} could be read to be scored{first}")

@@ -1,0 +1,136 @@
+"""Clip classification, as X3D is pre-trained: one label, or several, for a whole video."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from detection import build
+from detection.checkpoints.factory import Network
+from detection.config import RunConfig
+from detection.datasets.clips import ClipBatch, ClipDataset, Views, collate_clips
+from detection.datasets.loader import ClipLoader, TrainBatches, tell_on_stderr
+from detection.engine.distributed import Processes
+from detection.engine.metrics_log import MetricsLog
+from detection.engine.tasks.base import Evaluation
+from detection.engine.tasks.clip_scoring import (
+    ClipScore,
+    ClipScorer,
+    headline,
+    print_clip_results,
+    write_clip_results,
+)
+from detection.models.classifier import X3DClassifier
+from detection.models.losses import summed_action_loss, summed_clip_loss
+from detection.structures import Keyframe
+
+
+class ClipTask:
+    """Learns from a list of videos; scored by top-1, or by mAP where they have several classes."""
+
+    name = "classification"
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._multi_label = config.classification.labels == "multi"
+        self.metric = "mean_ap" if self._multi_label else "top1"
+        self.classes_path, self.label_map = build.read_classes(config)
+        self.exclusive: Mapping[str, tuple[int, ...]] = {}  # what is known of people, not of clips
+
+    @property
+    def data_files(self) -> dict[str, Path | str]:
+        """See `Task.data_files`."""
+        data = self._config.data
+        return {
+            "classes": self.classes_path,
+            **{
+                f"list '{s}'": Path(data.root) / f"{s}.csv"
+                for s in (data.train_split, data.val_split)
+            },
+        }
+
+    def build_model(self) -> X3DClassifier:
+        """See `Task.build_model`."""
+        return build.build_classification_model(self._config, num_classes=len(self.label_map))
+
+    def prepare_scoring(self, *, device: torch.device, processes: Processes) -> None:
+        """Read the list to score, and see that its videos are there."""
+        self._device, self._processes = device, processes
+        self._val_clips = build.read_clips(
+            self._config, self._config.data.val_split, self.label_map
+        )
+        _check(
+            build.build_view_dataset(self._config, self._val_clips, Views(1)),
+            self._config,
+            processes,
+        )
+
+    def training_batches(
+        self, *, device: torch.device, processes: Processes
+    ) -> tuple[ClipLoader[ClipBatch], TrainBatches]:
+        """See `Task.training_batches`."""
+        clips = build.read_clips(self._config, self._config.data.train_split, self.label_map)
+        dataset = build.build_clip_dataset(self._config, clips)
+        _check(dataset, self._config, processes)
+        share = processes.rank, processes.count
+        videos = [Keyframe(name, 0.0) for name in clips.names]
+        order = build.build_train_order(self._config, videos, share=share)
+        loader = build.build_loader(self._config, dataset, order, device, collate=collate_clips)
+        return loader, order
+
+    def fit_probe(self, model: Network, *, device: torch.device, processes: Processes) -> str:
+        """Raise: configurations refuse a probe with this task."""
+        raise AssertionError("clip classification has no linear probe")
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
+        """Cross-entropy, a term for each clip; binary, for each clip and class, where several."""
+        if self._multi_label:
+            return summed_action_loss(logits, labels), labels.numel()
+        return summed_clip_loss(logits, labels), len(labels)
+
+    def score(self, model: Network) -> Evaluation:
+        """Return the metric of every `data.val_every`-th video, from few views."""
+        views = Views(self._config.classification.val_clips)
+        accuracy = self.score_views(model, views, every=self._config.data.val_every).accuracy
+        score = accuracy.mean_ap if self._multi_label else accuracy.top1
+        return Evaluation(score, accuracy.per_class)
+
+    def report(self, model: Network, folder: Path, log: MetricsLog) -> None:
+        """See `Task.report`: predictions.csv, per_class.csv, metrics.json."""
+        options = self._config.classification
+        score = self.score_views(model, Views(options.test_clips, options.test_crops))
+        if not self._processes.is_first:
+            return
+        write_clip_results(folder, score, self._val_clips, self.label_map)
+        log.write(
+            "final",
+            **headline(score.accuracy),
+            views=[score.views.clips, score.views.crops],
+            per_class=dict(score.accuracy.per_class),
+            seconds=round(score.seconds, 1),
+        )
+        print_clip_results(folder, score)
+
+    def score_views(self, model: Network, views: Views, *, every: int = 1) -> ClipScore:
+        """Score every n-th video from any views; all processes get the score."""
+        assert isinstance(model, X3DClassifier)
+        scorer = ClipScorer(
+            self._config,
+            self.label_map,
+            build.build_view_dataset(self._config, self._val_clips, views),
+            device=self._device,
+            processes=self._processes,
+        )
+        return scorer.score(model, every=every)
+
+
+def _check(dataset: ClipDataset, config: RunConfig, processes: Processes) -> None:
+    """See that videos can be read; name those few that cannot."""
+    unreadable = dataset.check_videos(
+        show_progress=processes.is_first, most_unreadable=config.data.max_unreadable
+    )
+    if processes.is_first:
+        for line in unreadable:
+            tell_on_stderr(line)

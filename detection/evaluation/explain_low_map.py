@@ -1,0 +1,165 @@
+"""The usual mistakes in scores, boxes and class ids, each tested on the files themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.datasets.ava_csv import AvaRows
+from detection.datasets.label_map import LabelMap
+from detection.evaluation.frame_map import ScoredRows, score_rows
+from detection.evaluation.people import distinct, pair
+from detection.structures import Keyframe
+
+# Below these, chance or an honest but weak detector is an unlikely reason: everything is tried.
+LOW_MEAN, LOW_RECALL = 0.01, 0.1
+# Else about so many keyframes are tried: mistakes show on a few, and the command stays quick.
+MOST_KEYFRAMES = 400
+# More scores over 1 than this share are no rounding, and none over this is no detector's range.
+MANY_OVER_1, TINY_SCORE = 0.01, 0.01
+# Boxes read another way fit far too well to be chance; class ids moved by one gain as much.
+CLOSE_IOU, BETTER_IOU, BETTER_MEAN = 0.6, 0.05, 0.2
+
+
+def find_causes(
+    ground_truth: AvaRows,
+    detections: AvaRows,
+    label_map: LabelMap,
+    scored: ScoredRows,
+    *,
+    exclusions: frozenset[Keyframe] = frozenset(),
+    most_keyframes: int | None = None,
+) -> list[str]:
+    """Return one sentence per mistake that the files show; empty when none is found.
+
+    Ids and times that have no partner are told by `sides.mismatches`. most_keyframes: boxes and
+    class ids are tried on about so many annotated keyframes, spread evenly (None: all).
+    """
+    causes = [*_scores(detections, scored)]
+    if most_keyframes is not None and scored.num_annotated_keyframes > most_keyframes:
+        step = -(-scored.num_annotated_keyframes // most_keyframes)
+        chosen = np.zeros(len(scored.keys), bool)
+        chosen[np.flatnonzero(scored.keys.in_ground_truth_file)[::step]] = True
+        ground_truth = ground_truth.select(chosen[scored.keys.ground_truth])
+        detections = detections.select(chosen[scored.keys.detections])
+        scored = score_rows(
+            ground_truth,
+            detections,
+            label_map,
+            exclusions=exclusions,
+            protocol=scored.protocol.name,
+            iou_threshold=scored.iou_threshold,
+        )
+    causes += _boxes(scored, ground_truth, detections)
+    causes += _labels(ground_truth, detections, label_map, scored, exclusions)
+    return causes
+
+
+def _scores(detections: AvaRows, scored: ScoredRows) -> Iterator[str]:
+    """Look at the range of the scores: equal, per cent, logits, tiny, below a threshold."""
+    score = detections.score
+    if score is None or len(score) < 2:
+        return
+    low, high = float(score.min()), float(score.max())
+    over = int(np.count_nonzero(score > 1))
+    if low == high:
+        yield f"every score is {score[0]:g}: nothing ranks the detections"
+    if low < 0:
+        yield (
+            f"scores lie between {low:g} and {high:g}: logits or logarithms? a sigmoid (or exp) "
+            "makes probabilities of them"
+        )
+    elif over > MANY_OVER_1 * len(score):
+        per_cent = "in per cent? divide by 100" if high <= 100 else "no probabilities"
+        yield f"{over:,} of {len(score):,} scores are over 1, up to {high:g}: {per_cent}"
+    elif high < TINY_SCORE:
+        yield f"no score is over {high:g}: divided by 100, or multiplied twice?"
+    least = scored.protocol.min_score
+    below = 0 if least is None else int(np.count_nonzero(score < least))
+    if below > len(score) / 2:
+        yield (
+            f"{below:,} of {len(score):,} scores are under {least:g} and do not count under "
+            f"protocol {scored.protocol.name}"
+        )
+
+
+def _boxes(scored: ScoredRows, ground_truth: AvaRows, detections: AvaRows) -> Iterator[str]:
+    """Try what people do to boxes and see whether more people are found."""
+    boxes = detections.boxes_01
+    if not len(boxes):
+        return
+    outside = float((boxes > 2).any(axis=1).mean())
+    if outside > 0.5:
+        yield (
+            f"the boxes are pixels, not fractions of the frame ({outside:.0%} have a coordinate "
+            f"over 2, the largest is {boxes.max():g}): divide by width and height"
+        )
+        return
+    people = distinct(scored.gt_key, ground_truth.boxes_01[scored.gt_row])
+    given = distinct(scored.keys.detections, boxes)
+    x1, y1, x2, y2 = given.xyxy_01.T
+    forms: dict[str, tuple[NDArray[np.float64], ...]] = {
+        "": (x1, y1, x2, y2),
+        "x and y are swapped (y1, x1, y2, x2 where x1, y1, x2, y2 is expected)": (y1, x1, y2, x2),
+        "the boxes are x, y, width, height where x1, y1, x2, y2 is expected": (
+            x1, y1, x1 + x2, y1 + y2,
+        ),
+        "the boxes are centre, width, height where x1, y1, x2, y2 is expected": (
+            x1 - x2 / 2, y1 - y2 / 2, x1 + x2 / 2, y1 + y2 / 2,
+        ),
+    }  # fmt: skip
+    recalls, overlaps = {}, {}
+    for name, form in forms.items():
+        paired = pair(people, replace(given, xyxy_01=np.stack(form, axis=1)))
+        recalls[name] = paired.recall(scored.iou_threshold)
+        overlaps[name] = float(paired.iou_of_person.mean()) if len(people) else 0.0
+    recall, overlap = recalls.pop(""), overlaps.pop("")
+    best = max(recalls, key=lambda name: (recalls[name], overlaps[name]))
+    close = overlaps[best] > CLOSE_IOU and overlaps[best] > overlap + BETTER_IOU
+    if recalls[best] > 2 * recall + 0.05 or close:
+        yield (
+            f"{best}: read that way, boxes find {recalls[best]:.1%} of the people instead of "
+            f"{recall:.1%} (mean IoU {overlaps[best]:.2f} instead of {overlap:.2f})"
+        )
+
+
+def _labels(
+    ground_truth: AvaRows,
+    detections: AvaRows,
+    label_map: LabelMap,
+    scored: ScoredRows,
+    exclusions: frozenset[Keyframe],
+) -> Iterator[str]:
+    """Try class ids one higher and one lower."""
+    known = np.isin(detections.action_id, label_map.ids)
+    if len(known) and not known.any():
+        ids = sorted(set(detections.action_id.tolist()))
+        yield (
+            f"no class id of the detections is in the label map: {_some(map(str, ids))} there, "
+            f"{_some(map(str, label_map.ids))} here"
+        )
+    mean = scored.frame_map().mean_ap
+    for shift in (1, -1):
+        moved = replace(detections, action_id=(detections.action_id + shift).astype(np.int32))
+        other = score_rows(
+            ground_truth,
+            moved,
+            label_map,
+            exclusions=exclusions,
+            protocol=scored.protocol.name,
+            iou_threshold=scored.iou_threshold,
+        ).frame_map()
+        if other.mean_ap > min(2 * mean + 0.01, mean + BETTER_MEAN):
+            small = "small" if shift == 1 else "large"
+            yield (
+                f"class ids are off by one: with {shift:+d} added to those of the detections "
+                f"(now one too {small}) the mean is {other.mean_ap:.4f} instead of {mean:.4f}"
+            )
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:3]) + (", ..." if len(listed) > 3 else "")

@@ -1,0 +1,143 @@
+"""Keyframes and classes of two files as small shared numbers."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.datasets.ava_csv import AvaRows, time_us_of
+from detection.datasets.label_map import LabelMap
+from detection.errors import UserError
+from detection.structures import Keyframe
+
+# Ids of files are 32-bit numbers; a table as long as the largest of a few classes may not be.
+_LARGEST_ID, _LARGEST_TABLE = 2**31 - 1, 1 << 20
+
+
+class SharedKeys:
+    """One number per keyframe, the same for ground truth, detections and exclusions.
+
+    ground_truth, detections: (rows,) int32, the key of each row of the two files.
+    excluded, in_ground_truth_file: (K,) bool.
+    """
+
+    def __init__(
+        self, ground_truth: AvaRows, detections: AvaRows, exclusions: frozenset[Keyframe]
+    ) -> None:
+        names: dict[str, int] = {}
+        times = max(_latest_us(ground_truth), _latest_us(detections))
+        times = max([times, *(time_us_of(key.time_s) for key in exclusions)])
+        self._span = times + 1
+
+        parts = [_runs(rows, names) for rows in (ground_truth, detections)]
+        for keyframes in (ground_truth.empty_keyframes, exclusions):
+            video = np.array([_number(k.video_id, names) for k in keyframes], np.int64)
+            time = np.array([time_us_of(k.time_s) for k in keyframes], np.int64)
+            parts.append((video, time, np.ones(len(video), np.int64)))
+        if len(names) * self._span >= 2**63:
+            raise UserError(
+                f"{detections.path}: times up to {times / 1e6:g} s in {len(names):,} videos are "
+                "too many to tell apart: seconds of each video's own clock are required"
+            )
+        codes = [video * self._span + time for video, time, _ in parts]
+        self._codes, inverse = np.unique(np.concatenate(codes), return_inverse=True)
+        ends = np.cumsum([len(code) for code in codes])
+        of_part = np.split(inverse.astype(np.int32), ends[:-1])
+        self._names = tuple(names)
+
+        self.ground_truth = np.repeat(of_part[0], parts[0][2])
+        self.detections = np.repeat(of_part[1], parts[1][2])
+        self.in_ground_truth_file = self._mask(of_part[0], of_part[2])
+        self.excluded = self._mask(of_part[3])
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def keyframe(self, key: int) -> Keyframe:
+        """Return the keyframe that a number stands for."""
+        video, time_us = divmod(int(self._codes[key]), self._span)
+        return Keyframe(self._names[video], time_us / 1e6)
+
+    @cached_property
+    def video_of_key(self) -> NDArray[np.int64]:
+        """The number (K,) of the video of each keyframe."""
+        return self._codes // self._span
+
+    def times_by_video(self, mask: NDArray[np.bool_]) -> dict[str, list[int]]:
+        """Return the times (microseconds) of the keyframes of a mask (K,), by video id."""
+        times: dict[str, list[int]] = {}
+        videos, codes = self.video_of_key[mask].tolist(), self._codes[mask] % self._span
+        for video, time_us in zip(videos, codes.tolist(), strict=True):
+            times.setdefault(self._names[video], []).append(time_us)
+        return times
+
+    def of_videos(self, names: set[str]) -> NDArray[np.bool_]:
+        """Return a mask (K,) of the keyframes of some videos."""
+        return np.array([name in names for name in self._names], bool)[self.video_of_key]
+
+    @cached_property
+    def all_whole_seconds(self) -> bool:
+        """Whether every time of the files and the exclusions is a whole second."""
+        return not (self._codes % self._span % 1_000_000).any()
+
+    def _mask(self, *members: NDArray[np.int32]) -> NDArray[np.bool_]:
+        mask = np.zeros(len(self._codes), bool)
+        for keys in members:
+            mask[keys] = True
+        return mask
+
+
+class ClassColumns:
+    """Class ids into columns of a label map."""
+
+    def __init__(self, label_map: LabelMap) -> None:
+        column = {i: c for i, c in label_map.index_by_id.items() if i <= _LARGEST_ID}
+        self._number = np.int16 if len(label_map) < 2**15 else np.int32
+        self._largest = max(column, default=0)
+        self._table: NDArray[np.signedinteger] | None = None
+        self._ids = np.array(sorted(column), np.int32)
+        self._columns = np.array([column[i] for i in sorted(column)], self._number)
+        if self._largest < _LARGEST_TABLE:
+            self._table = np.full(self._largest + 2, -1, self._number)
+            self._table[self._ids] = self._columns
+
+    def of(self, action_id: NDArray[np.int32]) -> NDArray[np.signedinteger]:
+        """Return the column of each id, -1 for ids outside the label map."""
+        if self._table is not None:
+            # The last entry is -1, for ids above the largest and (as [-1]) for none.
+            return self._table[np.clip(action_id, -1, self._largest + 1)]
+        place = np.minimum(np.searchsorted(self._ids, action_id), len(self._ids) - 1)
+        return np.where(self._ids[place] == action_id, self._columns[place], self._number(-1))
+
+
+def cells(
+    key: NDArray[np.integer], column: NDArray[np.integer], num_columns: int, num_keys: int
+) -> NDArray[np.integer]:
+    """Return numbers of (keyframe, class) pairs, in 32 bits where they fit."""
+    wide = np.int64 if num_keys * num_columns >= 2**31 else np.int32
+    return key.astype(wide, copy=False) * num_columns + column.astype(wide, copy=False)
+
+
+def _runs(
+    rows: AvaRows, names: dict[str, int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return (video number, time, length) of every run of rows that share a keyframe."""
+    number = np.array([_number(name, names) for name in rows.video_names], np.int64)
+    if not len(rows):
+        return (np.zeros(0, np.int64),) * 3
+    changed = rows.video_index[1:] != rows.video_index[:-1]
+    changed |= rows.time_us[1:] != rows.time_us[:-1]
+    starts = np.concatenate([[0], np.flatnonzero(changed) + 1])
+    lengths = np.diff(np.append(starts, len(rows)))
+    return number[rows.video_index[starts]], rows.time_us[starts], lengths
+
+
+def _number(name: str, names: dict[str, int]) -> int:
+    return names.setdefault(name, len(names))
+
+
+def _latest_us(rows: AvaRows) -> int:
+    latest = int(rows.time_us.max()) if len(rows) else 0
+    return max([latest, *(time_us_of(key.time_s) for key in rows.empty_keyframes)])

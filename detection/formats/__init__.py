@@ -1,0 +1,1 @@
+"""File forms read safely and strictly; nothing here knows what the values mean."""

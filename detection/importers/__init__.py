@@ -1,0 +1,1 @@
+"""Other projects' annotations into a data set folder, one file a format."""

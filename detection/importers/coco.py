@@ -1,0 +1,402 @@
+"""COCO-style JSON of videos: `images` with a video and a frame (or time), `annotations` with boxes.
+
+Two spellings of an image: CocoVID's `video_id` (of the list `videos`) and `frame_id`, or plain
+`video` and `frame`; `time` (seconds) stands in for the frame. Which of several numbers is the
+frame's: `coco_frames`. Actions are an annotation's `actions` (names or category ids), else its
+category where the categories are actions, else its `attributes` (`{"wave": true, "pose": "sit"}`).
+Persons: `track_id`, `instance_id` or `person_id`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from detection.datasets.plain_names import check_class_name
+from detection.errors import Problems, UserError, printable
+from detection.formats.json_places import read_json_lists
+from detection.importers.class_names import split_names
+from detection.importers.coco_frames import FIELDS, frame_numbers
+from detection.importers.coco_shapes import Box, box_of, hull_of, number_of, shape_without_box
+from detection.importers.custom import OwnBox, OwnVideo
+from detection.importers.source_videos import find_video
+
+# What annotation tools note beside the actions.
+_NO_ACTIONS = (
+    "occluded", "rotation", "track_id", "keyframe", "outside", "iscrowd", "truncated", "difficult",
+    "score", "confidence", "crowd", "ignore", "is_crowd", "generated", "reviewed", "id", "source",
+)  # fmt: skip
+_NOTHING = ("", "none", "__undefined__")
+_PERSONS = ("person", "people", "persons", "human", "pedestrian", "man", "woman", "child", "player")
+_FRACTION_LIMIT = 1.05  # as in tables: rounding may push an edge this far over 1
+
+
+@dataclass(frozen=True)
+class CocoData:
+    """What the file holds. classes: in the order of their ids.  notes: a line each."""
+
+    videos: list[OwnVideo]
+    classes: list[str]
+    exclusive: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CocoRules:
+    """What the user chose.
+
+    first_frame: number of a video's first frame.  frame_field: the field that numbers the frames.
+    attributes: those that are actions.  categories: those that are taken.  shapes: what becomes of
+    persons without a box: their keyframes are left out, or their hulls taken.  unit: of the boxes.
+    separators: marks between several actions in one name ("": names are taken whole).
+    """
+
+    first_frame: int = 0
+    frame_field: str | None = None
+    attributes: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    shapes: Literal["unjudged", "hull"] = "unjudged"
+    unit: Literal["auto", "pixels", "fractions"] = "auto"
+    separators: str = ""
+
+
+@dataclass
+class _Image:
+    video: OwnVideo
+    moment: float
+    boxes: list[OwnBox] = field(default_factory=list)
+    unjudged: bool = False
+
+
+def read_coco_videos(
+    path: str | Path, videos: str | Path, *, first_frame: int = 0, rules: CocoRules | None = None
+) -> CocoData:
+    """Read a file; boxes are `[x, y, width, height]` in pixels of the size that the image states.
+
+    videos: folder of the videos that it names.  first_frame: number of the first frame.
+    Raises `UserError` naming file and line of the item.
+    """
+    values, lines = read_json_lists(path)
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(values.get(key), list):
+            raise UserError(f"{path}: wanted lists images, annotations and categories; no '{key}'")
+    rules = rules or CocoRules(first_frame=first_frame)
+    return _Reader(Path(path), values, lines, Path(videos), rules).read()
+
+
+class _Reader:
+    def __init__(
+        self,
+        path: Path,
+        values: Mapping[str, Any],
+        lines: Mapping[str, list[int]],
+        folder: Path,
+        rules: CocoRules,
+    ) -> None:
+        self.path, self.values, self.lines, self.folder = path, values, lines, folder
+        self.rules = rules
+        self.problems = Problems()
+        self.videos: dict[str, OwnVideo] = {}
+        self.names: dict[str, str] = {}
+        self.attribute_values: dict[str, dict[str, None]] = {}
+        self.acting: frozenset[str] | None = None  # attributes that are actions; None: categories
+        self.taken: frozenset[str] = frozenset()  # names of the categories that are taken
+        self.counts: Counter[str] = Counter()
+        self.notes: list[str] = []
+
+    def read(self) -> CocoData:
+        video_names = self._each("videos", lambda v: str(_need(v, "name", "file_name")))
+        categories = self._each("categories", lambda c: check_class_name(str(_need(c, "name"))))
+        self.problems.raise_if_any()
+        numbers = self._numbers(video_names)
+        images = self._each("images", lambda image: self._image(image, video_names, numbers))
+        self.problems.raise_if_any()
+        self._choose(list(dict.fromkeys(categories.values())))
+        for position, annotation in enumerate(self.values["annotations"]):
+            line = self.lines["annotations"][position]
+            try:
+                self._annotation(annotation, images, categories, line)
+            except ValueError as error:
+                self.problems.add(self.path, line, str(error))
+        self.problems.raise_if_any()
+        self._hand_over(images)
+        groups = {
+            name: list(values) for name, values in self.attribute_values.items() if len(values) > 1
+        }
+        names = [name for name in dict.fromkeys(categories.values()) if name in self.taken]
+        classes = [] if self.acting is not None else self._split(names)
+        return CocoData(list(self.videos.values()), classes, groups, self.notes)
+
+    def _each(self, key: str, make: Any) -> dict[str, Any]:
+        """Return what `make` makes of each item of a list, by the item's id."""
+        made: dict[str, Any] = {}
+        for position, item in enumerate(self.values.get(key) or []):
+            line = self.lines.get(key, [0] * (position + 1))[position]
+            try:
+                if not isinstance(item, dict):
+                    raise ValueError(f"{key}: an object is wanted, found {str(item)[:40]}")
+                identity = _key(_need(item, "id"))
+                if identity in made:
+                    raise ValueError(f"{key}: id {item['id']!r} is there twice")
+                made[identity] = make(item)
+            except ValueError as error:
+                self.problems.add(self.path, line or None, str(error))
+        return made
+
+    def _numbers(self, video_names: Mapping[str, str]) -> dict[int, Any]:
+        """Return each image's frame number by the identity of the image; notes which it is."""
+        images = [
+            image
+            for image in self.values["images"]
+            if isinstance(image, dict) and "time" not in image
+        ]
+        videos = [str(i.get("video_id", i.get("video", i.get("video_name")))) for i in images]
+        try:
+            name, numbers, notes = frame_numbers(images, videos, self.rules.frame_field)
+        except ValueError as error:
+            raise UserError(f"{self.path}: {error}") from error
+        self.notes += notes
+        whole = {id(image): number for image, number in zip(images, numbers, strict=False)}
+        return {
+            id(image): image[name] if name in FIELDS and name in image else whole.get(id(image))
+            for image in images
+        }
+
+    def _image(
+        self, image: Mapping[str, Any], video_names: Mapping[str, str], numbers: Mapping[int, Any]
+    ) -> _Image:
+        if "video_id" in image:
+            name = video_names.get(_key(image["video_id"]))
+            if name is None:
+                raise ValueError(f"images: video_id {image['video_id']!r} is no video's id")
+        else:
+            name = str(_need(image, "video", "video_name"))
+        by_frame = "time" not in image
+        number = numbers.get(id(image)) if by_frame else image["time"]
+        if number is None:
+            number = _need(image, *FIELDS, "time")
+        moment = number_of(number, "frame" if by_frame else "time")
+        if by_frame:
+            first = self.rules.first_frame
+            if moment != int(moment) or moment < first:
+                raise ValueError(f"images: frame must be whole and from {first} on")
+            moment -= first
+        width, height = (number_of(_need(image, side), side) for side in ("width", "height"))
+        if width < 1 or height < 1:
+            raise ValueError(f"images: a picture of {width:g}x{height:g}")
+        if name not in self.names:
+            file = find_video(self.folder, name)
+            key = file.relative_to(self.folder).as_posix()
+            size = (width, height)
+            self.videos.setdefault(key, OwnVideo(key, file, str(self.path), by_frame, size))
+            self.names[name] = key
+        video = self.videos[self.names[name]]
+        if video.by_frame != by_frame:
+            raise ValueError(f"images: '{name}' has frames and times; one of both is wanted")
+        if video.size != (width, height):
+            assert video.size is not None
+            raise ValueError(
+                f"images: '{name}' has frames of {video.size[0]:g}x{video.size[1]:g} above and of "
+                f"{width:g}x{height:g} here: one size a video is required"
+            )
+        return _Image(video, moment)
+
+    def _choose(self, categories: Sequence[str]) -> None:
+        """Decide what is an action and which categories are taken; note it where it is a choice."""
+        annotations = [a for a in self.values["annotations"] if isinstance(a, dict)]
+        named: dict[str, None] = {}
+        for annotation in annotations:
+            attributes = annotation.get("attributes")
+            for name, value in (attributes if isinstance(attributes, dict) else {}).items():
+                if name not in _NO_ACTIONS and isinstance(value, bool | str):
+                    named[name] = None
+        for name in self.rules.attributes:
+            if all(name not in (a.get("attributes") or {}) for a in annotations):
+                raise UserError(f"{self.path}: --attributes {name}: no annotation has it")
+        persons = [name for name in categories if name.strip().lower() in _PERSONS]
+        explicit = any("actions" in annotation for annotation in annotations)
+        bare = any(annotation.get("category_id") is None for annotation in annotations)
+        attributes_act = bool(named) and (bool(persons) or len(categories) < 2 or bare)
+        if self.rules.attributes:
+            self.acting = frozenset(self.rules.attributes)
+        elif explicit or attributes_act:
+            self.acting = frozenset(named)
+        elif named:
+            self.notes.append(
+                f"actions are the categories; attributes that were not taken: "
+                f"{_some(list(named))} (--attributes takes them)"
+            )
+        for name in self.rules.categories:
+            if name not in categories:
+                raise UserError(
+                    f"{self.path}: --categories {name}: the file has {_some(categories)}"
+                )
+        chosen = self.rules.categories or (
+            persons if self.acting is not None and persons and not explicit else categories
+        )
+        self.taken = frozenset(chosen)
+        if self.acting is not None and self.acting:
+            self.notes.append(f"actions are the attributes {_some(sorted(self.acting))}")
+
+    def _annotation(
+        self,
+        annotation: Any,
+        images: Mapping[str, _Image],
+        categories: Mapping[str, str],
+        line: int,
+    ) -> None:
+        image = images.get(_key(_need(annotation, "image_id")))
+        if image is None:
+            raise ValueError(f"image_id {annotation['image_id']!r} is no image's id")
+        category = annotation.get("category_id")
+        if category is not None and (self.acting is None or _key(category) in categories):
+            name = _category(category, categories)
+            if name not in self.taken:
+                self.counts[f"other {name}"] += 1
+                return
+        if annotation.get("iscrowd") in (1, True):
+            self.counts["crowd"] += 1
+            image.unjudged = True
+            return
+        shape = shape_without_box(annotation)
+        if shape is not None and self.rules.shapes == "unjudged":
+            self.counts[f"shape {shape}"] += 1
+            image.unjudged = True
+            return
+        box: Box
+        if shape is not None:
+            box, turned = hull_of(annotation, shape), False
+            self.counts[f"hull {shape}"] += 1
+        else:
+            box, turned = box_of(annotation)
+        self.counts["turned"] += turned
+        actions = tuple(self._split(self._actions(annotation, categories)))
+        image.boxes.append(OwnBox(image.moment, box, actions, _person(annotation), line))
+
+    def _actions(self, annotation: Mapping[str, Any], categories: Mapping[str, str]) -> list[str]:
+        if self.acting is None:
+            return [_category(annotation.get("category_id"), categories)]
+        found: list[str] = []
+        for action in _list_of(annotation.get("actions")):
+            name = action if isinstance(action, str) else _category(action, categories)
+            found.append(check_class_name(name))
+        attributes = annotation.get("attributes") or {}
+        if not isinstance(attributes, dict):
+            raise ValueError("attributes: an object is wanted")
+        for name, value in attributes.items():
+            if name not in self.acting:
+                continue
+            if value is True:
+                found.append(check_class_name(name))
+            elif isinstance(value, str) and value.lower() not in _NOTHING:
+                found.append(check_class_name(value))
+                self.attribute_values.setdefault(name, {})[value] = None
+        return found
+
+    def _split(self, names: Sequence[str]) -> list[str]:
+        """Return the names, each once; those that are several by the user's marks apart."""
+        apart = [part for name in names for part in split_names(name, self.rules.separators)]
+        return list(dict.fromkeys(apart if self.rules.separators else names))
+
+    def _hand_over(self, images: Mapping[str, _Image]) -> None:
+        """Give each video its boxes and its moments of nobody; say what was left out and how."""
+        boxes = [box.box for image in images.values() for box in image.boxes]
+        fractions = self.rules.unit == "fractions" or (
+            self.rules.unit == "auto"
+            and bool(boxes)
+            and all(edge <= _FRACTION_LIMIT for box in boxes for edge in box)
+        )
+        if fractions:
+            self.notes.append(
+                "boxes are taken as fractions of the frame, no number of them exceeds 1 "
+                "(--boxes says otherwise)"
+            )
+        # Two images of one moment, one of them unjudged: nothing is known of the moment.
+        unjudged = {(i.video.name, i.moment) for i in images.values() if i.unjudged}
+        peopled = {(i.video.name, i.moment) for i in images.values() if i.boxes}
+        lost = 0
+        for image in images.values():
+            if fractions:
+                image.video.size = (1.0, 1.0)
+            key = image.video.name, image.moment
+            if key in unjudged:
+                lost += len(image.boxes)
+            elif image.boxes:
+                image.video.boxes += image.boxes
+            elif key not in peopled:
+                image.video.empty.append(image.moment)
+        self._note_counts(len(unjudged), lost)
+
+    def _note_counts(self, unjudged: int, lost: int) -> None:
+        kinds = {"crowd": "crowds (iscrowd)"}
+        reasons = [
+            f"{kinds.get(kind, kind.removeprefix('shape '))} ({count:,} times)"
+            for kind, count in self.counts.items()
+            if kind == "crowd" or kind.startswith("shape ")
+        ]
+        if unjudged:
+            self.notes.append(
+                f"warning: {unjudged:,} keyframes left out, not judged: somebody is drawn there as "
+                f"{', '.join(reasons)}, without a box of one person; {lost:,} boxes of others go "
+                "with them (--shapes hull takes the upright boxes around shapes)"
+            )
+        hulls = [f"{k[5:]} ({n:,} times)" for k, n in self.counts.items() if k.startswith("hull ")]
+        if hulls:
+            self.notes.append(f"{', '.join(hulls)} taken as the upright boxes around them")
+        if self.counts["turned"]:
+            self.notes.append(
+                f"{self.counts['turned']:,} rotated boxes taken as the upright boxes around them"
+            )
+        others = [f"{k[6:]} ({n:,})" for k, n in self.counts.items() if k.startswith("other ")]
+        if others:
+            self.notes.append(
+                f"taken: the categories {_some(sorted(self.taken))}; boxes of others left out: "
+                f"{_some(others)} (--categories says otherwise)"
+            )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f", and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(map(printable, names[:3])) + more
+
+
+def _need(item: Any, *names: str) -> Any:
+    if not isinstance(item, dict):
+        raise ValueError(f"an object is wanted, found {str(item)[:40]}")
+    for name in names:
+        if name in item:
+            return item[name]
+    raise ValueError(f"'{' or '.join(names)}' is wanted and not there")
+
+
+def _key(identity: Any) -> str:
+    if isinstance(identity, bool) or not isinstance(identity, int | str):
+        raise ValueError(f"an id is a number or a text, found {str(identity)[:40]}")
+    return str(identity)
+
+
+def _person(annotation: Mapping[str, Any]) -> str | None:
+    for name in ("track_id", "instance_id", "person_id"):
+        if annotation.get(name) is not None:
+            return _key(annotation[name])
+    attributes = annotation.get("attributes")
+    track = attributes.get("track_id") if isinstance(attributes, dict) else None
+    return None if track is None else _key(track)
+
+
+def _category(identity: Any, categories: Mapping[str, str]) -> str:
+    name = None if identity is None else categories.get(_key(identity))
+    if name is None:
+        raise ValueError(f"category {identity!r} is not in categories")
+    return name
+
+
+def _list_of(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise ValueError(f"actions: a list is wanted, found {str(value)[:40]}")
+    return value

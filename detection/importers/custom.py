@@ -1,0 +1,264 @@
+"""People's own annotations, in whatever file, into a data set folder.
+
+A reader of a format makes one `OwnVideo` per video, with classes by name; `import_own` gives the
+classes their ids, shares the videos out to train and val, and hands over to `write_dataset`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from detection.datasets.label_map import LabelMap, read_label_map
+from detection.errors import Problems, UserError
+from detection.importers.write import Header, ImportReport, Rules, SourceVideo, write_dataset
+
+VAL_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class OwnBox:
+    """One person at one moment. moment: frame from 0, or seconds. person: None where unknown."""
+
+    moment: float
+    box: tuple[float, float, float, float]
+    actions: tuple[str, ...]
+    person: str | None
+    line: int
+
+
+@dataclass
+class OwnVideo:
+    """One video. by_frame: moments are frames.  size: see `SourceVideo`.  empty: moments of nobody.
+
+    split: "train" or "val" where the source says so.
+    """
+
+    name: str
+    path: Path
+    source_file: str
+    by_frame: bool
+    size: tuple[float, float] | None
+    boxes: list[OwnBox] = field(default_factory=list)
+    empty: list[float] = field(default_factory=list)
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user chose. val_videos: names; val_share: of the videos, where none are named.
+
+    label_map: the classes and their ids; without one every class that occurs gets an id from 1 on.
+    """
+
+    name: str = "my actions"
+    label_map: Path | None = None
+    val_videos: tuple[str, ...] = ()
+    val_share: float = VAL_SHARE
+    exclusive: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    leave_out_bad: bool = False
+
+
+def import_own(
+    out: str | Path,
+    videos: Sequence[OwnVideo],
+    *,
+    classes: Sequence[str],
+    exclusive: Mapping[str, Sequence[str]],
+    choices: Choices,
+    overwrite: bool = False,
+    link: bool = False,
+    show_progress: bool = False,
+) -> ImportReport:
+    """Write the data set folder `out`.
+
+    classes: in the order of their ids; those that occur beyond them follow by name.
+    exclusive: groups that the source declares; those of `choices` replace groups of their name.
+    Raises `UserError` naming file and line; then `out` stays as it was.
+    """
+    if not videos:
+        raise UserError("no video in these annotations")
+    problems = Problems()
+    label_map = _label_map(videos, classes, choices, problems)
+    problems.raise_if_any()
+    with_persons = any(box.person is not None for video in videos for box in video.boxes)
+    return write_dataset(
+        out,
+        [_source_video(video, label_map, with_persons) for video in videos],
+        header=Header(
+            name=choices.name,
+            label_map=label_map,
+            splits=share_out(videos, choices),
+            exclusive=_groups({**exclusive, **choices.exclusive}, label_map, choices),
+        ),
+        rules=Rules(leave_out=choices.leave_out_bad),
+        overwrite=overwrite,
+        link=link,
+        show_progress=show_progress,
+    )
+
+
+def share_out(videos: Sequence[OwnVideo], choices: Choices) -> dict[str, list[str]]:
+    """Return the names of the videos of `train` and `val`; a video is never in both.
+
+    In this order: the videos named in `choices`, the splits that the source states, or a share of
+    the videos chosen such that as many classes as can be are in both.
+    """
+    names = [video.name for video in videos]
+    if choices.val_videos:
+        val = [_named(names, name) for name in choices.val_videos]
+    elif any(video.split for video in videos):
+        val = [video.name for video in videos if video.split == "val"]
+    elif choices.val_share == 0:
+        return {"train": names}
+    elif len(videos) == 1:
+        raise UserError(
+            f"one video ({names[0]}) cannot be in train and in val: add another video, cut it in "
+            "two files, or give --val-share 0 for a data set without val"
+        )
+    else:
+        val = choose_val(
+            {v.name: Counter(a for box in v.boxes for a in box.actions) for v in videos},
+            choices.val_share,
+        )
+    chosen = set(val)
+    splits = {
+        "train": [name for name in names if name not in chosen],
+        "val": [name for name in names if name in chosen],
+    }
+    for split, members in splits.items():
+        if not members:
+            raise UserError(f"no video is left for {split}: {len(names)} in all")
+    return splits
+
+
+def choose_val(counts: Mapping[str, Counter[str]], share: float) -> list[str]:
+    """Choose about `share` of the videos (one at least) for val; the same answer every time.
+
+    Takes the video that adds most classes val does not have yet, without taking a class's last
+    example from train; where no class is to gain, the one whose size is nearest to the mean.
+    """
+    wanted = min(max(1, round(share * len(counts))), len(counts) - 1)
+    mean = sum(sum(c.values()) for c in counts.values()) / len(counts)
+    holders = Counter(name for c in counts.values() for name in set(c))
+    chosen: list[str] = []
+    while len(chosen) < wanted:
+        have = {name for video in chosen for name in counts[video]}
+
+        def worth(video: str, have: set[str] = have) -> tuple[int, int, float, str]:
+            lost = sum(1 for name in counts[video] if holders[name] == 1)
+            gained = sum(1 for name in counts[video] if name not in have)
+            return lost, -gained, abs(sum(counts[video].values()) - mean), video
+
+        best = min((video for video in counts if video not in chosen), key=worth)
+        holders.subtract(set(counts[best]))
+        chosen.append(best)
+    return chosen
+
+
+def _named(names: Sequence[str], wanted: str) -> str:
+    matches = [n for n in names if n == wanted or Path(n).name == wanted or Path(n).stem == wanted]
+    if len(matches) != 1:
+        known = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        raise UserError(f"--val-videos '{wanted}': {len(matches)} videos of that name; {known}")
+    return matches[0]
+
+
+def _label_map(
+    videos: Sequence[OwnVideo], classes: Sequence[str], choices: Choices, problems: Problems
+) -> LabelMap:
+    """Return the classes; with a label map given, every class that occurs must be in it."""
+    used = {name for video in videos for box in video.boxes for name in box.actions}
+    if choices.label_map is None:
+        names = list(dict.fromkeys([*classes, *sorted(used - set(classes))]))
+        if not names:
+            raise UserError(
+                f"{videos[0].source_file}: nobody does anything here: no class in {len(videos)} "
+                "videos"
+            )
+        return LabelMap(tuple(names), tuple(range(1, len(names) + 1)))
+    label_map = read_label_map(choices.label_map)
+    for video in videos:
+        for box in video.boxes:
+            for name in box.actions:
+                if name not in label_map.index_by_name:
+                    close = difflib.get_close_matches(name, label_map.names, n=1)
+                    hint = f", did you mean '{close[0]}'?" if close else ""
+                    problems.add(
+                        video.source_file,
+                        box.line or None,
+                        f"class {name!r} is not in {choices.label_map}{hint}",
+                    )
+    return label_map
+
+
+def _groups(
+    groups: Mapping[str, Sequence[str]], label_map: LabelMap, choices: Choices
+) -> dict[str, list[str]]:
+    """Return the exclusive groups less classes that the label map does not have."""
+    kept: dict[str, list[str]] = {}
+    seen: dict[str, str] = {}
+    for group, names in groups.items():
+        for name in names:
+            if name not in label_map.index_by_name and group in choices.exclusive:
+                raise UserError(f"--exclusive {group}: '{name}' is no class of this data set")
+            if seen.setdefault(name, group) != group:
+                raise UserError(f"class '{name}' is in two exclusive groups, {seen[name]}, {group}")
+        known = [name for name in names if name in label_map.index_by_name]
+        if len(known) > 1:
+            kept[group] = known
+    return kept
+
+
+def _source_video(video: OwnVideo, label_map: LabelMap, with_persons: bool) -> SourceVideo:
+    """Write one row per box and action, and give persons numbers."""
+    numbers = _person_numbers(video)
+    boxes, moments, actions, persons, lines = [], [], [], [], []
+    for position, box in enumerate(video.boxes):
+        for name in dict.fromkeys(box.actions) or [None]:
+            boxes.append(box.box)
+            moments.append(box.moment)
+            actions.append(-1 if name is None else label_map.index_by_name[name])
+            persons.append(numbers[position])
+            lines.append(box.line)
+    by_frame = video.by_frame
+    return SourceVideo(
+        name=video.name,
+        path=video.path,
+        boxes=np.array(boxes, np.float64).reshape(-1, 4),
+        size=video.size,
+        frame=np.array(moments, np.int64) if by_frame else None,
+        time_s=None if by_frame else np.array(moments, np.float64),
+        action=np.array(actions, np.int64),
+        person=np.array(persons, np.int64) if with_persons else None,
+        source_file=video.source_file,
+        line=np.array(lines, np.int64),
+        empty_frame=[int(moment) for moment in video.empty] if by_frame else (),
+        empty_time_s=() if by_frame else video.empty,
+    )
+
+
+def _person_numbers(video: OwnVideo) -> list[int]:
+    """Return a number per box: the source's own where all are numbers, else counted from 1 on.
+
+    A box of nobody known is a person of its own (rows of one moment and one box are one).
+    """
+    names = {box.person for box in video.boxes if box.person is not None}
+    plain = all(name.isascii() and name.isdigit() and len(name) < 10 for name in names)
+    number: dict[str, int] = {}
+    unknown: dict[tuple[float, ...], int] = {}
+    last = max(map(int, names), default=0) if plain else len(names)
+    found = []
+    for box in video.boxes:
+        if box.person is None:
+            found.append(unknown.setdefault((box.moment, *box.box), last + 1 + len(unknown)))
+        elif plain:
+            found.append(int(box.person))
+        else:
+            found.append(number.setdefault(box.person, len(number) + 1))
+    return found

@@ -1,0 +1,305 @@
+"""CVAT's tracks into people's boxes and actions at the moments that are trained and scored on.
+
+`cvat_xml` reads the files, `cvat_tasks` says which frames they mean, `cvat_actions` who is a person
+and which words are classes.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.errors import Problems, UserError, printable
+from detection.importers.custom import OwnBox, OwnVideo
+from detection.importers.cvat_actions import ActionRules, Vocabulary
+from detection.importers.cvat_shapes import CvatBox, between
+from detection.importers.cvat_tasks import TaskTracks, annotated_frames, share_out
+from detection.importers.cvat_xml import CvatFile, CvatTask, CvatTrack, read_cvat
+from detection.importers.source_videos import find_video
+from detection.importers.write import is_of_shape
+from detection.video.frame_times import nearest_frames
+from detection.video.reader import VideoReader
+
+# A header tells the end of the last frame only about: no moment is made up this close to it.
+END_MARGIN_S = 0.1
+
+
+@dataclass(frozen=True)
+class CvatData:
+    """What the files hold. classes: in the order of the files; exclusive: groups of them."""
+
+    videos: list[OwnVideo]
+    classes: list[str]
+    exclusive: dict[str, list[str]]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _FillRules:
+    """every_s: from moment to moment.  hulls: shapes that are no boxes are taken as boxes."""
+
+    every_s: float
+    keep_occluded: bool
+    hulls: bool
+
+
+def read_cvat_videos(
+    source: str | Path,
+    videos: str | Path,
+    *,
+    every_s: float = 1.0,
+    attributes: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    shapes: Literal["unjudged", "hull"] = "unjudged",
+    separators: str = "",
+    keep_occluded: bool = True,
+) -> CvatData:
+    """Read one CVAT file, or all XML and ZIP files of a folder, for the videos below `videos`.
+
+    every_s: seconds from moment to moment, counted on the video's own clock as AVA's are (0: every
+    frame). A moment's boxes are those of the frame that is shown nearest to it. attributes, labels,
+    separators: see `ActionRules`. shapes: what becomes of persons drawn as polygons and the like:
+    moments that show one are left out, or the upright box around it is taken. Raises `UserError`
+    naming file and line.
+    """
+    if every_s and not 0.01 <= every_s < 1e6:
+        raise UserError(f"moments every {every_s:g} s: 0 (every frame) or 0.01 at least is wanted")
+    files = [read_cvat(path) for path in _files(Path(source))]
+    vocabulary = Vocabulary.of(files, ActionRules(tuple(attributes), tuple(labels), separators))
+    rules = _FillRules(every_s, keep_occluded, shapes == "hull")
+    found: list[OwnVideo] = []
+    place_of: dict[str, str] = {}
+    problems = Problems()
+    counts = _Counts()
+    for file in files:
+        for part in share_out(file):
+            video = _find(file, part.task, Path(videos), alone=len(files) == 1)
+            if video.name in place_of:
+                raise UserError(
+                    f"{file.path}: video '{video.name}' is annotated in {place_of[video.name]} "
+                    "already; one file per video is wanted"
+                )
+            place_of[video.name] = file.path
+            _fill(video, file, part, vocabulary, rules, problems, counts)
+            found.append(video)
+    problems.raise_if_any()
+    notes = [*vocabulary.notes, *counts.notes()]
+    return CvatData(found, vocabulary.classes, vocabulary.exclusive, notes)
+
+
+def _files(source: Path) -> list[Path]:
+    if not source.is_dir():
+        return [source]
+    found = [p for p in sorted(source.rglob("*")) if p.suffix.lower() in (".xml", ".zip")]
+    if not found:
+        raise UserError(f"{source}: no .xml or .zip file in it")
+    return found
+
+
+def _find(file: CvatFile, task: CvatTask, videos: Path, *, alone: bool) -> OwnVideo:
+    """Find a task's video by the name of its source, of the task, or of the file itself."""
+    path = Path(file.path)
+    size = task.size_px
+    if videos.is_file() and alone and len(file.tasks) <= 1:
+        return OwnVideo(videos.name, videos, file.path, False, size)
+    if not videos.is_dir():
+        raise UserError(f"{videos}: no such folder of videos")
+    names = [task.fields.get("source", ""), task.fields.get("name", "")]
+    if len(file.tasks) <= 1:
+        stem = path.parent.stem if path.name == "annotations.xml" else path.stem
+        names.append(stem)
+    tried = []
+    for name in dict.fromkeys(names):
+        if not name:
+            continue
+        try:
+            found = find_video(videos, name)
+        except ValueError as error:
+            tried.append(str(error))
+            continue
+        return OwnVideo(found.relative_to(videos).as_posix(), found, file.path, False, size)
+    raise UserError(f"{file.path}: {'; '.join(tried) or 'names no video'}")
+
+
+@dataclass
+class _Counts:
+    """What happened that the user is told. at most three examples each."""
+
+    turned: int = 0
+    hulls: Counter[str] = field(default_factory=Counter)
+    unjudged: Counter[str] = field(default_factory=Counter)
+    unjudged_keyframes: int = 0
+    unjudged_others: int = 0
+    places: list[str] = field(default_factory=list)
+    frames: list[str] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """Return a line for each kind."""
+        lines = list(self.frames)
+        if self.turned:
+            lines.append(f"{self.turned:,} rotated boxes taken as the upright boxes around them")
+        if self.hulls:
+            lines.append(f"{_kinds(self.hulls)} taken as the upright boxes around them")
+        if self.unjudged_keyframes:
+            lines.append(
+                f"warning: {self.unjudged_keyframes:,} keyframes left out, not judged: somebody is "
+                f"drawn there as {_kinds(self.unjudged)}, the first: {', '.join(self.places)}; "
+                f"{self.unjudged_others:,} boxes of others go with them (--shapes hull takes the "
+                "upright boxes around such shapes)"
+            )
+        return lines
+
+
+def _kinds(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count:,} times)" for name, count in counts.items())
+
+
+def _fill(
+    video: OwnVideo,
+    file: CvatFile,
+    part: TaskTracks,
+    vocabulary: Vocabulary,
+    rules: _FillRules,
+    problems: Problems,
+    counts: _Counts,
+) -> None:
+    """Add the boxes at every moment of the video's annotated part."""
+    times_s = _frames_of(video, part.task, counts)
+    for track in part.tracks:
+        for box in track.boxes:
+            if box.frame >= len(times_s) and not box.outside:
+                problems.add(
+                    file.path,
+                    box.line,
+                    f"frame {box.frame} (counted from 0), but {video.path.name} has "
+                    f"{len(times_s)} frames: is it the same file as in CVAT?",
+                )
+                break
+    if part.num_beyond:
+        counts.frames.append(
+            f"warning: {printable(file.path)}: {part.num_beyond:,} boxes at frames that the task "
+            "does not cover by its start, stop and step"
+        )
+    first, last = annotated_frames(part.task)
+    last = len(times_s) - 1 if last is None else min(last, len(times_s) - 1)
+    kept = [(t, frame) for t, frame in _moments(times_s, rules.every_s) if first <= frame <= last]
+    by_time: dict[float, list[OwnBox]] = {}
+    unjudged: set[float] = set()
+    for position, track in enumerate(part.tracks):
+        if track.label and track.label not in vocabulary.persons:
+            continue
+        frames = [box.frame for box in track.boxes]
+        person = track.track_id or str(position)
+        for time_s, frame in kept:
+            shown = _box_at(track, frames, frame)
+            if shown is None or (shown.occluded and not rules.keep_occluded):
+                continue
+            if shown.shape != "box" and not rules.hulls:
+                unjudged.add(time_s)
+                counts.unjudged[shown.shape] += 1
+                if len(counts.places) < 3:
+                    counts.places.append(f"{file.path}:{shown.line}")
+                continue
+            if shown.shape != "box":
+                counts.hulls[shown.shape] += 1
+            counts.turned += bool(shown.rotation % 360)
+            actions = vocabulary.actions(track.label, shown.attributes)
+            by_time.setdefault(time_s, []).append(
+                OwnBox(time_s, shown.hull_px, actions, person, shown.line)
+            )
+    # A keyframe says of everybody in it: without one of its people it would say "nobody" of them.
+    counts.unjudged_keyframes += len(unjudged)
+    counts.unjudged_others += sum(len(by_time.pop(time_s, ())) for time_s in unjudged)
+    video.boxes += [box for _, boxes in sorted(by_time.items()) for box in boxes]
+    video.empty += [t for t, _ in kept if t not in by_time and t not in unjudged]
+
+
+def _frames_of(video: OwnVideo, task: CvatTask, counts: _Counts) -> NDArray[np.float64]:
+    """Return the times of the frames that CVAT counted; see that they are of its task's shape.
+
+    CVAT counts the frames that it decodes. Where the file lists another number of frames than CVAT
+    counted, and just so many can be decoded, those are the frames.
+    """
+    first, last = annotated_frames(task)
+    counted = None if last is None else last + 1
+    with VideoReader(video.path) as reader:
+        times_s, packets = reader.frame_times_s(), reader.frame_counts().packets
+        _check_shape(video, reader.frame_size(), reader.pixel_shape)
+        if packets != len(times_s):
+            of_task = "" if counted is None else f"CVAT's task has {counted}; "
+            counts.frames.append(
+                f"warning: {printable(video.name)}: {packets} packets in the file, "
+                f"{len(times_s)} frames are shown of them; {of_task}frame numbers count the frames "
+                "that are shown"
+            )
+        if counted is None or counted == len(times_s):
+            return times_s
+        decoded_s = reader.decoded_times_s()
+    stills = task.fields.get("mode") == "annotation" and not task.is_job
+    if stills and counted not in (len(times_s), len(decoded_s)):
+        raise UserError(
+            f"{video.source_file}: a task of {counted} still images, but {video.path.name} has "
+            f"{len(times_s)} frames: numbers of images are no numbers of its frames"
+        )
+    if len(decoded_s) == len(times_s):
+        if first == 0 and task.step == 1 and not task.is_job:
+            counts.frames.append(
+                f"{printable(video.name)}: {len(times_s)} frames, CVAT's task has {counted}; "
+                "frames are counted from the video's first"
+            )
+        return times_s
+    used_s = decoded_s if counted <= len(decoded_s) else times_s
+    which = "that can be decoded" if used_s is decoded_s else "in the file"
+    counts.frames.append(
+        f"warning: {printable(video.name)}: {len(times_s)} frames in the file, {len(decoded_s)} "
+        f"can be decoded, {counted} in CVAT's task; frames are counted among those {which}"
+    )
+    return used_s
+
+
+def _check_shape(video: OwnVideo, size_px: tuple[int, int], pixel_shape: Fraction | None) -> None:
+    if video.size is None:
+        return
+    if not is_of_shape(video.size, size_px, pixel_shape):
+        raise UserError(
+            f"{video.source_file}: annotated on {video.size[0]}x{video.size[1]}, but "
+            f"{video.path.name} shows {size_px[0]}x{size_px[1]}: another video, or turned"
+        )
+
+
+def _moments(times_s: NDArray[np.float64], every_s: float) -> list[tuple[float, int]]:
+    """Return (seconds, frame shown nearest) of every moment within the video."""
+    if not every_s:
+        return [(float(time_s), frame) for frame, time_s in enumerate(times_s)]
+    interval_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 0.0
+    first = math.ceil(float(times_s[0]) / every_s - 1e-9)
+    end_s = float(times_s[-1]) + interval_s - END_MARGIN_S
+    wanted = np.arange(first, max(first, math.ceil(end_s / every_s - 1e-9))) * every_s
+    return list(zip(wanted.tolist(), nearest_frames(times_s, wanted).tolist(), strict=True))
+
+
+def _box_at(track: CvatTrack, frames: Sequence[int], frame: int) -> CvatBox | None:
+    """Return the track's box at a frame as CVAT shows it, None where the person is not there.
+
+    Between two listed boxes it moves evenly; attributes stay as they were; before somebody goes and
+    after the last box it stands still.
+    """
+    position = bisect.bisect_right(frames, frame) - 1
+    if position < 0 or track.boxes[position].outside:
+        return None
+    before = track.boxes[position]
+    if before.frame == frame or position + 1 == len(track.boxes):
+        return before
+    after = track.boxes[position + 1]
+    if after.outside or after.shape != before.shape:
+        return before
+    return between(before, after, frame)

@@ -1,0 +1,363 @@
+"""Reads "CVAT for video 1.1" files: tracks of boxes with attributes, each with its line.
+
+https://docs.cvat.ai/docs/other/xml_format. A document type or an entity of one's own is refused
+unread, so nothing in a file can be expanded or fetched.
+"""
+
+from __future__ import annotations
+
+import lzma
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, NoReturn
+from xml.parsers import expat
+
+from detection.errors import Problems, UserError, at_row, printable
+from detection.importers.cvat_shapes import SHAPES, CvatBox, shape_of
+
+_MAX_DEPTH = 32
+_MAX_TEXT = 1 << 20
+_MAX_BYTES = 1 << 30  # of XML, in an archive or not
+_MAX_KEPT = 2_000_000  # boxes and other elements that are kept, of a file
+_PIECE = 1 << 20
+# Old versions of expat read an element that is not complete yet from its start with every piece.
+_MAX_SILENT = 4 << 20
+_BAD_ARCHIVE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError,
+)  # fmt: skip
+
+
+@dataclass
+class CvatTrack:
+    """One person through time; boxes ascend by frame. task_id: "" where the file has one task."""
+
+    track_id: str
+    label: str
+    task_id: str
+    line: int
+    boxes: list[CvatBox] = field(default_factory=list)
+
+
+@dataclass
+class CvatAttribute:
+    """What may be said about a label. kind: select, radio, checkbox, number, text."""
+
+    name: str = ""
+    kind: str = ""
+    values: tuple[str, ...] = ()
+
+
+@dataclass
+class CvatTask:
+    """One video's task, or one job of it.
+
+    fields: as in the file: `source` is the video's name in CVAT, `size` the number of frames.
+    size_px: (width, height) or None.
+    """
+
+    fields: dict[str, str] = field(default_factory=dict)
+    is_job: bool = False
+
+    def number(self, name: str) -> int | None:
+        """Return a field that is a whole number, None where it is absent or no number."""
+        text = self.fields.get(name, "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+    @property
+    def step(self) -> int:
+        """Frames of the video from frame to frame of the task."""
+        found = re.search(r"step\s*=\s*([1-9][0-9]{0,8})", self.fields.get("frame_filter", ""))
+        return int(found[1]) if found else 1
+
+    @property
+    def size_px(self) -> tuple[int, int] | None:
+        """Frame size that the boxes refer to."""
+        width, height = self.number("width"), self.number("height")
+        return (width, height) if width and height else None
+
+
+@dataclass
+class CvatFile:
+    """A whole file. labels: attributes by label, in the file's order."""
+
+    path: str
+    tasks: list[CvatTask] = field(default_factory=list)
+    labels: dict[str, list[CvatAttribute]] = field(default_factory=dict)
+    tracks: list[CvatTrack] = field(default_factory=list)
+
+
+def read_cvat(path: str | Path) -> CvatFile:
+    """Read an XML file, or the `annotations.xml` of a ZIP file as CVAT exports it.
+
+    Raises `UserError` naming file and line of what is wrong (ten at most, then a count).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        if not zipfile.is_zipfile(path):
+            with path.open("rb") as file:
+                if file.read(4) == b"PK\x03\x04":
+                    raise UserError(f"{path}: an archive that is cut short")
+                file.seek(0)
+                return _Reader(str(path)).read(file)
+        with zipfile.ZipFile(path) as archive:
+            name = _annotations_in(path, archive)
+            with archive.open(name) as member:
+                return _Reader(printable(f"{path}/{name}")).read(member)
+    except (*_BAD_ARCHIVE, OSError) as error:
+        reason = printable(f"{error}")[:200]
+        raise UserError(f"{path}: cannot be read, as an archive or at all ({reason})") from error
+
+
+def _annotations_in(path: Path, archive: zipfile.ZipFile) -> str:
+    """Return the name of the one file of annotations in an archive; nothing is unpacked to disk."""
+    members = [m for m in archive.infolist() if m.filename.split("/")[-1] == "annotations.xml"]
+    if len(members) != 1:
+        raise UserError(
+            f"{path}: {len(members)} files annotations.xml in this archive, one is required "
+            "(export as 'CVAT for video 1.1')"
+        )
+    if members[0].flag_bits & 1:
+        raise UserError(f"{path}: encrypted; an archive without a password is required")
+    if members[0].file_size > _MAX_BYTES:
+        raise UserError(
+            f"{path}: {members[0].file_size:,} bytes of XML when unpacked, at most {_MAX_BYTES:,} "
+            "are read; export the tasks one by one"
+        )
+    return members[0].filename
+
+
+class _Reader:
+    """Walks through a file element by element; keeps only what is wanted."""
+
+    def __init__(self, path: str) -> None:
+        self.file = CvatFile(path)
+        self.problems = Problems()
+        self.stack: list[str] = []
+        self.text: list[str] = []
+        self.text_length = 0
+        self.label = ""
+        self.label_attributes: list[CvatAttribute] = []
+        self.track: CvatTrack | None = None
+        self.shape: _OpenShape | None = None
+        self.element: _OpenShape | None = None  # a part of a skeleton
+        self.attribute_name = ""
+        self.events = self.kept = 0
+
+    def read(self, file: IO[bytes]) -> CvatFile:
+        path = self.file.path
+        self.parser = expat.ParserCreate()
+        self.parser.buffer_text = True
+        self.parser.StartElementHandler = self._start
+        self.parser.EndElementHandler = self._end
+        self.parser.CharacterDataHandler = self._characters
+        self.parser.StartDoctypeDeclHandler = self._refuse
+        self.parser.EntityDeclHandler = self._refuse
+        self.parser.ExternalEntityRefHandler = self._refuse
+        try:
+            self._feed(file)
+        except expat.ExpatError as error:
+            reason = expat.ErrorString(error.code)
+            raise at_row(path, error.lineno, f"not XML, or cut short ({reason})") from error
+        except (ValueError, LookupError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise at_row(path, self.line, f"not XML that can be read ({error})") from error
+        for track in self.file.tracks:
+            self._check_order(track)
+        self.problems.raise_if_any()
+        return self.file
+
+    def _feed(self, file: IO[bytes]) -> None:
+        """Hand the file to the parser piece by piece, with a bound on what is one piece to it."""
+        read = silent = 0
+        while piece := file.read(_PIECE):
+            read += len(piece)
+            if read > _MAX_BYTES:
+                raise UserError(
+                    f"{self.file.path}: more than {_MAX_BYTES:,} bytes of XML; export the tasks "
+                    "one by one"
+                )
+            events = self.events
+            self.parser.Parse(piece, False)
+            silent = silent + len(piece) if self.events == events else 0
+            if silent >= _MAX_SILENT:
+                raise at_row(
+                    self.file.path,
+                    self.line,
+                    f"an element or a comment of more than {_MAX_SILENT:,} bytes",
+                )
+        self.parser.Parse(b"", True)
+
+    def _keep(self) -> None:
+        """Count one more element that stays in memory."""
+        self.kept += 1
+        if self.kept > _MAX_KEPT:
+            raise at_row(
+                self.file.path,
+                self.line,
+                f"more than {_MAX_KEPT:,} boxes, tracks and labels; export the tasks one by one",
+            )
+
+    @property
+    def line(self) -> int:
+        return int(self.parser.CurrentLineNumber)
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise at_row(
+            self.file.path, self.line, "a document type or entity, which no file of CVAT's has"
+        )
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        if not self.stack and name != "annotations":
+            raise at_row(
+                self.file.path, self.line, f"<{name[:40]}> is no file of CVAT's (<annotations>)"
+            )
+        self.events += 1
+        self.stack.append(name)
+        if len(self.stack) > _MAX_DEPTH:
+            raise at_row(self.file.path, self.line, "elements in elements, too deep for CVAT")
+        self.text, self.text_length = [], 0
+        if self.stack[1:2] == ["meta"]:
+            self._start_meta(name)
+        elif name == "image" and len(self.stack) == 2:
+            raise at_row(
+                self.file.path,
+                self.line,
+                "this is 'CVAT for images'; export the task as 'CVAT for video 1.1'",
+            )
+        elif name == "track" and len(self.stack) == 2:
+            self._keep()
+            self.track = CvatTrack(
+                attributes.get("id", ""),
+                attributes.get("label", ""),
+                attributes.get("task_id", ""),
+                self.line,
+            )
+        elif self.track is not None and len(self.stack) == 3:
+            self.shape = None
+            if name in SHAPES:
+                self._keep()
+                self.shape = _OpenShape(name, attributes, self.line)
+        elif self.shape is not None and len(self.stack) == 4 and name in SHAPES:
+            self._keep()
+            self.element = _OpenShape(name, attributes, self.line)
+        elif name == "attribute" and len(self.stack) == 4:
+            self.attribute_name = attributes.get("name", "")
+
+    def _start_meta(self, name: str) -> None:
+        if name in ("task", "job"):
+            self._keep()
+            self.file.tasks.append(CvatTask(is_job=name == "job"))
+        elif name == "label":
+            self._keep()
+            self.label, self.label_attributes = "", []
+        elif name == "attribute":
+            self._keep()
+            self.label_attributes.append(CvatAttribute())
+
+    def _characters(self, text: str) -> None:
+        self.events += 1
+        self.text_length += len(text)
+        if self.text_length > _MAX_TEXT:
+            raise at_row(self.file.path, self.line, "a text of more than a million characters")
+        self.text.append(text)
+
+    def _end(self, name: str) -> None:
+        self.events += 1
+        text = "".join(self.text)
+        self.stack.pop()
+        parent = self.stack[-1] if self.stack else ""
+        if self.stack[1:2] == ["meta"]:
+            self._end_meta(name, parent, text.strip())
+        elif name == "attribute" and self.shape is not None and len(self.stack) == 3:
+            self.shape.said[self.attribute_name] = text.strip()
+        elif self.element is not None and len(self.stack) == 3:
+            self._end_element()
+        elif self.shape is not None and len(self.stack) == 2:
+            self._end_shape()
+        elif name == "track" and self.track is not None and not self.stack[1:]:
+            self.file.tracks.append(self.track)
+            self.track = None
+        self.text, self.text_length = [], 0
+
+    def _end_element(self) -> None:
+        assert self.shape is not None and self.element is not None
+        part, self.element = self.element, None
+        frame = self.shape.values.get("frame", "0")
+        try:
+            self.shape.elements.append(
+                shape_of(part.name, {**part.values, "frame": frame}, part.line, {})
+            )
+        except ValueError as error:
+            self.problems.add(self.file.path, part.line, str(error))
+
+    def _end_shape(self) -> None:
+        assert self.shape is not None and self.track is not None
+        shape, self.shape = self.shape, None
+        boxes = self.track.boxes
+        # Most boxes of a track say the same: they share what they say.
+        said = boxes[-1].attributes if boxes and boxes[-1].attributes == shape.said else shape.said
+        try:
+            boxes.append(shape_of(shape.name, shape.values, shape.line, said, shape.elements))
+        except ValueError as error:
+            self.problems.add(self.file.path, shape.line, str(error))
+
+    def _end_meta(self, name: str, parent: str, text: str) -> None:
+        tasks = self.file.tasks
+        if parent in ("task", "job", "original_size") and tasks:
+            tasks[-1].fields.setdefault(name, text)
+        elif name == "label":
+            if self.label:
+                self.file.labels.setdefault(self.label, self.label_attributes)
+        elif parent == "label" and name == "name":
+            self.label = text
+        elif parent == "attribute" and self.label_attributes:
+            attribute = self.label_attributes[-1]
+            if name == "name":
+                attribute.name = text
+            elif name == "input_type":
+                attribute.kind = text.lower()
+            elif name == "values":
+                values = (value.strip() for value in text.split("\n"))
+                attribute.values = tuple(value for value in values if value)
+
+    def _check_order(self, track: CvatTrack) -> None:
+        """Sort a track by frame; one frame twice is a problem. What is said once holds on.
+
+        Gone twice is harmless: CVAT's merged jobs write that.
+        """
+        track.boxes.sort(key=lambda box: box.frame)
+        kept: list[CvatBox] = []
+        said: Mapping[str, str] = {}
+        for box in track.boxes:
+            before = kept[-1] if kept else None
+            if before is not None and before.frame == box.frame:
+                if not (before.outside and box.outside):
+                    self.problems.add(
+                        self.file.path,
+                        box.line,
+                        f"track {track.track_id or '?'} has frame {box.frame} twice "
+                        f"(first in line {before.line})",
+                    )
+                continue
+            if any(said.get(name) != value for name, value in box.attributes.items()):
+                said = {**said, **box.attributes}
+            kept.append(replace(box, attributes=said))
+        track.boxes = kept
+
+
+@dataclass
+class _OpenShape:
+    """A shape whose end is still to come. said: its attributes' values; elements: its parts."""
+
+    name: str
+    values: Mapping[str, str]
+    line: int
+    said: dict[str, str] = field(default_factory=dict)
+    elements: list[CvatBox] = field(default_factory=list)

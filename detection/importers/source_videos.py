@@ -1,0 +1,166 @@
+"""Videos that an annotation file names: found below one folder only, and given safe ids."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from detection.datasets.plain_names import (
+    VIDEO_SUFFIXES,
+    has_video_suffix,
+    is_plain,
+    video_suffix,
+    without_video_suffix,
+)
+from detection.errors import UserError, printable
+
+# Names that Windows keeps for devices.
+_RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{p}{n}" for p in ("COM", "LPT") for n in range(10))}
+
+
+def video_ids(names: Sequence[str]) -> dict[str, str]:
+    """Return for each FOLDER/NAME an id that is safe as a file name, all different.
+
+    NAME itself, less a video's suffix, where it is plain; else its odd characters become `_` and
+    eight hexadecimal digits of a hash of FOLDER/NAME follow, so that an id does not depend on which
+    other videos there are.
+    """
+    bases = [_without_suffix(_parts(name)[-1]) for name in names]
+    doubled = {base for base, count in Counter(map(str.casefold, bases)).items() if count > 1}
+    ids: dict[str, str] = {}
+    for name, base in zip(names, bases, strict=True):
+        plain = re.sub(r"[^A-Za-z0-9_.-]", "_", base)[:150].lstrip(".-")
+        reserved = plain.split(".")[0].upper() in _RESERVED or plain.endswith(".")
+        if plain != base or base.casefold() in doubled or reserved:
+            digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+            plain = f"{plain.rstrip('.')}-{digest[:8]}"
+        ids[name] = plain
+    if len({video_id.casefold() for video_id in ids.values()}) < len(ids):
+        raise UserError("two videos have names that cannot be told apart as file names")
+    return ids
+
+
+def check_video_name(name: str) -> str:
+    """Return a name that stays below its folder; raises ValueError for any other."""
+    parts = _parts(name)
+    if not name.strip() or not is_plain(name):
+        raise ValueError(f"{name[:60]!r} is no name of a video")
+    if any(not part or part in (".", "..") for part in parts) or re.match(r"[A-Za-z]:", name):
+        raise ValueError(f"{name!r} leads out of the folder of videos; a path below it is wanted")
+    return name
+
+
+def find_video(folder: Path, name: str) -> Path:
+    """Return the file of a video below `folder`: by its whole path, else by its last part.
+
+    With or without a suffix of a video. Raises ValueError for a name that would lead out of the
+    folder or is not there, saying what was looked for.
+    """
+    parts = _parts(check_video_name(name))
+    for relative in (Path(*parts), Path(parts[-1])):
+        stem = _without_suffix(relative.name)
+        candidates = [relative, *(relative.with_name(stem + suffix) for suffix in VIDEO_SUFFIXES)]
+        for candidate in candidates:
+            path = folder / candidate
+            if has_video_suffix(path.name) and _is_file(path):
+                return path
+        for path in _entries(folder / relative.parent):  # WALK.MP4 and walk.Mp4
+            if path.name[: -len(video_suffix(path.name))] == stem and _is_file(path):
+                return path
+    raise ValueError(f"no video {name!r} in {folder} ({', '.join(VIDEO_SUFFIXES[:5])}, ...)")
+
+
+def list_videos(folder: Path) -> list[str]:
+    """Return the names of the videos below a folder, sorted; linked folders are not looked into.
+
+    Raises `UserError` where none is, for a folder that cannot be read, and for a video's name that
+    is no file (a link that leads nowhere).
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of videos")
+    names = []
+    for path in _below(folder):
+        if has_video_suffix(path.name) and not path.is_dir():
+            if not path.is_file():
+                what = "a link that leads nowhere" if path.is_symlink() else "no regular file"
+                raise UserError(f"{path}: {what}, a video is required")
+            names.append(path.relative_to(folder).as_posix())
+    if not names:
+        raise UserError(f"{folder}: no video in it ({', '.join(VIDEO_SUFFIXES)})")
+    return sorted(names)
+
+
+def not_taken(folder: Path) -> list[str]:
+    """Return in words what `list_videos` passes over: other files, and links to folders."""
+    found: dict[str, list[str]] = {"files without a video's suffix": [], "linked folders": []}
+    for path in _below(folder):
+        if path.is_dir():
+            if path.is_symlink():
+                found["linked folders"].append(path.relative_to(folder).as_posix())
+        elif not has_video_suffix(path.name):
+            found["files without a video's suffix"].append(path.relative_to(folder).as_posix())
+    return [
+        f"{len(names):,} {what} passed over: {', '.join(map(printable, sorted(names)[:3]))}"
+        + ", ..." * (len(names) > 3)
+        for what, names in found.items()
+        if names
+    ]
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield every file and folder below; raises `UserError` for a folder that cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        yield from (Path(place, name) for name in (*folders, *files))
+
+
+def place_video(source: Path, folder: Path, video_id: str, *, link: bool) -> Path:
+    """Put a video into `folder` as ID.SUFFIX: linked where asked and possible, else copied.
+
+    Raises `UserError` where it cannot be read, or written (a full disk).
+    """
+    target = folder / f"{video_id}{source.suffix.lower()}"
+    if link:
+        try:
+            os.link(source.resolve(), target)
+            return target
+        except OSError:
+            target.unlink(missing_ok=True)
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise UserError(f"{source}: cannot be copied to {folder} ({error.strerror})") from error
+    return target
+
+
+def _parts(name: str) -> list[str]:
+    return name.replace("\\", "/").split("/")
+
+
+def _without_suffix(name: str) -> str:
+    """Cut off suffixes of videos, all of them: an id that ends in one would be taken for a file."""
+    shorter = without_video_suffix(name)
+    return name if shorter == name else _without_suffix(shorter)
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return the videos' files right in a folder, sorted; none where it is no folder."""
+    try:
+        return sorted(path for path in folder.iterdir() if has_video_suffix(path.name))
+    except OSError:  # no folder, or a name too long for the file system
+        return []
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for the file system
+        return False

@@ -1,0 +1,376 @@
+"""Data sets whose annotations are a pickle of tubes: JHMDB-21, UCF101-24, MultiSports.
+
+The field's form (from the ACT detector): a dictionary with `labels`, `gttubes` {FOLDER/NAME:
+{class: [(n, 5) arrays of frame, x1, y1, x2, y2]}}, `train_videos` and `test_videos` (a list per
+split) and `resolution` {FOLDER/NAME: (height, width)}. Frames count from 1, pixels from 0, and
+x2, y2 name the last pixel inside (0 to 319 of 320; the published evaluations count it in), so a box
+ends at x2 + 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.datasets.label_map import LabelMap
+from detection.errors import UserError, printable
+from detection.formats.safe_pickle import read_plain_pickle
+from detection.importers.source_videos import find_video
+from detection.importers.write import (
+    Header,
+    ImportReport,
+    Rules,
+    SourceVideo,
+    is_of_shape,
+    write_dataset,
+)
+from detection.video.reader import VideoReader
+
+
+@dataclass(frozen=True)
+class TubeForm:
+    """One data set of the family.
+
+    files: names of the annotation file, the first that is there is read.  numbered_splits: call
+    them split1_train ... even where there is one.  annotated_only: frames outside all tubes are no
+    keyframes, else keyframes with nobody in them, as the published evaluations score them.
+    leave_out: boxes that cannot be right are left out and listed, not refused.
+    """
+
+    key: str
+    name: str
+    files: tuple[str, ...]
+    description: str
+    numbered_splits: bool = False
+    annotated_only: bool = False
+    leave_out: bool = True
+
+
+JHMDB = TubeForm(
+    key="jhmdb",
+    name="JHMDB-21",
+    files=("JHMDB-GT.pkl",),
+    description=(
+        "JHMDB-21: one annotated person and one of 21 actions per clip, boxed in every frame "
+        "(http://jhmdb.is.tue.mpg.de). Videos from HMDB51 (CC BY 4.0)."
+    ),
+    numbered_splits=True,
+    annotated_only=True,
+    leave_out=False,
+)
+UCF101_24 = TubeForm(
+    key="ucf101-24",
+    name="UCF101-24",
+    files=("UCF101v2-GT.pkl", "UCF101-GT.pkl"),
+    description="UCF101-24: 24 of UCF101's actions, boxed in the frames in which they are done.",
+)
+MULTISPORTS = TubeForm(
+    key="multisports",
+    name="MultiSports",
+    files=("multisports_GT.pkl", "trainval/multisports_GT.pkl", "multisports_half_test_GT.pkl"),
+    description="MultiSports: 66 fine actions of four sports, many people (CC BY-NC 4.0).",
+)
+
+
+def import_tubes(
+    form: TubeForm,
+    source: str | Path,
+    out: str | Path,
+    *,
+    videos: str | Path | None = None,
+    overwrite: bool = False,
+    link: bool = False,
+    show_progress: bool = False,
+) -> ImportReport:
+    """Write the data set folder `out` from a folder with the pickle.
+
+    videos: folder of FOLDER/NAME.mp4 (or .avi ...); None: `source/videos`, else `source`. A row is
+    dated by the presentation time of its frame in the file; rows past a video's last decodable
+    frame go to `left_out.csv`. A tube is a person. Raises `UserError` naming what is wrong with the
+    source; then `out` stays as it was.
+    """
+    source = Path(source)
+    path = _annotation_file(source, form)
+    annotations = _read_annotations(path, form)
+    if videos is None:
+        videos = next(f for f in (source / "videos", path.parent) if f.is_dir())
+    labels = annotations.labels
+    report = write_dataset(
+        out,
+        _source_videos(annotations, path, Path(videos), form),
+        header=Header(
+            name=form.name,
+            description=form.description,
+            label_map=LabelMap(labels, tuple(range(1, len(labels) + 1))),
+            splits=annotations.splits,
+            how_to_get=f"python -m ava_tools.import_dataset {form.key} --source DIR --out DIR",
+        ),
+        rules=Rules(
+            max_overhang_01=np.inf, leave_out=form.leave_out, leave_out_late=True, decode=True
+        ),
+        overwrite=overwrite,
+        link=link,
+        show_progress=show_progress,
+    )
+    return replace(report, notes=tuple(_notes(annotations, report.num_frames)))
+
+
+def _notes(annotations: _Annotations, decoded: Mapping[str, int]) -> list[str]:
+    """Return a line for each thing about the source that its user should know."""
+    stated = annotations.num_frames
+    other = [
+        f"{printable(name)}: {stated[name]} stated, {decoded[name]} decoded"
+        for name in annotations.tubes
+        if name in decoded and stated.get(name, decoded[name]) != decoded[name]
+    ]
+    twice = [
+        f"{printable(name)}: frame {frame}"
+        for name, tubes in annotations.tubes.items()
+        for _, tube in tubes
+        for frame, times in Counter(tube[:, 0].astype(np.int64).tolist()).items()
+        if times > 1
+    ]
+    members = {name for names in annotations.splits.values() for name in names}
+    unused = [printable(name) for name in annotations.tubes if name not in members]
+    bare = [printable(name) for name in annotations.without_tubes]
+    found = (
+        (other, "videos whose number of frames (nframes) is not that of the frames that can be "
+         "decoded, which were used"),
+        (twice, "frames twice in one tube, both kept"),
+        (bare, "videos of the splits without a tube, left out of them"),
+        (unused, "annotated videos in no split"),
+    )  # fmt: skip
+    return [f"warning: {len(cases)} {what}: {_examples(cases)}" for cases, what in found if cases]
+
+
+def _examples(texts: Sequence[str]) -> str:
+    return "; ".join(texts[:3]) + (f"; and {len(texts) - 3} more" if len(texts) > 3 else "")
+
+
+@dataclass(frozen=True)
+class TubeVideo:
+    """A video that the pickle annotates: its file (None: not there), and its last boxed frame."""
+
+    name: str
+    path: Path | None
+    last_frame: int
+
+
+def annotated_videos(
+    form: TubeForm, source: str | Path, *, videos: str | Path | None = None
+) -> list[TubeVideo]:
+    """Return what a source folder annotates, frames counted from 1; no video is opened."""
+    source = Path(source)
+    path = _annotation_file(source, form)
+    if videos is None:
+        videos = next(f for f in (source / "videos", path.parent) if f.is_dir())
+    found = []
+    for name, tubes in _read_annotations(path, form).tubes.items():
+        try:
+            file = find_video(Path(videos), name)
+        except ValueError:
+            file = None
+        frames = [tube[:, 0].max() for _, tube in tubes if len(tube)]
+        found.append(TubeVideo(name, file, int(max(frames, default=0))))
+    return found
+
+
+@dataclass(frozen=True)
+class _Annotations:
+    """By FOLDER/NAME: tubes (class, (frames, 5)), size (height, width), frames of the video.
+
+    without_tubes: videos that a split names and in which nobody is annotated.
+    """
+
+    labels: tuple[str, ...]
+    tubes: Mapping[str, list[tuple[int, NDArray[np.float64]]]]
+    size: Mapping[str, tuple[int, int]]
+    splits: Mapping[str, list[str]]
+    num_frames: Mapping[str, int]
+    without_tubes: Sequence[str] = ()
+
+
+def _annotation_file(source: Path, form: TubeForm) -> Path:
+    for name in form.files:
+        if (source / name).is_file():
+            return source / name
+    raise UserError(f"{source / form.files[0]}: no such file")
+
+
+def _source_videos(
+    annotations: _Annotations, path: Path, folder: Path, form: TubeForm
+) -> list[SourceVideo]:
+    found = []
+    missing: list[str] = []
+    turned: list[str] = []
+    for name, tubes in annotations.tubes.items():
+        try:
+            file = find_video(folder, name)
+        except ValueError as error:
+            missing.append(str(error))
+            continue
+        height, width = annotations.size[name]
+        turned += _contradiction(name, file, width, height)
+        rows = np.concatenate([np.zeros((0, 5)), *(tube for _, tube in tubes)])
+        lengths = [len(tube) for _, tube in tubes]
+        frame = rows[:, 0].astype(np.int64) - 1
+        last = 0 if form.annotated_only else annotations.num_frames.get(name, 0)
+        found.append(
+            SourceVideo(
+                name=name,
+                path=file,
+                boxes=rows[:, 1:] + np.array([0, 0, 1, 1]),
+                size=(width, height),
+                frame=frame,
+                action=np.repeat(np.array([c for c, _ in tubes], np.int64), lengths),
+                person=np.repeat(np.arange(1, len(tubes) + 1), lengths),
+                source_file=str(path),
+                empty_below=last,
+            )
+        )
+    if missing:
+        raise UserError(
+            f"{path}: {len(missing)} of {len(annotations.tubes)} videos are missing, the first: "
+            f"{missing[0]}"
+        )
+    if turned:
+        raise UserError(
+            f"{path}: {len(turned)} videos of another shape than their boxes' resolution: "
+            f"{_examples(turned)}"
+        )
+    return found
+
+
+def _contradiction(name: str, file: Path, width: int, height: int) -> list[str]:
+    """Return what a video is where boxes of width x height cannot be scaled to it evenly."""
+    with VideoReader(file) as reader:
+        shown, pixel_shape = reader.frame_size(), reader.pixel_shape
+    if is_of_shape((width, height), shown, pixel_shape):
+        return []
+    return [f"{printable(name)}: boxes in {width}x{height}, the video shows {shown[0]}x{shown[1]}"]
+
+
+def _read_annotations(path: Path, form: TubeForm) -> _Annotations:
+    """Read the pickle and see that it is of the form."""
+    values = read_plain_pickle(path)
+    wanted = ("labels", "gttubes", "train_videos", "test_videos", "resolution")
+    if not isinstance(values, dict) or not set(wanted) <= set(values):
+        raise UserError(f"{path}: wanted a dictionary with {', '.join(wanted)}")
+    try:
+        labels = tuple(_text(path, label, "label") for label in values["labels"])
+        tubes: dict[str, list[tuple[int, NDArray[np.float64]]]] = {}
+        for name in sorted(values["gttubes"]):
+            tubes[_checked_name(path, name)] = _tubes_of(
+                path, name, values["gttubes"][name], labels
+            )
+        size = {name: _size_of(path, name, values["resolution"][name]) for name in tubes}
+        splits, without_tubes = _splits_of(path, values, tubes, form)
+        num_frames = {
+            str(k): max(0, min(_whole(path, f"nframes of {k}", n), 10**9))
+            for k, n in values.get("nframes", {}).items()
+        }
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise UserError(
+            f"{path}: not {form.name}'s annotations ({type(error).__name__}: {error})"
+        ) from error
+    if not labels or len(set(labels)) < len(labels):
+        raise UserError(f"{path}: wanted different labels, found {len(labels)}")
+    if not splits:
+        raise UserError(f"{path}: wanted lists of videos in train_videos and test_videos")
+    return _Annotations(labels, tubes, size, splits, num_frames, without_tubes)
+
+
+def _splits_of(
+    path: Path, values: Mapping[str, Any], tubes: Mapping[str, Any], form: TubeForm
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the annotated videos by split, and those that are named there without a tube."""
+    splits: dict[str, list[str]] = {}
+    bare: set[str] = set()
+    pairs = list(zip(values["train_videos"], values["test_videos"], strict=True))
+    for number, (train, test) in enumerate(pairs, start=1):
+        prefix = f"split{number}_" if form.numbered_splits or len(pairs) > 1 else ""
+        both = sorted(set(train) & set(test))
+        if both:
+            raise UserError(
+                f"{path}: {len(both)} videos in train and in test of split {number}: "
+                f"{_examples([printable(str(name)) for name in both])}"
+            )
+        bare |= {name for name in (*train, *test) if not tubes[name]}
+        splits[f"{prefix}train"] = [name for name in sorted(set(train)) if tubes[name]]
+        splits[f"{prefix}val"] = [name for name in sorted(set(test)) if tubes[name]]
+    return splits, sorted(bare)
+
+
+def _text(path: Path, value: Any, what: str) -> str:
+    if type(value) is not str:
+        raise UserError(f"{path}: a {what} that is a {type(value).__name__}, text is required")
+    return value
+
+
+def _whole(path: Path, what: str, value: Any) -> int:
+    """Return a whole number as such; 1.5, NaN and "1" are none."""
+    if isinstance(value, (bool, str, bytes)) or not isinstance(value, (int, float, np.number)):
+        raise UserError(f"{path}: {printable(what)[:80]} is a {type(value).__name__}, no number")
+    if not math.isfinite(value) or value != int(value):
+        raise UserError(f"{path}: {printable(what)[:80]} is {value}, a whole number is required")
+    return int(value)
+
+
+def _checked_name(path: Path, name: Any) -> str:
+    text = _text(path, name, "video's name")
+    parts = text.split("/")
+    if len(parts) != 2 or any(
+        not part or part.startswith(".") or "\\" in part or "\0" in part for part in parts
+    ):
+        raise UserError(f"{path}: {text[:80]!r} is no FOLDER/NAME of a video")
+    return text
+
+
+def _tubes_of(
+    path: Path, name: str, by_class: Any, labels: tuple[str, ...]
+) -> list[tuple[int, NDArray[np.float64]]]:
+    tubes: list[tuple[int, NDArray[np.float64]]] = []
+    for label, arrays in by_class.items():
+        number = _whole(path, f"a class of {name}", label)
+        if not 0 <= number < len(labels):
+            raise UserError(f"{path}: {printable(name)}: class {number} of {len(labels)}")
+        for array in arrays:
+            tube = np.asarray(array)
+            if tube.ndim != 2 or tube.shape[1] != 5 or tube.dtype.kind not in "iuf":
+                raise UserError(
+                    f"{path}: {printable(name)}: wanted numbers in rows of frame, x1, y1, x2, y2, "
+                    f"got an array of shape {tube.shape}"
+                )
+            tube = tube.astype(np.float64)
+            bad = np.flatnonzero(~np.isfinite(tube).all(axis=1))
+            if len(bad):
+                first = ", ".join(f"{value:g}" for value in tube[bad[0]])
+                raise UserError(
+                    f"{path}: {printable(name)}: wanted numbers in rows of frame, x1, y1, x2, y2, "
+                    f"{len(bad)} of {len(tube)} rows hold none, the first: {first}"
+                )
+            frames = tube[:, 0]
+            odd = frames[(frames < 1) | (frames != np.round(frames)) | (frames > 1e9)]
+            if len(odd):
+                raise UserError(
+                    f"{path}: {printable(name)}: frames must be whole numbers from 1 on, "
+                    f"{len(odd)} of {len(frames)} are not, the first: {odd[0]:g}"
+                )
+            tubes.append((number, tube))
+    return tubes
+
+
+def _size_of(path: Path, name: str, resolution: Any) -> tuple[int, int]:
+    height, width = (_whole(path, f"resolution of {name}", number) for number in resolution)
+    if not 1 <= height <= 1 << 20 or not 1 <= width <= 1 << 20:
+        raise UserError(f"{path}: {printable(name)}: a resolution of {height}, {width}")
+    return height, width

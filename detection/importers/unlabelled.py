@@ -1,0 +1,51 @@
+"""A folder of videos as a data set folder without labels: where people are looked for first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tqdm import tqdm
+
+from detection.datasets.folder import DatasetFile, SplitPart, write_dataset_file
+from detection.datasets.new_folder import new_dataset_folder
+from detection.errors import UserError
+from detection.files import write_text
+from detection.importers.source_videos import list_videos, not_taken, place_video, video_ids
+from detection.importers.write import ImportReport
+from detection.video.reader import VideoReader
+
+SPLIT = "all"
+
+
+def import_unlabelled(
+    source: str | Path,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    link: bool = False,
+    show_progress: bool = False,
+) -> ImportReport:
+    """Write the data set folder `out` with every video below `source` in the split `all`.
+
+    Its annotation file is empty and it has no label map: `detect_people --every-second` and
+    `export_cvat` need neither. Raises `UserError` for a video that cannot be read.
+    """
+    source = Path(source)
+    names = list_videos(source)
+    ids = video_ids(names)
+    with new_dataset_folder(out, overwrite=overwrite) as folder:
+        (folder / "videos").mkdir()
+        for name in tqdm(names, desc="importing", unit="video", disable=not show_progress):
+            with VideoReader(source / name) as video:
+                if not len(video.frame_times_s()):
+                    raise UserError(f"{source / name}: no frame")
+            place_video(source / name, folder / "videos", ids[name], link=link)
+        write_text(folder / "annotations" / "all.csv", "")
+        write_text(
+            folder / "annotations" / "all_videos.txt", "".join(f"{i}\n" for i in ids.values())
+        )
+        part = SplitPart(annotations="annotations/all.csv", videos="annotations/all_videos.txt")
+        write_dataset_file(
+            folder, DatasetFile(name=Path(out).name, videos="videos", splits={SPLIT: part})
+        )
+    return ImportReport(len(names), {}, (), notes=tuple(not_taken(source)))

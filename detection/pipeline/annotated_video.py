@@ -1,0 +1,284 @@
+"""Draws the film of a video segment by segment: one thread draws, one encodes.
+
+Legend: pictures are (H, W, 3) uint8 RGB; times are seconds on the video's own clock.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+
+from detection.drawing.actors import Actor, ShownLabel
+from detection.drawing.cards import CardPlaces
+from detection.drawing.draw import draw_actors
+from detection.drawing.paint import Style
+from detection.drawing.text import Color
+from detection.drawing.timeline import Placed
+from detection.pipeline.postprocess import ShownKeyframe
+from detection.pipeline.timing import StageClock
+from detection.video.stream import Hole, StreamFrame
+from detection.video.writer import VideoWriter
+
+LARGEST_SHORT_SIDE_PX = 720
+_QUEUED_SEGMENTS = 2
+_QUEUED_FRAMES = 4  # between who draws and who encodes
+_MOST_LABELS = 5  # of a person in the film; the tables have all
+_USUAL_FPS = 30  # decides how often there is a key frame, and nothing else
+# Told apart by every kind of colour vision as far as eight can be (after Okabe and Ito).
+PALETTE: tuple[Color, ...] = (
+    (240, 228, 66),
+    (86, 180, 233),
+    (230, 159, 0),
+    (0, 200, 150),
+    (224, 130, 180),
+    (255, 255, 255),
+    (255, 110, 70),
+    (150, 150, 255),
+)
+
+FrameWalk = Iterator[StreamFrame | Hole]
+
+
+@dataclass(frozen=True)
+class FilmJob:
+    """A stretch to draw. keyframes: those in it, and one more on either side where there is one.
+
+    walk: its frames, from `start_s` (or before) to `end_s` (or beyond).
+    """
+
+    path: Path
+    start_s: float
+    end_s: float
+    keyframes: Sequence[ShownKeyframe]
+    walk: Callable[[float], FrameWalk]
+
+
+class FilmMaker:
+    """Draws jobs in order in one thread; `submit` waits where two are waiting.
+
+    names: of the classes.  interval_s: between keyframes; a person is drawn where both neighbours
+    are no further apart than half as much again.
+    """
+
+    def __init__(self, names: Sequence[str], interval_s: float, clock: StageClock) -> None:
+        self._names, self._interval_s, self._clock = names, interval_s, clock
+        self._places = CardPlaces()
+        self._jobs: queue.Queue[FilmJob | None] = queue.Queue(_QUEUED_SEGMENTS)
+        self._error: BaseException | None = None
+        self._frames = _Frames()
+        self._thread = threading.Thread(target=self._work, name="film", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: FilmJob) -> None:
+        """Add a job. Raises what went wrong with an earlier one."""
+        self._check()
+        self._jobs.put(job)
+
+    def finish(self) -> None:
+        """Return when everything is drawn."""
+        self.close()
+        self._check()
+
+    def close(self) -> None:
+        """End the thread after the jobs that are waiting."""
+        if self._thread.is_alive():
+            self._jobs.put(None)
+            self._thread.join()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if self._error is not None:
+                continue  # let whoever waits for room go on; they hear of it
+            try:
+                self._draw(job)
+            except BaseException as error:  # raised again where the results are waited for
+                self._error = error
+
+    def _draw(self, job: FilmJob) -> None:
+        drawn = TrackPlaces(job.keyframes, self._names, self._interval_s)
+        shape: tuple[int, ...] = ()
+        frames = self._frames.between(job)
+        with ExitStack() as ending:
+            film: _Film | None = None
+            while True:
+                with self._clock.measure("film: decode"):
+                    item = next(frames, None)
+                    if item is None:
+                        break
+                    short = min(LARGEST_SHORT_SIDE_PX, item.width, item.height)
+                    picture = _squared(item.rgb(short), item.pixel_shape)
+                if film is not None and picture.shape != shape:
+                    continue  # a source that changed its size: the film keeps its own
+                with self._clock.measure("film: draw"):
+                    self._paint(picture, drawn.at(item.time_s))
+                if film is None:
+                    shape = picture.shape
+                    film = ending.enter_context(_Film(job.path, shape, self._clock))
+                film.add(picture, item.time_s)
+
+    def _paint(self, picture: np.ndarray, placed: Sequence[Placed]) -> None:
+        draw_actors(
+            picture,
+            placed,
+            color=PALETTE[0],
+            dashed=False,
+            style=Style.for_panel(min(picture.shape[:2])),
+            places=self._places,
+            numbered=True,
+            color_of=color_of,
+        )
+
+
+def _squared(picture: np.ndarray, shape: Fraction | None) -> np.ndarray:
+    """Return the picture with square pixels, as wide as players show it; shape: of its pixels."""
+    if shape is None:
+        return picture
+    width = max(1, round(picture.shape[1] * shape))
+    wider = cv2.resize(picture, (width, picture.shape[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(wider, np.uint8)
+
+
+def color_of(track: int) -> Color:
+    """Return a track's colour, the same wherever it is drawn."""
+    return PALETTE[(track - 1) % len(PALETTE)]
+
+
+class _Film:
+    """A file of frames that a thread of its own encodes while the next ones are drawn.
+
+    A context manager; `add` waits where some frames are waiting, and raises what went wrong.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], clock: StageClock) -> None:
+        height, width = shape[:2]
+        self._writer = VideoWriter(
+            path,
+            width=width,
+            height=height,
+            fps=_USUAL_FPS,
+            b_frames=False,
+            closes_gaps=True,
+        )
+        self._clock = clock
+        self._waiting: deque[Future[None]] = deque()
+
+    def add(self, picture: np.ndarray, time_s: float) -> None:
+        """Hand over a frame."""
+        self._waiting.append(self._thread.submit(self._encode, picture, time_s))
+        if len(self._waiting) > _QUEUED_FRAMES:
+            self._waiting.popleft().result()
+
+    def _encode(self, picture: np.ndarray, time_s: float) -> None:
+        with self._clock.measure("film: encode"):
+            self._writer.write(picture, time_s)
+
+    def __enter__(self) -> _Film:
+        self._thread = ThreadPoolExecutor(1, "film encoder")
+        self._writer.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Once all that was handed over is encoded; after an error the rest is let go.
+        self._thread.shutdown(cancel_futures=error is not None)
+        if error is None:
+            error = next((e for future in self._waiting if (e := future.exception())), None)
+        with self._clock.measure("film: encode"):
+            self._writer.__exit__(None if error is None else type(error), error, trace)
+
+
+class _Frames:
+    """Frames of stretch after stretch, walking on where the next one begins at the last one's end.
+
+    Between two stretches the one frame that belongs to the next is kept.
+    """
+
+    def __init__(self) -> None:
+        self._walk: FrameWalk | None = None
+        self._source: Callable[[float], FrameWalk] | None = None
+        self._kept: StreamFrame | None = None
+        self._reached_s = -np.inf
+
+    def between(self, job: FilmJob) -> Iterator[StreamFrame]:
+        """Yield the frames of a job's stretch."""
+        if self._walk is None or self._source != job.walk or self._reached_s != job.start_s:
+            self._walk, self._source, self._kept = job.walk(job.start_s), job.walk, None
+        if self._kept is not None:
+            if self._kept.time_s >= job.end_s:
+                self._reached_s = job.end_s
+                return
+            yield self._kept
+            self._kept = None
+        for item in self._walk:
+            if isinstance(item, Hole) or item.time_s < max(0.0, job.start_s):
+                continue
+            if item.time_s >= job.end_s:
+                self._kept = item
+                break
+            yield item
+        self._reached_s = job.end_s
+
+
+class TrackPlaces:
+    """Who is where at any time, from keyframes: in a straight line between two of a track."""
+
+    def __init__(
+        self, keyframes: Sequence[ShownKeyframe], names: Sequence[str], interval_s: float
+    ) -> None:
+        self._times_s = np.array([shown.keyframe.time_s for shown in keyframes])
+        self._keyframes, self._names = keyframes, names
+        self._longest_s, self._hold_s = 1.5 * interval_s, interval_s / 2
+
+    def at(self, time_s: float) -> list[Placed]:
+        """Return the people at a time, by track."""
+        after = int(np.searchsorted(self._times_s, time_s, side="right"))
+        before = after - 1
+        first = self._people(before) if before >= 0 else {}
+        second = self._people(after) if after < len(self._times_s) else {}
+        found: list[Placed] = []
+        start_s = self._times_s[before] if before >= 0 else -np.inf
+        end_s = self._times_s[after] if after < len(self._times_s) else np.inf
+        linked = end_s - start_s <= self._longest_s
+        for track in sorted(first.keys() | second.keys()):
+            a, b = first.get(track), second.get(track)
+            if linked and a is not None and b is not None:
+                share = (time_s - start_s) / (end_s - start_s)
+                labels = a.labels if share <= 0.5 else b.labels
+                found.append(
+                    Placed(Actor((1 - share) * a.box_01 + share * b.box_01, labels), track)
+                )
+            elif a is not None and time_s - start_s <= self._hold_s:
+                found.append(Placed(a, track))
+            elif b is not None and a is None and end_s - time_s < self._hold_s:
+                found.append(Placed(b, track))
+        return found
+
+    def _people(self, position: int) -> dict[int, Actor]:
+        shown = self._keyframes[position]
+        people: dict[int, Actor] = {}
+        for row, track in enumerate(shown.keyframe.track.tolist()):
+            scores = shown.keyframe.scores[row]
+            columns = sorted(shown.doing[row], key=lambda c: (-float(scores[c]), c))
+            columns = columns[:_MOST_LABELS]
+            labels = tuple(ShownLabel(self._names[c], float(scores[c])) for c in columns)
+            people[track] = Actor(shown.keyframe.boxes_01[row].astype(np.float64), labels)
+        return people

@@ -1,0 +1,326 @@
+"""Frames as they come become clips around keyframes; few are kept, and none for long.
+
+Legend: T frames of a clip, H W pixels at the networks' sizes. Keyframe k is at k * interval_s on
+the video's clock; people are looked for at moments, `per_keyframe` of which are to a keyframe, the
+last being the keyframe itself.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.datasets.sampling import clip_times_s
+from detection.video.stream import Hole, StreamFrame
+
+# As in detection.video.reader: anything closer is the same moment.
+SAME_TIME_S = 2e-6
+# Frames further apart are no still that is shown for long but a gap: a clock that jumped, a
+# recording that paused. Nothing is judged inside it.
+LONGEST_STILL_S = 10.0
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames are wanted. short_side_px: of clips; people_short_side_px: of whole pictures.
+
+    within_s: times of the video's first and last frame, where clips are to stay inside it
+    (`clip_times_s`); None: edge frames repeat.
+    """
+
+    num_frames: int
+    step: float
+    short_side_px: int
+    people_short_side_px: int
+    interval_s: float
+    per_keyframe: int
+    group_size: int
+    within_s: tuple[float, float] | None = None
+
+    def clip_times_s(self, time_s: float) -> NDArray[np.float64]:
+        """Return when the T frames of the keyframe at a time are wanted, ascending."""
+        return clip_times_s(time_s, self.num_frames, self.step, within_s=self.within_s)
+
+    def earliest_s(self, time_s: float) -> float:
+        """Return when the first frame of a keyframe's clip is wanted, or that of a later one."""
+        start_s = time_s + self._edges_s[0]
+        if self.within_s is None:
+            return start_s
+        first_s, last_s = self.within_s
+        return max(first_s, min(start_s, last_s - self.span_s))
+
+    @property
+    def span_s(self) -> float:
+        """Return from the first to the last frame of a clip, at most."""
+        return self._edges_s[1] - self._edges_s[0]
+
+    @cached_property
+    def _edges_s(self) -> tuple[float, float]:
+        """When the first and the last frame are wanted, after the keyframe; asked every frame."""
+        times_s = clip_times_s(0.0, self.num_frames, self.step)
+        return float(times_s[0]), float(times_s[-1])
+
+    def time_s(self, moment: int) -> float:
+        """Return a moment's time; rounded, so that files of one video agree."""
+        return round(moment * self.interval_s / self.per_keyframe, 6)
+
+
+@dataclass
+class Moment:
+    """When people are looked for. picture: (H, W, 3).  clip: T frames (H, W, 3); keyframes only."""
+
+    index: int
+    time_s: float
+    picture: Picture | None = None
+    clip: list[Picture | None] | None = None
+    arrived_s: float = 0.0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all its frames are there."""
+        frames = self.clip or ()
+        return self.picture is not None and all(frame is not None for frame in frames)
+
+
+@dataclass
+class Group:
+    """Keyframes that go through the networks together, and the moments that lead to them."""
+
+    number: int
+    moments: list[Moment] = field(default_factory=list)
+
+
+def with_gaps(items: Iterator[StreamFrame | Hole]) -> Iterator[StreamFrame | Hole]:
+    """Yield the items of a walk, and a hole between frames that are too far apart to be a still."""
+    last_s = math.inf
+    for item in items:
+        if isinstance(item, Hole):
+            last_s = math.inf
+        else:
+            if item.time_s - last_s > LONGEST_STILL_S:
+                yield Hole(last_s, item.time_s, "no frames: the clock jumps or nothing was filmed")
+            last_s = item.time_s
+        yield item
+
+
+class FrameWindow:
+    """Holds frames to a stretch of time: who reads waits for who computes.
+
+    length_s: from the first frame of the oldest clip under way to the newest frame.
+    """
+
+    def __init__(self, length_s: float) -> None:
+        self.length_s = length_s
+        self._starts: dict[int, float] = {}
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def begin(self, group: int, start_s: float) -> None:
+        """Note a group whose first frame is wanted at `start_s`."""
+        with self._changed:
+            self._starts.setdefault(group, start_s)
+
+    def finish(self, group: int) -> None:
+        """Note that a group's frames are let go."""
+        with self._changed:
+            self._starts.pop(group, None)
+            self._changed.notify_all()
+
+    def wait_for(self, time_s: float) -> bool:
+        """Return when a frame wanted at `time_s` may be kept; False once closed."""
+        with self._changed:
+            while not self._closed and not self.has_room(time_s):
+                self._changed.wait()
+            return not self._closed
+
+    def has_room(self, time_s: float) -> bool:
+        """Say whether a frame wanted at `time_s` may be kept now."""
+        oldest = min(self._starts.values(), default=time_s)
+        return time_s <= oldest + self.length_s + SAME_TIME_S
+
+    def close(self) -> None:
+        """Let everybody go."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class ClipGatherer:
+    """Takes frames in order, gives groups that have all their frames, in order.
+
+    first_group: the group to begin with.  end_s: no keyframe from there on.  The frame nearest to
+    each wanted time is taken (a tie goes to the earlier); before the first and after the last one
+    edge frames repeat. Keyframes inside a hole are left out.  may_drop: asked when a group is
+    whole; True: it is let go.
+    """
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        window: FrameWindow,
+        *,
+        first_group: int = 0,
+        start_s: float = -math.inf,
+        end_s: float = math.inf,
+        may_drop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._sampling, self._window = sampling, window
+        if sampling.within_s is not None:  # every later clip begins before the end, for ever
+            end_s = min(end_s, sampling.within_s[1] + 2 * SAME_TIME_S)
+        self._start_s, self._end_s = start_s, end_s
+        self._may_drop = may_drop
+        self.dropped = 0
+        self._before: StreamFrame | None = None
+        self._size: dict[int, tuple[int, ...]] = {}
+        self._made: tuple[StreamFrame | None, dict[int, Picture]] = (None, {})
+        self._wanted: list[tuple[float, int, int]] = []  # (time, moment, slot; -1: the picture)
+        self._moments: dict[int, Moment] = {}
+        self._groups: dict[int, Group] = {}
+        self._next_moment = first_group * self._per_group - sampling.per_keyframe + 1
+
+    @property
+    def _per_group(self) -> int:
+        return self._sampling.group_size * self._sampling.per_keyframe
+
+    def from_s(self) -> float:
+        """Return the earliest time at which a frame is wanted."""
+        return self._earliest_s(self._next_moment)
+
+    def feed(self, item: StreamFrame | Hole) -> Iterator[Group]:
+        """Take a frame or a hole; yield the groups that are whole now."""
+        if isinstance(item, Hole):
+            self._cancel(item)
+            yield from self._ready(item.end_s)
+            return
+        if self._before is None:
+            first = math.ceil((max(item.time_s, self._start_s) - SAME_TIME_S) / self._spacing_s)
+            self._skip_to(first)
+        self._open_moments(item.time_s)
+        if self._before is not None:
+            yield from self._take(self._before, (self._before.time_s + item.time_s) / 2)
+        self._before = item
+        yield from self._ready(item.time_s)
+
+    def finish(self) -> Iterator[Group]:
+        """No more frames: yield what is left, clips ending in repeats of the last frame."""
+        if self._before is not None:
+            last_s = self._before.time_s + SAME_TIME_S
+            late = [m for m in self._moments.values() if m.time_s > last_s]
+            self._forget({moment.index for moment in late})
+            yield from self._take(self._before, math.inf)
+        yield from self._ready(math.inf)
+
+    @property
+    def _spacing_s(self) -> float:
+        return self._sampling.interval_s / self._sampling.per_keyframe
+
+    def _earliest_s(self, moment: int) -> float:
+        """Return the earliest wanted time of a moment and of all later ones."""
+        per = self._sampling.per_keyframe
+        keyframe = -(-moment // per) * per  # the first keyframe from here on
+        clip_s = self._sampling.earliest_s(self._sampling.time_s(keyframe))
+        return min(self._sampling.time_s(moment), clip_s)
+
+    def _skip_to(self, moment: int) -> None:
+        self._next_moment = max(self._next_moment, moment)
+
+    def _group_of(self, moment: int) -> int:
+        keyframe = -(-moment // self._sampling.per_keyframe)
+        return keyframe // self._sampling.group_size
+
+    def _open_moments(self, now_s: float) -> None:
+        """Begin with the moments whose frames are passing."""
+        while self._earliest_s(self._next_moment) <= now_s + SAME_TIME_S:
+            index = self._next_moment
+            moment = Moment(index, self._sampling.time_s(index))
+            if moment.time_s >= self._end_s:
+                return
+            self._next_moment += 1
+            number = self._group_of(index)
+            group = self._groups.setdefault(number, Group(number))
+            if index % self._sampling.per_keyframe == 0:
+                moment.clip = [None] * self._sampling.num_frames
+                for slot, time_s in enumerate(self._sampling.clip_times_s(moment.time_s).tolist()):
+                    heapq.heappush(self._wanted, (time_s, index, slot))
+            heapq.heappush(self._wanted, (moment.time_s, index, -1))
+            self._moments[index] = moment
+            group.moments.append(moment)
+            # Clips alone count: pictures are let go of before clips are.
+            keyframe = -(-index // self._sampling.per_keyframe) * self._sampling.per_keyframe
+            start_s = self._sampling.earliest_s(self._sampling.time_s(keyframe))
+            self._window.begin(number, start_s)
+
+    def _take(self, frame: StreamFrame, until_s: float) -> Iterator[Group]:
+        """Give the frame to everybody who wants one until then; yield groups before waiting."""
+        while self._wanted and self._wanted[0][0] <= until_s + SAME_TIME_S:
+            time_s, index, slot = heapq.heappop(self._wanted)
+            moment = self._moments.get(index)
+            if moment is None:
+                continue
+            if not self._window.has_room(time_s):
+                yield from self._ready(time_s)
+            if not self._window.wait_for(time_s):
+                return
+            if slot < 0:
+                moment.picture = self._converted(frame, self._sampling.people_short_side_px)
+                moment.arrived_s = frame.arrived_s
+            else:
+                assert moment.clip is not None
+                moment.clip[slot] = self._converted(frame, self._sampling.short_side_px)
+
+    def _converted(self, frame: StreamFrame, short_side: int) -> Picture:
+        """Return the frame at a size; made once, and always of the size of the first one."""
+        if self._made[0] is not frame:
+            self._made = (frame, {})
+        made = self._made[1]
+        if short_side not in made:
+            picture = frame.rgb(short_side)
+            shape = self._size.setdefault(short_side, picture.shape)
+            if picture.shape != shape:  # a source that changes its size on the way
+                picture = np.asarray(cv2.resize(picture, (shape[1], shape[0])), np.uint8)
+            made[short_side] = picture
+        return made[short_side]
+
+    def _ready(self, now_s: float) -> Iterator[Group]:
+        """Yield groups in order whose moments are all complete and of which none is to come."""
+        self._made = (None, {})
+        while self._groups:
+            number = min(self._groups)
+            last = (number + 1) * self._per_group - self._sampling.per_keyframe
+            opened = self._next_moment > last or now_s == math.inf
+            at_end = self._sampling.time_s(self._next_moment) >= self._end_s
+            group = self._groups[number]
+            if not (opened or at_end) or not all(m.is_complete for m in group.moments):
+                return
+            del self._groups[number]
+            for moment in group.moments:
+                self._moments.pop(moment.index, None)
+            if self._may_drop():
+                self.dropped += 1
+                self._window.finish(number)
+                continue
+            yield group
+
+    def _cancel(self, hole: Hole) -> None:
+        """Leave out the moments inside a hole: those that were begun, and those to come."""
+        begun = (m for m in self._moments.values() if hole.start_s < m.time_s < hole.end_s)
+        self._forget({moment.index for moment in begun})
+        next_s = self._sampling.time_s(self._next_moment)
+        if self._before is None or hole.start_s < next_s < hole.end_s:
+            self._skip_to(math.ceil((hole.end_s - SAME_TIME_S) / self._spacing_s))
+
+    def _forget(self, indices: set[int]) -> None:
+        for index in indices:
+            del self._moments[index]
+        for group in self._groups.values():
+            group.moments = [m for m in group.moments if m.index not in indices]

@@ -1,0 +1,83 @@
+"""From people and scores, moment after moment, to tracks with steady labels and to events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from detection.datasets.label_map import LabelMap
+from detection.pipeline.networks import MomentPeople, Networks
+from detection.pipeline.options import PipelineOptions
+from detection.tracking.events import ActionEvent, EventFinder, ScoreSmoother, TrackedKeyframe
+from detection.tracking.tracker import Tracker
+
+
+@dataclass(frozen=True)
+class ShownKeyframe:
+    """A final keyframe. doing: for each of its people the columns of what they are shown doing."""
+
+    keyframe: TrackedKeyframe
+    doing: tuple[frozenset[int], ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Keyframes that are final, and the events that ended with them."""
+
+    keyframes: list[ShownKeyframe]
+    events: list[ActionEvent]
+
+
+class Interpretation:
+    """Tracks, smoothed scores and events of one video, as moments come in order of time."""
+
+    def __init__(self, video_id: str, networks: Networks, options: PipelineOptions) -> None:
+        label_map: LabelMap = networks.label_map
+        self._classes = len(label_map)
+        self._tracker = Tracker(
+            start_score=networks.person_score,
+            keep_score=networks.keep_score,
+            max_gap_s=options.max_gap_s,
+        )
+        self._smoother = ScoreSmoother(options.smoothing_s)
+        smooth = options.smoothing_s > 0
+        self._finder = EventFinder(
+            video_id,
+            label_map.names,
+            label_map.ids,
+            on=networks.thresholds,
+            off=networks.thresholds * (options.off_share if smooth else 1.0),
+            interval_s=options.keyframe_interval_s,
+            max_gap_s=max(options.max_gap_s, 1.5 * options.keyframe_interval_s),
+            top_k=options.top_k,
+        )
+
+    def feed(self, moment: MomentPeople) -> Reading:
+        """Take the next moment."""
+        track = self._tracker.update(moment.time_s, moment.boxes)
+        if moment.action_scores is None:
+            return Reading([], [])
+        known = np.flatnonzero(track > 0)
+        keyframe = TrackedKeyframe(
+            moment.time_s,
+            track[known],
+            moment.boxes.xyxy_01[known],
+            moment.boxes.score[known],
+            moment.action_scores.reshape(-1, self._classes)[known],
+        )
+        return self._read(self._smoother.feed(keyframe))
+
+    def finish(self) -> Reading:
+        """No more moments."""
+        reading = self._read(self._smoother.finish())
+        return Reading(reading.keyframes, reading.events + self._finder.finish())
+
+    def _read(self, keyframes: Iterator[TrackedKeyframe]) -> Reading:
+        final, events = [], []
+        for keyframe in keyframes:
+            events += self._finder.feed(keyframe)
+            doing = tuple(frozenset(self._finder.active(t)) for t in keyframe.track.tolist())
+            final.append(ShownKeyframe(keyframe, doing))
+        return Reading(final, events)

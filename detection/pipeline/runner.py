@@ -1,0 +1,238 @@
+"""One video through the threads: read, networks, tracks, results; stopped, killed and gone on."""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+
+from detection.pipeline.clip_buffer import ClipGatherer, FrameWindow, Group, with_gaps
+from detection.pipeline.networks import MomentPeople, Networks
+from detection.pipeline.options import PipelineOptions
+from detection.pipeline.plan import Plan, Report
+from detection.pipeline.postprocess import Interpretation, Reading
+from detection.pipeline.results import Results
+from detection.pipeline.segments import PartsFolder, Segment
+from detection.tracking.events import ActionEvent
+from detection.video.stream import Hole, StreamFrame, VideoStream
+
+
+class VideoRun:
+    """The threads around one stream. `events` does all the work and may be left early."""
+
+    def __init__(
+        self,
+        stream: VideoStream,
+        networks: Networks,
+        options: PipelineOptions,
+        plan: Plan,
+        folder: PartsFolder | None,
+        *,
+        should_stop: Callable[[], bool],
+        on_progress: Callable[[float], object],
+        on_hole: Callable[[Hole], object],
+    ) -> None:
+        self._stream, self._networks, self._options = stream, networks, options
+        self._plan, self._folder = plan, folder
+        self._asked_to_stop, self._on_progress, self._on_hole = should_stop, on_progress, on_hole
+        self.report = Report()
+        self._window = FrameWindow(math.inf if stream.is_live else plan.window_s)
+        self._ending = threading.Event()
+        # Results wait here for their turn; whoever reads ahead waits where it is full.
+        self._queue: queue.Queue[_Result | BaseException | None] = queue.Queue(2 * plan.workers)
+        self._in_networks = threading.Semaphore(plan.workers)
+        self._segment = Segment()
+        self._segment_number = 0
+        self._results: Results | None = None
+
+    def events(self) -> Iterator[ActionEvent]:
+        """Yield events as they end; write everything that the plan asks for."""
+        folder = self._folder
+        if folder is not None and folder.is_complete:
+            self.report.already_complete = True
+            return
+        interpretation = self._interpretation()
+        threads_before = torch.get_num_threads()
+        try:
+            if folder is not None:
+                folder.drop_tail(1 + math.ceil(self._options.smoothing_s / self._plan.segment_s))
+                self._results = Results(
+                    folder, self._stream, self._networks, self._options, self._plan, self.report
+                )
+                for segment in folder.segments():
+                    for moment in segment.moments:
+                        yield from self._publish(interpretation.feed(moment))
+                        self.report.resumed_s = moment.time_s
+                    self.report.holes += segment.holes
+                self._segment_number = folder.saved
+            for moment in self._moments():
+                yield from self._publish(interpretation.feed(moment))
+            yield from self._publish(interpretation.finish())
+            if folder is not None and self._results is not None:
+                folder.check_inputs()
+                self._results.finish()
+        finally:
+            self._ending.set()
+            self._window.close()
+            torch.set_num_threads(threads_before)
+            self.report.clock.stop()
+            if self._results is not None:
+                self._results.close()
+
+    # Reading and the networks
+
+    def _moments(self) -> Iterator[MomentPeople]:
+        """Read the rest of the video; yield who was found, in order; save whole segments."""
+        threads = max(1, threads_for_networks() // self._plan.workers)
+        pool = ThreadPoolExecutor(
+            self._plan.workers, "networks", initializer=torch.set_num_threads, initargs=(threads,)
+        )
+        reader = threading.Thread(target=self._read, args=(pool,), name="reader", daemon=True)
+        reader.start()
+        try:
+            while (item := self._queue.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                if isinstance(item, Hole):
+                    self.report.holes.append(item)
+                    self._segment.holes.append(item)
+                    self._on_hole(item)
+                    continue
+                number, future = item
+                found = future.result()
+                for moment in found:
+                    self._note(moment)
+                    yield moment
+                self._keep(number, found)
+            self._save_tail()
+        finally:
+            self._ending.set()
+            self._window.close()
+            while reader.is_alive():  # it may be waiting for room in the queue
+                try:
+                    self._queue.get(timeout=0.05)
+                except queue.Empty:
+                    continue
+            pool.shutdown(cancel_futures=True)
+
+    def _read(self, pool: ThreadPoolExecutor) -> None:
+        try:
+            self._read_all(pool)
+        except BaseException as error:  # raised again in the thread that asks for moments
+            self._queue.put(error)
+        else:
+            self._queue.put(None)
+
+    def _read_all(self, pool: ThreadPoolExecutor) -> None:
+        plan, clock, stream = self._plan, self.report.clock, self._stream
+        gatherer = ClipGatherer(
+            plan.sampling,
+            self._window,
+            first_group=self._segment_number * plan.groups_per_segment,
+            start_s=plan.start_s,
+            end_s=plan.end_s,
+            may_drop=self._must_drop if stream.is_live else lambda: False,
+        )
+        from_s = None
+        if stream.can_seek:
+            from_s = max(gatherer.from_s(), plan.start_s - plan.sampling.span_s)
+        frames = with_gaps(stream.frames(from_s=from_s, should_stop=self._is_stopping))
+        last_wanted_s = plan.end_s + plan.sampling.span_s
+        while not self._is_stopping():
+            with clock.measure("decode"):
+                item = next(frames, None)
+            if item is None or (isinstance(item, StreamFrame) and item.time_s > last_wanted_s):
+                self._submit(pool, gatherer.finish)
+                break
+            if isinstance(item, Hole):
+                self._queue.put(item)
+            elif self._results is not None:
+                self._results.record(item)
+            self._submit(pool, lambda item=item: gatherer.feed(item))  # type: ignore[misc]
+            self.report.dropped = gatherer.dropped
+        self.report.stopped = self._is_stopping()
+
+    def _submit(self, pool: ThreadPoolExecutor, gather: Callable[[], Iterator[Group]]) -> None:
+        groups = gather()
+        while True:
+            with self.report.clock.measure("gather"):
+                group = next(groups, None)
+            if group is None:
+                return
+            if self._stream.is_live:
+                self._in_networks.acquire()  # `_must_drop` has seen that one is free
+            self._queue.put((group.number, pool.submit(self._compute, group)))
+
+    def _compute(self, group: Group) -> list[MomentPeople]:
+        try:
+            return self._networks.find(group, self.report.clock)
+        finally:
+            group.moments.clear()  # before others may take their frames' room
+            self._window.finish(group.number)
+            if self._stream.is_live:
+                self._in_networks.release()
+
+    def _must_drop(self) -> bool:
+        """Say whether the networks are busy: a live keyframe is then too late."""
+        if not self._in_networks.acquire(blocking=False):
+            return True
+        self._in_networks.release()
+        return False
+
+    def _is_stopping(self) -> bool:
+        return self._ending.is_set() or self._asked_to_stop()
+
+    # Results
+
+    def _interpretation(self) -> Interpretation:
+        return Interpretation(self._plan.video_id, self._networks, self._options)
+
+    def _note(self, moment: MomentPeople) -> None:
+        self.report.end_s = moment.time_s
+        if moment.action_scores is not None:
+            self.report.keyframes += 1
+            self.report.people += len(moment.boxes)
+            self.report.latency.note(time.monotonic() - moment.arrived_s)
+        self._on_progress(moment.time_s)
+
+    def _keep(self, group: int, moments: list[MomentPeople]) -> None:
+        """Add a group to the segment under way; write the segments that are over."""
+        if self._folder is None:
+            return
+        number = group // self._plan.groups_per_segment
+        if number > self._segment_number:
+            self._save_segment(number)
+        self._segment.moments += moments
+        if (group + 1) % self._plan.groups_per_segment == 0:
+            self._save_segment(number + 1)
+
+    def _save_segment(self, following: int) -> None:
+        """Write the segment under way, where it holds anything; go on with another one."""
+        assert self._folder is not None
+        if self._segment.moments or self._segment.holes:
+            self._folder.save(self._segment, self._segment_number)
+        self._segment, self._segment_number = Segment(), following
+
+    def _save_tail(self) -> None:
+        if self._folder is not None and (self._segment.moments or self._segment.holes):
+            self._folder.save(self._segment, None)
+
+    def _publish(self, reading: Reading) -> Iterator[ActionEvent]:
+        if self._results is not None:
+            self._results.show(reading.keyframes)
+        for event in reading.events:
+            self.report.events += 1
+            yield event
+
+
+_Result = tuple[int, "Future[list[MomentPeople]]"] | Hole
+
+
+def threads_for_networks() -> int:
+    """Return how many threads PyTorch computes with at the moment."""
+    return torch.get_num_threads()

@@ -1,0 +1,277 @@
+"""The unfinished work of a run on disk: whole segments, from which a killed run goes on.
+
+A folder `parts` beside the results holds, for segment n of the video, who was found at its moments
+(`000012.npz`, plain arrays), the film drawn of it (`000012.mp4`), and for sources that pass only
+once what was recorded of it (`000012.clean.mp4`). Everything is made of these files at the end. A
+segment without any moment has no file: each file names the one before it, so that a gap in the
+video is told from a file that is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detection.errors import UserError
+from detection.files import read_text, replacing, write_text
+from detection.pipeline.decisive import Decisive
+from detection.pipeline.networks import MomentPeople
+from detection.structures import ActorBoxes
+from detection.video.stream import Hole
+
+STATE_NAME = "run.json"
+FORMAT = 2
+# What a run writes beside its parts and its state.
+RESULT_NAMES = (
+    "annotated.mp4",
+    "detections.csv",
+    "events.jsonl",
+    "label_map.pbtxt",
+    "review.html",
+    "tracks.jsonl",
+)
+
+
+@dataclass
+class Segment:
+    """What was found in a stretch of video, in order of time."""
+
+    moments: list[MomentPeople] = field(default_factory=list)
+    holes: list[Hole] = field(default_factory=list)
+
+
+class PartsFolder:
+    """The folder of one video's results, and its unfinished parts.
+
+    decisive: what decides the results.  now: returns it as it is by then, to be told from it.
+    can_resume: whether the source can be read again.
+    Raises `UserError` where the folder holds something else, or results that something else has
+    decided. With `overwrite` all of them go first, so that none is left beside the new ones.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        decisive: Decisive,
+        *,
+        now: Callable[[], Decisive],
+        can_resume: bool,
+        overwrite: bool,
+    ) -> None:
+        self.folder, self._parts = folder, folder / "parts"
+        self._decisive, self._now = decisive, now
+        state = self._read_state(overwrite=overwrite)
+        if state is None and folder.is_dir() and any(folder.iterdir()):
+            raise UserError(f"{folder}: holds files that are not of this command; another --out")
+        other = "" if state is None else self._why_other(state)
+        if state is not None and not overwrite and (other or not can_resume):
+            why = other or "of a source that cannot be read again"
+            raise UserError(f"{folder}: holds results {why}: another --out, or --overwrite")
+        complete = state is not None and state.get("complete") is True
+        self.is_complete = complete and not other and not overwrite
+        self.saved = 0  # segments before this number are whole
+        if self.is_complete:
+            return
+        if overwrite or state is None:
+            self._start_over()
+        self._numbers = self._find_saved()
+        self.saved = self._numbers[-1] + 1 if self._numbers else 0
+
+    def segments(self) -> Iterator[Segment]:
+        """Read the whole segments, and what a stopped run had of the next one."""
+        for number in self._numbers:
+            yield self._read(self._moments_path(number))
+
+    def tail(self) -> Segment | None:
+        """Return what a stopped run had beyond its whole segments."""
+        path = self._parts / "tail.npz"
+        return self._read(path) if path.is_file() else None
+
+    def save(self, segment: Segment, number: int | None) -> None:
+        """Write segment `number`, above all that were written; None: the tail of a stopped run."""
+        path = self._parts / "tail.npz" if number is None else self._moments_path(number)
+        moments, holes = segment.moments, segment.holes
+        actions = [m.action_scores for m in moments if m.action_scores is not None]
+        with replacing(path) as temporary:
+            np.savez(
+                temporary,
+                after=np.int64(self.saved - 1),
+                index=np.array([m.index for m in moments], np.int64),
+                time_s=np.array([m.time_s for m in moments], np.float64),
+                people=np.array([len(m.boxes) for m in moments], np.int64),
+                is_keyframe=np.array([m.action_scores is not None for m in moments], bool),
+                boxes_01=_stacked([m.boxes.xyxy_01 for m in moments], 4),
+                score=np.concatenate([np.zeros(0, np.float32), *[m.boxes.score for m in moments]]),
+                actions=_stacked(actions, actions[0].shape[1] if actions else 0),
+                holes_s=np.array([(h.start_s, h.end_s) for h in holes], np.float64).reshape(-1, 2),
+                reasons=np.array([h.reason for h in holes], np.str_),
+            )
+        if number is not None:
+            self._numbers.append(number)
+            self.saved = number + 1
+
+    def film_path(self, segment: int | None) -> Path:
+        """Return where a segment's film is (None: of what lies beyond the whole segments)."""
+        return self._parts / ("tail.mp4" if segment is None else f"{segment:06d}.mp4")
+
+    def recording_path(self, segment: int) -> Path:
+        """Return where a segment of a passing source is recorded."""
+        return self._parts / f"{segment:06d}.clean.mp4"
+
+    def recordings(self) -> list[Path]:
+        """Return the recordings, in order."""
+        return sorted(self._parts.glob("*.clean.mp4"), key=_number_of)
+
+    def films(self) -> list[Path]:
+        """Return the films drawn, in order."""
+        drawn = [p for p in self._parts.glob("*.mp4") if p.stem.isdecimal()]
+        tail = self.film_path(None)
+        return sorted(drawn, key=_number_of) + ([tail] if tail.is_file() else [])
+
+    def drop_tail(self, films: int) -> None:
+        """Forget what a stopped run had beyond its whole segments: it is done again.
+
+        films: so many whole segments' films go too, for their labels did not know what follows.
+        """
+        for path in (self._parts / "tail.npz", self.film_path(None)):
+            path.unlink(missing_ok=True)
+        for path in self.films():
+            if _number_of(path) >= self.saved - films:
+                path.unlink()
+
+    def check_inputs(self) -> None:
+        """Remove everything and raise `UserError` where an input has changed since the beginning.
+
+        What was found is then of the one and of the other, nobody knows which.
+        """
+        changed = self._now().differences_from(self._decisive.as_json())
+        if not changed:
+            return
+        self._start_over()
+        (self.folder / STATE_NAME).unlink()
+        with suppress(OSError):  # not made, or somebody's files are in it
+            (self.folder / "videos").rmdir()
+        raise UserError(
+            f"{self.folder}: no results: {changed} it was begun; give the same command again"
+        )
+
+    def complete(self) -> None:
+        """Note that all results are written, and let the parts go; as `check_inputs`."""
+        self.check_inputs()
+        self._write_state(complete=True)
+        shutil.rmtree(self._parts, ignore_errors=True)
+
+    def _moments_path(self, number: int) -> Path:
+        return self._parts / f"{number:06d}.npz"
+
+    def _start_over(self) -> None:
+        """Remove the results of an earlier run, and its unfinished work."""
+        shutil.rmtree(self._parts, ignore_errors=True)
+        for path in [self.folder / name for name in RESULT_NAMES]:
+            path.unlink(missing_ok=True)
+        for path in (self.folder / "videos").glob("video.*"):
+            path.unlink()
+        self._write_state(complete=False)
+
+    def _why_other(self, state: dict[str, Any]) -> str:
+        """Say of what else the results in the folder are; "" where they are of the same."""
+        if state.get("format") != FORMAT:
+            return "of an older version, which does not say of which files they were made"
+        differences = self._decisive.differences_from(state)
+        if not differences:
+            return ""
+        same_options = state["options"] == self._decisive.as_json()["options"]
+        return f"of other {'files' if same_options else 'options'} ({differences})"
+
+    def _find_saved(self) -> list[int]:
+        """Return the numbers of the whole segments, up to where a file is gone."""
+        numbers: list[int] = []
+        paths = [path for path in self._parts.glob("*.npz") if path.stem.isdecimal()]
+        for path in sorted(paths, key=_number_of):
+            if int(self._values(path)["after"]) != (numbers[-1] if numbers else -1):
+                break
+            numbers.append(_number_of(path))
+        return numbers
+
+    def _values(self, path: Path) -> dict[str, Any]:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                values = {name: file[name] for name in _ARRAYS}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+            raise self._damaged(path, error) from error
+        return values
+
+    def _read(self, path: Path) -> Segment:
+        values = self._values(path)
+        try:
+            return _segment_of(values)
+        except (ValueError, IndexError, TypeError) as error:
+            raise self._damaged(path, error) from error
+
+    def _damaged(self, path: Path, error: Exception) -> UserError:
+        return UserError(f"{path}: damaged ({error}); start again with --overwrite")
+
+    def _read_state(self, *, overwrite: bool) -> dict[str, Any] | None:
+        path = self.folder / STATE_NAME
+        if not path.is_file():
+            return None
+        try:
+            state = json.loads(read_text(path))
+        except (UserError, ValueError, RecursionError) as error:
+            if overwrite:
+                return {}
+            raise UserError(f"{path}: damaged ({error}); start again with --overwrite") from error
+        known = isinstance(state, dict) and state.get("format") in (1, FORMAT)
+        inputs = state.get("inputs", {}) if known else None
+        if not known or not isinstance(inputs, dict) or not isinstance(state.get("options"), dict):
+            raise UserError(f"{path}: not of this command; another --out")
+        return dict(state)
+
+    def _write_state(self, *, complete: bool) -> None:
+        state = {"format": FORMAT, "complete": complete, **self._decisive.as_json()}
+        write_text(self.folder / STATE_NAME, json.dumps(state, indent=2) + "\n")
+
+
+_ARRAYS = (
+    *("after", "index", "time_s", "people", "is_keyframe"),
+    *("boxes_01", "score", "actions", "holes_s", "reasons"),
+)
+
+
+def _segment_of(values: Mapping[str, Any]) -> Segment:
+    """Return a segment of its arrays; raises ValueError or IndexError for what makes none."""
+    for name in ("time_s", "boxes_01", "score", "actions"):
+        if not np.isfinite(values[name]).all():
+            raise ValueError(f"{name} holds what is no number")
+    segment = Segment()
+    row = action_row = 0
+    for position, count in enumerate(values["people"].tolist()):
+        rows = slice(row, row + count)
+        boxes = ActorBoxes(values["boxes_01"][rows], values["score"][rows])
+        actions = None
+        if values["is_keyframe"][position]:
+            actions = values["actions"][action_row : action_row + count]
+            action_row += count
+        index, time_s = int(values["index"][position]), float(values["time_s"][position])
+        segment.moments.append(MomentPeople(index, time_s, boxes, actions))
+        row += count
+    for (start_s, end_s), reason in zip(values["holes_s"], values["reasons"], strict=True):
+        segment.holes.append(Hole(float(start_s), float(end_s), str(reason)))
+    return segment
+
+
+def _number_of(path: Path) -> int:
+    return int(path.name.split(".")[0])
+
+
+def _stacked(arrays: list[Any], width: int) -> Any:
+    return np.concatenate([np.zeros((0, width), np.float32), *arrays]).astype(np.float32)

@@ -1,0 +1,237 @@
+"""The results of a video as files: detections, tracks, events, the film and the review page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detection.datasets.ava_csv import write_detections
+from detection.datasets.label_map import LabelMap, write_label_map
+from detection.drawing.annotated_video import displayed_size
+from detection.errors import UserError
+from detection.files import replacing
+from detection.pipeline.postprocess import Reading
+from detection.pipeline.recording import write_recording
+from detection.review.document import ReviewDocument, ReviewTrack, ReviewVideo
+from detection.review.media import place_video
+from detection.review.page import write_review
+from detection.structures import ActorBoxes, Detections, Keyframe
+from detection.tracking.events import ActionEvent, TrackedKeyframe
+from detection.video.reader import VideoReader
+from detection.video.stream import VideoStream, join_films
+
+FILM_NAME = "annotated.mp4"
+
+
+@dataclass
+class TrackRows:
+    """A track's keyframes while it is still going on."""
+
+    times_s: list[float] = field(default_factory=list)
+    boxes_01: list[Any] = field(default_factory=list)
+    person_score: list[float] = field(default_factory=list)
+    scores: list[Any] = field(default_factory=list)
+
+    def add(self, keyframe: TrackedKeyframe, row: int) -> None:
+        """Take the track's row of a keyframe."""
+        self.times_s.append(keyframe.time_s)
+        self.boxes_01.append(keyframe.boxes_01[row])
+        self.person_score.append(float(keyframe.person_score[row]))
+        self.scores.append(keyframe.scores[row])
+
+
+def write_tables(
+    folder: Path, video_id: str, label_map: LabelMap, readings: Iterable[Reading], max_gap_s: float
+) -> None:
+    """Write detections.csv, tracks.jsonl, events.jsonl and the label map from one pass.
+
+    A track's line is written when nobody can go on with it; so only open tracks are in memory.
+    """
+    write_label_map(folder / "label_map.pbtxt", label_map)
+    with (
+        replacing(folder / "tracks.jsonl") as tracks_path,
+        replacing(folder / "events.jsonl") as events_path,
+        tracks_path.open("w", encoding="utf-8") as tracks,
+        events_path.open("w", encoding="utf-8") as events,
+    ):
+
+        def write_track(number: int, rows: TrackRows) -> None:
+            for piece in track_line(video_id, number, rows, label_map.names):
+                tracks.write(piece)
+
+        def detections() -> Iterator[Detections]:
+            for keyframe in _walk(readings, events.write, write_track, max_gap_s):
+                yield Detections(
+                    Keyframe(video_id, keyframe.time_s),
+                    ActorBoxes(keyframe.boxes_01, keyframe.person_score),
+                    keyframe.scores,
+                )
+
+        write_detections(folder / "detections.csv", detections(), label_map)
+
+
+def _walk(
+    readings: Iterable[Reading],
+    write_event: Callable[[str], object],
+    write_track: Callable[[int, TrackRows], None],
+    max_gap_s: float,
+) -> Iterator[TrackedKeyframe]:
+    open_tracks: dict[int, TrackRows] = {}
+    for reading in readings:
+        for event in reading.events:
+            write_event(event_line(event))
+        for shown in reading.keyframes:
+            keyframe = shown.keyframe
+            for number in list(open_tracks):
+                if keyframe.time_s - open_tracks[number].times_s[-1] > max_gap_s + 1e-6:
+                    write_track(number, open_tracks.pop(number))
+            for row, number in enumerate(keyframe.track.tolist()):
+                open_tracks.setdefault(number, TrackRows()).add(keyframe, row)
+            yield keyframe
+    for number, rows in open_tracks.items():
+        write_track(number, rows)
+
+
+def event_line(event: ActionEvent) -> str:
+    """Return an event as a line of JSON that drives no terminal."""
+    values = {
+        "video": event.video_id,
+        "track": event.track,
+        "action": event.action,
+        "action_id": event.action_id,
+        "start_s": event.start_s,
+        "end_s": event.end_s,
+        "peak_score": event.peak_score,
+    }
+    return _json(values) + "\n"
+
+
+def track_line(
+    video_id: str, number: int, rows: TrackRows, classes: Sequence[str]
+) -> Iterator[str]:
+    """Yield the pieces of a track's line of JSON; a long track is never one text in memory."""
+    head = {
+        "video": video_id,
+        "track": number,
+        "start_s": rows.times_s[0],
+        "end_s": rows.times_s[-1],
+        "classes": list(classes),
+    }
+    yield _json(head)[:-1] + ', "keyframes": ['
+    for position, time_s in enumerate(rows.times_s):
+        values = {
+            "time_s": time_s,
+            "box_01": _rounded(rows.boxes_01[position]),
+            "person_score": round(rows.person_score[position], 6),
+            "scores": _rounded(rows.scores[position]),
+        }
+        yield (", " if position else "") + json.dumps(values)
+    yield "]}\n"
+
+
+def write_film(folder: Path, films: Sequence[Path]) -> Path | None:
+    """Join the drawn segments; None where no frame was drawn."""
+    if not films:
+        return None
+    join_films(films, folder / FILM_NAME)
+    return folder / FILM_NAME
+
+
+def write_page(
+    folder: Path,
+    video_id: str,
+    video: Path,
+    label_map: LabelMap,
+    readings: Iterable[Reading],
+    *,
+    thresholds: Sequence[float],
+    threshold: float,
+    exclusive: Mapping[str, Sequence[int]],
+    note: str,
+    damaged: bool = False,
+) -> Path:
+    """Write review.html beside a playable copy of the video."""
+    keyframes_s: list[float] = []
+    tracks: dict[int, TrackRows] = {}
+    for reading in readings:
+        for shown in reading.keyframes:
+            keyframe = shown.keyframe
+            if keyframe.time_s < 0:
+                continue
+            keyframes_s.append(keyframe.time_s)
+            for row, number in enumerate(keyframe.track.tolist()):
+                tracks.setdefault(number, TrackRows()).add(keyframe, row)
+    source = _place(video, folder, damaged=damaged)
+    # What was left out of a damaged one is not in its length.
+    with VideoReader(folder / source if damaged else video) as reader:
+        info = reader.info
+        width, height = displayed_size(reader)
+    shown_video = ReviewVideo(
+        video_id,
+        source,
+        width,
+        height,
+        info.duration_s,
+        start_s=info.start_s,
+        keyframes_s=keyframes_s,
+        tracks=[
+            ReviewTrack(
+                number,
+                np.array(rows.times_s),
+                np.stack(rows.boxes_01),
+                np.stack(rows.scores),
+                np.array(rows.person_score, np.float32),
+            )
+            for number, rows in sorted(tracks.items())
+        ],
+    )
+    by_class = dict(zip(label_map.ids, (float(t) for t in thresholds), strict=True))
+    document = ReviewDocument(
+        video_id,
+        label_map,
+        [shown_video],
+        exclusive=exclusive,
+        score_threshold=threshold,
+        class_thresholds={i: t for i, t in by_class.items() if t != threshold},
+        note=note,
+    )
+    return write_review(folder, document)
+
+
+def _place(video: Path, folder: Path, *, damaged: bool) -> str:
+    """Put the video beside the page; of a damaged one the pictures that were judged."""
+    if not damaged:
+        return place_video(video, folder, name="video")
+    with VideoStream(video, live=False) as stream:
+        write_recording(folder / "videos" / "video.mp4", stream.frames())
+    return "videos/video.mp4"
+
+
+def check_folder(folder: Path) -> None:
+    """Raise `UserError` where something that is no folder stands in the results' place."""
+    if not folder.is_dir() and (folder.exists() or folder.is_symlink()):
+        raise UserError(f"{folder}: is no folder, which is required for results")
+
+
+def check_output(folder: Path) -> None:
+    """Make the folder for results; raise `UserError` where that cannot be."""
+    check_folder(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror})") from error
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    """Return JSON with every character of text but the unprintable ones as it is."""
+    text = json.dumps(values, ensure_ascii=False)
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
+def _rounded(values: Any) -> list[float]:
+    return [round(float(value), 6) for value in values]

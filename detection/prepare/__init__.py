@@ -1,0 +1,1 @@
+"""Source videos into the form that is quick to read, and what they contain."""

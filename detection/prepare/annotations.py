@@ -1,0 +1,115 @@
+"""The annotations and `dataset.yaml` of a prepared data set: copies of the source's.
+
+Prepared videos keep their sources' clocks and boxes are fractions of the frame, so no row changes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from detection.datasets.folder import (
+    FILE_NAME,
+    DatasetFile,
+    DatasetFolder,
+    FramesPart,
+    SplitPart,
+    inside,
+    write_dataset_file,
+)
+from detection.errors import UserError
+from detection.files import replacing, write_text
+from detection.prepare.frames import write_frame_list
+from detection.prepare.required_spans import needed_videos
+
+
+def write_prepared_dataset(
+    folder: DatasetFolder,
+    out: Path,
+    *,
+    videos: Collection[str],
+    is_part: bool = False,
+    before: DatasetFile | None = None,
+    frames: FramesPart | None = None,
+    how_to_get: str | None = None,
+) -> None:
+    """Copy the annotations of `folder` to `out` and write its dataset.yaml.
+
+    videos: those that are in `out`. is_part: the splits need others too, so they get lists,
+    and a split of which nothing is there is left out.
+    before: what dataset.yaml said there; box files that were added to it since stay known.
+    frames: set where frames were extracted. Raises `UserError` naming a file that lies outside.
+    """
+    splits: dict[str, SplitPart] = {}
+    paths = [folder.file.label_map]
+    for name, part in folder.file.splits.items():
+        paths += [part.annotations, *filter(None, (part.exclusions, part.videos))]
+        paths += part.boxes.values()
+        added = _added_boxes(out, part, before.splits.get(name) if before else None)
+        splits[name] = part.model_copy(update={"boxes": part.boxes | added})
+    for path in [*dict.fromkeys(paths), *_beside(folder, paths)]:
+        _copy(folder.root, out, path)
+    for name in list(splits) if is_part else ():
+        listed = _list_of(folder, name, videos)
+        if listed is None:
+            continue
+        place = f"annotations/{name}_videos.txt"
+        write_text(
+            inside(out, place, what="a list of videos"),
+            "".join(f"{video_id}\n" for video_id in listed),
+        )
+        splits[name] = splits[name].model_copy(update={"videos": place})
+        if not listed:
+            del splits[name]
+    if frames is not None:
+        for name in splits:
+            needed = {video.video_id for video in needed_videos(folder, [name])}
+            listing = inside(out, f"frame_lists/{name}.csv", what="a list of frames")
+            write_frame_list(listing, out / frames.folder, needed & set(videos))
+    file = folder.file.model_copy(
+        update={
+            "videos": None if frames else "videos",
+            "frames": frames,
+            "splits": splits,
+            "how_to_get": how_to_get,
+        }
+    )
+    write_dataset_file(out, file)
+
+
+def _added_boxes(out: Path, source: SplitPart, before: SplitPart | None) -> dict[str, str]:
+    """Return the box files that were made for the prepared videos, by name."""
+    if before is None:
+        return {}
+    return {
+        name: path
+        for name, path in before.boxes.items()
+        if name not in source.boxes and (out / path).is_file()
+    }
+
+
+def _beside(folder: DatasetFolder, paths: Collection[str]) -> list[str]:
+    """Return other tables in the folders of annotations: a run's options may name them."""
+    places = {str(Path(path).parent) for path in paths} - {".", folder.file.videos}
+    return [
+        str(path.relative_to(folder.root))
+        for place in sorted(places)
+        for path in sorted((folder.root / place).iterdir())
+        if path.suffix in (".csv", ".pbtxt", ".txt") and path.is_file()
+        if str(path.relative_to(folder.root)) not in paths
+    ]
+
+
+def _copy(root: Path, out: Path, path: str) -> None:
+    source, place = root / path, inside(out, path, what=f"a file that {root / FILE_NAME} names")
+    if not source.is_file():
+        raise UserError(f"{source}: no such file, {root / FILE_NAME} names it")
+    with replacing(place) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def _list_of(folder: DatasetFolder, split_name: str, videos: Collection[str]) -> list[str] | None:
+    """Return the videos of a split that are prepared; None where that is all of them."""
+    named = {video.video_id for video in needed_videos(folder, [split_name])}
+    return sorted(named & set(videos)) if named - set(videos) else None

@@ -1,0 +1,210 @@
+"""A data set folder of source videos to one of prepared videos, which trains as it is.
+
+Annotations are copied unchanged, for prepared videos keep their sources' clocks. OUT holds
+`videos/ID.mp4`, a manifest per video in `prepared/ID.json`, and at last `dataset.yaml`: a folder on
+its way has none, so that nobody trains on a part of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from detection.datasets.folder import FILE_NAME, DatasetFile, DatasetFolder, FramesPart
+from detection.errors import UserError
+from detection.files import CannotWriteError, only_writer
+from detection.prepare.annotations import write_prepared_dataset
+from detection.prepare.frames import UNFINISHED, extract_frames
+from detection.prepare.process_pool import work_through
+from detection.prepare.required_spans import NeededVideo, needed_videos
+from detection.prepare.video import (
+    PrepareJob,
+    PrepareOptions,
+    is_prepared,
+    prepare_video,
+    read_manifest,
+)
+from detection.unfinished import left_behind
+
+MANIFESTS = "prepared"
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """Video ids by outcome; `failed` gives the reason by id. whole: dataset.yaml is written.
+
+    repairs: what was done to sources' times and frames, in words, by id.
+    """
+
+    prepared: tuple[str, ...]
+    kept: tuple[str, ...]
+    failed: dict[str, str] = field(default_factory=dict)
+    whole: bool = False
+    repairs: dict[str, list[str]] = field(default_factory=dict)
+
+
+def prepare_dataset(
+    folder: DatasetFolder,
+    out: str | Path,
+    *,
+    options: PrepareOptions | None = None,
+    clip_span_s: float = 14.0,
+    whole_films: bool = False,
+    only: Sequence[str] = (),
+    leave_out_broken: bool = False,
+    frames_fps: float | None = None,
+    frames_start_s: float | None = None,
+    jobs: int = 1,
+    how_to_get: str | None = None,
+    started: Callable[[float], None] = lambda total_s: None,
+    told: Callable[[float], None] = lambda seconds: None,
+) -> PrepareReport:
+    """Prepare each video that the splits need, or `only` some; what was done before is kept.
+
+    clip_span_s: of the longest clip around a keyframe that shall find all its frames.
+    whole_films: do not cut. leave_out_broken: go without the videos that fail, and list the others
+    in the written data set. frames_fps: write JPEG frames of that rate, number 1 at frames_start_s
+    (None: the second in which the first part of any video begins). started, told: seconds of film
+    to do, and done since the last call.
+    Raises `UserError` for what stops everything: annotations, an output that cannot be written.
+    """
+    out = Path(out)
+    if folder.file.videos is None:
+        raise UserError(f"{folder.root / FILE_NAME}: has extracted frames, videos are wanted")
+    needed = _chosen(folder, needed_videos(folder), only)
+    _check_out(folder, out)
+    options, frames = options or PrepareOptions(), None
+    if frames_fps is not None:
+        first_s = min(video.window_s(clip_span_s)[0] for video in needed)
+        start_s = math.floor(first_s) if frames_start_s is None else frames_start_s
+        options = dataclasses.replace(options, frames=(float(frames_fps), float(start_s)))
+        frames = FramesPart(folder="frames", fps=float(frames_fps), start_s=float(start_s))
+    work = prepare_video if frames is None else extract_frames
+    with only_writer(out, busy="another prepare is writing here; wait for it"):
+        _remove_leftovers(out)
+        todo: list[PrepareJob] = []
+        kept: list[str] = []
+        failed: dict[str, str] = {}
+        repairs: dict[str, list[str]] = {}
+        for video in needed:
+            span_s = math.inf if whole_films else clip_span_s
+            try:
+                job = _job(folder, out, video, options, span_s)
+                if is_prepared(job):
+                    kept.append(video.video_id)
+                    manifest = read_manifest(job.manifest) or {"source": {}}
+                    repairs[video.video_id] = manifest["source"].get("repairs", [])
+                else:
+                    folder.video_path(video.video_id)
+                    todo.append(job)
+            except UserError as error:
+                failed[video.video_id] = str(error)
+        before = _put_aside(out, is_changing=bool(todo))
+        started(sum(job.last.time_s - job.first.time_s + clip_span_s for job in todo))
+        todo.sort(key=lambda job: job.last.time_s - job.first.time_s, reverse=True)
+        for job, result in work_through(work, todo, processes=jobs, told=told):
+            if isinstance(result, CannotWriteError):
+                raise result  # no other video would fare better
+            if isinstance(result, UserError):
+                failed[job.video_id] = str(result)
+            else:
+                repairs[job.video_id] = result["source"]["repairs"]
+        videos = {video.video_id for video in needed} - set(failed)
+        whole = bool(videos) and (leave_out_broken or not failed)
+        if whole:
+            write_prepared_dataset(
+                folder,
+                out,
+                videos=videos,
+                is_part=bool(only or failed),
+                before=before,
+                frames=frames,
+                how_to_get=how_to_get,
+            )
+            (out / MANIFESTS / FILE_NAME).unlink(missing_ok=True)
+    prepared = tuple(job.video_id for job in todo if job.video_id not in failed)
+    return PrepareReport(prepared, tuple(kept), failed, whole, repairs)
+
+
+def _chosen(
+    folder: DatasetFolder, needed: Sequence[NeededVideo], only: Sequence[str]
+) -> list[NeededVideo]:
+    """Return the videos named in `only`; all of them where it is empty."""
+    known = {video.video_id: video for video in needed}
+    if not known:
+        raise UserError(f"{folder.root / FILE_NAME}: its splits need no video")
+    for video_id in only:
+        if video_id not in known:
+            raise UserError(
+                f"--only {video_id}: none of the {len(known)} videos that the annotations need "
+                f"(ids look like {', '.join(sorted(known)[:3])})"
+            )
+    return [known[video_id] for video_id in dict.fromkeys(only)] if only else list(needed)
+
+
+def _check_out(folder: DatasetFolder, out: Path) -> None:
+    """Refuse to write over the source, or into a folder that is something else."""
+    assert folder.file.videos is not None
+    source = (folder.root / folder.file.videos).resolve()
+    if out.resolve() == folder.root.resolve() or (out / "videos").resolve() == source:
+        raise UserError(f"{out}: holds the source videos, give the prepared ones another folder")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is there already and is no folder")
+    if out.is_dir() and not (out / MANIFESTS).is_dir() and any(out.iterdir()):
+        raise UserError(f"{out}: is there already and was not made by prepare, so it is kept")
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Remove what a killed run left half written; the folder is held by us alone."""
+    try:
+        for folder in (out, out / "videos", out / MANIFESTS, out / "annotations"):
+            folder.mkdir(exist_ok=True)
+            for path in folder.glob(".writing-*"):
+                path.unlink()
+        with left_behind(out / "frames", UNFINISHED) as folders:
+            for path in folders:
+                shutil.rmtree(path)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror})") from error
+
+
+def _job(
+    folder: DatasetFolder,
+    out: Path,
+    video: NeededVideo,
+    options: PrepareOptions,
+    clip_span_s: float,
+) -> PrepareJob:
+    try:
+        source = folder.video_path(video.video_id)
+    except UserError:
+        source = folder.root / f"{video.video_id}.mp4"
+        if source.parent != folder.root:
+            raise  # an id that would be a path
+    return PrepareJob(
+        video_id=video.video_id,
+        source=source,
+        video=out / "videos" / f"{video.video_id}.mp4"
+        if options.frames is None
+        else out / "frames" / video.video_id,
+        manifest=out / MANIFESTS / f"{video.video_id}.json",
+        window_s=video.window_s(clip_span_s),
+        first=video.first,
+        last=video.last,
+        options=options,
+    )
+
+
+def _put_aside(out: Path, *, is_changing: bool) -> DatasetFile | None:
+    """Return what dataset.yaml says so far, and take it out of the way while videos change."""
+    place, aside = out / FILE_NAME, out / MANIFESTS / FILE_NAME
+    if is_changing and place.is_file():
+        place.replace(aside)
+    for path in (place, aside):
+        if path.is_file():
+            return DatasetFolder.open(path.parent).file
+    return None

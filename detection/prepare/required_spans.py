@@ -1,0 +1,111 @@
+"""Which videos a data set needs, and at what times: what its annotations and boxes ask for.
+
+No torch. AVA's films are asked for from 902 to 1798 s; with clips of 14 s around those moments the
+part needed is 895 to 1805 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.datasets.actor_table import read_exclusions, read_ground_truth_rows, read_video_list
+from detection.datasets.ava_csv import AvaRows, read_person_boxes, time_us_of
+from detection.datasets.folder import DatasetFolder, Split
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A keyframe's time in seconds and the row that asks for it (`FILE:LINE`)."""
+
+    time_s: float
+    where: str
+
+
+@dataclass(frozen=True)
+class VideoKeyframes:
+    """One video's keyframes in one file: (K,) ascending seconds, K >= 1, and (K,) their lines."""
+
+    video_id: str
+    path: str
+    times_s: NDArray[np.float64]
+    line: NDArray[np.int64]
+
+    def moment(self, position: int) -> Moment:
+        """Return the k-th keyframe and its row (line 0: a keyframe with nobody in it)."""
+        line = int(self.line[position])
+        return Moment(float(self.times_s[position]), f"{self.path}:{line}" if line else self.path)
+
+
+@dataclass
+class NeededVideo:
+    """A video and its keyframes, over all files that ask for any."""
+
+    video_id: str
+    tables: list[VideoKeyframes] = field(default_factory=list)
+
+    @property
+    def first(self) -> Moment:
+        """The earliest keyframe."""
+        return min((table.moment(0) for table in self.tables), key=lambda found: found.time_s)
+
+    @property
+    def last(self) -> Moment:
+        """The latest keyframe."""
+        return max((table.moment(-1) for table in self.tables), key=lambda found: found.time_s)
+
+    def window_s(self, clip_span_s: float) -> tuple[float, float]:
+        """Return from when to when clips of that length around the keyframes reach."""
+        return max(0.0, self.first.time_s - clip_span_s / 2), self.last.time_s + clip_span_s / 2
+
+
+def needed_videos(folder: DatasetFolder, splits: Iterable[str] | None = None) -> list[NeededVideo]:
+    """Return what the splits (None: all) ask for, sorted by id.
+
+    Excluded keyframes and videos that a split does not list ask for nothing. Raises `UserError`
+    naming the file that is missing or malformed, and its row.
+    """
+    found: dict[str, NeededVideo] = {}
+    for name in folder.file.splits if splits is None else splits:
+        for table in split_keyframes(folder, folder.split(name)):
+            found.setdefault(table.video_id, NeededVideo(table.video_id)).tables.append(table)
+    return [found[video_id] for video_id in sorted(found)]
+
+
+def split_keyframes(folder: DatasetFolder, split: Split) -> Iterator[VideoKeyframes]:
+    """Yield the keyframes of a split's ground truth and of each of its box files, by video."""
+    excluded: dict[str, list[int]] = {}
+    for key in read_exclusions(split):
+        excluded.setdefault(key.video_id, []).append(time_us_of(key.time_s))
+    listed = read_video_list(split)
+    tables = [read_ground_truth_rows(split)]
+    tables += [read_person_boxes(folder.boxes_path(split, boxes)) for boxes in split.boxes]
+    for rows in tables:
+        for video_id, time_us, line in _by_video(rows):
+            kept = ~np.isin(time_us, excluded.get(video_id, []))
+            if kept.any() and (listed is None or video_id in listed):
+                yield VideoKeyframes(video_id, rows.path, time_us[kept] / 1e6, line[kept])
+
+
+def _by_video(rows: AvaRows) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield each video with its distinct times in microseconds and their first lines."""
+    names = list(dict.fromkeys([*rows.video_names, *(k.video_id for k in rows.empty_keyframes)]))
+    index_of = {name: index for index, name in enumerate(names)}
+    empty = [(index_of[key.video_id], time_us_of(key.time_s)) for key in rows.empty_keyframes]
+    empty_keys = np.asarray(empty, np.int64).reshape(-1, 2)
+    place = np.asarray([index_of[name] for name in rows.video_names], np.int64)
+    video = np.concatenate([place[rows.video_index], empty_keys[:, 0]])
+    time_us = np.concatenate([rows.time_us, empty_keys[:, 1]])
+    line = np.concatenate([rows.line.astype(np.int64), np.zeros(len(empty_keys), np.int64)])
+    order = np.lexsort((line, time_us, video))
+    video, time_us, line = video[order], time_us[order], line[order]
+    new = np.ones(len(video), dtype=bool)
+    new[1:] = (video[1:] != video[:-1]) | (time_us[1:] != time_us[:-1])
+    video, time_us, line = video[new], time_us[new], line[new]
+    bounds = np.searchsorted(video, np.arange(len(names) + 1))
+    for index, name in enumerate(names):
+        chosen = slice(int(bounds[index]), int(bounds[index + 1]))
+        yield name, time_us[chosen], line[chosen]

@@ -1,0 +1,261 @@
+"""One source video into the form that is quick to read: cut, scaled, a key frame every second.
+
+Presentation times are the source's own, so annotations keep their meaning: the cut file of a film's
+seconds 895 to 1805 begins at 895 s. A file gets its name when it has been read back and its frame
+times are those that were meant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.errors import UserError
+from detection.files import (
+    CannotWriteError,
+    replacing,
+    sha256_of,
+    why_not_written,
+    write_text,
+)
+from detection.prepare.required_spans import Moment
+from detection.video.frames import PictureScaler
+from detection.video.reader import SAME_TIME_S, Damage, VideoInfo, VideoReader
+from detection.video.writer import WRITER_TIME_BASE, VideoWriter
+
+FORM = 1
+TICK_S = float(WRITER_TIME_BASE)
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """short_side: pixels, of pictures that are larger.  crf: quality, 0 (lossless) to 51.
+
+    keyframe_interval_s: a seek costs at most that much decoding.  preset, tune: x264's; its
+    "fastdecode" makes files a tenth larger and quicker to read by a third.  damage: in the source,
+    see `VideoReader`.  frames: (rate, seconds at which number 1 is shown), JPEG in place of video.
+    """
+
+    short_side: int = 320
+    crf: int = 20
+    keyframe_interval_s: float = 1.0
+    preset: str = "veryfast"
+    tune: str = "fastdecode"
+    damage: Damage = "refuse"
+    frames: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class PrepareJob:
+    """A video to prepare: where it comes from and goes to, and the part of it that is wanted.
+
+    first, last: keyframes that must be inside.  window_s: seconds of the source's clock.
+    """
+
+    video_id: str
+    source: Path
+    video: Path
+    manifest: Path
+    window_s: tuple[float, float]
+    first: Moment
+    last: Moment
+    options: PrepareOptions
+
+
+def is_prepared(job: PrepareJob) -> bool:
+    """Say whether the job was done before, with these options, from this source, and lies there."""
+    found = read_manifest(job.manifest)
+    if found is None or not job.video.exists():
+        return False
+    if found["asked"] != _asked(job) or found["own"]["bytes"] != _bytes_at(job.video):
+        return False
+    if not job.source.exists():
+        return True  # the source may be deleted when its work is done
+    size, source = job.source.stat(), found["source"]
+    return source["bytes"] == size.st_size and (
+        source["mtime_ns"] == size.st_mtime_ns or source["sha256"] == sha256_of(job.source)
+    )
+
+
+def _bytes_at(place: Path) -> int:
+    paths = place.iterdir() if place.is_dir() else [place]
+    return sum(path.stat().st_size for path in paths)
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """Return a video's manifest; None where there is none, or one of another form."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(values, dict) and values.get("form") == FORM
+    return values if whole and {"asked", "source", "own", "times"} <= set(values) else None
+
+
+def prepare_video(
+    job: PrepareJob, told: Callable[[float], None] = lambda seconds: None
+) -> dict[str, Any]:
+    """Write the job's video and manifest; return the manifest.
+
+    told: called with the seconds of film done since the last call. Raises `UserError` naming what
+    is wrong with the source, `CannotWriteError` where the output cannot be written; then neither
+    file is there.
+    """
+    source = describe_source(job)
+    try:
+        job.manifest.unlink(missing_ok=True)
+        with replacing(job.video) as temporary:
+            with VideoReader(job.source, damage=job.options.damage) as reader:
+                source |= described(reader.info)
+                cut = _write(job, reader, temporary, told)
+                source["repairs"] = repairs_of(reader)
+            own = _read_back(job, temporary, cut)
+        times = {
+            "own_s": "source_s + offset_s",
+            "offset_s": 0.0,
+            "time_base": str(WRITER_TIME_BASE),
+            "largest_rounding_s": float(np.abs(cut.own_s - cut.source_s).max()),
+            "first_frame_s": float(cut.source_s[0]),
+            "last_frame_s": float(cut.source_s[-1]),
+            "frames_left_out": cut.left_out,
+        }
+        return write_manifest(job, source=source, own=own, times=times)
+    except (OSError, CannotWriteError) as error:
+        raise CannotWriteError(
+            f"{job.video}: cannot be written ({why_not_written(error)})"
+        ) from error
+
+
+def write_manifest(
+    job: PrepareJob, *, source: dict[str, Any], own: dict[str, Any], times: dict[str, Any]
+) -> dict[str, Any]:
+    """Write and return the job's manifest: what was made of what, and how times correspond."""
+    manifest = {
+        "form": FORM,
+        "video_id": job.video_id,
+        "asked": _asked(job),
+        "source": source,
+        "own": own,
+        "times": times,
+    }
+    write_text(job.manifest, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    return manifest
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """source_s: (n,) times of the frames written.  left_out: frames before 0 s or of equal time."""
+
+    source_s: NDArray[np.float64]
+    left_out: int
+
+    @property
+    def own_s(self) -> NDArray[np.float64]:
+        return np.round(self.source_s / TICK_S) * TICK_S
+
+
+def _write(
+    job: PrepareJob, reader: VideoReader, place: Path, told: Callable[[float], None]
+) -> _Cut:
+    options, (start_s, end_s) = job.options, job.window_s
+    scale = PictureScaler(reader.frame_size(), short_side=options.short_side)
+    times_s: list[float] = []
+    left_out = 0
+    told_s: float | None = None
+    with VideoWriter(
+        place,
+        width=scale.width,
+        height=scale.height,
+        fps=reader.info.average_fps,
+        crf=options.crf,
+        keyframe_interval_s=options.keyframe_interval_s,
+        preset=options.preset,
+        tune=options.tune,
+        shape=reader.pixel_shape,
+    ) as writer:
+        for time_s, picture in reader.pictures(start_s=start_s, end_s=end_s):
+            # Players show nothing before 0 s, and MP4 cannot say it.
+            if time_s >= 0 and writer.write_picture(scale(picture), time_s):
+                times_s.append(time_s)
+            else:
+                left_out += 1
+            told(time_s - (time_s if told_s is None else told_s))
+            told_s = time_s
+        if not times_s:
+            raise UserError(f"{job.source}: shows nothing at or after 0 s")
+        check_window(job, times_s)
+    return _Cut(np.asarray(times_s, np.float64), left_out)
+
+
+def check_window(job: PrepareJob, times_s: list[float]) -> None:
+    """Raise `UserError` for a keyframe more than half a frame outside what the video shows."""
+    intervals_s = np.diff(times_s) if len(times_s) > 1 else np.array([0.04])
+    if job.first.time_s < times_s[0] - intervals_s[0] / 2 - SAME_TIME_S:
+        raise UserError(
+            f"{job.source}: keyframe at {job.first.time_s:.6f} s ({job.first.where}) is before "
+            f"the first frame, which is shown at {times_s[0]:.6f} s"
+        )
+    if job.last.time_s > times_s[-1] + intervals_s[-1] / 2 + SAME_TIME_S:
+        raise UserError(
+            f"{job.source}: keyframe at {job.last.time_s:.6f} s ({job.last.where}) is past the "
+            f"last frame, which is shown at {times_s[-1]:.6f} s"
+        )
+
+
+def _read_back(job: PrepareJob, place: Path, cut: _Cut) -> dict[str, Any]:
+    """Describe the file written; a disk that lost part of it shows here."""
+    try:
+        with VideoReader(place) as video:
+            shown_s, info = video.frame_times_s(), video.info
+    except UserError as error:
+        raise CannotWriteError(
+            f"{job.video}: what was written cannot be read back ({error})"
+        ) from error
+    if len(shown_s) != len(cut.own_s) or np.abs(shown_s - cut.own_s).max() > TICK_S / 2:
+        raise CannotWriteError(
+            f"{job.video}: {len(shown_s)} frames were read back where {len(cut.own_s)} were written"
+        )
+    file = {"file": job.video.name, "bytes": place.stat().st_size, "sha256": sha256_of(place)}
+    return file | described(info)
+
+
+def repairs_of(reader: VideoReader) -> list[str]:
+    """Return in words what was done to a source's times and frames."""
+    with contextlib.suppress(UserError):  # cut short or damaged, and taken so where that is asked
+        reader.frame_times_s()  # all of it is met then
+    return reader.repairs().in_words()
+
+
+def describe_source(job: PrepareJob) -> dict[str, Any]:
+    """Return what a manifest tells of the source before it is opened."""
+    try:
+        size = job.source.stat()
+        return {
+            "file": job.source.name,
+            "bytes": size.st_size,
+            "mtime_ns": size.st_mtime_ns,
+            "sha256": sha256_of(job.source),
+        }
+    except OSError as error:
+        raise UserError(f"{job.source}: cannot be read ({error.strerror})") from error
+
+
+def described(info: VideoInfo) -> dict[str, Any]:
+    """Return what a manifest tells of a file: codec, width, average_fps and the like."""
+    return {name: value for name, value in dataclasses.asdict(info).items() if value is not None}
+
+
+def _asked(job: PrepareJob) -> dict[str, Any]:
+    window_s = [time_s if math.isfinite(time_s) else None for time_s in job.window_s]
+    values = {"window_s": window_s, **dataclasses.asdict(job.options)}
+    values["frames"] = list(job.options.frames) if job.options.frames else None  # as JSON has it
+    return values

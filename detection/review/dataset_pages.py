@@ -1,0 +1,192 @@
+"""The review page of a data set's split, or of one file: videos placed, thumbnails drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from detection.datasets.ava_csv import AvaRows, read_keyframe_list, time_us_of
+from detection.datasets.folder import DatasetFolder, Split
+from detection.datasets.label_map import LabelMap
+from detection.datasets.open_video import FrameSource, open_video
+from detection.drawing.annotated_video import displayed_size, which_videos
+from detection.drawing.paint import PREDICTION, TRUTH
+from detection.files import replacing
+from detection.review.document import (
+    ReviewDocument,
+    ReviewTrack,
+    ReviewTruth,
+    ReviewVideo,
+)
+from detection.review.errors import find_errors
+from detection.review.from_csv import keyframes_of, tracks_of, truth_of
+from detection.review.media import place_video, write_playable
+from detection.review.page import write_review
+from detection.structures import Keyframe
+from detection.video.reader import VideoReader
+
+_THUMBNAIL_SHORT_SIDE_PX = 240
+
+
+@dataclass(frozen=True)
+class ReviewRows:
+    """What is known of the videos of a page; ground truth, detections or both (None: not given)."""
+
+    label_map: LabelMap
+    truth: AvaRows | None
+    predicted: AvaRows | None
+    exclusive: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    left_out: frozenset[Keyframe] = frozenset()
+    score_threshold: float = 0.3
+
+
+def review_split(
+    out: str | Path,
+    folder: DatasetFolder,
+    split: Split,
+    predicted: AvaRows | None,
+    *,
+    truth: AvaRows,
+    title: str,
+    note: str = "",
+    score_threshold: float = 0.3,
+    video_ids: Sequence[str] | None = None,
+    show_progress: bool = False,
+) -> Path:
+    """Write the page of a split (or some of its videos) into the folder `out`; return its path.
+
+    predicted: None for the ground truth alone.  video_ids: None for all that any file has.
+    Raises `UserError` for a video that cannot be read, and for an id without any row.
+    """
+    label_map = folder.read_label_map()
+    rows = ReviewRows(
+        label_map,
+        truth,
+        predicted,
+        exclusive=folder.exclusive_groups(label_map),
+        left_out=read_keyframe_list(split.exclusions) if split.exclusions else frozenset(),
+        score_threshold=score_threshold,
+    )
+    known = _ids(truth) | (set() if predicted is None else _ids(predicted))
+    for video_id in video_ids or ():
+        if video_id not in known:
+            raise which_videos(truth, video_id)
+    if video_ids is None:
+        video_ids = sorted(known)
+    videos = []
+    bar = tqdm(video_ids, unit="video", desc="review page", disable=not show_progress)
+    for number, video_id in enumerate(bar):
+        name = f"{number:05d}"
+        with open_video(folder, video_id) as source:
+            path = folder.video_path(video_id)
+            if path.is_dir():
+                place = f"videos/{name}.mp4"
+                write_playable(Path(out) / place, source)
+            else:
+                place = place_video(path, out, name=name)
+            videos.append(_video(Path(out), video_id, place, source, rows, thumbnail=name))
+    return write_review(out, _document(title, note, videos, rows))
+
+
+def review_file(
+    out: str | Path, video: str | Path, video_id: str, rows: ReviewRows, *, note: str = ""
+) -> Path:
+    """Write the page of one video file into the folder `out`; return its path.
+
+    Raises `UserError` for a video that cannot be read, or that has no rows.
+    """
+    for given in (rows.truth, rows.predicted):
+        if given is not None and not keyframes_of(video_id, given):
+            raise which_videos(given, video_id)
+    place = place_video(video, out)
+    with VideoReader(video) as source:
+        videos = [_video(Path(out), video_id, place, source, rows)]
+    return write_review(out, _document(video_id, note, videos, rows))
+
+
+def _document(
+    title: str, note: str, videos: Sequence[ReviewVideo], rows: ReviewRows
+) -> ReviewDocument:
+    return ReviewDocument(
+        title,
+        rows.label_map,
+        videos,
+        exclusive=rows.exclusive,
+        score_threshold=rows.score_threshold,
+        note=note,
+    )
+
+
+def _ids(rows: AvaRows) -> set[str]:
+    return {*rows.video_names, *(key.video_id for key in rows.empty_keyframes)}
+
+
+def _video(
+    out: Path,
+    video_id: str,
+    place: str,
+    source: FrameSource,
+    rows: ReviewRows,
+    thumbnail: str | None = None,
+) -> ReviewVideo:
+    keyframes_s = keyframes_of(video_id, rows.truth, rows.predicted, left_out=rows.left_out)
+    width, height = displayed_size(source)
+    start_s, end_s = source.span_s()
+    truth: ReviewTruth | None = None
+    tracks: tuple[ReviewTrack, ...] = ()
+    if rows.truth is not None:
+        truth = truth_of(rows.truth, video_id, rows.label_map, keyframes_s)
+    if rows.predicted is not None:
+        tracks = tracks_of(rows.predicted, video_id, rows.label_map, keyframes_s, truth=truth)
+    if thumbnail is not None:
+        thumbnail = f"thumbnails/{thumbnail}.jpg"
+    video = ReviewVideo(
+        video_id,
+        place,
+        width,
+        height,
+        max(0.0, end_s - start_s),
+        start_s,
+        keyframes_s,
+        tracks,
+        truth,
+        thumbnail,
+    )
+    if thumbnail is not None:
+        _write_thumbnail(out / thumbnail, source, video, rows)
+    return video
+
+
+def _write_thumbnail(path: Path, source: FrameSource, video: ReviewVideo, rows: ReviewRows) -> None:
+    """Draw the keyframe with the worst error (else the middle one), with its boxes."""
+    time_s = _worst_s(video, rows)
+    clip = source.read([time_s], short_side=min(_THUMBNAIL_SHORT_SIDE_PX, *source.frame_size()))
+    picture: NDArray[np.uint8] = clip.frames[0].permute(1, 2, 0).contiguous().numpy()
+    size = np.array([picture.shape[1], picture.shape[0]] * 2)
+    people = () if video.truth is None else video.truth.people
+    for them, color, line in ((people, TRUTH, 2), (video.tracks, PREDICTION, 1)):
+        for person in them:
+            for box in person.boxes_01[np.isclose(person.times_s, time_s, rtol=0, atol=1e-6)]:
+                x1, y1, x2, y2 = np.rint(box * size).astype(int).tolist()
+                cv2.rectangle(picture, (x1, y1), (x2, y2), color, line, cv2.LINE_AA)
+    done, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80]
+    )
+    assert done, "cv2 cannot encode a JPEG"
+    with replacing(path) as temporary:
+        temporary.write_bytes(data.tobytes())
+
+
+def _worst_s(video: ReviewVideo, rows: ReviewRows) -> float:
+    keyframes_s = list(video.keyframes_s)
+    if not keyframes_s:
+        return video.start_s + video.duration_s / 2
+    place = {time_us_of(t): k for k, t in enumerate(keyframes_s)}
+    errors = find_errors(video, _document("", "", [video], rows), place)
+    return float(keyframes_s[errors[0][0] if errors else len(keyframes_s) // 2])

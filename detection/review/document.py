@@ -1,0 +1,201 @@
+"""What a review page shows, as checked values; `page.write_review` makes the page of it.
+
+Legend: K keyframes of one person, n keyframes of a video, A action classes (columns of the label
+map). Boxes are x1, y1, x2, y2 in fractions of the frame as displayed. Times are seconds on the
+video's own clock, the same numbers as in AVA's files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.datasets.ava_csv import time_us_of
+from detection.datasets.label_map import LabelMap
+
+
+@dataclass(frozen=True)
+class ReviewTrack:
+    """One person as predicted.
+
+    track_id: any whole number, once a video.  times_s: (K,) ascending, each a keyframe of the
+    video.  boxes_01: (K, 4).  action_scores: (K, A) probabilities, column j is the label map's
+    j-th class.  person_score: (K,) the detector's confidence.
+    """
+
+    track_id: int
+    times_s: NDArray[np.float64]
+    boxes_01: NDArray[np.float32]
+    action_scores: NDArray[np.float32]
+    person_score: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        count = _check_times(self, f"track {self.track_id}")
+        _shape(self, "boxes_01", np.float32, (count, 4))
+        scores = np.asarray(self.action_scores, np.float32)
+        if scores.ndim != 2 or len(scores) != count:
+            raise ValueError(f"action_scores must be ({count}, A), got {scores.shape}")
+        object.__setattr__(self, "action_scores", scores)
+        _shape(self, "person_score", np.float32, (count,))
+
+
+@dataclass(frozen=True)
+class TruePerson:
+    """One person of the ground truth.
+
+    person_id: as in the file; None where it has none (then K is 1).  times_s: (K,) ascending.
+    boxes_01: (K, 4) float64, exactly the file's numbers.  labels: (K, A) bool.
+    """
+
+    person_id: int | None
+    times_s: NDArray[np.float64]
+    boxes_01: NDArray[np.float64]
+    labels: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        count = _check_times(self, f"person {self.person_id}")
+        _shape(self, "boxes_01", np.float64, (count, 4))
+        labels = np.asarray(self.labels, bool)
+        if labels.ndim != 2 or len(labels) != count:
+            raise ValueError(f"labels must be ({count}, A), got {labels.shape}")
+        object.__setattr__(self, "labels", labels)
+
+
+@dataclass(frozen=True)
+class ReviewTruth:
+    """Ground truth of one video. keyframes_s: all that are annotated, those with nobody too."""
+
+    keyframes_s: Sequence[float]
+    people: Sequence[TruePerson] = ()
+
+    def __post_init__(self) -> None:
+        known = _microseconds(self.keyframes_s)
+        for person in self.people:
+            _inside(person.times_s, known, f"person {person.person_id}", "annotated keyframe")
+
+
+@dataclass(frozen=True)
+class ReviewVideo:
+    """One video of a page.
+
+    video_id: as in the data set's files.  source: the file that a browser plays, relative to the
+    folder of the page, with forward slashes (`media.place_video` makes one).  width_px, height_px:
+    as displayed.  start_s: when the first frame is shown, on the video's own clock.  keyframes_s:
+    (n,) ascending, those with nobody too.  truth: None where none is given.  thumbnail: a picture,
+    relative as `source`; None: none.  Zero keyframes and zero tracks are legal.
+    """
+
+    video_id: str
+    source: str
+    width_px: int
+    height_px: int
+    duration_s: float
+    start_s: float = 0.0
+    keyframes_s: Sequence[float] = ()
+    tracks: Sequence[ReviewTrack] = ()
+    truth: ReviewTruth | None = None
+    thumbnail: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.video_id:
+            raise ValueError("a video needs an id")
+        for name in ("source", "thumbnail"):
+            _check_relative(name, getattr(self, name))
+        if self.width_px < 1 or self.height_px < 1:
+            raise ValueError(f"{self.video_id}: frames of {self.width_px}x{self.height_px} pixels")
+        if not (math.isfinite(self.start_s) and 0 <= self.duration_s < math.inf):
+            raise ValueError(f"{self.video_id}: {self.duration_s} s from {self.start_s} s on")
+        _check_times(self, self.video_id, name="keyframes_s")
+        known = _microseconds(self.keyframes_s)
+        for track in self.tracks:
+            _inside(track.times_s, known, f"{self.video_id}: track {track.track_id}", "keyframe")
+        ids = [track.track_id for track in self.tracks]
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"{self.video_id}: a track id is there twice")
+        if self.truth is not None:
+            _inside(self.truth.keyframes_s, known, f"{self.video_id}: ground truth", "keyframe")
+
+
+@dataclass(frozen=True)
+class ReviewDocument:
+    """A page: one video, or a sheet of several that leads to each.
+
+    exclusive: groups of columns of which a person does at most one at a time, by name, as
+    `DatasetFolder.exclusive_groups` gives them (choosing one unsets the others).
+    score_threshold: least probability of a label when the page opens.  class_thresholds: by class
+    id, where a class has one of its own; the page's slider moves all of them together.
+    note: a line below the title, such as what made the predictions.
+    """
+
+    title: str
+    label_map: LabelMap
+    videos: Sequence[ReviewVideo]
+    exclusive: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    score_threshold: float = 0.3
+    class_thresholds: Mapping[int, float] = field(default_factory=dict)
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for threshold in (self.score_threshold, *self.class_thresholds.values()):
+            if not 0 <= threshold <= 1:
+                raise ValueError(f"a score threshold must be from 0 to 1, got {threshold}")
+        ids = [video.video_id for video in self.videos]
+        if len(set(ids)) < len(ids):
+            raise ValueError("a video id is there twice")
+        members = [column for group in self.exclusive.values() for column in group]
+        if outside := sorted(set(members) - set(range(len(self.label_map)))):
+            raise ValueError(f"exclusive columns {outside} are not in the label map")
+        if unknown := set(self.class_thresholds) - set(self.label_map.ids):
+            raise ValueError(f"class ids {sorted(unknown)} are not in the label map")
+        if len(set(members)) < len(members):
+            raise ValueError("a class is in two exclusive groups")
+        columns = len(self.label_map)
+        for video in self.videos:
+            people = () if video.truth is None else video.truth.people
+            widths = [track.action_scores.shape[1] for track in video.tracks]
+            widths += [person.labels.shape[1] for person in people]
+            if any(width != columns for width in widths):
+                raise ValueError(f"{video.video_id}: scores or labels of not {columns} classes")
+
+
+def _check_times(value: object, what: str, name: str = "times_s") -> int:
+    """Store a field as float64; return its length. Raises ValueError unless it ascends."""
+    times_s = np.asarray(getattr(value, name), np.float64).reshape(-1)
+    if not np.isfinite(times_s).all() or (np.diff(times_s) <= 0).any() or (times_s < 0).any():
+        raise ValueError(f"{what}: {name} must ascend from 0 on, without repeats")
+    object.__setattr__(value, name, times_s)
+    return len(times_s)
+
+
+def _shape(value: object, name: str, kind: type[np.generic], shape: tuple[int, ...]) -> None:
+    """Store a field as an array of one type; raises ValueError for another shape or for NaN."""
+    array = np.asarray(getattr(value, name), kind)
+    if array.shape != shape and array.size == math.prod(shape) == 0:
+        array = array.reshape(shape)
+    if array.shape != shape or not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, of shape {shape}; got {array.shape}")
+    object.__setattr__(value, name, array)
+
+
+def _check_relative(name: str, path: str | None) -> None:
+    if path is None:
+        return
+    if not path or "\\" in path or ":" in path.split("/")[0] or PurePosixPath(path).is_absolute():
+        raise ValueError(f"{name} must be a relative path with forward slashes, got {path!r}")
+
+
+def _microseconds(times_s: Sequence[float] | NDArray[np.float64]) -> frozenset[int]:
+    return frozenset(time_us_of(float(time_s)) for time_s in times_s)
+
+
+def _inside(
+    times_s: Sequence[float] | NDArray[np.float64], known: frozenset[int], who: str, what: str
+) -> None:
+    for time_s in times_s:
+        if time_us_of(float(time_s)) not in known:
+            raise ValueError(f"{who} is at {time_s} s, which is no {what} of the video")

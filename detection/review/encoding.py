@@ -1,0 +1,143 @@
+"""A review document as the JSON that the page reads.
+
+Short keys, for there may be a hundred thousand boxes. Legend of a video's `data`:
+`us` [n] keyframes in microseconds; `tracks` of {id, k [K] keyframe numbers, b [4 K] corners, s [K]
+scores as [column, thousandths, column, thousandths, ...], p [K] thousandths}; `truth` of {k [m]
+annotated keyframe numbers, people of {id, k [K], b [4 K], l [K] label columns}} or null; `errors`,
+worst first. Columns count the classes of the label map.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.datasets.ava_csv import time_us_of
+from detection.review.document import (
+    ReviewDocument,
+    ReviewTrack,
+    ReviewTruth,
+    ReviewVideo,
+)
+from detection.review.errors import ERROR_KINDS, find_errors, worst_of
+
+FORMAT = 1
+# Scores below this are left out: no slider goes there, and they are most of all scores.
+LEAST_SCORE = 0.01
+
+
+def encode_document(document: ReviewDocument) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return what the page reads at once, and the data of each video, read when it is opened.
+
+    A video's `tracks` can be walked once, each made when its turn comes: together they would be
+    many times the size of the arrays.
+    """
+    label_map = document.label_map
+    groups = label_map.groups or ("",) * len(label_map)
+    classes = [
+        {"id": class_id, "name": name, "group": group}
+        for class_id, name, group in zip(label_map.ids, label_map.names, groups, strict=True)
+    ]
+    columns = label_map.index_by_id
+    clips = [_clip(video, document) for video in document.videos]
+    return {
+        "format": FORMAT,
+        "key": _key(classes, document.videos, clips),
+        "title": document.title,
+        "note": document.note,
+        "classes": classes,
+        "exclusive": [list(map(int, group)) for group in document.exclusive.values()],
+        "threshold": document.score_threshold,
+        "classThresholds": {columns[i]: t for i, t in document.class_thresholds.items()},
+        "leastScore": LEAST_SCORE,
+        "errorKinds": ERROR_KINDS,
+        "videos": [
+            _summary(video, clip, document)
+            for video, clip in zip(document.videos, clips, strict=True)
+        ],
+    }, clips
+
+
+def _summary(video: ReviewVideo, clip: dict[str, Any], document: ReviewDocument) -> dict[str, Any]:
+    people = video.tracks if video.truth is None else video.truth.people
+    summary = {
+        "id": video.video_id,
+        "source": video.source,
+        "thumbnail": video.thumbnail,
+        "width": video.width_px,
+        "height": video.height_px,
+        "start": video.start_s,
+        "duration": video.duration_s,
+        "keyframes": len(video.keyframes_s),
+        "people": len(people),
+        "errors": None,
+        "badness": None,
+        "worst": None,
+    }
+    if video.truth is not None:
+        worst = worst_of(clip["errors"], document)
+        summary["errors"] = worst.count
+        summary["badness"] = worst.weight / max(1, len(video.truth.keyframes_s))
+        summary["worst"] = worst.words
+    return summary
+
+
+def _clip(video: ReviewVideo, document: ReviewDocument) -> dict[str, Any]:
+    keyframes_us = [time_us_of(time_s) for time_s in video.keyframes_s]
+    place = {time_us: number for number, time_us in enumerate(keyframes_us)}
+    return {
+        "us": keyframes_us,
+        "tracks": (_track(track, place) for track in video.tracks),
+        "truth": None if video.truth is None else _truth(video.truth, place),
+        "errors": find_errors(video, document, place),
+    }
+
+
+def _track(track: ReviewTrack, place: dict[int, int]) -> dict[str, Any]:
+    thousandths = np.rint(track.action_scores * 1000).astype(int)
+    return {
+        "id": int(track.track_id),
+        "k": _places(track.times_s, place),
+        "b": [float(text) for text in map("{:.5f}".format, track.boxes_01.reshape(-1))],
+        "s": [_sparse(row) for row in thousandths],
+        "p": np.rint(track.person_score * 1000).astype(int).tolist(),
+    }
+
+
+def _truth(truth: ReviewTruth, place: dict[int, int]) -> dict[str, Any]:
+    people = [
+        {
+            "id": person.person_id,
+            "k": _places(person.times_s, place),
+            "b": person.boxes_01.reshape(-1).tolist(),
+            "l": [np.flatnonzero(row).tolist() for row in person.labels],
+        }
+        for person in truth.people
+    ]
+    return {"k": _places(truth.keyframes_s, place), "people": people}
+
+
+def _places(times_s: Any, place: dict[int, int]) -> list[int]:
+    return [place[time_us_of(float(time_s))] for time_s in times_s]
+
+
+def _sparse(thousandths: NDArray[np.int_]) -> list[int]:
+    columns = np.flatnonzero(thousandths >= LEAST_SCORE * 1000)
+    columns = columns[np.argsort(-thousandths[columns], kind="stable")]
+    return np.column_stack([columns, thousandths[columns]]).reshape(-1).tolist()
+
+
+def _key(
+    classes: list[dict[str, Any]], videos: Sequence[ReviewVideo], clips: list[dict[str, Any]]
+) -> str:
+    """Name what is corrected: edits outlive new predictions of it, not another ground truth."""
+    named: list[Any] = [classes]
+    for video, clip in zip(videos, clips, strict=True):
+        named.append([video.video_id, clip["us"], clip["truth"]])
+    text = json.dumps(named, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -1,0 +1,94 @@
+"""Writes a review page: one HTML file that opens from disk, everything inside but the videos.
+
+The script, the style and the data are inlined, since a page opened from disk can fetch nothing;
+the page's own policy lets it load nothing but pictures and videos, and run this script alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from detection.files import replacing
+from detection.review.document import ReviewDocument
+from detection.review.encoding import encode_document
+
+PAGE_NAME = "review.html"
+
+
+def write_review(folder: str | Path, document: ReviewDocument) -> Path:
+    """Write `folder/review.html` and return its path; the videos are placed by the caller.
+
+    The folder is made where it is missing. Raises `UserError` where it cannot be written.
+    """
+    path = Path(folder) / PAGE_NAME
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as page:
+        page.writelines(page_pieces(document))
+    return path
+
+
+def page_pieces(document: ReviewDocument) -> Iterator[str]:
+    """Yield the page piece by piece; it is never one text in memory."""
+    head, clips = encode_document(document)
+    script, style = _assets()
+    policy = (
+        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
+        "img-src 'self' file: data:; media-src 'self' file: blob:; base-uri 'none'; "
+        "form-action 'none'"
+    )
+    yield (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(document.title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
+        "<noscript>This page needs JavaScript.</noscript>\n"
+    )
+    yield from _data_block("review-data", [script_json(head)])
+    for number, clip in enumerate(clips):
+        yield from _data_block(f"clip-{number}", _clip_json(clip))
+    yield f"<script>{script}</script>\n</body>\n</html>\n"
+
+
+def script_json(value: object) -> str:
+    """Return JSON that ends no script element, whatever its texts hold."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for mark in "<>&\u2028\u2029":
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    return text
+
+
+def _data_block(name: str, pieces: Iterable[str]) -> Iterator[str]:
+    yield f'<script type="application/json" id="{name}">'
+    yield from pieces
+    yield "</script>\n"
+
+
+def _clip_json(clip: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a video's JSON, a piece for each track."""
+    rest = {name: value for name, value in clip.items() if name != "tracks"}
+    yield script_json(rest)[:-1] + ',"tracks":['
+    for number, track in enumerate(clip["tracks"]):
+        yield ("," if number else "") + script_json(track)
+    yield "]}"
+
+
+@cache
+def _assets() -> tuple[str, str]:
+    """Return the page's script and style, from the files of this package."""
+    folder = resources.files("detection.review") / "assets"
+    names = sorted(entry.name for entry in folder.iterdir())
+    scripts = [(folder / name).read_text("utf-8") for name in names if name.endswith(".js")]
+    script = '(() => {\n"use strict";\n' + "\n".join(scripts) + "})();\n"
+    return script, (folder / "page.css").read_text("utf-8")
+
+
+def _digest(text: str) -> str:
+    """Return a source expression of a content security policy for one inline element."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,147 @@
+"""Clips from a folder of extracted JPEG frames, for those who have AVA that way.
+
+Legend: n frames in the folder, T frames wanted. AVA's usual extraction: ID/ID_000001.jpg at 30 fps,
+where the first frame is shown at 900 s.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from detection.errors import UserError
+from detection.structures import Clip
+from detection.video.frames import scaled_size
+from detection.video.reader import SAME_TIME_S
+
+# A day and more at 1000 frames a second; a higher number is no frame's.
+MOST_FRAMES = 100_000_000
+MOST_BYTES_A_FRAME = 256 << 20
+FRAME_NAME = re.compile(r"(\d+)\.jpe?g$", re.IGNORECASE)
+
+
+class FrameFolder:
+    """The interface of `VideoReader` over one video's JPEG files, numbered from 1.
+
+    fps: of the extraction; start_s: when frame 1 is shown. Numbers may be missing in the middle:
+    the nearest frame that is there is taken.
+    """
+
+    def __init__(self, folder: str | Path, *, fps: float, start_s: float) -> None:
+        self.folder = Path(folder)
+        if not fps > 0:
+            raise UserError(f"{self.folder}: frames per second must be above 0, got {fps}")
+        self._fps = fps
+        self._start_s = start_s
+
+    def read(
+        self, times_s: ArrayLike, *, short_side: int | None = None, keyframes_s: ArrayLike = ()
+    ) -> Clip:
+        """Return the frames shown nearest to `times_s`; exactly as `VideoReader.read`."""
+        wanted = np.asarray(times_s, dtype=np.float64)
+        shown_s = self.frame_times_s()
+        self.check_keyframes(keyframes_s)
+        positions = nearest_positions(shown_s, wanted)
+        images = {int(p): self._decode(int(p), short_side) for p in np.unique(positions)}
+        frames = torch.from_numpy(np.stack([images[int(p)] for p in positions]))
+        return Clip(frames.permute(0, 3, 1, 2), shown_s[positions])
+
+    def check_keyframes(self, keyframes_s: ArrayLike) -> None:
+        """Raise `UserError` for a keyframe more than half an interval outside the frames."""
+        shown_s = self.frame_times_s()
+        half_s = 0.5 / self._fps + SAME_TIME_S
+        keyframes = np.asarray(keyframes_s, dtype=np.float64).reshape(-1)
+        outside = (keyframes < shown_s[0] - half_s) | (keyframes > shown_s[-1] + half_s)
+        if outside.any():
+            raise UserError(
+                f"{self.folder}: keyframe at {keyframes[outside][0]:.6f} s is outside the frames, "
+                f"which are shown from {shown_s[0]:.6f} to {shown_s[-1]:.6f} s"
+            )
+
+    def frame_times_s(self) -> NDArray[np.float64]:
+        """Return the (n,) ascending presentation times of the frames that are there."""
+        return self._numbers_and_times[1]
+
+    def ends_s(self) -> tuple[float, float]:
+        """Return the times of the first and of the last frame that is there."""
+        times_s = self.frame_times_s()
+        return float(times_s[0]), float(times_s[-1])
+
+    def frame_size(self) -> tuple[int, int]:
+        """Return (width, height) of the first frame, in pixels."""
+        height, width = self._decode(0, None).shape[:2]
+        return width, height
+
+    def span_s(self) -> tuple[float, float]:
+        """Return when the first frame appears and the last one ends."""
+        times_s = self.frame_times_s()
+        return float(times_s[0]), float(times_s[-1]) + 1 / self._fps
+
+    def close(self) -> None:
+        """Nothing to close; here so that a folder can stand in for a file."""
+
+    def __enter__(self) -> FrameFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @cached_property
+    def _paths(self) -> list[Path]:
+        if not self.folder.is_dir():
+            raise UserError(f"{self.folder}: no such folder of frames")
+        numbered: dict[int, Path] = {}
+        for path in sorted(self.folder.iterdir()):
+            match = FRAME_NAME.search(path.name)
+            if match is None:
+                continue
+            if not path.is_file():
+                raise UserError(f"{path}: not a regular file, a JPEG frame is required")
+            number = int(match.group(1)) if len(match.group(1)) <= 20 else MOST_FRAMES + 1
+            if number > MOST_FRAMES:
+                raise UserError(f"{path}: a frame number above {MOST_FRAMES}")
+            if number in numbered:
+                raise UserError(f"{path}: a second frame {number} beside {numbered[number].name}")
+            numbered[number] = path
+        if not numbered:
+            raise UserError(f"{self.folder}: holds no frames named like NAME_000001.jpg")
+        return [numbered[number] for number in sorted(numbered)]
+
+    @cached_property
+    def _numbers_and_times(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        matches = [FRAME_NAME.search(path.name) for path in self._paths]
+        numbers = np.asarray([int(m.group(1)) for m in matches if m], dtype=np.int64)
+        return numbers, self._start_s + (numbers - 1) / self._fps
+
+    def _decode(self, position: int, short_side: int | None) -> NDArray[np.uint8]:
+        path = self._paths[position]
+        if not path.is_file() or path.stat().st_size > MOST_BYTES_A_FRAME:
+            raise UserError(f"{path}: not a regular file of at most {MOST_BYTES_A_FRAME} bytes")
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+        if image is None:
+            raise UserError(f"{path}: not a JPEG that can be read")
+        height, width = image.shape[:2]
+        size = scaled_size(width, height, short_side)
+        if size != (width, height):
+            image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+        return np.asarray(image, dtype=np.uint8)
+
+
+def nearest_positions(
+    shown_s: NDArray[np.float64], wanted_s: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Return for each wanted time the position of the nearest shown one; a tie goes to the earlier.
+
+    shown_s: (n,) ascending, n >= 1.  wanted_s: (T,).
+    """
+    after = np.clip(np.searchsorted(shown_s, wanted_s), 1, max(1, len(shown_s) - 1))
+    if len(shown_s) == 1:
+        return np.zeros(len(wanted_s), dtype=np.int64)
+    is_before = wanted_s - shown_s[after - 1] <= shown_s[after] - wanted_s + SAME_TIME_S
+    return np.where(is_before, after - 1, after).astype(np.int64)

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detection.datasets.sampling import choose_keyframes, clip_times_s
+from detection.structures import Keyframe
+
+
+@pytest.mark.parametrize("num_frames, step", [(1, 1), (4, 12), (13, 6), (16, 5), (5, 2.5)])
+def test_the_moment_itself_is_the_middle_frame(num_frames, step):
+    times_s = clip_times_s(902.0, num_frames, step)
+    assert times_s[num_frames // 2] == 902.0
+    assert len(times_s) == num_frames
+    assert np.diff(times_s) == pytest.approx(step / 30)
+
+
+def test_times_of_a_clip_by_hand():
+    assert clip_times_s(10.0, 4, 12) == pytest.approx([9.2, 9.6, 10.0, 10.4])
+
+
+def test_a_step_of_nothing_repeats_the_moment():
+    assert clip_times_s(3.0, 4, 0).tolist() == [3.0] * 4
+
+
+@pytest.mark.parametrize("num_frames, step", [(0, 5), (4, -1)])
+def test_impossible_clips_are_refused(num_frames, step):
+    with pytest.raises(ValueError, match="num_frames >= 1"):
+        clip_times_s(1.0, num_frames, step)
+
+
+@settings(deadline=None)
+@given(
+    st.integers(0, 60),
+    st.integers(1, 20),
+    st.sampled_from([0, 0.5, 1, 2.5, 4, 12]),
+    st.integers(0, 60),
+    st.sampled_from([0.0, 902.0]),
+)
+def test_a_clip_kept_inside_its_video(frame, num_frames, step, last, start_s):
+    """Frames 0 to `last` of a file at 30 a second; the keyframe is one of them."""
+    time_s = start_s + min(frame, last) / 30
+    ends_s = start_s, start_s + last / 30
+    usual = clip_times_s(time_s, num_frames, step)
+    times_s = clip_times_s(time_s, num_frames, step, within_s=ends_s)
+    assert len(times_s) == num_frames and time_s in times_s.tolist()
+    assert times_s[0] >= ends_s[0] - 1e-9 and times_s[-1] <= ends_s[1] + 1e-9
+    assert (np.diff(times_s) >= 0).all()
+    if ends_s[0] <= usual[0] and usual[-1] <= ends_s[1]:
+        assert times_s.tolist() == usual.tolist()
+    spacing_s = min(step / 30, (last / 30) / max(1, num_frames - 1))
+    assert np.diff(times_s) == pytest.approx(spacing_s, abs=spacing_s / 2 + 1e-9)
+
+
+def test_clips_at_the_ends_by_hand():
+    inside = {"within_s": (0.0, 2.0)}
+    assert clip_times_s(0.2, 4, 12, **inside) == pytest.approx([0.2, 0.4, 0.8, 1.2])
+    assert clip_times_s(1.6, 4, 12, **inside) == pytest.approx([0.8, 1.2, 1.6, 2.0])
+    assert clip_times_s(2.0, 4, 12, **inside) == pytest.approx([0.8, 1.2, 1.6, 2.0])
+    assert clip_times_s(1.1, 5, 30, **inside) == pytest.approx([0, 0.5, 1.1, 1.5, 2])
+    # A keyframe may lie a little outside; a video of one frame has nothing to move to.
+    assert clip_times_s(2.01, 2, 6, **inside) == pytest.approx([1.8, 2.01])
+    assert clip_times_s(7.0, 3, 6, within_s=(7.0, 7.0)).tolist() == [7.0] * 3
+    with pytest.raises(ValueError, match="is after the last one"):
+        clip_times_s(1.0, 3, 6, within_s=(2.0, 1.0))
+
+
+KEYFRAMES = [
+    Keyframe(v, float(t)) for v in ("b", "a", "c") for t in range({"a": 7, "b": 1}.get(v, 3))
+]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 9), st.none() | st.integers(1, 9), st.integers(0, 5), st.integers(0, 5))
+def test_every_video_gives_as_many_as_asked(every, per_video, seed, epoch):
+    chosen = choose_keyframes(KEYFRAMES, every=every, per_video=per_video, seed=seed, epoch=epoch)
+    assert len(set(chosen.tolist())) == len(chosen)
+    for video in "abc":
+        mine = [KEYFRAMES[i].time_s for i in chosen if KEYFRAMES[i].video_id == video]
+        count = sum(key.video_id == video for key in KEYFRAMES)
+        assert 1 <= len(mine) <= min(per_video or count, -(-count // every))
+        assert {round((a - min(mine)) % every) for a in mine} == {0}
+
+
+def test_all_keyframes_by_default_and_none_of_nothing():
+    assert choose_keyframes(KEYFRAMES).tolist() == list(range(len(KEYFRAMES)))
+    assert choose_keyframes([]).tolist() == []
+
+
+def test_epochs_differ_and_repeat():
+    draws = [choose_keyframes(KEYFRAMES, per_video=2, epoch=e).tolist() for e in range(6)]
+    assert len({tuple(draw) for draw in draws}) > 1
+    assert draws[3] == choose_keyframes(KEYFRAMES, per_video=2, epoch=3).tolist()
+    assert draws != [
+        choose_keyframes(KEYFRAMES, per_video=2, seed=1, epoch=e).tolist() for e in range(6)
+    ]
+
+
+def test_n_epochs_of_every_nth_see_every_keyframe():
+    seen = [set(choose_keyframes(KEYFRAMES, every=3, epoch=e).tolist()) for e in range(3)]
+    assert set.union(*seen) == set(range(len(KEYFRAMES)))
