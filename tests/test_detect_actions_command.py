@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, write_squares  # noqa: E402
+from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, write_squares
 
 from detection.datasets.ava_csv import read_detections
 from detection.datasets.label_map import read_label_map

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, write_squares  # noqa: E402
+from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, write_squares
 
 from detection.errors import UserError
 
@@ -65,7 +65,7 @@ for line in sys.stdin:
 def launched(place, tmp_path_factory):
     """Run the command in a process of its own that may write files of so many bytes (0: any)."""
     folder = tmp_path_factory.mktemp("said")
-    paths = [str(REPOSITORY), str(REPOSITORY / "tests"), str(REPOSITORY / "tests" / "pipeline")]
+    paths = [str(REPOSITORY), str(REPOSITORY / "tests"), str(REPOSITORY / "tests" / "helpers")]
     given = [sys.executable, "-c", LAUNCHER, *arguments(place, "x", "--threads", "1")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     with subprocess.Popen(
