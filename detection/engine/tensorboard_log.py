@@ -39,7 +39,7 @@ class TensorBoard:
             self._number("speed/clips_per_second", values.get("clips_per_second"))
             for name, share in values.get("shares", {}).items():
                 self._number(f"speed/share_of_time_{name}", share)
-        elif event in ("evaluation", "final"):
+        elif event in ("evaluation", "held_out", "final"):
             for name, value in values.items():
                 if isinstance(value, float):
                     self._number(f"{event}/{name}", value)

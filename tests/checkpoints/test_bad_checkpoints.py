@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from detection.engine.random_state import random_state
 from torch import nn
 
 from ava_tools import convert, inspect_model
@@ -24,7 +25,6 @@ from detection.checkpoints.load import load_pretrained
 from detection.engine.checkpoint import read_checkpoint, restore_training, save_checkpoint
 from detection.engine.ema import WeightAverage
 from detection.engine.loop import Progress
-from detection.engine.random_state import random_state
 from detection.engine.update import Updater
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector, build_detector

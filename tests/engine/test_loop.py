@@ -10,12 +10,12 @@ from types import MappingProxyType
 
 import pytest
 import torch
+from detection.engine.rewind import Rewind
 from torch import nn
 
 from detection.config import OptimConfig
 from detection.engine.loop import Progress, fit, stop_signals
 from detection.engine.metrics_log import MetricsLog
-from detection.engine.rewind import Rewind
 from detection.engine.tasks.base import Evaluation
 from detection.engine.update import Updater
 from detection.errors import ProcessLostError, UserError

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_data import make_dataset
 
+from detection.config import load_people_config, people_config_from_dict
 from detection.datasets.ava_csv import AvaRows, write_ground_truth
 from detection.datasets.folder import DatasetFolder
 from detection.datasets.held_out import read_boxes, read_training_boxes, split_by_source
@@ -22,7 +23,6 @@ from detection.datasets.people import InOrder, PeopleFrames, PictureBatch
 from detection.datasets.people_transforms import VariedPicture, WholePicture, fitted_size
 from detection.engine import people_runs
 from detection.errors import UserError
-from detection.people.config import load_people_config, people_config_from_dict
 from detection.people.torchvision_rcnn import build_people_network
 from detection.people.training import NOT_TAUGHT, _without_likely_actors, detection_losses
 from detection.structures import Keyframe

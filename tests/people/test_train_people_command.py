@@ -16,9 +16,9 @@ import yaml
 from tiny_data import make_dataset
 
 from ava_tools.train_people import main
+from detection.config import list_people_options, load_people_config
 from detection.engine import people_runs, people_training
 from detection.errors import UserError
-from detection.people.config import list_people_options, load_people_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
