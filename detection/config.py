@@ -43,7 +43,7 @@ _TRAIN_SPLIT = Field(default="train", description="Split to learn from, as datas
 _OUTPUT = Field(
     default=None, description="Run folder; null: runs/ and the configuration file's name."
 )
-_DEVICE = Field(default="auto", description="auto: a GPU if there.")
+_DEVICE: Any = Field(default="auto", description="auto: a GPU if there.")
 _THREADS = Field(
     default=None,
     ge=1,

@@ -31,7 +31,8 @@ class LossOf(Protocol):
 
     def __call__(
         self, module: nn.Module, batch: Any, *, update: int, num_updates: int
-    ) -> BatchLoss: ...
+    ) -> BatchLoss:
+        """Return the loss of a batch."""
 
 
 # Sums are divided by this on their way back, about the terms of a batch, so that half precision has

@@ -1,4 +1,4 @@
-"""What the loop, checkpoints and run folders ask of a task; they know no more of what is trained."""
+"""What the loop, checkpoints and run folders ask of a task; they know no more about it."""
 
 from __future__ import annotations
 
@@ -78,10 +78,10 @@ class Task(Protocol):
     def initialize(self, model: nn.Module) -> object | None:
         """Load the weights that training starts from; return what to report about them."""
 
-    def load(self, model: nn.Module, file: SavedRun) -> None:
+    def load(self, model: nn.Module, file: Any) -> None:
         """Load a checkpoint's weights to go on from."""
 
-    def check_fits(self, file: SavedRun) -> None:
+    def check_fits(self, file: Any) -> None:
         """Raise `UserError` for a checkpoint of another task, network or classes."""
 
     def place(self, model: nn.Module, device: torch.device) -> nn.Module:

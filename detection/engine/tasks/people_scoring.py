@@ -75,8 +75,9 @@ def score_people(
     """Find the people of every n-th keyframe of each video, and keep them beside those there are.
 
     Several processes share the pictures, and the first one gets what all of them found. Pictures
-    that cannot be read are left out: nothing is found in them. Raises `UserError` where none can be read, and for weights that are not finite: a
-    detector drops what it is unsure of, so that NaN would look like nobody.
+    that cannot be read are left out: nothing is found in them. Raises `UserError` where none can be
+    read, and for weights that are not finite: a detector drops what it is unsure of, so that NaN
+    would look like nobody.
     """
     for name, values in detector.network.state_dict().items():
         if values.is_floating_point() and not bool(torch.isfinite(values).all()):
