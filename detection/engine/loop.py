@@ -135,7 +135,7 @@ def _saved_if_lost(
     except ProcessLostError as error:
         log.write("process_lost", message=str(error), **dataclasses.asdict(progress))
         if updater.processes.count == 1:
-            if updater.take_back():
+            if updater.undo():
                 progress.batch -= progress.batch % optim.accumulate
             save("last")
         raise

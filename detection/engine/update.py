@@ -161,7 +161,7 @@ class Updater:
         self._begin()
         return Update(loss, norm, tuple(count > 0 for count in raised), means)
 
-    def take_back(self) -> bool:
+    def undo(self) -> bool:
         """Undo the passes of an update under way; return whether there were any."""
         begun = bool(self._losses)
         if begun:

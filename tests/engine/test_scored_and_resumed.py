@@ -155,7 +155,7 @@ def updater_of(model: nn.Module) -> Updater:
     return Updater(model, torch.optim.SGD(groups, lr=0.1), loss, device=torch.device("cpu"))
 
 
-@pytest.mark.parametrize("how", ["not finite", "taken back"])
+@pytest.mark.parametrize("how", ["not finite", "undone"])
 def test_an_update_that_is_not_made_changes_nothing(how):
     model = Net()
     updater = updater_of(model)
@@ -175,7 +175,7 @@ def test_an_update_that_is_not_made_changes_nothing(how):
         with pytest.raises(NotFinite):
             updater.step(0.1)
     else:
-        assert updater.take_back() and not updater.take_back()
+        assert updater.undo() and not updater.undo()
     after = model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert torch.equal(torch.get_rng_state(), state)

@@ -305,10 +305,7 @@ class PeopleTask:
 
 
 def score_run(
-    file_or_run: str | Path,
-    *,
-    overrides: Sequence[str] = (),
-    processes: Processes = ALONE,
+    file_or_run: str | Path, *, overrides: Sequence[str] = (), processes: Processes = ALONE
 ) -> dict[str, Any]:
     """Score a trained detector on its held-out part and its validation split.
 

@@ -79,11 +79,7 @@ def score_people(
     read, and for weights that are not finite: a detector drops what it is unsure of, so that NaN
     would look like nobody.
     """
-    for name, values in detector.network.state_dict().items():
-        if values.is_floating_point() and not bool(torch.isfinite(values).all()):
-            raise UserError(
-                f"{detector.name}: its weights '{name}' hold values that are no finite numbers"
-            )
+    _check_weights(detector)
     started = time.monotonic()
     short_side, long_side = detector.sides_px
     positions = choose_keyframes(table.keyframes(), every=every)
@@ -123,6 +119,14 @@ def score_people(
         time.monotonic() - started,
         tuple(unreadable),
     )
+
+
+def _check_weights(detector: TorchvisionDetector) -> None:
+    for name, values in detector.network.state_dict().items():
+        if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+            raise UserError(
+                f"{detector.name}: its weights '{name}' hold values that are no finite numbers"
+            )
 
 
 def write_people_results(
