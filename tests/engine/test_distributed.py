@@ -130,8 +130,14 @@ COUNTED_NETWORKS = """
 import hashlib
 from ava_tools import train_people
 from detection.engine import runs
+from detection.engine.update import Updater
 
-real = runs.fit
+real, real_learn, keys = runs.fit, Updater.learn, []
+
+def learn(self, batch, **options):
+    keys.extend(batch.keys)
+    real_learn(self, batch, **options)
+
 
 def fit(updater, batches, **options):
     done = real(updater, batches, **options)
@@ -139,11 +145,13 @@ def fit(updater, batches, **options):
     for parameter in updater.model.parameters():
         digest.update(parameter.detach().numpy().tobytes())
     digests = updater.processes.gather(digest.hexdigest())
+    learned = sum(updater.processes.gather(keys), [])
     if updater.processes.is_first:
         print("networks:", len(digests), "processes,", len(set(digests)), "different")
+        print("pictures:", len(learned), "learned,", len(set(learned)), "different")
     return done
 
-runs.fit = fit
+runs.fit, Updater.learn = fit, learn
 raise SystemExit(train_people.main())
 """
 
@@ -183,6 +191,7 @@ def test_two_processes_train_one_people_detector(tmp_path, cfg):
         assert {part["held_out"]["num_pictures"] for part in scored} == {2}
         if command == (script,):
             assert "networks: 2 processes, 1 different" in done.stdout
+            assert "pictures: 16 learned, 8 different" in done.stdout, "two epochs of 8"
     refused = torchrun(
         *("-m", "ava_tools.train_people", "--cfg", people, "optim.batch_size=3"),
         f"output={tmp_path / 'other'}",
