@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def carry_out(options: argparse.Namespace, processes: Processes) -> int:
     """Train and score, as one of the processes of the run; return the exit code."""
     from detection.engine import runs
-    from detection.engine.run_folder import only_run
+    from detection.engine.run_folder import folder_of, only_run
 
     if options.eval_only:
         from detection.engine.tasks import people
@@ -58,7 +58,7 @@ def carry_out(options: argparse.Namespace, processes: Processes) -> int:
             )
             return runs.train_and_report(run, training)
     config = load_people_config(options.cfg, options.overrides)
-    with only_run(runs.folder_of(config), processes):
+    with only_run(folder_of(config), processes):
         run, training = runs.start(config, overwrite=options.overwrite, processes=processes)
         return runs.train_and_report(run, training)
 

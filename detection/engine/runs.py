@@ -45,7 +45,13 @@ from detection.engine.environment import prepare_device
 from detection.engine.loop import Progress, fit, stop_signals
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.precise_norm import compute_norm_statistics
-from detection.engine.run_folder import check_begins_again, check_run_folder, make_run_folder
+from detection.engine.run_folder import (
+    check_begins_again,
+    check_run_folder,
+    folder_of,
+    make_run_folder,
+    results_folder,
+)
 from detection.engine.tasks.base import Task, TrainingBatch
 from detection.engine.tasks.by_name import open_task, read_saved_run
 from detection.engine.tasks.x3d import X3DTask
@@ -167,11 +173,6 @@ def _tell_start(run: Run) -> None:
             f"learning rate {optim.peak_lr:g}: {optim.lr:g} for {optim.lr_batch} clips, scaled to "
             f"{optim.global_batch} clips an update"
         )
-
-
-def folder_of(config: AnyConfig) -> Path:
-    """Return the folder that a configuration's run goes to."""
-    return Path(config.output or "runs/unnamed")
 
 
 def folder_to_resume(run_folder: str | Path) -> Path:
@@ -460,16 +461,10 @@ def _run(
         MetricsLog(
             folder / "log.jsonl",
             silent=not processes.is_first,
-            board=_board(config, folder, processes) if learns else None,
+            board=TensorBoard(folder / "tensorboard") if learns and config.tensorboard else None,
         ),
         processes,
     )
-
-
-def _board(config: AnyConfig, folder: Path, processes: Processes) -> TensorBoard | None:
-    if not config.tensorboard or not processes.is_first:
-        return None
-    return TensorBoard(folder / "tensorboard")
 
 
 def _training(run: Run) -> Training:
@@ -506,11 +501,7 @@ def _own_config(file: ModelFile, overrides: Sequence[str]) -> tuple[RunConfig, P
     if file.config is None:
         raise UserError(f"{file.path}: holds no configuration, give one with --cfg")
     config = config_from_dict(file.config, file.path, overrides)
-    beside = Path(file.path).parent
-    given = any(override.startswith("output=") for override in overrides)
-    if given and config.output:
-        return config, Path(config.output)
-    return config, beside.parent if beside.name == "checkpoints" else beside
+    return config, results_folder(file.path, config, overrides)
 
 
 def _uncompiled(call: Callable[..., ResultT], *arguments: Any) -> ResultT:

@@ -33,7 +33,7 @@ from detection.engine.data_digests import RULES, rules_of, split_files
 from detection.engine.distributed import ALONE, Processes
 from detection.engine.environment import prepare_device
 from detection.engine.metrics_log import MetricsLog
-from detection.engine.run_folder import only_run
+from detection.engine.run_folder import folder_of, only_run, results_folder
 from detection.engine.tasks.base import BatchLoss, Evaluation, tell_unreadable
 from detection.engine.tasks.people_scoring import (
     PeopleScore,
@@ -313,10 +313,7 @@ def score_run(
     """
     file = read_people_file(file_or_run, weights_only=True)
     config = people_config_from_dict(file.config, file.path, overrides)
-    beside = Path(file.path).parent
-    folder = beside.parent if beside.name == "checkpoints" else beside
-    if any(override.startswith("output=") for override in overrides) and config.output:
-        folder = Path(config.output)
+    folder = results_folder(file.path, config, overrides)
     task = PeopleTask(config)
     task.read_boxes(device=prepare_device(config), processes=processes)
     with only_run(folder, processes):
@@ -343,9 +340,8 @@ def score_weights(
     assert isinstance(detector, TorchvisionDetector)
     task = PeopleTask(config)
     task.read_boxes(device=device, processes=processes)
-    folder = Path(config.output or "runs/unnamed")
-    with only_run(folder, processes):
-        return task.report_on(detector, folder, held_out=False)
+    with only_run(folder_of(config), processes):
+        return task.report_on(detector, folder_of(config), held_out=False)
 
 
 def read_people_checkpoint(file_or_run: str | Path) -> PeopleFile:
