@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def carry_out(options: argparse.Namespace, processes: Processes) -> int:
     """Train and evaluate, as one of the processes of the run; return the exit code."""
     from detection.engine import runs
-    from detection.engine.run_folder import only_run
+    from detection.engine.run_folder import folder_of, only_run
 
     if options.eval_only:
         run = runs.open_for_evaluation(
@@ -57,7 +57,7 @@ def carry_out(options: argparse.Namespace, processes: Processes) -> int:
             )
             return train_and_score(run, training)
     config = load_config(options.cfg, options.overrides)
-    with only_run(runs.folder_of(config), processes):
+    with only_run(folder_of(config), processes):
         run, training = runs.start(config, overwrite=options.overwrite, processes=processes)
         return train_and_score(run, training)
 

@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from detection import build
 from detection.config import GROUND_TRUTH_BOXES, RunConfig
-from detection.datasets.actions import AvaDataset
 from detection.datasets.folder import DatasetFolder
 from detection.datasets.label_map import LabelMap, read_label_map
 from detection.datasets.loader import ClipLoader, TrainBatches, collate
@@ -23,7 +22,7 @@ from detection.engine.distributed import Processes
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.probe import collect_features, fit_linear, set_last_layer
 from detection.engine.tasks.action_scoring import Scorer, print_results, timed_score, write_results
-from detection.engine.tasks.base import Evaluation, tell_unreadable
+from detection.engine.tasks.base import Evaluation, check_videos
 from detection.engine.tasks.x3d import X3DTask
 from detection.errors import printable
 from detection.models.action_detector import ActionDetector
@@ -97,7 +96,7 @@ class ActionTask(X3DTask):
             self._config.data.train_split, processes, self._config.data.train_boxes
         )
         dataset = build.build_train_dataset(self._config, self._data, table)
-        _check_videos(dataset, self._config, processes)
+        check_videos(dataset, self._config, processes)
         share = processes.rank, processes.count
         order = build.build_train_order(self._config, table.keyframes(), share=share)
         return build.build_loader(self._config, dataset, order, device, collate=collate), order
@@ -181,15 +180,7 @@ class ActionTask(X3DTask):
         )
         table = build.read_val_table(config, self._data, self.label_map)
         dataset = build.build_val_dataset(config, self._data, table)
-        _check_videos(dataset, self._config, self._processes)
+        check_videos(dataset, self._config, self._processes)
         return Scorer(
             config, self._data, self.label_map, dataset, device=device, processes=self._processes
         )
-
-
-def _check_videos(dataset: AvaDataset, config: RunConfig, processes: Processes) -> None:
-    """See that videos can be read."""
-    unreadable = dataset.check_videos(
-        show_progress=processes.is_first, most_unreadable=config.data.max_unreadable
-    )
-    tell_unreadable(list(unreadable.values()), processes)

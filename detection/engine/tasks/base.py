@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from detection.checkpoints.file import ModelFile
+from detection.config import AnyConfig
+from detection.datasets.actions import AvaDataset
+from detection.datasets.clips import ClipDataset
 from detection.datasets.loader import ClipLoader, TrainBatches, tell_on_stderr
 from detection.engine.distributed import Processes
 from detection.engine.metrics_log import MetricsLog
@@ -127,8 +130,13 @@ class Task(Protocol):
         """Score the finished run; write, log and print the results."""
 
 
-def tell_unreadable(lines: Sequence[str], processes: Processes) -> None:
-    """Name those few videos that cannot be read, whose clips are then replaced."""
+def check_videos(
+    dataset: AvaDataset | ClipDataset, config: AnyConfig, processes: Processes
+) -> None:
+    """See that videos can be read; name those few that cannot, whose clips are then replaced."""
+    unreadable = dataset.check_videos(
+        show_progress=processes.is_first, most_unreadable=config.data.max_unreadable
+    )
     if processes.is_first:
-        for line in lines:
+        for line in unreadable.values() if isinstance(unreadable, dict) else unreadable:
             tell_on_stderr(line)

@@ -10,11 +10,11 @@ from torch import nn
 
 from detection import build
 from detection.config import RunConfig
-from detection.datasets.clips import ClipBatch, ClipDataset, Views, collate_clips
+from detection.datasets.clips import ClipBatch, Views, collate_clips
 from detection.datasets.loader import ClipLoader, TrainBatches
 from detection.engine.distributed import Processes
 from detection.engine.metrics_log import MetricsLog
-from detection.engine.tasks.base import Evaluation, tell_unreadable
+from detection.engine.tasks.base import Evaluation, check_videos
 from detection.engine.tasks.clip_scoring import (
     ClipScore,
     ClipScorer,
@@ -62,7 +62,7 @@ class ClipTask(X3DTask):
         self._val_clips = build.read_clips(
             self._config, self._config.data.val_split, self.label_map
         )
-        _check(
+        check_videos(
             build.build_view_dataset(self._config, self._val_clips, Views(1)),
             self._config,
             processes,
@@ -74,7 +74,7 @@ class ClipTask(X3DTask):
         """See `Task.training_batches`."""
         clips = build.read_clips(self._config, self._config.data.train_split, self.label_map)
         dataset = build.build_clip_dataset(self._config, clips)
-        _check(dataset, self._config, processes)
+        check_videos(dataset, self._config, processes)
         share = processes.rank, processes.count
         videos = [Keyframe(name, 0.0) for name in clips.names]
         order = build.build_train_order(self._config, videos, share=share)
@@ -121,11 +121,3 @@ class ClipTask(X3DTask):
             processes=self._processes,
         )
         return scorer.score(model, every=every)
-
-
-def _check(dataset: ClipDataset, config: RunConfig, processes: Processes) -> None:
-    """See that videos can be read."""
-    unreadable = dataset.check_videos(
-        show_progress=processes.is_first, most_unreadable=config.data.max_unreadable
-    )
-    tell_unreadable(unreadable, processes)

@@ -34,7 +34,7 @@ from detection.engine.distributed import ALONE, Processes
 from detection.engine.environment import prepare_device
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.run_folder import folder_of, only_run, results_folder
-from detection.engine.tasks.base import BatchLoss, Evaluation, tell_unreadable
+from detection.engine.tasks.base import BatchLoss, Evaluation, check_videos
 from detection.engine.tasks.people_scoring import (
     PeopleScore,
     print_people_results,
@@ -297,11 +297,7 @@ class PeopleTask:
             num_frames=1,
             step=0,
         )
-        unreadable = dataset.check_videos(
-            show_progress=self._processes.is_first,
-            most_unreadable=self._config.data.max_unreadable,
-        )
-        tell_unreadable(list(unreadable.values()), self._processes)
+        check_videos(dataset, self._config, self._processes)
 
 
 def score_run(
