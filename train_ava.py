@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ava_tools.cli import CommandParser, path_text, run_command
 from detection.config import list_options, load_config
-from detection.errors import EXIT_STOPPED, UserError
+from detection.errors import UserError
 
 if TYPE_CHECKING:
     from detection.engine.distributed import Processes
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def carry_out(options: argparse.Namespace, processes: Processes) -> int:
     """Train and evaluate, as one of the processes of the run; return the exit code."""
     from detection.engine import runs
-    from detection.engine.run_folder import only_run
+    from detection.engine.run_folder import folder_of, only_run
 
     if options.eval_only:
         run = runs.open_for_evaluation(
@@ -57,7 +57,7 @@ def carry_out(options: argparse.Namespace, processes: Processes) -> int:
             )
             return train_and_score(run, training)
     config = load_config(options.cfg, options.overrides)
-    with only_run(runs.folder_of(config), processes):
+    with only_run(folder_of(config), processes):
         run, training = runs.start(config, overwrite=options.overwrite, processes=processes)
         return train_and_score(run, training)
 
@@ -66,14 +66,10 @@ def train_and_score(run: Run, training: Training) -> int:
     """Train to the last epoch, then evaluate; return the exit code."""
     from detection.engine import runs
 
-    if not runs.train(run, training):
-        if run.processes.is_first:
-            print(f"stopped and saved; go on with: python train_ava.py --resume {run.folder}")
-        return EXIT_STOPPED
-    runs.evaluate_and_report(run)
-    if run.log.board is not None and run.config.task == "actions":
+    code = runs.train_and_report(run, training)
+    if code == 0 and run.log.board is not None and run.task.name == "actions":
         show_predictions(run)
-    return 0
+    return code
 
 
 def show_predictions(run: Run) -> None:

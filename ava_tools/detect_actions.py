@@ -48,11 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     videos = list(_videos(options.video, options.out))
     import torch
 
-    from detection.engine.cpu_memory import keep_freed_memory
+    from detection.engine.environment import keep_malloc_memory
     from detection.engine.loop import stop_signals
     from detection.pipeline import ActionDetectorPipeline
 
-    keep_freed_memory()
+    keep_malloc_memory()
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     detector = ActionDetectorPipeline.from_checkpoint(

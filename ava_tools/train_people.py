@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ava_tools.cli import CommandParser, path_text, run_command
-from detection.errors import EXIT_STOPPED, UserError
-from detection.people.config import list_people_options, load_people_config
+from detection.config import list_people_options, load_people_config
+from detection.errors import UserError
 
 if TYPE_CHECKING:
-    from detection.engine.people_runs import PeopleRun
+    from detection.engine.distributed import Processes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,38 +22,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{key} ({kind}, default {default})\n    {sentence}")
         return 0
 
-    from detection.engine import people_runs  # torch is loaded here, so that --help is instant
-    from detection.engine.run_folder import only_run
+    # torch is loaded here, so that --help answers at once
+    from detection.engine.distributed import joined_processes
 
-    if options.eval_only and options.cfg:
-        config = load_people_config(options.cfg, options.overrides)
-        people_runs.score_weights(
-            options.checkpoint, config, actor_classes=options.actor_class or None
-        )
-        return 0
+    with joined_processes() as processes:
+        return carry_out(options, processes)
+
+
+def carry_out(options: argparse.Namespace, processes: Processes) -> int:
+    """Train and score, as one of the processes of the run; return the exit code."""
+    from detection.engine import runs
+    from detection.engine.run_folder import folder_of, only_run
+
     if options.eval_only:
-        people_runs.score_run(options.checkpoint, overrides=options.overrides)
+        from detection.engine.tasks import people
+
+        if options.cfg:
+            people.score_weights(
+                options.checkpoint,
+                load_people_config(options.cfg, options.overrides),
+                actor_classes=options.actor_class or None,
+                processes=processes,
+            )
+        else:
+            people.score_run(options.checkpoint, overrides=options.overrides, processes=processes)
         return 0
 
     if options.resume:
-        with only_run(people_runs.folder_to_resume(options.resume)):
-            return train_and_score(people_runs.resume(options.resume, overrides=options.overrides))
+        with only_run(runs.folder_to_resume(options.resume), processes):
+            run, training = runs.resume(
+                options.resume,
+                overrides=options.overrides,
+                processes=processes,
+                load=load_people_config,
+            )
+            return runs.train_and_report(run, training)
     config = load_people_config(options.cfg, options.overrides)
-    with only_run(people_runs.folder_of(config)):
-        return train_and_score(people_runs.start(config, overwrite=options.overwrite))
-
-
-def train_and_score(run: PeopleRun) -> int:
-    """Train to the last epoch, then score; return the exit code."""
-    from detection.engine import people_runs
-
-    if not people_runs.train(run):
-        print(
-            f"stopped and saved; go on with: python -m ava_tools.train_people --resume {run.folder}"
-        )
-        return EXIT_STOPPED
-    people_runs.score_run(run.folder, held=True)
-    return 0
+    with only_run(folder_of(config), processes):
+        run, training = runs.start(config, overwrite=options.overwrite, processes=processes)
+        return runs.train_and_report(run, training)
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from detection.engine.cpu_memory import keep_freed_memory
+from detection.engine.environment import keep_malloc_memory
 from detection.pipeline import ActionDetectorPipeline, PipelineOptions
 
 ALLOWED = 1.15
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--person-score", type=float, metavar="S")
     parser.add_argument("--seconds", type=float, default=60.0, help="of video")
     options = parser.parse_args()
-    keep_freed_memory()
+    keep_malloc_memory()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     torch.set_num_threads(CORES)

@@ -28,14 +28,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from detection import build  # noqa: E402
-from detection.config import load_config  # noqa: E402
+from detection.config import load_config, load_people_config  # noqa: E402
 from detection.datasets.folder import DatasetFolder  # noqa: E402
 from detection.datasets.loader import ClipLoader, collate  # noqa: E402
 from detection.datasets.sampling import choose_keyframes  # noqa: E402
-from detection.engine.cpu_memory import keep_freed_memory  # noqa: E402
+from detection.engine.environment import keep_malloc_memory  # noqa: E402
 from detection.engine.probe import collect_features, fit_linear, set_last_layer  # noqa: E402
 from detection.evaluation.average_precision import average_precision  # noqa: E402
-from detection.people.config import load_people_config  # noqa: E402
 
 
 def main() -> None:
@@ -55,7 +54,7 @@ def main() -> None:
     config = load_config(options.cfg, options.overrides)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    keep_freed_memory()
+    keep_malloc_memory()
 
     folder = DatasetFolder.open(config.data.root)
     label_map = folder.read_label_map()

@@ -34,7 +34,7 @@ from detection import build  # noqa: E402
 from detection.config import GROUND_TRUTH_BOXES, RunConfig, config_to_dict, load_config  # noqa: E402
 from detection.datasets.actor_table import read_exclusions, read_ground_truth_rows  # noqa: E402
 from detection.datasets.folder import DatasetFolder  # noqa: E402
-from detection.engine.cpu_memory import keep_freed_memory  # noqa: E402
+from detection.engine.environment import keep_malloc_memory  # noqa: E402
 from detection.engine.probe import collect_features, fit_linear, set_last_layer  # noqa: E402
 from detection.evaluation.evaluator import ActionEvaluator  # noqa: E402
 from detection.files import write_text  # noqa: E402
@@ -55,7 +55,7 @@ def main() -> None:
     config = load_config(options.cfg, options.overrides)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    keep_freed_memory()
+    keep_malloc_memory()
     if options.work == "features":
         write_features(config, options.boxes, options.out)
     else:

@@ -14,7 +14,7 @@ from torch import nn
 
 from detection.checkpoints.factory import Network
 from detection.checkpoints.load import LoadReport, load_pretrained
-from detection.config import GROUND_TRUTH_BOXES, RunConfig
+from detection.config import GROUND_TRUTH_BOXES, AnyConfig, RunConfig
 from detection.datasets.actions import AvaDataset
 from detection.datasets.actor_table import ActorTable, read_actor_table
 from detection.datasets.clip_list import ClipList, read_class_file, read_clip_list
@@ -43,7 +43,7 @@ from detection.structures import Batch, Keyframe
 from detection.video.reader import VideoReader
 
 
-def build_device(config: RunConfig) -> torch.device:
+def build_device(config: AnyConfig) -> torch.device:
     """Return the device asked for; `UserError` for a GPU that is not there."""
     found = torch.cuda.is_available()
     if config.device == "cuda" and not found:
@@ -53,7 +53,7 @@ def build_device(config: RunConfig) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
-def build_precision(config: RunConfig, device: torch.device) -> torch.dtype:
+def build_precision(config: AnyConfig, device: torch.device) -> torch.dtype:
     """Return the type that training computes in; `auto` asks the device."""
     if config.precision == "fp32":
         return torch.float32
@@ -169,12 +169,14 @@ def prepare_to_train(config: RunConfig, model: Network, device: torch.device) ->
     return model
 
 
-def build_optimizer(config: RunConfig, model: Network) -> torch.optim.Optimizer:
-    """Build the optimiser of the trainable parameters."""
+def build_optimizer(
+    config: AnyConfig, model: nn.Module, *, head: nn.Module
+) -> torch.optim.Optimizer:
+    """Build the optimiser of the trainable parameters.  head: the part with a rate of its own."""
     groups = parameter_groups(
         model,
         weight_decay=config.optim.weight_decay,
-        head=model.head,
+        head=head,
         head_lr_factor=config.optim.head_lr_factor,
     )
     lr, momentum = config.optim.peak_lr, config.optim.momentum
@@ -287,7 +289,7 @@ def build_probe_loader(
 
 
 def build_loader(
-    config: RunConfig,
+    config: AnyConfig,
     dataset: Samples,
     order: BatchOrder,
     device: torch.device,

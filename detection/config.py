@@ -7,9 +7,10 @@ file does not import torch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
@@ -36,15 +37,54 @@ _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 GROUND_TRUTH_BOXES = "ground-truth"
 
+# What more than one kind of configuration has.
+_ROOT = Field(description="Data set folder (holds dataset.yaml); see docs/data.md.")
+_TRAIN_SPLIT = Field(default="train", description="Split to learn from, as dataset.yaml names it.")
+_OUTPUT = Field(
+    default=None, description="Run folder; null: runs/ and the configuration file's name."
+)
+_DEVICE: Any = Field(default="auto", description="auto: a GPU if there.")
+_THREADS = Field(
+    default=None,
+    ge=1,
+    le=MOST_THREADS,
+    description="CPU threads of the network; null: PyTorch's default.",
+)
+_TENSORBOARD = Field(
+    default=False,
+    description="Write the log for TensorBoard too, to the run folder's tensorboard/ (an "
+    "extra: pip install tensorboard).",
+)
+_CHECKPOINTS_KEPT = Field(
+    default=0,
+    ge=0,
+    description="Checkpoints of the last n epochs that are kept (checkpoints/epoch_0012.pt), "
+    "beside last.pt and best.pt.",
+)
+_MAX_UNREADABLE = Field(
+    default=0.02,
+    ge=0,
+    lt=1,
+    description="Share of an epoch's samples that may turn out to be unreadable: each is "
+    "named, counted and replaced; more of them end the run. 0: the first does. In scoring "
+    "they count as missed, however many.",
+)
+_USE_AVERAGE = Field(
+    default=True,
+    description="Score the averaged weights where there are any (optim.ema_decay); false: the "
+    "weights as last updated, for comparison.",
+)
+_HOW_TO_GET = Field(
+    default=None, description="Command that makes the folder, named when it is not there."
+)
+
 
 @dataclass(frozen=True, config=_STRICT)
 class DataConfig:
     """Which data set, which part of it, whose boxes."""
 
-    root: str = Field(description="Data set folder (holds dataset.yaml); see docs/data.md.")
-    train_split: str = Field(
-        default="train", description="Split to learn from, as dataset.yaml names it."
-    )
+    root: str = _ROOT
+    train_split: str = _TRAIN_SPLIT
     val_split: str = Field(default="val", description="Split to score on.")
     val_boxes: str = Field(
         default=GROUND_TRUTH_BOXES,
@@ -73,9 +113,7 @@ class DataConfig:
         description="Learn from detected boxes that fit nobody as people who do nothing (AVA's "
         "labels do not say so: they may be people whom nobody labelled).",
     )
-    how_to_get: str | None = Field(
-        default=None, description="Command that makes the folder, named when it is not there."
-    )
+    how_to_get: str | None = _HOW_TO_GET
     label_map: str | None = Field(
         default=None,
         description="Classes that are learned, a file in the data set folder; null: those that "
@@ -89,14 +127,7 @@ class DataConfig:
         ge=1,
         description="Random keyframes taken from each video an epoch; null: every keyframe.",
     )
-    max_unreadable: float = Field(
-        default=0.02,
-        ge=0,
-        lt=1,
-        description="Share of an epoch's samples that may turn out to be unreadable: each is "
-        "named, counted and replaced; more of them end the run. 0: the first does. In scoring "
-        "they count as missed, however many.",
-    )
+    max_unreadable: float = _MAX_UNREADABLE
     val_every: int = Field(
         default=1,
         ge=1,
@@ -399,11 +430,7 @@ class EvaluationConfig:
 
     every_epochs: int = Field(default=1, ge=1, description="Epochs between evaluations.")
     batch_size: int = Field(default=16, ge=1, le=LARGEST_BATCH, description="Clips a forward pass.")
-    use_average: bool = Field(
-        default=True,
-        description="Score the averaged weights where there are any (optim.ema_decay); false: the "
-        "weights as last updated, for comparison.",
-    )
+    use_average: bool = _USE_AVERAGE
     multiply_person_score: bool = Field(
         default=False,
         description="Multiply action scores by the confidence of the person's box, as some systems "
@@ -485,30 +512,21 @@ class RunConfig:
         description="actions: of every person (data.root is a data set folder); classification: of "
         "whole clips (data.root holds lists of videos).",
     )
-    output: str | None = Field(
-        default=None, description="Run folder; null: runs/ and the configuration file's name."
-    )
+    output: str | None = _OUTPUT
     seed: int = Field(
         default=0,
         ge=0,
         le=LARGEST_SEED,
         description="Decides initial weights, order, crops and dropout.",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="auto: a GPU if there."
-    )
+    device: Literal["auto", "cpu", "cuda"] = _DEVICE
     workers: int = Field(
         default=2,
         ge=0,
         le=MOST_WORKERS,
         description="Processes that read clips; 0: the main process.",
     )
-    threads: int | None = Field(
-        default=None,
-        ge=1,
-        le=MOST_THREADS,
-        description="CPU threads of the network; null: PyTorch's default.",
-    )
+    threads: int | None = _THREADS
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
         default="fp32",
         description="Arithmetic of training: bf16 and fp16 are mixed (weights stay fp32); fp16 "
@@ -525,17 +543,8 @@ class RunConfig:
         default=False,
         description="Compile the trunk for training (torch.compile; the first steps take minutes).",
     )
-    tensorboard: bool = Field(
-        default=False,
-        description="Write the log for TensorBoard too, to the run folder's tensorboard/ (an "
-        "extra: pip install tensorboard).",
-    )
-    checkpoints_kept: int = Field(
-        default=0,
-        ge=0,
-        description="Checkpoints of the last n epochs that are kept (checkpoints/epoch_0012.pt), "
-        "beside last.pt and best.pt.",
-    )
+    tensorboard: bool = _TENSORBOARD
+    checkpoints_kept: int = _CHECKPOINTS_KEPT
     clip: ClipConfig = field(default_factory=ClipConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -591,9 +600,253 @@ def _refuse_options(config: RunConfig, options: Mapping[str, Sequence[str]]) -> 
                 raise ValueError(f"{section}.{name} has no use with task '{config.task}'")
 
 
+@dataclass(frozen=True, config=_STRICT)
+class PeopleDataConfig:
+    """Whose boxes are learned, and which are kept back for choices."""
+
+    root: str = _ROOT
+    train_split: str = _TRAIN_SPLIT
+    val_split: str = Field(
+        default="val", description="Split to score on at the end; never used to choose anything."
+    )
+    how_to_get: str | None = _HOW_TO_GET
+    class_name: str = Field(
+        default="person", description="What the boxes hold: the name of the network's one class."
+    )
+    held_out_share: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Part of the training split's source videos that is not learned from: weights "
+        "and score thresholds are chosen on it. 0: none, the last weights are kept.",
+    )
+    source_pattern: str | None = Field(
+        default=None,
+        description="Regular expression whose first group finds, in a video id, the source that "
+        "it was cut from; clips of one source are held out together. null: each is its own.",
+    )
+    keyframes_per_video: int | None = Field(
+        default=None,
+        ge=1,
+        description="Random keyframes taken from each video an epoch; null: every keyframe.",
+    )
+    held_out_every: int = Field(
+        default=1,
+        ge=1,
+        description="While training, score on every n-th held-out keyframe of a video; the end "
+        "scores all.",
+    )
+    keep_mb: int = Field(
+        default=512, ge=0, description="Decoded pictures that each worker keeps, MB; 0: none."
+    )
+    max_unreadable: float = _MAX_UNREADABLE
+
+    _home = field_validator("root")(expand_home)
+
+    def __post_init__(self) -> None:
+        if self.source_pattern is None:
+            return
+        try:
+            groups = re.compile(self.source_pattern).groups
+        except re.error as error:
+            raise ValueError(f"source_pattern is no regular expression ({error})") from error
+        if not groups:
+            raise ValueError("source_pattern needs a group (...) around what names the source")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class PictureConfig:
+    """The size of pictures, and how training varies them."""
+
+    short_side_px: int = Field(
+        default=144,
+        ge=32,
+        le=LARGEST_SIDE_PX,
+        description="Short side that pictures are scaled to, in pixels.",
+    )
+    long_side_px: int = Field(
+        default=256,
+        ge=32,
+        le=LARGEST_SIDE_PX,
+        description="Longest long side; the short side gives way to it.",
+    )
+    scale_jitter: tuple[float, float] = Field(
+        default=(0.7, 1.3),
+        description="Training: pictures are drawn at a random scale from this range, cut or "
+        "padded to their usual size.",
+    )
+    flip_probability: float = Field(
+        default=0.5, ge=0, le=1, description="Training: horizontal flip."
+    )
+    color_jitter: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="Training: strength of brightness, contrast and saturation jitter.",
+    )
+    min_visible: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        description="Training: boxes of which less is left inside the picture are left out.",
+    )
+
+    def __post_init__(self) -> None:
+        low, high = self.scale_jitter
+        if not 0 < low <= high:
+            raise ValueError(f"scale_jitter must be [low, high], got [{low}, {high}]")
+        if self.long_side_px < self.short_side_px:
+            raise ValueError(
+                f"long_side_px {self.long_side_px} is less than short_side_px {self.short_side_px}"
+            )
+
+
+@dataclass(frozen=True, config=_STRICT)
+class PeopleModelConfig:
+    """The network and the weights it starts from."""
+
+    network: Literal["small", "mobile_320", "mobile", "resnet50_v2"] = Field(
+        default="small", description="small: cheap on a CPU; the others are torchvision's."
+    )
+    start_from: str | None = Field(
+        default=None,
+        description="Weights to start from: 'coco' (fetched by torchvision), a file or a run of "
+        "train_people; null: random.",
+    )
+    freeze_batch_norm: bool = Field(
+        default=False, description="Keep BatchNorm as it is: for small batches from good weights."
+    )
+
+    _home = field_validator("start_from")(expand_home)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class PeopleOptimConfig(OptimConfig):
+    """How the weights move; the same options as above with other defaults, and what is ignored."""
+
+    epochs: int = Field(
+        default=12, ge=1, le=MOST_EPOCHS, description="Passes over the training keyframes."
+    )
+    batch_size: int = Field(
+        default=8, ge=1, le=LARGEST_BATCH, description="Pictures a forward pass."
+    )
+    lr: float = Field(default=0.001, gt=0, description="Peak learning rate, of one update.")
+    head_lr_factor: float = Field(
+        default=1.0, gt=0, description="Factor on lr for the layers that follow the proposals."
+    )
+    optimizer: Literal["sgd", "adamw"] = Field(default="adamw", description="sgd is Nesterov's.")
+    weight_decay: float = Field(default=0.02, ge=0, description="Not on norms and biases.")
+    warmup_updates: int = Field(
+        default=50, ge=0, description="Updates over which lr rises linearly."
+    )
+    warmup_start: float = Field(default=0.01, gt=0, le=1, description="First lr, as a share of lr.")
+    clip_grad_norm: float | None = Field(default=10, gt=0, description="Largest gradient norm.")
+    ignore_unlabelled_above: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Proposals without a label that the network itself takes for a person with "
+        "more than this probability are ignored, not taught as background: for data sets that "
+        "leave people unlabelled. null: they are taught.",
+    )
+    ignore_after: float = Field(
+        default=0.3, ge=0, le=1, description="Share of the run before ignoring begins."
+    )
+
+
+@dataclass(frozen=True, config=_STRICT)
+class PeopleEvaluationConfig:
+    """When the held-out part is scored, and which boxes count."""
+
+    every_epochs: int = Field(
+        default=1000, ge=1, description="Epochs between scorings of the held-out part."
+    )
+    batch_size: int = Field(
+        default=16, ge=1, le=LARGEST_BATCH, description="Pictures a forward pass."
+    )
+    score_floor: float = Field(
+        default=0.05, ge=0, lt=1, description="Boxes below this confidence are not looked at."
+    )
+    max_people: int = Field(
+        default=100, ge=1, le=LARGEST_BATCH, description="At most so many boxes a picture."
+    )
+    use_average: bool = _USE_AVERAGE
+
+
+@dataclass(frozen=True, config=_STRICT)
+class PeopleConfig:
+    """Everything that decides a run of training a people detector."""
+
+    data: PeopleDataConfig
+    output: str | None = _OUTPUT
+    seed: int = Field(
+        default=0,
+        ge=0,
+        le=LARGEST_SEED,
+        description="Decides weights, order, pictures and samples.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = _DEVICE
+    workers: int = Field(
+        default=1,
+        ge=0,
+        le=MOST_WORKERS,
+        description="Processes that read pictures; 0: the main process.",
+    )
+    threads: int | None = _THREADS
+    precision: Literal["fp32", "bf16", "auto"] = Field(
+        default="fp32",
+        description="Arithmetic of training: bf16 is mixed (weights stay fp32); auto: bf16 where "
+        "the processor or GPU has it, else fp32. Scoring is in fp32.",
+    )
+    checkpoint_minutes: float = Field(
+        default=5,
+        gt=0,
+        le=MOST_MINUTES,
+        description="Longest time between checkpoints; one is written each epoch too.",
+    )
+    tensorboard: bool = _TENSORBOARD
+    checkpoints_kept: int = _CHECKPOINTS_KEPT
+    picture: PictureConfig = field(default_factory=PictureConfig)
+    model: PeopleModelConfig = field(default_factory=PeopleModelConfig)
+    optim: PeopleOptimConfig = field(default_factory=PeopleOptimConfig)
+    evaluation: PeopleEvaluationConfig = field(default_factory=PeopleEvaluationConfig)
+
+    _home = field_validator("output")(expand_home)
+
+    def __post_init__(self) -> None:
+        if self.optim.precise_bn_batches and self.model.freeze_batch_norm:
+            raise ValueError(
+                "optim.precise_bn_batches and model.freeze_batch_norm exclude each other"
+            )
+
+
+AnyConfig = RunConfig | PeopleConfig
+
 _FILES = ConfigurationFiles(RunConfig)
 load_config = _FILES.load
 config_from_dict = _FILES.from_dict
-config_to_dict = _FILES.to_dict
-config_to_yaml = _FILES.to_yaml
 list_options = _FILES.options
+
+_PEOPLE_FILES = ConfigurationFiles(PeopleConfig)
+load_people_config = _PEOPLE_FILES.load
+people_config_from_dict = _PEOPLE_FILES.from_dict
+list_people_options = _PEOPLE_FILES.options
+
+
+def config_to_dict(config: AnyConfig) -> dict[str, Any]:
+    """Return plain types only, every option written out."""
+    return _files_of(config).to_dict(config)
+
+
+def config_to_yaml(config: AnyConfig) -> str:
+    """Return the whole configuration as YAML."""
+    return _files_of(config).to_yaml(config)
+
+
+def same_kind_from_dict(config: AnyConfig, values: Mapping[str, Any], source: str) -> AnyConfig:
+    """Check a plain dictionary as a configuration of the kind of `config`."""
+    return _files_of(config).from_dict(values, source)
+
+
+def _files_of(config: AnyConfig) -> ConfigurationFiles[Any]:
+    return _PEOPLE_FILES if isinstance(config, PeopleConfig) else _FILES

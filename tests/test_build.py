@@ -25,10 +25,11 @@ def test_every_action_starts_from_the_wanted_probability(share: float) -> None:
 def test_the_second_beta_reaches_adamw_alone() -> None:
     options = {"optimizer": "adamw", "beta2": 0.95, "momentum": 0.8}
     chosen = config(optim=options)
-    optimizer = build_optimizer(chosen, build_model(chosen, num_classes=2))
+    model = build_model(chosen, num_classes=2)
+    optimizer = build_optimizer(chosen, model, head=model.head)
     assert {group["betas"] for group in optimizer.param_groups} == {(0.8, 0.95)}
     plain = config(optim={"optimizer": "sgd"})
-    assert isinstance(build_optimizer(plain, build_model(plain, num_classes=2)), torch.optim.SGD)
+    assert isinstance(build_optimizer(plain, model, head=model.head), torch.optim.SGD)
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from detection.config import (
     config_to_yaml,
     list_options,
     load_config,
+    load_people_config,
 )
 from detection.errors import UserError
 from detection.expansion.config import load_expand_config
-from detection.people.config import load_people_config
 
 LOADERS = {"people": load_people_config, "expand": load_expand_config}
 CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.yaml"))

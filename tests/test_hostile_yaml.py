@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from detection.bounds import MOST_THREADS, MOST_WORKERS
-from detection.config import list_options, load_config
+from detection.config import list_options, load_config, load_people_config
 from detection.errors import UserError
 from detection.expansion.config import load_expand_config
 from detection.option_names import hint_for
-from detection.people.config import load_people_config
 from detection.yaml_files import LIMIT_BYTES, read_yaml
 
 
@@ -232,8 +231,8 @@ def test_names_of_other_projects_get_a_hint(name: str, hint: str, tmp_path: Path
 
 
 def test_every_hint_names_an_option_that_there_is() -> None:
+    from detection.config import list_people_options
     from detection.option_names import _ELSEWHERE
-    from detection.people.config import list_people_options
 
     known = {option[0] for option in [*list_options(), *list_people_options()]}
     assert {option for options in _ELSEWHERE.values() for option in options} <= known

@@ -38,6 +38,11 @@ class PictureBatch:
 
     pictures: Sequence[Picture]
 
+    @property
+    def keys(self) -> list[str]:
+        """What messages call each picture."""
+        return [str(picture.keyframe) for picture in self.pictures]
+
     def pin_memory(self) -> PictureBatch:
         """Return the batch in page-locked memory (called by DataLoader)."""
         return PictureBatch(

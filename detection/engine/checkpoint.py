@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
-from detection.checkpoints.factory import Network, network_numbers
-from detection.checkpoints.file import (
-    ClassList,
-    FrameSampling,
-    ModelFile,
-    read_model_file,
-    save_model_file,
-)
+from detection.checkpoints.file import ModelFile, read_model_file
 from detection.checkpoints.plain_file import find_checkpoint
 from detection.checkpoints.saved_values import SavedValues
-from detection.config import RunConfig, config_from_dict, config_to_dict
-from detection.datasets.label_map import LabelMap
+from detection.config import AnyConfig, PeopleConfig, config_to_dict, same_kind_from_dict
 from detection.engine.loop import Progress
-from detection.engine.random_state import restore_random_state
 from detection.engine.saved_training import (
     checked_optimizer,
     checked_progress,
@@ -32,18 +24,19 @@ from detection.engine.saved_training import (
     checked_weights,
     training_values,
 )
-from detection.engine.update import Updater
+from detection.engine.update import Updater, restore_random_state
 from detection.errors import UserError
 from detection.files import replacing
 
+if TYPE_CHECKING:
+    from detection.engine.tasks.base import SavedRun
+
 
 def save_checkpoint(
-    path: str | Path,
+    path: Path,
     *,
-    config: RunConfig,
-    label_map: LabelMap,
-    exclusive: Mapping[str, tuple[int, ...]],
-    model: Network,
+    save: Callable[[Path, nn.Module, Mapping[str, Any]], None],
+    model: nn.Module,
     updater: Updater,
     progress: Progress,
     random_states: Sequence[Mapping[str, Any]],
@@ -52,27 +45,18 @@ def save_checkpoint(
 ) -> None:
     """Write weights, optimiser, scaler, progress and random states, whole or not at all.
 
-    exclusive: groups of the label map's columns, as `DatasetFolder.exclusive_groups` gives them.
-    Where averaged weights are kept, they are the file's weights, and those that they follow are
-    part of its training state. random_states: `random_state()` of every process, by rank.
-    unreadable: samples of the epoch under way that each could not read.  data: digests of the files
-    that say what is learned and scored, as `digests` gives them.
+    Where averaged weights (EMA) are kept, they are the file's weights, and those that they follow
+    are part of its training state.
+
+    save: writes the network and the training state in the form of its task (`Task.save`).
+    random_states: `random_state()` of every process, by rank.
+    unreadable: samples of the epoch under way that each could not read.
+    data: digests of the files that determine training and scoring data, as `digests` gives them.
     """
-    save_model_file(
+    save(
         path,
-        (model if updater.average is None else updater.average.model).state_dict(),
-        network=network_numbers(model),
-        classes=ClassList(label_map.names, label_map.ids, label_map.groups, exclusive),
-        sampling=FrameSampling(
-            num_frames=config.clip.num_frames,
-            step=config.clip.step,
-            short_side_px=config.clip.test_short_side_px,
-            pixel_mean=model.pixels.mean,
-            pixel_std=model.pixels.std,
-            at_ends=config.clip.at_ends,
-        ),
-        config=config_to_dict(config),
-        training={
+        model if updater.average is None else updater.average.model,
+        {
             "progress": dataclasses.asdict(progress),
             "optimizer": updater.optimizer.state_dict(),
             "scaler": updater.scaler.state_dict(),
@@ -85,9 +69,9 @@ def save_checkpoint(
 
 
 def restore_training(
-    file: ModelFile,
+    file: SavedRun,
     *,
-    model: Network,
+    model: nn.Module,
     updater: Updater,
     progress: Progress,
     rank: int = 0,
@@ -126,7 +110,7 @@ def restore_training(
     return True
 
 
-def followed_weights(file: ModelFile, model: Network) -> dict[str, torch.Tensor]:
+def followed_weights(file: SavedRun, model: nn.Module) -> dict[str, torch.Tensor]:
     """Return the weights as last updated, which the file's own are an average of.
 
     Raises `UserError` where the run kept no average, or where they are not `model`'s.
@@ -137,18 +121,20 @@ def followed_weights(file: ModelFile, model: Network) -> dict[str, torch.Tensor]
     return checked_weights(file.path, said, "followed_weights", model)
 
 
-def check_configuration(file: ModelFile, config: RunConfig, *, changeable: Sequence[str]) -> None:
+def check_configuration(file: SavedRun, config: AnyConfig, *, changeable: Sequence[str]) -> None:
     """Refuse to go on by another configuration than the checkpoint's; list every difference."""
-    saved = dict(_flat(config_to_dict(config_from_dict(file.config or {}, file.path))))
+    before = same_kind_from_dict(config, file.config or {}, file.path)
+    saved = dict(_flat(config_to_dict(before)))
     differences = [
         f"{name} is {value!r}, was {saved.get(name)!r}"
         for name, value in _flat(config_to_dict(config))
         if name not in changeable and value != saved.get(name)
     ]
     if differences:
+        option = "start_from" if isinstance(config, PeopleConfig) else "pretrained"
         raise UserError(
             f"{file.path}: was written by another configuration than is asked for now: "
-            f"{'; '.join(differences)}; start a new run, with model.pretrained={file.path} say"
+            f"{'; '.join(differences)}; start a new run, with model.{option}={file.path} say"
         )
 
 

@@ -44,7 +44,7 @@ class Processes:
         if number % self.count:
             raise UserError(
                 f"{what}={number} is shared by {self.count} processes: a multiple of {self.count} "
-                "is wanted"
+                "is required"
             )
         return number // self.count
 
@@ -54,7 +54,7 @@ class Processes:
         if device != "cpu" and 0 < found < self.local_count:
             raise UserError(
                 f"{self.local_count} processes on a machine with {found} GPUs: --nproc-per-node "
-                f"{found} at most, or device=cpu, is wanted"
+                f"{found} at most, or device=cpu, is required"
             )
 
     def sum(self, values: Sequence[float]) -> list[float]:

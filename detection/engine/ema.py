@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
-from detection.checkpoints.factory import Network
 
 
 class WeightAverage:
@@ -19,7 +17,7 @@ class WeightAverage:
     have it). BatchNorm's statistics are averaged like weights. `model` is the averaged network.
     """
 
-    def __init__(self, model: Network, *, decay: float) -> None:
+    def __init__(self, model: nn.Module, *, decay: float) -> None:
         if not 0 < decay < 1:
             raise ValueError(f"the decay of averaged weights must be within 0 and 1, got {decay}")
         self._decay = decay
@@ -28,11 +26,9 @@ class WeightAverage:
         self._averaged.requires_grad_(False)
 
     @property
-    def model(self) -> Network:
+    def model(self) -> nn.Module:
         """The network whose weights are averages."""
-        inner = self._averaged.module
-        assert isinstance(inner, Network)
-        return inner
+        return self._averaged.module
 
     def update(self) -> None:
         """Take the weights after an update into account."""

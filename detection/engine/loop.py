@@ -18,27 +18,11 @@ from tqdm import tqdm
 from detection.config import OptimConfig
 from detection.engine.metrics_log import MetricsLog, Stopwatch
 from detection.engine.optim import schedule_factor
-from detection.engine.tasks.base import Evaluation
+from detection.engine.tasks.base import Evaluation, TrainingBatch
 from detection.engine.update import NotFinite, Updater
 from detection.errors import ProcessLostError, UserError
 
 TELL_EVERY_S = 60.0  # how often the log says how fast a run is
-
-
-class TrainingBatch(Protocol):
-    """What the loop asks of a batch, whatever is learned."""
-
-    @property
-    def inputs(self) -> tuple[torch.Tensor, ...]:
-        """What the network is called with."""
-
-    @property
-    def labels(self) -> torch.Tensor:
-        """What the loss compares the network's answer with."""
-
-    @property
-    def keys(self) -> Sequence[str]:
-        """What messages call each clip."""
 
 
 class TrainingBatches(Protocol):
@@ -86,7 +70,7 @@ def fit(
     *,
     optim: OptimConfig,
     progress: Progress,
-    evaluate: Callable[[], Evaluation],
+    evaluate: Callable[[], Evaluation | None],
     metric: str,
     evaluate_every: int,
     save: Callable[[str], None],
@@ -94,19 +78,21 @@ def fit(
     log: MetricsLog,
     before_scoring: Callable[[], None] = lambda: None,
     should_stop: Callable[[], bool] = lambda: False,
+    event: str = "evaluation",
+    score_last: bool = False,
 ) -> bool:
     """Train from where `progress` stands to the last epoch; return False when stopped before it.
 
-    `evaluate` is called after every `evaluate_every`-th epoch but the last, which the caller scores
-    with the finished weights; it returns a `metric` of which more is better. `before_scoring` is
-    called before each of them, and before the last weights are saved. `save(name)` is called with
-    "last" after each epoch, at least every `save_every_minutes`, and when stopped; with "best"
-    after the best evaluation so far; with "epoch" and its number after each epoch; and with
-    "before_not_finite" where a loss or gradient is no number, which raises `UserError`. All
-    processes of a run call this with their own batches; they stop and save together. Where a
-    process that reads was ended from outside, the run is saved as it stood after its last update
-    (of several processes the others cannot take part: what was saved before stands), and
-    `ProcessLostError` raised.
+    `evaluate` is called after every `evaluate_every`-th epoch, and after the last one only with
+    `score_last` (others score the finished weights); it returns a `metric` of which more is better,
+    logged as `event`, or None. `before_scoring` is called before each of them, and before the last
+    weights are saved. `save(name)` is called with "last" after each epoch, at least every
+    `save_every_minutes`, and when stopped; with "best" after the best evaluation so far; with
+    "epoch" and its number after each epoch; and with "before_not_finite" where a loss or gradient
+    is not finite, which raises `UserError`. All processes of a run call this with their own
+    batches; they stop and save together. Where a process that reads was ended from outside, the run
+    is saved as it stood after its last update (of several processes the others cannot take part:
+    what was saved before stands), and `ProcessLostError` raised.
     """
     bar = tqdm(
         total=optim.epochs * len(batches),
@@ -119,39 +105,17 @@ def fit(
     )
     with bar, _saved_if_lost(updater, optim, progress, save, log):
         while progress.epoch < optim.epochs:
-            finished = _train_epoch(
-                updater,
-                batches,
-                optim=optim,
-                progress=progress,
-                save=save,
-                save_every_minutes=save_every_minutes,
-                log=log,
-                should_stop=should_stop,
-                bar=bar,
-            )
-            if not finished:
+            epoch = _Epoch(updater, batches, optim, progress, log, bar)
+            if not epoch.learn(save, save_every_minutes, should_stop):
                 save("last")
                 return False
             last = progress.epoch + 1 == optim.epochs
-            scored = (progress.epoch + 1) % evaluate_every == 0 and not last
+            scored = score_last if last else (progress.epoch + 1) % evaluate_every == 0
             if scored or last:
                 before_scoring()
-            if scored:
-                evaluation = evaluate()
-                score = evaluation.score
-                best = progress.note_evaluation(score, optim.patience)
-                log.write(
-                    "evaluation",
-                    epoch=progress.epoch,
-                    best=best,
-                    **{metric: score},
-                    per_class=dict(evaluation.per_class),
-                )
-                if updater.processes.is_first:
-                    bar.write(f"epoch {progress.epoch + 1}: {metric} {score:.4f}")
-                if best:
-                    save("best")
+            evaluation = evaluate() if scored else None
+            if evaluation is not None and epoch.note(evaluation, metric, event):
+                save("best")
             progress.epoch, progress.batch = progress.epoch + 1, 0
             save("last")
             save(f"epoch_{progress.epoch:04d}")
@@ -171,95 +135,144 @@ def _saved_if_lost(
     except ProcessLostError as error:
         log.write("process_lost", message=str(error), **dataclasses.asdict(progress))
         if updater.processes.count == 1:
-            if updater.take_back():
+            if updater.undo():
                 progress.batch -= progress.batch % optim.accumulate
             save("last")
         raise
 
 
-def _train_epoch(
-    updater: Updater,
-    batches: TrainingBatches,
-    *,
-    optim: OptimConfig,
-    progress: Progress,
-    save: Callable[[str], None],
-    save_every_minutes: float,
-    log: MetricsLog,
-    should_stop: Callable[[], bool],
-    bar: tqdm,
-) -> bool:
-    """Learn from the rest of the epoch under way; return False when stopped in it."""
-    updater.begin_epoch()
-    first_batch, clips, losses = progress.batch, 0, []
-    saved_at = told_at = time.monotonic()
-    watch = Stopwatch(synchronize=torch.cuda.synchronize if updater.on_gpu else None)
-    updates_per_epoch = math.ceil(len(batches) / optim.accumulate)
-    source = iter(batches.epoch(progress.epoch, start=progress.batch))
-    while True:
-        with watch.measure("data"):
-            batch = next(source, None)
-        if batch is None:
-            break
-        done = progress.batch + 1
-        end_of_group = done % optim.accumulate == 0 or done == len(batches)
-        updater.learn(batch.inputs, batch.labels, batch.keys, last=end_of_group, watch=watch)
-        progress.batch = done
-        clips += len(batch.keys) * updater.processes.count
-        bar.update()
-        if not end_of_group:
-            continue
-        late = time.monotonic() - saved_at > 60 * save_every_minutes
-        lr = optim.peak_lr * _factor(optim, progress, updates_per_epoch)
-        with watch.measure("update"):
+class _Epoch:
+    """The rest of the epoch under way: its updates, its evaluation, and how fast it goes."""
+
+    def __init__(
+        self,
+        updater: Updater,
+        batches: TrainingBatches,
+        optim: OptimConfig,
+        progress: Progress,
+        log: MetricsLog,
+        bar: tqdm,
+    ) -> None:
+        self._updater = updater
+        self._batches = batches
+        self._optim = optim
+        self._progress = progress
+        self._log = log
+        self._bar = bar
+        self._updates = math.ceil(len(batches) / optim.accumulate)  # of a whole epoch
+        self._first_batch = progress.batch
+        self._clips = 0
+        self._losses: list[float] = []
+
+    def learn(
+        self,
+        save: Callable[[str], None],
+        save_every_minutes: float,
+        should_stop: Callable[[], bool],
+    ) -> bool:
+        """Train to the epoch's end; return False when stopped in it."""
+        updater, progress, accumulate = self._updater, self._progress, self._optim.accumulate
+        updater.begin_epoch()
+        saved_at = told_at = time.monotonic()
+        self._watch = Stopwatch(synchronize=torch.cuda.synchronize if updater.on_gpu else None)
+        source = iter(self._batches.epoch(progress.epoch, start=progress.batch))
+        while (batch := self._next(source)) is not None:
+            done = progress.batch + 1
+            end_of_update = done % accumulate == 0 or done == len(self._batches)
+            updater.learn(
+                batch,
+                last=end_of_update,
+                watch=self._watch,
+                update=progress.update,
+                num_updates=self._optim.epochs * self._updates,
+            )
+            progress.batch = done
+            self._clips += len(batch.keys) * updater.processes.count
+            self._bar.update()
+            if not end_of_update:
+                continue
+            late = time.monotonic() - saved_at > 60 * save_every_minutes
+            flags = should_stop(), late and updater.processes.is_first
             try:
-                update = updater.step(
-                    lr, flags=(should_stop(), late and updater.processes.is_first)
-                )
+                stopped, save_now = self._step(flags)
             except NotFinite as problem:
-                progress.batch = (done - 1) // optim.accumulate * optim.accumulate
+                progress.batch = (done - 1) // accumulate * accumulate
                 save("before_not_finite")
-                raise _explain(problem, progress, log) from problem
-        losses.append(update.loss)
+                raise _explain(problem, progress, self._log) from problem
+            if stopped:
+                return False
+            if save_now:
+                save("last")
+                saved_at = time.monotonic()
+            if time.monotonic() - told_at > TELL_EVERY_S:
+                told_at = time.monotonic()
+                self._tell_throughput()
+        self._tell_end()
+        return True
+
+    def note(self, evaluation: Evaluation, metric: str, event: str) -> bool:
+        """Take an evaluation into account; return whether it is the best so far."""
+        progress, score = self._progress, evaluation.score
+        best = progress.note_evaluation(score, self._optim.patience)
+        self._log.write(
+            event,
+            epoch=progress.epoch,
+            best=best,
+            **{metric: score},
+            per_class=dict(evaluation.per_class),
+        )
+        if self._updater.processes.is_first:
+            self._bar.write(f"epoch {progress.epoch + 1}: {metric} {score:.4f}")
+        return best
+
+    def _next(self, source: Iterator[TrainingBatch]) -> TrainingBatch | None:
+        with self._watch.measure("data"):
+            return next(source, None)
+
+    def _step(self, flags: Sequence[bool]) -> tuple[bool, ...]:
+        """Make the update and log it; return its flags."""
+        optim, progress = self._optim, self._progress
+        lr = optim.peak_lr * _factor(optim, progress, self._updates)
+        with self._watch.measure("update"):
+            update = self._updater.step(lr, flags=flags)
+        self._losses.append(update.loss)
         progress.update += 1
-        log.write(
+        self._log.write(
             "update",
             update=progress.update,
             loss=update.loss,
             lr=lr,
             grad_norm=update.grad_norm,
+            **{name: round(part, 5) for name, part in update.parts.items()},
         )
-        bar.set_postfix_str(f"epoch {progress.epoch + 1}/{optim.epochs} loss {update.loss:.4f}")
-        stopped, save_now = update.flags
-        if stopped:
-            return False
-        if save_now:
-            save("last")
-            saved_at = time.monotonic()
-        if time.monotonic() - told_at > TELL_EVERY_S:
-            told_at = time.monotonic()
-            per_batch_s = watch.total() / (progress.batch - first_batch)
-            left = (optim.epochs - progress.epoch) * len(batches) - progress.batch
-            log.write(
-                "throughput",
-                update=progress.update,
-                hours_left=round(left * per_batch_s / 3600, 3),
-                **_speed(watch, clips),
-            )
-    log.write(
-        "epoch",
-        epoch=progress.epoch,
-        loss=sum(losses) / max(1, len(losses)),
-        seconds=round(watch.total(), 2),
-        **_speed(watch, clips),
-    )
-    return True
+        epoch = f"epoch {progress.epoch + 1}/{optim.epochs}"
+        self._bar.set_postfix_str(f"{epoch} loss {update.loss:.4f}")
+        return update.flags
 
+    def _tell_throughput(self) -> None:
+        progress = self._progress
+        per_batch_s = self._watch.total() / (progress.batch - self._first_batch)
+        left = (self._optim.epochs - progress.epoch) * len(self._batches) - progress.batch
+        self._log.write(
+            "throughput",
+            update=progress.update,
+            hours_left=round(left * per_batch_s / 3600, 3),
+            **self._speed(),
+        )
 
-def _speed(watch: Stopwatch, clips: int) -> dict[str, Any]:
-    """Say how fast clips are learned from, and where the time goes: `data` is time waiting."""
-    rate = clips / watch.total() if clips else 0.0
-    return {"clips_per_second": round(rate, 3), "shares": watch.shares()}
+    def _tell_end(self) -> None:
+        self._log.write(
+            "epoch",
+            epoch=self._progress.epoch,
+            loss=sum(self._losses) / max(1, len(self._losses)),
+            seconds=round(self._watch.total(), 2),
+            **self._speed(),
+        )
+
+    def _speed(self) -> dict[str, Any]:
+        """Return clips (or frames) a second, and where the time goes: `data` is time waiting."""
+        rate = self._clips / self._watch.total() if self._clips else 0.0
+        return {"clips_per_second": round(rate, 3), "shares": self._watch.shares()}
 
 
 def _explain(problem: NotFinite, progress: Progress, log: MetricsLog) -> UserError:
@@ -278,7 +291,7 @@ def _explain(problem: NotFinite, progress: Progress, log: MetricsLog) -> UserErr
     return UserError(
         f"the {what} became {value} at update {progress.update} (clips: {clips}); the state before "
         "it is in checkpoints/before_not_finite.pt, all its clips are in log.jsonl: a lower "
-        "optim.lr, optim.clip_grad_norm or a longer optim.warmup_updates is wanted"
+        "optim.lr, optim.clip_grad_norm or a longer optim.warmup_updates is required"
     )
 
 

@@ -7,30 +7,30 @@ Running averages mix statistics of weights that have moved on since (Wu and John
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detection.engine.distributed import Processes
-from detection.engine.loop import TrainingBatch
 from detection.models.batch_norm import FrozenBatchNorm3d
 
 
 @torch.no_grad()
 def compute_norm_statistics(
     model: nn.Module,
-    batches: Iterable[TrainingBatch],
+    batches: Iterable[Any],
     *,
+    forward: Callable[[nn.Module, Any], object],
     count: int,
-    device: torch.device,
     processes: Processes,
 ) -> None:
     """Replace running means and variances by averages over the first `count` batches.
 
     Averages over all processes, which must call this together. Frozen layers stay as they are; the
-    model is left in eval mode.
+    model is left in eval mode.  forward: runs the network over a batch.
     """
     norms = [
         module
@@ -46,7 +46,7 @@ def compute_norm_statistics(
         norm.train()
     seen = 0
     for batch in itertools.islice(batches, count):
-        model(*(part.to(device, non_blocking=True) for part in batch.inputs))
+        forward(model, batch)
         seen += 1
     assert seen, "an epoch has batches"
     model.eval()

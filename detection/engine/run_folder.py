@@ -6,10 +6,11 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from detection.config import AnyConfig
 from detection.engine.distributed import ALONE, Processes
 from detection.engine.environment import describe_environment
 from detection.errors import UserError
@@ -43,6 +44,19 @@ def only_run(folder: Path, processes: Processes = ALONE) -> Iterator[None]:
 
         processes.by_first(hold)
         yield
+
+
+def folder_of(config: AnyConfig) -> Path:
+    """Return the folder that a configuration's run goes to."""
+    return Path(config.output or "runs/unnamed")
+
+
+def results_folder(checkpoint: str, config: AnyConfig, overrides: Sequence[str]) -> Path:
+    """Return where scores of a checkpoint go: beside its run, or `output` of an override."""
+    if config.output and any(override.startswith("output=") for override in overrides):
+        return Path(config.output)
+    beside = Path(checkpoint).parent
+    return beside.parent if beside.name == "checkpoints" else beside
 
 
 def check_run_folder(folder: Path, *, overwrite: bool) -> None:

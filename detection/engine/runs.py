@@ -7,20 +7,23 @@ evaluation detections.csv, per_class.csv and metrics.json.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from torch import nn
 
 from detection import build
-from detection.checkpoints.factory import Network, build_network
+from detection.checkpoints.factory import build_network
 from detection.checkpoints.file import ModelFile
 from detection.checkpoints.load import load_state
 from detection.config import (
+    AnyConfig,
     RunConfig,
     config_from_dict,
     config_to_yaml,
@@ -35,21 +38,30 @@ from detection.engine.checkpoint import (
     restore_training,
     save_checkpoint,
 )
-from detection.engine.cpu_memory import keep_freed_memory
 from detection.engine.data_digests import check_data, digests
 from detection.engine.distributed import ALONE, Processes
 from detection.engine.ema import WeightAverage
-from detection.engine.loop import Progress, TrainingBatch, fit, stop_signals
+from detection.engine.environment import prepare_device
+from detection.engine.loop import Progress, fit, stop_signals
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.precise_norm import compute_norm_statistics
-from detection.engine.random_state import random_state
-from detection.engine.run_folder import check_begins_again, check_run_folder, make_run_folder
-from detection.engine.tasks.base import Task
-from detection.engine.tasks.by_name import open_task
+from detection.engine.run_folder import (
+    check_begins_again,
+    check_run_folder,
+    folder_of,
+    make_run_folder,
+    results_folder,
+)
+from detection.engine.tasks.base import Task, TrainingBatch
+from detection.engine.tasks.by_name import open_task, read_saved_run
+from detection.engine.tasks.x3d import X3DTask
 from detection.engine.tensorboard_log import TensorBoard
-from detection.engine.update import Updater
-from detection.errors import ProcessLostError, UserError
+from detection.engine.update import Updater, random_state
+from detection.errors import EXIT_STOPPED, ProcessLostError, UserError
 from detection.files import write_text
+
+if TYPE_CHECKING:
+    from detection.engine.tasks.base import SavedRun
 
 # What may change when a run goes on: how it is carried out, never what it computes.
 _CHANGEABLE = (
@@ -71,12 +83,23 @@ ResultT = TypeVar("ResultT")
 
 @dataclass
 class Run:
-    """Everything of a run that is under way."""
+    """Everything of a run that is under way.
 
-    config: RunConfig
+    config: what it computes and how.
+    folder: where its files are.
+    task: what is trained, on which data.
+    model: the network, on its device.
+    average: the exponential moving average (EMA) of its weights, where one is kept.
+    device: that computes.
+    log: its log.jsonl.
+    processes: those that train it together.
+    data_digests: of the files that determine training and scoring data.
+    """
+
+    config: AnyConfig
     folder: Path
     task: Task
-    model: Network
+    model: nn.Module
     average: WeightAverage | None
     device: torch.device
     log: MetricsLog
@@ -84,30 +107,29 @@ class Run:
     data_digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def scored_model(self) -> Network:
-        """The network whose mAP is told: the averaged one where there is one."""
+    def scored_model(self) -> nn.Module:
+        """The network that is scored: the averaged one where there is one."""
         if self.average is None or not self.config.evaluation.use_average:
             return self.model
         return self.average.model
 
 
 def start(
-    config: RunConfig, *, overwrite: bool, processes: Processes = ALONE
+    config: AnyConfig, *, overwrite: bool, processes: Processes = ALONE
 ) -> tuple[Run, Training]:
     """Check everything that can be checked, then make the run folder.
 
     The caller holds the folder: `with only_run(folder_of(config), processes)`.
     """
     folder = folder_of(config)
-    processes.part_of(config.optim.batch_size, "optim.batch_size")
-    processes.check_gpus(config.device)
+    _check_processes(config, processes)
     processes.by_first(lambda: check_run_folder(folder, overwrite=overwrite))
-    device = build.build_device(config)
+    device = prepare_device(config)
     build.build_precision(config, device)
     _seed(config.seed)
     task = open_task(config)
     model = task.build_model()
-    report = build.start_from_pretrained(config, model, task.label_map)
+    report = task.initialize(model)
     run = _run(config, folder, task, model, device, processes, learns=True)
     run.data_digests = digests(task.data_files)
     training = _training(run)
@@ -120,31 +142,37 @@ def start(
         )
     )
     _seed_apart(config.seed, processes, update=0)
+    _tell_start(run)
+    if report is not None and processes.is_first:
+        print(report)
+        run.log.write("pretrained", report=str(report))
+    _fit_probe(run)
+    return run, training
+
+
+def _check_processes(config: AnyConfig, processes: Processes) -> None:
+    processes.part_of(config.optim.batch_size, "optim.batch_size")
+    processes.check_gpus(config.device)
+
+
+def _tell_start(run: Run) -> None:
+    """Begin the log, and the task's own files; say where the learning rate was scaled."""
+    config, processes = run.config, run.processes
+    optim = config.optim
     run.log.write(
         "start",
         seed=config.seed,
         processes=processes.count,
-        lr=config.optim.peak_lr,
-        global_batch=config.optim.global_batch,
-        precision=str(build.build_precision(config, device)).removeprefix("torch."),
+        lr=optim.peak_lr,
+        global_batch=optim.global_batch,
+        precision=str(build.build_precision(config, run.device)).removeprefix("torch."),
+        **(run.task.begin(run.folder) if processes.is_first else {}),
     )
-    if config.optim.lr_batch is not None and processes.is_first:
-        optim = config.optim
+    if optim.lr_batch is not None and processes.is_first:
         print(
             f"learning rate {optim.peak_lr:g}: {optim.lr:g} for {optim.lr_batch} clips, scaled to "
             f"{optim.global_batch} clips an update"
         )
-    if report is not None and processes.is_first:
-        print(report)
-        run.log.write("pretrained", report=str(report))
-    if config.probe.keyframes_per_video is not None:
-        _fit_probe(run)
-    return run, training
-
-
-def folder_of(config: RunConfig) -> Path:
-    """Return the folder that a configuration's run goes to."""
-    return Path(config.output or "runs/unnamed")
 
 
 def folder_to_resume(run_folder: str | Path) -> Path:
@@ -157,7 +185,7 @@ def folder_to_resume(run_folder: str | Path) -> Path:
     return folder
 
 
-def _open_task_again(config: RunConfig) -> Task:
+def _open_task_again(config: AnyConfig) -> Task:
     """Open the data of a stopped run, and say how to where they are gone."""
     try:
         return open_task(config)
@@ -170,13 +198,17 @@ def _open_task_again(config: RunConfig) -> Task:
 
 
 def resume(
-    run_folder: str | Path, *, overrides: Sequence[str], processes: Processes = ALONE
+    run_folder: str | Path,
+    *,
+    overrides: Sequence[str],
+    processes: Processes = ALONE,
+    load: Callable[[Path, Sequence[str]], AnyConfig] = load_config,
 ) -> tuple[Run, Training]:
     """Go on with a stopped run: the same configuration, weights, order and random states.
 
     run_folder: goes on from its last checkpoint; or a checkpoint in it, to go on from there. A run
-    that was killed before it had one begins again. The caller holds the folder:
-    `with only_run(folder_to_resume(run_folder), processes)`.
+    that was killed before it had one begins again.  load: reads its configuration. The caller holds
+    the folder: `with only_run(folder_to_resume(run_folder), processes)`.
     """
     folder = folder_to_resume(run_folder)
     for override in overrides:
@@ -185,32 +217,37 @@ def resume(
                 f"command line: '{override}': a resumed run computes what it would have computed; "
                 f"only {', '.join(_CHANGEABLE)} may change"
             )
-    config = load_config(folder / "config.yaml", overrides)
+    config = load(folder / "config.yaml", overrides)
     if Path(run_folder).is_dir() and not (folder / "checkpoints" / "last.pt").is_file():
         return _begin_again(config, folder, processes)
-    processes.part_of(config.optim.batch_size, "optim.batch_size")
-    processes.check_gpus(config.device)
+    _check_processes(config, processes)
     if processes.is_first:
         for left in (folder / "checkpoints").glob(".writing-*"):  # a killed run's
             left.unlink()
-    file = read_checkpoint(run_folder)
+    file = read_saved_run(config, run_folder)
     check_configuration(file, config, changeable=(*_CHANGEABLE, "output"))
-    device = build.build_device(config)
+    device = prepare_device(config)
     build.build_precision(config, device)
     _seed(config.seed)
     task = _open_task_again(config)
-    _check_fits(file, task)
+    task.check_fits(file)
     data = digests(task.data_files)
     if not check_data(file.path, file.training.get("data"), data) and processes.is_first:
         print(f"{file.path}: does not say what its annotations were, they are taken for the same")
     model = task.build_model()
-    load_state(model, file, class_names=task.label_map.names)
-    build.freeze_parts(config, model)
+    task.load(model, file)
     run = _run(config, folder, task, model, device, processes, learns=True)
     run.data_digests = data
     training = _training(run)
     if processes.is_first and any(text.startswith(_PLACES) for text in overrides):
         write_text(folder / "config.yaml", config_to_yaml(config))  # where the data are from now on
+    _restore(run, training, file)
+    return run, training
+
+
+def _restore(run: Run, training: Training, file: SavedRun) -> None:
+    """Continue exactly where a checkpoint was written."""
+    processes = run.processes
     restored = restore_training(
         file,
         model=run.model,
@@ -221,12 +258,11 @@ def resume(
     )
     training.batches.go_on(file.training.get("unreadable") or [], rank=processes.rank)
     if not restored:  # another number of processes: the same order and recipe, other dropout
-        _seed_apart(config.seed, processes, update=training.progress.update)
+        _seed_apart(run.config.seed, processes, update=training.progress.update)
     run.log.write("resume", processes=processes.count, **dataclasses.asdict(training.progress))
-    return run, training
 
 
-def _begin_again(config: RunConfig, folder: Path, processes: Processes) -> tuple[Run, Training]:
+def _begin_again(config: AnyConfig, folder: Path, processes: Processes) -> tuple[Run, Training]:
     check_begins_again(folder)
     if processes.is_first:
         print(f"{folder}: stopped before its first checkpoint; it begins again")
@@ -254,56 +290,42 @@ def open_for_evaluation(
         config, folder = _own_config(file, overrides)
     assert file.network is not None
     task = open_task(config)
-    _check_fits(file, task)
+    assert isinstance(task, X3DTask)
+    task.check_fits(file)
     model = build_network(file.network, source=file.path)
     if not config.evaluation.use_average:
         file = dataclasses.replace(file, state=followed_weights(file, model))
     load_state(model, file, class_names=task.label_map.names)
-    device = build.build_device(config)
+    device = prepare_device(config)
     run = _run(config, folder, task, model, device, processes, learns=False)
     return dataclasses.replace(run, average=None)
 
 
+def train_and_report(run: Run, training: Training) -> int:
+    """Train to the last epoch, then score and report; return the exit code."""
+    if not train(run, training):
+        if run.processes.is_first:
+            print(f"stopped and saved; go on with: {run.task.command} --resume {run.folder}")
+        return EXIT_STOPPED
+    evaluate_and_report(run)
+    return 0
+
+
 def train(run: Run, training: Training) -> bool:
     """Train to the last epoch; return False when a signal stopped it before (it is saved)."""
-    config, processes = run.config, run.processes
-
-    folder = run.folder / "checkpoints"
-
-    def save(name: str) -> None:
-        if name.startswith("epoch_"):
-            if processes.is_first and config.checkpoints_kept:
-                keep_copy(folder / "last.pt", name, kept=config.checkpoints_kept)
-            return
-        states = processes.gather(random_state())
-        unreadable = processes.gather(training.batches.num_unreadable)
-        if not processes.is_first:
-            return
-        save_checkpoint(
-            folder / f"{name}.pt",
-            config=config,
-            label_map=run.task.label_map,
-            exclusive=run.task.exclusive,
-            model=run.model,
-            updater=training.updater,
-            progress=training.progress,
-            random_states=states,
-            unreadable=unreadable,
-            data=run.data_digests,
-        )
-
+    config, task = run.config, run.task
+    save = functools.partial(_save, run, training)
     if config.optim.epochs == 0:
         save("last")
 
     def before_scoring() -> None:
-        count = config.optim.precise_bn_batches
-        if count:
+        if config.optim.precise_bn_batches:
             compute_norm_statistics(
                 run.scored_model,
                 training.batches.epoch(training.progress.epoch),
-                count=count,
-                device=run.device,
-                processes=processes,
+                forward=task.forward,
+                count=config.optim.precise_bn_batches,
+                processes=run.processes,
             )
 
     with stop_signals() as should_stop, _told_how_to_go_on(run):
@@ -313,9 +335,11 @@ def train(run: Run, training: Training) -> bool:
             optim=config.optim,
             progress=training.progress,
             before_scoring=before_scoring,
-            evaluate=lambda: _uncompiled(run.task.score, run.scored_model),
-            metric=run.task.metric,
+            evaluate=lambda: _uncompiled(task.score, run.scored_model),
+            metric=task.metric,
             evaluate_every=config.evaluation.every_epochs,
+            event=task.evaluation_event,
+            score_last=task.scores_last_epoch,
             save=save,
             save_every_minutes=config.checkpoint_minutes,
             log=run.log,
@@ -326,6 +350,28 @@ def train(run: Run, training: Training) -> bool:
     return finished
 
 
+def _save(run: Run, training: Training, name: str) -> None:
+    """Write checkpoints/NAME.pt; all processes call it, the first one writes."""
+    folder, processes = run.folder / "checkpoints", run.processes
+    if name.startswith("epoch_"):
+        if processes.is_first and run.config.checkpoints_kept:
+            keep_copy(folder / "last.pt", name, kept=run.config.checkpoints_kept)
+        return
+    states = processes.gather(random_state())
+    unreadable = processes.gather(training.batches.num_unreadable)
+    if processes.is_first:
+        save_checkpoint(
+            folder / f"{name}.pt",
+            save=run.task.save,
+            model=run.model,
+            updater=training.updater,
+            progress=training.progress,
+            random_states=states,
+            unreadable=unreadable,
+            data=run.data_digests,
+        )
+
+
 @contextmanager
 def _told_how_to_go_on(run: Run) -> Iterator[None]:
     """Say so where a process is lost and the run has been saved."""
@@ -334,7 +380,7 @@ def _told_how_to_go_on(run: Run) -> Iterator[None]:
     except ProcessLostError as error:
         saved = "saved" if run.processes.count == 1 else "the last checkpoint stands"
         raise ProcessLostError(
-            f"{error}; {saved}, go on with: python train_ava.py --resume {run.folder}"
+            f"{error}; {saved}, go on with: {run.task.command} --resume {run.folder}"
         ) from error
 
 
@@ -393,21 +439,16 @@ class EpochBatches:
 
 
 def _run(
-    config: RunConfig,
+    config: AnyConfig,
     folder: Path,
     task: Task,
-    model: Network,
+    model: nn.Module,
     device: torch.device,
     processes: Processes,
     *,
     learns: bool,
 ) -> Run:
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    if device.type == "cpu":
-        keep_freed_memory()
-
-    model = build.prepare_to_train(config, build.place_model(model, device), device)
+    model = task.place(model, device)
     task.prepare_scoring(device=device, processes=processes)
     decay = config.optim.ema_decay
     return Run(
@@ -420,30 +461,21 @@ def _run(
         MetricsLog(
             folder / "log.jsonl",
             silent=not processes.is_first,
-            board=_board(config, folder, processes) if learns else None,
+            board=TensorBoard(folder / "tensorboard") if learns and config.tensorboard else None,
         ),
         processes,
     )
 
 
-def _board(config: RunConfig, folder: Path, processes: Processes) -> TensorBoard | None:
-    if not config.tensorboard or not processes.is_first:
-        return None
-    return TensorBoard(folder / "tensorboard")
-
-
 def _training(run: Run) -> Training:
     config = run.config
-    precision = build.build_precision(config, run.device)
     loader, order = run.task.training_batches(device=run.device, processes=run.processes)
-    if config.compile:
-        run.model.trunk.compile()
     updater = Updater(
-        run.processes.wrap(run.model, run.device),
-        build.build_optimizer(config, run.model),
+        run.processes.wrap(run.task.training_module(run.model), run.device),
+        run.task.build_optimizer(run.model),
         run.task.loss,
         device=run.device,
-        precision=precision,
+        precision=build.build_precision(config, run.device),
         clip_grad_norm=config.optim.clip_grad_norm,
         average=run.average,
         processes=run.processes,
@@ -454,8 +486,10 @@ def _training(run: Run) -> Training:
 
 
 def _fit_probe(run: Run) -> None:
-    """Give the network, and its average where there is one, a fitted last layer."""
+    """Give the network, and its average where there is one, a fitted last layer, where asked."""
     done = run.task.fit_probe(run.model, device=run.device, processes=run.processes)
+    if done is None:
+        return
     if run.average is not None:
         run.average.restore(run.model.state_dict(), updates=0)
     if run.processes.is_first:
@@ -463,34 +497,11 @@ def _fit_probe(run: Run) -> None:
         run.log.write("probe", report=done)
 
 
-def _check_fits(file: ModelFile, task: Task) -> None:
-    """Refuse weights of another task, or whose columns stand for other classes."""
-    assert file.classes is not None and file.network is not None
-    if file.network.get("task") != task.name:
-        raise UserError(
-            f"{file.path}: a network for task '{file.network.get('task')}', one for task "
-            f"'{task.name}' is wanted"
-        )
-    label_map = task.label_map
-    if (file.classes.names, file.classes.ids) != (label_map.names, label_map.ids):
-        theirs, ours = set(file.classes.names), set(label_map.names)
-        only = sorted(theirs ^ ours)[:3]
-        what = f"among them {', '.join(only)}" if only else "in another order or with other ids"
-        raise UserError(
-            f"{file.path}: its {len(file.classes.names)} classes are not the {len(label_map)} of "
-            f"{task.classes_path} ({what})"
-        )
-
-
 def _own_config(file: ModelFile, overrides: Sequence[str]) -> tuple[RunConfig, Path]:
     if file.config is None:
         raise UserError(f"{file.path}: holds no configuration, give one with --cfg")
     config = config_from_dict(file.config, file.path, overrides)
-    beside = Path(file.path).parent
-    given = any(override.startswith("output=") for override in overrides)
-    if given and config.output:
-        return config, Path(config.output)
-    return config, beside.parent if beside.name == "checkpoints" else beside
+    return config, results_folder(file.path, config, overrides)
 
 
 def _uncompiled(call: Callable[..., ResultT], *arguments: Any) -> ResultT:

@@ -161,7 +161,7 @@ def checked_weights(path: str, said: SavedValues, name: str, model: nn.Module) -
 
 
 def checked_random(path: str, states: Any, place: str) -> dict[str, Any]:
-    """Return the saved random states of one process (`detection.engine.random_state`)."""
+    """Return the saved random states of one process (`detection.engine.update`)."""
     said = SavedValues(path, states, place)
     python = said.listed("python")
     if len(python) != 3 or type(python[1]) not in (list, tuple):

@@ -33,13 +33,14 @@ class TensorBoard:
         """Draw one event of the log; those without numbers are left out."""
         self._update = int(values.get("update", self._update))
         if event == "update":
-            for name in ("loss", "lr", "grad_norm"):
-                self._number(f"train/{name}", values.get(name))
+            for name, value in values.items():
+                if name in ("lr", "grad_norm") or name.startswith("loss"):
+                    self._number(f"train/{name}", value)
         elif event in ("throughput", "epoch"):
             self._number("speed/clips_per_second", values.get("clips_per_second"))
             for name, share in values.get("shares", {}).items():
                 self._number(f"speed/share_of_time_{name}", share)
-        elif event in ("evaluation", "final"):
+        elif event in ("evaluation", "held_out", "final"):
             for name, value in values.items():
                 if isinstance(value, float):
                     self._number(f"{event}/{name}", value)

@@ -58,6 +58,36 @@ def detection_losses(
     return {**losses, "loss_classifier": class_loss, "loss_box_reg": box_loss}
 
 
+class DetectionLosses(nn.Module):
+    """A network in training: called with a batch, it returns its losses.
+
+    freeze_norms: BatchNorm stays as it is.  precision: see `detection_losses`.
+    """
+
+    def __init__(
+        self, network: FasterRCNN, *, freeze_norms: bool, precision: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self._freeze_norms = freeze_norms
+        self._precision = precision
+
+    def train(self, mode: bool = True) -> DetectionLosses:
+        """Set the network's mode; frozen layers of BatchNorm stay in theirs."""
+        super().train(mode)
+        if self._freeze_norms:
+            freeze_batch_norm(self.network)
+        return self
+
+    def forward(
+        self, images: Sequence[Tensor], boxes_px: Sequence[Tensor], ignore_above: float | None
+    ) -> dict[str, Tensor]:
+        """Return the losses, as `detection_losses` does."""
+        return detection_losses(
+            self.network, images, boxes_px, ignore_above=ignore_above, precision=self._precision
+        )
+
+
 def freeze_batch_norm(network: nn.Module) -> int:
     """Keep BatchNorm's statistics and parameters in training; return how many layers there are.
 
@@ -71,7 +101,7 @@ def freeze_batch_norm(network: nn.Module) -> int:
 
 
 def _without_likely_actors(labels: list[Tensor], logits: Tensor, above: float) -> list[Tensor]:
-    """Take background proposals out of the lesson that look like somebody nobody labelled."""
+    """Ignore background proposals that look like unlabelled people."""
     actor = 1 - logits.detach().float().softmax(-1)[:, BACKGROUND]
     changed = []
     for label, likely in zip(labels, (actor > above).split([len(x) for x in labels]), strict=True):

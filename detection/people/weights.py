@@ -79,8 +79,12 @@ class PeopleFile:
             short_side_px=self.numbers.short_side_px,
             long_side_px=self.numbers.long_side_px,
         )
-        _fill(network, self.state, self.path, self.numbers.name)
+        self.fill(network)
         return network
+
+    def fill(self, network: FasterRCNN) -> None:
+        """Load the file's weights; raises `UserError` where they are another network's."""
+        _fill(network, self.state, self.path, self.numbers.name)
 
 
 def load_people_detector(

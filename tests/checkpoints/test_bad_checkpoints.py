@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import io
 import math
 import os
@@ -24,8 +25,8 @@ from detection.checkpoints.load import load_pretrained
 from detection.engine.checkpoint import read_checkpoint, restore_training, save_checkpoint
 from detection.engine.ema import WeightAverage
 from detection.engine.loop import Progress
-from detection.engine.random_state import random_state
-from detection.engine.update import Updater
+from detection.engine.tasks.x3d import save_network
+from detection.engine.update import Updater, random_state
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector, build_detector
 from detection.models.x3d import X3DDescription
@@ -60,9 +61,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = build()
     save_checkpoint(
         path,
-        config=config_from_dict({"data": {"root": "x"}}, "a test"),
-        label_map=LabelMap(("sit", "stand", "run"), (1, 2, 5), ("a", "a", "b")),
-        exclusive={"pose": (0, 1)},
+        save=functools.partial(
+            save_network,
+            config=config_from_dict({"data": {"root": "x"}}, "a test"),
+            label_map=LabelMap(("sit", "stand", "run"), (1, 2, 5), ("a", "a", "b")),
+            exclusive={"pose": (0, 1)},
+        ),
         model=network,
         updater=prepared(network),
         progress=Progress(epoch=1, update=3),

@@ -13,6 +13,7 @@ import torch
 from tiny_data import make_dataset
 
 import train_ava
+from ava_tools import train_people
 from detection import build
 from detection.config import RunConfig, load_config
 from detection.datasets.folder import DatasetFolder
@@ -123,6 +124,80 @@ def test_a_stop_of_one_process_stops_both_and_the_resumed_run_equals_one_never_s
     torchrun("train_ava.py", "--resume", tmp_path / "cut")
     whole, cut = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+COUNTED_NETWORKS = """
+import hashlib
+from ava_tools import train_people
+from detection.engine import runs
+from detection.engine.update import Updater
+
+real, real_learn, keys = runs.fit, Updater.learn, []
+
+def learn(self, batch, **options):
+    keys.extend(batch.keys)
+    real_learn(self, batch, **options)
+
+
+def fit(updater, batches, **options):
+    done = real(updater, batches, **options)
+    digest = hashlib.sha256()
+    for parameter in updater.model.parameters():
+        digest.update(parameter.detach().numpy().tobytes())
+    digests = updater.processes.gather(digest.hexdigest())
+    learned = sum(updater.processes.gather(keys), [])
+    if updater.processes.is_first:
+        print("networks:", len(digests), "processes,", len(set(digests)), "different")
+        print("pictures:", len(learned), "learned,", len(set(learned)), "different")
+    return done
+
+runs.fit, Updater.learn = fit, learn
+raise SystemExit(train_people.main())
+"""
+
+
+def test_two_processes_train_one_people_detector(tmp_path, cfg):
+    values = {
+        "data": {"root": str(cfg.parent / "data"), "held_out_share": 0.2},
+        "output": str(tmp_path / "run"),
+        "device": "cpu",
+        "workers": 0,
+        "picture": {"short_side_px": 64, "long_side_px": 96},
+        "model": {"freeze_batch_norm": True},
+        "optim": {"epochs": 2, "batch_size": 4, "warmup_updates": 1},
+    }
+    people = tmp_path / "people.yaml"
+    people.write_text(json.dumps(values))
+    script = tmp_path / "counted.py"
+    script.write_text(COUNTED_NETWORKS)
+    one = tmp_path / "one"
+    assert train_people.main(["--cfg", str(people), f"output={one}"]) == 0
+    for command in ((script,), ("-m", "ava_tools.train_people", "--overwrite")):
+        done = torchrun(*command, "--cfg", people)
+        alone, shared = (
+            [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+            for run in (one, tmp_path / "run")
+        )
+        assert [e["event"] for e in shared] == [e["event"] for e in alone], "one process writes"
+        assert shared[0]["processes"] == 2
+        losses, theirs = (
+            [e["loss"] for e in es if e["event"] == "update"] for es in (alone, shared)
+        )
+        assert len(losses) == 4  # 8 keyframes in batches of 4
+        assert theirs[0] == pytest.approx(losses[0], rel=0.2)  # proposals are drawn by each
+        assert done.stdout.count("results in ") == 1, "one process speaks"
+        scored = [json.loads((run / "metrics.json").read_text()) for run in (one, tmp_path / "run")]
+        assert {part["val"]["num_pictures"] for part in scored} == {6}
+        assert {part["held_out"]["num_pictures"] for part in scored} == {2}
+        if command == (script,):
+            assert "networks: 2 processes, 1 different" in done.stdout
+            assert "pictures: 16 learned, 8 different" in done.stdout, "two epochs of 8"
+    refused = torchrun(
+        *("-m", "ava_tools.train_people", "--cfg", people, "optim.batch_size=3"),
+        f"output={tmp_path / 'other'}",
+        check=False,
+    )
+    assert "error: optim.batch_size=3 is shared by 2 processes" in refused.stderr
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, cfg):

@@ -15,9 +15,8 @@ from torch import nn
 from detection.config import OptimConfig
 from detection.engine.loop import Progress, fit, stop_signals
 from detection.engine.metrics_log import MetricsLog
-from detection.engine.rewind import Rewind
-from detection.engine.tasks.base import Evaluation
-from detection.engine.update import Updater
+from detection.engine.tasks.base import BatchLoss, Evaluation
+from detection.engine.update import Snapshot, Updater
 from detection.errors import ProcessLostError, UserError
 from detection.structures import ActorBoxes, Batch, Keyframe
 
@@ -56,6 +55,15 @@ def squared_error(logits, labels):
     return ((logits - labels) ** 2).sum(), len(labels)
 
 
+def of_batches(loss):
+    """Make the loss of a batch of one of logits and labels."""
+
+    def loss_of(module, batch, *, update, num_updates):
+        return BatchLoss(*loss(module(*batch.inputs), batch.labels))
+
+    return loss_of
+
+
 def run_fit(
     tmp_path,
     batches,
@@ -74,7 +82,11 @@ def run_fit(
 
     progress = Progress()
     updater = Updater(
-        model, torch.optim.SGD(groups, lr=0.1), loss, device=torch.device("cpu"), **updater_options
+        model,
+        torch.optim.SGD(groups, lr=0.1),
+        of_batches(loss),
+        device=torch.device("cpu"),
+        **updater_options,
     )
     finished = fit(
         updater,
@@ -160,14 +172,14 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_spoilt(tmp_p
         run_fit(tmp_path, [batch_of(1)], loss=steep, epochs=1)
 
 
-def test_a_step_taken_back_leaves_no_trace_in_batch_norm_and_random_numbers():
+def test_an_undone_step_leaves_no_trace_in_batch_norm_and_random_numbers():
     model = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5)).train()
-    rewind = Rewind(model)
+    snapshot = Snapshot(model)
     model(torch.randn(4, 2))
-    rewind.mark()
+    snapshot.take()
     kept = {name: value.clone() for name, value in model.state_dict().items()}
     first = model(torch.full((4, 2), math.nan))
-    rewind.go_back()
+    snapshot.undo()
     assert all(torch.equal(kept[name], value) for name, value in model.state_dict().items())
     again = model(torch.full((4, 2), math.nan))
     assert torch.equal(first == 0, again == 0)
@@ -218,7 +230,10 @@ def test_a_lost_reader_in_the_middle_of_an_update_saves_the_state_before_it(tmp_
     model = OneNumber()
     groups = [{"params": model.parameters(), "lr_factor": 1.0}]
     updater = Updater(
-        model, torch.optim.SGD(groups, lr=0.1), squared_error, device=torch.device("cpu")
+        model,
+        torch.optim.SGD(groups, lr=0.1),
+        of_batches(squared_error),
+        device=torch.device("cpu"),
     )
     with pytest.raises(ProcessLostError):
         fit(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
@@ -13,13 +11,16 @@ from detection.engine.precise_norm import compute_norm_statistics
 from detection.models.batch_norm import FrozenBatchNorm3d
 
 
+def forward(model, batch):
+    return model(batch)
+
+
 def test_statistics_are_the_mean_over_batches_and_frozen_layers_stay():
     model = nn.Sequential(nn.BatchNorm3d(2), FrozenBatchNorm3d(2)).train()
     parts = [torch.randn(4, 2, 1, 3, 3) * scale + 5 for scale in (1, 2, 100)]
-    batches = [SimpleNamespace(inputs=(part,)) for part in parts]
     model(parts[2])
     norm = model[0]
-    compute_norm_statistics(model, batches, count=2, device=torch.device("cpu"), processes=ALONE)
+    compute_norm_statistics(model, parts, forward=forward, count=2, processes=ALONE)
     for values, statistic in ((norm.running_mean, torch.mean), (norm.running_var, torch.var)):
         wanted = torch.stack([statistic(part, dim=(0, 2, 3, 4)) for part in parts[:2]]).mean(0)
         assert torch.allclose(values, wanted, rtol=1e-5)
@@ -27,4 +28,4 @@ def test_statistics_are_the_mean_over_batches_and_frozen_layers_stay():
     assert torch.equal(model[1].running_mean, torch.zeros(2))
     assert not model.training
     with pytest.raises(AssertionError):
-        compute_norm_statistics(model, [], count=2, device=torch.device("cpu"), processes=ALONE)
+        compute_norm_statistics(model, [], forward=forward, count=2, processes=ALONE)

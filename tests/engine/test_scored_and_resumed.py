@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +28,7 @@ from detection.engine.distributed import ALONE
 from detection.engine.inference import detect
 from detection.engine.metrics_log import Stopwatch
 from detection.engine.tasks.action_scoring import Scorer
+from detection.engine.tasks.base import BatchLoss
 from detection.engine.update import NotFinite, Updater
 from detection.errors import ProcessLostError, UserError
 from detection.files import replacing
@@ -137,33 +139,43 @@ class Net(nn.Module):
         return self.last(self.norm(frames))
 
 
+@dataclass
+class Rows:
+    frames: torch.Tensor
+    labels: torch.Tensor
+    keys: str
+
+
 def updater_of(model: nn.Module) -> Updater:
-    def loss(logits, labels):
-        return (logits - labels).square().sum(), logits.numel()
+    def loss(module, batch, **_):
+        logits = module(batch.frames)
+        return BatchLoss((logits - batch.labels).square().sum(), logits.numel())
 
     groups = [{"params": list(model.parameters()), "lr_factor": 1.0}]
     return Updater(model, torch.optim.SGD(groups, lr=0.1), loss, device=torch.device("cpu"))
 
 
-@pytest.mark.parametrize("how", ["not finite", "taken back"])
+@pytest.mark.parametrize("how", ["not finite", "undone"])
 def test_an_update_that_is_not_made_changes_nothing(how):
     model = Net()
     updater = updater_of(model)
     updater.begin_epoch()
-    updater.learn([torch.randn(4, 2)], torch.zeros(4, 2), "ab", last=True, watch=Stopwatch())
+    frames, labels = torch.randn(4, 2), torch.zeros(4, 2)
+    updater.learn(Rows(frames, labels, "ab"), last=True, watch=Stopwatch())
     updater.step(0.1)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
     frames, labels = torch.randn(4, 2), torch.zeros(4, 2)
     torch.set_rng_state(state)
-    updater.learn([frames], labels, "cd", last=False, watch=Stopwatch())
+    updater.learn(Rows(frames, labels, "cd"), last=False, watch=Stopwatch())
     torch.rand(3)
     if how == "not finite":
-        updater.learn([frames], labels * float("nan"), "ef", last=True, watch=Stopwatch())
+        bad = Rows(frames, labels * float("nan"), "ef")
+        updater.learn(bad, last=True, watch=Stopwatch())
         with pytest.raises(NotFinite):
             updater.step(0.1)
     else:
-        assert updater.take_back() and not updater.take_back()
+        assert updater.undo() and not updater.undo()
     after = model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert torch.equal(torch.get_rng_state(), state)

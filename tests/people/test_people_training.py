@@ -9,10 +9,12 @@ import re
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_data import make_dataset
 
+from detection.config import load_people_config, people_config_from_dict
 from detection.datasets.ava_csv import AvaRows, write_ground_truth
 from detection.datasets.folder import DatasetFolder
 from detection.datasets.held_out import read_boxes, read_training_boxes, split_by_source
@@ -20,9 +22,9 @@ from detection.datasets.loader import ClipLoader
 from detection.datasets.open_video import open_video
 from detection.datasets.people import InOrder, PeopleFrames, PictureBatch
 from detection.datasets.people_transforms import VariedPicture, WholePicture, fitted_size
-from detection.engine import people_runs
+from detection.engine import runs
+from detection.engine.tasks.people import score_run
 from detection.errors import UserError
-from detection.people.config import load_people_config, people_config_from_dict
 from detection.people.torchvision_rcnn import build_people_network
 from detection.people.training import NOT_TAUGHT, _without_likely_actors, detection_losses
 from detection.structures import Keyframe
@@ -273,25 +275,65 @@ def weights_of(run_folder):
     return content["model_state"], content["training"]
 
 
-def test_stopped_and_resumed_equals_never_stopped(tiny, tmp_path, monkeypatch):
-    whole = people_runs.start(tiny_config(tiny, tmp_path / "whole"), overwrite=False)
-    assert people_runs.train(whole)
+@pytest.mark.parametrize(
+    ("more", "old_form"),
+    [
+        ([], False),
+        ([], True),
+        (["optim.ema_decay=0.6", "optim.precise_bn_batches=1"], False),
+    ],
+    ids=["plain", "a checkpoint of before", "averaged"],
+)
+def test_stopped_and_resumed_equals_never_stopped(tiny, tmp_path, monkeypatch, more, old_form):
+    assert runs.train(*runs.start(tiny_config(tiny, tmp_path / "whole", *more), overwrite=False))
 
     updates = iter(range(100))
-    parts = people_runs.start(tiny_config(tiny, tmp_path / "parts"), overwrite=False)
+    parts = runs.start(tiny_config(tiny, tmp_path / "parts", *more), overwrite=False)
     with monkeypatch.context() as patch:
-        patch.setattr(people_runs, "stop_signals", _StopAt(lambda: next(updates) == 2))
-        assert not people_runs.train(parts)  # in the middle of the second epoch
+        patch.setattr(runs, "stop_signals", _StopAt(lambda: next(updates) == 2))
+        assert not runs.train(*parts)  # in the middle of the second epoch
     _, training = weights_of(tmp_path / "parts")
     assert (training["progress"]["epoch"], training["progress"]["batch"]) == (1, 1)
-    resumed = people_runs.resume(tmp_path / "parts", overrides=[])
-    assert people_runs.train(resumed)
+    if old_form:
+        write_as_before(tmp_path / "parts")
+    resumed = runs.resume(tmp_path / "parts", overrides=[], load=load_people_config)
+    assert runs.train(*resumed)
 
     (one, first), (other, second) = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
     for key in one:
         assert torch.equal(one[key], other[key]), key
     assert first["progress"] == second["progress"]
-    assert torch.equal(first["random"], second["random"])
+    assert torch.equal(first["random"][0]["torch"], second["random"][0]["torch"])
+    if "optim.ema_decay=0.6" in more:
+        followed = second["followed_weights"]
+        assert any(not torch.equal(other[key], followed[key]) for key in other)
+        for key, value in first["followed_weights"].items():
+            assert torch.equal(value, followed[key]), key
+
+
+def write_as_before(run_folder):
+    """Give a checkpoint the form of those that were written before people shared the engine."""
+    path = run_folder / "checkpoints" / "last.pt"
+    content = torch.load(path, weights_only=True)
+    training = content["training"]
+    progress = training["progress"]
+    names = {"epoch": "epoch", "batch": "batch", "update": "update", "best_epoch": "best_epoch"}
+    names["best_ap50"] = "best_score"
+    content["training"] = {
+        "progress": {old: progress[new] for old, new in names.items()},
+        "optimizer": training["optimizer"],
+        "data": training["data"],
+        "random": training["random"][0]["torch"],
+        "random_cuda": [],
+    }
+    config = content["config"]
+    for name in ("tensorboard", "checkpoints_kept"):
+        del config[name]
+    for name in ("accumulate", "ema_decay", "schedule", "warmup_start", "beta2"):
+        del config["optim"][name]
+    del config["data"]["max_unreadable"], config["evaluation"]["use_average"]
+    torch.save(content, path)
+    (run_folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
 
 class _StopAt:
@@ -319,9 +361,8 @@ def test_small_network_learns_the_tiny_squares(tiny, tmp_path):
         "optim.lr=0.002",
         "data.held_out_share=0",
     )
-    run = people_runs.start(config, overwrite=False)
-    assert people_runs.train(run)
-    metrics = people_runs.score_run(tmp_path / "run")
+    assert runs.train(*runs.start(config, overwrite=False))
+    metrics = score_run(tmp_path / "run")
     assert metrics["val"]["num_pictures"] == 4
     assert metrics["val"]["ap50"] > 0.6
     assert metrics["held_out"] is None
@@ -338,17 +379,24 @@ def test_a_loss_that_is_no_number_ends_the_run(tiny, tmp_path):
         "optim.clip_grad_norm=null",
         "optim.warmup_updates=0",
     )
-    run = people_runs.start(config, overwrite=False)
+    run, training = runs.start(config, overwrite=False)
     with pytest.raises(UserError, match=r"the loss became .*train_\d at .*lower optim.lr"):
-        people_runs.train(run)
+        runs.train(run, training)
+    kept = torch.load(tmp_path / "run/checkpoints/before_not_finite.pt", weights_only=True)
+    assert kept["training"]["progress"]["update"] == training.progress.update == 1
+    for name, value in run.model.state_dict().items():
+        assert torch.equal(value, kept["model_state"][name]), name
+    assert all(
+        bool(torch.isfinite(v).all()) for n, v in kept["model_state"].items() if "running" in n
+    )
 
 
 def test_frozen_norms_keep_their_statistics(tiny, tmp_path):
     config = tiny_config(tiny, tmp_path / "run", "model.freeze_batch_norm=true", "optim.epochs=1")
-    run = people_runs.start(config, overwrite=False)
-    before = {k: v.clone() for k, v in run.network.state_dict().items()}
-    assert people_runs.train(run)
-    after = run.network.state_dict()
+    run, training = runs.start(config, overwrite=False)
+    before = {k: v.clone() for k, v in run.model.state_dict().items()}
+    assert runs.train(run, training)
+    after = run.model.state_dict()
     assert torch.equal(
         after["backbone.stem.0.1.running_mean"], before["backbone.stem.0.1.running_mean"]
     )

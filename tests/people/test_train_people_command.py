@@ -16,9 +16,9 @@ import yaml
 from tiny_data import make_dataset
 
 from ava_tools.train_people import main
-from detection.engine import people_runs, people_training
+from detection.config import list_people_options, load_people_config
+from detection.engine import loop, runs
 from detection.errors import UserError
-from detection.people.config import list_people_options, load_people_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -180,17 +180,17 @@ def test_every_option_has_a_sentence():
 def test_minutes_between_checkpoints_are_minutes(tiny, tmp_path, monkeypatch):
     """By this clock 10 s go by between two looks at it; an update takes one, a save another."""
     saved = []
-    real = people_runs._save
+    real = runs.save_checkpoint
 
-    def note(run, name):
-        saved.append((name, run.progress.update))
-        real(run, name)
+    def note(path, **options):
+        saved.append((path.stem, options["progress"].update))
+        real(path, **options)
 
-    monkeypatch.setattr(people_runs, "_save", note)
+    monkeypatch.setattr(runs, "save_checkpoint", note)
     for minutes, expected in ((1000, [2]), (0.1, [1, 2, 2])):
         now = iter(range(0, 10**6, 10))
         monkeypatch.setattr(
-            people_training, "time", SimpleNamespace(monotonic=lambda now=now: float(next(now)))
+            loop, "time", SimpleNamespace(monotonic=lambda now=now: float(next(now)))
         )
         saved.clear()
         config = write_config(tmp_path, tiny, epochs=1)

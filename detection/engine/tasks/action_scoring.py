@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from detection import build
-from detection.checkpoints.factory import Network
 from detection.config import GROUND_TRUTH_BOXES, RunConfig
 from detection.datasets.actions import AvaDataset
 from detection.datasets.actor_table import read_exclusions, read_ground_truth_rows
@@ -61,7 +61,9 @@ class Scorer:
             scored=self.scored,
         )
 
-    def score(self, model: Network, *, every: int = 1) -> tuple[AvaFrameMap, Sequence[Detections]]:
+    def score(
+        self, model: nn.Module, *, every: int = 1
+    ) -> tuple[AvaFrameMap, Sequence[Detections]]:
         """Detect on every n-th keyframe and score; also return what was found, by keyframe.
 
         Several processes share the keyframes and all get the score; the first has what was found.
@@ -169,7 +171,7 @@ def print_results(
     print(f"draw it: python -m ava_tools.visualize --run {run_folder}")
 
 
-def timed_score(scorer: Scorer, model: Network) -> Score:
+def timed_score(scorer: Scorer, model: nn.Module) -> Score:
     """Score every keyframe, by the clock."""
     start = time.perf_counter()
     result, found = scorer.score(model)

@@ -1,4 +1,4 @@
-"""Actions of people in clips: the task this project is for (see `task.py`)."""
+"""Actions of people in clips: the task this project is for (see `base.py`)."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from detection import build
-from detection.checkpoints.factory import Network
 from detection.config import GROUND_TRUTH_BOXES, RunConfig
-from detection.datasets.actions import AvaDataset
 from detection.datasets.folder import DatasetFolder
 from detection.datasets.label_map import LabelMap, read_label_map
-from detection.datasets.loader import ClipLoader, TrainBatches, collate, tell_on_stderr
+from detection.datasets.loader import ClipLoader, TrainBatches, collate
 from detection.datasets.split_joins import require_labels, split_mismatches
 from detection.engine.data_digests import RULES, rules_of, split_files
 from detection.engine.distributed import Processes
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.probe import collect_features, fit_linear, set_last_layer
 from detection.engine.tasks.action_scoring import Scorer, print_results, timed_score, write_results
-from detection.engine.tasks.base import Evaluation
+from detection.engine.tasks.base import Evaluation, check_videos
+from detection.engine.tasks.x3d import X3DTask
 from detection.errors import printable
 from detection.models.action_detector import ActionDetector
 from detection.models.losses import summed_action_loss
 from detection.structures import Batch
 
 
-class ActionTask:
+class ActionTask(X3DTask):
     """Learns from a data set folder's actors; scored by frame-mAP on the boxes asked for."""
 
     name = "actions"
@@ -80,7 +80,7 @@ class ActionTask:
 
     def prepare_scoring(self, *, device: torch.device, processes: Processes) -> None:
         """Read the boxes to score on, the headline's and those beside it."""
-        self._processes = processes
+        self._device, self._processes = device, processes
         names = (self._config.data.val_boxes, *self._config.data.also_score_boxes)
         for name in names:
             self._tell_mismatches(self._config.data.val_split, processes, name)
@@ -96,15 +96,19 @@ class ActionTask:
             self._config.data.train_split, processes, self._config.data.train_boxes
         )
         dataset = build.build_train_dataset(self._config, self._data, table)
-        _check_videos(dataset, self._config, processes)
+        check_videos(dataset, self._config, processes)
         share = processes.rank, processes.count
         order = build.build_train_order(self._config, table.keyframes(), share=share)
         return build.build_loader(self._config, dataset, order, device, collate=collate), order
 
-    def fit_probe(self, model: Network, *, device: torch.device, processes: Processes) -> str:
+    def fit_probe(
+        self, model: nn.Module, *, device: torch.device, processes: Processes
+    ) -> str | None:
         """See `Task.fit_probe`; every process ends with the same last layer."""
         assert isinstance(model, ActionDetector)
         probe = self._config.probe
+        if probe.keyframes_per_video is None:
+            return None
         table = build.read_train_table(self._config, self._data, self.label_map)
         dataset = build.build_val_dataset(self._config, self._data, table)
         share = processes.rank, processes.count
@@ -130,16 +134,16 @@ class ActionTask:
             f"{probe.keyframes_per_video} keyframes a video"
         )
 
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
+    def summed_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
         """Binary cross-entropy; a term for each actor and class."""
         return summed_action_loss(logits, labels), labels.numel()
 
-    def score(self, model: Network) -> Evaluation:
+    def score(self, model: nn.Module) -> Evaluation:
         """Return the mAP on every `data.val_every`-th keyframe."""
         result = self._scorer.score(model, every=self._config.data.val_every)[0]
         return Evaluation(result.mean_ap, result.per_class)
 
-    def report(self, model: Network, folder: Path, log: MetricsLog) -> None:
+    def report(self, model: nn.Module, folder: Path, log: MetricsLog) -> None:
         """See `Task.report`: detections.csv, per_class.csv, metrics.json."""
         score = timed_score(self._scorer, model)
         others = [timed_score(scorer, model) for scorer in self._others]
@@ -176,17 +180,7 @@ class ActionTask:
         )
         table = build.read_val_table(config, self._data, self.label_map)
         dataset = build.build_val_dataset(config, self._data, table)
-        _check_videos(dataset, self._config, self._processes)
+        check_videos(dataset, self._config, self._processes)
         return Scorer(
             config, self._data, self.label_map, dataset, device=device, processes=self._processes
         )
-
-
-def _check_videos(dataset: AvaDataset, config: RunConfig, processes: Processes) -> None:
-    """See that videos can be read; name those few that cannot, whose clips are then replaced."""
-    unreadable = dataset.check_videos(
-        show_progress=processes.is_first, most_unreadable=config.data.max_unreadable
-    )
-    if processes.is_first:
-        for line in unreadable.values():
-            tell_on_stderr(line)

@@ -1,27 +1,55 @@
-"""Everything in which learning actions and learning clips differ; the loop and runs know no more.
-
-Legend: R rows of a batch that have labels (actors, or clips), A classes.
-"""
+"""What the loop, checkpoints and run folders ask of a task; they know no more about it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from torch import Tensor, nn
 
-from detection.checkpoints.factory import Network
-from detection.datasets.label_map import LabelMap
-from detection.datasets.loader import ClipLoader, TrainBatches
+from detection.checkpoints.file import ModelFile
+from detection.config import AnyConfig
+from detection.datasets.actions import AvaDataset
+from detection.datasets.clips import ClipDataset
+from detection.datasets.loader import ClipLoader, TrainBatches, tell_on_stderr
 from detection.engine.distributed import Processes
 from detection.engine.metrics_log import MetricsLog
+
+if TYPE_CHECKING:
+    from detection.people.weights import PeopleFile
+
+    SavedRun = ModelFile | PeopleFile
+
+
+class TrainingBatch(Protocol):
+    """What the loop asks of a batch, whatever is trained."""
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """What messages call each sample."""
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """The loss of one batch.
+
+    total: summed over its terms, a scalar with a gradient.
+    terms: how many were summed. An update minimises the sum over all its batches and processes,
+        divided by all their terms.
+    parts: sums that make up the total, by name, for the log.
+    """
+
+    total: Tensor
+    terms: int
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How good the weights are while they learn: the task's metric, and the same of each class."""
+    """How good the weights are during training: the task's metric, and the same of each class."""
 
     score: float
     per_class: Mapping[str, float]
@@ -30,23 +58,37 @@ class Evaluation:
 class Task(Protocol):
     """One task on one data set, as a configuration asks for it.
 
-    name: as configurations and checkpoints say it.  metric: of the number by which epochs are
-    compared.  label_map: the classes that are learned; classes_path: the file they come from.
-    exclusive: groups of its columns of which a person does at most one at a time, by name.
+    name: as configurations and checkpoints have it.
+    command: that trains it.
+    metric: of the number by which epochs are compared.
+    evaluation_event: the name of such a comparison in the log.
+    scores_last_epoch: whether the last epoch is compared too (best.pt may then be the last).
     """
 
     name: str
+    command: str
     metric: str
-    label_map: LabelMap
-    classes_path: Path
-    exclusive: Mapping[str, tuple[int, ...]]
+    evaluation_event: str
+    scores_last_epoch: bool
 
     @property
     def data_files(self) -> Mapping[str, Path | str]:
-        """What says what is learned and scored: files, or texts."""
+        """What determines training and scoring data: files, or texts."""
 
-    def build_model(self) -> Network:
+    def build_model(self) -> nn.Module:
         """Build the network with random weights drawn from the global generator."""
+
+    def initialize(self, model: nn.Module) -> object | None:
+        """Load the weights that training starts from; return what to report about them."""
+
+    def load(self, model: nn.Module, file: Any) -> None:
+        """Load a checkpoint's weights to go on from."""
+
+    def check_fits(self, file: Any) -> None:
+        """Raise `UserError` for a checkpoint of another task, network or classes."""
+
+    def place(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """Return the network on its device, ready to be trained or scored."""
 
     def prepare_scoring(self, *, device: torch.device, processes: Processes) -> None:
         """Read and check what is scored on, before anything is written or computed."""
@@ -54,19 +96,47 @@ class Task(Protocol):
     def training_batches(
         self, *, device: torch.device, processes: Processes
     ) -> tuple[ClipLoader[Any], TrainBatches]:
-        """Read and check what is learned from; return it and the order of this process's part."""
+        """Read and check the training data; return it and the order of this process's part."""
 
-    def fit_probe(self, model: Network, *, device: torch.device, processes: Processes) -> str:
-        """Fit the last layer to what the weights already see; return what was done, in words."""
+    def begin(self, folder: Path) -> Mapping[str, Any]:
+        """Write what the task keeps in a new run folder; return what the log's start says of it."""
 
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
-        """Return the summed loss of (R, A) logits and labels, and the number of terms summed.
+    def build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """Build the optimiser of the trainable parameters."""
 
-        An update minimises the sum over all its batches and processes, divided by all their terms.
-        """
+    def training_module(self, model: nn.Module) -> nn.Module:
+        """Return the module that `loss` calls; its parameters are those of the network."""
 
-    def score(self, model: Network) -> Evaluation:
-        """Return `metric` of the weights as they are, for comparing epochs."""
+    def fit_probe(
+        self, model: nn.Module, *, device: torch.device, processes: Processes
+    ) -> str | None:
+        """Fit the last layer to what the weights already see, where asked; say what was done."""
 
-    def report(self, model: Network, folder: Path, log: MetricsLog) -> None:
-        """Score everything with the weights as they are; write, log and print the results."""
+    def loss(
+        self, module: nn.Module, batch: Any, *, update: int = 0, num_updates: int = 1
+    ) -> BatchLoss:
+        """Return the loss of a batch in the `update`-th (from 0) of the run's updates."""
+
+    def forward(self, model: nn.Module, batch: Any) -> object:
+        """Run the network over a batch, for the statistics of its BatchNorm."""
+
+    def score(self, model: nn.Module) -> Evaluation | None:
+        """Return `metric` of the weights as they are, for comparing epochs; None: nothing to."""
+
+    def save(self, path: Path, model: nn.Module, training: Mapping[str, Any]) -> None:
+        """Write a checkpoint, whole or not at all."""
+
+    def report(self, model: nn.Module, folder: Path, log: MetricsLog) -> None:
+        """Score the finished run; write, log and print the results."""
+
+
+def check_videos(
+    dataset: AvaDataset | ClipDataset, config: AnyConfig, processes: Processes
+) -> None:
+    """See that videos can be read; name those few that cannot, whose clips are then replaced."""
+    unreadable = dataset.check_videos(
+        show_progress=processes.is_first, most_unreadable=config.data.max_unreadable
+    )
+    if processes.is_first:
+        for line in unreadable.values() if isinstance(unreadable, dict) else unreadable:
+            tell_on_stderr(line)

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from detection.config import RunConfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detection.config import AnyConfig, PeopleConfig
+from detection.engine.checkpoint import read_checkpoint
 from detection.engine.tasks.actions import ActionTask
 from detection.engine.tasks.base import Task
 from detection.engine.tasks.clips import ClipTask
 
+if TYPE_CHECKING:
+    from detection.engine.tasks.base import SavedRun
 
-def open_task(config: RunConfig) -> Task:
+
+def open_task(config: AnyConfig) -> Task:
     """Open the data set of the configuration's task; `UserError` where it is not there."""
+    if isinstance(config, PeopleConfig):
+        from detection.engine.tasks.people import PeopleTask  # torchvision's detectors load slowly
+
+        return PeopleTask(config)
     return ActionTask(config) if config.task == "actions" else ClipTask(config)
+
+
+def read_saved_run(config: AnyConfig, file_or_run: str | Path) -> SavedRun:
+    """Read a checkpoint, or a run folder's last one, in the form that the task writes."""
+    if isinstance(config, PeopleConfig):
+        from detection.engine.tasks.people import read_people_checkpoint
+
+        return read_people_checkpoint(file_or_run)
+    return read_checkpoint(file_or_run)

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from detection import build
-from detection.checkpoints.factory import Network
 from detection.config import RunConfig
-from detection.datasets.clips import ClipBatch, ClipDataset, Views, collate_clips
-from detection.datasets.loader import ClipLoader, TrainBatches, tell_on_stderr
+from detection.datasets.clips import ClipBatch, Views, collate_clips
+from detection.datasets.loader import ClipLoader, TrainBatches
 from detection.engine.distributed import Processes
 from detection.engine.metrics_log import MetricsLog
-from detection.engine.tasks.base import Evaluation
+from detection.engine.tasks.base import Evaluation, check_videos
 from detection.engine.tasks.clip_scoring import (
     ClipScore,
     ClipScorer,
@@ -22,12 +22,13 @@ from detection.engine.tasks.clip_scoring import (
     print_clip_results,
     write_clip_results,
 )
+from detection.engine.tasks.x3d import X3DTask
 from detection.models.classifier import X3DClassifier
 from detection.models.losses import summed_action_loss, summed_clip_loss
 from detection.structures import Keyframe
 
 
-class ClipTask:
+class ClipTask(X3DTask):
     """Learns from a list of videos; scored by top-1, or by mAP where they have several classes."""
 
     name = "classification"
@@ -61,7 +62,7 @@ class ClipTask:
         self._val_clips = build.read_clips(
             self._config, self._config.data.val_split, self.label_map
         )
-        _check(
+        check_videos(
             build.build_view_dataset(self._config, self._val_clips, Views(1)),
             self._config,
             processes,
@@ -73,31 +74,27 @@ class ClipTask:
         """See `Task.training_batches`."""
         clips = build.read_clips(self._config, self._config.data.train_split, self.label_map)
         dataset = build.build_clip_dataset(self._config, clips)
-        _check(dataset, self._config, processes)
+        check_videos(dataset, self._config, processes)
         share = processes.rank, processes.count
         videos = [Keyframe(name, 0.0) for name in clips.names]
         order = build.build_train_order(self._config, videos, share=share)
         loader = build.build_loader(self._config, dataset, order, device, collate=collate_clips)
         return loader, order
 
-    def fit_probe(self, model: Network, *, device: torch.device, processes: Processes) -> str:
-        """Raise: configurations refuse a probe with this task."""
-        raise AssertionError("clip classification has no linear probe")
-
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
+    def summed_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, int]:
         """Cross-entropy, a term for each clip; binary, for each clip and class, where several."""
         if self._multi_label:
             return summed_action_loss(logits, labels), labels.numel()
         return summed_clip_loss(logits, labels), len(labels)
 
-    def score(self, model: Network) -> Evaluation:
+    def score(self, model: nn.Module) -> Evaluation:
         """Return the metric of every `data.val_every`-th video, from few views."""
         views = Views(self._config.classification.val_clips)
         accuracy = self.score_views(model, views, every=self._config.data.val_every).accuracy
         score = accuracy.mean_ap if self._multi_label else accuracy.top1
         return Evaluation(score, accuracy.per_class)
 
-    def report(self, model: Network, folder: Path, log: MetricsLog) -> None:
+    def report(self, model: nn.Module, folder: Path, log: MetricsLog) -> None:
         """See `Task.report`: predictions.csv, per_class.csv, metrics.json."""
         options = self._config.classification
         score = self.score_views(model, Views(options.test_clips, options.test_crops))
@@ -113,7 +110,7 @@ class ClipTask:
         )
         print_clip_results(folder, score)
 
-    def score_views(self, model: Network, views: Views, *, every: int = 1) -> ClipScore:
+    def score_views(self, model: nn.Module, views: Views, *, every: int = 1) -> ClipScore:
         """Score every n-th video from any views; all processes get the score."""
         assert isinstance(model, X3DClassifier)
         scorer = ClipScorer(
@@ -124,13 +121,3 @@ class ClipTask:
             processes=self._processes,
         )
         return scorer.score(model, every=every)
-
-
-def _check(dataset: ClipDataset, config: RunConfig, processes: Processes) -> None:
-    """See that videos can be read; name those few that cannot."""
-    unreadable = dataset.check_videos(
-        show_progress=processes.is_first, most_unreadable=config.data.max_unreadable
-    )
-    if processes.is_first:
-        for line in unreadable:
-            tell_on_stderr(line)

@@ -21,6 +21,7 @@ from detection.datasets.open_video import open_video
 from detection.datasets.people import InOrder, PeopleFrames, PictureBatch
 from detection.datasets.people_transforms import WholePicture
 from detection.datasets.sampling import choose_keyframes
+from detection.engine.distributed import ALONE, Processes
 from detection.engine.tasks.action_scoring import refuse_if_nothing_is_left, words_for_unreadable
 from detection.errors import UserError
 from detection.evaluation.person_ap import (
@@ -69,19 +70,16 @@ def score_people(
     batch_size: int,
     workers: int,
     every: int = 1,
-    word: str = "scoring",
+    processes: Processes = ALONE,
 ) -> PeopleScore:
     """Find the people of every n-th keyframe of each video, and keep them beside those there are.
 
-    word: what the progress bar says. Pictures that cannot be read are left out: nothing is found
-    in them. Raises `UserError` where none can be read, and for weights that are not finite: a
-    detector drops what it is unsure of, so that NaN would look like nobody.
+    Several processes share the pictures, and the first one gets what all of them found. Pictures
+    that cannot be read are left out: nothing is found in them. Raises `UserError` where none can be
+    read, and for weights that are not finite: a detector drops what it is unsure of, so that NaN
+    would look like nobody.
     """
-    for name, values in detector.network.state_dict().items():
-        if values.is_floating_point() and not bool(torch.isfinite(values).all()):
-            raise UserError(
-                f"{detector.name}: its weights '{name}' hold values that are no finite numbers"
-            )
+    _check_weights(detector)
     started = time.monotonic()
     short_side, long_side = detector.sides_px
     positions = choose_keyframes(table.keyframes(), every=every)
@@ -91,7 +89,7 @@ def score_people(
             open_video=functools.partial(open_video, folder),
             transform=WholePicture(short_side=short_side, long_side=long_side),
         ),
-        InOrder([int(position) for position in positions], batch_size=batch_size),
+        InOrder(positions[processes.rank :: processes.count].tolist(), batch_size=batch_size),
         collate=PictureBatch,
         workers=workers,
         pin_memory=detector.device.type == "cuda",
@@ -99,17 +97,36 @@ def score_people(
         most_unreadable=1.0,
     )
     found: dict[Keyframe, ActorBoxes] = {}
-    bar = tqdm(loader, desc=word, unit="batch", dynamic_ncols=True, leave=False)
+    bar = tqdm(
+        loader,
+        desc="scoring",
+        unit="batch",
+        dynamic_ncols=True,
+        leave=False,
+        disable=not processes.is_first,
+    )
     for batch in bar:
         people = detector.detect([picture.image for picture in batch.pictures])
         found.update(zip((picture.keyframe for picture in batch.pictures), people, strict=True))
-    refuse_if_nothing_is_left(len(loader.unreadable), len(positions), loader.unreadable)
+    found = {key: people for part in processes.gather(found) for key, people in part.items()}
+    unreadable = processes.share(
+        [line for part in processes.gather(loader.unreadable) for line in part]
+    )
+    refuse_if_nothing_is_left(len(unreadable), len(positions), unreadable)
     return PeopleScore(
         [table.boxes(int(position)) for position in positions],
         [found.get(table.keyframe(int(position)), ActorBoxes.empty()) for position in positions],
         time.monotonic() - started,
-        tuple(loader.unreadable),
+        tuple(unreadable),
     )
+
+
+def _check_weights(detector: TorchvisionDetector) -> None:
+    for name, values in detector.network.state_dict().items():
+        if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+            raise UserError(
+                f"{detector.name}: its weights '{name}' hold values that are no finite numbers"
+            )
 
 
 def write_people_results(
