@@ -1,4 +1,4 @@
-"""Start a network from weights: a file of anybody's, or a published name.
+"""From a checkpoint file to a network: build it from numbers, fill it from weights of anybody's.
 
 Strict by default: a weight of the trunk or of fc1 that would stay random is an error. Only the
 class layer may start fresh, because the classes of the task are usually new.
@@ -6,6 +6,8 @@ class layer may start fresh, because the classes of the task are usually new.
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +15,124 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from detection.checkpoints.file import CLASS_WEIGHT, ModelFile, read_model_file
+from detection.checkpoints.file import (
+    CLASS_WEIGHT,
+    ModelFile,
+    NetworkDescription,
+    read_model_file,
+)
 from detection.checkpoints.hub import PUBLISHED, fetch_published
-from detection.checkpoints.weights_check import shown
+from detection.checkpoints.weights import shown
 from detection.errors import UserError
+from detection.models.action_detector import ActionDetector, build_detector
+from detection.models.actor_head import ActorHeadDescription
+from detection.models.classifier import HeadDescription, X3DClassifier, build_classifier
+from detection.models.x3d import VARIANTS
 
+Network = ActionDetector | X3DClassifier
+MOST_PARAMETERS = 200_000_000  # the largest X3D has 11 million
 CLASS_BIAS = "head.classes.bias"
 CLASS_LAYER = (CLASS_WEIGHT, CLASS_BIAS)
+
+
+def load_network(
+    file: ModelFile, *, variant: str | None = None, allow_unused: bool = False
+) -> Network:
+    """Build the network of a checkpoint and fill it, in eval mode, every weight matched.
+
+    Files of other projects hold no numbers: their classification network is told by its shapes;
+    `variant` says which of XS, S and M is meant, as these have the same shapes (default: M).
+    allow_unused: weights that the network has no place for are left out.
+    """
+    network = file.network or _describe_foreign(file, variant)
+    model = build_network(network, source=file.path)
+    names = None if file.classes is None else file.classes.names
+    report = load_state(model, file, class_names=names, allow_unused=allow_unused)
+    if report.missing:
+        raise UserError(f"{file.path}: holds no {report.missing[0]}")
+    return model.eval()
+
+
+def build_network(network: NetworkDescription, *, source: str) -> Network:
+    """Build a network of random weights; `source` is named in errors.
+
+    Raises `UserError` for numbers that make no network, or one of more than `MOST_PARAMETERS`.
+    """
+    try:
+        with torch.device("meta"):
+            size = sum(parameter.numel() for parameter in _build(network).parameters())
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{source}: the network's numbers make no network ({error})") from error
+    if size > MOST_PARAMETERS:
+        raise UserError(
+            f"{source}: the network's numbers make one of {size:,} parameters, at most "
+            f"{MOST_PARAMETERS:,} are built"
+        )
+    return _build(network)
+
+
+def _build(network: NetworkDescription) -> Network:
+    pixels = {"pixel_mean": network.pixel_mean, "pixel_std": network.pixel_std}
+    if isinstance(network.head, ActorHeadDescription):
+        stride = network.res5_stride
+        return build_detector(network.trunk, network.head, res5_stride=stride, **pixels)
+    return build_classifier(network.trunk, network.head, **pixels)
+
+
+def describe_network(model: Network) -> NetworkDescription:
+    """Return the numbers that `build_network` makes the same network from."""
+    return NetworkDescription(
+        model.trunk.description,
+        model.head.description,
+        res5_stride=model.trunk.res5_stride,
+        pixel_mean=model.pixels.mean,
+        pixel_std=model.pixels.std,
+    )
+
+
+def _describe_foreign(file: ModelFile, variant: str | None) -> NetworkDescription:
+    """Return the numbers of another project's classification network, by its shapes."""
+    trunk = VARIANTS[variant or guess_variant(file)]
+    if has_slowfast_widths(file.state):
+        trunk = dataclasses.replace(trunk, width_divisor=1)
+    rows = file.num_classes
+    if rows is None:
+        raise UserError(f"{file.path}: holds no class layer (head.classes)")
+    if file.state[CLASS_WEIGHT].ndim != 2:
+        raise UserError(f"{file.path}: its class layer is no matrix")
+    return NetworkDescription(trunk, HeadDescription(rows, file.state[CLASS_WEIGHT].shape[1]))
+
+
+def guess_variant(file: ModelFile) -> str:
+    """Name the variant by widths and depths (XS, S, M are alike: M); `UserError` if none fits."""
+    depths = [0, 0, 0, 0]
+    for key in file.state:
+        match = re.match(r"trunk\.stages\.([0-3])\.(\d{1,4})\.expand\.weight", key)
+        if match is not None:
+            depths[int(match[1])] = max(depths[int(match[1])], int(match[2]) + 1)
+    stem = file.state.get("trunk.stem.spatial.weight")
+    first = file.state.get("trunk.stages.0.0.expand.weight")
+    if stem is not None and first is not None:
+        for name in ("m", "l", "xl", "x2d"):
+            for divisor in (8, 1):
+                description = dataclasses.replace(VARIANTS[name], width_divisor=divisor)
+                if (
+                    description.stage_depths == tuple(depths)
+                    and description.stem_channels == len(stem)
+                    and description.inner_channels[0] == len(first)
+                ):
+                    return name
+    width = None if stem is None else len(stem)
+    raise UserError(
+        f"{file.path}: no known variant has {depths} blocks on a stem of {width} channels"
+    )
+
+
+def has_slowfast_widths(state: Mapping[str, Tensor]) -> bool:
+    """Say whether an XL was built with SlowFast's rounding of widths (35, 70, 139, 278)."""
+    xl = dataclasses.replace(VARIANTS["xl"], width_divisor=1)
+    stem = state.get("trunk.stem.spatial.weight")
+    return stem is not None and len(stem) == xl.stem_channels
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Opening a checkpoint file of anybody's: plain values and tensors come out, nothing of it is run.
 
 A file is judged by its contents, never by its name. Zip archives (torch.save's form) are held
-against their own checksums first, since torch itself does not look at them.
+against their own checksums first, since torch itself does not look at them. The only importer of
+the safetensors package.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import re
@@ -15,15 +17,19 @@ import warnings
 import zipfile
 import zlib
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from detection.checkpoints import safetensors_file
-from detection.checkpoints.weights_check import shown
+from detection.checkpoints.weights import shown
 from detection.errors import UserError, printable
+from detection.files import replacing
 
+HOW_TO_INSTALL = "pip install safetensors"
+METADATA_KEY = "x3d_action_detection"  # of what stands beside the weights in safetensors
 _RESAVE = (
     "where you trust the file, let its own program save the weights alone: "
     "torch.save(model.state_dict(), FILE)"
@@ -59,8 +65,8 @@ def read_plain(path: Path) -> Any:
     try:
         with path.open("rb") as opened:
             start = opened.read(16)
-        if safetensors_file.recognise(start):
-            return safetensors_file.read(path)
+        if is_safetensors(start):
+            return read_safetensors(path)
         if not start.startswith((b"PK\x03\x04", b"\x80")):
             kind = "an empty file" if not start else "not a checkpoint"
             raise UserError(f"{path}: {kind}; wanted a file of torch.save or safetensors")
@@ -112,6 +118,51 @@ def check_archive(path: Path) -> None:
         raise UserError(
             f"{path}: truncated or damaged: its part {shown(broken)} does not match its checksum"
         )
+
+
+def is_safetensors(start: bytes) -> bool:
+    """Say whether a file that begins so is safetensors: eight bytes of length, then JSON."""
+    return len(start) >= 9 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 30
+
+
+def read_safetensors(path: Path) -> dict[str, Any]:
+    """Return the tensors under `model_state`, and whatever `write_safetensors` put beside them."""
+    package = load_safetensors()
+    try:
+        with package.safe_open(str(path), framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+        values = json.loads(metadata.get(METADATA_KEY, "{}"))
+    except RecursionError as error:
+        raise UserError(f"{path}: damaged safetensors: its metadata is nested too deep") from error
+    except (package.SafetensorError, ValueError, TypeError, RuntimeError) as error:
+        reason = shown(str(error), 200)
+        raise UserError(f"{path}: truncated or damaged safetensors ({reason})") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: its metadata is not an object")
+    return {**values, "model_state": state}
+
+
+def write_safetensors(
+    path: str | Path, state: Mapping[str, Tensor], values: Mapping[str, Any]
+) -> None:
+    """Write tensors and, as JSON in the metadata, `values` (plain types)."""
+    load_safetensors()
+    from safetensors.torch import save
+
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    content = save(tensors, metadata={METADATA_KEY: json.dumps(dict(values))})
+    with replacing(path) as temporary:  # the package's own writer hides what the disk says
+        temporary.write_bytes(content)
+
+
+def load_safetensors() -> Any:
+    """Import safetensors, or say how to get it."""
+    try:
+        import safetensors
+    except ImportError as error:
+        raise UserError(f"safetensors files need a package: {HOW_TO_INSTALL}") from error
+    return safetensors
 
 
 def is_out_of_memory(error: BaseException) -> bool:

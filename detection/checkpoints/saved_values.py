@@ -1,4 +1,4 @@
-"""What a checkpoint says beside its weights, turned into values of known type and size.
+"""Values of a checkpoint file, read as what they must be: known types, bounded sizes.
 
 A file may come from anybody: nothing that stands in it is used before it went through here. Every
 error is one line that names the place in the file, what was found and what is required.
@@ -6,27 +6,14 @@ error is one line that names the place in the file, what was found and what is r
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import OrderedDict
-from collections.abc import Collection, ItemsView, Mapping, Sequence
-from typing import Any, NoReturn, get_args
+from collections.abc import Collection, ItemsView, Mapping
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
-from detection.bounds import (
-    DEEPEST,
-    LARGEST_FACTOR,
-    LARGEST_SIDE_PX,
-    LARGEST_WHOLE,
-    LONGEST_STEP,
-    MOST_CLASSES,
-    MOST_FRAMES,
-    MOST_PIXELS,
-    MOST_VALUES,
-    MOST_WIDTH,
-    SMALLEST_FACTOR,
-)
+from detection.bounds import DEEPEST, MOST_VALUES
 from detection.errors import UserError, printable
-from detection.models.actor_head import Context, RoiPool
-from detection.structures import AtEnds
 
 _SECTIONS = ("data", "clip", "picture", "model", "optim", "probe", "evaluation", "classification")
 _REQUIRED: Any = object()
@@ -119,6 +106,31 @@ class SavedValues:
         place = f"{self._place}.{name}" if self._place else name
         return SavedValues(self._path, self._get(name, default), place)
 
+    def fields(self, kind: type) -> dict[str, Any]:
+        """Return the fields of a dataclass, each checked by its type and bounds (`between`).
+
+        One with a default may be absent; one that is a dataclass itself is left out.
+        """
+        types = get_type_hints(kind)
+        return {
+            field.name: self._typed(field.name, types[field.name], field.metadata)
+            for field in dataclasses.fields(kind)
+            if not dataclasses.is_dataclass(types[field.name])
+            and (field.name in self._values or field.default is dataclasses.MISSING)
+        }
+
+    def _typed(self, name: str, kind: Any, bounds: Mapping[str, Any]) -> Any:
+        if get_origin(kind) is Literal:
+            return self.one_of(name, get_args(kind))
+        if kind is bool:
+            return self.flag(name)
+        if get_origin(kind) is tuple:
+            numbers = self.wholes(name, **bounds)
+            if len(numbers) != len(get_args(kind)):
+                self._refuse(name, numbers, "two numbers are")
+            return numbers
+        return (self.whole if kind is int else self.number)(name, **bounds)
+
     def raw(self, name: str, default: Any = _REQUIRED) -> Any:
         """Return a value as it stands, for checks of another kind."""
         return self._get(name, default)
@@ -194,105 +206,3 @@ def _plain(path: str, value: Any, place: str, depth: int, budget: list[int]) -> 
         return [_plain(path, v, f"{place}[{i}]", depth - 1, budget) for i, v in enumerate(value)]
     SavedValues(path, value, place)
     return {k: _plain(path, v, f"{place}.{k}", depth - 1, budget) for k, v in value.items()}
-
-
-def box_score_threshold(path: str, config: Mapping[str, Any] | None, *, default: float) -> float:
-    """Return the confidence above which a run took detected boxes, by its configuration."""
-    data = SavedValues(path, dict(config or {}), "config").within("data", {})
-    return float(data.number("box_score_threshold", 0, 1, default))
-
-
-def checked_sampling(path: str, values: Any) -> dict[str, Any]:
-    """Check how frames are to be sampled; return what `FrameSampling` takes."""
-    said = SavedValues(path, values, "sampling")
-    checked: dict[str, Any] = {
-        "num_frames": said.whole("num_frames", 1, MOST_FRAMES),
-        "step": said.number("step", 0, LONGEST_STEP),
-        "short_side_px": said.whole("short_side_px", 1, LARGEST_SIDE_PX),
-        "pixel_mean": said.number("pixel_mean", -10, 10, 0.45),
-        "pixel_std": said.number("pixel_std", 1e-6, 1e6, 0.225),
-        "at_ends": said.one_of("at_ends", get_args(AtEnds), "repeat"),
-    }
-    said.refuse_others(checked)
-    if checked["num_frames"] * checked["short_side_px"] ** 2 > MOST_PIXELS:
-        frames, side = checked["num_frames"], checked["short_side_px"]
-        raise UserError(
-            f"{path}: a damaged checkpoint: sampling asks for {frames} frames of {side} x {side} "
-            f"pixels, at most {MOST_PIXELS:,} pixels in all are required"
-        )
-    return checked
-
-
-def checked_classes(path: str, values: Any) -> dict[str, Any]:
-    """Check a label map; return what `ClassList` takes."""
-    said = SavedValues(path, values, "label_map")
-    names = said.texts("names")
-    ids = said.wholes("ids", 0, LARGEST_WHOLE)
-    groups = None if said.raw("groups", None) is None else said.texts("groups")
-    exclusive = {}
-    if said.raw("exclusive", None) is not None:
-        by_name = said.within("exclusive")
-        exclusive = {name: by_name.wholes(name, 0, len(names) - 1) for name in by_name.names()}
-    said.refuse_others(("names", "ids", "groups", "exclusive"))
-    _refuse_twice(said, "names", names)
-    _refuse_twice(said, "ids", ids)
-    if groups is not None and len(groups) != len(names):
-        said.refuse("groups", groups, f"a group for each of the {len(names)} classes is")
-    members = [column for group in exclusive.values() for column in group]
-    if len(set(members)) < len(members):
-        said.refuse("exclusive", exclusive, "each column once in exclusive groups is")
-    return {"names": names, "ids": ids, "groups": groups, "exclusive": exclusive}
-
-
-def _refuse_twice(said: SavedValues, what: str, values: Sequence[Any]) -> None:
-    seen: set[Any] = set()
-    for index, value in enumerate(values):
-        if value in seen:
-            said.refuse(f"{what}[{index}]", value, "one that no class before has is")
-        seen.add(value)
-
-
-def checked_network(path: str, values: Any) -> dict[str, Any]:
-    """Check the numbers that a network is built from; return those of them that are there."""
-    said = SavedValues(path, values, "network")
-    task = said.one_of("task", ("actions", "classification"))
-    checks: dict[str, Any] = {
-        "num_classes": lambda name: said.whole(name, 1, MOST_CLASSES),
-        "hidden": lambda name: said.whole(name, 1, MOST_WIDTH),
-        "dropout": lambda name: said.number(name, 0, 1),
-        "pixel_mean": lambda name: said.number(name, -10, 10),
-        "pixel_std": lambda name: said.number(name, 1e-6, 1e6),
-    }
-    if task == "actions":
-        checks |= {
-            "res5_stride": lambda name: said.one_of(name, (1, 2)),
-            "roi_size": lambda name: said.whole(name, 1, 64),
-            "roi_pool": lambda name: said.one_of(name, get_args(RoiPool)),
-            "context": lambda name: said.one_of(name, get_args(Context)),
-            "unit_features": said.flag,
-            "exclusive": said.flag,
-        }
-    said.refuse_others(("task", "x3d", *checks))
-    said.whole("num_classes", 1, MOST_CLASSES)  # the one that has no usual value
-    there = {name: check(name) for name, check in checks.items() if name in said.names()}
-    return {"task": task, "x3d": _checked_trunk(said.within("x3d")), **there}
-
-
-def _checked_trunk(said: SavedValues) -> dict[str, Any]:
-    checks: dict[str, Any] = {
-        "num_frames": lambda name: said.whole(name, 1, MOST_FRAMES),
-        "step": lambda name: said.number(name, 0, LONGEST_STEP),
-        "train_crop": lambda name: said.whole(name, 1, LARGEST_SIDE_PX),
-        "train_short_side": lambda name: list(said.wholes(name, 1, LARGEST_SIDE_PX)),
-        "test_crop": lambda name: said.whole(name, 1, LARGEST_SIDE_PX),
-        "width_factor": lambda name: said.number(name, SMALLEST_FACTOR, LARGEST_FACTOR),
-        "depth_factor": lambda name: said.number(name, SMALLEST_FACTOR, LARGEST_FACTOR),
-        "bottleneck_factor": lambda name: said.number(name, SMALLEST_FACTOR, LARGEST_FACTOR),
-        "width_divisor": lambda name: said.whole(name, 1, 4096),
-    }
-    said.refuse_others(checks)
-    required = list(checks)[:5]
-    checked = {n: check(n) for n, check in checks.items() if n in said.names() or n in required}
-    if len(checked["train_short_side"]) != 2:
-        said.refuse("train_short_side", checked["train_short_side"], "two numbers are")
-    return checked

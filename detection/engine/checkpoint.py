@@ -10,18 +10,10 @@ from typing import Any
 
 import torch
 
-from detection.checkpoints.factory import Network, network_numbers
-from detection.checkpoints.file import (
-    ClassList,
-    FrameSampling,
-    ModelFile,
-    read_model_file,
-    save_model_file,
-)
-from detection.checkpoints.plain_file import find_checkpoint
+from detection.checkpoints.file import ModelFile, save_model_file
+from detection.checkpoints.load import Network, describe_network
 from detection.checkpoints.saved_values import SavedValues
 from detection.config import RunConfig, config_from_dict, config_to_dict
-from detection.datasets.label_map import LabelMap
 from detection.engine.loop import Progress
 from detection.engine.random_state import restore_random_state
 from detection.engine.saved_training import (
@@ -35,6 +27,7 @@ from detection.engine.saved_training import (
 from detection.engine.update import Updater
 from detection.errors import UserError
 from detection.files import replacing
+from detection.structures import LabelMap
 
 
 def save_checkpoint(
@@ -61,16 +54,10 @@ def save_checkpoint(
     save_model_file(
         path,
         (model if updater.average is None else updater.average.model).state_dict(),
-        network=network_numbers(model),
-        classes=ClassList(label_map.names, label_map.ids, label_map.groups, exclusive),
-        sampling=FrameSampling(
-            num_frames=config.clip.num_frames,
-            step=config.clip.step,
-            short_side_px=config.clip.test_short_side_px,
-            pixel_mean=model.pixels.mean,
-            pixel_std=model.pixels.std,
-            at_ends=config.clip.at_ends,
-        ),
+        network=describe_network(model),
+        classes=dataclasses.replace(label_map, exclusive=exclusive),
+        sampling=config.clip.sampling,
+        short_side_px=config.clip.test_short_side_px,
         config=config_to_dict(config),
         training={
             "progress": dataclasses.asdict(progress),
@@ -168,14 +155,3 @@ def keep_copy(last: Path, name: str, *, kept: int) -> None:
     copies = sorted(last.parent.glob(f"{prefix}_*.pt"), key=lambda path: path.stat().st_mtime_ns)
     for old in copies[:-kept]:
         old.unlink()
-
-
-def read_checkpoint(file_or_run: str | Path, *, weights_only: bool = False) -> ModelFile:
-    """Read a checkpoint of this project that holds a network and its classes."""
-    file = read_model_file(find_checkpoint(file_or_run), weights_only=weights_only)
-    if file.network is None or file.classes is None or file.sampling is None:
-        raise UserError(
-            f"{file.path}: holds weights ({file.naming} names) but no network, classes and "
-            "sampling; start a run from it with model.pretrained instead"
-        )
-    return file

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from detection.checkpoints.factory import Network
+from detection.checkpoints.load import Network
 
 
 class WeightAverage:

@@ -25,6 +25,7 @@ from detection.errors import UserError
 from detection.people.config import PeopleConfig
 from detection.people.torchvision_rcnn import TorchvisionDetector
 from detection.people.weights import PeopleNetworkNumbers, load_people_detector
+from detection.structures import ClipSampling
 
 
 @dataclass
@@ -87,8 +88,7 @@ def check_videos(data: DatasetFolder, table: ActorTable) -> None:
         table,
         open_video=functools.partial(open_video, data),
         transform=EvalTransform(short_side=1),
-        num_frames=1,
-        step=0,
+        sampling=ClipSampling(1, 0),
     ).check_videos(show_progress=True)
 
 

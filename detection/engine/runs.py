@@ -17,9 +17,8 @@ from typing import Any, TypeVar
 import torch
 
 from detection import build
-from detection.checkpoints.factory import Network, build_network
-from detection.checkpoints.file import ModelFile
-from detection.checkpoints.load import load_state
+from detection.checkpoints.file import ModelFile, read_checkpoint
+from detection.checkpoints.load import Network, build_network, load_state
 from detection.config import (
     RunConfig,
     config_from_dict,
@@ -31,7 +30,6 @@ from detection.engine.checkpoint import (
     check_configuration,
     followed_weights,
     keep_copy,
-    read_checkpoint,
     restore_training,
     save_checkpoint,
 )
@@ -466,9 +464,9 @@ def _fit_probe(run: Run) -> None:
 def _check_fits(file: ModelFile, task: Task) -> None:
     """Refuse weights of another task, or whose columns stand for other classes."""
     assert file.classes is not None and file.network is not None
-    if file.network.get("task") != task.name:
+    if file.network.task != task.name:
         raise UserError(
-            f"{file.path}: a network for task '{file.network.get('task')}', one for task "
+            f"{file.path}: a network for task '{file.network.task}', one for task "
             f"'{task.name}' is wanted"
         )
     label_map = task.label_map

@@ -12,13 +12,12 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.datasets.sampling import clip_times_s
+from detection.structures import ClipSampling
 from detection.video.stream import Hole, StreamFrame
 
 # As in detection.video.reader: anything closer is the same moment.
@@ -31,15 +30,20 @@ Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """Which frames are wanted. short_side_px: of clips; people_short_side_px: of whole pictures.
+class PipelineSampling:
+    """Which frames of a video the networks require.
 
-    within_s: times of the video's first and last frame, where clips are to stay inside it
-    (`clip_times_s`); None: edge frames repeat.
+    clip: of each keyframe.
+    short_side_px: of clips.
+    people_short_side_px: of whole frames for the people detector.
+    interval_s: from keyframe to keyframe.
+    per_keyframe: how often people are looked for in a keyframe interval.
+    group_size: keyframes that go through the networks together.
+    within_s: times of the video's first and last frame, where clips are kept inside it; None: edge
+    frames repeat.
     """
 
-    num_frames: int
-    step: float
+    clip: ClipSampling
     short_side_px: int
     people_short_side_px: int
     interval_s: float
@@ -47,28 +51,13 @@ class Sampling:
     group_size: int
     within_s: tuple[float, float] | None = None
 
-    def clip_times_s(self, time_s: float) -> NDArray[np.float64]:
-        """Return when the T frames of the keyframe at a time are wanted, ascending."""
-        return clip_times_s(time_s, self.num_frames, self.step, within_s=self.within_s)
-
     def earliest_s(self, time_s: float) -> float:
-        """Return when the first frame of a keyframe's clip is wanted, or that of a later one."""
-        start_s = time_s + self._edges_s[0]
+        """Return the time of the first frame of the keyframe's clip, or of a later one's."""
+        start_s = time_s - self.clip.before_s
         if self.within_s is None:
             return start_s
         first_s, last_s = self.within_s
-        return max(first_s, min(start_s, last_s - self.span_s))
-
-    @property
-    def span_s(self) -> float:
-        """Return from the first to the last frame of a clip, at most."""
-        return self._edges_s[1] - self._edges_s[0]
-
-    @cached_property
-    def _edges_s(self) -> tuple[float, float]:
-        """When the first and the last frame are wanted, after the keyframe; asked every frame."""
-        times_s = clip_times_s(0.0, self.num_frames, self.step)
-        return float(times_s[0]), float(times_s[-1])
+        return max(first_s, min(start_s, last_s - self.clip.span_s))
 
     def time_s(self, moment: int) -> float:
         """Return a moment's time; rounded, so that files of one video agree."""
@@ -166,7 +155,7 @@ class ClipGatherer:
 
     def __init__(
         self,
-        sampling: Sampling,
+        sampling: PipelineSampling,
         window: FrameWindow,
         *,
         first_group: int = 0,
@@ -249,8 +238,10 @@ class ClipGatherer:
             number = self._group_of(index)
             group = self._groups.setdefault(number, Group(number))
             if index % self._sampling.per_keyframe == 0:
-                moment.clip = [None] * self._sampling.num_frames
-                for slot, time_s in enumerate(self._sampling.clip_times_s(moment.time_s).tolist()):
+                moment.clip = [None] * self._sampling.clip.num_frames
+                sampling = self._sampling
+                times_s = sampling.clip.times_s(moment.time_s, within_s=sampling.within_s)
+                for slot, time_s in enumerate(times_s.tolist()):
                     heapq.heappush(self._wanted, (time_s, index, slot))
             heapq.heappush(self._wanted, (moment.time_s, index, -1))
             self._moments[index] = moment

@@ -4,16 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.datasets.label_map import (
-    OBJECT,
-    PERSON,
-    POSE,
-    LabelMap,
-    read_label_map,
-    write_label_map,
-)
+from detection.datasets.label_map import OBJECT, PERSON, POSE, read_label_map, write_label_map
 from detection.datasets.plain_names import is_plain
 from detection.errors import UserError
+from detection.structures import LabelMap
 
 
 def write(tmp_path, text: str):

@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 import torch
 
-from detection.checkpoints.factory import Network
-from detection.datasets.label_map import LabelMap
+from detection.checkpoints.load import Network
 from detection.datasets.loader import ClipLoader, TrainBatches
 from detection.engine.distributed import Processes
 from detection.engine.metrics_log import MetricsLog
+from detection.structures import LabelMap
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from detection import build
-from detection.checkpoints.factory import Network
+from detection.checkpoints.load import Network
 from detection.config import RunConfig
 from detection.datasets.clips import ClipBatch, ClipDataset, Views, collate_clips
 from detection.datasets.loader import ClipLoader, TrainBatches, tell_on_stderr
