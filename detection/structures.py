@@ -101,7 +101,9 @@ class ClipSampling:
             return times_s
         first_s, last_s = within_s
         if first_s > last_s:
-            raise ValueError(f"the first frame, at {first_s} s, is after the last, at {last_s} s")
+            raise ValueError(
+                f"the first frame, at {first_s} s, is after the last one, at {last_s} s"
+            )
         if first_s <= times_s[0] and times_s[-1] <= last_s:
             return times_s
         if times_s[-1] - times_s[0] > last_s - first_s:

@@ -18,8 +18,14 @@ import torch
 from torch import Tensor
 
 from detection.bounds import LARGEST_SIDE_PX, LARGEST_WHOLE, MOST_PIXELS, between
-from detection.checkpoints.plain_file import find_checkpoint, read_plain, write_safetensors
-from detection.checkpoints.saved_values import SavedValues, brief, checked_config
+from detection.checkpoints.plain_file import (
+    SavedValues,
+    brief,
+    checked_config,
+    find_checkpoint,
+    read_plain,
+    write_safetensors,
+)
 from detection.checkpoints.weights import (
     Naming,
     check_weights,

@@ -12,7 +12,7 @@ import torch
 
 from detection.checkpoints.file import ModelFile, save_model_file
 from detection.checkpoints.load import Network, describe_network
-from detection.checkpoints.saved_values import SavedValues
+from detection.checkpoints.plain_file import SavedValues
 from detection.config import RunConfig, config_from_dict, config_to_dict
 from detection.engine.loop import Progress
 from detection.engine.random_state import restore_random_state

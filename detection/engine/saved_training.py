@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from detection.bounds import LARGEST_WHOLE
-from detection.checkpoints.saved_values import SavedValues
+from detection.checkpoints.plain_file import SavedValues
 from detection.checkpoints.weights import check_weights
 from detection.errors import UserError
 

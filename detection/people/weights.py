@@ -16,8 +16,7 @@ from torchvision.models.detection import FasterRCNN
 
 from detection.bounds import LARGEST_SIDE_PX
 from detection.checkpoints.file import read_state, refuse_other_types, save_plain
-from detection.checkpoints.plain_file import read_plain
-from detection.checkpoints.saved_values import SavedValues, brief, checked_config
+from detection.checkpoints.plain_file import SavedValues, brief, checked_config, read_plain
 from detection.checkpoints.weights import check_weights, find_state, unwrap
 from detection.errors import UserError
 from detection.people.base import PeopleDetector

@@ -17,15 +17,16 @@ import torch
 from torch import nn
 
 from ava_tools import convert, inspect_model
-from detection.checkpoints import load, plain_file, saved_values
-from detection.checkpoints.file import find_state, read_model_file
+from detection.checkpoints import load, plain_file
+from detection.checkpoints.file import read_checkpoint, read_model_file
 from detection.checkpoints.load import (
     build_network,
     describe_network,
     load_network,
     load_pretrained,
 )
-from detection.engine.checkpoint import read_checkpoint, restore_training, save_checkpoint
+from detection.checkpoints.weights import find_state
+from detection.engine.checkpoint import restore_training, save_checkpoint
 from detection.engine.ema import WeightAverage
 from detection.engine.loop import Progress
 from detection.engine.random_state import random_state
@@ -166,7 +167,7 @@ def test_named_cases(
     bad = changed(content, tuple(place.split(".")), value)
     monkeypatch.setattr("detection.checkpoints.file.read_plain", lambda _: bad)
     if value == ["a", "b", "\x1b[31m"]:
-        assert "\x1b" not in saved_values.brief(value[2])  # type: ignore[index]
+        assert "\x1b" not in plain_file.brief(value[2])  # type: ignore[index]
         return
     with pytest.raises(UserError, match=says):
         load_network(read_model_file(checkpoint))
@@ -183,7 +184,7 @@ def test_nested_and_endless_configurations_are_refused(checkpoint: Path) -> None
         bomb = [bomb] * 4
     for config in ({"a": deep}, endless, {"a": bomb}):
         with pytest.raises(UserError, match=r"nested deeper than 16|more than 100,000"):
-            saved_values.checked_config("a.pt", config)
+            plain_file.checked_config("a.pt", config)
 
 
 # ---------------------------------------------------------------- weights

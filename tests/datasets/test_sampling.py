@@ -101,3 +101,21 @@ def test_epochs_differ_and_repeat():
 def test_n_epochs_of_every_nth_see_every_keyframe():
     seen = [set(choose_keyframes(KEYFRAMES, every=3, epoch=e).tolist()) for e in range(3)]
     assert set.union(*seen) == set(range(len(KEYFRAMES)))
+
+
+@pytest.mark.parametrize("num_frames, step", [(1, 5), (4, 12), (13, 6), (16, 5), (5, 0)])
+def test_the_span_is_that_of_the_times(num_frames, step):
+    clip = ClipSampling(num_frames, step)
+    times_s = clip.times_s(100.0)
+    assert clip.span_s == pytest.approx(times_s[-1] - times_s[0])
+    assert clip.before_s == pytest.approx(100 - times_s[0])
+    assert clip.before_s >= times_s[-1] - 100 - 1e-9
+    assert times_s[0] + clip.offsets_s == pytest.approx(times_s)
+
+
+def test_a_clip_that_repeats_edge_frames_keeps_its_times():
+    assert ClipSampling(4, 12).times_s(0.2, within_s=(0.0, 2.0)) == pytest.approx(
+        [-0.6, -0.2, 0.2, 0.6]
+    )
+    with pytest.raises(ValueError, match="at_ends must be"):
+        ClipSampling(4, 12, "mirror")

@@ -326,7 +326,7 @@ def test_exclusive_actions_have_the_softmax_as_sigmoids_and_gradients_however_su
 @pytest.mark.parametrize("wrong", [{"roi_pool": "sum"}, {"context": "film"}])
 def test_a_head_of_unknown_parts_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
-        ActorHead(1, **wrong)
+        ActorHead(1, ActorHeadDescription(1, **wrong))
 
 
 def test_loss_is_the_mean_over_actors_and_classes() -> None:

@@ -12,10 +12,10 @@ import pytest
 import torch
 from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, write_squares
 
+from detection.checkpoints.file import read_checkpoint
 from detection.checkpoints.load import load_network
 from detection.datasets.ava_csv import read_detections
 from detection.datasets.transforms import EvalTransform
-from detection.engine.checkpoint import read_checkpoint
 from detection.errors import UserError
 from detection.pipeline import ActionDetectorPipeline, PipelineOptions
 from detection.pipeline.detector import SEGMENT_S
