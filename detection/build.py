@@ -59,7 +59,7 @@ def build_precision(config: RunConfig, device: torch.device) -> torch.dtype:
     if config.precision == "fp16":
         if device.type != "cuda":
             raise UserError(
-                "precision=fp16 needs a GPU, and PyTorch finds none: fp32, bf16 or auto is wanted"
+                "precision=fp16 needs a GPU, and PyTorch finds none: fp32, bf16 or auto is required"
             )
         return torch.float16
     if config.precision == "bf16" or has_bf16(device):
@@ -155,7 +155,7 @@ def prepare_to_train(config: RunConfig, model: Network, device: torch.device) ->
         if device.type != "cuda":
             raise UserError(
                 "model.sync_batch_norm works on GPUs only, and PyTorch finds none: leave it "
-                "out, or model.freeze_batch_norm is wanted"
+                "out, or set model.freeze_batch_norm"
             )
         converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         assert isinstance(converted, Network)
@@ -219,16 +219,7 @@ def read_val_table(config: RunConfig, folder: DatasetFolder, label_map: LabelMap
 
 def build_train_dataset(config: RunConfig, folder: DatasetFolder, table: ActorTable) -> AvaDataset:
     """Build the training data set: random scale, crop, flip and colours."""
-    clip = config.clip
-    transform = TrainTransform(
-        crop=clip.train_crop_px,
-        short_side=clip.train_short_side_px,
-        flip=clip.flip_probability,
-        min_visible=clip.min_visible,
-        color_jitter=clip.color_jitter,
-        box_jitter=clip.box_jitter,
-    )
-    return _dataset(config, folder, table, transform)
+    return _dataset(config, folder, table, _train_transform(config))
 
 
 def build_val_dataset(config: RunConfig, folder: DatasetFolder, table: ActorTable) -> AvaDataset:
@@ -309,7 +300,7 @@ def read_classes(config: RunConfig) -> tuple[Path, LabelMap]:
     root = Path(config.data.root)
     if not root.is_dir():
         how = config.data.how_to_get
-        hint = f"; make it with: {how}" if how else ", one with lists of videos is wanted"
+        hint = f"; make it with: {how}" if how else ", one with lists of videos is required"
         raise UserError(f"{root}: no such folder{hint}")
     path = root / (config.data.label_map or "classes.txt")
     return path, read_class_file(path)
@@ -328,14 +319,7 @@ def read_clips(config: RunConfig, split: str, label_map: LabelMap) -> ClipList:
 
 def build_clip_dataset(config: RunConfig, clips: ClipList) -> ClipDataset:
     """Build the training data set of whole clips: a random moment, scale, crop, flip, colours."""
-    clip = config.clip
-    transform = TrainTransform(
-        crop=clip.train_crop_px,
-        short_side=clip.train_short_side_px,
-        flip=clip.flip_probability,
-        color_jitter=clip.color_jitter,
-    )
-    return _clip_dataset(config, clips, transform, views=None)
+    return _clip_dataset(config, clips, _train_transform(config), views=None)
 
 
 def build_view_dataset(config: RunConfig, clips: ClipList, views: Views) -> ClipDataset:
@@ -350,6 +334,18 @@ def test_crop_px(config: RunConfig, crops: int) -> int:
     """Return the side of the squares that are scored, where a clip has 1 or 3 of them."""
     default = config.clip.train_crop_px if crops == 1 else config.clip.test_short_side_px
     return config.classification.test_crop_px or default
+
+
+def _train_transform(config: RunConfig) -> TrainTransform:
+    clip = config.clip
+    return TrainTransform(
+        crop=clip.train_crop_px,
+        short_side=clip.train_short_side_px,
+        flip=clip.flip_probability,
+        min_visible=clip.min_visible,
+        color_jitter=clip.color_jitter,
+        box_jitter=clip.box_jitter,
+    )
 
 
 def _clip_dataset(

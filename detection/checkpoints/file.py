@@ -211,8 +211,8 @@ def read_model_file(path: str | Path, *, weights_only: bool = False) -> ModelFil
     if naming is None:
         first = ", ".join(shown(name) for name in list(state)[:3])
         raise UserError(
-            f"{path}: not an X3D network: its {len(state)} weights are called {first}, ...; wanted "
-            "names of this project, SlowFast, pytorchvideo or mmaction2"
+            f"{path}: not an X3D network: its {len(state)} weights are called {first}, ...; names "
+            "of this project, SlowFast, pytorchvideo or mmaction2 are required"
         )
     ours, unknown = to_own_names(state, naming)
     return ModelFile(str(path), ours, naming, unknown, notes=found.notes + unwrapped.notes)

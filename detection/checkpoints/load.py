@@ -162,8 +162,8 @@ class LoadReport:
         lines += [f"  missing: {name}" for name in self.missing]
         lines += [f"  unexpected: {shown(name)}" for name in self.unexpected]
         lines += [
-            f"  wrong shape: {name}: {list(found)} in the file, {list(wanted)} in the network"
-            for name, found, wanted in self.wrong_shape
+            f"  wrong shape: {name}: {list(found)} in the file, {list(own)} in the network"
+            for name, found, own in self.wrong_shape
         ]
         return "\n".join(lines)
 
@@ -221,7 +221,7 @@ class _Plan:
     """The weights of a file, mended step by step until they can be compared with a network's."""
 
     file: ModelFile
-    wanted: dict[str, Tensor]
+    own: dict[str, Tensor]
     notes: list[str]
     found: dict[str, Tensor] = field(init=False)
 
@@ -233,7 +233,7 @@ class _Plan:
         prefix = "trunk.stages.0.0.shortcut_norm."
         if self.file.naming != "pytorchvideo" or f"{prefix}weight" in self.found:
             return
-        weight = self.wanted.get(f"{prefix}weight")
+        weight = self.own.get(f"{prefix}weight")
         if weight is None:
             return
         self.found |= identity_norm(prefix, len(weight))
@@ -244,7 +244,7 @@ class _Plan:
     def rename_classes(self, class_names: Sequence[str] | None) -> None:
         """Take the class layer over by name; drop it where neither names nor size fit."""
         theirs = self.found.get(CLASS_WEIGHT)
-        ours = self.wanted.get(CLASS_WEIGHT)
+        ours = self.own.get(CLASS_WEIGHT)
         known = self.file.classes.names if self.file.classes is not None else None
         if theirs is None or ours is None or CLASS_BIAS not in self.found:
             return
@@ -252,19 +252,19 @@ class _Plan:
             return  # another width of fc1: reported as a wrong shape
         if known is None or class_names is None:
             if len(theirs) != len(ours):
-                self._drop_classes(f"{len(theirs)} classes in the file, {len(ours)} wanted")
+                self._drop_classes(f"{len(theirs)} classes in the file, {len(ours)} required")
             return
         if tuple(class_names) == tuple(known):
             return
         rows = {name: row for row, name in enumerate(known)}
         pairs = [(j, rows[name]) for j, name in enumerate(class_names) if name in rows]
         if not pairs:
-            self._drop_classes("no class of the file has the name of one that is wanted")
+            self._drop_classes("no class of the file has the name of one that is required")
             return
         columns = torch.tensor([ours_row for ours_row, _ in pairs])
         sources = torch.tensor([file_row for _, file_row in pairs])
         for name in CLASS_LAYER:
-            taken = self.wanted[name].clone()
+            taken = self.own[name].clone()
             taken[columns] = self.found[name][sources].to(taken)
             self.found[name] = taken
         fresh = [name for name in class_names if name not in rows]
@@ -280,24 +280,24 @@ class _Plan:
 
     def fill_counters(self) -> None:
         """BatchNorm's counters of batches are of no consequence; old files lack them."""
-        for name, tensor in self.wanted.items():
+        for name, tensor in self.own.items():
             norm = name.removesuffix("num_batches_tracked")
             if norm != name and name not in self.found and f"{norm}running_mean" in self.found:
                 self.found[name] = torch.zeros_like(tensor)
 
     def compare(self) -> LoadReport:
         """Match names and shapes."""
-        common = self.found.keys() & self.wanted.keys()
-        wrong = {name for name in common if self.found[name].shape != self.wanted[name].shape}
+        common = self.found.keys() & self.own.keys()
+        wrong = {name for name in common if self.found[name].shape != self.own[name].shape}
         return LoadReport(
             source=self.file.path,
             naming=self.file.naming,
-            matched=tuple(name for name in self.wanted if name in common - wrong),
-            missing=tuple(name for name in self.wanted if name not in common),
+            matched=tuple(name for name in self.own if name in common - wrong),
+            missing=tuple(name for name in self.own if name not in common),
             unexpected=tuple(n for n in self.found if n not in common) + self.file.unknown,
             wrong_shape=tuple(
-                (name, tuple(self.found[name].shape), tuple(self.wanted[name].shape))
-                for name in self.wanted
+                (name, tuple(self.found[name].shape), tuple(self.own[name].shape))
+                for name in self.own
                 if name in wrong
             ),
             notes=tuple(self.notes),
@@ -318,10 +318,10 @@ def _refuse(
 
     wrong = [item for item in report.wrong_shape if unasked(item[0])]
     if wrong:
-        name, found, wanted = wrong[0]
+        name, found, own = wrong[0]
         raise UserError(
             f"{report.source}: {len(wrong)} weights of another shape, first {name}: {list(found)} "
-            f"in the file, {list(wanted)} in the network{_explain_width(found, name)}"
+            f"in the file, {list(own)} in the network{_explain_width(found, name)}"
         )
     missing = [name for name in report.missing if unasked(name)]
     if missing:

@@ -77,7 +77,7 @@ def read_plain(path: Path) -> Any:
             return read_safetensors(path)
         if not start.startswith((b"PK\x03\x04", b"\x80")):
             kind = "an empty file" if not start else "not a checkpoint"
-            raise UserError(f"{path}: {kind}; wanted a file of torch.save or safetensors")
+            raise UserError(f"{path}: {kind}; a file of torch.save or safetensors is required")
         if start.startswith(b"PK"):
             check_archive(path)
         return _load(path)

@@ -85,7 +85,9 @@ class Views:
 
     def __post_init__(self) -> None:
         if self.clips < 1 or self.crops not in (1, 3):
-            raise ValueError(f"wanted clips >= 1 and 1 or 3 crops, got {self.clips}, {self.crops}")
+            raise ValueError(
+                f"clips >= 1 and 1 or 3 crops are required, got {self.clips}, {self.crops}"
+            )
 
     def __len__(self) -> int:
         return self.clips * self.crops

@@ -103,7 +103,7 @@ def with_gaps(items: Iterator[StreamFrame | Hole]) -> Iterator[StreamFrame | Hol
 
 
 class FrameWindow:
-    """Holds frames to a stretch of time: who reads waits for who computes.
+    """Holds frames to a stretch of time: the reader blocks until the networks catch up.
 
     length_s: from the first frame of the oldest clip under way to the newest frame.
     """
@@ -115,7 +115,7 @@ class FrameWindow:
         self._closed = False
 
     def begin(self, group: int, start_s: float) -> None:
-        """Note a group whose first frame is wanted at `start_s`."""
+        """Note a group whose first frame is required at `start_s`."""
         with self._changed:
             self._starts.setdefault(group, start_s)
 
@@ -126,14 +126,14 @@ class FrameWindow:
             self._changed.notify_all()
 
     def wait_for(self, time_s: float) -> bool:
-        """Return when a frame wanted at `time_s` may be kept; False once closed."""
+        """Return when a frame required at `time_s` may be kept; False once closed."""
         with self._changed:
             while not self._closed and not self.has_room(time_s):
                 self._changed.wait()
             return not self._closed
 
     def has_room(self, time_s: float) -> bool:
-        """Say whether a frame wanted at `time_s` may be kept now."""
+        """Say whether a frame required at `time_s` may be kept now."""
         oldest = min(self._starts.values(), default=time_s)
         return time_s <= oldest + self.length_s + SAME_TIME_S
 
@@ -148,7 +148,7 @@ class ClipGatherer:
     """Takes frames in order, gives groups that have all their frames, in order.
 
     first_group: the group to begin with.  end_s: no keyframe from there on.  The frame nearest to
-    each wanted time is taken (a tie goes to the earlier); before the first and after the last one
+    each required time is taken (a tie goes to the earlier); before the first and after the last one
     edge frames repeat. Keyframes inside a hole are left out.  may_drop: asked when a group is
     whole; True: it is let go.
     """
@@ -172,7 +172,7 @@ class ClipGatherer:
         self._before: StreamFrame | None = None
         self._size: dict[int, tuple[int, ...]] = {}
         self._made: tuple[StreamFrame | None, dict[int, Picture]] = (None, {})
-        self._wanted: list[tuple[float, int, int]] = []  # (time, moment, slot; -1: the picture)
+        self._required: list[tuple[float, int, int]] = []  # (time, moment, slot; -1: the picture)
         self._moments: dict[int, Moment] = {}
         self._groups: dict[int, Group] = {}
         self._next_moment = first_group * self._per_group - sampling.per_keyframe + 1
@@ -182,7 +182,7 @@ class ClipGatherer:
         return self._sampling.group_size * self._sampling.per_keyframe
 
     def from_s(self) -> float:
-        """Return the earliest time at which a frame is wanted."""
+        """Return the earliest time at which a frame is required."""
         return self._earliest_s(self._next_moment)
 
     def feed(self, item: StreamFrame | Hole) -> Iterator[Group]:
@@ -214,7 +214,7 @@ class ClipGatherer:
         return self._sampling.interval_s / self._sampling.per_keyframe
 
     def _earliest_s(self, moment: int) -> float:
-        """Return the earliest wanted time of a moment and of all later ones."""
+        """Return the earliest required time of a moment and of all later ones."""
         per = self._sampling.per_keyframe
         keyframe = -(-moment // per) * per  # the first keyframe from here on
         clip_s = self._sampling.earliest_s(self._sampling.time_s(keyframe))
@@ -242,8 +242,8 @@ class ClipGatherer:
                 sampling = self._sampling
                 times_s = sampling.clip.times_s(moment.time_s, within_s=sampling.within_s)
                 for slot, time_s in enumerate(times_s.tolist()):
-                    heapq.heappush(self._wanted, (time_s, index, slot))
-            heapq.heappush(self._wanted, (moment.time_s, index, -1))
+                    heapq.heappush(self._required, (time_s, index, slot))
+            heapq.heappush(self._required, (moment.time_s, index, -1))
             self._moments[index] = moment
             group.moments.append(moment)
             # Clips alone count: pictures are let go of before clips are.
@@ -253,8 +253,8 @@ class ClipGatherer:
 
     def _take(self, frame: StreamFrame, until_s: float) -> Iterator[Group]:
         """Give the frame to everybody who wants one until then; yield groups before waiting."""
-        while self._wanted and self._wanted[0][0] <= until_s + SAME_TIME_S:
-            time_s, index, slot = heapq.heappop(self._wanted)
+        while self._required and self._required[0][0] <= until_s + SAME_TIME_S:
+            time_s, index, slot = heapq.heappop(self._required)
             moment = self._moments.get(index)
             if moment is None:
                 continue

@@ -172,7 +172,7 @@ def test_a_classifier_starts_a_detector(tmp_path: Path) -> None:
     fresh = detector.head.classes.weight.clone()
     report = load_pretrained(detector, path)
     assert report.missing == ("head.classes.weight", "head.classes.bias")
-    assert "7 classes in the file, 3 wanted" in str(report)
+    assert "7 classes in the file, 3 required" in str(report)
     assert torch.equal(detector.head.hidden.weight, source.head.hidden.weight)
     assert torch.equal(detector.head.classes.weight, fresh)
     assert same_weights(detector.trunk, source.trunk)

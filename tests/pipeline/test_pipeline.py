@@ -313,10 +313,10 @@ def test_class_subset_thresholds_and_top_k(place):
     film = place / "walk.mp4"
     every = detector_of(place, threshold=0.0)
     assert {e.action for e in every.run(film)} == set(LABELS.names)
-    assert every.networks.exclusive == {"colour": (0, 1)}
+    assert every.networks.label_map.exclusive == {"colour": (0, 1)}
     some = detector_of(place, threshold=0.0, classes=("9", "be red"))
     assert {(e.action, e.action_id) for e in some.run(film)} == {("be red", 3), ("be here", 9)}
-    assert some.networks.exclusive == {}, "one colour alone excludes nothing"
+    assert some.networks.label_map.exclusive == {}, "one colour alone excludes nothing"
     one = detector_of(place, threshold=0.0, class_thresholds={"be red": 1.0})
     assert {e.action for e in one.run(film)} == {"be <b>blue</b>", "be here"}
     top = detector_of(place, threshold=0.0, top_k=1)
