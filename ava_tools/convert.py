@@ -119,8 +119,8 @@ def not_in_weights(file: ModelFile) -> list[str]:
     lost = []
     if file.network is not None:
         head = file.network.head  # class layer and fc1 are told by weights, dropout is of training
-        told = {"num_classes": head.num_classes, "hidden": head.hidden, "dropout": head.dropout}
-        usual = type(file.network)(file.network.trunk, type(head)(**told)).numbers()
+        plain = type(head)(head.num_classes, head.hidden, head.dropout)
+        usual = type(file.network)(file.network.trunk, plain).numbers()
         numbers = file.network.numbers()
         lost = [f"{name}={numbers[name]}" for name in numbers if numbers[name] != usual[name]]
     if file.sampling is not None:

@@ -224,59 +224,52 @@ class SavedValues:
         self._path = path
         self._place = place
         if type(values) not in (dict, OrderedDict) or not all(type(key) is str for key in values):
-            self._refuse(None, values, "names with values are")
+            self.refuse(None, values, "names with values are")
         self._values: Mapping[str, Any] = values
 
     def refuse_others(self, known: Collection[str]) -> None:
         """Raise for a key that is not among `known`."""
         for key in self._values:
             if key not in known:
-                self._refuse(key, self._values[key], "no such name is known, none is")
+                self.refuse(key, self._values[key], "no such name is known, none is")
 
     def whole(self, name: str, low: int, high: int, default: Any = _REQUIRED) -> int:
         """Return a whole number from `low` to `high`."""
-        value = self._get(name, default)
+        value = self.raw(name, default)
         if type(value) is not int or not low <= value <= high:
-            self._refuse(name, value, f"a whole number from {low:,} to {high:,} is")
+            self.refuse(name, value, f"a whole number from {low:,} to {high:,} is")
         return value
 
     def number(
         self, name: str, low: float, high: float, default: Any = _REQUIRED, *, nan: bool = False
     ) -> float:
         """Return a finite number from `low` to `high`; with `nan`, NaN too."""
-        value = self._get(name, default)
+        value = self.raw(name, default)
         if nan and type(value) is float and math.isnan(value):
             return value
         if type(value) not in (int, float) or not low <= value <= high:
-            self._refuse(name, value, f"a number from {low:g} to {high:g} is")
+            self.refuse(name, value, f"a number from {low:g} to {high:g} is")
         return float(value) if type(value) is float else value
-
-    def text(self, name: str, default: Any = _REQUIRED) -> str:
-        """Return a text that is not empty."""
-        value = self._get(name, default)
-        if type(value) is not str or not value:
-            self._refuse(name, value, "a text is")
-        return value
 
     def one_of(self, name: str, choices: Collection[Any], default: Any = _REQUIRED) -> Any:
         """Return one of the texts or numbers `choices`."""
-        value = self._get(name, default)
+        value = self.raw(name, default)
         if type(value) not in (str, int) or value not in choices:
-            self._refuse(name, value, f"one of {', '.join(map(repr, choices))} is")
+            self.refuse(name, value, f"one of {', '.join(map(repr, choices))} is")
         return value
 
     def flag(self, name: str, default: Any = _REQUIRED) -> bool:
         """Return true or false."""
-        value = self._get(name, default)
+        value = self.raw(name, default)
         if type(value) is not bool:
-            self._refuse(name, value, "true or false is")
+            self.refuse(name, value, "true or false is")
         return value
 
     def listed(self, name: str, default: Any = _REQUIRED) -> list[Any]:
         """Return a list, of whatever, of no absurd length."""
-        value = self._get(name, default)
+        value = self.raw(name, default)
         if type(value) not in (list, tuple) or len(value) > MOST_VALUES:
-            self._refuse(name, value, f"a list of at most {MOST_VALUES:,} values is")
+            self.refuse(name, value, f"a list of at most {MOST_VALUES:,} values is")
         return list(value)
 
     def texts(self, name: str) -> tuple[str, ...]:
@@ -284,7 +277,7 @@ class SavedValues:
         values = self.listed(name)
         for index, value in enumerate(values):
             if type(value) is not str or not value:
-                self._refuse(f"{name}[{index}]", value, "a text is")
+                self.refuse(f"{name}[{index}]", value, "a text is")
         return tuple(values)
 
     def wholes(self, name: str, low: int, high: int) -> tuple[int, ...]:
@@ -292,13 +285,13 @@ class SavedValues:
         values = self.listed(name)
         for index, value in enumerate(values):
             if type(value) is not int or not low <= value <= high:
-                self._refuse(f"{name}[{index}]", value, f"a whole number from {low} to {high} is")
+                self.refuse(f"{name}[{index}]", value, f"a whole number from {low} to {high} is")
         return tuple(values)
 
     def within(self, name: str, default: Any = _REQUIRED) -> SavedValues:
         """Return the mapping under a key."""
         place = f"{self._place}.{name}" if self._place else name
-        return SavedValues(self._path, self._get(name, default), place)
+        return SavedValues(self._path, self.raw(name, default), place)
 
     def fields(self, kind: type) -> dict[str, Any]:
         """Return the fields of a dataclass, each checked by its type and bounds (`between`).
@@ -321,13 +314,17 @@ class SavedValues:
         if get_origin(kind) is tuple:
             numbers = self.wholes(name, **bounds)
             if len(numbers) != len(get_args(kind)):
-                self._refuse(name, numbers, "two numbers are")
+                self.refuse(name, numbers, "two numbers are")
             return numbers
         return (self.whole if kind is int else self.number)(name, **bounds)
 
     def raw(self, name: str, default: Any = _REQUIRED) -> Any:
         """Return a value as it stands, for checks of another kind."""
-        return self._get(name, default)
+        if name in self._values:
+            return self._values[name]
+        if default is _REQUIRED:
+            raise UserError(f"{self._path}: a damaged checkpoint: {self._at(name)} is missing")
+        return default
 
     def names(self) -> tuple[str, ...]:
         """Return the keys."""
@@ -337,22 +334,12 @@ class SavedValues:
         """Return keys and values as they stand, for checks of another kind."""
         return self._values.items()
 
-    def refuse(self, name: str | None, value: Any, required: str) -> NoReturn:
-        """Raise what every method raises: `required` reads on as "... required"."""
-        self._refuse(name, value, required)
-
-    def _get(self, name: str, default: Any) -> Any:
-        if name in self._values:
-            return self._values[name]
-        if default is _REQUIRED:
-            raise UserError(f"{self._path}: a damaged checkpoint: {self._at(name)} is missing")
-        return default
-
     def _at(self, name: str | None) -> str:
         parts = (self._place, None if name is None else name)
         return printable(".".join(part for part in parts if part)) or "its content"
 
-    def _refuse(self, name: str | None, value: Any, required: str) -> NoReturn:
+    def refuse(self, name: str | None, value: Any, required: str) -> NoReturn:
+        """Raise what every method raises: `required` reads on as "... required"."""
         raise UserError(
             f"{self._path}: a damaged checkpoint: {self._at(name)} is {brief(value)}, "
             f"{required} required"
