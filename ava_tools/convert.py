@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ava_tools.cli import CommandParser, run_command
 
 if TYPE_CHECKING:
-    from detection.checkpoints.file import ClassList, ModelFile
+    from detection.checkpoints.file import ModelFile
+    from detection.structures import LabelMap
 
 EXAMPLE = """examples:
   python -m ava_tools.convert --checkpoint runs/demo/checkpoints/best.pt --out best.safetensors
@@ -25,13 +25,13 @@ EXAMPLE = """examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Read, check by building the network, and write."""
     args = parse(argv)
-    from detection.checkpoints.file import check_classes, read_model_file
+    from detection.checkpoints.file import check_class_layer, read_model_file
 
     file = read_model_file(args.checkpoint, weights_only=True)
     classes = file.classes
     if args.label_map is not None:
         classes = read_classes(args.label_map)
-        check_classes(f"{args.label_map} on {args.checkpoint}", file.state, classes)
+        check_class_layer(f"{args.label_map} on {args.checkpoint}", file.state, len(classes))
     for note in file.notes:
         print(f"note: {note}")
     write(file, classes, args)
@@ -81,21 +81,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def write(file: ModelFile, classes: ClassList | None, args: argparse.Namespace) -> None:
+def write(file: ModelFile, classes: LabelMap | None, args: argparse.Namespace) -> None:
     """Write in the form that was asked for; the network is built first, so nothing odd passes."""
-    import dataclasses
-
-    from detection.checkpoints import safetensors_file
-    from detection.checkpoints.factory import default_sampling, load_network, network_numbers
-    from detection.checkpoints.file import (
-        FORMAT,
-        FORMAT_VERSION,
-        plain_classes,
-        save_model_file,
-        save_plain,
+    from detection.checkpoints.file import save_model_file, save_plain
+    from detection.checkpoints.load import (
+        describe_network,
+        fold_pytorchvideo_shortcut,
+        load_network,
     )
-    from detection.checkpoints.load import fold_pytorchvideo_shortcut
-    from detection.checkpoints.naming import to_their_names
+    from detection.checkpoints.weights import to_their_names
 
     model = load_network(file, variant=args.variant, allow_unused=args.allow_unused)
     state = model.state_dict()
@@ -108,62 +102,45 @@ def write(file: ModelFile, classes: ClassList | None, args: argparse.Namespace) 
         if lost:
             print(f"note: {args.to}'s form holds weights alone; left out: {', '.join(lost)}")
         return
-    sampling = file.sampling or default_sampling(model)
-    if args.to == "own":
-        save_model_file(
-            args.out,
-            state,
-            network=network_numbers(model),
-            classes=classes,
-            sampling=sampling,
-            config=file.config,
-        )
-        return
-    values: dict[str, Any] = {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
-        "network": network_numbers(model),
-        "label_map": None if classes is None else plain_classes(classes),
-        "sampling": dataclasses.asdict(sampling),
-        "config": file.config,
-    }
-    safetensors_file.write(args.out, state, values)
+    save_model_file(
+        args.out,
+        state,
+        network=describe_network(model),
+        classes=classes,
+        sampling=file.sampling or model.trunk.description.sampling,
+        short_side_px=file.short_side_px or model.trunk.description.test_crop,
+        config=file.config,
+        safetensors=args.to == "safetensors",
+    )
 
 
 def not_in_weights(file: ModelFile) -> list[str]:
     """Say what a file knows, beside its weights, without which they give other scores."""
-    from detection.models.action_detector import build_detector
-
-    usual = {
-        name: parameter.default
-        for name, parameter in inspect.signature(build_detector).parameters.items()
-        if name not in ("num_classes", "hidden", "dropout")  # told by weights, or of training alone
-    }
-    numbers = file.network or {}
-    lost = [
-        f"{name}={numbers[name]}"
-        for name in usual
-        if name in numbers and numbers[name] != usual[name]
-    ]
+    lost = []
+    if file.network is not None:
+        head = file.network.head  # class layer and fc1 are told by weights, dropout is of training
+        plain = type(head)(head.num_classes, head.hidden, head.dropout)
+        usual = type(file.network)(file.network.trunk, plain).numbers()
+        numbers = file.network.numbers()
+        lost = [f"{name}={numbers[name]}" for name in numbers if numbers[name] != usual[name]]
     if file.sampling is not None:
         frames = f"{file.sampling.num_frames} frames, step {file.sampling.step:g}"
         at_ends = "" if file.sampling.at_ends == "repeat" else ", inside the video"
-        lost.append(f"sampling ({frames}, short side {file.sampling.short_side_px}{at_ends})")
+        lost.append(f"sampling ({frames}, short side {file.short_side_px}{at_ends})")
     if file.classes is not None:
-        lost.append(f"{len(file.classes.names)} class names")
+        lost.append(f"{len(file.classes)} class names")
     return lost
 
 
-def read_classes(path: Path) -> ClassList:
+def read_classes(path: Path) -> LabelMap:
     """Read class names from a label map, or from JSON as it goes around for Kinetics."""
-    from detection.checkpoints.file import ClassList
     from detection.datasets.label_map import read_label_map
     from detection.errors import UserError, printable
     from detection.files import read_text
+    from detection.structures import LabelMap
 
     if path.suffix != ".json":
-        labels = read_label_map(path)
-        return ClassList(labels.names, labels.ids, labels.groups)
+        return read_label_map(path)
     text = read_text(path, what="list of classes", limit_bytes=1 << 24)
     try:
         numbers = json.loads(text)
@@ -177,7 +154,10 @@ def read_classes(path: Path) -> ClassList:
         raise UserError(f'{path}: wanted JSON like {{"archery": 5}} ({reason})') from error
     if [number for number, _ in pairs] != list(range(len(pairs))):
         raise UserError(f"{path}: the numbers must run from 0 to {len(pairs) - 1}, each once")
-    return ClassList(tuple(name for _, name in pairs), tuple(number for number, _ in pairs))
+    try:
+        return LabelMap(tuple(name for _, name in pairs), tuple(number for number, _ in pairs))
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def whole(value: object) -> int:

@@ -26,7 +26,7 @@ from detection.files import only_writer
 
 if TYPE_CHECKING:
     from detection.pipeline import ActionDetectorPipeline, PipelineOptions
-    from detection.pipeline.plan import Report
+    from detection.pipeline.options import Report
     from detection.video.stream import VideoStream
 
 EXAMPLE = """examples:

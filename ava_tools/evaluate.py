@@ -14,9 +14,8 @@ from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
     from detection.datasets.ava_csv import AvaRows
-    from detection.datasets.label_map import LabelMap
     from detection.evaluation.frame_map import ScoredRows
-    from detection.structures import Keyframe
+    from detection.structures import Keyframe, LabelMap
 
 EXAMPLE = """example:
   python -m ava_tools.evaluate --ground-truth val.csv --detections detections.csv \\

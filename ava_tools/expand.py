@@ -16,7 +16,7 @@ from ava_tools.cli import CommandParser, at_a_time, path_text, run_command
 from detection.errors import EXIT_STOPPED
 
 if TYPE_CHECKING:
-    from detection.checkpoints.factory import Network
+    from detection.checkpoints.load import Network
     from detection.engine.tasks.by_name import Task
     from detection.expansion.axes import Cost, DataLimits
     from detection.expansion.config import ExpandConfig

@@ -115,27 +115,31 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def choose(args: argparse.Namespace) -> tuple[Network, int, int, str]:
     """Build the network that was asked for; return it, frames, side in pixels and a title."""
-    from detection.checkpoints.factory import default_sampling, load_network
     from detection.checkpoints.file import read_model_file
+    from detection.checkpoints.load import load_network
     from detection.models.action_detector import build_detector
-    from detection.models.classifier import build_classifier
+    from detection.models.actor_head import ActorHeadDescription
+    from detection.models.classifier import HeadDescription, build_classifier
     from detection.models.x3d import VARIANTS
 
+    sampling = side = None
+    name = (args.variant or "").upper()
     if args.checkpoint is not None:
         file = read_model_file(args.checkpoint, weights_only=True)
         model = load_network(file, allow_unused=args.allow_unused)
-        sampling = file.sampling or default_sampling(model)
         title = f"{args.checkpoint} ({file.naming} names)"
+        sampling, side = file.sampling, file.short_side_px
     elif args.cfg is not None:
         return of_configuration(args)
     elif args.task == "actions":
-        model = build_detector(VARIANTS[args.variant], num_classes=args.classes or 80)
-        sampling, title = default_sampling(model), f"X3D-{args.variant.upper()}, actor head"
+        head = ActorHeadDescription(args.classes or 80)
+        model, title = build_detector(VARIANTS[args.variant], head), f"X3D-{name}, actor head"
     else:
-        model = build_classifier(VARIANTS[args.variant], num_classes=args.classes or 400)
-        sampling, title = default_sampling(model), f"X3D-{args.variant.upper()}, clip head"
-    frames = args.frames or sampling.num_frames
-    return model, frames, args.size or sampling.short_side_px, title
+        clip_head = HeadDescription(args.classes or 400)
+        model, title = build_classifier(VARIANTS[args.variant], clip_head), f"X3D-{name}, clip head"
+    usual = model.trunk.description
+    frames = args.frames or (sampling or usual.sampling).num_frames
+    return model, frames, args.size or side or usual.test_crop, title
 
 
 def of_configuration(args: argparse.Namespace) -> tuple[Network, int, int, str]:
@@ -145,7 +149,7 @@ def of_configuration(args: argparse.Namespace) -> tuple[Network, int, int, str]:
 
     config = load_config(args.cfg)
     classes, known = args.classes, "as asked"
-    frames = args.frames or config.clip.num_frames
+    frames = args.frames or config.clip.sampling.num_frames
     if config.task == "actions":
         if classes is None:
             classes, known = classes_of(Path(config.data.root))

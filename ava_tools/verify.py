@@ -71,7 +71,7 @@ def _verify_dataset(
     span_s = 0.0
     if config is not None:
         splits = splits or [config.data.train_split, config.data.val_split]
-        span_s = config.clip.num_frames * config.clip.step / 30
+        span_s = 2 * config.clip.sampling.before_s
     elif options.overrides:
         raise UserError(f"'{options.overrides[0]}': options of a run need --cfg")
     for name in splits or ():

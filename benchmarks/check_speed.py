@@ -23,7 +23,8 @@ import numpy as np
 from detection.checks.dataset import check_dataset
 from detection.datasets.ava_csv import read_ground_truth
 from detection.datasets.folder import DatasetFile, DatasetFolder, SplitPart, write_dataset_file
-from detection.datasets.label_map import LabelMap, write_label_map
+from detection.datasets.label_map import write_label_map
+from detection.structures import LabelMap
 
 LIMIT_S = 5.0
 

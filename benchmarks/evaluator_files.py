@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from detection.datasets.label_map import LabelMap, write_label_map
+from detection.datasets.label_map import write_label_map
+from detection.structures import LabelMap
 
 KEYFRAMES, PEOPLE, BOXES, VIDEOS = 52_400, 94_000, 94_400, 64
 IDS = (

@@ -31,13 +31,11 @@ import torch
 from detection.datasets.actions import AvaDataset
 from detection.datasets.actor_table import build_actor_table
 from detection.datasets.ava_csv import AvaRows
-from detection.datasets.label_map import LabelMap
 from detection.datasets.loader import ClipLoader, TrainBatches, collate
-from detection.datasets.sampling import clip_times_s
 from detection.datasets.transforms import TrainTransform
 from detection.models.timing import describe_device
 from detection.models.x3d import VARIANTS, X3DDescription
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 from detection.video.reader import VideoReader
 
 Clip = tuple[Path, np.ndarray]  # a file and the ascending times of the frames wanted of it
@@ -127,8 +125,7 @@ def make_dataset(
         transform=TrainTransform(
             crop=shape.train_crop, short_side=(low, high), color_jitter=color_jitter
         ),
-        num_frames=shape.num_frames,
-        step=shape.step,
+        sampling=shape.sampling,
     )
 
 
@@ -140,7 +137,7 @@ def clip_of(
     dataset: AvaDataset, paths: dict[str, Path], shape: X3DDescription, position: int
 ) -> Clip:
     keyframe = dataset.table.keyframe(position)
-    times_s = clip_times_s(keyframe.time_s, shape.num_frames, shape.step)
+    times_s = shape.sampling.times_s(keyframe.time_s)
     return paths[keyframe.video_id], times_s
 
 

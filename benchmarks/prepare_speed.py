@@ -32,10 +32,9 @@ from tqdm import tqdm
 
 from detection.datasets.ava_csv import AvaRows, write_ground_truth
 from detection.datasets.folder import DatasetFile, DatasetFolder, SplitPart, write_dataset_file
-from detection.datasets.label_map import LabelMap, write_label_map
-from detection.datasets.sampling import clip_times_s
+from detection.datasets.label_map import write_label_map
 from detection.prepare.dataset import prepare_dataset
-from detection.structures import Keyframe
+from detection.structures import ClipSampling, Keyframe, LabelMap
 from detection.video.reader import VideoReader
 from detection.video.writer import VideoWriter
 
@@ -78,7 +77,7 @@ def report_reading(
     found: list[list[tuple[float, float]]] = []
     for number in tqdm(range(args.reads), unit="clip", leave=False):
         files = [folder.video_path("ab"[number % 2]) for folder in (sources, prepared)]
-        wanted = clip_times_s(float(draw.integers(2, int(args.seconds) - 2)), 16, 5)
+        wanted = ClipSampling(16, 5).times_s(float(draw.integers(2, int(args.seconds) - 2)))
         short_side = int(draw.integers(256, 321))
         turn = -1 if number % 4 < 2 else 1
         times = [

@@ -124,7 +124,8 @@ def fit_and_score(config: RunConfig, path: Path, out: Path) -> None:
 
     rows: dict[str, float] = {}
     for name, actors in written["boxes"].items():
-        for exclusive in (model.head.exclusive, not model.head.exclusive):
+        own = model.head.description.exclusive
+        for exclusive in (own, not own):
             kind = f"{name}, {'exclusive' if exclusive else 'independent'}"
             found = _detections(model, actors, exclusive=exclusive)
             if name != GROUND_TRUTH_BOXES:
@@ -196,9 +197,10 @@ def _as_tensors(
 def _detections(
     model: ActionDetector, actors: dict[str, Any], *, exclusive: bool
 ) -> list[Detections]:
-    kept, model.head.exclusive = model.head.exclusive, exclusive
+    kept = model.head.description
+    model.head.description = dataclasses.replace(kept, exclusive=exclusive)
     scores = model.head.logits(actors["features"]).sigmoid().split(actors["counts"])
-    model.head.exclusive = kept
+    model.head.description = kept
     boxes = actors["xyxy_01"].split(actors["counts"])
     confidence = actors["score"].split(actors["counts"])
     return [

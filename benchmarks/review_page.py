@@ -26,7 +26,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "brows
 
 from driving import open_browser
 
-from detection.datasets.label_map import LabelMap
 from detection.review.document import (
     ReviewDocument,
     ReviewTrack,
@@ -35,6 +34,7 @@ from detection.review.document import (
     TruePerson,
 )
 from detection.review.page import write_review
+from detection.structures import LabelMap
 from detection.video.writer import VideoWriter
 
 WIDTH, HEIGHT, FPS, PEOPLE, CLASSES = 640, 360, 25, 8, 80

@@ -4,6 +4,9 @@ One number for each kind, far above anything useful, so that what was written ca
 no file makes a program take all memory or run for ever.
 """
 
+from dataclasses import MISSING, field
+from typing import Any
+
 MOST_FRAMES = 4096  # of a clip
 LONGEST_STEP = 100_000  # in 1/30 s: almost an hour between two frames
 LARGEST_SIDE_PX = 8192
@@ -20,3 +23,8 @@ LARGEST_SEED = (1 << 63) - 1
 LARGEST_WHOLE = (1 << 63) - 1
 MOST_VALUES = 100_000  # of a list, and of a configuration with all that is in it
 DEEPEST = 16  # lists and mappings within each other
+
+
+def between(low: float, high: float, default: Any = MISSING) -> Any:
+    """Return a dataclass field whose number a file may state from `low` to `high`."""
+    return field(default=default, metadata={"low": low, "high": high})

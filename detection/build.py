@@ -12,15 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from detection.checkpoints.factory import Network
-from detection.checkpoints.load import LoadReport, load_pretrained
+from detection.checkpoints.load import LoadReport, Network, load_pretrained
 from detection.config import GROUND_TRUTH_BOXES, AnyConfig, RunConfig
 from detection.datasets.actions import AvaDataset
 from detection.datasets.actor_table import ActorTable, read_actor_table
 from detection.datasets.clip_list import ClipList, read_class_file, read_clip_list
 from detection.datasets.clips import ClipDataset, Views
 from detection.datasets.folder import DatasetFolder
-from detection.datasets.label_map import LabelMap
 from detection.datasets.loader import (
     BatchOrder,
     BatchT,
@@ -36,10 +34,11 @@ from detection.datasets.transforms import ClipTransform, EvalTransform, TrainTra
 from detection.datasets.workers import OnUnreadable
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector, build_detector
+from detection.models.actor_head import ActorHeadDescription
 from detection.models.batch_norm import freeze_batch_norm
-from detection.models.classifier import X3DClassifier, build_classifier
+from detection.models.classifier import HeadDescription, X3DClassifier, build_classifier
 from detection.models.x3d import VARIANTS, X3DDescription
-from detection.structures import Batch, Keyframe
+from detection.structures import Batch, Keyframe, LabelMap
 from detection.video.reader import VideoReader
 
 
@@ -60,7 +59,7 @@ def build_precision(config: AnyConfig, device: torch.device) -> torch.dtype:
     if config.precision == "fp16":
         if device.type != "cuda":
             raise UserError(
-                "precision=fp16 needs a GPU, and PyTorch finds none: fp32, bf16 or auto is wanted"
+                "precision=fp16 needs a GPU, and PyTorch finds none: fp32, bf16 or auto is required"
             )
         return torch.float16
     if config.precision == "bf16" or has_bf16(device):
@@ -80,18 +79,8 @@ def build_model(config: RunConfig, *, num_classes: int) -> ActionDetector:
     """Build the network with random weights drawn from the global generator."""
     if config.model.exclusive_actions and num_classes < 2:
         raise UserError("model.exclusive_actions=true needs two classes at least, there is 1")
-    model = build_detector(
-        describe_trunk(config),
-        num_classes=num_classes,
-        res5_stride=config.model.res5_stride,
-        roi_size=config.model.roi_size,
-        hidden=config.model.head_width,
-        dropout=config.model.dropout,
-        roi_pool=config.model.roi_pool,
-        context=config.model.context,
-        unit_features=config.model.unit_features,
-        exclusive=config.model.exclusive_actions,
-    )
+    head = describe_head(config, num_classes=num_classes)
+    model = build_detector(describe_trunk(config), head, res5_stride=config.model.res5_stride)
     share = config.model.first_probability
     torch.nn.init.constant_(model.head.classes.bias, math.log(share / (1 - share)))
     return model
@@ -99,25 +88,30 @@ def build_model(config: RunConfig, *, num_classes: int) -> ActionDetector:
 
 def build_classification_model(config: RunConfig, *, num_classes: int) -> X3DClassifier:
     """Build the clip classification network with random weights."""
-    return build_classifier(
-        describe_trunk(config),
-        num_classes=num_classes,
-        hidden=config.model.head_width,
-        dropout=config.model.dropout,
-    )
+    head = HeadDescription(num_classes, config.model.head_width, config.model.dropout)
+    return build_classifier(describe_trunk(config), head)
+
+
+def describe_head(config: RunConfig, *, num_classes: int) -> ActorHeadDescription:
+    """Return the numbers of the actor head: `model`'s options of the same names, but for two."""
+    renamed = {"hidden": "head_width", "exclusive": "exclusive_actions"}
+    names = [field.name for field in dataclasses.fields(ActorHeadDescription)]
+    names.remove("num_classes")
+    options = {name: getattr(config.model, renamed.get(name, name)) for name in names}
+    return ActorHeadDescription(num_classes, **options)
 
 
 def describe_trunk(config: RunConfig) -> X3DDescription:
     """Return the variant's numbers with what the configuration replaces."""
-    low, high = config.clip.train_short_side_px
+    sampling = config.clip.sampling
     names = ("width_factor", "depth_factor", "bottleneck_factor", "width_divisor")
     asked = {name: getattr(config.model, name) for name in names}
     return dataclasses.replace(
         VARIANTS[config.model.variant],
-        num_frames=config.clip.num_frames,
-        step=config.clip.step,
+        num_frames=sampling.num_frames,
+        step=sampling.step,
         train_crop=config.clip.train_crop_px,
-        train_short_side=(low, high),
+        train_short_side=config.clip.train_short_side_px,
         test_crop=config.clip.test_short_side_px,
         **{name: value for name, value in asked.items() if value is not None},
     )
@@ -161,7 +155,7 @@ def prepare_to_train(config: RunConfig, model: Network, device: torch.device) ->
         if device.type != "cuda":
             raise UserError(
                 "model.sync_batch_norm works on GPUs only, and PyTorch finds none: leave it "
-                "out, or model.freeze_batch_norm is wanted"
+                "out, or set model.freeze_batch_norm"
             )
         converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         assert isinstance(converted, Network)
@@ -227,16 +221,7 @@ def read_val_table(config: RunConfig, folder: DatasetFolder, label_map: LabelMap
 
 def build_train_dataset(config: RunConfig, folder: DatasetFolder, table: ActorTable) -> AvaDataset:
     """Build the training data set: random scale, crop, flip and colours."""
-    clip = config.clip
-    transform = TrainTransform(
-        crop=clip.train_crop_px,
-        short_side=clip.train_short_side_px,
-        flip=clip.flip_probability,
-        min_visible=clip.min_visible,
-        color_jitter=clip.color_jitter,
-        box_jitter=clip.box_jitter,
-    )
-    return _dataset(config, folder, table, transform)
+    return _dataset(config, folder, table, _train_transform(config))
 
 
 def build_val_dataset(config: RunConfig, folder: DatasetFolder, table: ActorTable) -> AvaDataset:
@@ -317,7 +302,7 @@ def read_classes(config: RunConfig) -> tuple[Path, LabelMap]:
     root = Path(config.data.root)
     if not root.is_dir():
         how = config.data.how_to_get
-        hint = f"; make it with: {how}" if how else ", one with lists of videos is wanted"
+        hint = f"; make it with: {how}" if how else ", one with lists of videos is required"
         raise UserError(f"{root}: no such folder{hint}")
     path = root / (config.data.label_map or "classes.txt")
     return path, read_class_file(path)
@@ -336,14 +321,7 @@ def read_clips(config: RunConfig, split: str, label_map: LabelMap) -> ClipList:
 
 def build_clip_dataset(config: RunConfig, clips: ClipList) -> ClipDataset:
     """Build the training data set of whole clips: a random moment, scale, crop, flip, colours."""
-    clip = config.clip
-    transform = TrainTransform(
-        crop=clip.train_crop_px,
-        short_side=clip.train_short_side_px,
-        flip=clip.flip_probability,
-        color_jitter=clip.color_jitter,
-    )
-    return _clip_dataset(config, clips, transform, views=None)
+    return _clip_dataset(config, clips, _train_transform(config), views=None)
 
 
 def build_view_dataset(config: RunConfig, clips: ClipList, views: Views) -> ClipDataset:
@@ -360,6 +338,18 @@ def test_crop_px(config: RunConfig, crops: int) -> int:
     return config.classification.test_crop_px or default
 
 
+def _train_transform(config: RunConfig) -> TrainTransform:
+    clip = config.clip
+    return TrainTransform(
+        crop=clip.train_crop_px,
+        short_side=clip.train_short_side_px,
+        flip=clip.flip_probability,
+        min_visible=clip.min_visible,
+        color_jitter=clip.color_jitter,
+        box_jitter=clip.box_jitter,
+    )
+
+
 def _clip_dataset(
     config: RunConfig, clips: ClipList, transform: ClipTransform, *, views: Views | None
 ) -> ClipDataset:
@@ -367,11 +357,9 @@ def _clip_dataset(
         clips,
         open_video=VideoReader,
         transform=transform,
-        num_frames=config.clip.num_frames,
-        step=config.clip.step,
+        sampling=config.clip.sampling,
         views=views,
         seed=config.seed,
-        at_ends=config.clip.at_ends,
     )
 
 
@@ -382,10 +370,8 @@ def _dataset(
         table,
         open_video=functools.partial(open_video, folder),
         transform=transform,
-        num_frames=config.clip.num_frames,
-        step=config.clip.step,
+        sampling=config.clip.sampling,
         seed=config.seed,
-        at_ends=config.clip.at_ends,
     )
 
 

@@ -30,6 +30,7 @@ from detection.bounds import (
     MOST_WORKERS,
     SMALLEST_FACTOR,
 )
+from detection.structures import AtEnds, ClipSampling
 from detection.yaml_files import ConfigurationFiles, expand_home
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -152,7 +153,7 @@ class ClipConfig:
         le=LONGEST_STEP,
         description="Spacing of frames in 1/30 s; 0 repeats the keyframe's own frame.",
     )
-    at_ends: Literal["repeat", "inside"] = Field(
+    at_ends: AtEnds = Field(
         default="repeat",
         description="A clip that would reach past its video's ends: 'repeat' the edge frame, or "
         "move it 'inside' (one longer than the video is spread over it evenly), for short videos.",
@@ -192,6 +193,11 @@ class ClipConfig:
         le=1,
         description="Training: actors with less of their box inside the crop are left out.",
     )
+
+    @property
+    def sampling(self) -> ClipSampling:
+        """Which frames a clip holds: all that reads frames is handed this value."""
+        return ClipSampling(self.num_frames, self.step, self.at_ends)
 
     def __post_init__(self) -> None:
         low, high = self.train_short_side_px

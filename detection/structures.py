@@ -8,18 +8,25 @@ transformed clip. Zero actors is a legal value everywhere. This file does not im
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from detection.bounds import LONGEST_STEP, MOST_FRAMES, between
 
 if TYPE_CHECKING:
     import torch
 
 # What a clip does that would reach past its video's first or last frame: repeat that frame, or stay
-# inside (`detection.datasets.sampling.clip_times_s`).
+# inside (`ClipSampling.times_s`).
 AtEnds = Literal["repeat", "inside"]
+
+# X3D's `step` counts frames of 30 per second (Feichtenhofer 2020); files of any rate are read by
+# time, so that a clip spans as many seconds whatever the file's rate.
+STEPS_PER_SECOND = 30.0
 
 
 class Keyframe(NamedTuple):
@@ -34,6 +41,132 @@ class Keyframe(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.video_id} at {self.time_s:.3f} s"
+
+
+@dataclass(frozen=True)
+class ClipSampling:
+    """Which frames of a video a clip holds: the one home of the spacing between YAML and frames.
+
+    num_frames: T, at least 1.
+    step: spacing of the frames in 1/30 s, whatever the video's rate; 0 repeats the middle frame.
+    at_ends: "repeat" the edge frame where a clip would reach past its video, or keep it "inside".
+    """
+
+    num_frames: int = between(1, MOST_FRAMES)
+    step: float = between(0, LONGEST_STEP)
+    at_ends: AtEnds = "repeat"
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1 or self.step < 0:
+            raise ValueError(
+                f"a clip needs num_frames >= 1 and step >= 0, got {self.num_frames} and {self.step}"
+            )
+        if self.at_ends not in get_args(AtEnds):
+            raise ValueError(f"at_ends must be 'repeat' or 'inside', got {self.at_ends!r}")
+
+    @property
+    def step_s(self) -> float:
+        """Seconds from one frame to the next."""
+        return self.step / STEPS_PER_SECOND
+
+    @property
+    def span_s(self) -> float:
+        """Seconds from the first frame to the last."""
+        return (self.num_frames - 1) * self.step_s
+
+    @property
+    def before_s(self) -> float:
+        """Seconds from the first frame to the keyframe's own; no frame is further from it."""
+        return self.num_frames // 2 * self.step_s
+
+    @property
+    def offsets_s(self) -> NDArray[np.float64]:
+        """(T,) seconds of the frames after the first."""
+        return np.arange(self.num_frames, dtype=np.float64) * self.step_s
+
+    def times_s(
+        self, time_s: float, *, within_s: tuple[float, float] | None = None
+    ) -> NDArray[np.float64]:
+        """Return the (T,) times of the frames around `time_s`, in seconds, ascending.
+
+        Frame i is required at time_s + (i - T // 2) * step / 30, so that the keyframe's own is
+        always among them.  within_s: times of the video's first and last frame; where clips stay
+        "inside", one that would reach past either moves until it no longer does, one longer than
+        the video is spread over it evenly, and the time nearest to `time_s` gives way to `time_s`
+        itself. None: the times are what they are, and readers repeat edge frames.
+        """
+        offsets = np.arange(self.num_frames, dtype=np.float64) - self.num_frames // 2
+        times_s = np.asarray(time_s + offsets * self.step_s, dtype=np.float64)
+        if within_s is None or self.at_ends == "repeat":
+            return times_s
+        first_s, last_s = within_s
+        if first_s > last_s:
+            raise ValueError(
+                f"the first frame, at {first_s} s, is after the last one, at {last_s} s"
+            )
+        if first_s <= times_s[0] and times_s[-1] <= last_s:
+            return times_s
+        if times_s[-1] - times_s[0] > last_s - first_s:
+            times_s = np.linspace(first_s, last_s, self.num_frames)
+        else:
+            times_s += max(first_s - times_s[0], 0.0) + min(last_s - times_s[-1], 0.0)
+        times_s[np.abs(times_s - time_s).argmin()] = time_s
+        return times_s
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """The classes of a data set or a network: column j of a score array is `names[j]`.
+
+    names: class names in column order, each once.
+    ids: class ids in column order, each once.
+    groups: PERSON_MOVEMENT, OBJECT_MANIPULATION, PERSON_INTERACTION (or another word) per class;
+    None where the file tells no groups.
+    exclusive: by name, columns of which a person does at most one at a time.
+    """
+
+    names: tuple[str, ...]
+    ids: tuple[int, ...]
+    groups: tuple[str, ...] | None = None
+    exclusive: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise ValueError("a label map needs at least one class")
+        if len(self.names) != len(self.ids):
+            raise ValueError(f"{len(self.names)} names but {len(self.ids)} ids")
+        if self.groups is not None and len(self.groups) != len(self.names):
+            raise ValueError(f"{len(self.names)} names but {len(self.groups)} groups")
+        for what, values in (("name", self.names), ("id", self.ids)):
+            if len(set(values)) != len(values):
+                raise ValueError(f"a class {what} is there twice")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def index_by_id(self) -> dict[int, int]:
+        """Column by class id."""
+        return {class_id: column for column, class_id in enumerate(self.ids)}
+
+    @cached_property
+    def index_by_name(self) -> dict[str, int]:
+        """Column by class name."""
+        return {name: column for column, name in enumerate(self.names)}
+
+    def select(self, columns: Sequence[int]) -> LabelMap:
+        """Return the classes of some columns, in that order, with what is left of the groups."""
+        place = {column: position for position, column in enumerate(columns)}
+        left = {
+            name: tuple(place[column] for column in group if column in place)
+            for name, group in self.exclusive.items()
+        }
+        return LabelMap(
+            tuple(self.names[column] for column in columns),
+            tuple(self.ids[column] for column in columns),
+            None if self.groups is None else tuple(self.groups[column] for column in columns),
+            {name: group for name, group in left.items() if len(group) > 1},
+        )
 
 
 @dataclass(frozen=True)

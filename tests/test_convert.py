@@ -13,17 +13,17 @@ import torch
 
 from ava_tools import convert, inspect_model
 from ava_tools.cli import run_command
-from detection.checkpoints.factory import load_network, network_numbers
 from detection.checkpoints.file import (
-    ClassList,
-    FrameSampling,
     read_model_file,
     save_model_file,
 )
-from detection.checkpoints.naming import recognise, to_their_names
+from detection.checkpoints.load import describe_network, load_network
+from detection.checkpoints.weights import recognise, to_their_names
 from detection.models.action_detector import build_detector
-from detection.models.classifier import build_classifier
+from detection.models.actor_head import ActorHeadDescription
+from detection.models.classifier import HeadDescription, build_classifier
 from detection.models.x3d import VARIANTS
+from detection.structures import ClipSampling, LabelMap
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -32,7 +32,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An X2D in SlowFast's form with norms that are no identities."""
     torch.manual_seed(0)
-    network = build_classifier(VARIANTS["x2d"], num_classes=6)
+    network = build_classifier(VARIANTS["x2d"], HeadDescription(6))
     with torch.no_grad():
         for name, value in network.state_dict().items():
             if value.is_floating_point():
@@ -68,34 +68,39 @@ def test_slowfast_to_slowfast_changes_no_bit(theirs: Path, tmp_path: Path) -> No
 
 
 def test_safetensors_keep_all_that_a_run_needs(tmp_path: Path) -> None:
-    detector = build_detector(VARIANTS["x2d"], num_classes=2, res5_stride=1)
-    classes = ClassList(("sit", "stand"), (11, 12), ("PERSON_MOVEMENT",) * 2)
-    sampling = FrameSampling(num_frames=1, step=1, short_side_px=128)
+    detector = build_detector(VARIANTS["x2d"], ActorHeadDescription(2), res5_stride=1)
+    classes = LabelMap(("sit", "stand"), (11, 12), ("PERSON_MOVEMENT",) * 2)
+    sampling = ClipSampling(1, 1)
     save_model_file(
         tmp_path / "a.pt",
         detector.state_dict(),
-        network=network_numbers(detector),
+        network=describe_network(detector),
         classes=classes,
         sampling=sampling,
+        short_side_px=128,
         config={"seed": 3},
     )
     out = tmp_path / "a.safetensors"
     convert.main(["--checkpoint", str(tmp_path / "a.pt"), "--out", str(out)])
     file = read_model_file(out)
     assert (file.classes, file.sampling, file.config) == (classes, sampling, {"seed": 3})
+    assert (file.short_side_px, file.network) == (128, describe_network(detector))
     assert load_network(file).trunk.res5_stride == 1
 
 
 def test_what_another_form_cannot_hold_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    detector = build_detector(VARIANTS["x2d"], num_classes=2, context="frame", exclusive=True)
+    detector = build_detector(
+        VARIANTS["x2d"], ActorHeadDescription(2, context="frame", exclusive=True)
+    )
     save_model_file(
         tmp_path / "a.pt",
         detector.state_dict(),
-        network=network_numbers(detector),
-        classes=ClassList(("sit", "stand"), (11, 12)),
-        sampling=FrameSampling(num_frames=8, step=2.5, short_side_px=128, at_ends="inside"),
+        network=describe_network(detector),
+        classes=LabelMap(("sit", "stand"), (11, 12)),
+        sampling=ClipSampling(8, 2.5, "inside"),
+        short_side_px=128,
     )
     usual = ["--checkpoint", str(tmp_path / "a.pt"), "--out", str(tmp_path / "b")]
     convert.main([*usual, "--to", "own"])

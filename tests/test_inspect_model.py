@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from ava_tools import inspect_model
-from detection.checkpoints.factory import network_numbers
-from detection.checkpoints.file import FrameSampling, save_model_file
+from detection.checkpoints.file import save_model_file
+from detection.checkpoints.load import describe_network
 from detection.errors import UserError
 from detection.models.action_detector import build_detector
+from detection.models.actor_head import ActorHeadDescription
 from detection.models.x3d import VARIANTS
+from detection.structures import ClipSampling
 
 
 def test_the_family_is_printed_by_one_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,16 +71,17 @@ def test_a_checkpoint_is_inspected_as_it_was_trained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with torch.device("meta"):
-        shapes = build_detector(VARIANTS["x2d"], num_classes=5, res5_stride=1)
+        shapes = build_detector(VARIANTS["x2d"], ActorHeadDescription(5), res5_stride=1)
     detector = shapes.to_empty(device="cpu")
     for value in detector.state_dict().values():
         value.zero_()
     save_model_file(
         tmp_path / "a.pt",
         detector.state_dict(),
-        network=network_numbers(detector),
+        network=describe_network(detector),
         classes=None,
-        sampling=FrameSampling(num_frames=2, step=3, short_side_px=96),
+        sampling=ClipSampling(2, 3),
+        short_side_px=96,
     )
     inspect_model.main(["--checkpoint", str(tmp_path / "a.pt"), "--no-timing"])
     out = capsys.readouterr().out

@@ -9,7 +9,7 @@ import torch
 
 from ava_tools import inspect_model
 from detection import build
-from detection.checkpoints.factory import network_numbers
+from detection.checkpoints.load import describe_network
 from detection.config import config_from_dict
 from detection.errors import UserError
 from detection.models.counting import count_parameters
@@ -97,12 +97,12 @@ def test_numbers_that_make_no_network_are_refused(model, message):
 
 
 def test_weights_of_another_shape_are_refused_by_name(tmp_path):
-    from detection.datasets.label_map import LabelMap
+    from detection.structures import LabelMap
 
     with torch.random.fork_rng():
         small = config_of("classification", variant="x2d", head_width=16, width_factor=0.5)
         model = build.build_classification_model(small, num_classes=2)
-    assert network_numbers(model)["x3d"]["width_factor"] == 0.5
+    assert describe_network(model).trunk.width_factor == 0.5
     path = tmp_path / "weights.pt"
     torch.save({"model_state": model.state_dict()}, path)
     classes = LabelMap(("a", "b"), (0, 1))

@@ -14,12 +14,14 @@ from tiny_data import make_dataset
 from tiny_pipeline import save_tiny_run
 
 from ava_tools import cli
-from detection.checkpoints.factory import network_numbers
-from detection.checkpoints.file import ClassList, FrameSampling, save_model_file
+from detection.checkpoints.file import save_model_file
+from detection.checkpoints.load import describe_network
 from detection.models.action_detector import build_detector
+from detection.models.actor_head import ActorHeadDescription
 from detection.models.x3d import VARIANTS
 from detection.people.torchvision_rcnn import build_people_network
 from detection.people.weights import PeopleNetworkNumbers, save_people_file
+from detection.structures import ClipSampling, LabelMap
 
 # Options that name a file: {o} is where it goes; {w} is the world below.
 FILES = [
@@ -68,13 +70,14 @@ def world(tmp_path_factory):
     boxes = {",".join([*row.split(",")[:6], "", "0.9"]) for row in rows}
     (folder / "boxes.csv").write_text("\n".join(sorted(boxes)) + "\n")
     torch.manual_seed(0)
-    x2d = build_detector(VARIANTS["x2d"], num_classes=2)
+    x2d = build_detector(VARIANTS["x2d"], ActorHeadDescription(2))
     save_model_file(
         folder / "x2d.pt",
         x2d.state_dict(),
-        network=network_numbers(x2d),
-        classes=ClassList(("sit", "stand"), (11, 12), ("PERSON_MOVEMENT",) * 2),
-        sampling=FrameSampling(num_frames=1, step=1, short_side_px=128),
+        network=describe_network(x2d),
+        classes=LabelMap(("sit", "stand"), (11, 12), ("PERSON_MOVEMENT",) * 2),
+        sampling=ClipSampling(1, 1),
+        short_side_px=128,
     )
     network = build_people_network("small", num_classes=1, short_side_px=64, long_side_px=96)
     numbers = PeopleNetworkNumbers("small", 64, 96)

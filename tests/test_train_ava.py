@@ -21,9 +21,10 @@ from ava_tools.cli import run_command
 from detection import build
 from detection.config import load_config
 from detection.datasets.folder import DatasetFolder, FramesPart, write_dataset_file
-from detection.datasets.label_map import LabelMap, write_label_map
+from detection.datasets.label_map import write_label_map
 from detection.engine import runs
 from detection.errors import EXIT_STOPPED, UserError
+from detection.structures import LabelMap
 from detection.video.reader import VideoReader
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -14,9 +14,10 @@ import pytest
 from ava_tools import visualize
 from detection.config import config_from_dict, config_to_yaml
 from detection.datasets.folder import DatasetFile, SplitPart, write_dataset_file
-from detection.datasets.label_map import LabelMap, write_label_map
+from detection.datasets.label_map import write_label_map
 from detection.drawing.paint import PREDICTION, TRUTH
 from detection.errors import UserError
+from detection.structures import LabelMap
 from detection.video.reader import VideoReader
 from detection.video.writer import VideoWriter
 

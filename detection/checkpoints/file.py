@@ -12,101 +12,106 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from detection.checkpoints.naming import Naming, recognise_wrapped, to_own_names
-from detection.checkpoints.plain_file import find_checkpoint, read_plain
-from detection.checkpoints.saved_values import (
+from detection.bounds import LARGEST_SIDE_PX, LARGEST_WHOLE, MOST_PIXELS, between
+from detection.checkpoints.plain_file import (
     SavedValues,
     brief,
-    checked_classes,
     checked_config,
-    checked_network,
-    checked_sampling,
+    find_checkpoint,
+    read_plain,
+    write_safetensors,
 )
-from detection.checkpoints.unwrapping import find_noted_state, find_state, unwrap
-from detection.checkpoints.weights_check import check_weights, shown
+from detection.checkpoints.weights import (
+    Naming,
+    check_weights,
+    find_noted_state,
+    recognise_wrapped,
+    shown,
+    to_own_names,
+    unwrap,
+)
 from detection.errors import UserError
 from detection.files import replacing
-from detection.structures import AtEnds
+from detection.models.actor_head import ActorHeadDescription
+from detection.models.classifier import HeadDescription
+from detection.models.x3d import X3DDescription
+from detection.structures import ClipSampling, LabelMap
 
+Task = Literal["actions", "classification"]
 FORMAT = "x3d-action-detection"
 FORMAT_VERSION = 1
 CLASS_WEIGHT = "head.classes.weight"
 
-__all__ = ["find_state", "read_plain"]  # made elsewhere, part of what this module offers
-
-
-class ClassLabels(Protocol):
-    """What is asked of a label map: `detection.datasets.label_map.LabelMap` has it."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Class names in column order."""
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        """Class ids in column order."""
-
-    @property
-    def groups(self) -> tuple[str, ...] | None:
-        """A group per class, or None."""
-
 
 @dataclass(frozen=True)
-class ClassList:
-    """The classes that a checkpoint's columns stand for.
+class NetworkDescription:
+    """The numbers that make a network: `detection.checkpoints.load.build_network` takes them.
 
-    exclusive: groups of columns of which the data set's people do at most one at a time, by name.
+    trunk: of the X3D trunk.
+    head: of the actor head, or of the clip classification head; tells the task.
+    res5_stride: spatial stride of res5 (action detectors).
+    pixel_mean: of RGB scaled to [0, 1], every channel alike.
+    pixel_std: likewise.
     """
 
-    names: tuple[str, ...]
-    ids: tuple[int, ...]
-    groups: tuple[str, ...] | None = None
-    exclusive: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    trunk: X3DDescription
+    head: HeadDescription
+    res5_stride: Literal[1, 2] = 2
+    pixel_mean: float = between(-10, 10, 0.45)
+    pixel_std: float = between(1e-6, 1e6, 0.225)
 
+    @property
+    def task(self) -> Task:
+        """What the network is for."""
+        return "actions" if isinstance(self.head, ActorHeadDescription) else "classification"
 
-@dataclass(frozen=True)
-class FrameSampling:
-    """How the frames of a clip are chosen, sized and normalised.
-
-    num_frames: T.  step: spacing in 1/30 s.  short_side_px: at test time.  pixel_mean, pixel_std:
-    of RGB scaled to [0, 1], every channel alike.  at_ends: of a clip that would reach past its
-    video's first or last frame, "repeat" or "inside" (`detection.datasets.sampling.clip_times_s`).
-    """
-
-    num_frames: int
-    step: float
-    short_side_px: int
-    pixel_mean: float = 0.45
-    pixel_std: float = 0.225
-    at_ends: AtEnds = "repeat"
-
-    def __post_init__(self) -> None:
-        if self.at_ends not in get_args(AtEnds):
-            raise ValueError(f"at_ends must be 'repeat' or 'inside', got {self.at_ends!r}")
+    def numbers(self) -> dict[str, Any]:
+        """Return plain numbers by the keys of a checkpoint's `network`."""
+        numbers: dict[str, Any] = {
+            "task": self.task,
+            "x3d": dataclasses.asdict(self.trunk)
+            | {"train_short_side": list(self.trunk.train_short_side)},
+            "num_classes": self.head.num_classes,
+            "hidden": self.head.hidden,
+            "dropout": self.head.dropout,
+            "pixel_mean": self.pixel_mean,
+            "pixel_std": self.pixel_std,
+        }
+        if self.task == "actions":
+            numbers |= {"res5_stride": self.res5_stride} | dataclasses.asdict(self.head)
+        return numbers
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a checkpoint file holds, under our names.
+    """What a checkpoint file says, under our names, checked.
 
-    state: weights.  naming: whose file it is.  unknown: keys that are no weights of an X3D network.
-    network: the numbers that `detection.checkpoints.factory.build_network` takes (own files; None
-    elsewhere).  classes, sampling, config: as saved, None where the file has none.  training:
-    whatever the trainer keeps (own files).  notes: sentences on how the weights were found.
+    path: the file, for messages.
+    state: weights by name.
+    naming: whose names the file has.
+    unknown: keys that are no weights of an X3D network.
+    network: the numbers of the network; None in files of other projects.
+    classes: what the columns of scores stand for; None where the file does not say.
+    sampling: which frames a clip holds; None where the file does not say.
+    short_side_px: of frames at test time; None where `sampling` is.
+    config: the run's configuration as saved, which its own reader checks; None where there is none.
+    training: what the trainer keeps, for `detection.engine` to check (own files).
+    notes: sentences on how the weights were found.
     """
 
     path: str
     state: dict[str, Tensor]
     naming: Naming
     unknown: tuple[str, ...] = ()
-    network: dict[str, Any] | None = None
-    classes: ClassList | None = None
-    sampling: FrameSampling | None = None
+    network: NetworkDescription | None = None
+    classes: LabelMap | None = None
+    sampling: ClipSampling | None = None
+    short_side_px: int | None = None
     config: dict[str, Any] | None = None
     training: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -117,35 +122,70 @@ class ModelFile:
         weight = self.state.get(CLASS_WEIGHT)
         return None if weight is None or not weight.ndim else len(weight)
 
+    def box_score_threshold(self, *, default: float) -> float:
+        """Return the confidence above which the run took detected boxes, by its configuration."""
+        data = SavedValues(self.path, dict(self.config or {}), "config").within("data", {})
+        return data.number("box_score_threshold", 0, 1, default)
+
 
 def save_model_file(
     path: str | Path,
     state: Mapping[str, Tensor],
     *,
-    network: Mapping[str, Any] | None,
-    classes: ClassLabels | None,
-    sampling: FrameSampling | None,
+    network: NetworkDescription | None,
+    classes: LabelMap | None,
+    sampling: ClipSampling | None,
+    short_side_px: int | None = None,
     config: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
+    safetensors: bool = False,
 ) -> None:
     """Write a checkpoint of this project, whole or not at all.
 
-    state: a network's state dict.  training: state of optimiser, schedule and random generators in
-    plain types and tensors. Anything that `weights_only=True` could not read back is refused here.
+    state: a network's state dict.  short_side_px: goes with `sampling`.  training: state of
+    optimiser, schedule and random generators in plain types and tensors. Anything that
+    `weights_only=True` could not read back is refused here.  safetensors: in that form, all but
+    `training` as JSON in the metadata.
     """
-    check_classes(str(path), state, classes)
-    values = {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
-        "model_state": {key: value.detach().cpu() for key, value in state.items()},
-        "network": None if network is None else dict(network),
-        "label_map": None if classes is None else plain_classes(classes),
-        "sampling": None if sampling is None else dataclasses.asdict(sampling),
+    if classes is not None:
+        check_class_layer(str(path), state, len(classes))
+    form = {"format": FORMAT, "version": FORMAT_VERSION}
+    facts = {
+        "network": None if network is None else network.numbers(),
+        "label_map": None if classes is None else _plain_classes(classes),
+        "sampling": None if sampling is None else _plain_sampling(sampling, short_side_px, network),
         "config": None if config is None else dict(config),
-        "training": dict(training or {}),
     }
+    if safetensors:
+        write_safetensors(path, state, form | facts)
+        return
+    weights = {key: value.detach().cpu() for key, value in state.items()}
+    values = form | {"model_state": weights} | facts | {"training": dict(training or {})}
     refuse_other_types(values, "checkpoint")
     save_plain(path, values)
+
+
+def _plain_classes(classes: LabelMap) -> dict[str, Any]:
+    return {
+        "names": list(classes.names),
+        "ids": [int(number) for number in classes.ids],
+        "groups": None if classes.groups is None else list(classes.groups),
+        "exclusive": {name: list(map(int, group)) for name, group in classes.exclusive.items()},
+    }
+
+
+def _plain_sampling(
+    sampling: ClipSampling, short_side_px: int | None, network: NetworkDescription | None
+) -> dict[str, Any]:
+    assert short_side_px is not None, "a short side goes with the sampling"
+    return {
+        "num_frames": sampling.num_frames,
+        "step": sampling.step,
+        "short_side_px": short_side_px,
+        "pixel_mean": 0.45 if network is None else network.pixel_mean,
+        "pixel_std": 0.225 if network is None else network.pixel_std,
+        "at_ends": sampling.at_ends,
+    }
 
 
 def save_plain(path: str | Path, values: Mapping[str, Any]) -> None:
@@ -171,8 +211,8 @@ def read_model_file(path: str | Path, *, weights_only: bool = False) -> ModelFil
     if naming is None:
         first = ", ".join(shown(name) for name in list(state)[:3])
         raise UserError(
-            f"{path}: not an X3D network: its {len(state)} weights are called {first}, ...; wanted "
-            "names of this project, SlowFast, pytorchvideo or mmaction2"
+            f"{path}: not an X3D network: its {len(state)} weights are called {first}, ...; names "
+            "of this project, SlowFast, pytorchvideo or mmaction2 are required"
         )
     ours, unknown = to_own_names(state, naming)
     return ModelFile(str(path), ours, naming, unknown, notes=found.notes + unwrapped.notes)
@@ -189,18 +229,95 @@ def read_own(path: str, content: Mapping[str, Any], *, weights_only: bool) -> Mo
     unwrapped = unwrap(path, read_state(path, said))
     network, labels, sampling = (said.raw(key) for key in ("network", "label_map", "sampling"))
     training = None if weights_only else said.raw("training", None)
-    file = ModelFile(
+    clip, short_side_px = (None, None) if sampling is None else _sampling(path, sampling)
+    return ModelFile(
         path,
         state=unwrapped.state,
         naming="own",
-        network=None if network is None else checked_network(path, network),
-        classes=None if labels is None else ClassList(**checked_classes(path, labels)),
-        sampling=None if sampling is None else FrameSampling(**checked_sampling(path, sampling)),
+        network=None if network is None else read_network(path, network),
+        classes=None if labels is None else _classes(path, labels, unwrapped.state),
+        sampling=clip,
+        short_side_px=short_side_px,
         config=checked_config(path, said.raw("config")),
         training={} if training is None else dict(said.within("training").items()),
         notes=unwrapped.notes,
     )
-    check_classes(path, file.state, file.classes)
+
+
+def read_network(path: str, values: Any) -> NetworkDescription:
+    """Return the numbers of a network as a file states them; `UserError` names what is wrong."""
+    said = SavedValues(path, values, "network")
+    kind = ActorHeadDescription if said.one_of("task", get_args(Task)) == "actions" else None
+    trunk, head = said.within("x3d"), kind or HeadDescription
+    trunk.refuse_others([field.name for field in dataclasses.fields(X3DDescription)])
+    try:
+        network = NetworkDescription(
+            X3DDescription(**trunk.fields(X3DDescription)),
+            head(**said.fields(head)),
+            **said.fields(NetworkDescription),
+        )
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: the network's numbers make no network ({error})") from error
+    said.refuse_others(network.numbers())
+    return network
+
+
+def _sampling(path: str, values: Any) -> tuple[ClipSampling, int]:
+    """Return which frames a clip holds, and their short side in pixels."""
+    said = SavedValues(path, values, "sampling")
+    sampling = ClipSampling(**said.fields(ClipSampling))
+    side = said.whole("short_side_px", 1, LARGEST_SIDE_PX)
+    said.number("pixel_mean", -10, 10, 0.45)  # stated once more in `network`, which counts
+    said.number("pixel_std", 1e-6, 1e6, 0.225)
+    said.refuse_others(
+        ("num_frames", "step", "at_ends", "short_side_px", "pixel_mean", "pixel_std")
+    )
+    if sampling.num_frames * side**2 > MOST_PIXELS:
+        raise UserError(
+            f"{path}: a damaged checkpoint: sampling asks for {sampling.num_frames} frames of "
+            f"{side} x {side} pixels, at most {MOST_PIXELS:,} pixels in all are required"
+        )
+    return sampling, side
+
+
+def _classes(path: str, values: Any, state: Mapping[str, Tensor]) -> LabelMap:
+    """Return the classes that a file states, as many as its class layer has rows."""
+    said = SavedValues(path, values, "label_map")
+    names = said.texts("names")
+    ids = said.wholes("ids", 0, LARGEST_WHOLE)
+    groups = None if said.raw("groups", None) is None else said.texts("groups")
+    exclusive = {}
+    if said.raw("exclusive", None) is not None:
+        by_name = said.within("exclusive")
+        exclusive = {name: by_name.wholes(name, 0, len(names) - 1) for name in by_name.names()}
+    said.refuse_others(("names", "ids", "groups", "exclusive"))
+    for what, listed in (("names", names), ("ids", ids)):
+        first = {value: len(listed) - 1 - i for i, value in enumerate(reversed(listed))}
+        for index, value in enumerate(listed):
+            if first[value] < index:
+                said.refuse(f"{what}[{index}]", value, "one that no class before has is")
+    if groups is not None and len(groups) != len(names):
+        said.refuse("groups", groups, f"a group for each of the {len(names)} classes is")
+    members = [column for group in exclusive.values() for column in group]
+    if len(set(members)) < len(members):
+        said.refuse("exclusive", exclusive, "each column once in exclusive groups is")
+    check_class_layer(path, state, len(names))
+    try:
+        return LabelMap(names, ids, groups, exclusive)
+    except ValueError as error:
+        raise UserError(f"{path}: a damaged checkpoint: label_map: {error}") from error
+
+
+def read_checkpoint(file_or_run: str | Path, *, weights_only: bool = False) -> ModelFile:
+    """Read a checkpoint of this project that holds a network, its classes and its sampling."""
+    file = read_model_file(find_checkpoint(file_or_run), weights_only=weights_only)
+    if file.network is None or file.classes is None or file.sampling is None:
+        raise UserError(
+            f"{file.path}: holds weights ({file.naming} names) but no network, classes and "
+            "sampling; start a run from it with model.pretrained instead"
+        )
     return file
 
 
@@ -214,30 +331,17 @@ def read_state(path: str, said: SavedValues, name: str = "model_state") -> dict[
     return state
 
 
-def check_classes(path: str, state: Mapping[str, Tensor], classes: ClassLabels | None) -> None:
+def check_class_layer(path: str, state: Mapping[str, Tensor], num_classes: int) -> None:
     """Raise `UserError` when a label map has another number of classes than the class layer."""
     weight = state.get(CLASS_WEIGHT)
-    if classes is None or weight is None:
+    if weight is None:
         return
     if weight.ndim != 2:
         raise UserError(f"{path}: its class layer is no matrix")
-    if len(classes.names) != len(weight):
+    if num_classes != len(weight):
         raise UserError(
-            f"{path}: the label map has {len(classes.names)} classes, the network {len(weight)}"
+            f"{path}: the label map has {num_classes} classes, the network {len(weight)}"
         )
-    if len(classes.ids) != len(classes.names):
-        raise UserError(f"{path}: {len(classes.names)} class names but {len(classes.ids)} ids")
-
-
-def plain_classes(classes: ClassLabels) -> dict[str, Any]:
-    """Return a label map as plain lists."""
-    exclusive = classes.exclusive if isinstance(classes, ClassList) else {}
-    return {
-        "names": list(classes.names),
-        "ids": [int(number) for number in classes.ids],
-        "groups": None if classes.groups is None else list(classes.groups),
-        "exclusive": {name: list(map(int, group)) for name, group in exclusive.items()},
-    }
 
 
 def refuse_other_types(value: Any, place: str) -> None:

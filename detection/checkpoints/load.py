@@ -1,4 +1,4 @@
-"""Start a network from weights: a file of anybody's, or a published name.
+"""From a checkpoint file to a network: build it from numbers, fill it from weights of anybody's.
 
 Strict by default: a weight of the trunk or of fc1 that would stay random is an error. Only the
 class layer may start fresh, because the classes of the task are usually new.
@@ -6,6 +6,8 @@ class layer may start fresh, because the classes of the task are usually new.
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +15,124 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from detection.checkpoints.file import CLASS_WEIGHT, ModelFile, read_model_file
+from detection.checkpoints.file import (
+    CLASS_WEIGHT,
+    ModelFile,
+    NetworkDescription,
+    read_model_file,
+)
 from detection.checkpoints.hub import PUBLISHED, fetch_published
-from detection.checkpoints.weights_check import shown
+from detection.checkpoints.weights import shown
 from detection.errors import UserError
+from detection.models.action_detector import ActionDetector, build_detector
+from detection.models.actor_head import ActorHeadDescription
+from detection.models.classifier import HeadDescription, X3DClassifier, build_classifier
+from detection.models.x3d import VARIANTS
 
+Network = ActionDetector | X3DClassifier
+MOST_PARAMETERS = 200_000_000  # the largest X3D has 11 million
 CLASS_BIAS = "head.classes.bias"
 CLASS_LAYER = (CLASS_WEIGHT, CLASS_BIAS)
+
+
+def load_network(
+    file: ModelFile, *, variant: str | None = None, allow_unused: bool = False
+) -> Network:
+    """Build the network of a checkpoint and fill it, in eval mode, every weight matched.
+
+    Files of other projects hold no numbers: their classification network is told by its shapes;
+    `variant` says which of XS, S and M is meant, as these have the same shapes (default: M).
+    allow_unused: weights that the network has no place for are left out.
+    """
+    network = file.network or _describe_foreign(file, variant)
+    model = build_network(network, source=file.path)
+    names = None if file.classes is None else file.classes.names
+    report = load_state(model, file, class_names=names, allow_unused=allow_unused)
+    if report.missing:
+        raise UserError(f"{file.path}: holds no {report.missing[0]}")
+    return model.eval()
+
+
+def build_network(network: NetworkDescription, *, source: str) -> Network:
+    """Build a network of random weights; `source` is named in errors.
+
+    Raises `UserError` for numbers that make no network, or one of more than `MOST_PARAMETERS`.
+    """
+    try:
+        with torch.device("meta"):
+            size = sum(parameter.numel() for parameter in _build(network).parameters())
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{source}: the network's numbers make no network ({error})") from error
+    if size > MOST_PARAMETERS:
+        raise UserError(
+            f"{source}: the network's numbers make one of {size:,} parameters, at most "
+            f"{MOST_PARAMETERS:,} are built"
+        )
+    return _build(network)
+
+
+def _build(network: NetworkDescription) -> Network:
+    pixels = {"pixel_mean": network.pixel_mean, "pixel_std": network.pixel_std}
+    if isinstance(network.head, ActorHeadDescription):
+        stride = network.res5_stride
+        return build_detector(network.trunk, network.head, res5_stride=stride, **pixels)
+    return build_classifier(network.trunk, network.head, **pixels)
+
+
+def describe_network(model: Network) -> NetworkDescription:
+    """Return the numbers that `build_network` makes the same network from."""
+    return NetworkDescription(
+        model.trunk.description,
+        model.head.description,
+        res5_stride=model.trunk.res5_stride,
+        pixel_mean=model.pixels.mean,
+        pixel_std=model.pixels.std,
+    )
+
+
+def _describe_foreign(file: ModelFile, variant: str | None) -> NetworkDescription:
+    """Return the numbers of another project's classification network, by its shapes."""
+    trunk = VARIANTS[variant or guess_variant(file)]
+    if has_slowfast_widths(file.state):
+        trunk = dataclasses.replace(trunk, width_divisor=1)
+    rows = file.num_classes
+    if rows is None:
+        raise UserError(f"{file.path}: holds no class layer (head.classes)")
+    if file.state[CLASS_WEIGHT].ndim != 2:
+        raise UserError(f"{file.path}: its class layer is no matrix")
+    return NetworkDescription(trunk, HeadDescription(rows, file.state[CLASS_WEIGHT].shape[1]))
+
+
+def guess_variant(file: ModelFile) -> str:
+    """Name the variant by widths and depths (XS, S, M are alike: M); `UserError` if none fits."""
+    depths = [0, 0, 0, 0]
+    for key in file.state:
+        match = re.match(r"trunk\.stages\.([0-3])\.(\d{1,4})\.expand\.weight", key)
+        if match is not None:
+            depths[int(match[1])] = max(depths[int(match[1])], int(match[2]) + 1)
+    stem = file.state.get("trunk.stem.spatial.weight")
+    first = file.state.get("trunk.stages.0.0.expand.weight")
+    if stem is not None and first is not None:
+        for name in ("m", "l", "xl", "x2d"):
+            for divisor in (8, 1):
+                description = dataclasses.replace(VARIANTS[name], width_divisor=divisor)
+                if (
+                    description.stage_depths == tuple(depths)
+                    and description.stem_channels == len(stem)
+                    and description.inner_channels[0] == len(first)
+                ):
+                    return name
+    width = None if stem is None else len(stem)
+    raise UserError(
+        f"{file.path}: no known variant has {depths} blocks on a stem of {width} channels"
+    )
+
+
+def has_slowfast_widths(state: Mapping[str, Tensor]) -> bool:
+    """Say whether an XL was built with SlowFast's rounding of widths (35, 70, 139, 278)."""
+    xl = dataclasses.replace(VARIANTS["xl"], width_divisor=1)
+    stem = state.get("trunk.stem.spatial.weight")
+    return stem is not None and len(stem) == xl.stem_channels
 
 
 @dataclass(frozen=True)
@@ -49,8 +162,8 @@ class LoadReport:
         lines += [f"  missing: {name}" for name in self.missing]
         lines += [f"  unexpected: {shown(name)}" for name in self.unexpected]
         lines += [
-            f"  wrong shape: {name}: {list(found)} in the file, {list(wanted)} in the network"
-            for name, found, wanted in self.wrong_shape
+            f"  wrong shape: {name}: {list(found)} in the file, {list(own)} in the network"
+            for name, found, own in self.wrong_shape
         ]
         return "\n".join(lines)
 
@@ -108,7 +221,7 @@ class _Plan:
     """The weights of a file, mended step by step until they can be compared with a network's."""
 
     file: ModelFile
-    wanted: dict[str, Tensor]
+    own: dict[str, Tensor]
     notes: list[str]
     found: dict[str, Tensor] = field(init=False)
 
@@ -120,7 +233,7 @@ class _Plan:
         prefix = "trunk.stages.0.0.shortcut_norm."
         if self.file.naming != "pytorchvideo" or f"{prefix}weight" in self.found:
             return
-        weight = self.wanted.get(f"{prefix}weight")
+        weight = self.own.get(f"{prefix}weight")
         if weight is None:
             return
         self.found |= identity_norm(prefix, len(weight))
@@ -131,7 +244,7 @@ class _Plan:
     def rename_classes(self, class_names: Sequence[str] | None) -> None:
         """Take the class layer over by name; drop it where neither names nor size fit."""
         theirs = self.found.get(CLASS_WEIGHT)
-        ours = self.wanted.get(CLASS_WEIGHT)
+        ours = self.own.get(CLASS_WEIGHT)
         known = self.file.classes.names if self.file.classes is not None else None
         if theirs is None or ours is None or CLASS_BIAS not in self.found:
             return
@@ -139,19 +252,19 @@ class _Plan:
             return  # another width of fc1: reported as a wrong shape
         if known is None or class_names is None:
             if len(theirs) != len(ours):
-                self._drop_classes(f"{len(theirs)} classes in the file, {len(ours)} wanted")
+                self._drop_classes(f"{len(theirs)} classes in the file, {len(ours)} required")
             return
         if tuple(class_names) == tuple(known):
             return
         rows = {name: row for row, name in enumerate(known)}
         pairs = [(j, rows[name]) for j, name in enumerate(class_names) if name in rows]
         if not pairs:
-            self._drop_classes("no class of the file has the name of one that is wanted")
+            self._drop_classes("no class of the file has the name of one that is required")
             return
         columns = torch.tensor([ours_row for ours_row, _ in pairs])
         sources = torch.tensor([file_row for _, file_row in pairs])
         for name in CLASS_LAYER:
-            taken = self.wanted[name].clone()
+            taken = self.own[name].clone()
             taken[columns] = self.found[name][sources].to(taken)
             self.found[name] = taken
         fresh = [name for name in class_names if name not in rows]
@@ -167,24 +280,24 @@ class _Plan:
 
     def fill_counters(self) -> None:
         """BatchNorm's counters of batches are of no consequence; old files lack them."""
-        for name, tensor in self.wanted.items():
+        for name, tensor in self.own.items():
             norm = name.removesuffix("num_batches_tracked")
             if norm != name and name not in self.found and f"{norm}running_mean" in self.found:
                 self.found[name] = torch.zeros_like(tensor)
 
     def compare(self) -> LoadReport:
         """Match names and shapes."""
-        common = self.found.keys() & self.wanted.keys()
-        wrong = {name for name in common if self.found[name].shape != self.wanted[name].shape}
+        common = self.found.keys() & self.own.keys()
+        wrong = {name for name in common if self.found[name].shape != self.own[name].shape}
         return LoadReport(
             source=self.file.path,
             naming=self.file.naming,
-            matched=tuple(name for name in self.wanted if name in common - wrong),
-            missing=tuple(name for name in self.wanted if name not in common),
+            matched=tuple(name for name in self.own if name in common - wrong),
+            missing=tuple(name for name in self.own if name not in common),
             unexpected=tuple(n for n in self.found if n not in common) + self.file.unknown,
             wrong_shape=tuple(
-                (name, tuple(self.found[name].shape), tuple(self.wanted[name].shape))
-                for name in self.wanted
+                (name, tuple(self.found[name].shape), tuple(self.own[name].shape))
+                for name in self.own
                 if name in wrong
             ),
             notes=tuple(self.notes),
@@ -205,10 +318,10 @@ def _refuse(
 
     wrong = [item for item in report.wrong_shape if unasked(item[0])]
     if wrong:
-        name, found, wanted = wrong[0]
+        name, found, own = wrong[0]
         raise UserError(
             f"{report.source}: {len(wrong)} weights of another shape, first {name}: {list(found)} "
-            f"in the file, {list(wanted)} in the network{_explain_width(found, name)}"
+            f"in the file, {list(own)} in the network{_explain_width(found, name)}"
         )
     missing = [name for name in report.missing if unasked(name)]
     if missing:

@@ -1,11 +1,17 @@
-"""Opening a checkpoint file of anybody's: plain values and tensors come out, nothing of it is run.
+"""A checkpoint file of anybody's, opened as plain values, and these read as what they must be.
 
-A file is judged by its contents, never by its name. Zip archives (torch.save's form) are held
-against their own checksums first, since torch itself does not look at them.
+A file is judged by its contents, never by its name, and nothing of it is run. Zip archives
+(torch.save's form) are held against their own checksums first, since torch itself does not look at
+them. Nothing that stands in a file is used before it went through `SavedValues`: every error is one
+line that names the place in the file, what was found and what is required. The only importer of
+the safetensors package.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
 import os
 import pickle
 import re
@@ -15,15 +21,23 @@ import warnings
 import zipfile
 import zlib
 from collections import OrderedDict
+from collections.abc import Collection, ItemsView, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import torch
+from torch import Tensor
 
-from detection.checkpoints import safetensors_file
-from detection.checkpoints.weights_check import shown
+from detection.bounds import DEEPEST, MOST_VALUES
+from detection.checkpoints.inert import INERT
+from detection.checkpoints.weights import shown
 from detection.errors import UserError, printable
+from detection.files import replacing
 
+HOW_TO_INSTALL = "pip install safetensors"
+METADATA_KEY = "x3d_action_detection"  # of what stands beside the weights in safetensors
+_SECTIONS = ("data", "clip", "picture", "model", "optim", "probe", "evaluation", "classification")
+_REQUIRED: Any = object()
 _RESAVE = (
     "where you trust the file, let its own program save the weights alone: "
     "torch.save(model.state_dict(), FILE)"
@@ -59,11 +73,11 @@ def read_plain(path: Path) -> Any:
     try:
         with path.open("rb") as opened:
             start = opened.read(16)
-        if safetensors_file.recognise(start):
-            return safetensors_file.read(path)
+        if is_safetensors(start):
+            return read_safetensors(path)
         if not start.startswith((b"PK\x03\x04", b"\x80")):
             kind = "an empty file" if not start else "not a checkpoint"
-            raise UserError(f"{path}: {kind}; wanted a file of torch.save or safetensors")
+            raise UserError(f"{path}: {kind}; a file of torch.save or safetensors is required")
         if start.startswith(b"PK"):
             check_archive(path)
         return _load(path)
@@ -114,6 +128,51 @@ def check_archive(path: Path) -> None:
         )
 
 
+def is_safetensors(start: bytes) -> bool:
+    """Say whether a file that begins so is safetensors: eight bytes of length, then JSON."""
+    return len(start) >= 9 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 30
+
+
+def read_safetensors(path: Path) -> dict[str, Any]:
+    """Return the tensors under `model_state`, and whatever `write_safetensors` put beside them."""
+    package = load_safetensors()
+    try:
+        with package.safe_open(str(path), framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+        values = json.loads(metadata.get(METADATA_KEY, "{}"))
+    except RecursionError as error:
+        raise UserError(f"{path}: damaged safetensors: its metadata is nested too deep") from error
+    except (package.SafetensorError, ValueError, TypeError, RuntimeError) as error:
+        reason = shown(str(error), 200)
+        raise UserError(f"{path}: truncated or damaged safetensors ({reason})") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: its metadata is not an object")
+    return {**values, "model_state": state}
+
+
+def write_safetensors(
+    path: str | Path, state: Mapping[str, Tensor], values: Mapping[str, Any]
+) -> None:
+    """Write tensors and, as JSON in the metadata, `values` (plain types)."""
+    load_safetensors()
+    from safetensors.torch import save
+
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    content = save(tensors, metadata={METADATA_KEY: json.dumps(dict(values))})
+    with replacing(path) as temporary:  # the package's own writer hides what the disk says
+        temporary.write_bytes(content)
+
+
+def load_safetensors() -> Any:
+    """Import safetensors, or say how to get it."""
+    try:
+        import safetensors
+    except ImportError as error:
+        raise UserError(f"safetensors files need a package: {HOW_TO_INSTALL}") from error
+    return safetensors
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that memory could not be had, in Python's words or PyTorch's."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
@@ -154,59 +213,177 @@ def _short(path: Path) -> str:
     return shown(printable(os.fspath(path)), 100)
 
 
-class Unread:
-    """Stands for an object of a checkpoint that is of no use here; it keeps and runs nothing."""
+class SavedValues:
+    """A mapping of a checkpoint file; every method reads one key, checked.
 
-    def __new__(cls, *args: object) -> Unread:
-        """Take and forget any arguments."""
-        return super().__new__(cls)
+    path, place: the file, and where in it the mapping stands, for errors. Where a `default` is
+    given the key may be absent. Methods raise `UserError`.
+    """
 
-    def __init__(self, *args: object) -> None:
-        """Take and forget any arguments."""
+    def __init__(self, path: str, values: Any, place: str = "") -> None:
+        self._path = path
+        self._place = place
+        if type(values) not in (dict, OrderedDict) or not all(type(key) is str for key in values):
+            self.refuse(None, values, "names with values are")
+        self._values: Mapping[str, Any] = values
 
-    def __setstate__(self, state: object) -> None:
-        """Forget the state."""
+    def refuse_others(self, known: Collection[str]) -> None:
+        """Raise for a key that is not among `known`."""
+        for key in self._values:
+            if key not in known:
+                self.refuse(key, self._values[key], "no such name is known, none is")
 
+    def whole(self, name: str, low: int, high: int, default: Any = _REQUIRED) -> int:
+        """Return a whole number from `low` to `high`."""
+        value = self.raw(name, default)
+        if type(value) is not int or not low <= value <= high:
+            self.refuse(name, value, f"a whole number from {low:,} to {high:,} is")
+        return value
 
-_DICTIONARIES = (
-    "yacs.config.CfgNode",
-    "fvcore.common.config.CfgNode",
-    "lightning_fabric.utilities.data.AttributeDict",
-    "lightning.fabric.utilities.data.AttributeDict",
-    "pytorch_lightning.utilities.parsing.AttributeDict",
-)
-_OMEGACONF = (
-    *("dictconfig.DictConfig", "listconfig.ListConfig", "base.ContainerMetadata", "base.Metadata"),
-    *(
-        f"nodes.{kind}Node"
-        for kind in ("Any", "Boolean", "Bytes", "Enum", "Float", "Integer", "Path", "String")
-    ),
-)
-# What other trainers put beside the weights. The names are replaced by harmless stand-ins, so the
-# real classes are neither imported nor run.
-INERT: list[tuple[type, str]] = [
-    *((OrderedDict, name) for name in _DICTIONARIES),
-    *((Unread, f"omegaconf.{name}") for name in _OMEGACONF),
-    *(  # the types that omegaconf's nodes name
-        (Unread, f"{module}.{name}")
-        for module in ("__builtin__", "builtins")
-        for name in ("bool", "dict", "float", "int", "list", "long", "str", "tuple")
-    ),
-    *(
-        (Unread, name)
-        for name in (
-            "mmengine.logging.history_buffer.HistoryBuffer",
-            "mmengine.config.config.ConfigDict",
-            "numpy.core.multiarray._reconstruct",
-            "numpy._core.multiarray._reconstruct",
-            "numpy.core.multiarray.scalar",
-            "numpy._core.multiarray.scalar",
-            "numpy.ndarray",
-            "numpy.dtype",
-            "argparse.Namespace",
-            "pathlib.PosixPath",
-            "typing.Any",
-            "collections.defaultdict",
+    def number(
+        self, name: str, low: float, high: float, default: Any = _REQUIRED, *, nan: bool = False
+    ) -> float:
+        """Return a finite number from `low` to `high`; with `nan`, NaN too."""
+        value = self.raw(name, default)
+        if nan and type(value) is float and math.isnan(value):
+            return value
+        if type(value) not in (int, float) or not low <= value <= high:
+            self.refuse(name, value, f"a number from {low:g} to {high:g} is")
+        return float(value) if type(value) is float else value
+
+    def one_of(self, name: str, choices: Collection[Any], default: Any = _REQUIRED) -> Any:
+        """Return one of the texts or numbers `choices`."""
+        value = self.raw(name, default)
+        if type(value) not in (str, int) or value not in choices:
+            self.refuse(name, value, f"one of {', '.join(map(repr, choices))} is")
+        return value
+
+    def flag(self, name: str, default: Any = _REQUIRED) -> bool:
+        """Return true or false."""
+        value = self.raw(name, default)
+        if type(value) is not bool:
+            self.refuse(name, value, "true or false is")
+        return value
+
+    def listed(self, name: str, default: Any = _REQUIRED) -> list[Any]:
+        """Return a list, of whatever, of no absurd length."""
+        value = self.raw(name, default)
+        if type(value) not in (list, tuple) or len(value) > MOST_VALUES:
+            self.refuse(name, value, f"a list of at most {MOST_VALUES:,} values is")
+        return list(value)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a list of texts that are not empty."""
+        values = self.listed(name)
+        for index, value in enumerate(values):
+            if type(value) is not str or not value:
+                self.refuse(f"{name}[{index}]", value, "a text is")
+        return tuple(values)
+
+    def wholes(self, name: str, low: int, high: int) -> tuple[int, ...]:
+        """Return a list of whole numbers from `low` to `high`."""
+        values = self.listed(name)
+        for index, value in enumerate(values):
+            if type(value) is not int or not low <= value <= high:
+                self.refuse(f"{name}[{index}]", value, f"a whole number from {low} to {high} is")
+        return tuple(values)
+
+    def within(self, name: str, default: Any = _REQUIRED) -> SavedValues:
+        """Return the mapping under a key."""
+        place = f"{self._place}.{name}" if self._place else name
+        return SavedValues(self._path, self.raw(name, default), place)
+
+    def fields(self, kind: type) -> dict[str, Any]:
+        """Return the fields of a dataclass, each checked by its type and bounds (`between`).
+
+        One with a default may be absent; one that is a dataclass itself is left out.
+        """
+        types = get_type_hints(kind)
+        return {
+            field.name: self._typed(field.name, types[field.name], field.metadata)
+            for field in dataclasses.fields(kind)
+            if not dataclasses.is_dataclass(types[field.name])
+            and (field.name in self._values or field.default is dataclasses.MISSING)
+        }
+
+    def _typed(self, name: str, kind: Any, bounds: Mapping[str, Any]) -> Any:
+        if get_origin(kind) is Literal:
+            return self.one_of(name, get_args(kind))
+        if kind is bool:
+            return self.flag(name)
+        if get_origin(kind) is tuple:
+            numbers = self.wholes(name, **bounds)
+            if len(numbers) != len(get_args(kind)):
+                self.refuse(name, numbers, "two numbers are")
+            return numbers
+        return (self.whole if kind is int else self.number)(name, **bounds)
+
+    def raw(self, name: str, default: Any = _REQUIRED) -> Any:
+        """Return a value as it stands, for checks of another kind."""
+        if name in self._values:
+            return self._values[name]
+        if default is _REQUIRED:
+            raise UserError(f"{self._path}: a damaged checkpoint: {self._at(name)} is missing")
+        return default
+
+    def names(self) -> tuple[str, ...]:
+        """Return the keys."""
+        return tuple(self._values)
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return keys and values as they stand, for checks of another kind."""
+        return self._values.items()
+
+    def _at(self, name: str | None) -> str:
+        parts = (self._place, None if name is None else name)
+        return printable(".".join(part for part in parts if part)) or "its content"
+
+    def refuse(self, name: str | None, value: Any, required: str) -> NoReturn:
+        """Raise what every method raises: `required` reads on as "... required"."""
+        raise UserError(
+            f"{self._path}: a damaged checkpoint: {self._at(name)} is {brief(value)}, "
+            f"{required} required"
         )
-    ),
-]
+
+
+def brief(value: Any) -> str:
+    """Return a value of a stranger's file for an error: on one line, short, whatever it is."""
+    if type(value) is int and abs(value) > 10**30:
+        return f"a whole number of {value.bit_length()} bits"
+    if value is None or type(value) in (bool, int, float):
+        return repr(value)
+    if type(value) is str:
+        return printable(repr(value if len(value) <= 60 else f"{value[:60]}..."))
+    size = f" of {len(value)}" if type(value) in (list, tuple, dict, OrderedDict, bytes) else ""
+    return f"a {type(value).__name__}{size}"
+
+
+def checked_config(path: str, config: Any) -> dict[str, Any] | None:
+    """Check that a saved configuration is plain values of bounded number, its sections mappings.
+
+    What its options mean is checked by the configuration's own reader, by whoever uses it.
+    """
+    if config is None:
+        return None
+    SavedValues(path, config, "config")
+    budget = [MOST_VALUES]
+    plain = _plain(path, config, "config", DEEPEST, budget)
+    for section in _SECTIONS:
+        if section in plain:
+            SavedValues(path, plain[section], f"config.{section}")
+    return dict(plain)
+
+
+def _plain(path: str, value: Any, place: str, depth: int, budget: list[int]) -> Any:
+    budget[0] -= 1
+    if depth < 0 or budget[0] < 0:
+        raise UserError(
+            f"{path}: a damaged checkpoint: {place.partition('.')[0]} is nested deeper than "
+            f"{DEEPEST} levels or holds more than {MOST_VALUES:,} values"
+        )
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if type(value) in (list, tuple):
+        return [_plain(path, v, f"{place}[{i}]", depth - 1, budget) for i, v in enumerate(value)]
+    SavedValues(path, value, place)
+    return {k: _plain(path, v, f"{place}.{k}", depth - 1, budget) for k, v in value.items()}

@@ -18,10 +18,10 @@ from detection.checks.statistics import SplitStatistics, statistics_of
 from detection.datasets.actor_table import read_exclusions, read_video_list
 from detection.datasets.ava_csv import AvaRows, read_ground_truth_leniently, read_person_boxes
 from detection.datasets.folder import DatasetFolder, Split
-from detection.datasets.label_map import LabelMap
 from detection.datasets.split_joins import listed_elsewhere, times_by_video, videos_of
 from detection.errors import UserError
 from detection.joins import Mismatch, compare_ids, compare_times
+from detection.structures import LabelMap
 
 _HASHED_BYTES = 1 << 20
 

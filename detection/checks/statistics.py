@@ -10,7 +10,7 @@ import numpy as np
 
 from detection.checks.rows import Actors
 from detection.datasets.ava_csv import AvaRows
-from detection.datasets.label_map import LabelMap
+from detection.structures import LabelMap
 
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 

@@ -16,11 +16,10 @@ from tqdm import tqdm
 
 from detection.datasets.actor_table import ActorTable
 from detection.datasets.open_video import FrameSource
-from detection.datasets.sampling import clip_times_s
 from detection.datasets.transforms import ClipTransform, Draw
 from detection.datasets.workers import SampleIndex
 from detection.errors import UserError
-from detection.structures import AtEnds, Keyframe, Sample
+from detection.structures import ClipSampling, Keyframe, Sample
 from detection.video.frames import scaled_size
 
 # A header's idea of where a video begins and ends is no further off than that.
@@ -30,9 +29,8 @@ SURE_S = 1.0
 class AvaDataset(Dataset[Sample]):
     """One sample per keyframe of a table.
 
-    open_video: gives the frames of a video id. num_frames, step: of the clip, step in 1/30 s.
-    seed: of the transform's random choices.  at_ends: "repeat" the edge frame where a clip reaches
-    past its video, or keep it "inside".
+    open_video: gives the frames of a video id.  sampling: which frames a clip holds.  seed: of the
+    transform's random choices.
     """
 
     def __init__(
@@ -41,18 +39,14 @@ class AvaDataset(Dataset[Sample]):
         *,
         open_video: Callable[[str], FrameSource],
         transform: ClipTransform,
-        num_frames: int,
-        step: float,
+        sampling: ClipSampling,
         seed: int = 0,
-        at_ends: AtEnds = "repeat",
     ) -> None:
         self.table = table
         self._open_video = open_video
         self._transform = transform
-        self._num_frames = num_frames
-        self._step = step
+        self._sampling = sampling
         self._seed = seed
-        self._at_ends = at_ends
         self.unreadable_videos: dict[str, str] = {}
         self._frame_sizes: dict[str, tuple[int, int]] = {}
 
@@ -183,20 +177,19 @@ class AvaDataset(Dataset[Sample]):
                 )
         except UserError as error:
             raise self._blame(positions, error) from error
-        return clip.frames.split(self._num_frames)
+        return clip.frames.split(self._sampling.num_frames)
 
     def _times_s(self, video: FrameSource, keys: Sequence[Keyframe]) -> list[NDArray[np.float64]]:
-        """Return the (T,) wanted times of each keyframe."""
-        frames, step = self._num_frames, self._step
-        times_s = [clip_times_s(key.time_s, frames, step) for key in keys]
-        if self._at_ends == "repeat":
+        """Return the (T,) times of the frames of each keyframe's clip."""
+        times_s = [self._sampling.times_s(key.time_s) for key in keys]
+        if self._sampling.at_ends == "repeat":
             return times_s
         start_s, end_s = video.span_s()  # as the header has it: `ends_s` has to look
-        wanted_s = np.concatenate(times_s)
-        if start_s + SURE_S <= wanted_s.min() and wanted_s.max() <= end_s - SURE_S:
+        every_s = np.concatenate(times_s)
+        if start_s + SURE_S <= every_s.min() and every_s.max() <= end_s - SURE_S:
             return times_s
         within_s = video.ends_s()
-        return [clip_times_s(key.time_s, frames, step, within_s=within_s) for key in keys]
+        return [self._sampling.times_s(key.time_s, within_s=within_s) for key in keys]
 
     def _blame(self, positions: Sequence[int], error: UserError) -> UserError:
         """Name the row of the keyframe that the message is about, else of the first one."""

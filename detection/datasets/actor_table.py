@@ -22,11 +22,10 @@ from detection.datasets.ava_csv import (
     time_us_of,
 )
 from detection.datasets.folder import DatasetFolder, Split
-from detection.datasets.label_map import LabelMap
 from detection.datasets.plain_names import check_video_id, without_video_suffix
 from detection.errors import UserError, at_row
 from detection.files import read_text
-from detection.structures import ActorBoxes, Keyframe
+from detection.structures import ActorBoxes, Keyframe, LabelMap
 
 
 @dataclass(frozen=True)

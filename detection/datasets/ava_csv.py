@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 
 from detection.datasets import ava_csv_bulk, ava_csv_rows
 from detection.datasets.ava_csv_rows import DETECTIONS, GROUND_TRUTH, PERSON_BOXES, Form, RawRows
-from detection.datasets.label_map import LabelMap
 from detection.errors import Problems, UserError
 from detection.files import replacing, write_text
-from detection.structures import ActorBoxes, Detections, Keyframe
+from detection.structures import ActorBoxes, Detections, Keyframe, LabelMap
 
 
 @dataclass(frozen=True)

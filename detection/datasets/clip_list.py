@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.datasets.label_map import LabelMap, read_label_map
+from detection.datasets.label_map import read_label_map
 from detection.datasets.plain_names import check_class_name
 from detection.errors import UserError, at_row
 from detection.files import read_text, replacing
 from detection.formats.csv_rows import csv_rows
+from detection.structures import LabelMap
 
 
 @dataclass(frozen=True)

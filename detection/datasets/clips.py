@@ -17,11 +17,10 @@ from tqdm import tqdm
 
 from detection.datasets.clip_list import ClipList
 from detection.datasets.open_video import FrameSource
-from detection.datasets.sampling import STEPS_PER_SECOND
 from detection.datasets.transforms import ClipTransform, Draw
 from detection.datasets.workers import SampleIndex
 from detection.errors import UserError
-from detection.structures import AtEnds
+from detection.structures import ClipSampling
 
 # Headers of at most so many videos are read before a run; every file must exist in any case.
 MOST_CHECKED = 2000
@@ -86,7 +85,9 @@ class Views:
 
     def __post_init__(self) -> None:
         if self.clips < 1 or self.crops not in (1, 3):
-            raise ValueError(f"wanted clips >= 1 and 1 or 3 crops, got {self.clips}, {self.crops}")
+            raise ValueError(
+                f"clips >= 1 and 1 or 3 crops are required, got {self.clips}, {self.crops}"
+            )
 
     def __len__(self) -> int:
         return self.clips * self.crops
@@ -103,9 +104,9 @@ class Views:
 class ClipDataset:
     """One sample per video (views None: a random clip), or one per view of a video.
 
-    Position p of a data set with V views is view p % V of video p // V. num_frames, step: of the
-    clip, step in 1/30 s. seed: of the random choices, which (seed, epoch, position) decides.
-    at_ends: where a clip is longer than its video, "repeat" the edge frames or spread it "inside".
+    Position p of a data set with V views is view p % V of video p // V.  sampling: which frames a
+    clip holds; one that is longer than its video repeats the edge frames or is spread "inside".
+    seed: of the random choices, which (seed, epoch, position) decides.
     """
 
     def __init__(
@@ -114,19 +115,16 @@ class ClipDataset:
         *,
         open_video: Callable[[Path], FrameSource],
         transform: ClipTransform,
-        num_frames: int,
-        step: float,
+        sampling: ClipSampling,
         views: Views | None = None,
         seed: int = 0,
-        at_ends: AtEnds = "repeat",
     ) -> None:
         self.clips = clips
         self.views = views
         self._open_video = open_video
         self._transform = transform
-        self._offsets_s = np.arange(num_frames) * (step / STEPS_PER_SECOND)
+        self._sampling = sampling
         self._seed = seed
-        self._at_ends = at_ends
 
     def __len__(self) -> int:
         return len(self.clips) * self._per_video
@@ -204,19 +202,20 @@ class ClipDataset:
                 clip = source.read(times_s, short_side=short_side)
         except UserError as error:
             raise self.clips.row_error(video, str(error)) from error
-        return clip.frames.split(len(self._offsets_s))
+        return clip.frames.split(self._sampling.num_frames)
 
     def _times_s(
         self, source: FrameSource, starts_01: Sequence[float]
     ) -> list[NDArray[np.float64]]:
         """Return the (T,) times of clips; those longer than the video lie around its middle."""
+        sampling = self._sampling
         first_s, end_s = source.span_s()
-        room_s = end_s - first_s - float(self._offsets_s[-1])
-        if room_s < 0 and self._at_ends == "inside":
-            spread_s = np.linspace(*source.ends_s(), len(self._offsets_s))
+        room_s = end_s - first_s - sampling.span_s
+        if room_s < 0 and sampling.at_ends == "inside":
+            spread_s = np.linspace(*source.ends_s(), sampling.num_frames)
             return [spread_s] * len(starts_01)
         starts_s = [first_s + room_s * (start if room_s > 0 else 0.5) for start in starts_01]
-        return [np.asarray(start_s + self._offsets_s, np.float64) for start_s in starts_s]
+        return [np.asarray(start_s + sampling.offsets_s, np.float64) for start_s in starts_s]
 
 
 class ViewBatches:

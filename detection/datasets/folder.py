@@ -15,10 +15,11 @@ from typing import Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
-from detection.datasets.label_map import LabelMap, read_label_map
+from detection.datasets.label_map import read_label_map
 from detection.datasets.plain_names import VIDEO_SUFFIXES, video_suffix
 from detection.errors import UserError
 from detection.files import write_text
+from detection.structures import LabelMap
 from detection.yaml_files import read_yaml
 
 FILE_NAME = "dataset.yaml"

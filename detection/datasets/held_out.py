@@ -18,8 +18,8 @@ from detection.datasets.actor_table import (
     read_ground_truth_rows,
 )
 from detection.datasets.folder import DatasetFolder
-from detection.datasets.label_map import LabelMap
 from detection.errors import UserError
+from detection.structures import LabelMap
 
 _ONE_CLASS = LabelMap(("actor",), (1,), None)  # rows are read without their labels
 

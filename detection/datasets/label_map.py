@@ -1,4 +1,4 @@
-"""Action classes and their ids, as AVA's label maps (`*.pbtxt`) name them.
+"""Label maps (`*.pbtxt`) as AVA writes them: files of `detection.structures.LabelMap`.
 
 Two dialects circulate and both are read: `label { name: "sit" label_id: 11 label_type: ... }` (all
 80 classes) and `item { name: "sit" id: 11 }` (the 60 classes that are scored).
@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from detection.datasets.plain_names import check_class_name
 from detection.errors import UserError, at_row, printable
 from detection.files import read_text, write_text
+from detection.structures import LabelMap
 
 POSE, OBJECT, PERSON = "PERSON_MOVEMENT", "OBJECT_MANIPULATION", "PERSON_INTERACTION"
 
@@ -28,43 +27,6 @@ _AVA_LANDMARKS = {
     17: "carry/hold (an object)",
     80: "watch (a person)",
 }
-
-
-@dataclass(frozen=True)
-class LabelMap:
-    """The classes of a data set: column j of a score array is `names[j]` with id `ids[j]`.
-
-    groups: one of PERSON_MOVEMENT, OBJECT_MANIPULATION, PERSON_INTERACTION (or a word of one's own)
-    per class; None where the file tells no groups.
-    """
-
-    names: tuple[str, ...]
-    ids: tuple[int, ...]
-    groups: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if not self.names:
-            raise ValueError("a label map needs at least one class")
-        if len(self.names) != len(self.ids):
-            raise ValueError(f"{len(self.names)} names but {len(self.ids)} ids")
-        if self.groups is not None and len(self.groups) != len(self.names):
-            raise ValueError(f"{len(self.names)} names but {len(self.groups)} groups")
-        for what, values in (("name", self.names), ("id", self.ids)):
-            if len(set(values)) != len(values):
-                raise ValueError(f"a class {what} is there twice")
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @cached_property
-    def index_by_id(self) -> dict[int, int]:
-        """Column by class id."""
-        return {class_id: column for column, class_id in enumerate(self.ids)}
-
-    @cached_property
-    def index_by_name(self) -> dict[str, int]:
-        """Column by class name."""
-        return {name: column for column, name in enumerate(self.names)}
 
 
 def read_label_map(path: str | Path) -> LabelMap:

@@ -17,10 +17,9 @@ from detection.datasets.actor_table import (
 )
 from detection.datasets.ava_csv import AvaRows, read_ground_truth, read_person_boxes, time_us_of
 from detection.datasets.folder import DatasetFolder, Split
-from detection.datasets.label_map import LabelMap
 from detection.errors import UserError
 from detection.joins import compare_ids, compare_times
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 
 # Of the keyframes that a box file has, as many should keep a box under the threshold in use.
 _FEWEST_KEPT = 0.5

@@ -15,7 +15,7 @@ import numpy as np
 
 from detection.datasets.ava_csv import write_ground_truth, write_keyframe_list
 from detection.datasets.folder import DatasetFile, SplitPart, write_dataset_file
-from detection.datasets.label_map import LabelMap, write_label_map
+from detection.datasets.label_map import write_label_map
 from detection.datasets.new_folder import new_dataset_folder
 from detection.demo.actions import CLASSES
 from detection.demo.annotate import (
@@ -32,6 +32,7 @@ from detection.demo.parameters import DemoParameters
 from detection.demo.scene import Scene
 from detection.errors import UserError
 from detection.files import write_text
+from detection.structures import LabelMap
 from detection.video.writer import VideoWriter
 
 PARAMETERS_FILE = "made_up.json"

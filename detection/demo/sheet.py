@@ -10,9 +10,8 @@ import numpy as np
 
 from detection.datasets.ava_csv import read_ground_truth
 from detection.datasets.folder import DatasetFolder
-from detection.datasets.label_map import LabelMap
 from detection.files import replacing
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 from detection.video.reader import VideoReader
 
 _BOX, _TEXT, _SHADE = (255, 214, 64), (255, 255, 255), (20, 20, 20)

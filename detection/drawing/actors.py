@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import AvaRows
-from detection.datasets.label_map import LabelMap
 from detection.evaluation.average_precision import paired_iou
+from detection.structures import LabelMap
 
 Mark = Literal["right", "wrong", "missed", "none"]
 

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import AvaRows
-from detection.datasets.label_map import LabelMap
 from detection.datasets.open_video import FrameSource
 from detection.drawing.actors import Keyframes, gather, judge, keep_likely
 from detection.drawing.paint import DARK, Picture
@@ -23,6 +22,7 @@ from detection.drawing.scene import Panel, Scene, prediction_panel, truth_panel
 from detection.drawing.timeline import Timeline
 from detection.errors import UserError
 from detection.files import replacing
+from detection.structures import LabelMap
 from detection.video.frames import scaled_size
 from detection.video.reader import VideoReader
 from detection.video.writer import VideoWriter

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from detection.checkpoints.file import ModelFile, read_model_file
-from detection.checkpoints.plain_file import find_checkpoint
-from detection.checkpoints.saved_values import SavedValues
+from detection.checkpoints.plain_file import SavedValues
 from detection.config import AnyConfig, PeopleConfig, config_to_dict, same_kind_from_dict
 from detection.engine.loop import Progress
 from detection.engine.saved_training import (
@@ -154,14 +152,3 @@ def keep_copy(last: Path, name: str, *, kept: int) -> None:
     copies = sorted(last.parent.glob(f"{prefix}_*.pt"), key=lambda path: path.stat().st_mtime_ns)
     for old in copies[:-kept]:
         old.unlink()
-
-
-def read_checkpoint(file_or_run: str | Path, *, weights_only: bool = False) -> ModelFile:
-    """Read a checkpoint of this project that holds a network and its classes."""
-    file = read_model_file(find_checkpoint(file_or_run), weights_only=weights_only)
-    if file.network is None or file.classes is None or file.sampling is None:
-        raise UserError(
-            f"{file.path}: holds weights ({file.naming} names) but no network, classes and "
-            "sampling; start a run from it with model.pretrained instead"
-        )
-    return file

@@ -19,9 +19,8 @@ import torch
 from torch import nn
 
 from detection import build
-from detection.checkpoints.factory import build_network
-from detection.checkpoints.file import ModelFile
-from detection.checkpoints.load import load_state
+from detection.checkpoints.file import ModelFile, read_checkpoint
+from detection.checkpoints.load import build_network, load_state
 from detection.config import (
     AnyConfig,
     RunConfig,
@@ -34,7 +33,6 @@ from detection.engine.checkpoint import (
     check_configuration,
     followed_weights,
     keep_copy,
-    read_checkpoint,
     restore_training,
     save_checkpoint,
 )

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from detection.bounds import LARGEST_WHOLE
-from detection.checkpoints.saved_values import SavedValues
-from detection.checkpoints.weights_check import check_weights
+from detection.checkpoints.plain_file import SavedValues
+from detection.checkpoints.weights import check_weights
 from detection.errors import UserError
 
 _ADAM = ("step", "exp_avg", "exp_avg_sq")  # what AdamW cannot do a step without

@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import AvaRows
-from detection.datasets.label_map import LabelMap
 from detection.evaluation.frame_map import AvaFrameMap, ScoredRows, frame_map, score_rows
 from detection.evaluation.keyframe_index import cells
 from detection.evaluation.matching import best_overlap
 from detection.evaluation.people import pairs
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 
 HIGHEST, LOWEST = 1.0, 0.01  # protocols that leave out low scores keep a hundredth
 

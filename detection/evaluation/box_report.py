@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import AvaRows
-from detection.datasets.label_map import LabelMap
 from detection.errors import UserError
 from detection.evaluation.average_precision import PrecisionRecall, precision_recall
 from detection.evaluation.box_ceiling import PerfectClassifier
@@ -22,7 +21,7 @@ from detection.evaluation.frame_map import AvaFrameMap
 from detection.evaluation.keyframe_index import SharedKeys
 from detection.evaluation.people import distinct
 from detection.evaluation.person_ap import PersonAp, match_boxes, person_ap
-from detection.structures import ActorBoxes, Keyframe
+from detection.structures import ActorBoxes, Keyframe, LabelMap
 
 USUAL_THRESHOLD = 0.8
 TABLE_THRESHOLDS = tuple(step / 20 for step in range(20))

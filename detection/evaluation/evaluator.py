@@ -7,10 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from detection.datasets.ava_csv import AvaRows, time_us_of
-from detection.datasets.label_map import LabelMap
 from detection.evaluation.finite import check_finite
 from detection.evaluation.frame_map import AvaFrameMap, frame_map
-from detection.structures import Detections, Keyframe
+from detection.structures import Detections, Keyframe, LabelMap
 
 
 class ActionEvaluator:

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import AvaRows
-from detection.datasets.label_map import LabelMap
 from detection.evaluation.frame_map import ScoredRows, score_rows
 from detection.evaluation.people import distinct, pair
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 
 # Below these, chance or an honest but weak detector is an unlikely reason: everything is tried.
 LOW_MEAN, LOW_RECALL = 0.01, 0.1

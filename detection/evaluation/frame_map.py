@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import AvaRows
-from detection.datasets.label_map import LabelMap
 from detection.errors import UserError, at_row
 from detection.evaluation.average_precision import average_precision_of_sorted
 from detection.evaluation.finite import check_finite, check_rows_finite
@@ -31,7 +30,7 @@ from detection.evaluation.protocols import (
     Protocol,
     protocol_named,
 )
-from detection.structures import FrameMap, Keyframe
+from detection.structures import FrameMap, Keyframe, LabelMap
 
 
 @dataclass(frozen=True)

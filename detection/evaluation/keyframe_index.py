@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import AvaRows, time_us_of
-from detection.datasets.label_map import LabelMap
 from detection.errors import UserError
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 
 # Ids of files are 32-bit numbers; a table as long as the largest of a few classes may not be.
 _LARGEST_ID, _LARGEST_TABLE = 2**31 - 1, 1 << 20

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import AvaRows, time_us_of
-from detection.datasets.label_map import LabelMap
 from detection.evaluation.keyframe_index import SharedKeys
 from detection.joins import Mismatch, compare_ids, compare_times
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 
 
 def mismatches(

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import AvaRows
-from detection.datasets.label_map import LabelMap
 from detection.evaluation.keyframe_index import ClassColumns, SharedKeys
 from detection.evaluation.progress import progress_bar
+from detection.structures import LabelMap
 
 BOX_NMS, BOXES_PER_FRAME = 0.3, 10
 LINK_IOU, FRAMES_WITHOUT = 0.2, 5

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from detection.datasets.ava_csv import AvaRows
-from detection.datasets.label_map import LabelMap
 from detection.errors import UserError
 from detection.evaluation.finite import check_rows_finite
 from detection.evaluation.frame_map import mean_without_nan
@@ -28,6 +27,7 @@ from detection.evaluation.tubes import (
     overlap,
     tracked_tubes,
 )
+from detection.structures import LabelMap
 
 STRICT = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 THRESHOLDS = (0.2, *STRICT)

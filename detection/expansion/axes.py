@@ -48,7 +48,7 @@ class DataLimits:
 
     def refusal(self, description: X3DDescription) -> str | None:
         """Say what of a network these videos cannot feed; None where they can."""
-        span_s = (description.num_frames - 1) * description.step / 30
+        span_s = description.sampling.span_s
         if span_s > self.longest_clip_s:
             return (
                 f"{description.num_frames} frames span {span_s:.2f} s, the clips last "

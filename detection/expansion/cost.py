@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from detection.checkpoints.factory import Network
+from detection.checkpoints.load import Network
 from detection.errors import UserError
 from detection.expansion.axes import Cost
 from detection.expansion.scheduler import Stopped, name_of

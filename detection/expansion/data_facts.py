@@ -10,10 +10,10 @@ from typing import Any
 from detection import build
 from detection.config import RunConfig
 from detection.datasets.folder import DatasetFolder
-from detection.datasets.label_map import LabelMap
 from detection.datasets.open_video import FrameSource, open_video
 from detection.expansion.axes import DataLimits
 from detection.expansion.config import LimitsConfig
+from detection.structures import LabelMap
 from detection.video.reader import VideoReader
 
 _AT_MOST = 50  # videos that are opened, evenly spread over the training list

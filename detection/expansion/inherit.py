@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from detection.checkpoints.factory import build_network
-from detection.checkpoints.file import read_model_file, save_model_file
+from detection.checkpoints.file import read_checkpoint, save_model_file
+from detection.checkpoints.load import build_network
 from detection.models.x3d import X3DDescription
 
 
@@ -21,17 +21,23 @@ def write_shared_weights(description: X3DDescription, parent_run: Path, path: Pa
     checkpoint that cannot be read.
     """
     source = parent_run / "checkpoints" / "last.pt"
-    file = read_model_file(source, weights_only=True)
-    shape = dataclasses.asdict(description)
-    shape["train_short_side"] = list(shape["train_short_side"])
-    numbers = {**(file.network or {}), "x3d": shape}
+    file = read_checkpoint(source, weights_only=True)
+    assert file.network is not None  # a run's own checkpoint
+    network = dataclasses.replace(file.network, trunk=description)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        state = build_network(numbers, source=str(source)).state_dict()
+        state = build_network(network, source=str(source)).state_dict()
     for name, tensor in file.state.items():
         if name in state:
             copy_shared(state[name], tensor)
-    save_model_file(path, state, network=numbers, classes=file.classes, sampling=file.sampling)
+    save_model_file(
+        path,
+        state,
+        network=network,
+        classes=file.classes,
+        sampling=file.sampling,
+        short_side_px=file.short_side_px,
+    )
 
 
 def copy_shared(grown: Tensor, parent: Tensor) -> None:

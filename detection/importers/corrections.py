@@ -23,12 +23,11 @@ from detection.datasets.ava_csv import (
     write_ground_truth,
 )
 from detection.datasets.folder import DatasetFolder, Split, SplitPart, inside
-from detection.datasets.label_map import LabelMap
 from detection.datasets.new_folder import new_dataset_folder
 from detection.errors import Problems, UserError
 from detection.files import read_lines, write_text
 from detection.importers.source_videos import find_video, place_video
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 
 
 @dataclass(frozen=True)

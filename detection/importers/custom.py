@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from detection.datasets.label_map import LabelMap, read_label_map
+from detection.datasets.label_map import read_label_map
 from detection.errors import Problems, UserError
 from detection.importers.write import Header, ImportReport, Rules, SourceVideo, write_dataset
+from detection.structures import LabelMap
 
 VAL_SHARE = 0.2
 

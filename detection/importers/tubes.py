@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.datasets.label_map import LabelMap
 from detection.errors import UserError, printable
 from detection.formats.safe_pickle import read_plain_pickle
 from detection.importers.source_videos import find_video
@@ -31,6 +30,7 @@ from detection.importers.write import (
     is_of_shape,
     write_dataset,
 )
+from detection.structures import LabelMap
 from detection.video.reader import VideoReader
 
 

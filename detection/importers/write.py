@@ -25,13 +25,13 @@ from detection.datasets.folder import (
     SplitPart,
     write_dataset_file,
 )
-from detection.datasets.label_map import LabelMap, write_label_map
+from detection.datasets.label_map import write_label_map
 from detection.datasets.new_folder import new_dataset_folder
 from detection.datasets.plain_names import check_class_name
 from detection.errors import Problems, UserError, printable
 from detection.files import replacing, write_text
 from detection.importers.source_videos import place_video, video_ids
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 from detection.video.reader import SAME_TIME_S, FrameCounts, VideoReader
 from detection.video.repairs import repair_lines
 

@@ -5,9 +5,11 @@ Legend: B clips, T frames, H W pixels, R actors in the batch, A action classes.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
-from detection.models.actor_head import ActorHead, Context, RoiPool
+from detection.models.actor_head import AVA_HEAD, ActorHead, ActorHeadDescription
 from detection.models.pixels import PixelNorm
 from detection.models.x3d import X3DDescription, X3DTrunk
 
@@ -52,31 +54,13 @@ class ActionDetector(nn.Module):
 
 def build_detector(
     description: X3DDescription,
+    head: ActorHeadDescription = AVA_HEAD,
     *,
-    num_classes: int = 80,
-    res5_stride: int = 2,
-    roi_size: int = 7,
-    hidden: int = 2048,
-    dropout: float = 0.5,
-    roi_pool: RoiPool = "max",
-    context: Context = "none",
-    unit_features: bool = False,
-    exclusive: bool = False,
+    res5_stride: Literal[1, 2] = 2,
     pixel_mean: float = 0.45,
     pixel_std: float = 0.225,
 ) -> ActionDetector:
     """Build trunk and head that fit each other."""
     trunk = X3DTrunk(description, res5_stride=res5_stride)
-    head = ActorHead(
-        trunk.out_channels,
-        hidden=hidden,
-        num_classes=num_classes,
-        roi_size=roi_size,
-        spatial_stride=trunk.spatial_stride,
-        dropout=dropout,
-        roi_pool=roi_pool,
-        context=context,
-        unit_features=unit_features,
-        exclusive=exclusive,
-    )
-    return ActionDetector(trunk, head, pixel_mean=pixel_mean, pixel_std=pixel_std)
+    built = ActorHead(trunk.out_channels, head, spatial_stride=trunk.spatial_stride)
+    return ActionDetector(trunk, built, pixel_mean=pixel_mean, pixel_std=pixel_std)

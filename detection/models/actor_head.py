@@ -5,62 +5,77 @@ Legend: B clips, T frames, h w map size, R actors in the batch, C channels, A ac
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torchvision.ops import roi_align
 
-from detection.models.classifier import initialise_linear
+from detection.bounds import between
+from detection.models.classifier import HeadDescription, initialise_linear
 
 RoiPool = Literal["max", "mean"]
 Context = Literal["none", "frame"]
+
+
+@dataclass(frozen=True)
+class ActorHeadDescription(HeadDescription):
+    """The numbers that make an actor head; the defaults are the X3D paper's.
+
+    An option of the head is a field here, under the same name in the configuration and in
+    checkpoints (`detection.build.describe_head` lists the two names that differ).
+
+    roi_size: RoIAlign's output is roi_size x roi_size.
+    roi_pool: over a person's region: "max", or "mean", as the classifier whose fc1 the head starts
+    from averages over the frame.
+    context: "frame" also gives fc2 what fc1 makes of the mean over the whole frame: the scene,
+    beside the person.
+    unit_features: bring what fc1 makes of the person, and of the frame, to length 1 each, so that
+    no clip's features outweigh another's.
+    exclusive: everybody does exactly one of the classes: probabilities add up to 1. A logit is
+    still that of one action's probability, so that sigmoid and loss stay as they are.
+    """
+
+    roi_size: int = between(1, 64, 7)
+    roi_pool: RoiPool = "max"
+    context: Context = "none"
+    unit_features: bool = False
+    exclusive: bool = False
+
+    def __post_init__(self) -> None:
+        if self.roi_pool not in get_args(RoiPool):
+            raise ValueError(f"roi_pool must be 'max' or 'mean', got {self.roi_pool!r}")
+        if self.context not in get_args(Context):
+            raise ValueError(f"context must be 'none' or 'frame', got {self.context!r}")
+        if self.exclusive and self.num_classes < 2:
+            raise ValueError(f"exclusive actions need two classes at least, got {self.num_classes}")
+
+
+AVA_HEAD = ActorHeadDescription(num_classes=80)
 
 
 class ActorHead(nn.Module):
     """Mean over time, RoIAlign, spatial maximum, fc1, ReLU, dropout, fc2 (the X3D paper's head).
 
     RoIs are scaled by 1 / `spatial_stride`, which must be the stride of the map that is given
-    (32 for X3D; 16 where res5 keeps its resolution). The rest departs from the paper:
-    `roi_pool="mean"` averages over a region, as the classifier whose fc1 it starts from averages
-    over the frame. `context="frame"` also gives fc2 what fc1 makes of the mean over the whole
-    frame: the scene, beside the person. `unit_features` brings what fc1 makes of the person, and of
-    the frame, to length 1 each, so that no clip's features outweigh another's. `exclusive` is for
-    data in which everybody does exactly one of the classes: probabilities then add up to 1. A logit
-    is still that of one action's probability, so that sigmoid and loss stay as they are.
+    (32 for X3D; 16 where res5 keeps its resolution).
     """
 
     def __init__(
         self,
         in_channels: int = 432,
+        description: ActorHeadDescription = AVA_HEAD,
         *,
-        hidden: int = 2048,
-        num_classes: int = 80,
-        roi_size: int = 7,
         spatial_stride: int = 32,
-        dropout: float = 0.5,
-        roi_pool: RoiPool = "max",
-        context: Context = "none",
-        unit_features: bool = False,
-        exclusive: bool = False,
     ) -> None:
         super().__init__()
-        if roi_pool not in ("max", "mean"):
-            raise ValueError(f"roi_pool must be 'max' or 'mean', got {roi_pool!r}")
-        if context not in ("none", "frame"):
-            raise ValueError(f"context must be 'none' or 'frame', got {context!r}")
-        if exclusive and num_classes < 2:
-            raise ValueError(f"exclusive actions need two classes at least, got {num_classes}")
-        self.roi_size = roi_size
-        self.roi_pool = roi_pool
-        self.context = context
-        self.unit_features = unit_features
-        self.exclusive = exclusive
+        self.description = description
         self.spatial_stride = spatial_stride
-        self.hidden = nn.Linear(in_channels, hidden, bias=False)
-        self.dropout = nn.Dropout(dropout)
-        self.classes = nn.Linear(hidden if context == "none" else 2 * hidden, num_classes)
+        self.hidden = nn.Linear(in_channels, description.hidden, bias=False)
+        self.dropout = nn.Dropout(description.dropout)
+        self.classes = nn.Linear(sum(self.feature_parts), description.num_classes)
         initialise_linear(self.hidden, self.classes)
 
     def forward(self, features: Tensor, rois_px: Tensor) -> Tensor:
@@ -70,13 +85,13 @@ class ActorHead(nn.Module):
     def logits(self, actor_features: Tensor) -> Tensor:
         """Return (R, A) logits of what `actor_features` returned."""
         logits = self.classes(actor_features)
-        return exclusive_logits(logits) if self.exclusive else logits
+        return exclusive_logits(logits) if self.description.exclusive else logits
 
     @property
     def feature_parts(self) -> tuple[int, ...]:
         """Widths of the kinds of features that fc2 takes: the person's, and the whole frame's."""
-        width = self.hidden.out_features
-        return (width,) if self.context == "none" else (width, width)
+        width = self.description.hidden
+        return (width,) if self.description.context == "none" else (width, width)
 
     def actor_features(self, features: Tensor, rois_px: Tensor) -> Tensor:
         """Return what fc2 sees but for dropout: (R, hidden), or (R, 2 * hidden) with context."""
@@ -84,14 +99,16 @@ class ActorHead(nn.Module):
         regions = roi_align(
             maps,
             rois_px.to(maps.dtype),
-            output_size=self.roi_size,
+            output_size=self.description.roi_size,
             spatial_scale=1.0 / self.spatial_stride,
             sampling_ratio=0,  # adaptive
             aligned=True,
         )  # (R, C, roi_size, roi_size)
-        pooled = regions.amax((2, 3)) if self.roi_pool == "max" else regions.mean((2, 3))
+        pooled = (
+            regions.amax((2, 3)) if self.description.roi_pool == "max" else regions.mean((2, 3))
+        )
         actors = self._hidden_features(pooled)
-        if self.context == "none":
+        if self.description.context == "none":
             return actors
         frames = self._hidden_features(maps.mean((2, 3)))  # (B, hidden)
         return torch.cat([actors, frames[rois_px[:, 0].long()]], dim=1)
@@ -99,7 +116,7 @@ class ActorHead(nn.Module):
     def _hidden_features(self, pooled: Tensor) -> Tensor:
         """(N, C) -> (N, hidden)."""
         features = torch.relu(self.hidden(pooled))
-        return normalize(features, dim=1) if self.unit_features else features
+        return normalize(features, dim=1) if self.description.unit_features else features
 
 
 def exclusive_logits(logits: Tensor) -> Tensor:

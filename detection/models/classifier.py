@@ -6,12 +6,31 @@ Legend: B clips, T frames, H W pixels, h w map size, P window positions, C chann
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from detection.bounds import MOST_CLASSES, MOST_WIDTH, between
 from detection.models.pixels import PixelNorm
 from detection.models.x3d import X3DDescription, X3DTrunk
+
+
+@dataclass(frozen=True)
+class HeadDescription:
+    """The numbers that make the layers after the trunk.
+
+    num_classes: K or A.
+    hidden: width of fc1.
+    dropout: share of fc1's output that is dropped in training, before fc2.
+    """
+
+    num_classes: int = between(1, MOST_CLASSES)
+    hidden: int = between(1, MOST_WIDTH, 2048)
+    dropout: float = between(0, 1, 0.5)
+
+
+KINETICS_HEAD = HeadDescription(num_classes=400)
 
 
 class X3DClassifier(nn.Module):
@@ -60,23 +79,22 @@ class ClassificationHead(nn.Module):
     def __init__(
         self,
         in_channels: int,
+        description: HeadDescription,
         *,
-        num_classes: int,
         pool: tuple[int, int, int],
-        hidden: int = 2048,
-        dropout: float = 0.5,
     ) -> None:
         super().__init__()
+        self.description = description
         self.pool = pool
-        self.hidden = nn.Linear(in_channels, hidden, bias=False)
-        self.dropout = nn.Dropout(dropout)
-        self.classes = nn.Linear(hidden, num_classes)
+        self.hidden = nn.Linear(in_channels, description.hidden, bias=False)
+        self.dropout = nn.Dropout(description.dropout)
+        self.classes = nn.Linear(description.hidden, description.num_classes)
         initialise_linear(self.hidden, self.classes)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, T, h, w) -> (B, P, K) logits before softmax, one row per window position."""
         sizes = features.shape[2:]
-        window = [min(wanted, size) for wanted, size in zip(self.pool, sizes, strict=True)]
+        window = [min(side, size) for side, size in zip(self.pool, sizes, strict=True)]
         pooled = nn.functional.avg_pool3d(features, window, stride=1)
         pooled = pooled.flatten(2).transpose(1, 2)  # (B, P, C)
         return self.classes(self.dropout(torch.relu(self.hidden(pooled))))
@@ -84,24 +102,17 @@ class ClassificationHead(nn.Module):
 
 def build_classifier(
     description: X3DDescription,
+    head: HeadDescription = KINETICS_HEAD,
     *,
-    num_classes: int = 400,
-    hidden: int = 2048,
-    dropout: float = 0.5,
     pixel_mean: float = 0.45,
     pixel_std: float = 0.225,
 ) -> X3DClassifier:
     """Build the classification network whose window is the description's train crop."""
     trunk = X3DTrunk(description)
     side = math.ceil(description.train_crop / trunk.spatial_stride)
-    head = ClassificationHead(
-        trunk.out_channels,
-        num_classes=num_classes,
-        pool=(description.num_frames, side, side),
-        hidden=hidden,
-        dropout=dropout,
-    )
-    return X3DClassifier(trunk, head, pixel_mean=pixel_mean, pixel_std=pixel_std)
+    pool = (description.num_frames, side, side)
+    built = ClassificationHead(trunk.out_channels, head, pool=pool)
+    return X3DClassifier(trunk, built, pixel_mean=pixel_mean, pixel_std=pixel_std)
 
 
 def initialise_linear(hidden: nn.Linear, classes: nn.Linear) -> None:

@@ -19,7 +19,11 @@ from detection.models.classifier import X3DClassifier
 
 @dataclass(frozen=True)
 class ParameterCount:
-    """all: every parameter.  without_norm: gamma and beta of BatchNorm left out, as X3D's paper."""
+    """How many parameters there are.
+
+    all: every parameter.
+    without_norm: gamma and beta of BatchNorm left out, as in X3D's paper.
+    """
 
     all: int
     without_norm: int
@@ -27,7 +31,14 @@ class ParameterCount:
 
 @dataclass(frozen=True)
 class StageCount:
-    """One row of a network's table; `output` is the shape for one clip (or all its actors)."""
+    """One row of a network's table.
+
+    name: of the stage.
+    blocks: in it.
+    output: its shape for one clip (or all its actors).
+    parameters: of the stage.
+    macs: multiply-adds of one clip.
+    """
 
     name: str
     blocks: int
@@ -130,23 +141,28 @@ def count_stages(
         model.train(was_training)
         for handle in hooks:
             handle.remove()
-    rows = []
-    for name, prefixes, module in stages:
-        parts = [model.get_submodule(prefix) for prefix in prefixes]
-        counts = [count_parameters(part) for part in parts]
-        rows.append(
-            StageCount(
-                name=name,
-                blocks=len(module) if isinstance(module, nn.Sequential) else 1,
-                output=shapes[name],
-                parameters=ParameterCount(
-                    sum(count.all for count in counts), sum(c.without_norm for c in counts)
-                ),
-                macs=sum(
-                    value
-                    for layer, value in macs.items()
-                    if any(layer == prefix or layer.startswith(f"{prefix}.") for prefix in prefixes)
-                ),
-            )
-        )
-    return rows
+    return [
+        _stage_count(model, name, prefixes, module, shapes[name], macs)
+        for name, prefixes, module in stages
+    ]
+
+
+def _stage_count(
+    model: nn.Module,
+    name: str,
+    prefixes: tuple[str, ...],
+    module: nn.Module,
+    output: tuple[int, ...],
+    macs: dict[str, int],
+) -> StageCount:
+    counts = [count_parameters(model.get_submodule(prefix)) for prefix in prefixes]
+    inside = tuple(f"{prefix}." for prefix in prefixes)
+    return StageCount(
+        name=name,
+        blocks=len(module) if isinstance(module, nn.Sequential) else 1,
+        output=output,
+        parameters=ParameterCount(
+            sum(count.all for count in counts), sum(count.without_norm for count in counts)
+        ),
+        macs=sum(value for layer, value in macs.items() if f"{layer}.".startswith(inside)),
+    )

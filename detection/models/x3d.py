@@ -10,10 +10,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from detection.bounds import (
+    LARGEST_FACTOR,
+    LARGEST_SIDE_PX,
+    LONGEST_STEP,
+    MOST_FRAMES,
+    SMALLEST_FACTOR,
+    between,
+)
 from detection.models.activation_checkpointing import recomputed
 from detection.models.convolutions import (
     DepthwiseConv3d,
@@ -23,6 +32,7 @@ from detection.models.convolutions import (
     convolve_and_normalise,
     relu,
 )
+from detection.structures import ClipSampling
 
 BASE_CHANNELS = 12
 BASE_DEPTHS = (1, 2, 5, 3)
@@ -33,24 +43,28 @@ SQUEEZE_RATIO = 1 / 16
 class X3DDescription:
     """The numbers that make one X3D network.
 
-    num_frames: T.  step: distance between two frames, in frames of a 30 fps video.
-    train_crop: side of the training crop in pixels, cut from frames whose short side is drawn from
-    `train_short_side`.  test_crop: short side at test time, whether three squares of it cover a
-    frame or actors are scored on the whole frame.  width_factor, depth_factor,
-    bottleneck_factor: the paper's gamma_w, gamma_d, gamma_b.  width_divisor: channels are rounded
-    to multiples of it; 8 is what the paper's costs need, SlowFast's code has 1, which matters for
-    XL only (35, 70, 139, 278 channels for 32, 72, 136, 280).
+    num_frames: T.
+    step: distance between two frames, in frames of a 30 fps video.
+    train_crop: side of the training crop, pixels.
+    train_short_side: the crop is cut from frames whose short side is drawn from this range, pixels.
+    test_crop: short side at test time, pixels, whether three squares of it cover a frame or actors
+    are scored on the whole frame.
+    width_factor: the paper's gamma_w.
+    depth_factor: the paper's gamma_d.
+    bottleneck_factor: the paper's gamma_b.
+    width_divisor: channels are rounded to multiples of it; 8 is what the paper's costs need,
+    SlowFast's code has 1, which matters for XL only (35, 70, 139, 278 for 32, 72, 136, 280).
     """
 
-    num_frames: int
-    step: float
-    train_crop: int
-    train_short_side: tuple[int, int]
-    test_crop: int
-    width_factor: float = 2.0
-    depth_factor: float = 2.2
-    bottleneck_factor: float = 2.25
-    width_divisor: int = 8
+    num_frames: int = between(1, MOST_FRAMES)
+    step: float = between(0, LONGEST_STEP)
+    train_crop: int = between(1, LARGEST_SIDE_PX)
+    train_short_side: tuple[int, int] = between(1, LARGEST_SIDE_PX)
+    test_crop: int = between(1, LARGEST_SIDE_PX)
+    width_factor: float = between(SMALLEST_FACTOR, LARGEST_FACTOR, 2.0)
+    depth_factor: float = between(SMALLEST_FACTOR, LARGEST_FACTOR, 2.2)
+    bottleneck_factor: float = between(SMALLEST_FACTOR, LARGEST_FACTOR, 2.25)
+    width_divisor: int = between(1, 4096, 8)
 
     def __post_init__(self) -> None:
         sizes = (self.num_frames, self.train_crop, self.test_crop, self.width_divisor)
@@ -58,6 +72,11 @@ class X3DDescription:
             raise ValueError(f"frames, crops and divisor must be at least 1, got {self}")
         if min(self.width_factor, self.depth_factor, self.bottleneck_factor) <= 0:
             raise ValueError(f"expansion factors must be above 0, got {self}")
+
+    @property
+    def sampling(self) -> ClipSampling:
+        """Which frames the network is made for."""
+        return ClipSampling(self.num_frames, self.step)
 
     @property
     def stem_channels(self) -> int:
@@ -107,7 +126,7 @@ class X3DTrunk(nn.Module):
     `res5_stride=1` keeps res5 at 1/16 of the resolution with the same weights.
     """
 
-    def __init__(self, description: X3DDescription, *, res5_stride: int = 2) -> None:
+    def __init__(self, description: X3DDescription, *, res5_stride: Literal[1, 2] = 2) -> None:
         super().__init__()
         if res5_stride not in (1, 2):
             raise ValueError(f"res5_stride must be 1 or 2, got {res5_stride}")

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detection.checkpoints.file import find_state, read_plain
-from detection.checkpoints.weights_check import check_weights
+from detection.checkpoints.plain_file import read_plain
+from detection.checkpoints.weights import check_weights, find_state
 from detection.errors import UserError
 from detection.formats.safe_pickle import read_plain_pickle
 

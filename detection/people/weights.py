@@ -14,16 +14,10 @@ from torch import Tensor
 from torchvision.models import get_model_weights
 from torchvision.models.detection import FasterRCNN
 
-from detection.checkpoints.file import (
-    find_state,
-    read_plain,
-    read_state,
-    refuse_other_types,
-    save_plain,
-)
-from detection.checkpoints.saved_values import LARGEST_SIDE_PX, SavedValues, brief, checked_config
-from detection.checkpoints.unwrapping import unwrap
-from detection.checkpoints.weights_check import check_weights
+from detection.bounds import LARGEST_SIDE_PX
+from detection.checkpoints.file import read_state, refuse_other_types, save_plain
+from detection.checkpoints.plain_file import SavedValues, brief, checked_config, read_plain
+from detection.checkpoints.weights import check_weights, find_state, unwrap
 from detection.errors import UserError
 from detection.people.base import PeopleDetector
 from detection.people.torchvision_rcnn import (

@@ -12,13 +12,12 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.datasets.sampling import clip_times_s
+from detection.structures import ClipSampling
 from detection.video.stream import Hole, StreamFrame
 
 # As in detection.video.reader: anything closer is the same moment.
@@ -31,15 +30,20 @@ Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """Which frames are wanted. short_side_px: of clips; people_short_side_px: of whole pictures.
+class PipelineSampling:
+    """Which frames of a video the networks require.
 
-    within_s: times of the video's first and last frame, where clips are to stay inside it
-    (`clip_times_s`); None: edge frames repeat.
+    clip: of each keyframe.
+    short_side_px: of clips.
+    people_short_side_px: of whole frames for the people detector.
+    interval_s: from keyframe to keyframe.
+    per_keyframe: how often people are looked for in a keyframe interval.
+    group_size: keyframes that go through the networks together.
+    within_s: times of the video's first and last frame, where clips are kept inside it; None: edge
+    frames repeat.
     """
 
-    num_frames: int
-    step: float
+    clip: ClipSampling
     short_side_px: int
     people_short_side_px: int
     interval_s: float
@@ -47,28 +51,13 @@ class Sampling:
     group_size: int
     within_s: tuple[float, float] | None = None
 
-    def clip_times_s(self, time_s: float) -> NDArray[np.float64]:
-        """Return when the T frames of the keyframe at a time are wanted, ascending."""
-        return clip_times_s(time_s, self.num_frames, self.step, within_s=self.within_s)
-
     def earliest_s(self, time_s: float) -> float:
-        """Return when the first frame of a keyframe's clip is wanted, or that of a later one."""
-        start_s = time_s + self._edges_s[0]
+        """Return the time of the first frame of the keyframe's clip, or of a later one's."""
+        start_s = time_s - self.clip.before_s
         if self.within_s is None:
             return start_s
         first_s, last_s = self.within_s
-        return max(first_s, min(start_s, last_s - self.span_s))
-
-    @property
-    def span_s(self) -> float:
-        """Return from the first to the last frame of a clip, at most."""
-        return self._edges_s[1] - self._edges_s[0]
-
-    @cached_property
-    def _edges_s(self) -> tuple[float, float]:
-        """When the first and the last frame are wanted, after the keyframe; asked every frame."""
-        times_s = clip_times_s(0.0, self.num_frames, self.step)
-        return float(times_s[0]), float(times_s[-1])
+        return max(first_s, min(start_s, last_s - self.clip.span_s))
 
     def time_s(self, moment: int) -> float:
         """Return a moment's time; rounded, so that files of one video agree."""
@@ -114,7 +103,7 @@ def with_gaps(items: Iterator[StreamFrame | Hole]) -> Iterator[StreamFrame | Hol
 
 
 class FrameWindow:
-    """Holds frames to a stretch of time: who reads waits for who computes.
+    """Holds frames to a stretch of time: the reader blocks until the networks catch up.
 
     length_s: from the first frame of the oldest clip under way to the newest frame.
     """
@@ -126,7 +115,7 @@ class FrameWindow:
         self._closed = False
 
     def begin(self, group: int, start_s: float) -> None:
-        """Note a group whose first frame is wanted at `start_s`."""
+        """Note a group whose first frame is required at `start_s`."""
         with self._changed:
             self._starts.setdefault(group, start_s)
 
@@ -137,14 +126,14 @@ class FrameWindow:
             self._changed.notify_all()
 
     def wait_for(self, time_s: float) -> bool:
-        """Return when a frame wanted at `time_s` may be kept; False once closed."""
+        """Return when a frame required at `time_s` may be kept; False once closed."""
         with self._changed:
             while not self._closed and not self.has_room(time_s):
                 self._changed.wait()
             return not self._closed
 
     def has_room(self, time_s: float) -> bool:
-        """Say whether a frame wanted at `time_s` may be kept now."""
+        """Say whether a frame required at `time_s` may be kept now."""
         oldest = min(self._starts.values(), default=time_s)
         return time_s <= oldest + self.length_s + SAME_TIME_S
 
@@ -159,14 +148,14 @@ class ClipGatherer:
     """Takes frames in order, gives groups that have all their frames, in order.
 
     first_group: the group to begin with.  end_s: no keyframe from there on.  The frame nearest to
-    each wanted time is taken (a tie goes to the earlier); before the first and after the last one
+    each required time is taken (a tie goes to the earlier); before the first and after the last one
     edge frames repeat. Keyframes inside a hole are left out.  may_drop: asked when a group is
     whole; True: it is let go.
     """
 
     def __init__(
         self,
-        sampling: Sampling,
+        sampling: PipelineSampling,
         window: FrameWindow,
         *,
         first_group: int = 0,
@@ -183,7 +172,7 @@ class ClipGatherer:
         self._before: StreamFrame | None = None
         self._size: dict[int, tuple[int, ...]] = {}
         self._made: tuple[StreamFrame | None, dict[int, Picture]] = (None, {})
-        self._wanted: list[tuple[float, int, int]] = []  # (time, moment, slot; -1: the picture)
+        self._required: list[tuple[float, int, int]] = []  # (time, moment, slot; -1: the picture)
         self._moments: dict[int, Moment] = {}
         self._groups: dict[int, Group] = {}
         self._next_moment = first_group * self._per_group - sampling.per_keyframe + 1
@@ -193,7 +182,7 @@ class ClipGatherer:
         return self._sampling.group_size * self._sampling.per_keyframe
 
     def from_s(self) -> float:
-        """Return the earliest time at which a frame is wanted."""
+        """Return the earliest time at which a frame is required."""
         return self._earliest_s(self._next_moment)
 
     def feed(self, item: StreamFrame | Hole) -> Iterator[Group]:
@@ -225,7 +214,7 @@ class ClipGatherer:
         return self._sampling.interval_s / self._sampling.per_keyframe
 
     def _earliest_s(self, moment: int) -> float:
-        """Return the earliest wanted time of a moment and of all later ones."""
+        """Return the earliest required time of a moment and of all later ones."""
         per = self._sampling.per_keyframe
         keyframe = -(-moment // per) * per  # the first keyframe from here on
         clip_s = self._sampling.earliest_s(self._sampling.time_s(keyframe))
@@ -249,10 +238,12 @@ class ClipGatherer:
             number = self._group_of(index)
             group = self._groups.setdefault(number, Group(number))
             if index % self._sampling.per_keyframe == 0:
-                moment.clip = [None] * self._sampling.num_frames
-                for slot, time_s in enumerate(self._sampling.clip_times_s(moment.time_s).tolist()):
-                    heapq.heappush(self._wanted, (time_s, index, slot))
-            heapq.heappush(self._wanted, (moment.time_s, index, -1))
+                moment.clip = [None] * self._sampling.clip.num_frames
+                sampling = self._sampling
+                times_s = sampling.clip.times_s(moment.time_s, within_s=sampling.within_s)
+                for slot, time_s in enumerate(times_s.tolist()):
+                    heapq.heappush(self._required, (time_s, index, slot))
+            heapq.heappush(self._required, (moment.time_s, index, -1))
             self._moments[index] = moment
             group.moments.append(moment)
             # Clips alone count: pictures are let go of before clips are.
@@ -262,8 +253,8 @@ class ClipGatherer:
 
     def _take(self, frame: StreamFrame, until_s: float) -> Iterator[Group]:
         """Give the frame to everybody who wants one until then; yield groups before waiting."""
-        while self._wanted and self._wanted[0][0] <= until_s + SAME_TIME_S:
-            time_s, index, slot = heapq.heappop(self._wanted)
+        while self._required and self._required[0][0] <= until_s + SAME_TIME_S:
+            time_s, index, slot = heapq.heappop(self._required)
             moment = self._moments.get(index)
             if moment is None:
                 continue

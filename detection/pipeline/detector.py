@@ -18,10 +18,10 @@ from pathlib import Path
 
 import torch
 
-from detection.engine.checkpoint import find_checkpoint
+from detection.checkpoints.plain_file import find_checkpoint
 from detection.errors import UserError
 from detection.people.base import PeopleDetector
-from detection.pipeline.clip_buffer import Sampling
+from detection.pipeline.clip_buffer import PipelineSampling
 from detection.pipeline.decisive import (
     Decisive,
     Input,
@@ -30,8 +30,7 @@ from detection.pipeline.decisive import (
     weights_input,
 )
 from detection.pipeline.networks import Networks, find_people, open_networks
-from detection.pipeline.options import PipelineOptions
-from detection.pipeline.plan import Plan, Report
+from detection.pipeline.options import PipelineOptions, Plan, Report
 from detection.pipeline.runner import VideoRun
 from detection.pipeline.segments import PartsFolder
 from detection.pipeline.writers import check_output
@@ -114,7 +113,7 @@ class ActionDetectorPipeline:
         (whose own `live` and `reconnect_s` count; it is closed at the end).  out: folder for the
         results; None: nothing is written.  start_s, end_s: only keyframes between.  live: newest
         keyframes first, older ones dropped (None: for addresses and cameras).  film, page: whether
-        annotated.mp4 and review.html are wanted.  identity: what else decides the results, such as
+        annotated.mp4 and review.html are written.  identity: what else decides the results, such as
         the version of a people detector of your own (files are known by their content without it).
         should_stop: ends early, results stay valid. Raises `UserError` where `out` holds results of
         another video, of other weights or options, and where the video changes while it is read.
@@ -148,25 +147,22 @@ class ActionDetectorPipeline:
 
     def describe_bound(self, *, live: bool = False) -> str:
         """Return how many frames are kept at most, in a line."""
-        sampling = self._sampling(live)
-        batch = 1 if live else self.options.batch_size
-        length_s = sampling.span_s + (batch - 1) * sampling.interval_s
-        frames = self._most_clips(live) * sampling.num_frames
-        pictures = self._most_clips(live) * sampling.per_keyframe
+        sampling, batch = self._sampling(live), 1 if live else self.options.batch_size
+        span_s, interval_s = sampling.clip.span_s, sampling.interval_s
+        under_way = math.floor(span_s / interval_s + 1e-9) + (1 + self.workers if live else batch)
+        window_s = self._window_s(sampling, live)
         return (
-            f"at most {frames} frames with a short side of {sampling.short_side_px} px are kept "
-            f"(a clip's {sampling.span_s:.2f} s"
-            + ("" if live else f" and {batch - 1} keyframe intervals: {length_s:.2f} s")
-            + f"), and {pictures} pictures of {sampling.people_short_side_px} px for people"
+            f"at most {under_way * sampling.clip.num_frames} frames with a short side of "
+            f"{sampling.short_side_px} px are kept (a clip's {span_s:.2f} s"
+            + ("" if live else f" and {batch - 1} keyframe intervals: {window_s:.2f} s")
+            + f"), and {under_way * sampling.per_keyframe} pictures of "
+            f"{sampling.people_short_side_px} px for people"
         )
 
-    def _most_clips(self, live: bool) -> int:
-        """Return how many clips can be under way."""
-        sampling = self._sampling(live)
-        overlapping = math.floor(sampling.span_s / sampling.interval_s + 1e-9) + 1
-        if live:
-            return overlapping + self.workers
-        return overlapping + self.options.batch_size - 1
+    def _window_s(self, sampling: PipelineSampling, live: bool) -> float:
+        """Return the stretch of time that kept frames may span."""
+        others = 0 if live else self.options.batch_size - 1
+        return sampling.clip.span_s + others * sampling.interval_s
 
     @property
     def workers(self) -> int:
@@ -174,12 +170,11 @@ class ActionDetectorPipeline:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
         return self.options.workers or max(1, min(2, cores))
 
-    def _sampling(self, live: bool) -> Sampling:
-        options, clip = self.options, self.networks.sampling
-        return Sampling(
-            num_frames=clip.num_frames,
-            step=clip.step,
-            short_side_px=clip.short_side_px,
+    def _sampling(self, live: bool) -> PipelineSampling:
+        options = self.options
+        return PipelineSampling(
+            clip=self.networks.sampling,
+            short_side_px=self.networks.short_side_px,
             people_short_side_px=self.networks.people_short_side_px,
             interval_s=options.keyframe_interval_s,
             per_keyframe=options.people_per_keyframe,
@@ -202,11 +197,10 @@ class ActionDetectorPipeline:
             self._sampling(stream.is_live), within_s=self._within_s(stream)
         )
         group_s = sampling.group_size * sampling.interval_s
-        batch = 1 if stream.is_live else self.options.batch_size
         return Plan(
             video_id=video_id or stream.video_id,
             sampling=sampling,
-            window_s=sampling.span_s + (batch - 1) * sampling.interval_s,
+            window_s=self._window_s(sampling, stream.is_live),
             groups_per_segment=max(1, round(SEGMENT_S / group_s)),
             workers=self.workers,
             start_s=start_s,

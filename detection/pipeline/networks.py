@@ -5,6 +5,7 @@ Legend: N people of a moment, A action classes asked for, T frames, H W pixels.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -16,12 +17,10 @@ import torch
 from numpy.typing import NDArray
 
 from detection.build import place_model
-from detection.checkpoints.factory import load_network
-from detection.checkpoints.file import ClassList, FrameSampling
-from detection.checkpoints.saved_values import box_score_threshold
-from detection.datasets.label_map import LabelMap
+from detection.checkpoints.file import read_checkpoint
+from detection.checkpoints.load import load_network
+from detection.checkpoints.plain_file import find_checkpoint
 from detection.datasets.transforms import EvalTransform
-from detection.engine.checkpoint import find_checkpoint, read_checkpoint
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector
 from detection.people.base import PeopleDetector, check_finite
@@ -29,7 +28,7 @@ from detection.people.weights import load_people_detector, read_people_file
 from detection.pipeline.clip_buffer import Group, Moment
 from detection.pipeline.options import PipelineOptions
 from detection.pipeline.timing import StageClock
-from detection.structures import ActorBoxes
+from detection.structures import ActorBoxes, ClipSampling, LabelMap
 
 PEOPLE_FILE = "people.pt"  # beside checkpoints/ in a run folder
 _PEOPLE_SHORT_SIDE_PX = 256  # of pictures for detectors that do not say theirs
@@ -48,17 +47,28 @@ class MomentPeople:
 
 @dataclass(frozen=True)
 class Networks:
-    """What a pipeline computes with. columns: of the model's classes that are asked for.
+    """What a pipeline computes with.
 
-    exclusive: groups of those columns' positions of which a person does at most one at a time.
+    model: the action network, on its device.
+    people: the people detector.
+    sampling: which frames a clip holds.
+    short_side_px: of clips.
+    label_map: the classes that are asked for.
+    columns: where these are among the model's.
+    thresholds: (A,) least score of each class.
+    person_score: least confidence of a new person.
+    keep_score: least confidence of a person already seen.
+    max_people: at one time.
+    device: of the networks.
+    half_precision: whether they compute in float16.
     """
 
     model: ActionDetector
     people: PeopleDetector
-    sampling: FrameSampling
+    sampling: ClipSampling
+    short_side_px: int
     label_map: LabelMap
     columns: NDArray[np.int64]
-    exclusive: Mapping[str, tuple[int, ...]]
     thresholds: NDArray[np.float64]
     person_score: float
     keep_score: float
@@ -106,7 +116,7 @@ class Networks:
         self, keyframes: Sequence[Moment], boxes: Sequence[ActorBoxes]
     ) -> list[NDArray[np.float32]]:
         """Return (N, A) probabilities of each keyframe's people."""
-        transform = EvalTransform(short_side=self.sampling.short_side_px)
+        transform = EvalTransform(short_side=self.short_side_px)
         draw = transform.draw(np.random.default_rng(0))
         by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
         clips, rois = [], []
@@ -165,18 +175,13 @@ def open_networks(
     if half and device.type != "cuda":
         raise UserError("half precision needs a GPU")
     file = read_checkpoint(checkpoint, weights_only=True)
-    assert file.classes is not None and file.sampling is not None
+    assert file.classes is not None
+    assert file.sampling is not None and file.short_side_px is not None
     classes = file.classes
-    whole_map = LabelMap(classes.names, classes.ids, classes.groups)
-    columns = find_columns(whole_map, options.classes, file.path)
-    label_map = LabelMap(
-        tuple(classes.names[c] for c in columns),
-        tuple(classes.ids[c] for c in columns),
-        None if classes.groups is None else tuple(classes.groups[c] for c in columns),
-    )
+    columns = find_columns(classes, options.classes, file.path)
     person_score = options.person_score
     if person_score is None:
-        person_score = box_score_threshold(file.path, file.config, default=0.5)
+        person_score = file.box_score_threshold(default=0.5)
     keep_score = person_score * options.keep_share
     if people is None or isinstance(people, str | Path):
         people = load_people_detector(
@@ -188,13 +193,17 @@ def open_networks(
         )
     model = place_model(load_network(file), device).eval()
     assert isinstance(model, ActionDetector)
+    if model.head.description.exclusive:
+        every = {"action": tuple(range(len(classes)))}
+        classes = dataclasses.replace(classes, exclusive=every)
+    label_map = classes.select(columns)
     return Networks(
         model=model,
         people=people,
         sampling=file.sampling,
+        short_side_px=file.short_side_px,
         label_map=label_map,
         columns=np.asarray(columns, np.int64),
-        exclusive=_exclusive_groups(classes, columns, one_of_all=model.head.exclusive),
         thresholds=find_thresholds(label_map, options.threshold, options.class_thresholds),
         person_score=person_score,
         keep_score=keep_score,
@@ -243,16 +252,6 @@ def find_thresholds(
         (column,) = find_columns(label_map, [name], "the classes asked for")
         thresholds[column] = value
     return thresholds
-
-
-def _exclusive_groups(
-    classes: ClassList, columns: Sequence[int], *, one_of_all: bool
-) -> dict[str, tuple[int, ...]]:
-    """Return the groups among the columns asked for, as positions in them."""
-    place = {column: position for position, column in enumerate(columns)}
-    whole = {"action": tuple(range(len(classes.names)))} if one_of_all else classes.exclusive
-    groups = {name: tuple(place[c] for c in group if c in place) for name, group in whole.items()}
-    return {name: group for name, group in groups.items() if len(group) > 1}
 
 
 def _some(label_map: LabelMap) -> str:

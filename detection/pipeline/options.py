@@ -1,4 +1,4 @@
-"""What a user of the pipeline may choose; all that the networks need is in their checkpoints."""
+"""What a user of the pipeline may choose, what is planned for one video, and what happened."""
 
 from __future__ import annotations
 
@@ -7,22 +7,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from detection.errors import UserError
+from detection.pipeline.clip_buffer import PipelineSampling
+from detection.pipeline.timing import Latency, StageClock
+from detection.video.stream import Hole
 
 
 @dataclass(frozen=True)
 class PipelineOptions:
     """How a video is looked at, and what counts as an event.
 
-    keyframe_interval_s: actions are judged at its multiples on the video's clock.
-    people_per_keyframe: people are looked for so many times a keyframe interval, for the tracks'
-    sake.  batch_size: keyframes under way at most.  workers: batches in the networks at a time;
-    0: as many as there are cores, 2 at most.  smoothing_s: scores are averaged along a track over
-    so much before and after; 0: not at all.  threshold: of an event to be; class_thresholds: by
-    class name, where one differs.  off_share: an event lasts while scores stay above this share of
-    its threshold.  classes: only these (empty: all).  top_k: a person does at most so many things
-    at a time; None: no limit.  person_score: least confidence of somebody new; None: the
-    checkpoint's `data.box_score_threshold`.  keep_share: somebody already seen needs only this
-    share of it.  max_gap_s: somebody away for longer comes back as somebody new.
+    keyframe_interval_s: actions are scored at its multiples on the video's clock.
+    people_per_keyframe: how often people are looked for in a keyframe interval, for the tracks.
+    batch_size: keyframes under way at most.
+    workers: batches in the networks at a time; 0: as many as there are cores, 2 at most.
+    smoothing_s: scores are averaged along a track over so much before and after; 0: not at all.
+    threshold: least score of an event.
+    class_thresholds: by class name, where one differs.
+    off_share: an event lasts while scores stay above this share of its threshold.
+    classes: only these; empty: all.
+    top_k: a person does at most so many things at a time; None: no limit.
+    person_score: least confidence of a new person; None: the checkpoint's box_score_threshold.
+    keep_share: a person already seen needs only this share of it.
+    max_gap_s: a person away for longer comes back as a new one.
+    max_people: at one time.
     """
 
     keyframe_interval_s: float = 0.5
@@ -65,3 +72,66 @@ class PipelineOptions:
         for name, value in shares.items():
             if not 0 <= value <= 1:
                 raise UserError(f"{name} must be from 0 to 1, not {value:g}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done with one video.
+
+    video_id: its name in the results.
+    sampling: which of its frames the networks require.
+    window_s: the stretch of time that kept frames may span.
+    groups_per_segment: of keyframes, saved together.
+    workers: batches in the networks at a time.
+    start_s: no keyframe before.
+    end_s: no keyframe from there on.
+    film: whether annotated.mp4 is written.
+    page: whether review.html is written.
+    """
+
+    video_id: str
+    sampling: PipelineSampling
+    window_s: float
+    groups_per_segment: int
+    workers: int
+    start_s: float
+    end_s: float
+    film: bool
+    page: bool
+
+    @property
+    def segment_s(self) -> float:
+        """Return the length of a segment."""
+        return self.groups_per_segment * self.sampling.group_size * self.sampling.interval_s
+
+
+@dataclass
+class Report:
+    """What happened.
+
+    clock: time spent in each stage.
+    latency: from a frame's arrival to its scores.
+    holes: stretches that could not be read.
+    notes: what the files written do not show as it is, a line each.
+    keyframes: scored.
+    people: found at keyframes.
+    events: found.
+    dropped: live keyframes left out.
+    resumed_s: of the video, taken over from an earlier run.
+    end_s: time of the last keyframe scored.
+    stopped: whether the run was ended early.
+    already_complete: whether the results were all there.
+    """
+
+    clock: StageClock = field(default_factory=StageClock)
+    latency: Latency = field(default_factory=Latency)
+    holes: list[Hole] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    keyframes: int = 0
+    people: int = 0
+    events: int = 0
+    dropped: int = 0
+    resumed_s: float = 0.0
+    end_s: float = 0.0
+    stopped: bool = False
+    already_complete: bool = False

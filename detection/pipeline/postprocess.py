@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detection.datasets.label_map import LabelMap
 from detection.pipeline.networks import MomentPeople, Networks
 from detection.pipeline.options import PipelineOptions
+from detection.structures import LabelMap
 from detection.tracking.events import ActionEvent, EventFinder, ScoreSmoother, TrackedKeyframe
 from detection.tracking.tracker import Tracker
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from detection.pipeline import writers
 from detection.pipeline.annotated_video import FilmJob, FilmMaker, FrameWalk
 from detection.pipeline.networks import Networks
-from detection.pipeline.options import PipelineOptions
-from detection.pipeline.plan import Plan, Report
+from detection.pipeline.options import PipelineOptions, Plan, Report
 from detection.pipeline.postprocess import Interpretation, Reading, ShownKeyframe
 from detection.pipeline.recording import Recorder
 from detection.pipeline.segments import PartsFolder
@@ -155,7 +154,7 @@ class Results:
             self._again(folder),
             thresholds=self._networks.thresholds.tolist(),
             threshold=self._options.threshold,
-            exclusive=self._networks.exclusive,
+            exclusive=self._networks.label_map.exclusive,
             note="detected people, predicted actions",
             damaged=bool(self._report.holes) and self._recorder is None,
         )

@@ -13,8 +13,7 @@ import torch
 
 from detection.pipeline.clip_buffer import ClipGatherer, FrameWindow, Group, with_gaps
 from detection.pipeline.networks import MomentPeople, Networks
-from detection.pipeline.options import PipelineOptions
-from detection.pipeline.plan import Plan, Report
+from detection.pipeline.options import PipelineOptions, Plan, Report
 from detection.pipeline.postprocess import Interpretation, Reading
 from detection.pipeline.results import Results
 from detection.pipeline.segments import PartsFolder, Segment
@@ -140,9 +139,9 @@ class VideoRun:
         )
         from_s = None
         if stream.can_seek:
-            from_s = max(gatherer.from_s(), plan.start_s - plan.sampling.span_s)
+            from_s = max(gatherer.from_s(), plan.start_s - plan.sampling.clip.span_s)
         frames = with_gaps(stream.frames(from_s=from_s, should_stop=self._is_stopping))
-        last_wanted_s = plan.end_s + plan.sampling.span_s
+        last_wanted_s = plan.end_s + plan.sampling.clip.span_s
         while not self._is_stopping():
             with clock.measure("decode"):
                 item = next(frames, None)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from detection.datasets.ava_csv import write_detections
-from detection.datasets.label_map import LabelMap, write_label_map
+from detection.datasets.label_map import write_label_map
 from detection.drawing.annotated_video import displayed_size
 from detection.errors import UserError
 from detection.files import replacing
@@ -20,7 +20,7 @@ from detection.pipeline.recording import write_recording
 from detection.review.document import ReviewDocument, ReviewTrack, ReviewVideo
 from detection.review.media import place_video
 from detection.review.page import write_review
-from detection.structures import ActorBoxes, Detections, Keyframe
+from detection.structures import ActorBoxes, Detections, Keyframe, LabelMap
 from detection.tracking.events import ActionEvent, TrackedKeyframe
 from detection.video.reader import VideoReader
 from detection.video.stream import VideoStream, join_films

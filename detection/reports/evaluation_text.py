@@ -8,12 +8,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from detection.datasets.label_map import LabelMap
 from detection.errors import printable
 from detection.evaluation.compare import Comparison
 from detection.evaluation.diagnosis import Diagnosis
 from detection.evaluation.frame_map import AvaFrameMap
 from detection.evaluation.video_map import VideoMap
+from detection.structures import LabelMap
 
 GROUP_NAMES = {
     "PERSON_MOVEMENT": "pose",

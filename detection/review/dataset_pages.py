@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from detection.datasets.ava_csv import AvaRows, read_keyframe_list, time_us_of
 from detection.datasets.folder import DatasetFolder, Split
-from detection.datasets.label_map import LabelMap
 from detection.datasets.open_video import FrameSource, open_video
 from detection.drawing.annotated_video import displayed_size, which_videos
 from detection.drawing.paint import PREDICTION, TRUTH
@@ -28,7 +27,7 @@ from detection.review.errors import find_errors
 from detection.review.from_csv import keyframes_of, tracks_of, truth_of
 from detection.review.media import place_video, write_playable
 from detection.review.page import write_review
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 from detection.video.reader import VideoReader
 
 _THUMBNAIL_SHORT_SIDE_PX = 240

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import time_us_of
-from detection.datasets.label_map import LabelMap
+from detection.structures import LabelMap
 
 
 @dataclass(frozen=True)

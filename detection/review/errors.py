@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import AvaRows, time_us_of
-from detection.datasets.label_map import LabelMap
 from detection.evaluation.diagnosis import FALSE_POSITIVES, MISSED, false_positive_kinds
 from detection.evaluation.frame_map import score_rows
 from detection.evaluation.people import find_people
 from detection.review.document import ReviewDocument, ReviewTruth, ReviewVideo
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 
 MISSED_LABEL, UNSURE = "missed label", "unsure"
 ERROR_KINDS = (MISSED_LABEL, MISSED, *FALSE_POSITIVES, UNSURE)

@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import AvaRows, time_us_of
-from detection.datasets.label_map import LabelMap
 from detection.drawing.actors import Actor
 from detection.drawing.timeline import Timeline
 from detection.evaluation.average_precision import paired_iou
 from detection.review.document import ReviewTrack, ReviewTruth, TruePerson
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 
 _SAME_PERSON_IOU = 0.5
 

@@ -12,7 +12,6 @@ from tiny_data import make_dataset
 from ava_tools import import_dataset, visualize
 from detection.datasets.ava_csv import AvaRows, read_ground_truth, read_keyframe_list
 from detection.datasets.folder import DatasetFolder, write_dataset_file
-from detection.datasets.label_map import LabelMap
 from detection.review.document import (
     ReviewDocument,
     ReviewTrack,
@@ -21,7 +20,7 @@ from detection.review.document import (
     TruePerson,
 )
 from detection.review.page import write_review
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 from detection.video.writer import VideoWriter
 
 pytestmark = pytest.mark.browser

@@ -18,17 +18,23 @@ import torch
 from torch import nn
 
 from ava_tools import convert, inspect_model
-from detection.checkpoints import factory, plain_file, saved_values
-from detection.checkpoints.factory import build_network, load_network, network_numbers
-from detection.checkpoints.file import find_state, read_model_file
-from detection.checkpoints.load import load_pretrained
-from detection.engine.checkpoint import read_checkpoint, restore_training, save_checkpoint
+from detection.checkpoints import load, plain_file
+from detection.checkpoints.file import read_checkpoint, read_model_file
+from detection.checkpoints.load import (
+    build_network,
+    describe_network,
+    load_network,
+    load_pretrained,
+)
+from detection.checkpoints.weights import find_state
+from detection.engine.checkpoint import restore_training, save_checkpoint
 from detection.engine.ema import WeightAverage
 from detection.engine.loop import Progress
 from detection.engine.tasks.x3d import save_network
 from detection.engine.update import Updater, random_state
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector, build_detector
+from detection.models.actor_head import ActorHeadDescription
 from detection.models.x3d import X3DDescription
 
 TINY = X3DDescription(2, 5, 32, (32, 40), 32, width_factor=0.5, depth_factor=0.3)
@@ -38,7 +44,7 @@ BAD = (MISSING, None, "x", 0, -1, 1e12, math.nan, [], {"x": 1}, True)
 
 def build() -> ActionDetector:
     torch.manual_seed(0)
-    return build_detector(TINY, num_classes=3, hidden=8)
+    return build_detector(TINY, ActorHeadDescription(3, hidden=8))
 
 
 def prepared(network: ActionDetector) -> Updater:
@@ -55,7 +61,7 @@ def prepared(network: ActionDetector) -> Updater:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from detection.config import config_from_dict
-    from detection.datasets.label_map import LabelMap
+    from detection.structures import LabelMap
 
     path = tmp_path_factory.mktemp("run") / "checkpoints" / "last.pt"
     network = build()
@@ -165,7 +171,7 @@ def test_named_cases(
     bad = changed(content, tuple(place.split(".")), value)
     monkeypatch.setattr("detection.checkpoints.file.read_plain", lambda _: bad)
     if value == ["a", "b", "\x1b[31m"]:
-        assert "\x1b" not in saved_values.brief(value[2])  # type: ignore[index]
+        assert "\x1b" not in plain_file.brief(value[2])  # type: ignore[index]
         return
     with pytest.raises(UserError, match=says):
         load_network(read_model_file(checkpoint))
@@ -182,7 +188,7 @@ def test_nested_and_endless_configurations_are_refused(checkpoint: Path) -> None
         bomb = [bomb] * 4
     for config in ({"a": deep}, endless, {"a": bomb}):
         with pytest.raises(UserError, match=r"nested deeper than 16|more than 100,000"):
-            saved_values.checked_config("a.pt", config)
+            plain_file.checked_config("a.pt", config)
 
 
 # ---------------------------------------------------------------- weights
@@ -225,8 +231,7 @@ def test_weights_that_no_network_can_use(
 
 
 def test_every_kind_of_file_goes_through_the_rule(checkpoint: Path, tmp_path: Path) -> None:
-    from detection.checkpoints import safetensors_file
-    from detection.checkpoints.naming import TABLES, to_their_names
+    from detection.checkpoints.weights import TABLES, to_their_names
 
     with torch.no_grad():
         state = load_network(read_model_file(checkpoint)).state_dict()
@@ -235,7 +240,7 @@ def test_every_kind_of_file_goes_through_the_rule(checkpoint: Path, tmp_path: Pa
         torch.save({"state_dict": to_their_names(state, naming)}, tmp_path / "theirs.pt")
         with pytest.raises(UserError, match="not finite"):
             read_model_file(tmp_path / "theirs.pt")
-    safetensors_file.write(tmp_path / "a.safetensors", state, {})
+    plain_file.write_safetensors(tmp_path / "a.safetensors", state, {})
     with pytest.raises(UserError, match="not finite"):
         read_model_file(tmp_path / "a.safetensors")
     with pytest.raises(UserError, match="not finite"):
@@ -315,13 +320,13 @@ def test_packed_and_encrypted_members_are_refused_whatever_their_size(tmp_path: 
 def test_a_network_of_more_parameters_than_the_bound_is_not_built(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert factory.MOST_PARAMETERS == 200_000_000
+    assert load.MOST_PARAMETERS == 200_000_000
     small = build()
-    numbers = network_numbers(small)
+    numbers = describe_network(small)
     size = sum(p.numel() for p in small.parameters())
-    monkeypatch.setattr(factory, "MOST_PARAMETERS", size)
+    monkeypatch.setattr(load, "MOST_PARAMETERS", size)
     build_network(numbers, source="a.pt")
-    monkeypatch.setattr(factory, "MOST_PARAMETERS", size - 1)
+    monkeypatch.setattr(load, "MOST_PARAMETERS", size - 1)
     with pytest.raises(UserError, match=f"a.pt: .* one of {size:,} parameters, at most"):
         build_network(numbers, source="a.pt")
 
@@ -364,7 +369,6 @@ def test_safetensors_that_are_not_to_be_trusted(tmp_path: Path) -> None:
 def test_safetensors_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
 
-    from detection.checkpoints import safetensors_file
     from detection.files import CannotWriteError
 
     def full(*_: object) -> None:
@@ -372,7 +376,7 @@ def test_safetensors_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(CannotWriteError, match="No space left"):
-        safetensors_file.write(tmp_path / "a.safetensors", {"a": torch.zeros(1)}, {})
+        plain_file.write_safetensors(tmp_path / "a.safetensors", {"a": torch.zeros(1)}, {})
     assert not list(tmp_path.iterdir())
 
 

@@ -14,9 +14,9 @@ import torch
 
 from detection.checkpoints import hub as published
 from detection.checkpoints.load import load_pretrained
-from detection.checkpoints.naming import to_their_names
+from detection.checkpoints.weights import to_their_names
 from detection.errors import UserError
-from detection.models.classifier import build_classifier
+from detection.models.classifier import HeadDescription, build_classifier
 from detection.models.x3d import X3DDescription
 from detection.transfer import download as transfer
 
@@ -60,7 +60,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     torch.manual_seed(0)
-    network = build_classifier(TINY, num_classes=4, hidden=32)
+    network = build_classifier(TINY, HeadDescription(4, hidden=32))
     path = tmp_path / "served.pyth"
     torch.save({"model_state": to_their_names(network.state_dict(), "slowfast")}, path)
     server = Server(path.read_bytes())
@@ -93,7 +93,7 @@ def test_a_name_is_fetched_once_and_its_hash_recorded(
     server: Server, hub: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     point_at(url_of(server), monkeypatch)
-    network = build_classifier(TINY, num_classes=4, hidden=32)
+    network = build_classifier(TINY, HeadDescription(4, hidden=32))
     report = load_pretrained(network, NAME)
     assert not report.missing
     wanted = hashlib.sha256(server.content).hexdigest()

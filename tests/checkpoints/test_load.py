@@ -18,19 +18,23 @@ import pytest
 import torch
 from torch import nn
 
-from detection.checkpoints.factory import default_sampling, load_network, network_numbers
 from detection.checkpoints.file import (
-    ClassList,
-    FrameSampling,
     read_model_file,
     save_model_file,
 )
-from detection.checkpoints.load import fold_pytorchvideo_shortcut, load_pretrained
-from detection.checkpoints.naming import TABLES, Naming, recognise, to_own_names, to_their_names
+from detection.checkpoints.load import (
+    describe_network,
+    fold_pytorchvideo_shortcut,
+    load_network,
+    load_pretrained,
+)
+from detection.checkpoints.weights import TABLES, Naming, recognise, to_own_names, to_their_names
 from detection.errors import UserError
 from detection.models.action_detector import build_detector
-from detection.models.classifier import X3DClassifier, build_classifier
+from detection.models.actor_head import ActorHeadDescription
+from detection.models.classifier import HeadDescription, X3DClassifier, build_classifier
 from detection.models.x3d import VARIANTS, X3DDescription
+from detection.structures import ClipSampling, LabelMap
 
 TINY = X3DDescription(2, 5, 64, (64, 80), 64, width_factor=1.0, depth_factor=1.0)
 
@@ -40,7 +44,7 @@ def random_classifier(
 ) -> X3DClassifier:
     """A network in which no two weights are alike, norms included."""
     torch.manual_seed(seed)
-    network = build_classifier(description, num_classes=num_classes, hidden=32).eval()
+    network = build_classifier(description, HeadDescription(num_classes, hidden=32)).eval()
     with torch.no_grad():
         for name, value in network.state_dict().items():
             if value.is_floating_point():
@@ -164,11 +168,11 @@ def test_a_classifier_starts_a_detector(tmp_path: Path) -> None:
     path = saved(
         tmp_path / "k.pyth", {"model_state": to_their_names(source.state_dict(), "slowfast")}
     )
-    detector = build_detector(TINY, num_classes=3, hidden=32, res5_stride=1)
+    detector = build_detector(TINY, ActorHeadDescription(3, hidden=32), res5_stride=1)
     fresh = detector.head.classes.weight.clone()
     report = load_pretrained(detector, path)
     assert report.missing == ("head.classes.weight", "head.classes.bias")
-    assert "7 classes in the file, 3 wanted" in str(report)
+    assert "7 classes in the file, 3 required" in str(report)
     assert torch.equal(detector.head.hidden.weight, source.head.hidden.weight)
     assert torch.equal(detector.head.classes.weight, fresh)
     assert same_weights(detector.trunk, source.trunk)
@@ -215,11 +219,12 @@ def test_classes_are_taken_over_by_name(tmp_path: Path) -> None:
     save_model_file(
         path,
         source.state_dict(),
-        network=network_numbers(source),
-        classes=ClassList(("run", "sit", "stand", "walk"), (1, 2, 3, 4)),
-        sampling=default_sampling(source),
+        network=describe_network(source),
+        classes=LabelMap(("run", "sit", "stand", "walk"), (1, 2, 3, 4)),
+        sampling=source.trunk.description.sampling,
+        short_side_px=source.trunk.description.test_crop,
     )
-    detector = build_detector(TINY, num_classes=3, hidden=32)
+    detector = build_detector(TINY, ActorHeadDescription(3, hidden=32))
     fresh = detector.head.classes.weight.clone()
     report = load_pretrained(detector, path, class_names=("walk", "swim", "run"))
     assert "2 of 3" in str(report) and "fresh: swim" in str(report)
@@ -227,11 +232,11 @@ def test_classes_are_taken_over_by_name(tmp_path: Path) -> None:
     assert torch.equal(classes.weight[0], theirs.weight[3])
     assert torch.equal(classes.bias[2], theirs.bias[0])
     assert torch.equal(classes.weight[1], fresh[1])
-    nobody = build_detector(TINY, num_classes=2, hidden=32)
+    nobody = build_detector(TINY, ActorHeadDescription(2, hidden=32))
     report = load_pretrained(nobody, path, class_names=("fly", "swim"))
     assert "head.classes.weight" in report.missing
     # As many classes of other names: never by position.
-    other = build_detector(TINY, num_classes=4, hidden=32)
+    other = build_detector(TINY, ActorHeadDescription(4, hidden=32))
     load_pretrained(other, path, class_names=("sit", "run", "walk", "stand"))
     assert torch.equal(other.head.classes.weight, theirs.weight[[1, 0, 3, 2]])
 
@@ -243,23 +248,26 @@ def test_a_checkpoint_alone_is_enough_to_run(tmp_path: Path) -> None:
     torch.manual_seed(0)
     detector = build_detector(
         TINY,
-        num_classes=3,
-        hidden=32,
+        ActorHeadDescription(
+            3,
+            hidden=32,
+            roi_size=5,
+            roi_pool="mean",
+            context="frame",
+            unit_features=True,
+            exclusive=True,
+        ),
         res5_stride=1,
-        roi_size=5,
-        roi_pool="mean",
-        context="frame",
-        unit_features=True,
-        exclusive=True,
     ).eval()
-    sampling = FrameSampling(num_frames=2, step=0.5, short_side_px=64)
+    sampling = ClipSampling(2, 0.5)
     path = tmp_path / "checkpoints" / "last.pt"
     save_model_file(
         path,
         detector.state_dict(),
-        network=network_numbers(detector),
-        classes=ClassList(("a", "b", "c"), (3, 1, 70), ("x", "y", "z")),
+        network=describe_network(detector),
+        classes=LabelMap(("a", "b", "c"), (3, 1, 70), ("x", "y", "z")),
         sampling=sampling,
+        short_side_px=64,
         config={"model": {"variant": "xs"}},
         training={"epoch": 3, "rng": torch.get_rng_state(), "optimizer": {"state": {0: {}}}},
     )
@@ -268,8 +276,9 @@ def test_a_checkpoint_alone_is_enough_to_run(tmp_path: Path) -> None:
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "label_map" in out.stdout and "sampling" in out.stdout
     file = read_model_file(path)
-    assert file.classes == ClassList(("a", "b", "c"), (3, 1, 70), ("x", "y", "z"))
-    assert file.sampling == sampling
+    assert file.classes == LabelMap(("a", "b", "c"), (3, 1, 70), ("x", "y", "z"))
+    assert (file.sampling, file.short_side_px) == (sampling, 64)
+    assert file.network == describe_network(detector)
     assert file.config == {"model": {"variant": "xs"}}
     assert file.training["epoch"] == 3
     assert read_model_file(path, weights_only=True).training == {}
@@ -282,7 +291,7 @@ def test_a_checkpoint_alone_is_enough_to_run(tmp_path: Path) -> None:
 
 def test_other_than_plain_types_are_refused_when_saving(tmp_path: Path) -> None:
     network = random_classifier()
-    for odd in (np.float64(1), Path("a"), FrameSampling(1, 1, 1), {1, 2}):
+    for odd in (np.float64(1), Path("a"), ClipSampling(1, 1), {1, 2}):
         with pytest.raises(TypeError, match=r"training.*plain types"):
             save_model_file(
                 tmp_path / "a.pt",
@@ -297,16 +306,16 @@ def test_other_than_plain_types_are_refused_when_saving(tmp_path: Path) -> None:
 
 def test_a_label_map_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     network = random_classifier(num_classes=4)
-    numbers = network_numbers(network)
-    arguments = {"network": numbers, "sampling": default_sampling(network)}
+    numbers = describe_network(network)
+    arguments = {"network": numbers, "sampling": ClipSampling(2, 5), "short_side_px": 64}
     with pytest.raises(UserError, match="2 classes, the network 4"):
         save_model_file(
             tmp_path / "a.pt",
             network.state_dict(),
-            classes=ClassList(("a", "b"), (1, 2)),
+            classes=LabelMap(("a", "b"), (1, 2)),
             **arguments,
         )
-    good = ClassList(("a", "b", "c", "d"), (1, 2, 3, 4))
+    good = LabelMap(("a", "b", "c", "d"), (1, 2, 3, 4))
     save_model_file(tmp_path / "a.pt", network.state_dict(), classes=good, **arguments)
     content = torch.load(tmp_path / "a.pt", weights_only=True)
     content["label_map"]["names"] = ["a"]
@@ -344,11 +353,13 @@ def test_a_damaged_own_checkpoint_says_so(
 def test_numbers_that_make_no_network_say_so(tmp_path: Path) -> None:
     network = random_classifier()
     for change in ({"task": "poetry"}, {"x3d": {}}, {"widht": 3}):
-        numbers = network_numbers(network) | change
         path = tmp_path / "a.pt"
-        save_model_file(path, network.state_dict(), network=numbers, classes=None, sampling=None)
-        with pytest.raises(UserError, match="a.pt"):
-            load_network(read_model_file(path))
+        described = describe_network(network)
+        save_model_file(path, network.state_dict(), network=described, classes=None, sampling=None)
+        content = torch.load(path, weights_only=True)
+        content["network"] |= change
+        with pytest.raises(UserError, match="b.pt"):
+            load_network(read_model_file(saved(tmp_path / "b.pt", content)))
 
 
 # ---------------------------------------------------------------- files that are not to be trusted
@@ -451,7 +462,6 @@ def test_what_trainers_put_beside_weights_is_not_in_the_way(
 def test_kinetics_weights_load_and_know_archery(real_data: Path) -> None:
     import json
 
-    from detection.datasets.sampling import clip_times_s
     from detection.video.reader import VideoReader
 
     path = real_data / "weights" / "x3d_xs_k400_from_int8.pyth"
@@ -461,7 +471,7 @@ def test_kinetics_weights_load_and_know_archery(real_data: Path) -> None:
         assert len(report.matched) == len(network.state_dict()) == 568
         assert (report.missing, report.unexpected, report.wrong_shape) == ((), (), ())
     with VideoReader(real_data / "clips" / "archery.mp4") as video:
-        clip = video.read(clip_times_s(video.info.duration_s / 2, 4, 12))
+        clip = video.read(ClipSampling(4, 12).times_s(video.info.duration_s / 2))
     frames = clip.frames.float()  # (T, 3, H, W)
     scale = 182 / min(frames.shape[2:])
     frames = nn.functional.interpolate(frames, scale_factor=scale, mode="bilinear", antialias=True)

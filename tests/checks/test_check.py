@@ -21,9 +21,8 @@ from detection.checks.findings import Findings
 from detection.checks.rows import check_rows, group
 from detection.datasets.ava_csv import AvaRows
 from detection.datasets.folder import DatasetFolder
-from detection.datasets.label_map import LabelMap
 from detection.errors import UserError
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 
 
 @pytest.fixture(scope="module")

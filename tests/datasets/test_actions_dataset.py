@@ -16,13 +16,12 @@ from detection.datasets.folder import (
     SplitPart,
     write_dataset_file,
 )
-from detection.datasets.label_map import LabelMap
 from detection.datasets.open_video import open_video
-from detection.datasets.sampling import clip_times_s
 from detection.datasets.transforms import EvalTransform, TrainTransform
 from detection.errors import UserError
-from detection.structures import Keyframe
+from detection.structures import ClipSampling, Keyframe, LabelMap
 
+SAMPLING = ClipSampling(4, 12)
 LABELS = LabelMap(("sit", "walk"), (11, 14))
 ROWS = """\
 one,1.0,0.1,0.1,0.3,0.9,11,0
@@ -47,7 +46,7 @@ def root(tmp_path_factory):
     return root
 
 
-def dataset(root, transform, rows=None, seed=0, num_frames=4, step=12, **more):
+def dataset(root, transform, rows=None, seed=0, sampling=SAMPLING, **more):
     path = root / "train.csv"
     if rows is not None:
         path = root / "other.csv"
@@ -57,8 +56,7 @@ def dataset(root, transform, rows=None, seed=0, num_frames=4, step=12, **more):
         table,
         open_video=partial(open_video, DatasetFolder.open(root)),
         transform=transform,
-        num_frames=num_frames,
-        step=step,
+        sampling=sampling,
         seed=seed,
         **more,
     )
@@ -69,9 +67,7 @@ def test_a_sample_is_the_clip_around_its_keyframe(root):
     assert len(data) == 4
     sample = data[0]
     assert sample.keyframe == Keyframe("one", 1.0)
-    assert numbers_of(sample.frames.permute(1, 0, 2, 3)) == nearest(
-        TIMES_S, clip_times_s(1.0, 4, 12)
-    )
+    assert numbers_of(sample.frames.permute(1, 0, 2, 3)) == nearest(TIMES_S, SAMPLING.times_s(1.0))
     assert sample.frames.shape == (3, 4, 96, 160) and sample.frames.dtype == torch.uint8
     assert sample.frames.is_contiguous()
     expected = torch.tensor([[16, 9.6, 48, 86.4], [96, 9.6, 144, 86.4]])
@@ -85,14 +81,15 @@ def test_a_sample_is_the_clip_around_its_keyframe(root):
 def test_clips_kept_inside_their_video(root, time_s, num_frames, step):
     """Frames from 0 to 3.96 s; eight frames a second apart are longer than that."""
     rows = f"one,{time_s},0.1,0.1,0.3,0.9,11,0\n"
-    shape = {"num_frames": num_frames, "step": step}
-    data = dataset(root, EvalTransform(short_side=96), rows, at_ends="inside", **shape)
-    wanted_s = clip_times_s(time_s, num_frames, step, within_s=(0.0, TIMES_S[-1]))
+    sampling = ClipSampling(num_frames, step, "inside")
+    data = dataset(root, EvalTransform(short_side=96), rows, sampling=sampling)
+    wanted_s = sampling.times_s(time_s, within_s=(0.0, TIMES_S[-1]))
     found = numbers_of(data[0].frames.permute(1, 0, 2, 3))
     assert found == nearest(TIMES_S, wanted_s)
     assert len(set(found)) == num_frames and round(time_s * 25) in found
-    usual = dataset(root, EvalTransform(short_side=96), rows, **shape)
-    usual_s = clip_times_s(time_s, num_frames, step)
+    repeating = ClipSampling(num_frames, step)
+    usual = dataset(root, EvalTransform(short_side=96), rows, sampling=repeating)
+    usual_s = repeating.times_s(time_s)
     fits = usual_s[0] >= 0 and usual_s[-1] <= TIMES_S[-1]
     assert (numbers_of(usual[0].frames.permute(1, 0, 2, 3)) == found) == fits
 

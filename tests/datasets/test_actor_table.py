@@ -12,9 +12,9 @@ from detection.datasets.actor_table import (
 )
 from detection.datasets.ava_csv import AvaRows, read_ground_truth
 from detection.datasets.folder import DatasetFile, DatasetFolder, SplitPart, write_dataset_file
-from detection.datasets.label_map import LabelMap, write_label_map
+from detection.datasets.label_map import write_label_map
 from detection.errors import UserError
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 
 LABELS = LabelMap(("sit", "walk", "talk"), (11, 14, 79))
 

@@ -22,9 +22,8 @@ from detection.datasets.ava_csv import (
     write_person_boxes,
 )
 from detection.datasets.ava_csv_rows import DETECTIONS, GROUND_TRUTH, PERSON_BOXES, parse_time_us
-from detection.datasets.label_map import LabelMap
 from detection.errors import UserError
-from detection.structures import ActorBoxes, Detections, Keyframe
+from detection.structures import ActorBoxes, Detections, Keyframe, LabelMap
 
 GOOD = "-5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,1\n"
 

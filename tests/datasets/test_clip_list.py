@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detection.datasets.clip_list import read_class_file, read_clip_list, write_clip_list
-from detection.datasets.label_map import LabelMap
 from detection.errors import UserError
+from detection.structures import LabelMap
 
 CLASSES = LabelMap(("archery", "talk to (self, others)", "playing cards"), (0, 1, 2))
 

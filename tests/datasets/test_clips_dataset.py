@@ -10,7 +10,7 @@ from detection.datasets.clip_list import ClipList
 from detection.datasets.clips import ClipDataset, ViewBatches, Views, collate_clips
 from detection.datasets.transforms import TrainTransform
 from detection.errors import UserError
-from detection.structures import Clip
+from detection.structures import Clip, ClipSampling
 
 FPS = 30
 
@@ -53,16 +53,14 @@ def clips_of(count, tmp_path):
     )
 
 
-def dataset(tmp_path, *, frames=100, views=None, count=2, crop=40, seed=0, **more):
+def dataset(tmp_path, *, frames=100, views=None, count=2, crop=40, seed=0, at_ends="repeat"):
     return ClipDataset(
         clips_of(count, tmp_path),
         open_video=lambda _: Numbered(frames),
         transform=TrainTransform(crop=crop, short_side=(40, 40), flip=0),
-        num_frames=4,
-        step=2,
+        sampling=ClipSampling(4, 2, at_ends),
         views=views,
         seed=seed,
-        **more,
     )
 
 
@@ -140,8 +138,7 @@ def test_what_cannot_be_opened_is_named_with_its_row(tmp_path):
         clips_of(3, tmp_path),
         open_video=broken,
         transform=TrainTransform(crop=40, short_side=(40, 40)),
-        num_frames=4,
-        step=2,
+        sampling=ClipSampling(4, 2),
     )
     with pytest.raises(UserError, match=r"list.csv:1: .*v0: no pictures"):
         data.check_videos()
@@ -161,8 +158,7 @@ def test_a_stated_share_may_be_unreadable(tmp_path):
         clips_of(4, tmp_path),
         open_video=one_broken,
         transform=TrainTransform(crop=40, short_side=(40, 40)),
-        num_frames=4,
-        step=2,
+        sampling=ClipSampling(4, 2),
     )
     (line,) = data.check_videos(most_unreadable=0.25)
     assert line.endswith("v1: no pictures") and "list.csv:2" in line

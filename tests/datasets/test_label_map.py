@@ -4,16 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.datasets.label_map import (
-    OBJECT,
-    PERSON,
-    POSE,
-    LabelMap,
-    read_label_map,
-    write_label_map,
-)
+from detection.datasets.label_map import OBJECT, PERSON, POSE, read_label_map, write_label_map
 from detection.datasets.plain_names import is_plain
 from detection.errors import UserError
+from detection.structures import LabelMap
 
 
 def write(tmp_path, text: str):
@@ -149,3 +143,16 @@ def test_avas_own_maps(real_data, tmp_path):
     by_id = dict(zip(full.ids, zip(full.names, full.groups, strict=True), strict=True))
     for name, class_id, group in zip(scored.names, scored.ids, scored.groups, strict=True):
         assert by_id[class_id] == (name, group)
+
+
+def test_chosen_classes_keep_what_is_left_of_their_groups():
+    label_map = LabelMap(
+        ("sit", "stand", "run", "eat"),
+        (11, 12, 10, 17),
+        ("a", "a", "a", "b"),
+        {"pose": (0, 1, 2), "hands": (3,)},
+    )
+    chosen = label_map.select([2, 0, 3])
+    left = {"pose": (1, 0)}
+    assert chosen == LabelMap(("run", "sit", "eat"), (10, 11, 17), ("a", "a", "b"), left)
+    assert label_map.select([3]) == LabelMap(("eat",), (17,), ("b",))

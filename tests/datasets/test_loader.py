@@ -13,12 +13,11 @@ from detection.datasets.actions import AvaDataset
 from detection.datasets.actor_table import build_actor_table
 from detection.datasets.ava_csv import AvaRows
 from detection.datasets.folder import DatasetFile, DatasetFolder, SplitPart
-from detection.datasets.label_map import LabelMap
 from detection.datasets.loader import ClipLoader, EvalBatches, TrainBatches, collate
 from detection.datasets.open_video import open_video
 from detection.datasets.transforms import EvalTransform, TrainTransform
 from detection.errors import UserError
-from detection.structures import ActorBoxes, Keyframe, Sample
+from detection.structures import ActorBoxes, ClipSampling, Keyframe, LabelMap, Sample
 
 LABELS = LabelMap(("sit", "walk"), (11, 14))
 SIZES = {"a": (160, 96), "b": (96, 160), "c": (160, 96)}
@@ -58,8 +57,7 @@ def dataset(root, transform, *, extra=(), empty=()):
         table,
         open_video=partial(open_video, DatasetFolder(root, file)),
         transform=transform,
-        num_frames=4,
-        step=6,
+        sampling=ClipSampling(4, 6),
         seed=3,
     )
 

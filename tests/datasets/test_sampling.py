@@ -3,30 +3,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.datasets.sampling import choose_keyframes, clip_times_s
-from detection.structures import Keyframe
+from detection.datasets.sampling import choose_keyframes
+from detection.structures import ClipSampling, Keyframe
 
 
 @pytest.mark.parametrize("num_frames, step", [(1, 1), (4, 12), (13, 6), (16, 5), (5, 2.5)])
 def test_the_moment_itself_is_the_middle_frame(num_frames, step):
-    times_s = clip_times_s(902.0, num_frames, step)
+    times_s = ClipSampling(num_frames, step).times_s(902.0)
     assert times_s[num_frames // 2] == 902.0
     assert len(times_s) == num_frames
     assert np.diff(times_s) == pytest.approx(step / 30)
 
 
 def test_times_of_a_clip_by_hand():
-    assert clip_times_s(10.0, 4, 12) == pytest.approx([9.2, 9.6, 10.0, 10.4])
+    assert ClipSampling(4, 12).times_s(10.0) == pytest.approx([9.2, 9.6, 10.0, 10.4])
 
 
 def test_a_step_of_nothing_repeats_the_moment():
-    assert clip_times_s(3.0, 4, 0).tolist() == [3.0] * 4
+    assert ClipSampling(4, 0).times_s(3.0).tolist() == [3.0] * 4
 
 
 @pytest.mark.parametrize("num_frames, step", [(0, 5), (4, -1)])
 def test_impossible_clips_are_refused(num_frames, step):
     with pytest.raises(ValueError, match="num_frames >= 1"):
-        clip_times_s(1.0, num_frames, step)
+        ClipSampling(num_frames, step).times_s(1.0)
 
 
 @settings(deadline=None)
@@ -41,8 +41,8 @@ def test_a_clip_kept_inside_its_video(frame, num_frames, step, last, start_s):
     """Frames 0 to `last` of a file at 30 a second; the keyframe is one of them."""
     time_s = start_s + min(frame, last) / 30
     ends_s = start_s, start_s + last / 30
-    usual = clip_times_s(time_s, num_frames, step)
-    times_s = clip_times_s(time_s, num_frames, step, within_s=ends_s)
+    usual = ClipSampling(num_frames, step).times_s(time_s)
+    times_s = ClipSampling(num_frames, step, "inside").times_s(time_s, within_s=ends_s)
     assert len(times_s) == num_frames and time_s in times_s.tolist()
     assert times_s[0] >= ends_s[0] - 1e-9 and times_s[-1] <= ends_s[1] + 1e-9
     assert (np.diff(times_s) >= 0).all()
@@ -53,16 +53,18 @@ def test_a_clip_kept_inside_its_video(frame, num_frames, step, last, start_s):
 
 
 def test_clips_at_the_ends_by_hand():
-    inside = {"within_s": (0.0, 2.0)}
-    assert clip_times_s(0.2, 4, 12, **inside) == pytest.approx([0.2, 0.4, 0.8, 1.2])
-    assert clip_times_s(1.6, 4, 12, **inside) == pytest.approx([0.8, 1.2, 1.6, 2.0])
-    assert clip_times_s(2.0, 4, 12, **inside) == pytest.approx([0.8, 1.2, 1.6, 2.0])
-    assert clip_times_s(1.1, 5, 30, **inside) == pytest.approx([0, 0.5, 1.1, 1.5, 2])
+    clip, inside = ClipSampling(4, 12, "inside"), {"within_s": (0.0, 2.0)}
+    assert clip.times_s(0.2, **inside) == pytest.approx([0.2, 0.4, 0.8, 1.2])
+    assert clip.times_s(1.6, **inside) == pytest.approx([0.8, 1.2, 1.6, 2.0])
+    assert clip.times_s(2.0, **inside) == pytest.approx([0.8, 1.2, 1.6, 2.0])
+    assert ClipSampling(5, 30, "inside").times_s(1.1, **inside) == pytest.approx(
+        [0, 0.5, 1.1, 1.5, 2]
+    )
     # A keyframe may lie a little outside; a video of one frame has nothing to move to.
-    assert clip_times_s(2.01, 2, 6, **inside) == pytest.approx([1.8, 2.01])
-    assert clip_times_s(7.0, 3, 6, within_s=(7.0, 7.0)).tolist() == [7.0] * 3
+    assert ClipSampling(2, 6, "inside").times_s(2.01, **inside) == pytest.approx([1.8, 2.01])
+    assert ClipSampling(3, 6, "inside").times_s(7.0, within_s=(7.0, 7.0)).tolist() == [7.0] * 3
     with pytest.raises(ValueError, match="is after the last one"):
-        clip_times_s(1.0, 3, 6, within_s=(2.0, 1.0))
+        ClipSampling(3, 6, "inside").times_s(1.0, within_s=(2.0, 1.0))
 
 
 KEYFRAMES = [
@@ -99,3 +101,21 @@ def test_epochs_differ_and_repeat():
 def test_n_epochs_of_every_nth_see_every_keyframe():
     seen = [set(choose_keyframes(KEYFRAMES, every=3, epoch=e).tolist()) for e in range(3)]
     assert set.union(*seen) == set(range(len(KEYFRAMES)))
+
+
+@pytest.mark.parametrize("num_frames, step", [(1, 5), (4, 12), (13, 6), (16, 5), (5, 0)])
+def test_the_span_is_that_of_the_times(num_frames, step):
+    clip = ClipSampling(num_frames, step)
+    times_s = clip.times_s(100.0)
+    assert clip.span_s == pytest.approx(times_s[-1] - times_s[0])
+    assert clip.before_s == pytest.approx(100 - times_s[0])
+    assert clip.before_s >= times_s[-1] - 100 - 1e-9
+    assert times_s[0] + clip.offsets_s == pytest.approx(times_s)
+
+
+def test_a_clip_that_repeats_edge_frames_keeps_its_times():
+    assert ClipSampling(4, 12).times_s(0.2, within_s=(0.0, 2.0)) == pytest.approx(
+        [-0.6, -0.2, 0.2, 0.6]
+    )
+    with pytest.raises(ValueError, match="at_ends must be"):
+        ClipSampling(4, 12, "mirror")

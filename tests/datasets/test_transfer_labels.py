@@ -5,9 +5,8 @@ from hypothesis import strategies as st
 
 from detection.datasets.actor_table import build_actor_table
 from detection.datasets.ava_csv import AvaRows
-from detection.datasets.label_map import LabelMap
 from detection.datasets.transfer_labels import add_matched_boxes
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 
 LABELS = LabelMap(("sit", "walk", "talk"), (11, 14, 79))
 

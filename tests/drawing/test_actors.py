@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detection.datasets.ava_csv import AvaRows
-from detection.datasets.label_map import LabelMap
 from detection.drawing.actors import (
     Actor,
     ShownLabel,
@@ -18,7 +17,7 @@ from detection.drawing.actors import (
     keep_likely,
 )
 from detection.evaluation.average_precision import paired_iou
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 
 LABELS = LabelMap(("stand", "walk", "wave"), (12, 14, 69))
 LEFT, RIGHT = (0.0, 0.0, 0.4, 1.0), (0.5, 0.0, 0.9, 1.0)

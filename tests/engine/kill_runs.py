@@ -24,8 +24,8 @@ from pathlib import Path
 import torch
 
 import train_ava
+from detection.checkpoints.file import read_checkpoint
 from detection.engine import runs  # noqa: F401 (loaded before forking, not in every life)
-from detection.engine.checkpoint import read_checkpoint
 from detection.errors import UserError
 
 SETTINGS = """

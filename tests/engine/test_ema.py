@@ -7,13 +7,14 @@ import torch
 
 from detection.engine.ema import WeightAverage
 from detection.models.action_detector import build_detector
+from detection.models.actor_head import ActorHeadDescription
 from detection.models.x3d import X3DDescription
 
 TINY = X3DDescription(1, 1, 32, (32, 32), 32, width_factor=0.5, depth_factor=0.5)
 
 
 def test_the_average_is_the_formula_and_begins_by_forgetting_fast():
-    model = build_detector(TINY, num_classes=2, hidden=4)
+    model = build_detector(TINY, ActorHeadDescription(2, hidden=4))
     average = WeightAverage(model, decay=0.3)
     expected = None
     for number, value in enumerate([1.0, 5.0, -2.0, 7.0]):
@@ -38,4 +39,4 @@ def test_the_average_is_the_formula_and_begins_by_forgetting_fast():
 @pytest.mark.parametrize("decay", [0.0, 1.0, -0.5])
 def test_a_decay_that_averages_nothing_is_refused(decay):
     with pytest.raises(ValueError, match="within 0 and 1"):
-        WeightAverage(build_detector(TINY, num_classes=2, hidden=4), decay=decay)
+        WeightAverage(build_detector(TINY, ActorHeadDescription(2, hidden=4)), decay=decay)

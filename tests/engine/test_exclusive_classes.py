@@ -6,12 +6,13 @@ import pytest
 import torch
 from tiny_data import LABELS, make_dataset
 
-from detection.checkpoints.file import ClassList, read_model_file, save_model_file
+from detection.checkpoints.file import read_model_file, save_model_file
 from detection.config import config_from_dict
 from detection.datasets.folder import DatasetFolder, write_dataset_file
-from detection.datasets.label_map import LabelMap, write_label_map
+from detection.datasets.label_map import write_label_map
 from detection.engine.tasks.actions import ActionTask
 from detection.errors import UserError
+from detection.structures import LabelMap
 
 
 def test_groups_are_columns_of_the_classes_that_are_learned(tmp_path):
@@ -31,7 +32,7 @@ def test_groups_are_columns_of_the_classes_that_are_learned(tmp_path):
 
 def test_a_checkpoint_keeps_them_and_old_ones_have_none(tmp_path):
     path = tmp_path / "a.pt"
-    given = ClassList(LABELS.names, LABELS.ids, None, {"colour": (0, 1)})
+    given = LabelMap(LABELS.names, LABELS.ids, None, {"colour": (0, 1)})
     save_model_file(path, {"head.classes.weight": torch.zeros(3, 4)}, network=None,
                     classes=given, sampling=None)  # fmt: skip
     assert read_model_file(path).classes == given
@@ -43,4 +44,4 @@ def test_a_checkpoint_keeps_them_and_old_ones_have_none(tmp_path):
             read_model_file(path)
     del content["label_map"]["exclusive"]
     torch.save(content, path)
-    assert read_model_file(path).classes == ClassList(LABELS.names, LABELS.ids)
+    assert read_model_file(path).classes == LabelMap(LABELS.names, LABELS.ids)

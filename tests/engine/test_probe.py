@@ -10,6 +10,7 @@ from detection.datasets.loader import EvalBatches
 from detection.engine.probe import collect_features, fit_linear, set_last_layer
 from detection.errors import UserError
 from detection.models.action_detector import build_detector
+from detection.models.actor_head import ActorHeadDescription
 from detection.models.x3d import X3DDescription
 from detection.structures import ActorBoxes, Batch, Keyframe
 
@@ -64,7 +65,7 @@ def test_nobody_to_learn_from_and_parts_that_do_not_fit() -> None:
 
 def test_features_are_those_that_the_last_layer_takes_when_scoring() -> None:
     torch.manual_seed(0)
-    model = build_detector(TINY, num_classes=3, hidden=16, context="frame").train()
+    model = build_detector(TINY, ActorHeadDescription(3, hidden=16, context="frame")).train()
     batch = Batch(
         frames=torch.randint(0, 256, (2, 3, 2, 32, 40), dtype=torch.uint8),
         rois_px=torch.tensor([[0, 1.0, 2, 20, 30], [1, 0, 0, 40, 32], [1, 5, 5, 30, 30]]),

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detection.datasets.ava_csv import AvaRows
-from detection.datasets.label_map import LabelMap
 from detection.evaluation import matching, people
 from detection.evaluation.box_ceiling import PerfectClassifier
 from detection.evaluation.diagnosis import diagnose
@@ -18,6 +17,7 @@ from detection.evaluation.frame_map import score_rows
 from detection.evaluation.keyframe_index import ClassColumns
 from detection.evaluation.matching import slices_of
 from detection.evaluation.people import _Best, find_people
+from detection.structures import LabelMap
 
 LABEL_MAP = LabelMap(("a", "b", "c"), (1, 2, 3))
 

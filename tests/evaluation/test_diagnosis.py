@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from detection.datasets.ava_csv import AvaRows
-from detection.datasets.label_map import LabelMap
 from detection.evaluation.compare import compare
 from detection.evaluation.diagnosis import (
     BACKGROUND,
@@ -20,7 +19,7 @@ from detection.evaluation.diagnosis import (
 )
 from detection.evaluation.explain_low_map import find_causes
 from detection.evaluation.frame_map import score_rows
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 
 LABEL_MAP = LabelMap(("a", "b", "c"), (2, 4, 6))
 BOX, FAR = (0.1, 0.1, 0.5, 0.5), (0.6, 0.5, 0.9, 0.9)

@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detection.datasets.ava_csv import AvaRows, read_detections, read_ground_truth, write_detections
-from detection.datasets.label_map import LabelMap, read_label_map
+from detection.datasets.label_map import read_label_map
 from detection.errors import UserError
 from detection.evaluation.average_precision import average_precision, precision_recall
 from detection.evaluation.evaluator import ActionEvaluator
 from detection.evaluation.frame_map import frame_map, why_no_ground_truth
 from detection.evaluation.matching import best_rows
 from detection.evaluation.protocols import PROTOCOLS
-from detection.structures import ActorBoxes, Detections, Keyframe
+from detection.structures import ActorBoxes, Detections, Keyframe, LabelMap
 
 LABEL_MAP = LabelMap(("a", "b", "c"), (7, 2, 5), ("POSE", "POSE", "OTHER"))
 CLASS_IDS = [7, 2, 5]

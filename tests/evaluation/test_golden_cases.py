@@ -17,10 +17,10 @@ from detection.datasets.ava_csv import (
     read_ground_truth,
     read_keyframe_list,
 )
-from detection.datasets.label_map import LabelMap, read_label_map
+from detection.datasets.label_map import read_label_map
 from detection.evaluation.frame_map import frame_map
 from detection.evaluation.protocols import PROTOCOLS
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 
 ANSWERS = np.load(Path(__file__).with_name("golden_ap.npz"))
 SCRIPTS = [name for name in PROTOCOLS if name != "frame-map"]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from detection.datasets.ava_csv import AvaRows
-from detection.datasets.label_map import LabelMap
 from detection.errors import UserError
 from detection.evaluation.average_precision import average_precision, precision_recall
 from detection.evaluation.box_report import report_boxes
@@ -19,7 +18,7 @@ from detection.evaluation.frame_map import frame_map, score_rows
 from detection.evaluation.person_ap import best_threshold, match_boxes, person_ap, threshold_at
 from detection.evaluation.video_map import video_map
 from detection.reports import evaluation_text
-from detection.structures import ActorBoxes, Detections, Keyframe
+from detection.structures import ActorBoxes, Detections, Keyframe, LabelMap
 
 LABEL_MAP = LabelMap(("a", "b"), (1, 2))
 BOXES = [(0.1, 0.1, 0.5, 0.5), (0.5, 0.5, 0.9, 0.9)]

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 
 from detection.datasets.ava_csv import AvaRows
-from detection.datasets.label_map import LabelMap
 from detection.evaluation import tubes
 from detection.evaluation.clip_accuracy import single_label_accuracy
 from detection.evaluation.frame_map import frame_map
 from detection.evaluation.person_ap import match_boxes
 from detection.evaluation.tubes import Frames, Tube, linked_tubes
 from detection.evaluation.video_map import tube_ap
-from detection.structures import ActorBoxes, Keyframe
+from detection.structures import ActorBoxes, Keyframe, LabelMap
 
 LABEL_MAP = LabelMap(("a",), (1,))
 UNIT = (0.0, 0.0, 0.5, 0.5)

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from detection.datasets.ava_csv import AvaRows
-from detection.datasets.label_map import LabelMap
 from detection.errors import UserError
 from detection.evaluation.tubes import Tube, overlap, suppress
 from detection.evaluation.video_map import tube_ap, video_map
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 
 LABEL_MAP = LabelMap(("one", "two"), (1, 2))
 ANSWERS = json.loads(Path(__file__).with_name("golden_video_ap.json").read_text())

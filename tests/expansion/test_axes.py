@@ -28,11 +28,11 @@ from detection.expansion.axes import (
 from detection.expansion.cost import macs_cost, milliseconds_cost, parameter_cost, remembered
 from detection.expansion.scheduler import Stopped
 from detection.models.action_detector import build_detector
-from detection.models.classifier import build_classifier
+from detection.models.classifier import HeadDescription, build_classifier
 from detection.models.x3d import VARIANTS
 
 X2D = VARIANTS["x2d"]
-BUILD = functools.partial(build_classifier, num_classes=10)
+BUILD = functools.partial(build_classifier, head=HeadDescription(10))
 MACS = macs_cost(BUILD)
 OWN = {
     "frame_rate": {"num_frames", "step"},

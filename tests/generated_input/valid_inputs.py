@@ -19,13 +19,14 @@ from numbered_video import write_numbered
 from tiny_data import LABELS, make_dataset
 
 from detection.build import build_model
-from detection.checkpoints.factory import network_numbers
-from detection.checkpoints.file import ClassList, FrameSampling, save_model_file
+from detection.checkpoints.file import save_model_file
+from detection.checkpoints.load import describe_network
 from detection.config import config_from_dict, config_to_dict
 from detection.datasets.folder import DatasetFolder
 from detection.datasets.label_map import write_label_map
 from detection.people.torchvision_rcnn import build_people_network
 from detection.people.weights import PeopleNetworkNumbers, save_people_file
+from detection.structures import ClipSampling, LabelMap
 
 NETWORK = {
     "data": {"root": "data"},
@@ -274,9 +275,10 @@ def _networks(root: Path) -> None:
     save_model_file(
         root / "run/checkpoints/last.pt",
         model.state_dict(),
-        network=network_numbers(model),
-        classes=ClassList(LABELS.names, LABELS.ids, LABELS.groups, {}),
-        sampling=FrameSampling(2, 6, 64, at_ends="repeat"),
+        network=describe_network(model),
+        classes=LabelMap(LABELS.names, LABELS.ids, LABELS.groups, {}),
+        sampling=ClipSampling(2, 6, "repeat"),
+        short_side_px=64,
         config=config_to_dict(config),
     )
     convert.main(

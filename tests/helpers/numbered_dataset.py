@@ -6,8 +6,8 @@ from pathlib import Path
 
 from detection.datasets.ava_csv import AvaRows, write_ground_truth
 from detection.datasets.folder import DatasetFile, SplitPart, write_dataset_file
-from detection.datasets.label_map import LabelMap, write_label_map
-from detection.structures import Keyframe
+from detection.datasets.label_map import write_label_map
+from detection.structures import Keyframe, LabelMap
 
 
 def make_dataset(root: Path, keyframes, *, boxes=None):

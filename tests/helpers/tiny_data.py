@@ -9,8 +9,8 @@ import numpy as np
 
 from detection.datasets.ava_csv import AvaRows, write_ground_truth
 from detection.datasets.folder import DatasetFile, SplitPart, write_dataset_file
-from detection.datasets.label_map import LabelMap, write_label_map
-from detection.structures import Keyframe
+from detection.datasets.label_map import write_label_map
+from detection.structures import Keyframe, LabelMap
 from detection.video.writer import VideoWriter
 
 WIDTH, HEIGHT, FPS, SECONDS = 96, 72, 10, 3

@@ -12,10 +12,10 @@ import torch
 from fake_people import FakeDetector
 
 from detection.build import build_model
-from detection.checkpoints.factory import network_numbers
-from detection.checkpoints.file import ClassList, FrameSampling, save_model_file
+from detection.checkpoints.file import save_model_file
+from detection.checkpoints.load import describe_network
 from detection.config import RunConfig, config_from_dict, config_to_dict
-from detection.datasets.label_map import LabelMap
+from detection.structures import ClipSampling, LabelMap
 from detection.video.writer import VideoWriter
 
 LABELS = LabelMap(("be red", "be <b>blue</b>", "be here"), (3, 7, 9), None)
@@ -54,9 +54,10 @@ def save_tiny_run(
     save_model_file(
         folder / "checkpoints" / "last.pt",
         model.state_dict(),
-        network=network_numbers(model),
-        classes=ClassList(labels.names, labels.ids, labels.groups, {"colour": (0, 1)}),
-        sampling=FrameSampling(4, step, 64, at_ends=at_ends),
+        network=describe_network(model),
+        classes=LabelMap(labels.names, labels.ids, labels.groups, {"colour": (0, 1)}),
+        sampling=ClipSampling(4, step, at_ends),
+        short_side_px=64,
         config=config_to_dict(settings),
     )
     return folder

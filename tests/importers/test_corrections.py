@@ -13,10 +13,10 @@ from ava_tools import import_dataset
 from detection.datasets.actor_table import read_video_list
 from detection.datasets.ava_csv import read_ground_truth
 from detection.datasets.folder import DatasetFile, DatasetFolder, SplitPart, write_dataset_file
-from detection.datasets.label_map import LabelMap, write_label_map
+from detection.datasets.label_map import write_label_map
 from detection.errors import UserError
 from detection.importers.corrections import merge_corrections
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 
 TRAIN = "a,0001,0.1,0.1,0.5,0.5,11,1\na,0001,0.1,0.1,0.5,0.5,80,1\na,0002,0.1,0.1,0.5,0.5,12,1\n"
 TRAIN += "a,0003\nb,1.500000,0.123456789012,0.2,0.3,0.4,12,7\n"

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from detection.checkpoints.load import identity_norm
-from detection.checkpoints.naming import to_own_names, to_their_names
+from detection.checkpoints.weights import to_own_names, to_their_names
 from detection.models.classifier import X3DClassifier, build_classifier
 from detection.models.x3d import VARIANTS, X3DDescription
 

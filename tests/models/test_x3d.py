@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from detection.models.action_detector import ActionDetector, build_detector
-from detection.models.actor_head import ActorHead, exclusive_logits
+from detection.models.actor_head import ActorHead, ActorHeadDescription, exclusive_logits
 from detection.models.batch_norm import freeze_batch_norm
 from detection.models.classifier import build_classifier
 from detection.models.counting import count_macs, count_parameters, count_stages
@@ -82,7 +82,7 @@ def test_expansion_steps_cost_what_the_reference_says(
 
 def test_actor_network_of_x3d_m_is_the_papers_size() -> None:
     with torch.device("meta"):
-        network = build_detector(VARIANTS["m"], num_classes=80)
+        network = build_detector(VARIANTS["m"], ActorHeadDescription(80))
     assert f"{count_parameters(network).without_norm / 1e6:.3f}" == "3.107"
     rows = count_stages(network, num_frames=16, size_px=256, actors=1)
     assert f"{sum(row.macs for row in rows) / 1e9:.1f}" == "6.2"
@@ -174,7 +174,7 @@ def test_every_block_starts_as_its_shortcut(tiny: X3DDescription) -> None:
 
 def test_the_result_of_a_clip_does_not_depend_on_its_batch(tiny: X3DDescription) -> None:
     torch.manual_seed(0)
-    network = build_detector(tiny, num_classes=5).eval()
+    network = build_detector(tiny, ActorHeadDescription(5)).eval()
     frames = torch.randint(0, 256, (3, 3, 2, 64, 80), dtype=torch.uint8)
     rois = torch.tensor([[2, 1.0, 2, 40, 60], [0, 0, 0, 80, 64], [2, 30, 5, 75, 50]])
     with torch.no_grad():
@@ -184,7 +184,7 @@ def test_the_result_of_a_clip_does_not_depend_on_its_batch(tiny: X3DDescription)
 
 
 def test_nobody_in_the_clips_is_legal(tiny: X3DDescription) -> None:
-    network = build_detector(tiny, num_classes=5)
+    network = build_detector(tiny, ActorHeadDescription(5))
     frames = torch.zeros((2, 3, 2, 64, 64), dtype=torch.uint8)
     logits = network(frames, torch.zeros(0, 5))
     assert logits.shape == (0, 5)
@@ -201,7 +201,7 @@ def test_frozen_stages_get_no_gradient_and_the_rest_the_same(
     tiny: X3DDescription, stages: int
 ) -> None:
     torch.manual_seed(0)
-    network = build_detector(tiny, num_classes=5, dropout=0.0)
+    network = build_detector(tiny, ActorHeadDescription(5, dropout=0.0))
     freeze_batch_norm(network)
     frames = torch.randint(0, 256, (2, 3, 2, 64, 64), dtype=torch.uint8)
     rois = torch.tensor([[0, 1.0, 2, 40, 60], [1, 0, 0, 64, 64]])
@@ -226,7 +226,7 @@ def test_only_stages_that_exist_can_be_frozen(tiny: X3DDescription) -> None:
 
 
 def test_detector_takes_bytes_and_matching_parts_only(tiny: X3DDescription) -> None:
-    network = build_detector(tiny, num_classes=5)
+    network = build_detector(tiny, ActorHeadDescription(5))
     with pytest.raises(TypeError, match="uint8"):
         network(torch.zeros(1, 3, 2, 64, 64), torch.zeros(0, 5))
     trunk = X3DTrunk(tiny)
@@ -245,7 +245,7 @@ def test_pixels_are_normalised_as_the_weights_expect(tiny: X3DDescription) -> No
 
 def test_the_head_reads_the_cells_under_the_box() -> None:
     """A feature that is one in a single cell is seen by the box over it, by no box elsewhere."""
-    head = ActorHead(1, hidden=1, num_classes=1, dropout=0.0).eval()
+    head = ActorHead(1, ActorHeadDescription(1, hidden=1, dropout=0.0)).eval()
     nn.init.ones_(head.hidden.weight)
     features = torch.zeros(2, 1, 3, 8, 8)
     features[1, 0, :, 2, 5] = 1.0  # pixels x 160..192, y 64..96
@@ -260,7 +260,7 @@ def test_the_head_reads_the_cells_under_the_box() -> None:
 
 
 def test_head_averages_time_before_it_looks() -> None:
-    head = ActorHead(1, hidden=1, num_classes=1).eval()
+    head = ActorHead(1, ActorHeadDescription(1, hidden=1)).eval()
     nn.init.ones_(head.hidden.weight)
     features = torch.zeros(1, 1, 4, 2, 2)
     features[:, :, 0] = 1.0
@@ -268,7 +268,7 @@ def test_head_averages_time_before_it_looks() -> None:
 
 
 def test_mean_pooling_reads_the_whole_box() -> None:
-    head = ActorHead(1, hidden=1, num_classes=1, roi_pool="mean").eval()
+    head = ActorHead(1, ActorHeadDescription(1, hidden=1, roi_pool="mean")).eval()
     nn.init.ones_(head.hidden.weight)
     features = torch.zeros(1, 1, 1, 4, 4)
     features[..., :2] = 1.0
@@ -277,7 +277,7 @@ def test_mean_pooling_reads_the_whole_box() -> None:
 
 
 def test_context_adds_the_frame_of_the_actors_own_clip() -> None:
-    head = ActorHead(1, hidden=1, num_classes=2, context="frame").eval()
+    head = ActorHead(1, ActorHeadDescription(2, hidden=1, context="frame")).eval()
     nn.init.ones_(head.hidden.weight)
     features = torch.zeros(2, 1, 2, 4, 4)
     features[1, ..., :2] = 1.0
@@ -291,7 +291,9 @@ def test_context_adds_the_frame_of_the_actors_own_clip() -> None:
 
 def test_unit_features_have_length_one_each_and_nothing_stays_nothing() -> None:
     torch.manual_seed(0)
-    head = ActorHead(6, hidden=8, num_classes=2, context="frame", unit_features=True).eval()
+    head = ActorHead(
+        6, ActorHeadDescription(2, hidden=8, context="frame", unit_features=True)
+    ).eval()
     features = torch.rand(2, 6, 2, 4, 4)
     features[1] = 0.0
     seen = head.actor_features(features, torch.tensor([[0.0, 0, 0, 64, 64], [1, 0, 0, 64, 64]]))
@@ -301,9 +303,9 @@ def test_unit_features_have_length_one_each_and_nothing_stays_nothing() -> None:
 
 def test_exclusive_actions_have_the_softmax_as_sigmoids_and_gradients_however_sure() -> None:
     torch.manual_seed(0)
-    head = ActorHead(6, hidden=8, num_classes=4, exclusive=True).eval()
+    head = ActorHead(6, ActorHeadDescription(4, hidden=8, exclusive=True)).eval()
     nn.init.normal_(head.classes.weight, std=3.0)
-    plain = ActorHead(6, hidden=8, num_classes=4).eval()
+    plain = ActorHead(6, ActorHeadDescription(4, hidden=8)).eval()
     plain.load_state_dict(head.state_dict())
     features, rois = (
         torch.rand(1, 6, 2, 4, 4),
@@ -318,13 +320,13 @@ def test_exclusive_actions_have_the_softmax_as_sigmoids_and_gradients_however_su
     logits.sum().backward()
     assert sure.grad is not None and torch.isfinite(sure.grad).all()
     with pytest.raises(ValueError, match="two classes"):
-        ActorHead(1, num_classes=1, exclusive=True)
+        ActorHead(1, ActorHeadDescription(1, exclusive=True))
 
 
 @pytest.mark.parametrize("wrong", [{"roi_pool": "sum"}, {"context": "film"}])
 def test_a_head_of_unknown_parts_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
-        ActorHead(1, **wrong)
+        ActorHead(1, ActorHeadDescription(1, **wrong))
 
 
 def test_loss_is_the_mean_over_actors_and_classes() -> None:
@@ -346,7 +348,7 @@ def test_loss_is_the_mean_over_actors_and_classes() -> None:
 
 def test_frozen_batch_norm_stays_frozen(tiny: X3DDescription) -> None:
     torch.manual_seed(0)
-    network = build_detector(tiny, num_classes=3)
+    network = build_detector(tiny, ActorHeadDescription(3))
     names = list(network.state_dict())
     parameters = [id(parameter) for parameter in network.parameters()]
     count = freeze_batch_norm(network.trunk)
@@ -372,7 +374,7 @@ def test_a_detector_overfits_ten_clips() -> None:
     description = X3DDescription(
         2, 5, 64, (64, 64), 64, width_factor=1.0, depth_factor=1.0, bottleneck_factor=1.0
     )
-    network = build_detector(description, num_classes=3, hidden=128, dropout=0.0)
+    network = build_detector(description, ActorHeadDescription(3, hidden=128, dropout=0.0))
     frames = torch.randint(0, 256, (10, 3, 2, 64, 64), dtype=torch.uint8)
     rois, labels = [], []
     for clip in range(10):

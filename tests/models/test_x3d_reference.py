@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from detection.checkpoints.load import load_pretrained
-from detection.checkpoints.naming import Naming, to_their_names
+from detection.checkpoints.weights import Naming, to_their_names
 from detection.models.classifier import X3DClassifier, build_classifier
 from detection.models.x3d import VARIANTS, X3DDescription
 

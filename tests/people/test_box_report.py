@@ -16,7 +16,6 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detection.datasets.ava_csv import AvaRows, read_detections, write_detections
-from detection.datasets.label_map import LabelMap
 from detection.errors import UserError
 from detection.evaluation.box_ceiling import PerfectClassifier
 from detection.evaluation.box_report import best_f1_threshold, report_boxes
@@ -26,7 +25,7 @@ from detection.evaluation.protocols import PROTOCOLS
 from detection.reports import boxes_text
 from detection.reports.box_plot import draw_box_plot, write_box_plot
 from detection.reports.boxes_page import page
-from detection.structures import ActorBoxes, Detections, Keyframe
+from detection.structures import ActorBoxes, Detections, Keyframe, LabelMap
 
 LABELS = LabelMap(("a", "b", "c"), (3, 4, 9), None)
 # Few boxes, so that people overlap, boxes are equally near to two of them, and IoU 0.5 is met.

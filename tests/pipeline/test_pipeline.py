@@ -12,14 +12,14 @@ import pytest
 import torch
 from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, write_squares
 
-from detection.checkpoints.factory import load_network
+from detection.checkpoints.file import read_checkpoint
+from detection.checkpoints.load import load_network
 from detection.datasets.ava_csv import read_detections
-from detection.datasets.sampling import clip_times_s
 from detection.datasets.transforms import EvalTransform
-from detection.engine.checkpoint import read_checkpoint
 from detection.errors import UserError
 from detection.pipeline import ActionDetectorPipeline, PipelineOptions
 from detection.pipeline.detector import SEGMENT_S
+from detection.structures import ClipSampling
 from detection.video.reader import VideoReader
 from detection.video.stream import StreamFrame
 from detection.video.writer import VideoWriter
@@ -56,7 +56,6 @@ def assert_alike(first, second):
 def test_scores_are_those_of_the_network_on_the_frames_nearest_in_time(tmp_path, place, at_ends):
     """Against the evaluation's own reading and transform, keyframe by keyframe."""
     run = place if at_ends == "repeat" else place / at_ends
-    within_s = None if at_ends == "repeat" else (0.0, 11.9)
     detector = detector_of(run, smoothing_s=0.0)
     list(detector.run(place / "walk.mp4", out=tmp_path / "exact", film=False, page=False))
     rows = read_detections(tmp_path / "exact" / "detections.csv")
@@ -67,7 +66,7 @@ def test_scores_are_those_of_the_network_on_the_frames_nearest_in_time(tmp_path,
         for time_us in np.unique(rows.time_us).tolist():
             chosen = rows.select(rows.time_us == time_us)
             boxes = chosen.boxes_01[:: len(LABELS)].astype(np.float32)
-            times_s = clip_times_s(time_us / 1e6, 4, 6, within_s=within_s)
+            times_s = ClipSampling(4, 6, at_ends).times_s(time_us / 1e6, within_s=(0.0, 11.9))
             frames = reader.read(times_s, short_side=64).frames
             clip = transform.apply(frames, boxes, transform.draw(np.random.default_rng(0)))
             rois = torch.nn.functional.pad(clip.boxes_px, (1, 0))
@@ -314,10 +313,10 @@ def test_class_subset_thresholds_and_top_k(place):
     film = place / "walk.mp4"
     every = detector_of(place, threshold=0.0)
     assert {e.action for e in every.run(film)} == set(LABELS.names)
-    assert every.networks.exclusive == {"colour": (0, 1)}
+    assert every.networks.label_map.exclusive == {"colour": (0, 1)}
     some = detector_of(place, threshold=0.0, classes=("9", "be red"))
     assert {(e.action, e.action_id) for e in some.run(film)} == {("be red", 3), ("be here", 9)}
-    assert some.networks.exclusive == {}, "one colour alone excludes nothing"
+    assert some.networks.label_map.exclusive == {}, "one colour alone excludes nothing"
     one = detector_of(place, threshold=0.0, class_thresholds={"be red": 1.0})
     assert {e.action for e in one.run(film)} == {"be <b>blue</b>", "be here"}
     top = detector_of(place, threshold=0.0, top_k=1)

@@ -15,9 +15,9 @@ from tiny_data import turn
 from detection.checks.videos import verify_dataset
 from detection.datasets.folder import DatasetFolder
 from detection.datasets.open_video import open_video
-from detection.datasets.sampling import clip_times_s
 from detection.prepare.dataset import prepare_dataset
 from detection.prepare.video import PrepareOptions
+from detection.structures import ClipSampling
 from detection.unfinished import unfinished_folder
 from detection.video.reader import VideoReader
 from detection.video.writer import VideoWriter
@@ -75,7 +75,7 @@ def test_the_same_picture_at_the_same_time(timeline):
     moments = np.random.default_rng(1).uniform(keyframes_s[0], keyframes_s[1], 12)
     with VideoReader(source) as before, VideoReader(out / "videos/v.mp4") as after:
         for moment in [*keyframes_s, *moments, keyframes_s[0] - 0.5, keyframes_s[1] + 0.5]:
-            wanted = clip_times_s(moment, 5, 3)
+            wanted = ClipSampling(5, 3).times_s(moment)
             expected, got = before.read(wanted), after.read(wanted, keyframes_s=[moment])
             assert numbers_of(got.frames) == numbers_of(expected.frames)
             assert numbers_of(got.frames) == nearest(times_s, wanted)
@@ -142,7 +142,7 @@ def test_other_containers(tmp_path, suffix):
     assert not report.failed
     with VideoReader(path) as before, VideoReader(tmp_path / "out/videos/v.mp4") as after:
         for moment in np.linspace(5.2, 6.8, 9):
-            wanted = clip_times_s(float(moment), 4, 5)
+            wanted = ClipSampling(4, 5).times_s(float(moment))
             expected, got = before.read(wanted), after.read(wanted)
             assert numbers_of(got.frames) == numbers_of(expected.frames)
             assert np.abs(got.times_s - expected.times_s).max() <= TICK_S

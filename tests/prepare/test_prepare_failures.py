@@ -29,7 +29,7 @@ from detection.errors import UserError
 from detection.files import only_writer
 from detection.prepare.dataset import prepare_dataset
 from detection.prepare.video import PrepareOptions
-from detection.structures import ActorBoxes, Keyframe
+from detection.structures import ActorBoxes, ClipSampling, Keyframe
 
 SMALL = PrepareOptions(short_side=64)
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -62,8 +62,7 @@ def test_the_result_is_a_data_set_to_train_on(tmp_path):
             table,
             open_video=lambda video_id, folder=folder: open_video(folder, video_id),
             transform=EvalTransform(short_side=48),
-            num_frames=4,
-            step=5,
+            sampling=ClipSampling(4, 5),
         )
         data.check_videos()
         samples.append(data[3])

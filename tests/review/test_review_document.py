@@ -11,7 +11,6 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from detection.datasets.label_map import LabelMap
 from detection.review.document import (
     ReviewDocument,
     ReviewTrack,
@@ -23,6 +22,7 @@ from detection.review.encoding import encode_document
 from detection.review.errors import ERROR_KINDS, UNSURE, find_errors
 from detection.review.media import place_video
 from detection.review.page import page_pieces, write_review
+from detection.structures import LabelMap
 from detection.video.writer import VideoWriter
 
 MAP = LabelMap(("stand", "sit", "</script><b>x"), (12, 11, 70))

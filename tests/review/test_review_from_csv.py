@@ -9,10 +9,10 @@ import pytest
 
 from ava_tools import visualize
 from detection.datasets.ava_csv import AvaRows, read_detections, read_ground_truth
-from detection.datasets.label_map import LabelMap, write_label_map
+from detection.datasets.label_map import write_label_map
 from detection.review.from_csv import keyframes_of, tracks_of, truth_of
 from detection.review.media import place_video, why_written_anew
-from detection.structures import Keyframe
+from detection.structures import Keyframe, LabelMap
 from detection.video.reader import VideoReader
 from detection.video.writer import VideoWriter
 

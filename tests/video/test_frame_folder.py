@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numbered_video import nearest, numbered_image, numbers_of
 
-from detection.datasets.sampling import clip_times_s
 from detection.errors import UserError
 from detection.prepare.video_probe import FactsJob, find_facts
+from detection.structures import ClipSampling
 from detection.video.frame_folder import FrameFolder, nearest_positions
 
 
@@ -31,7 +31,7 @@ def test_frames_by_time_as_from_a_video(folder):
     with FrameFolder(folder, fps=30, start_s=900) as frames:
         times_s = frames.frame_times_s()
         assert times_s == pytest.approx(900 + np.arange(90) / 30)
-        wanted = clip_times_s(901.0, 16, 5)
+        wanted = ClipSampling(16, 5).times_s(901.0)
         clip = frames.read(wanted, keyframes_s=[901.0])
         assert numbers_of(clip.frames) == [1 + i for i in nearest(times_s.tolist(), wanted)]
         assert clip.frames.shape == (16, 3, 96, 160)

@@ -8,8 +8,8 @@ import pytest
 from numbered_video import nearest, numbered_image, numbers_of, write_numbered
 from tiny_data import turn
 
-from detection.datasets.sampling import clip_times_s
 from detection.errors import UserError
+from detection.structures import ClipSampling
 from detection.video.reader import VideoReader
 from detection.video.writer import VideoWriter
 
@@ -66,7 +66,7 @@ def test_a_clip_holds_the_frames_nearest_in_time(timeline, num_frames, step):
     moments = np.random.default_rng(1).uniform(times_s[0], times_s[-1], 6)
     with VideoReader(path) as video:
         for moment in [*moments, times_s[0], times_s[-1], times_s[31]]:
-            wanted = clip_times_s(moment, num_frames, step)
+            wanted = ClipSampling(num_frames, step).times_s(moment)
             clip = video.read(wanted, keyframes_s=[moment])
             expected = nearest(times_s, wanted)
             assert numbers_of(clip.frames) == expected
@@ -108,7 +108,7 @@ def test_other_containers(tmp_path, suffix, start_s):
         assert video.ends_s() == pytest.approx((times_s[0], times_s[-1]), abs=1e-3)
         moments = np.random.default_rng(0).uniform(first_s - 0.5, end_s + 0.5, 15)
         for moment in [*moments, *(times_s[i] for i in (0, 1, 49, 50, 51, 149))]:
-            wanted = clip_times_s(moment, 5, 4)
+            wanted = ClipSampling(5, 4).times_s(moment)
             assert numbers_of(video.read(wanted).frames) == nearest(times_s, wanted)
 
 
@@ -224,7 +224,7 @@ def test_edges_repeat(plain):
 
 def test_a_clip_of_a_step_of_nothing_is_the_middle_frame_repeated(plain):
     with VideoReader(plain) as video:
-        assert numbers_of(video.read(clip_times_s(2.0, 5, 0)).frames) == [50] * 5
+        assert numbers_of(video.read(ClipSampling(5, 0).times_s(2.0)).frames) == [50] * 5
 
 
 def test_no_times_is_our_own_mistake(plain):
@@ -235,7 +235,7 @@ def test_no_times_is_our_own_mistake(plain):
 @pytest.mark.parametrize("time_s", [6.0, 7.5, 1000.0])
 def test_a_keyframe_past_the_end_is_named(plain, time_s):
     with VideoReader(plain) as video, pytest.raises(UserError) as caught:
-        video.read(clip_times_s(time_s, 4, 12), keyframes_s=[time_s])
+        video.read(ClipSampling(4, 12).times_s(time_s), keyframes_s=[time_s])
     assert str(plain) in str(caught.value) and f"{time_s:.6f} s is past" in str(caught.value)
 
 

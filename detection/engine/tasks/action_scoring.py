@@ -19,7 +19,6 @@ from detection.datasets.actions import AvaDataset
 from detection.datasets.actor_table import read_exclusions, read_ground_truth_rows
 from detection.datasets.ava_csv import write_detections
 from detection.datasets.folder import DatasetFolder
-from detection.datasets.label_map import LabelMap
 from detection.engine.distributed import Processes
 from detection.engine.inference import detect
 from detection.errors import UserError
@@ -28,7 +27,7 @@ from detection.evaluation.frame_map import AvaFrameMap
 from detection.files import write_text
 from detection.formats.json_text import json_text
 from detection.reports.evaluation_text import as_csv, as_json, number, summary, table
-from detection.structures import Detections
+from detection.structures import Detections, LabelMap
 
 
 class Scorer:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from detection import build
 from detection.config import GROUND_TRUTH_BOXES, RunConfig
 from detection.datasets.folder import DatasetFolder
-from detection.datasets.label_map import LabelMap, read_label_map
+from detection.datasets.label_map import read_label_map
 from detection.datasets.loader import ClipLoader, TrainBatches, collate
 from detection.datasets.split_joins import require_labels, split_mismatches
 from detection.engine.data_digests import RULES, rules_of, split_files
@@ -27,7 +27,7 @@ from detection.engine.tasks.x3d import X3DTask
 from detection.errors import printable
 from detection.models.action_detector import ActionDetector
 from detection.models.losses import summed_action_loss
-from detection.structures import Batch
+from detection.structures import Batch, LabelMap
 
 
 class ActionTask(X3DTask):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detection.checkpoints.file import read_checkpoint
 from detection.config import AnyConfig, PeopleConfig
-from detection.engine.checkpoint import read_checkpoint
 from detection.engine.tasks.actions import ActionTask
 from detection.engine.tasks.base import Task
 from detection.engine.tasks.clips import ClipTask

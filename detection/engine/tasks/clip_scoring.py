@@ -23,7 +23,6 @@ from detection import build
 from detection.config import RunConfig
 from detection.datasets.clip_list import ClipList
 from detection.datasets.clips import ClipBatch, ClipDataset, ViewBatches, Views, collate_clips
-from detection.datasets.label_map import LabelMap
 from detection.engine.distributed import Processes
 from detection.engine.inference import check_finite
 from detection.engine.tasks.action_scoring import refuse_if_nothing_is_left, words_for_unreadable
@@ -36,6 +35,7 @@ from detection.files import replacing, write_text
 from detection.formats.json_text import json_text
 from detection.models.classifier import X3DClassifier
 from detection.models.counting import count_stages
+from detection.structures import LabelMap
 
 
 class VideoScores:
@@ -175,7 +175,7 @@ class ClipScorer:
             accuracy = single_label_accuracy(scores, labels, names, has_scores=readable)
         macs = count_view_macs(
             model,
-            num_frames=self._config.clip.num_frames,
+            num_frames=self._config.clip.sampling.num_frames,
             size_px=build.test_crop_px(self._config, self.views.crops),
         )
         return ClipScore(

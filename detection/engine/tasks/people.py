@@ -53,6 +53,7 @@ from detection.people.weights import (
     save_people_file,
     start_from_weights,
 )
+from detection.structures import ClipSampling
 
 
 class PeopleTask:
@@ -294,8 +295,7 @@ class PeopleTask:
             table,
             open_video=functools.partial(open_video, self._data),
             transform=EvalTransform(short_side=1),
-            num_frames=1,
-            step=0,
+            sampling=ClipSampling(num_frames=1, step=0),
         )
         check_videos(dataset, self._config, self._processes)
 

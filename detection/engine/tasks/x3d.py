@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from detection import build
-from detection.checkpoints.factory import Network, network_numbers
-from detection.checkpoints.file import ClassList, FrameSampling, ModelFile, save_model_file
-from detection.checkpoints.load import LoadReport, load_state
+from detection.checkpoints.file import ModelFile, save_model_file
+from detection.checkpoints.load import LoadReport, Network, describe_network, load_state
 from detection.config import RunConfig, config_to_dict
-from detection.datasets.label_map import LabelMap
 from detection.engine.distributed import Processes
 from detection.engine.tasks.base import BatchLoss
 from detection.errors import UserError
+from detection.structures import LabelMap
 
 
 class X3DTask:
@@ -49,9 +49,9 @@ class X3DTask:
     def check_fits(self, file: ModelFile) -> None:
         """Refuse weights of another task, or whose columns stand for other classes."""
         assert file.classes is not None and file.network is not None
-        if file.network.get("task") != self.name:
+        if file.network.task != self.name:
             raise UserError(
-                f"{file.path}: a network for task '{file.network.get('task')}', one for task "
+                f"{file.path}: a network for task '{file.network.task}', one for task "
                 f"'{self.name}' is required"
             )
         label_map = self.label_map
@@ -141,16 +141,10 @@ def save_network(
     save_model_file(
         path,
         model.state_dict(),
-        network=network_numbers(model),
-        classes=ClassList(label_map.names, label_map.ids, label_map.groups, exclusive),
-        sampling=FrameSampling(
-            num_frames=config.clip.num_frames,
-            step=config.clip.step,
-            short_side_px=config.clip.test_short_side_px,
-            pixel_mean=model.pixels.mean,
-            pixel_std=model.pixels.std,
-            at_ends=config.clip.at_ends,
-        ),
+        network=describe_network(model),
+        classes=dataclasses.replace(label_map, exclusive=exclusive),
+        sampling=config.clip.sampling,
+        short_side_px=config.clip.test_short_side_px,
         config=config_to_dict(config),
         training=training,
     )

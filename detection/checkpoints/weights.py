@@ -1,17 +1,176 @@
-"""What other projects call the weights of an X3D network, both ways.
+"""Weights in anybody's file: found, checked, taken out of wrappers, and under our names.
 
-Our names: `trunk.stem.spatial.weight`, `trunk.stages.2.0.expand_norm.bias`, `head.hidden.weight`.
-One table per project; the same table reads and writes. Nothing here looks at a file's name.
+Three rules for every kind of file. What no network can compute with is refused (`check_weights`).
+What DDP, Lightning and the like put before names is taken off, and what is chosen or left out is
+said in notes; what is then still unknown is for the network's own check, which refuses it by name.
+Names of other projects are translated by one table each, which reads and writes. Ours:
+`trunk.stem.spatial.weight`, `trunk.stages.2.0.expand_norm.bias`, `head.hidden.weight`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
+
+from detection.errors import UserError, printable
+
+# Where weights stand, the usual ones first: SlowFast, Lightning and mmaction2, DeepSpeed,
+# torchvision, and averages of weights, which are taken where there is nothing else.
+STATE_KEYS = (
+    *("model_state", "state_dict", "model_state_dict", "model", "module"),
+    *("net", "network", "weights", "params"),
+    *("model_ema", "ema", "ema_state", "ema_state_dict", "state_dict_ema", "ema_model"),
+)
+_AVERAGED = tuple(key for key in STATE_KEYS if "ema" in key)
+PREFIXES = ("module.", "model.", "_orig_mod.")  # DDP and AveragedModel, Lightning, torch.compile
+# Put between the parts of a name where only a part of a network was compiled or shared out.
+_INNER = re.compile(r"(^|\.)(?:(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)+")
+_BOOKKEEPING = re.compile(r"n_averaged|[^.]*(loss|criterion|metric|accuracy)[^.]*\..+", re.I)
+_DEEPEST = 3  # of keys within keys
+_MOST_PREFIXES = 8
+# What a layer computes with: whole numbers under these names are no weights of a network here.
+_LEAVES = ("weight", "bias", "running_mean", "running_var")
+
+
+@dataclass(frozen=True)
+class FoundState:
+    """Weights by the names of the file, and a sentence on what else might have been meant."""
+
+    state: dict[str, Tensor]
+    notes: tuple[str, ...] = ()
+
+
+def find_state(path: str, content: Any) -> dict[str, Tensor]:
+    """Find the weights in a file of another project, by the names of the file, checked.
+
+    Raises `UserError` where there are none, and for values that no network can compute with.
+    """
+    return find_noted_state(path, content).state
+
+
+def find_noted_state(path: str, content: Any) -> FoundState:
+    """Do the work of `find_state`, and say which of several sets of weights was taken."""
+    found = _search(content, _DEEPEST)
+    if found is None:
+        raise UserError(f"{path}: holds no weights ({type(content).__name__} without tensors)")
+    place, state = found
+    check_weights(path, state)
+    others = [
+        key
+        for key in _AVERAGED
+        if place and key != place and isinstance(content, Mapping) and _search(content.get(key), 1)
+    ]
+    note = f"weights of '{place}' are taken; the file has averaged ones too: {', '.join(others)}"
+    return FoundState(state, (note,) if others else ())
+
+
+def _search(content: Any, depth: int) -> tuple[str, dict[str, Tensor]] | None:
+    """Return the key (empty: none) and the tensors of the first mapping that holds some."""
+    if not isinstance(content, Mapping):
+        return None
+    if depth:
+        for key in STATE_KEYS:
+            found = _search(content.get(key), depth - 1)
+            if found is not None:
+                return key, found[1]
+    state = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    return ("", state) if state else None
+
+
+def unwrap(
+    path: str, state: Mapping[str, Tensor], *, prefixes: Sequence[str] = PREFIXES
+) -> FoundState:
+    """Drop what DDP, AveragedModel, torch.compile, FSDP and Lightning add to names.
+
+    A prefix goes only from the names that have it. Buffers of losses and metrics and
+    AveragedModel's counter are left out, with a note. Raises `UserError` where two weights would
+    then have one name.
+    """
+    names = {key: _INNER.sub(r"\1", key) for key in state}
+    for _ in range(_MOST_PREFIXES):
+        prefix = next((p for p in prefixes if any(n.startswith(p) for n in names.values())), None)
+        if prefix is None:
+            break
+        names = {key: name.removeprefix(prefix) for key, name in names.items()}
+    beside = {key for key, name in names.items() if _BOOKKEEPING.fullmatch(name)}
+    unwrapped: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if key in beside:
+            continue
+        if names[key] in unwrapped:
+            raise UserError(
+                f"{path}: two of its weights are called {shown(names[key])} once wrappers are "
+                "taken off their names; a file with one of them is required"
+            )
+        unwrapped[names[key]] = value
+    if not beside:
+        return FoundState(unwrapped)
+    named = ", ".join(map(shown, sorted(beside)[:3])) + (", ..." if len(beside) > 3 else "")
+    return FoundState(unwrapped, (f"left out, no weights of the network: {len(beside)} ({named})",))
+
+
+def check_weights(path: str, state: Mapping[str, Tensor]) -> None:
+    """Raise `UserError` for tensors that no network can compute with; `path` is named in it.
+
+    Every kind of file goes through here: a value that is not finite (also one that does not fit
+    into float32, and a negative running variance, whose root is taken), complex numbers, whole
+    numbers in place of a layer's, tensors without storage, sparse or quantised ones, and ones that
+    claim more numbers than the file holds.
+    """
+    bad: list[tuple[str, int, int]] = []
+    for name, value in state.items():
+        problem = _unusable(name, value)
+        if problem is not None:
+            raise UserError(f"{path}: weight {shown(name)} {problem}")
+        count = count_not_finite(value)
+        if count:
+            bad.append((name, count, value.numel()))
+        elif name.endswith("running_var") and value.numel() and float(value.min()) < 0:
+            raise UserError(
+                f"{path}: weight {shown(name)} holds a negative variance ({float(value.min()):g})"
+            )
+    if bad:
+        first = "; ".join(f"{shown(name)}: {count} of {size}" for name, count, size in bad[:3])
+        more = f"; and {len(bad) - 3} more tensors" if len(bad) > 3 else ""
+        raise UserError(
+            f"{path}: weights hold values that are not finite (NaN or infinite), in {len(bad)} of "
+            f"{len(state)} tensors: {first}{more}; finite ones are required"
+        )
+
+
+def count_not_finite(value: Tensor) -> int:
+    """Count the values that are not finite in float32, which networks compute in."""
+    if not value.is_floating_point():
+        return 0
+    return value.numel() - int(torch.isfinite(value.detach().float()).sum())
+
+
+def shown(name: str, longest: int = 120) -> str:
+    """Return a name of a stranger's file, fit to be printed."""
+    name = printable(name)
+    return name if len(name) <= longest else f"{name[:longest]}..."
+
+
+def _unusable(name: str, value: Tensor) -> str | None:
+    """Say why no network can compute with a tensor; None: it can."""
+    if value.is_meta:
+        return "has a shape but no values (it was saved from the meta device)"
+    if value.layout != torch.strided or value.is_quantized or value.is_nested:
+        return "is sparse, nested or quantised, a plain tensor is required"
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        return f"claims {value.numel():,} numbers, more than the file holds"
+    if value.is_complex():
+        return "holds complex numbers, real ones are required"
+    if name.rpartition(".")[2] in _LEAVES and not value.is_floating_point():
+        dtype = str(value.dtype).removeprefix("torch.")
+        return f"holds whole numbers ({dtype}), floating point is required"
+    return None
+
 
 Naming = Literal["own", "slowfast", "pytorchvideo", "mmaction2"]
 
