@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
 import stat
-import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from detection.errors import UserError, at_row
-from detection.unfinished import unfinished_file
+from detection.unfinished import hold, is_held, let_go, unfinished_file
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
@@ -127,97 +126,50 @@ def _is_written_into(named: Path, path: Path) -> bool:
 
 
 @contextmanager
-def only_writer(folder: str | Path, *, busy: str) -> Iterator[None]:
+def only_writer(
+    folder: str | Path, *, busy: str, may_wait: Callable[[], bool] = lambda: False
+) -> Iterator[int]:
     """Hold `folder` (made where it is absent) for one writing process at a time.
 
-    A process that ends in any way lets go, also while processes that it forked live on. A folder
-    that was made here and is still empty at the end is removed. Raises `UserError` with `busy`
-    where another process holds it.
+    Yields the handle of `detection.unfinished.hold`. A process that ends in any way lets go, also
+    while processes that it forked live on. A folder that was made here and is still empty at the
+    end is removed. may_wait: asked again and again whether to wait for another process that holds
+    it. Raises `UserError` with `busy` where it is not waited for.
     """
     folder = Path(folder)
     absent = [place for place in (folder, *folder.parents) if not place.exists()]
-    handle = _lock(folder, busy)
-    _held.add(handle)
+    while (handle := _hold_folder(folder)) is None:
+        if not may_wait():
+            raise UserError(f"{folder}: {busy}")
+        time.sleep(_POLL_S)
     try:
-        yield
+        yield handle
     finally:
-        if handle in _held:  # else this is a forked process, which holds nothing
+        if is_held(handle):  # else this is a forked process, which holds nothing
             with suppress(OSError):  # somebody has written into one of them
                 for place in absent:
                     place.rmdir()
-            _held.discard(handle)
-            os.close(handle)
+            let_go(handle)
 
-
-_held: set[int] = set()  # what `only_writer` has opened
-
-
-def _forget_held() -> None:
-    for handle in _held:
-        os.close(handle)
-    _held.clear()
-
-
-# A lock lasts as long as any process has it open: forked ones must not keep it for a killed parent.
-os.register_at_fork(after_in_child=_forget_held)
 
 _MOST_TRIES = 100
-_NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
+_POLL_S = 0.1
 
 
-def _lock(folder: Path, busy: str) -> int:
-    """Open and lock a folder (made where absent); return the handle that the lock lasts with."""
-    tries = 0
-    while True:
-        tries += 1
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(folder, os.O_RDONLY)
-        except OSError as error:
-            if isinstance(error, FileNotFoundError) and tries < _MOST_TRIES:
-                continue  # removed by another process just now, or never to be (`/proc`)
-            raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
-        try:
-            handle = _lock_handle(handle, folder)
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(handle), _lock_place(handle, folder).stat()):
-                    return handle
-        except BlockingIOError as error:
-            os.close(handle)
-            raise UserError(f"{folder}: {busy}") from error
-        except OSError as error:
-            os.close(handle)
-            raise UserError(f"{folder}: cannot be locked ({error.strerror})") from error
-        os.close(handle)  # the folder was removed or replaced before it was locked
-
-
-def _lock_handle(handle: int, folder: Path) -> int:
-    """Lock a folder, or a file in it where its disk (NFS) locks only what can be written."""
+def _hold_folder(folder: Path, tries: int = _MOST_TRIES) -> int | None:
+    """Hold a folder, or a file in it where its disk (NFS) locks only what can be written."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _NO_LOCKS:
-            print(
-                f"{folder}: its disk knows no locks ({error.strerror}); see to it yourself that "
-                "nothing else writes there",
-                file=sys.stderr,
-            )
-        elif error.errno == errno.EBADF:
-            file = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(file)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return hold(folder)
+        except OSError as error:
+            if error.errno != errno.EBADF and os.name != "nt":
                 raise
-            os.close(handle)
-            return file
-        else:
-            raise
-    return handle
-
-
-def _lock_place(handle: int, folder: Path) -> Path:
-    return folder if stat.S_ISDIR(os.fstat(handle).st_mode) else folder / LOCK_NAME
+            return hold(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and tries:
+            return _hold_folder(folder, tries - 1)  # removed just now, or never to be (`/proc`)
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
 
 
 def sha256_of(path: str | Path) -> str:
