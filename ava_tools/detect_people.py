@@ -119,7 +119,7 @@ def _warn_of_mismatches(split: Split, keyframes: list[Keyframe]) -> None:
 
 def _detector_options(options: argparse.Namespace, half: bool) -> dict[str, Any]:
     """Return what decides the boxes, by which a run knows its own unfinished work."""
-    from detection.people.box_table import file_digest
+    from detection.files import sha256_of
     from detection.people.config_identity import config_digest
     from detection.people.weights import COCO, find_people_file
 
@@ -132,8 +132,8 @@ def _detector_options(options: argparse.Namespace, half: bool) -> dict[str, Any]
         "half": half,
     }
     if options.detectron2_config is None and options.weights != COCO:
-        named["weights"] = file_digest(find_people_file(options.weights))
-    for key, digest in (("weights", file_digest), ("detectron2_config", config_digest)):
+        named["weights"] = sha256_of(find_people_file(options.weights))
+    for key, digest in (("weights", sha256_of), ("detectron2_config", config_digest)):
         if named[key] and Path(named[key]).is_file():
             named[key] = digest(Path(named[key]))
     return named

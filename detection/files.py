@@ -179,6 +179,11 @@ def sha256_of(path: str | Path) -> str:
         return hashlib.file_digest(whole, "sha256").hexdigest()
 
 
+def sha256_of_text(text: str | bytes) -> str:
+    """Return the SHA-256 of a text in UTF-8, or of bytes, in hexadecimal."""
+    return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()
+
+
 def _check_bytes(path: Path, status: os.stat_result) -> None:
     """Raise OSError for what has no bytes of its own: opening a pipe waits for its writer."""
     if not stat.S_ISREG(status.st_mode):
@@ -228,19 +233,30 @@ def read_content(path: str | Path, *, what: str, limit_bytes: int, missing: str 
     where it is missing, no regular file, larger than `limit_bytes`, or cannot be read.
     """
     path = Path(path)
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{path}: no regular file, a {what} is required")
-        if status.st_size > limit_bytes:
-            raise UserError(
-                f"{path}: {status.st_size:,} bytes, at most {limit_bytes:,} are read of a {what}"
-            )
+    with _reading(path, missing):
+        size = _check_regular(path, what)
+        if size > limit_bytes:
+            raise UserError(f"{path}: {size:,} bytes, at most {limit_bytes:,} are read of a {what}")
         return path.read_bytes()
+
+
+@contextmanager
+def _reading(path: Path, missing: str) -> Iterator[None]:
+    """Say in one line why a file cannot be read; missing: what there is none of."""
+    try:
+        yield
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{path}: no such {missing}") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _check_regular(path: Path, what: str) -> int:
+    """Return the size of a file in bytes; `UserError` for what has none of its own."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path}: no regular file, a {what} is required")
+    return status.st_size
 
 
 def read_text(path: str | Path, *, what: str = "file", limit_bytes: int = 1 << 30) -> str:
@@ -255,8 +271,7 @@ def read_text(path: str | Path, *, what: str = "file", limit_bytes: int = 1 << 3
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        utf16 = ", it looks like UTF-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-        raise at_row(path, line, f"not UTF-8 text{utf16}; a {what} in UTF-8 is required") from error
+        raise _not_utf8(path, line, content, what) from error
     if "\0" in text:
         raise at_row(path, text.count("\n", 0, text.index("\0")) + 1, f"a NUL byte in a {what}")
     return text.replace("\r\n", "\n").replace("\r", "\n")
@@ -277,8 +292,8 @@ def text_lines(path: str | Path, *, what: str = "file") -> Iterator[str]:
     As `read_text` (UTF-8, byte-order mark, errors), for tables too long to be held whole.
     """
     path = Path(path)
-    _check_regular(path, what)
-    number = 0
+    with _reading(path, what):
+        _check_regular(path, what)
     try:
         with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
@@ -290,16 +305,6 @@ def text_lines(path: str | Path, *, what: str = "file") -> Iterator[str]:
         raise
 
 
-def _check_regular(path: Path, what: str) -> None:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UserError(f"{path}: no regular file, a {what} is required")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{path}: no such {what}") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-
-
 def _name_bad_line(path: Path, what: str) -> None:
     """Raise `UserError` for the first line that is not UTF-8."""
     with path.open("rb") as file:
@@ -307,9 +312,12 @@ def _name_bad_line(path: Path, what: str) -> None:
             try:
                 line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                utf16 = ", it looks like UTF-16" * (line[:2] in (b"\xff\xfe", b"\xfe\xff"))
-                message = f"not UTF-8 text{utf16}; a {what} in UTF-8 is required"
-                raise at_row(path, number, message) from error
+                raise _not_utf8(path, number, line, what) from error
+
+
+def _not_utf8(path: Path, line: int, content: bytes, what: str) -> UserError:
+    utf16 = ", it looks like UTF-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+    return at_row(path, line, f"not UTF-8 text{utf16}; a {what} in UTF-8 is required")
 
 
 def _no_room(error: BaseException | None) -> str | None:
