@@ -265,6 +265,22 @@ def test_of_processes_that_end_together_one_writes_the_table(folder, wanted, unb
         assert not list(tmp_path.glob("*.parts"))
 
 
+def test_nobody_merges_while_another_shard_is_at_work(folder, wanted, tmp_path):
+    """All batches have a record, one of which a shard tries to better: it has to come first."""
+    out, keys = tmp_path / "boxes.csv", [*wanted, Keyframe("val_1", 7.25)]  # past the end
+    for index in range(2):
+        make(folder, keys, out, shard=Shard(index, 2))
+    seen = []
+
+    class Interrupted(FakeDetector):
+        def detect(self, images):
+            seen.append(make(folder, keys, out, shard=Shard(0, 2)).complete)
+            return super().detect(images)
+
+    assert make(folder, keys, out, shard=Shard(1, 2), detector=Interrupted()).complete
+    assert seen == [False]
+
+
 def test_a_killed_shard_is_not_at_work(folder, wanted, unbroken, tmp_path):
     out = tmp_path / "boxes.csv"
     part = tmp_path / "boxes.csv.parts" / "shard-1-of-2.part"
