@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     videos = list(_videos(options.video, options.out))
     import torch
 
+    from detection.devices import choose_device
     from detection.engine.environment import keep_malloc_memory
     from detection.engine.loop import stop_signals
     from detection.pipeline import ActionDetectorPipeline
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.checkpoint,
         people=options.people,
         options=_pipeline_options(options),
-        device=_device(options.device),
+        device=choose_device(options.device),
         half_precision=options.half,
     )
     if options.film:
@@ -259,22 +260,6 @@ def _pipeline_options(options: argparse.Namespace) -> PipelineOptions:
         person_score=options.person_score,
         max_gap_s=options.max_gap,
     )
-
-
-def _device(name: str) -> Any:
-    """Return the device; under torchrun each process takes the GPU of its own number."""
-    import torch
-
-    if name == "auto" and torch.cuda.is_available():
-        local = int(os.environ.get("LOCAL_RANK", "0"))
-        return torch.device("cuda", local % torch.cuda.device_count())
-    try:
-        device = torch.device("cpu" if name == "auto" else name)
-    except RuntimeError as error:
-        raise UserError(f"--device '{name}': auto, cpu, cuda or cuda:N is wanted") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"--device {name}: PyTorch finds {torch.cuda.device_count()} GPUs")
-    return device
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

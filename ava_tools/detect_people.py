@@ -64,11 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import torch
 
+    from detection.devices import choose_device
     from detection.people.box_table import make_box_table
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    device = _device(options.device)
+    device = choose_device(options.device)
     half = device.type == "cuda" if options.half is None else options.half
     detector_options = _detector_options(options, half)
     summary = make_box_table(
@@ -116,28 +117,9 @@ def _warn_of_mismatches(split: Split, keyframes: list[Keyframe]) -> None:
         print(printable(f"warning: {sentence}"), file=sys.stderr)
 
 
-def _device(name: str) -> Any:
-    """Return the device; under torchrun each process takes the GPU of its own number."""
-    import torch
-
-    if name not in ("auto", "cuda"):
-        try:
-            device = torch.device(name)
-        except RuntimeError as error:
-            raise UserError(f"--device '{name}': auto, cpu, cuda or cuda:N is wanted") from error
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise UserError(f"--device {name}: PyTorch finds {torch.cuda.device_count()} GPUs")
-        return device
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    if name == "cuda":
-        raise UserError("--device cuda: PyTorch finds no GPU")
-    return torch.device("cpu")
-
-
 def _detector_options(options: argparse.Namespace, half: bool) -> dict[str, Any]:
     """Return what decides the boxes, by which a run knows its own unfinished work."""
-    from detection.people.box_table import file_digest
+    from detection.files import sha256_of
     from detection.people.config_identity import config_digest
     from detection.people.weights import COCO, find_people_file
 
@@ -150,8 +132,8 @@ def _detector_options(options: argparse.Namespace, half: bool) -> dict[str, Any]
         "half": half,
     }
     if options.detectron2_config is None and options.weights != COCO:
-        named["weights"] = file_digest(find_people_file(options.weights))
-    for key, digest in (("weights", file_digest), ("detectron2_config", config_digest)):
+        named["weights"] = sha256_of(find_people_file(options.weights))
+    for key, digest in (("weights", sha256_of), ("detectron2_config", config_digest)):
         if named[key] and Path(named[key]).is_file():
             named[key] = digest(Path(named[key]))
     return named

@@ -193,6 +193,7 @@ def cost_of(
 
     from detection import build
     from detection.config import config_from_dict
+    from detection.devices import choose_device
     from detection.expansion.cost import macs_cost, milliseconds_cost, parameter_cost, remembered
     from detection.expansion.folder import settings_of
     from detection.expansion.scheduler import with_network
@@ -211,8 +212,7 @@ def cost_of(
         cost = parameter_cost(network)
     else:
         torch.set_num_threads(config.threads)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        cost = milliseconds_cost(network, device=device)
+        cost = milliseconds_cost(network, device=choose_device())
     return remembered(
         cost,
         folder / "costs.json",

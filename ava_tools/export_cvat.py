@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from detection.datasets.open_video import open_video
     from detection.files import write_text
     from detection.importers.cvat_export import VideoHead, cvat_text, same_labels, write_labels
-    from detection.video.frame_times import nearest_frames
+    from detection.video.frame_folder import nearest_frames
 
     folder = DatasetFolder.open(options.dataset)
     choices = _choices(folder, options)

@@ -103,7 +103,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--training", action="store_true", help="time forward and backward too")
     parser.add_argument("--repeats", type=int, default=5, help="clips that are timed (median)")
     parser.add_argument("--threads", type=at_a_time, help="CPU threads (default: PyTorch's)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or auto")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
     for name, most in MOST.items():
@@ -248,16 +248,11 @@ def measure(
     """Time clips one by one and read the peak of memory above what the weights take."""
     import torch
 
-    from detection.errors import UserError
+    from detection.devices import choose_device
     from detection.models.action_detector import ActionDetector
     from detection.models.timing import describe_device, time_and_memory
 
-    if args.device != "cpu" and not torch.cuda.is_available():
-        raise UserError(f"--device {args.device}: there is no such device here")
-    try:
-        device = torch.device(args.device)
-    except RuntimeError as error:
-        raise UserError(f"--device {args.device}: there is no such device here") from error
+    device = choose_device(args.device)
     model = model.to(device)
     frames = torch.randint(0, 256, (1, 3, num_frames, size_px, size_px), dtype=torch.uint8)
     frames = frames.to(device)

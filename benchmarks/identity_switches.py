@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.boxes import iou_matrix
 from detection.datasets.ava_csv import read_ground_truth
 from detection.errors import UserError
 from detection.structures import ActorBoxes
-from detection.tracking.association import iou_matrix
 from detection.tracking.tracker import Tracker, count_switches, link_boxes
 
 Moments = list[tuple[float, ActorBoxes, NDArray[np.int64]]]

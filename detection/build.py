@@ -32,6 +32,7 @@ from detection.datasets.open_video import open_video
 from detection.datasets.transfer_labels import add_matched_boxes
 from detection.datasets.transforms import ClipTransform, EvalTransform, TrainTransform
 from detection.datasets.workers import OnUnreadable
+from detection.devices import choose_device
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector, build_detector
 from detection.models.actor_head import ActorHeadDescription
@@ -44,12 +45,7 @@ from detection.video.reader import VideoReader
 
 def build_device(config: AnyConfig) -> torch.device:
     """Return the device asked for; `UserError` for a GPU that is not there."""
-    found = torch.cuda.is_available()
-    if config.device == "cuda" and not found:
-        raise UserError("device=cuda is asked for, but PyTorch finds no GPU")
-    if not found or config.device == "cpu":
-        return torch.device("cpu")
-    return torch.device("cuda", torch.cuda.current_device())
+    return choose_device(config.device, option="device=")
 
 
 def build_precision(config: AnyConfig, device: torch.device) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""Errors that a user can cause and mend: one line, what was found, what was wanted, where."""
+"""Errors that a user can cause and mend: one line, what was found, what is required, where."""
 
 from __future__ import annotations
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
 import stat
-import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from detection.errors import UserError, at_row
-from detection.unfinished import unfinished_file
+from detection.unfinished import hold, is_held, let_go, unfinished_file
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
@@ -127,97 +126,50 @@ def _is_written_into(named: Path, path: Path) -> bool:
 
 
 @contextmanager
-def only_writer(folder: str | Path, *, busy: str) -> Iterator[None]:
+def only_writer(
+    folder: str | Path, *, busy: str, may_wait: Callable[[], bool] = lambda: False
+) -> Iterator[int]:
     """Hold `folder` (made where it is absent) for one writing process at a time.
 
-    A process that ends in any way lets go, also while processes that it forked live on. A folder
-    that was made here and is still empty at the end is removed. Raises `UserError` with `busy`
-    where another process holds it.
+    Yields the handle of `detection.unfinished.hold`. A process that ends in any way lets go, also
+    while processes that it forked live on. A folder that was made here and is still empty at the
+    end is removed. may_wait: asked again and again whether to wait for another process that holds
+    it. Raises `UserError` with `busy` where it is not waited for.
     """
     folder = Path(folder)
     absent = [place for place in (folder, *folder.parents) if not place.exists()]
-    handle = _lock(folder, busy)
-    _held.add(handle)
+    while (handle := _hold_folder(folder)) is None:
+        if not may_wait():
+            raise UserError(f"{folder}: {busy}")
+        time.sleep(_POLL_S)
     try:
-        yield
+        yield handle
     finally:
-        if handle in _held:  # else this is a forked process, which holds nothing
+        if is_held(handle):  # else this is a forked process, which holds nothing
             with suppress(OSError):  # somebody has written into one of them
                 for place in absent:
                     place.rmdir()
-            _held.discard(handle)
-            os.close(handle)
+            let_go(handle)
 
-
-_held: set[int] = set()  # what `only_writer` has opened
-
-
-def _forget_held() -> None:
-    for handle in _held:
-        os.close(handle)
-    _held.clear()
-
-
-# A lock lasts as long as any process has it open: forked ones must not keep it for a killed parent.
-os.register_at_fork(after_in_child=_forget_held)
 
 _MOST_TRIES = 100
-_NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
+_POLL_S = 0.1
 
 
-def _lock(folder: Path, busy: str) -> int:
-    """Open and lock a folder (made where absent); return the handle that the lock lasts with."""
-    tries = 0
-    while True:
-        tries += 1
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(folder, os.O_RDONLY)
-        except OSError as error:
-            if isinstance(error, FileNotFoundError) and tries < _MOST_TRIES:
-                continue  # removed by another process just now, or never to be (`/proc`)
-            raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
-        try:
-            handle = _lock_handle(handle, folder)
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(handle), _lock_place(handle, folder).stat()):
-                    return handle
-        except BlockingIOError as error:
-            os.close(handle)
-            raise UserError(f"{folder}: {busy}") from error
-        except OSError as error:
-            os.close(handle)
-            raise UserError(f"{folder}: cannot be locked ({error.strerror})") from error
-        os.close(handle)  # the folder was removed or replaced before it was locked
-
-
-def _lock_handle(handle: int, folder: Path) -> int:
-    """Lock a folder, or a file in it where its disk (NFS) locks only what can be written."""
+def _hold_folder(folder: Path, tries: int = _MOST_TRIES) -> int | None:
+    """Hold a folder, or a file in it where its disk (NFS) locks only what can be written."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _NO_LOCKS:
-            print(
-                f"{folder}: its disk knows no locks ({error.strerror}); see to it yourself that "
-                "nothing else writes there",
-                file=sys.stderr,
-            )
-        elif error.errno == errno.EBADF:
-            file = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(file)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return hold(folder)
+        except OSError as error:
+            if error.errno != errno.EBADF and os.name != "nt":
                 raise
-            os.close(handle)
-            return file
-        else:
-            raise
-    return handle
-
-
-def _lock_place(handle: int, folder: Path) -> Path:
-    return folder if stat.S_ISDIR(os.fstat(handle).st_mode) else folder / LOCK_NAME
+            return hold(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and tries:
+            return _hold_folder(folder, tries - 1)  # removed just now, or never to be (`/proc`)
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
 
 
 def sha256_of(path: str | Path) -> str:
@@ -225,6 +177,11 @@ def sha256_of(path: str | Path) -> str:
     _check_bytes(Path(path), Path(path).stat())
     with Path(path).open("rb") as whole:
         return hashlib.file_digest(whole, "sha256").hexdigest()
+
+
+def sha256_of_text(text: str | bytes) -> str:
+    """Return the SHA-256 of a text in UTF-8, or of bytes, in hexadecimal."""
+    return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()
 
 
 def _check_bytes(path: Path, status: os.stat_result) -> None:
@@ -276,19 +233,30 @@ def read_content(path: str | Path, *, what: str, limit_bytes: int, missing: str 
     where it is missing, no regular file, larger than `limit_bytes`, or cannot be read.
     """
     path = Path(path)
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{path}: no regular file, a {what} is required")
-        if status.st_size > limit_bytes:
-            raise UserError(
-                f"{path}: {status.st_size:,} bytes, at most {limit_bytes:,} are read of a {what}"
-            )
+    with _reading(path, missing):
+        size = _check_regular(path, what)
+        if size > limit_bytes:
+            raise UserError(f"{path}: {size:,} bytes, at most {limit_bytes:,} are read of a {what}")
         return path.read_bytes()
+
+
+@contextmanager
+def _reading(path: Path, missing: str) -> Iterator[None]:
+    """Say in one line why a file cannot be read; missing: what there is none of."""
+    try:
+        yield
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{path}: no such {missing}") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _check_regular(path: Path, what: str) -> int:
+    """Return the size of a file in bytes; `UserError` for what has none of its own."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path}: no regular file, a {what} is required")
+    return status.st_size
 
 
 def read_text(path: str | Path, *, what: str = "file", limit_bytes: int = 1 << 30) -> str:
@@ -303,8 +271,7 @@ def read_text(path: str | Path, *, what: str = "file", limit_bytes: int = 1 << 3
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        utf16 = ", it looks like UTF-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-        raise at_row(path, line, f"not UTF-8 text{utf16}; a {what} in UTF-8 is required") from error
+        raise _not_utf8(path, line, content, what) from error
     if "\0" in text:
         raise at_row(path, text.count("\n", 0, text.index("\0")) + 1, f"a NUL byte in a {what}")
     return text.replace("\r\n", "\n").replace("\r", "\n")
@@ -325,8 +292,8 @@ def text_lines(path: str | Path, *, what: str = "file") -> Iterator[str]:
     As `read_text` (UTF-8, byte-order mark, errors), for tables too long to be held whole.
     """
     path = Path(path)
-    _check_regular(path, what)
-    number = 0
+    with _reading(path, what):
+        _check_regular(path, what)
     try:
         with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
@@ -338,16 +305,6 @@ def text_lines(path: str | Path, *, what: str = "file") -> Iterator[str]:
         raise
 
 
-def _check_regular(path: Path, what: str) -> None:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UserError(f"{path}: no regular file, a {what} is required")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{path}: no such {what}") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-
-
 def _name_bad_line(path: Path, what: str) -> None:
     """Raise `UserError` for the first line that is not UTF-8."""
     with path.open("rb") as file:
@@ -355,9 +312,12 @@ def _name_bad_line(path: Path, what: str) -> None:
             try:
                 line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                utf16 = ", it looks like UTF-16" * (line[:2] in (b"\xff\xfe", b"\xfe\xff"))
-                message = f"not UTF-8 text{utf16}; a {what} in UTF-8 is required"
-                raise at_row(path, number, message) from error
+                raise _not_utf8(path, number, line, what) from error
+
+
+def _not_utf8(path: Path, line: int, content: bytes, what: str) -> UserError:
+    utf16 = ", it looks like UTF-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+    return at_row(path, line, f"not UTF-8 text{utf16}; a {what} in UTF-8 is required")
 
 
 def _no_room(error: BaseException | None) -> str | None:

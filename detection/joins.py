@@ -174,8 +174,7 @@ def _cause_of_names(only_left: Collection[str], only_right: Collection[str]) -> 
         if len(found) > best:
             best = len(found)
             mine, theirs = found[0]
-            count = "" if best == 1 else f"{best:,} of them differ "
-            count = count or "they differ "
+            count = "they differ " if best == 1 else f"{best:,} of them differ "
             words = f"{count}{difference}: {_escaped(mine)} and {_escaped(theirs)}"
     return words
 
@@ -206,18 +205,13 @@ def _cause_of_times(
 def _readings(
     pairs: Mapping[str, tuple[set[int], set[int]]], left_name: str, right_name: str
 ) -> Iterable[tuple[str, Callable[[int], int]]]:
-    for mine, theirs, factor in (
-        (right_name, left_name, 0.001),
-        (left_name, right_name, 1000.0),
-    ):
-        words = f"the times of {mine} are milliseconds, those of {theirs} seconds"
-        yield words, lambda time, factor=factor: round(time * factor)  # type: ignore[misc]
-    for rate in _FRAME_RATES:
+    units = {"milliseconds": 1000} | {f"frame numbers ({r} a second)": r for r in _FRAME_RATES}
+    for unit, rate in units.items():
         for mine, theirs, factor in (
             (right_name, left_name, 1 / rate),
             (left_name, right_name, float(rate)),
         ):
-            words = f"the times of {mine} are frame numbers ({rate} a second), of {theirs} seconds"
+            words = f"the times of {mine} are {unit}, those of {theirs} seconds"
             yield words, lambda time, factor=factor: round(time * factor)  # type: ignore[misc]
     shift, times = _common_shift(pairs)
     if shift:

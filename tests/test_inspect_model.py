@@ -146,6 +146,6 @@ def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspect_model, "measure", fail)
     with pytest.raises(UserError, match=r"not enough memory for 1 frames of 128 x 128"):
         inspect_model.main(["--variant", "x2d"])
-    with pytest.raises(UserError, match="there is no such device"):
+    with pytest.raises(UserError, match="--device 'toaster': auto, cpu, cuda or cuda:N"):
         monkeypatch.undo()
         inspect_model.main(["--variant", "x2d", "--device", "toaster"])

@@ -13,7 +13,7 @@ FILES = sorted((REPOSITORY / "detection").rglob("*.py"))
 # From the ground up. A room imports from the floors below it, and from itself.
 FLOORS = (
     ("bounds", "option_names", "errors"),
-    ("structures", "unfinished", "joins"),
+    ("structures", "boxes", "devices", "unfinished", "joins"),
     ("files",),
     ("yaml_files", "formats"),
     ("config", "transfer", "video", "models"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,13 +13,13 @@ import pytest
 
 from detection.datasets.new_folder import new_dataset_folder
 from detection.errors import UserError
-from detection.files import replacing, write_text
+from detection.files import only_writer, replacing, write_text
 from detection.unfinished import left_behind, unfinished_file, unfinished_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 WRITER = """
 import sys
-from detection.files import replacing
+from detection.files import only_writer, replacing
 with replacing(sys.argv[1]) as temporary:
     temporary.write_text("of another process")
     print(temporary, flush=True)
@@ -164,3 +165,56 @@ def test_a_link_to_a_folder_is_followed_and_a_device_or_file_is_refused(tmp_path
         with pytest.raises(UserError, match=place.name), new_dataset_folder(place, overwrite=True):
             pytest.fail("nothing is made")
     assert pipe.is_fifo() and file.read_text() == "x"
+
+
+def test_a_program_that_inherits_a_copy_holds_on(tmp_path):
+    """As a training does whose search was killed: nobody else begins in its folder."""
+    holder = """
+import os, subprocess, sys
+from detection.files import only_writer
+with only_writer(sys.argv[1], busy="busy") as handle:
+    copied = os.dup(handle)
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.readline()"],
+        pass_fds=[copied] if sys.argv[2] == "copy" else [],
+        preexec_fn=lambda: None,
+    )
+    print(child.pid, flush=True)
+    child.wait()
+"""
+    for how in ("copy", "none"):
+        process = start(holder, tmp_path / how, how)
+        child = int(process.stdout.readline())
+        process.kill()
+        process.wait()
+        try:
+            if how == "copy":
+                with (
+                    pytest.raises(UserError, match="busy"),
+                    only_writer(tmp_path / how, busy="busy"),
+                ):
+                    pytest.fail("the child holds it")
+            else:
+                with only_writer(tmp_path / how, busy="busy"):
+                    pass
+        finally:
+            process.stdin.close()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+
+
+def test_who_may_wait_waits_for_its_turn(tmp_path):
+    asked = []
+
+    def may_wait():
+        asked.append(len(asked))
+        if len(asked) == 3:
+            first.close()
+        return True
+
+    with contextlib.ExitStack() as first:
+        first.enter_context(only_writer(tmp_path, busy="busy"))
+        with only_writer(tmp_path, busy="busy", may_wait=may_wait):
+            assert asked == [0, 1, 2]
+            with pytest.raises(UserError, match="busy"), only_writer(tmp_path, busy="busy"):
+                pytest.fail("held")

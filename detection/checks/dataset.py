@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -20,6 +19,7 @@ from detection.datasets.ava_csv import AvaRows, read_ground_truth_leniently, rea
 from detection.datasets.folder import DatasetFolder, Split
 from detection.datasets.split_joins import listed_elsewhere, times_by_video, videos_of
 from detection.errors import UserError
+from detection.files import sha256_of_text
 from detection.joins import Mismatch, compare_ids, compare_times
 from detection.structures import LabelMap
 
@@ -361,12 +361,10 @@ def _check_copies(check: Check, names: Iterable[str]) -> None:
 
 def _digest(path: Path) -> str:
     """Return a hash of a file's first and last part."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        digest.update(file.read(_HASHED_BYTES))
+        first = file.read(_HASHED_BYTES)
         file.seek(max(0, path.stat().st_size - _HASHED_BYTES))
-        digest.update(file.read())
-    return digest.hexdigest()
+        return sha256_of_text(first + file.read())
 
 
 def _place(error: UserError | OSError) -> tuple[str, int | None, str]:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.boxes import paired_iou
 from detection.checks.findings import Finding, Findings, Level
 from detection.datasets.ava_csv import AvaRows
 from detection.datasets.ava_csv_rows import EDGE_TOLERANCE
 from detection.datasets.label_map import is_ava
-from detection.evaluation.average_precision import paired_iou
 from detection.structures import LabelMap
 
 # Two people seldom share so much of their boxes; one person boxed twice does.

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.boxes import areas, clipped
+
 PADDING_RGB = (124, 116, 104)  # the mean colour that torchvision's networks subtract
 
 
@@ -103,10 +105,10 @@ class VariedPicture:
         offset = [_offset(generator.random(), scaled[i], size[i]) for i in (0, 1)]
         picture = _on_canvas(_resized(frame, *scaled), size, offset)
         boxes = boxes_01 * _sides_of(scaled)
-        whole = _area(np.clip(boxes, 0, _sides_of(scaled)))
+        whole = areas(clipped(boxes, width=scaled[1], height=scaled[0]))
         boxes = boxes + np.asarray([offset[1], offset[0]] * 2, np.float32)
-        boxes = np.clip(boxes, 0, _sides_of(size))
-        visible = _area(boxes)
+        boxes = clipped(boxes, width=size[1], height=size[0])
+        visible = areas(boxes)
         boxes = boxes[(visible > 1) & (visible >= self._min_visible * whole)]
         if generator.random() < self._flip:
             picture = picture[:, ::-1]
@@ -168,8 +170,3 @@ def _recoloured(
 def _sides_of(size: tuple[int, int]) -> NDArray[np.float32]:
     height, width = size
     return np.asarray([width, height, width, height], np.float32)
-
-
-def _area(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
-    return np.asarray(sides[:, 0] * sides[:, 1], np.float32)

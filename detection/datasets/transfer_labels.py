@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.boxes import paired_iou
 from detection.datasets.actor_table import ActorTable
 
 
@@ -64,21 +65,13 @@ def _best_actor(
     box = np.repeat(boxes, counts)  # (P,)
     within = np.arange(len(box)) - np.repeat(np.cumsum(counts) - counts, counts)
     actor = np.repeat(firsts, counts) + within
-    iou = _iou(labelled.boxes_01[actor], detected.boxes_01[box])
+    mine = labelled.boxes_01[actor].astype(np.float64)
+    iou = paired_iou(mine, detected.boxes_01[box].astype(np.float64))
     best = np.full(len(detected.boxes_01), -1, dtype=np.int64)
     best_iou = np.zeros(len(detected.boxes_01))
     order = np.lexsort((-actor, iou, box))  # the last of each box is its best
     best[box[order]], best_iou[box[order]] = actor[order], iou[order]
     return best, best_iou
-
-
-def _iou(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return (P,) the overlaps of (P, 4) boxes, pair by pair."""
-    a, b = one.astype(np.float64), other.astype(np.float64)
-    overlap = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
-    shared = overlap.clip(min=0).prod(axis=1)
-    areas = (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1)
-    return shared / np.maximum(areas - shared, 1e-12)
 
 
 def _with_boxes(

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torchvision.transforms.v2 import functional as F
 
+from detection.boxes import areas, clipped
 from detection.video.frames import scaled_size
 
 
@@ -120,12 +121,13 @@ class TrainTransform:
         height, width = clip.shape[-2:]
         top = _place(draw.top_01, height - self._crop)
         left = _place(draw.left_01, width - self._crop)
-        whole = _clipped_area(boxes, height=height, width=width)
+        whole = areas(clipped(boxes, width=width, height=height))
         clip = clip[..., top : top + self._crop, left : left + self._crop]
-        boxes = boxes - torch.tensor([left, top, left, top], dtype=boxes.dtype)
-        visible = _clipped_area(boxes, height=self._crop, width=self._crop)
+        boxes = boxes - np.asarray([left, top, left, top], np.float32)
+        boxes = clipped(boxes, width=self._crop, height=self._crop)
+        visible = areas(boxes)
         kept = (visible > 0) & (visible >= self._min_visible * whole)
-        actors = boxes[kept].clamp(0, self._crop)
+        actors = boxes[kept]
         if draw.flip:
             actors[:, [0, 2]] = self._crop - actors[:, [2, 0]]
         if self._jitter[0] < 1:
@@ -155,44 +157,43 @@ class EvalTransform:
     ) -> TransformedClip:
         """frames: (T, 3, H, W) uint8 of any size.  boxes_01: (N, 4) fractions of the frame."""
         clip, boxes = _resize(frames, boxes_01, draw.short_side)
-        return _finish(clip, boxes, torch.ones(len(boxes), dtype=torch.bool))
+        return _finish(clip, boxes, np.ones(len(boxes), bool))
 
 
 def _resize(
     frames: torch.Tensor, boxes_01: NDArray[np.float32], short_side: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, NDArray[np.float32]]:
     """Bring frames to `short_side` (nothing to do for those decoded so) and boxes to its pixels."""
     height, width = frames.shape[-2:]
     new_width, new_height = scaled_size(width, height, short_side)
     if (new_width, new_height) != (width, height):
         frames = F.resize(frames, [new_height, new_width], antialias=True)
     # Each axis has a ratio of its own, for the longer side was rounded to whole pixels.
-    scale = torch.tensor([new_width, new_height, new_width, new_height], dtype=torch.float32)
-    return frames, torch.from_numpy(np.asarray(boxes_01, np.float32).reshape(-1, 4)) * scale
+    scale = np.asarray([new_width, new_height] * 2, np.float32)
+    return frames, np.asarray(boxes_01, np.float32).reshape(-1, 4) * scale
 
 
-def _jitter(boxes_px: torch.Tensor, largest: float, seed: int) -> torch.Tensor:
+def _jitter(boxes_px: NDArray[np.float32], largest: float, seed: int) -> NDArray[np.float32]:
     """Move each edge by up to `largest` of the box's width or height."""
     shares = np.random.default_rng(seed).uniform(-largest, largest, boxes_px.shape)
-    sizes = (boxes_px[:, 2:] - boxes_px[:, :2]).repeat(1, 2)
-    return boxes_px + torch.from_numpy(shares.astype(np.float32)) * sizes
+    sizes = np.tile(boxes_px[:, 2:] - boxes_px[:, :2], 2)
+    return boxes_px + shares.astype(np.float32) * sizes
 
 
 def _place(fraction: float, room: int) -> int:
     return min(room, int(fraction * (room + 1)))
 
 
-def _clipped_area(boxes_px: torch.Tensor, *, height: int, width: int) -> torch.Tensor:
-    x1, y1, x2, y2 = boxes_px.unbind(-1)
-    across = (x2.clamp(0, width) - x1.clamp(0, width)).clamp(min=0)
-    down = (y2.clamp(0, height) - y1.clamp(0, height)).clamp(min=0)
-    return across * down
-
-
 def _finish(
-    clip: torch.Tensor, boxes_px: torch.Tensor, kept: torch.Tensor, *, flip: bool = False
+    clip: torch.Tensor,
+    boxes_px: NDArray[np.float32],
+    kept: NDArray[np.bool_],
+    *,
+    flip: bool = False,
 ) -> TransformedClip:
     """(T, 3, H, W) -> (3, T, H, W), mirrored where asked, in one copy."""
     planes = clip.numpy().transpose(1, 0, 2, 3)
     frames = np.ascontiguousarray(planes[..., ::-1] if flip else planes)
-    return TransformedClip(torch.from_numpy(frames), boxes_px.float(), np.flatnonzero(kept.numpy()))
+    return TransformedClip(
+        torch.from_numpy(frames), torch.from_numpy(boxes_px), np.flatnonzero(kept)
+    )

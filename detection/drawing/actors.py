@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.boxes import iou_matrix
 from detection.datasets.ava_csv import AvaRows
-from detection.evaluation.average_precision import paired_iou
 from detection.structures import LabelMap
 
 Mark = Literal["right", "wrong", "missed", "none"]
@@ -103,7 +103,7 @@ def judge(
     judged_truth, judged_predicted = dict(truth), dict(predicted)
     for time_s in truth.keys() & predicted.keys():
         people, guesses = truth[time_s], predicted[time_s]
-        overlap = iou_matrix(guesses, people)
+        overlap = actor_iou(guesses, people)
         seen: list[set[str]] = [set() for _ in people]
         marked = []
         for actor, row in zip(guesses, overlap, strict=True):
@@ -128,10 +128,6 @@ def _with_marks(actor: Actor, names: set[str], inside: Mark, outside: Mark) -> A
     return replace(actor, labels=tuple(labels))
 
 
-def iou_matrix(first: Iterable[Actor], second: Iterable[Actor]) -> NDArray[np.float64]:
+def actor_iou(first: Iterable[Actor], second: Iterable[Actor]) -> NDArray[np.float64]:
     """Return the (N, M) overlaps of two sets of actors."""
-    a = np.array([actor.box_01 for actor in first], np.float64).reshape(-1, 4)
-    b = np.array([actor.box_01 for actor in second], np.float64).reshape(-1, 4)
-    pairs_a = np.repeat(a, len(b), axis=0)
-    pairs_b = np.tile(b, (len(a), 1))
-    return paired_iou(pairs_a, pairs_b).astype(np.float64).reshape(len(a), len(b))
+    return iou_matrix([actor.box_01 for actor in first], [actor.box_01 for actor in second])

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detection.drawing.actors import Actor, Keyframes, iou_matrix
+from detection.drawing.actors import Actor, Keyframes, actor_iou
 
 _MIN_IOU = 0.3
 _MIN_IOU_SAME_ID = 0.1
@@ -85,7 +85,7 @@ class Timeline:
             if time_s not in place:
                 continue
             theirs = other.numbers[place[time_s]]
-            overlap = iou_matrix(actors, other.actors[place[time_s]])
+            overlap = actor_iou(actors, other.actors[place[time_s]])
             for i, j in zip(*np.nonzero(overlap >= iou_threshold), strict=True):
                 votes[numbers[i], theirs[j]] += 1
         seen: dict[int, set[int]] = {}
@@ -151,7 +151,7 @@ class Timeline:
 
 def match_actors(first: tuple[Actor, ...], second: tuple[Actor, ...]) -> dict[int, int]:
     """Pair actors of two keyframes, the largest overlaps first: {position: position}."""
-    overlap = iou_matrix(first, second)
+    overlap = actor_iou(first, second)
     for i, a in enumerate(first):
         for j, b in enumerate(second):
             if a.person_id is not None and b.person_id is not None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from detection.datasets.folder import FILE_NAME, DatasetFolder
 from detection.errors import UserError
-from detection.files import sha256_of
+from detection.files import sha256_of, sha256_of_text
 
 
 def split_files(data: DatasetFolder, name: str, boxes: tuple[str, ...] = ()) -> dict[str, Path]:
@@ -33,7 +32,7 @@ def digests(files: Mapping[str, Path | str]) -> dict[str, str]:
             if isinstance(content, Path):
                 found[what] = sha256_of(content)
             else:
-                found[what] = hashlib.sha256(content.encode()).hexdigest()
+                found[what] = sha256_of_text(content)
         except OSError as error:
             raise UserError(f"{content}: cannot be read ({error.strerror})") from error
     return found

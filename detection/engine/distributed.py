@@ -17,6 +17,7 @@ import torch.distributed
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from detection.devices import choose_device
 from detection.errors import UserError
 
 T = TypeVar("T")
@@ -131,7 +132,7 @@ def joined_processes() -> Iterator[Processes]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if torch.cuda.is_available():
-        torch.cuda.set_device(local_rank % torch.cuda.device_count())
+        torch.cuda.set_device(choose_device())
     torch.distributed.init_process_group(backend)
     try:
         local_count = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -1,4 +1,4 @@
-"""Average precision and box overlap: pure functions of arrays.
+"""Average precision: pure functions of arrays.
 
 AP is PASCAL VOC's of 2010 and later: the area under the precision-recall curve over all points,
 with precision made non-increasing. Equal scores are one point of the curve, so that the order of
@@ -79,18 +79,3 @@ def _at_true_positives(
     num_true = len(ascending) - np.searchsorted(ascending, ascending, side="left")
     num_found = len(sorted_scores) - np.searchsorted(sorted_scores, ascending, side="left")
     return (num_true / num_found)[::-1], ascending[::-1].astype(np.float64)
-
-
-def paired_iou(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return the IoU (N,) of boxes (N, 4) with their partners (N, 4); 0 where both are empty."""
-    width = np.minimum(first[:, 2], second[:, 2]) - np.maximum(first[:, 0], second[:, 0])
-    height = np.minimum(first[:, 3], second[:, 3]) - np.maximum(first[:, 1], second[:, 1])
-    intersection = np.maximum(height, 0) * np.maximum(width, 0)
-    union = (
-        (first[:, 3] - first[:, 1]) * (first[:, 2] - first[:, 0])
-        + (second[:, 3] - second[:, 1]) * (second[:, 2] - second[:, 0])
-        - intersection
-    )
-    iou = np.zeros(len(union), dtype=union.dtype)
-    np.divide(intersection, union, out=iou, where=union > 0)
-    return iou

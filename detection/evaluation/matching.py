@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.evaluation.average_precision import paired_iou
+from detection.boxes import paired_iou
 
 # Above this many cells a table of them would cost more memory than a search costs time.
 _LARGEST_TABLE = 1 << 27

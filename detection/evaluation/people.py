@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.boxes import paired_iou
 from detection.datasets.ava_csv import AvaRows
-from detection.evaluation.average_precision import paired_iou
 from detection.evaluation.frame_map import ScoredRows
 from detection.evaluation.matching import PAIRS_AT_ONCE, slices_of
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from detection.boxes import iou_matrix
 from detection.evaluation.finite import check_finite
 from detection.structures import ActorBoxes
 
@@ -127,7 +128,7 @@ def match_boxes(
     Of people who overlap equally the last is taken, as pycocotools does.
     """
     right = np.zeros(len(detections), dtype=bool)
-    overlap = _pairwise_iou(detections.xyxy_01, ground_truth.xyxy_01)
+    overlap = iou_matrix(detections.xyxy_01, ground_truth.xyxy_01)
     free = np.ones(len(ground_truth), dtype=bool)
     for index in np.argsort(-detections.score, kind="stable"):
         candidates = np.where(free, overlap[index], -1)
@@ -135,18 +136,6 @@ def match_boxes(
             right[index] = True
             free[len(candidates) - 1 - candidates[::-1].argmax()] = False
     return right
-
-
-def _pairwise_iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(N, 4) and (M, 4) -> (N, M)."""
-    first, second = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
-    low = np.maximum(first[..., :2], second[..., :2])
-    high = np.minimum(first[..., 2:], second[..., 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=-1)
-    areas = (first[..., 2:] - first[..., :2]).prod(-1) + (second[..., 2:] - second[..., :2]).prod(
-        -1
-    )
-    return shared / np.maximum(areas - shared, 1e-12)
 
 
 def _coco_figures(

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.boxes import paired_iou, plain_iou
 from detection.datasets.ava_csv import AvaRows
 from detection.evaluation.keyframe_index import ClassColumns, SharedKeys
 from detection.evaluation.progress import progress_bar
@@ -111,7 +112,7 @@ def overlap(first: Tube, second: Tube) -> float:
     union = max(first.last, second.last) - min(first.first, second.first) + 1
     mine = first.boxes[start - first.first : end - first.first + 1]
     other = second.boxes[start - second.first : end - second.first + 1]
-    return float(box_iou(mine, other).mean() * (end - start + 1) / union)
+    return float(paired_iou(mine, other).mean() * (end - start + 1) / union)
 
 
 def suppress(tubes: list[Tube], threshold: float) -> list[Tube]:
@@ -121,16 +122,6 @@ def suppress(tubes: list[Tube], threshold: float) -> list[Tube]:
         if all(overlap(tube, better) <= threshold for better in kept):
             kept.append(tube)
     return kept
-
-
-def box_iou(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the IoU of boxes (..., 4) with others, by broadcasting; 0 where both are empty."""
-    width = np.minimum(first[..., 2], second[..., 2]) - np.maximum(first[..., 0], second[..., 0])
-    height = np.minimum(first[..., 3], second[..., 3]) - np.maximum(first[..., 1], second[..., 1])
-    common = np.maximum(width, 0) * np.maximum(height, 0)
-    areas = [(b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1]) for b in (first, second)]
-    union = areas[0] + areas[1] - common
-    return np.divide(common, union, out=np.zeros_like(union), where=union > 0)
 
 
 def _groups(
@@ -202,7 +193,7 @@ def _link(
                 finished.append(tube)
                 continue
             last = box[tube.rows[-1]]
-            near = [row for row in free if _plain_iou(box[row], last) >= LINK_IOU]
+            near = [row for row in free if plain_iou(box[row], last) >= LINK_IOU]
             if near:  # the best first
                 tube.add(near[0], value[near[0]])
                 free.remove(near[0])
@@ -232,18 +223,8 @@ def _best_boxes(rows: list[int], box: list[list[float]]) -> list[int]:
     """Return the boxes of a frame after suppression; given and returned the best first."""
     kept: list[int] = []
     for row in rows:
-        if all(_plain_iou(box[row], box[better]) <= BOX_NMS for better in kept):
+        if all(plain_iou(box[row], box[better]) <= BOX_NMS for better in kept):
             kept.append(row)
             if len(kept) == BOXES_PER_FRAME:
                 break
     return kept
-
-
-def _plain_iou(first: list[float], second: list[float]) -> float:
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    common = width * height
-    area = (first[2] - first[0]) * (first[3] - first[1])
-    return common / (area + (second[2] - second[0]) * (second[3] - second[1]) - common)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import ctypes
-import fcntl
 import functools
 import json
 import math
@@ -18,10 +17,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
@@ -87,17 +86,18 @@ class Trainings:
         ]
 
     def _train(self, waiting: list[Training]) -> None:
-        running: list[tuple[Training, subprocess.Popen[bytes], IO[str]]] = []
+        running: list[tuple[Training, subprocess.Popen[bytes], ExitStack]] = []
         try:
             while waiting or running:
                 while waiting and len(running) < self.jobs and not self.should_stop():
                     training = waiting.pop(0)
-                    lock = training.locked(self.should_stop)
+                    lock = ExitStack()
+                    handle = lock.enter_context(self._only(training))
                     if (training.run / "metrics.json").is_file():  # ended after the last kill
                         self._end(training, 0)
                         lock.close()
                         continue
-                    running.append((training, self._start(training, lock), lock))
+                    running.append((training, self._start(training, handle), lock))
                 for entry in list(running):
                     training, process, lock = entry
                     if process.poll() is not None:
@@ -118,7 +118,20 @@ class Trainings:
                 process.wait()
                 lock.close()
 
-    def _start(self, training: Training, lock: IO[str]) -> subprocess.Popen[bytes]:
+    def _only(self, training: Training) -> AbstractContextManager[int]:
+        """Hold a training's folder.
+
+        Where a search was killed its trainings live on until they have saved; they are waited for.
+        """
+
+        def may_wait() -> bool:
+            if self.should_stop():
+                raise Stopped
+            return True
+
+        return only_writer(training.folder, busy="is being trained", may_wait=may_wait)
+
+    def _start(self, training: Training, handle: int) -> subprocess.Popen[bytes]:
         checkpoint = training.run / "checkpoints" / "last.pt"
         if checkpoint.is_file():
             arguments = ["--resume", str(training.run)]
@@ -133,17 +146,21 @@ class Trainings:
             name: value for name, value in os.environ.items() if not name.startswith(_NOT_PASSED_ON)
         }
         environment["OMP_NUM_THREADS"] = str(self.threads)
-        with (training.folder / "output.txt").open("ab") as output:
-            return subprocess.Popen(
-                [*self.command, *arguments, f"threads={self.threads}"],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                pass_fds=[lock.fileno()],
-                start_new_session=True,  # a Ctrl-C reaches it as one SIGTERM, through us
-                preexec_fn=functools.partial(_stop_with_parent, os.getpid()),
-            )
+        copied = os.dup(handle)  # so that the program holds the folder too, should we be killed
+        try:
+            with (training.folder / "output.txt").open("ab") as output:
+                return subprocess.Popen(
+                    [*self.command, *arguments, f"threads={self.threads}"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    pass_fds=[copied],
+                    start_new_session=True,  # a Ctrl-C reaches it as one SIGTERM, through us
+                    preexec_fn=functools.partial(_stop_with_parent, os.getpid()),
+                )
+        finally:
+            os.close(copied)
 
     def _values(self, training: Training) -> dict[str, Any]:
         values = with_network(self.training, training.wanted.description)
@@ -184,7 +201,7 @@ def _stop_with_parent(parent: int) -> None:
             os._exit(EXIT_STOPPED)
 
 
-_PRCTL = getattr(ctypes.CDLL(None), "prctl", None)
+_PRCTL = getattr(ctypes.CDLL(None), "prctl", None) if os.name == "posix" else None
 _PR_SET_PDEATHSIG = 1  # sys/prctl.h
 
 
@@ -213,27 +230,6 @@ class Training:
         if not isinstance(values, dict) or not ("score" in values) ^ ("failure" in values):
             raise UserError(f"{path}: a score or a failure is wanted, found {values!r}")
         return values
-
-    def locked(self, should_stop: Callable[[], bool] = lambda: False) -> IO[str]:
-        """Hold the folder, until the program that is given this file ends too.
-
-        Where a search was killed its trainings live on until they have saved; they are waited for.
-        Raises `Stopped` where `should_stop` says so meanwhile.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = (self.folder / "lock").open("w")
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return lock
-            except BlockingIOError as error:
-                if should_stop():
-                    lock.close()
-                    raise Stopped from error
-                time.sleep(_POLL_S)
-            except OSError as error:
-                lock.close()
-                raise UserError(f"{self.folder}: cannot be locked ({error.strerror})") from error
 
     def last_words(self, code: int) -> str:
         """Say why a training failed: its last line, or the signal that ended it."""
@@ -283,6 +279,6 @@ def _outcome(trainings: Sequence[Training]) -> Outcome:
     )
 
 
-def only_search(folder: Path) -> AbstractContextManager[None]:
+def only_search(folder: Path) -> AbstractContextManager[int]:
     """Refuse a second search in the same folder at the same time."""
     return only_writer(folder, busy="another search works in this folder")

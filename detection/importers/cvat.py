@@ -26,7 +26,7 @@ from detection.importers.cvat_tasks import TaskTracks, annotated_frames, share_o
 from detection.importers.cvat_xml import CvatFile, CvatTask, CvatTrack, read_cvat
 from detection.importers.source_videos import find_video
 from detection.importers.write import is_of_shape
-from detection.video.frame_times import nearest_frames
+from detection.video.frame_folder import nearest_frames
 from detection.video.reader import VideoReader
 
 # A header tells the end of the last frame only about: no moment is made up this close to it.

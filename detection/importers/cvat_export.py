@@ -17,6 +17,7 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.boxes import paired_iou
 from detection.errors import UserError, printable
 from detection.files import read_text, write_text
 from detection.importers.cvat_actions import NO_ACTION
@@ -172,20 +173,10 @@ def thin(part: Sequence[TrackBox], keep_iou: float) -> list[TrackBox]:
 
 
 def _explained(part: Sequence[TrackBox], keep_iou: float) -> bool:
-    first, last = part[0], part[-1]
-    for box in part[1:-1]:
-        share = (box.frame - first.frame) / (last.frame - first.frame)
-        guess = first.box_01 + share * (last.box_01 - first.box_01)
-        if _iou(guess, box.box_01) < keep_iou:
-            return False
-    return True
-
-
-def _iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    inner = float(np.prod(np.maximum(sides, 0)))
-    union = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - inner
-    return inner / union if union > 0 else 0.0
+    frame, boxes = np.array([box.frame for box in part]), np.stack([box.box_01 for box in part])
+    share = (frame - frame[0]) / (frame[-1] - frame[0])
+    guess = boxes[0] + share[:, None] * (boxes[-1] - boxes[0])
+    return bool((paired_iou(guess, boxes)[1:-1] >= keep_iou).all())
 
 
 def _parts(track: Sequence[TrackBox], frame_step: int) -> list[list[TrackBox]]:

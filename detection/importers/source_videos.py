@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ from detection.datasets.plain_names import (
     without_video_suffix,
 )
 from detection.errors import UserError, printable
+from detection.files import sha256_of_text
 
 # Names that Windows keeps for devices.
 _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{p}{n}" for p in ("COM", "LPT") for n in range(10))}
@@ -37,7 +37,7 @@ def video_ids(names: Sequence[str]) -> dict[str, str]:
         plain = re.sub(r"[^A-Za-z0-9_.-]", "_", base)[:150].lstrip(".-")
         reserved = plain.split(".")[0].upper() in _RESERVED or plain.endswith(".")
         if plain != base or base.casefold() in doubled or reserved:
-            digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+            digest = sha256_of_text(name.encode("utf-8", "surrogatepass"))
             plain = f"{plain.rstrip('.')}-{digest[:8]}"
         ids[name] = plain
     if len({video_id.casefold() for video_id in ids.values()}) < len(ids):

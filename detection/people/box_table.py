@@ -9,7 +9,6 @@ some keyframes could not be read, `OUT.unreadable.csv`.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import time
@@ -24,7 +23,7 @@ from tqdm import tqdm
 from detection.datasets.ava_csv import format_time, write_person_boxes
 from detection.datasets.folder import DatasetFolder
 from detection.errors import ProcessLostError, UserError, printable
-from detection.files import write_text
+from detection.files import sha256_of_text, write_text
 from detection.people.base import PeopleDetector, check_finite
 from detection.people.keyframe_frames import FrameBatch, Unreadable, batches_of, read_batches
 from detection.people.shards import Options, Parts, Record, Shard, differences
@@ -38,11 +37,13 @@ _ANY_LENGTH_PX = 1 << 30
 class Summary:
     """What a table holds.
 
-    keyframes: that were looked at, `unreadable` of them in vain, from `unreadable_videos` videos;
-    `empty` of the others have nobody.  complete: False where other shards are still at work; the
-    counts are then this process's own, and all but `keyframes` are of what it did just now.
-    new_keyframes: looked at by this process just now, in `seconds`.  kept: the table was there.
-    outdated: batches of an earlier try that were done again, for their videos have changed since.
+    keyframes: all of them.  boxes: of all.  empty: keyframes at which nobody was found.
+    unreadable: keyframes that could not be read, of `unreadable_videos` videos.
+    complete: False where other shards are still at work; the counts are then this process's own,
+    and all but `keyframes` are of what it did just now.
+    kept: the table was there.
+    new_keyframes: processed by this process just now, in `seconds`.
+    outdated: batches of an earlier run that were done again, for their videos have changed since.
     """
 
     keyframes: int
@@ -77,26 +78,21 @@ def make_box_table(
 
     keyframes: sorted, each once.  open_detector: called when there is work left.  options: what
     else decides the result (weights, thresholds), by which a run knows its own unfinished work and
-    its own table.  notes: go into OUT.made_by.json as they are.  short_side_px: larger pictures are
+    its own table.  notes: go into OUT.made_by.json as they are.  short_side_px: larger frames are
     decoded at it; None: at the detector's own (`sides_px`, where it has that).  workers: processes
     that read ahead.  shard: this process's share of the work; the last to finish writes the table.
     overwrite: replace a table (or unfinished work) of other options.  began_s: `time.time()` when
     this process began; a table of the same options that is younger is its siblings' work and kept.
-    Raises `UserError` where the table is another run's or of other videos than they are now, where
-    somebody else is writing it, where a video changes meanwhile, and where no keyframe at all can
-    be read; `ProcessLostError` where a worker was ended from outside (what is done is kept).
-    Unfinished work of videos that have changed is done again.
+    Unfinished work of videos that have changed is done again. Raises `UserError` where the table is
+    another run's or of other videos than they are now, where another process is writing it, where a
+    video changes meanwhile, and where no keyframe at all can be read; `ProcessLostError` where a
+    worker was ended from outside (what is done is kept).
     """
     out, shard = Path(out), shard or Shard()
     batches = batches_of(keyframes, batch_size)
-    options = {
-        **options,
-        "short_side": short_side_px,
-        "batch_size": batch_size,
-        "keyframes": keyframes_digest(keyframes),
-    }
-    if (frames := folder.file.frames) is not None:
-        options["frames"] = f"{frames.fps:g} a second from {frames.start_s:g} s"
+    digest = keyframes_digest(keyframes)
+    sizes = {"short_side": short_side_px, "batch_size": batch_size, "keyframes": digest}
+    options = {**options, **sizes, **_frames_option(folder)}
     videos = video_digests(folder, (keyframe.video_id for keyframe in keyframes))
     inputs = batch_digests(batches, videos)
     files = _TableFiles(out, notes or {})
@@ -110,45 +106,40 @@ def make_box_table(
             return kept
         share = _Share(parts, batches, shard)
         if share.todo:
-            detector = open_detector()
-            sides_px = getattr(detector, "sides_px", None)
-            if short_side_px is not None:
-                sides_px = (short_side_px, _ANY_LENGTH_PX)
-            try:
-                share.work(detector, folder, sides_px=sides_px, workers=workers, progress=progress)
-            except ProcessLostError as error:
-                kept_words = "what was done is kept, give the same command again"
-                raise ProcessLostError(f"{error}; {kept_words}") from error
+            share.work(open_detector(), folder, short_side_px, workers=workers, progress=progress)
         records = parts.claim_merge(len(batches))
         if records is None:
             return replace(share.summary(), outdated=len(outdated))
-        if changed := changed_videos(videos, video_digests(folder, videos)):
-            raise UserError(
-                f"{out}: not written: of its videos {changed}; give the same command again"
-            )
-        summary = files.write(parts, records, batches, options, videos, share)
-        if not summary.unreadable:
-            parts.remove()
-        return replace(summary, outdated=len(outdated))
+        _check_unchanged(out, videos, video_digests(folder, videos))
+        return replace(
+            files.write(parts, records, batches, options, videos, share), outdated=len(outdated)
+        )
+
+
+def _check_unchanged(out: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    if changed := changed_videos(before, now):
+        raise UserError(f"{out}: not written: of its videos {changed}; give the same command again")
+
+
+def _frames_option(folder: DatasetFolder) -> dict[str, str]:
+    """Say how frames that were extracted lie in time; nothing of videos."""
+    frames = folder.file.frames
+    if frames is None:
+        return {}
+    return {"frames": f"{frames.fps:g} a second from {frames.start_s:g} s"}
 
 
 def keyframes_digest(keyframes: Iterable[Keyframe]) -> str:
     """Return a checksum of which keyframes these are."""
     text = "\n".join(f"{key.video_id},{format_time(key.time_s)}" for key in keyframes)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """Return a checksum of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of_text(text)
 
 
 def detect_batch(detector: PeopleDetector, batch: FrameBatch) -> list[ActorBoxes]:
     """Return who is at each keyframe of a batch, each detector's promise checked."""
     found = detector.detect(batch.images)
     if len(found) != len(batch.keyframes):
-        raise ValueError(f"{len(batch.keyframes)} pictures, {len(found)} answers")
+        raise ValueError(f"{len(batch.keyframes)} frames, {len(found)} results")
     for keyframe, boxes in zip(batch.keyframes, found, strict=True):
         xyxy, score = boxes.xyxy_01, boxes.score
         check_finite(boxes, f"{detector.name}: {printable(str(keyframe))}")
@@ -175,12 +166,15 @@ class _Share:
         self,
         detector: PeopleDetector,
         folder: DatasetFolder,
+        short_side_px: int | None,
         *,
-        sides_px: tuple[int, int] | None,
         workers: int,
         progress: bool,
     ) -> None:
         """Look at what is left, keeping each batch as it is done."""
+        sides_px = getattr(detector, "sides_px", None)
+        if short_side_px is not None:
+            sides_px = (short_side_px, _ANY_LENGTH_PX)
         started = time.monotonic()
         total = sum(len(self._batches[number]) for number in self._own)
         left = sum(len(self._batches[number]) for number in self.todo)
@@ -190,9 +184,13 @@ class _Share:
             total=total, initial=total - left, unit="frame", desc="people", smoothing=0.05,
             dynamic_ncols=True, leave=False, **off,
         ) as bar:  # fmt: skip
-            for batch in frames:
-                self._keep(batch, detect_batch(detector, batch))
-                bar.update(len(self._batches[batch.number]))
+            try:
+                for batch in frames:
+                    self._keep(batch, detect_batch(detector, batch))
+                    bar.update(len(self._batches[batch.number]))
+            except ProcessLostError as error:
+                kept = "what was done is kept, give the same command again"
+                raise ProcessLostError(f"{error}; {kept}") from error
         self.seconds = time.monotonic() - started
 
     def _keep(self, batch: FrameBatch, found: Sequence[ActorBoxes]) -> None:
@@ -318,6 +316,8 @@ class _TableFiles:
             "videos": dict(videos),
         }
         write_text(self.made_by, json.dumps(content, indent=2) + "\n")
+        if not unreadable:
+            parts.remove()
         return summary
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
 from detection.errors import UserError
-from detection.files import read_text
+from detection.files import read_text, sha256_of_text
 
 _BASE = "_BASE_"
 _MOST_BYTES = 1 << 20
@@ -21,14 +20,13 @@ def config_digest(path: str | Path) -> str:
     What cannot be read counts as not there, or as holding no `_BASE_`: whoever opens the
     configuration says what is wrong with it. Raises `UserError` for the first file alone.
     """
-    digest = hashlib.sha256(read_text(path, what="configuration").encode())
+    texts = [read_text(path, what="configuration")]
     for base in _bases(Path(path), {Path(path).resolve()}):
         try:
-            text = read_text(base, what="configuration", limit_bytes=_MOST_BYTES)
+            texts.append(read_text(base, what="configuration", limit_bytes=_MOST_BYTES))
         except UserError:
-            text = "not there"
-        digest.update(b"\0" + text.encode())
-    return digest.hexdigest()
+            texts.append("not there")
+    return sha256_of_text("\0".join(texts))
 
 
 def _bases(path: Path, seen: set[Path]) -> Iterator[Path]:

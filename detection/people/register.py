@@ -5,11 +5,7 @@ The line is put into the file's own text: a person's comments and order stay as 
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -22,7 +18,7 @@ from detection.datasets.folder import (
     write_dataset_file,
 )
 from detection.errors import UserError
-from detection.files import write_text
+from detection.files import only_writer, write_text
 
 
 def check_box_name(
@@ -31,7 +27,7 @@ def check_box_name(
     """Return `path` as dataset.yaml would hold it; `UserError` where it cannot be registered."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", name) or name == GROUND_TRUTH_BOXES:
         raise UserError(
-            f"'{name}' cannot name boxes: letters, digits and _ . + - are wanted, "
+            f"'{name}' cannot name boxes: letters, digits and _ . + - are required, "
             f"and '{GROUND_TRUTH_BOXES}' means the annotations' own"
         )
     root = folder.root.resolve()
@@ -55,7 +51,7 @@ def check_box_name(
 
 def register_boxes(folder: DatasetFolder, split_name: str, name: str, relative: str) -> None:
     """Write `boxes: {name: relative}` into a split of `dataset.yaml`, whole or not at all."""
-    with _one_at_a_time(folder.root):
+    with only_writer(folder.root, busy="another process names boxes", may_wait=lambda: True):
         now = DatasetFolder.open(folder.root).file  # as it is now: others may have written it
         part = now.splits[split_name]
         boxes = {**part.boxes, name: relative}
@@ -71,19 +67,8 @@ def register_boxes(folder: DatasetFolder, split_name: str, name: str, relative: 
             write_dataset_file(folder.root, wanted)
 
 
-@contextmanager
-def _one_at_a_time(root: Path) -> Iterator[None]:
-    """Lock the folder against another registration."""
-    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
 def _holds(root: Path, text: str, wanted: DatasetFile) -> bool:
-    """Say whether the text, read back, is the content that is wanted."""
+    """Say whether the text, read back, is the content that is required."""
     try:
         return DatasetFile.model_validate(yaml.safe_load(text)) == wanted
     except (yaml.YAMLError, ValueError):

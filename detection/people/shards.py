@@ -13,7 +13,6 @@ unreadable keyframes stands in for an earlier one.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -21,32 +20,18 @@ import socket
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
 from detection.errors import UserError
+from detection.unfinished import hold, let_go
 
 HEADER = -1  # in place of a batch's number
 _NO_INPUTS = "-"
 WAIT_S = 600.0
 _ALONE, _TOGETHER, _MERGING = "alone", "together", "merging"
-
-_held: set[BinaryIO] = set()
-
-
-def _let_go_in_child() -> None:
-    """Close the locked files in a process that was forked: it would keep the locks after a kill."""
-    while _held:
-        _held.pop().close()
-
-
-def _let_go(file: BinaryIO) -> None:
-    _held.discard(file)
-    file.close()
-
-
-os.register_at_fork(after_in_child=_let_go_in_child)
 
 Options = Mapping[str, str | int | float | bool | None]
 
@@ -75,7 +60,7 @@ class Shard:
         match = re.fullmatch(r"(\d+)/(\d+)", text)
         index, count = (int(match[1]), int(match[2])) if match else (0, 0)
         if not 1 <= index <= count:
-            raise UserError(f"shard '{text}': wanted K/N with K from 1 to N, such as 2/8")
+            raise UserError(f"shard '{text}': K/N with K from 1 to N is required, such as 2/8")
         return cls(index - 1, count)
 
     @classmethod
@@ -94,11 +79,15 @@ class Record:
 
 
 class Parts:
-    """The folder of unfinished work of one output; a context manager that holds its lock.
+    """The folder of unfinished work of one output; a context manager that holds it.
 
     options: what decides the result; parts of other options are refused, or removed with
     `overwrite`.  inputs: a digest (a word) of what each batch is read from, by its number. Several
     shards may work at a time, a process that is alone keeps all others out.
+
+    Every process holds its own part file while it works. The folder's lock is held by a process
+    that is alone until it ends, and by a shard for the moments in which it begins, and looks
+    whether it is the last, and for the seconds in which the last one merges.
     """
 
     def __init__(
@@ -117,26 +106,48 @@ class Parts:
         self._options = dict(options)
         self._inputs = inputs
         self._overwrite = overwrite
+        self._file: BinaryIO | None = None
+        self._lock = _FolderLock(self._folder, out)
 
     def __enter__(self) -> Self:
-        self._lock = _FolderLock(self._folder, self._out)
         alone = self._shard.count == 1
-        only_one = self._lock.take(_ALONE if alone else _TOGETHER)
+        self._lock.take(alone=alone)
         try:
-            self._settle_other_runs(may_remove=only_one and self._overwrite)
-            if not alone:
-                self._lock.share()
-            self._file = self._open_own()
+            at_work = self._is_at_work()
+            if alone and at_work:
+                raise self._lock.busy()
+            self._lock.write(_ALONE if alone else _TOGETHER)
+            self._settle_other_runs(may_remove=self._overwrite and not at_work)
+            self._open_own()
         except BaseException:
+            self._let_go_own()
             self._lock.release()
             raise
+        if not alone:
+            self._lock.release()
         return self
 
     def __exit__(self, *_: object) -> None:
-        _let_go(self._file)
-        if self._lock.held and not self.records():
+        locked = self._file is not None and (self._lock.held or self._lock.take_at_end())
+        if locked and not self.records():
             self._own.unlink(missing_ok=True)  # it holds a header and nothing else
+        self._let_go_own()
         self._lock.release()
+
+    def _let_go_own(self) -> None:
+        if self._file is not None:
+            handle, file, self._file = self._file.fileno(), self._file, None
+            with suppress(OSError):  # what the disk had no room for
+                file.close()
+            let_go(handle)
+
+    def _is_at_work(self) -> bool:
+        """Tell whether a process holds one of the parts."""
+        for path in self._paths():
+            if (handle := hold(path, os.O_RDWR, if_unknown=True)) is None:
+                return True
+            let_go(handle)
+        return False
 
     def records(self) -> dict[int, Record]:
         """Return where the best record of each batch stands; of equally good ones, the last."""
@@ -164,6 +175,7 @@ class Parts:
 
     def append(self, number: int, unreadable: int, content: Any) -> None:
         """Keep the result of a batch; it is on the disk when this returns."""
+        assert self._file is not None
         self._file.write(_line(number, unreadable, self._inputs_of(number), content))
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -174,11 +186,14 @@ class Parts:
         None where a batch is missing, or another process writes the output. No process can append
         any more after it called this.
         """
-        _let_go(self._file)
+        self._let_go_own()
         if self._shard.count > 1:
-            self._lock.release(keep_folder=True)
-            if not self._lock.try_to_merge():
+            if not self._lock.take_at_end():
                 return None
+            if self._is_at_work():
+                self._lock.release()
+                return None
+            self._lock.write(_MERGING)
         records = self.records()
         return records if len(records) == num_batches else None
 
@@ -215,24 +230,20 @@ class Parts:
                 )
             path.unlink()
 
-    def _open_own(self) -> BinaryIO:
+    def _open_own(self) -> None:
         """Open this process's part behind its last whole line, the header being the first."""
-        file = self._own.open("ab")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
+        handle = hold(self._own, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        if handle is None:
             raise UserError(
                 f"{self._out}: another process is doing shard {self._shard} of it already"
-            ) from None
+            )
+        self._file = file = os.fdopen(handle, "ab", closefd=False)
         end = max((line.end for line in _whole_lines(self._own)), default=0)
         file.truncate(end)
         if not end:
             file.write(_line(HEADER, 0, _NO_INPUTS, self._options))
             file.flush()
             os.fsync(file.fileno())
-        _held.add(file)
-        return file
 
 
 def differences(theirs: Options, ours: Options) -> str:
@@ -249,96 +260,76 @@ def differences(theirs: Options, ours: Options) -> str:
 class _FolderLock:
     """A lock in a folder that comes and goes with the work.
 
-    Its text says how it is held: shards wait while another shard merges, which takes seconds, and
-    give up at once where a process works alone, which may take hours.
+    Its text says for what it is held: shards wait while another shard begins or merges, which takes
+    seconds, and give up at once where a process works alone, which may take hours.
     """
 
     def __init__(self, folder: Path, out: Path) -> None:
         self._folder = folder
         self._path = folder / "lock"
         self._out = out
-        self._file: BinaryIO | None = None
+        self._handle: int | None = None
 
     @property
     def held(self) -> bool:
-        return self._file is not None
+        return self._handle is not None
 
-    def take(self, how: str) -> bool:
-        """Lock alone or together with other shards; say whether nobody else holds it yet.
-
-        `UserError` where somebody is in the way. A shard that finds nobody holds the lock alone
-        until it calls `share`.
-        """
+    def take(self, *, alone: bool) -> None:
+        """Take the lock; `UserError` where somebody is in the way."""
         give_up = time.monotonic() + WAIT_S
         text = None
-        while True:
-            if self._try(fcntl.LOCK_EX, how):
-                return True
-            if how == _TOGETHER and self._try(fcntl.LOCK_SH, how):
-                return False
+        while not self._try():
             # Read twice: at first it may still be the text of the holder before.
             before, text = text, self._text()
-            is_alone = text.startswith(_ALONE) and text == before
-            if how == _ALONE or is_alone or time.monotonic() > give_up:
-                raise UserError(
-                    f"{self._out}: another process is writing it ({text or 'just begun'}); wait "
-                    "for it, or share the work with --shard or torchrun"
-                )
+            works_alone = text.startswith(_ALONE) and text == before
+            if alone or works_alone or time.monotonic() > give_up:
+                raise self.busy()
             time.sleep(0.1)
 
-    def share(self) -> None:
-        """Let other shards in."""
-        assert self._file is not None
-        fcntl.flock(self._file, fcntl.LOCK_SH)
+    def take_at_end(self) -> bool:
+        """Take the lock unless another process merges, or works alone."""
+        while not self._try():
+            if self._text().startswith((_MERGING, _ALONE)):
+                return False
+            time.sleep(0.01)  # another shard just begins, or looks whether it is the last
+        self.write(_TOGETHER)
+        return True
 
-    def try_to_merge(self) -> bool:
-        """Lock alone if no other shard is at work."""
-        return self._try(fcntl.LOCK_EX, _MERGING)
+    def busy(self) -> UserError:
+        return UserError(
+            f"{self._out}: another process is writing it ({self._text() or 'just begun'}); wait "
+            "for it, or share the work with --shard or torchrun"
+        )
 
-    def release(self, *, keep_folder: bool = False) -> None:
+    def write(self, what: str) -> None:
+        """Write what the lock is held for."""
+        assert self._handle is not None
+        os.ftruncate(self._handle, 0)
+        os.write(self._handle, f"{what}, process {os.getpid()} on {socket.gethostname()}".encode())
+
+    def release(self) -> None:
         """Give the lock back; the folder goes where nothing but the lock is left in it."""
-        if self._file is None:
-            return
-        if not keep_folder and [path.name for path in self._folder.iterdir()] == [self._path.name]:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._path.unlink()
-                self._folder.rmdir()
-            except OSError:  # another process has come: it will tidy up
-                pass
-        _let_go(self._file)
-        self._file = None
+        if self._handle is not None:
+            with suppress(OSError):  # somebody removed it
+                if [path.name for path in self._folder.iterdir()] == [self._path.name]:
+                    self._path.unlink()
+                    self._folder.rmdir()
+            let_go(self._handle)
+            self._handle = None
 
-    def _try(self, kind: int, how: str) -> bool:
-        """Try once; a lock on a file that was removed meanwhile is none."""
+    def _try(self) -> bool:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # the folder went just now
+                self._handle = hold(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         except OSError as error:
             raise UserError(f"{self._folder}: cannot be written ({error.strerror})") from error
-        try:
-            file = self._path.open("ab")
-        except FileNotFoundError:  # the folder went between the two lines
-            return False
-        except OSError as error:
-            raise UserError(f"{self._folder}: cannot be written ({error.strerror})") from error
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(file.fileno()), self._path.stat()):
-                raise FileNotFoundError
-        except (BlockingIOError, FileNotFoundError):
-            file.close()
-            return False
-        file.truncate(0)
-        file.write(f"{how}, process {os.getpid()} on {socket.gethostname()}".encode())
-        file.flush()
-        _held.add(file)
-        self._file = file
-        return True
+        return self.held
 
     def _text(self) -> str:
         try:
             return self._path.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
+        except OSError:  # gone, or locked to the last byte
             return ""
 
 

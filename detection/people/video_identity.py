@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from detection.datasets.folder import DatasetFolder
 from detection.errors import UserError, printable
-from detection.files import identity_of
+from detection.files import identity_of, sha256_of_text
 from detection.structures import Keyframe
 
 MISSING = "missing"
@@ -26,7 +25,7 @@ def video_digests(folder: DatasetFolder, video_ids: Iterable[str]) -> dict[str, 
         except (UserError, OSError):  # whoever reads it says what is wrong
             return MISSING
         text = json.dumps(identity, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return sha256_of_text(text)[:16]
 
     return {video_id: digest_of(video_id) for video_id in ids}
 
@@ -37,7 +36,7 @@ def batch_digests(batches: Sequence[Sequence[Keyframe]], digests: Mapping[str, s
     for batch in batches:
         names = sorted({keyframe.video_id for keyframe in batch})
         text = json.dumps([(name, digests[name]) for name in names])
-        found.append(hashlib.sha256(text.encode()).hexdigest()[:16])
+        found.append(sha256_of_text(text)[:16])
     return found
 
 

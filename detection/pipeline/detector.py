@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from detection.checkpoints.plain_file import find_checkpoint
+from detection.devices import choose_device
 from detection.errors import UserError
 from detection.people.base import PeopleDetector
 from detection.pipeline.clip_buffer import PipelineSampling
@@ -71,19 +72,17 @@ class ActionDetectorPipeline:
         """Open a run folder or checkpoint of `train_ava.py`.
 
         people: weights or a run of `train_people`, or an opened detector; None: RUN/people.pt or
-        RUN/people, stored beside the run.  device: None: a GPU where there is one.
+        RUN/people, stored beside the run.  device: as `choose_device` takes it; None: auto.
         half_precision: None: on a GPU.  Classes, sampling and the people's threshold come from the
         checkpoint. Raises `UserError` for what is missing.
         """
         options = options or PipelineOptions()
-        if device is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         inputs = {"checkpoint": weights_input(find_checkpoint(checkpoint))}
         networks = open_networks(
             checkpoint,
             people=people,
             options=options,
-            device=torch.device(device),
+            device=choose_device(device or "auto", option="device="),
             half_precision=half_precision,
         )
         inputs["people"] = people_input(find_people(checkpoint) if people is None else people)

@@ -9,7 +9,6 @@ worst first. Columns count the classes of the label map.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import time_us_of
+from detection.files import sha256_of_text
 from detection.review.document import (
     ReviewDocument,
     ReviewTrack,
@@ -140,4 +140,4 @@ def _key(
     for video, clip in zip(videos, clips, strict=True):
         named.append([video.video_id, clip["us"], clip["truth"]])
     text = json.dumps(named, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+    return sha256_of_text(text)[:20]

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.boxes import paired_iou
 from detection.datasets.ava_csv import AvaRows, time_us_of
 from detection.drawing.actors import Actor
 from detection.drawing.timeline import Timeline
-from detection.evaluation.average_precision import paired_iou
 from detection.review.document import ReviewTrack, ReviewTruth, TruePerson
 from detection.structures import Keyframe, LabelMap
 
@@ -176,7 +176,7 @@ def _named_like(
     for row, time_us in enumerate(boxes[:, 0].astype(np.int64).tolist()):
         if there := people.get(time_us):
             theirs = np.stack([box for _, box in there])
-            overlap = paired_iou(np.tile(boxes[row, 1:5], (len(theirs), 1)), theirs)
+            overlap = paired_iou(boxes[row, 1:5], theirs)
             if overlap.max() >= _SAME_PERSON_IOU:
                 votes[int(linked[row]), there[int(overlap.argmax())][0]] += 1
     times = {name: set(boxes[linked == name, 0].tolist()) for name in np.unique(linked).tolist()}

@@ -7,7 +7,6 @@ the page's own policy lets it load nothing but pictures and videos, and run this
 from __future__ import annotations
 
 import base64
-import hashlib
 import html
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from detection.files import replacing
+from detection.files import replacing, sha256_of_text
 from detection.review.document import ReviewDocument
 from detection.review.encoding import encode_document
 
@@ -91,4 +90,4 @@ def _assets() -> tuple[str, str]:
 
 def _digest(text: str) -> str:
     """Return a source expression of a content security policy for one inline element."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return "sha256-" + base64.b64encode(bytes.fromhex(sha256_of_text(text))).decode()

@@ -1,7 +1,4 @@
-"""Which box of now continues which box of before: overlap, and the best one-to-one assignment.
-
-Legend: N and M boxes of two sets, x1, y1, x2, y2 in one unit, whichever. Pure numpy.
-"""
+"""Which box of now continues which box of before: the best one-to-one assignment. Pure numpy."""
 
 from __future__ import annotations
 
@@ -31,40 +28,6 @@ def assign(similarity: ArrayLike, *, minimum: float) -> tuple[NDArray[np.int64],
         first, second = first[order], second[order]
     real = gain[first, second] > 0
     return rows[first[real]], columns[second[real]]
-
-
-def iou_matrix(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
-    """Return the (N, M) intersection over union of two sets of boxes; 0 where both are empty."""
-    inner, union, _ = _areas(first, second)
-    return np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
-
-
-def giou_matrix(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
-    """Return the (N, M) generalised IoU: IoU less the empty share of the hull, in -1 to 1.
-
-    It tells near boxes from far ones where neither overlaps (H. Rezatofighi et al., "Generalized
-    Intersection over Union", 2019).
-    """
-    inner, union, hull = _areas(first, second)
-    iou = np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
-    return iou - np.divide(hull - union, hull, out=np.zeros_like(hull), where=hull > 0)
-
-
-def _areas(
-    first: ArrayLike, second: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return (N, M) areas: of the intersection, the union and the smallest box around both."""
-    a = np.asarray(first, np.float64).reshape(-1, 1, 4)
-    b = np.asarray(second, np.float64).reshape(1, -1, 4)
-
-    def area(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-        sides = np.maximum(corners[..., 2:] - corners[..., :2], 0)
-        return np.asarray(sides[..., 0] * sides[..., 1])
-
-    least, most = np.minimum(a, b), np.maximum(a, b)
-    inner = area(np.concatenate([most[..., :2], least[..., 2:]], axis=-1))
-    hull = area(np.concatenate([least[..., :2], most[..., 2:]], axis=-1))
-    return inner, area(a) + area(b) - inner, hull
 
 
 def _cheapest(cost: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.boxes import giou_matrix
 from detection.structures import ActorBoxes
-from detection.tracking.association import assign, giou_matrix
+from detection.tracking.association import assign
 
 # A velocity is of use for so long: people turn and stop. Over gaps of a second it does harm.
 _PREDICTED_S = 0.5

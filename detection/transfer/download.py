@@ -8,7 +8,6 @@ the server has something else by now, does not know ranges, or gave no mark to c
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 from detection.errors import UserError
-from detection.files import only_writer, sha256_of, write_text
+from detection.files import only_writer, sha256_of, sha256_of_text, write_text
 from detection.transfer.manifest import FetchedFile, Manifest, RemoteFile
 from detection.transfer.remote import (
     FileRefused,
@@ -250,7 +249,7 @@ class _Partial:
     """A file on its way: its bytes so far, and of which version they are."""
 
     def __init__(self, folder: Path, file: RemoteFile) -> None:
-        name = hashlib.sha256(file.path.encode()).hexdigest()[:8] + "-" + Path(file.path).name
+        name = sha256_of_text(file.path)[:8] + "-" + Path(file.path).name
         self.data = folder / ".partial" / name
         self._note = folder / ".partial" / f"{name}.json"
         self._url = file.url

@@ -1,6 +1,6 @@
 """Clips from a folder of extracted JPEG frames, for those who have AVA that way.
 
-Legend: n frames in the folder, T frames wanted. AVA's usual extraction: ID/ID_000001.jpg at 30 fps,
+Legend: n frames in the folder, T frames read. AVA's usual extraction: ID/ID_000001.jpg at 30 fps,
 where the first frame is shown at 900 s.
 """
 
@@ -44,10 +44,9 @@ class FrameFolder:
         self, times_s: ArrayLike, *, short_side: int | None = None, keyframes_s: ArrayLike = ()
     ) -> Clip:
         """Return the frames shown nearest to `times_s`; exactly as `VideoReader.read`."""
-        wanted = np.asarray(times_s, dtype=np.float64)
         shown_s = self.frame_times_s()
         self.check_keyframes(keyframes_s)
-        positions = nearest_positions(shown_s, wanted)
+        positions = nearest_frames(shown_s, times_s)
         images = {int(p): self._decode(int(p), short_side) for p in np.unique(positions)}
         frames = torch.from_numpy(np.stack([images[int(p)] for p in positions]))
         return Clip(frames.permute(0, 3, 1, 2), shown_s[positions])
@@ -133,15 +132,16 @@ class FrameFolder:
         return np.asarray(image, dtype=np.uint8)
 
 
-def nearest_positions(
-    shown_s: NDArray[np.float64], wanted_s: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """Return for each wanted time the position of the nearest shown one; a tie goes to the earlier.
+def nearest_frames(shown_s: NDArray[np.float64], times_s: ArrayLike) -> NDArray[np.int64]:
+    """Return for each time the number, from 0, of the frame shown nearest (tie: the earlier).
 
-    shown_s: (n,) ascending, n >= 1.  wanted_s: (T,).
+    shown_s: (n,) ascending presentation times. Raises `UserError` where there is no frame.
     """
-    after = np.clip(np.searchsorted(shown_s, wanted_s), 1, max(1, len(shown_s) - 1))
+    times = np.asarray(times_s, np.float64).reshape(-1)
+    if not len(shown_s):
+        raise UserError("a video without frames")
     if len(shown_s) == 1:
-        return np.zeros(len(wanted_s), dtype=np.int64)
-    is_before = wanted_s - shown_s[after - 1] <= shown_s[after] - wanted_s + SAME_TIME_S
-    return np.where(is_before, after - 1, after).astype(np.int64)
+        return np.zeros(len(times), np.int64)
+    after = np.clip(np.searchsorted(shown_s, times), 1, len(shown_s) - 1)
+    is_earlier = times - shown_s[after - 1] <= shown_s[after] - times + SAME_TIME_S
+    return np.where(is_earlier, after - 1, after)

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detection.boxes import paired_iou
 from detection.datasets.ava_csv import AvaRows
 from detection.drawing.actors import (
     Actor,
     ShownLabel,
+    actor_iou,
     gather,
-    iou_matrix,
     judge,
     keep_likely,
 )
-from detection.evaluation.average_precision import paired_iou
 from detection.structures import Keyframe, LabelMap
 
 LABELS = LabelMap(("stand", "walk", "wave"), (12, 14, 69))
@@ -126,7 +126,7 @@ coordinate = st.floats(0, 1, width=32)
     st.lists(st.tuples(coordinate, coordinate, coordinate, coordinate), max_size=4),
 )
 def test_overlap_matrix_is_the_overlap_of_each_pair(first: list, second: list) -> None:
-    matrix = iou_matrix([actor(box) for box in first], [actor(box) for box in second])
+    matrix = actor_iou([actor(box) for box in first], [actor(box) for box in second])
     assert matrix.shape == (len(first), len(second))
     for i, a in enumerate(first):
         for j, b in enumerate(second):

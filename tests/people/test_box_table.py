@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -247,6 +248,73 @@ def test_shards_at_the_same_time_give_the_same_file(folder, wanted, unbroken, tm
         assert not list(tmp_path.glob("*.parts"))
 
 
+def test_of_processes_that_end_together_one_writes_the_table(folder, wanted, unbroken, tmp_path):
+    """Each looks whether others are at work: none may leave the merge to one that has gone."""
+    for attempt in range(8):
+        out, children = tmp_path / f"{attempt}.csv", []
+        for index in range(3):
+            children.append(os.fork())
+            if not children[-1]:
+                code = 1
+                with contextlib.suppress(BaseException):
+                    code = 3 if make(folder, wanted, out, shard=Shard(index, 3)).kept else 0
+                os._exit(code)
+        codes = {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children}
+        assert codes <= {0, 3}
+        assert out.read_bytes() == unbroken
+        assert not list(tmp_path.glob("*.parts"))
+
+
+def test_nobody_merges_while_another_shard_is_at_work(folder, wanted, tmp_path):
+    """All batches have a record, one of which a shard tries to better: it has to come first."""
+    out, keys = tmp_path / "boxes.csv", [*wanted, Keyframe("val_1", 7.25)]  # past the end
+    for index in range(2):
+        make(folder, keys, out, shard=Shard(index, 2))
+    seen = []
+
+    class Interrupted(FakeDetector):
+        def detect(self, images):
+            seen.append(make(folder, keys, out, shard=Shard(0, 2)).complete)
+            return super().detect(images)
+
+    assert make(folder, keys, out, shard=Shard(1, 2), detector=Interrupted()).complete
+    assert seen == [False]
+
+
+def test_a_killed_shard_is_not_at_work(folder, wanted, unbroken, tmp_path):
+    out = tmp_path / "boxes.csv"
+    part = tmp_path / "boxes.csv.parts" / "shard-1-of-2.part"
+
+    def work():
+        make(folder, wanted, out, shard=Shard(0, 2), detector=FakeDetector(delay_s=0.05), workers=1)
+
+    def begun():
+        return part.is_file() and part.read_bytes().count(b"\n") > 1
+
+    assert fork_and_kill(work, begun)
+    make(folder, wanted, out)  # alone: refused while any shard is at work
+    assert out.read_bytes() == unbroken and not list(tmp_path.glob("*.parts"))
+
+
+def test_shards_that_fail_together_leave_nothing(folder, wanted, tmp_path):
+    out, together = tmp_path / "boxes.csv", threading.Barrier(4)
+
+    def fails():
+        together.wait()
+        raise UserError("no weights")
+
+    def run(index):
+        with pytest.raises(UserError, match="no weights"):
+            make(folder, wanted, out, shard=Shard(index, 4), open_detector=fails)
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_is_taken_up_by_another_number_of_processes(folder, wanted, unbroken, tmp_path):
     out, last = tmp_path / "boxes.csv", FakeDetector()
     make(folder, wanted, out, shard=Shard(0, 3))
@@ -464,7 +532,7 @@ def test_which_keyframes(tmp_path):
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b", "1/2/3", ""])
 def test_shards_that_are_none(text):
-    with pytest.raises(UserError, match="wanted K/N"):
+    with pytest.raises(UserError, match="K/N with K from 1 to N is required"):
         Shard.parse(text)
 
 

@@ -140,7 +140,7 @@ def test_a_missing_video_does_not_stop_every_second(root, weights, tmp_path, cap
         (("--dataset", "nowhere"), "dataset.yaml: no such file"),
         (("--actor-class", "persn"), "did you mean person"),
         (("--batch-size", "0"), "--batch-size must be at least 1"),
-        (("--shard", "9/8"), "wanted K/N"),
+        (("--shard", "9/8"), "K/N with K from 1 to N is required"),
         (("--device", "warp"), "--device 'warp'"),
         (("--device", "cuda:99"), "PyTorch finds"),
         (("--half",), "half precision .* needs a GPU"),

@@ -1,4 +1,4 @@
-"""One-to-one assignment against trying everything; overlaps against counting cells."""
+"""One-to-one assignment against trying everything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.tracking.association import assign, giou_matrix, iou_matrix
+from detection.tracking.association import assign
 
 
 def best_by_trying(similarity, minimum):
@@ -54,14 +54,3 @@ def test_larger_than_can_be_tried_is_a_permutation_found_again():
 def test_assignment_refuses_what_is_no_number():
     with pytest.raises(ValueError, match="finite"):
         assign(np.array([[np.nan]]), minimum=0)
-
-
-def test_overlaps_by_hand():
-    a = [[0, 0, 2, 2], [0, 0, 1, 1]]
-    b = [[1, 1, 3, 3], [2, 0, 3, 1], [0, 0, 0, 0]]
-    assert iou_matrix(a, b) == pytest.approx(np.array([[1 / 7, 0, 0], [0, 0, 0]]))
-    giou = giou_matrix(a, b)
-    assert giou[0, 0] == pytest.approx(1 / 7 - 2 / 9)
-    assert giou[1, 1] == pytest.approx(-1 / 3)
-    assert iou_matrix(np.zeros((0, 4)), b).shape == (0, 3)
-    assert giou_matrix(np.zeros((2, 4)), np.zeros((1, 4))) == pytest.approx(np.zeros((2, 1)))

@@ -10,7 +10,7 @@ from numbered_video import nearest, numbered_image, numbers_of
 from detection.errors import UserError
 from detection.prepare.video_probe import FactsJob, find_facts
 from detection.structures import ClipSampling
-from detection.video.frame_folder import FrameFolder, nearest_positions
+from detection.video.frame_folder import FrameFolder, nearest_frames
 
 
 def write_frames(folder, numbers, name="ID"):
@@ -86,7 +86,7 @@ def test_bad_folders_are_named(tmp_path, folder):
 )
 def test_nearest_equals_the_oracle(shown, wanted):
     shown_s, wanted_s = np.sort(np.array(shown, float)), np.array(wanted, float) / 2
-    assert nearest_positions(shown_s, wanted_s).tolist() == nearest(shown_s.tolist(), wanted_s)
+    assert nearest_frames(shown_s, wanted_s).tolist() == nearest(shown_s.tolist(), wanted_s)
 
 
 @pytest.mark.parametrize("name", ["q_999999999.jpg", f"q_{'9' * 30}.jpg", f"q_{'9' * 200}.jpg"])
