@@ -221,7 +221,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--limit", type=int, default=20, metavar="N",
         help="findings in words, of each kind and file (default %(default)s)")  # fmt: skip
     add_decoding_options(parser)
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if options.pictures < 0 or options.limit < 1:
         raise UserError("--pictures must be at least 0 and --limit at least 1")
     if options.decode and not options.videos:

@@ -119,7 +119,7 @@ def _dry_run(release: Any, films: Sequence[Any], options: argparse.Namespace, ru
     files += [film.file for film in films]
     missing = [file for file in files if not manifest.holds(file)]
     with tqdm(total=len(missing), unit="file", desc="asking for sizes", leave=False) as bar:
-        answers = ask_sizes([file.url for file in missing], rules=rules, told=bar.update)
+        answers = ask_sizes([file.url for file in missing], rules=rules, on_progress=bar.update)
     here, to_come, unknown, refused = 0, 0, 0, 0
     for file in files:
         if file.url not in answers:

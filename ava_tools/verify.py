@@ -133,7 +133,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--split", action="append", help="this split alone; give it again for more")
     add("--json", type=Path, metavar="FILE", help="write the findings to a file as well")
     add_decoding_options(parser)
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)
 
 
 def _cores() -> int:
