@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
+from itertools import combinations, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from detection.datasets.split_joins import (
     videos_of,
 )
 from detection.joins import Mismatch, compare_ids
+from detection.structures import Keyframe
 
 _HASHED_BYTES = 1 << 20
 
@@ -312,31 +313,25 @@ def keyframes_to_show(
     check: Check, *, count: int, seed: int, suspicious: bool
 ) -> dict[str, list[tuple[str, float]]]:
     """Return (video, seconds) by split: of random annotated keyframes, or of the findings'."""
-    chosen: dict[str, list[tuple[str, float]]] = defaultdict(list)
+    shown: list[tuple[str, Keyframe]] = []
     if suspicious:
         split_of = {rows.path: name for name, rows in check.rows.items()}
-        by_kind: dict[str, list[tuple[str, tuple[str, float]]]] = defaultdict(list)
+        by_kind: dict[str, list[tuple[str, Keyframe]]] = defaultdict(list)
         for f in check.findings.kept:
             if f.keyframe is not None and f.kind != OUTSIDE:
-                shown = (f.keyframe.video_id, f.keyframe.time_s)
-                by_kind[f.kind].append((split_of[f.path], shown))
-        turn = 0
-        seen: set[tuple[str, tuple[str, float]]] = set()
-        while len(seen) < count and any(len(found) > turn for found in by_kind.values()):
-            for found in by_kind.values():
-                if turn < len(found) and found[turn] not in seen and len(seen) < count:
-                    seen.add(found[turn])
-                    chosen[found[turn][0]].append(found[turn][1])
-            turn += 1
-        return dict(chosen)
-    generator = np.random.default_rng(seed)
-    pool: list[tuple[str, int]] = []
-    for name, rows in check.rows.items():
-        some = generator.choice(len(rows), size=min(count, len(rows)), replace=False)
-        pool += [(name, int(row)) for row in some]
-    for position in generator.permutation(len(pool))[:count].tolist():
-        name, row = pool[position]
-        key = check.rows[name].keyframe(row)
-        if tuple(key) not in chosen[name]:
-            chosen[name].append((key.video_id, key.time_s))
+                by_kind[f.kind].append((split_of[f.path], f.keyframe))
+        turns = zip_longest(*by_kind.values())  # one of each kind, then the next of each
+        shown = list(dict.fromkeys(found for turn in turns for found in turn if found))[:count]
+    else:
+        generator = np.random.default_rng(seed)
+        pool: list[tuple[str, int]] = []
+        for name, rows in check.rows.items():
+            some = generator.choice(len(rows), size=min(count, len(rows)), replace=False)
+            pool += [(name, int(row)) for row in some]
+        order = generator.permutation(len(pool))[:count].tolist()
+        drawn = (pool[position] for position in order)
+        shown = [(name, check.rows[name].keyframe(row)) for name, row in drawn]
+    chosen: dict[str, list[tuple[str, float]]] = defaultdict(list)
+    for name, key in dict.fromkeys(shown):
+        chosen[name].append((key.video_id, key.time_s))
     return dict(chosen)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.checks.findings import Findings
+from detection.datasets.actor_table import group_rows
 from detection.datasets.ava_csv import AvaRows
 from detection.datasets.ava_csv_rows import EDGE_TOLERANCE
 from detection.datasets.label_map import LabelMap, is_ava
@@ -69,11 +70,11 @@ def group(rows: AvaRows) -> Actors:
     key = _mixed(rows.video_index, rows.time_us)
     person = np.full(len(rows), -1) if rows.person_id is None else rows.person_id
     whole = _mixed(key, person, *(rows.boxes_01[:, edge] + 0.0 for edge in range(4)))
-    first_of_key, keyframe_of_row = _groups(key)
+    first_of_key, keyframe_of_row = group_rows((key,))
     # Keyframes in order of their first row, actors in order of keyframe, then of the file.
     rank = np.argsort(np.argsort(first_of_key))
     keyframe_of_row = rank[keyframe_of_row]
-    first, actor_of_row = _groups(whole)
+    first, actor_of_row = group_rows((whole,))
     order = np.lexsort((first, keyframe_of_row[first]))
     place = np.empty(len(first), np.int64)
     place[order] = np.arange(len(first))
@@ -116,7 +117,7 @@ def _check_labels(rows: AvaRows, label_map: LabelMap, findings: Findings) -> Non
 
 
 def _check_duplicates(rows: AvaRows, actors: Actors, findings: Findings) -> None:
-    first, of_row = _groups(_mixed(actors.of_row, rows.action_id))
+    first, of_row = group_rows((_mixed(actors.of_row, rows.action_id),))
     again = np.ones(len(rows), bool)
     again[first] = False
     findings.add_rows(
@@ -130,7 +131,7 @@ def _check_persons(rows: AvaRows, actors: Actors, findings: Findings) -> None:
     if rows.person_id is None:
         return
     person = rows.person_id[actors.first_row]
-    first, of_actor = _groups(_mixed(actors.keyframe, person))
+    first, of_actor = group_rows((_mixed(actors.keyframe, person),))
     again = np.ones(len(person), bool)
     again[first] = False
     again &= person >= 0
@@ -181,9 +182,9 @@ def _check_group(
     """Find the rows that give an actor a second class of an exclusive group."""
     members = np.array([label_map.ids[column] for column in columns])
     inside = np.flatnonzero(np.isin(rows.action_id, members))
-    distinct, _ = _groups(_mixed(actors.of_row[inside], rows.action_id[inside]))
+    distinct, _ = group_rows((_mixed(actors.of_row[inside], rows.action_id[inside]),))
     candidates = inside[np.sort(distinct)]
-    first, of_candidate = _groups(actors.of_row[candidates])
+    first, of_candidate = group_rows((actors.of_row[candidates],))
     again = np.ones(len(candidates), bool)
     again[first] = False
     mask = np.zeros(len(rows), bool)
@@ -221,13 +222,3 @@ def _mixed(*columns: NDArray[Any]) -> NDArray[np.uint64]:
         mixed *= np.uint64(0x94D049BB133111EB)
         mixed ^= mixed >> np.uint64(31)
     return mixed
-
-
-def _groups(key: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the first row of each distinct key, and (N,) the group of each row."""
-    order = np.argsort(key, kind="stable")
-    starts = np.ones(len(order), bool)
-    starts[1:] = key[order][1:] != key[order][:-1]
-    of_row = np.empty(len(order), np.int64)
-    of_row[order] = np.cumsum(starts) - 1
-    return order[starts], of_row

@@ -31,6 +31,7 @@ from detection.video.repairs import MOST_NAMED
 
 FACTS = "verified"
 CUT = "cut too tightly"
+_COUNTS = ("num_videos", "num_frames", "num_keyframes")
 
 
 def problem(video_id: str, message: str, advice: str, *, kind: str = "decoding") -> Finding:
@@ -63,20 +64,13 @@ class VerifyReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain values."""
-        return {
-            "num_videos": self.num_videos,
-            "num_frames": self.num_frames,
-            "num_keyframes": self.num_keyframes,
-            "findings": [
-                {
-                    "subject": finding.subject,
-                    "message": finding.message,
-                    "advice": finding.advice,
-                    "is_problem": finding.level == "error",
-                }
-                for finding in self.findings
-            ],
-        }
+        values: dict[str, Any] = {name: getattr(self, name) for name in _COUNTS}
+        values["findings"] = [
+            {name: getattr(finding, name) for name in ("subject", "message", "advice")}
+            | {"is_problem": finding.level == "error"}
+            for finding in self.findings
+        ]
+        return values
 
     def decode(
         self,
@@ -100,10 +94,22 @@ class VerifyReport:
 
 
 def verify_dataset(
+    folder: DatasetFolder, *, splits: Sequence[str] | None = None, **options: Any
+) -> VerifyReport:
+    """Decode every video that the splits (None: all) require; see that their files can be read.
+
+    options: of `decode_videos`.
+    """
+    report = VerifyReport()
+    required = _required(folder, splits or tuple(folder.file.splits), report)
+    return decode_videos(folder, required, report, **options)
+
+
+def decode_videos(
     folder: DatasetFolder,
+    required: Sequence[RequiredVideo],
+    report: VerifyReport,
     *,
-    splits: Sequence[str] | None = None,
-    only: Sequence[str] | None = None,
     frame_lists: Path | None = None,
     clip_span_s: float = 0.0,
     again: bool = False,
@@ -111,35 +117,33 @@ def verify_dataset(
     on_start: Callable[[int], object] = lambda num_videos: None,
     on_progress: Callable[[float], object] = lambda num_videos: None,
 ) -> VerifyReport:
-    """Decode every video that the splits (None: all) require, and compare it with its keyframes.
+    """Decode videos and compare them with their keyframes; return the report, filled.
 
-    only: these videos, and nothing about annotation files.
     frame_lists: folder of FAIR's lists (None: those inside the data set).
     clip_span_s: length of the clips that a run reads; prepared videos must have been cut for it.
     again: decode also what was decoded before and has not changed.
+    jobs: videos at a time.
     on_start, on_progress: called with the number of videos to do, and done since the last call.
     """
-    report = VerifyReport()
-    splits = splits or tuple(folder.file.splits)
-    required = _required(folder, splits, None if only is None else set(only), report)
     report.num_videos = len(required)
-    report.num_keyframes = sum(len(t.times_s) for v in required.values() for t in v.tables)
+    report.num_keyframes = sum(len(t.times_s) for video in required for t in video.tables)
     probes = []
-    for video_id in required:
+    for video in required:
         try:
-            probes.append(_probe_job(folder, video_id, again=again))
+            probes.append(_probe_job(folder, video.video_id, again=again))
         except UserError as error:
-            advice = "" if folder.file.how_to_get else _advice(folder, video_id)
-            report.findings.append(problem(video_id, str(error), advice))
+            advice = "" if folder.file.how_to_get else _advice(folder, video.video_id)
+            report.findings.append(problem(video.video_id, str(error), advice))
     on_start(len(probes))
     facts = report.decode(
         probes, processes=jobs, advice=lambda name: _advice(folder, name), on_progress=on_progress
     )
     downloads = Manifest.read(folder.root)
-    for name in sorted(facts):
-        report.findings += _about_video(folder, required[name], facts[name])
-        report.findings += _about_origin(folder, name, facts[name], downloads)
-        report.findings += about_cut(folder, required[name], clip_span_s)
+    for video in required:
+        if (found := facts.get(video.video_id)) is not None:
+            report.findings += _about_video(folder, video, found)
+            report.findings += _about_origin(folder, video.video_id, found, downloads)
+            report.findings += about_cut(folder, video, clip_span_s)
     report.findings += notes_of(facts)
     report.findings += _about_lists(folder, required, facts, frame_lists)
     return report
@@ -149,18 +153,19 @@ def decode_checked(
     folder: DatasetFolder,
     findings: Findings,
     readable: Sequence[str],
+    *,
+    splits: Sequence[str],
     **options: Any,
 ) -> None:
-    """Add what decoding shows of the videos that can be opened, unless it was found before.
-
-    options: of `verify_dataset`.
-    """
+    """Add what decoding shows of the readable videos of a check, unless it was found before."""
     known = {
         (f.kind, f.keyframe.video_id if f.keyframe else f.video_id)
         for f in findings.kept
         if f.kind in (CUT, OUTSIDE)
     }
-    report = verify_dataset(folder, only=readable, **options)
+    found = required_videos(folder, splits or None, on_error=lambda split, error: None)
+    required = [video for video in found if video.video_id in set(readable)]
+    report = decode_videos(folder, required, VerifyReport(), **options)
     findings.extend(f for f in report.findings if (f.kind, f.video_id) not in known)
 
 
@@ -174,14 +179,13 @@ def notes_of(facts: Mapping[str, VideoFacts]) -> list[Finding]:
 
 
 def _required(
-    folder: DatasetFolder, splits: Sequence[str], only: set[str] | None, report: VerifyReport
-) -> dict[str, RequiredVideo]:
-    """Return the videos by id; what is wrong with annotation files goes to the report."""
+    folder: DatasetFolder, splits: Sequence[str], report: VerifyReport
+) -> list[RequiredVideo]:
+    """Return the videos of the splits; what is wrong with annotation files goes to the report."""
 
     def on_error(subject: str, error: Exception, advice: str = "") -> None:
-        if only is None:
-            report.findings.append(Finding("file", "error", subject, None, str(error),
-                                           advice=advice))  # fmt: skip
+        wrong = Finding("file", "error", subject, None, str(error), advice=advice)
+        report.findings.append(wrong)
 
     def on_split_error(name: str, error: Exception) -> None:
         failed.add(name)
@@ -193,9 +197,7 @@ def _required(
         label_map = folder.read_label_map()
     except UserError as error:
         on_error("label map", error)
-    found = {v.video_id: v for v in required_videos(folder, splits, on_error=on_split_error)}
-    if only is not None:
-        return {name: video for name, video in found.items() if name in only}
+    required = required_videos(folder, splits, on_error=on_split_error)
     for name in splits:
         try:
             if label_map is not None and name not in failed:
@@ -206,7 +208,7 @@ def _required(
                     report.findings.append(note(f"split {name}", message, advice))
         except (UserError, OSError) as error:
             on_split_error(name, error)
-    return found
+    return required
 
 
 def _probe_job(folder: DatasetFolder, video_id: str, *, again: bool) -> ProbeJob:
@@ -296,7 +298,7 @@ def about_cut(folder: DatasetFolder, video: RequiredVideo, clip_span_s: float) -
 
 def _about_lists(
     folder: DatasetFolder,
-    required: Mapping[str, RequiredVideo],
+    required: Sequence[RequiredVideo],
     facts: Mapping[str, VideoFacts],
     place: Path | None,
 ) -> Iterator[Finding]:
@@ -312,31 +314,24 @@ def _about_lists(
             advice = "get the list again, or take it away"
             yield Finding("file", "error", "frame lists", None, str(error), advice=advice)
     for name in sorted(set(listed) & set(facts)):
-        yield from _about_list(folder, name, listed[name], facts[name])
-    unlisted = sorted(set(required) - set(listed)) if listed else []
+        found, asked = facts[name], listed[name]
+        first_s, last_s = asked.span_s(LIST_FPS, LIST_START_S)
+        if found.problem or not found.num_frames:
+            continue
+        if folder.file.frames is not None:
+            if found.num_frames < asked.count:
+                message = f"{found.num_frames} frames where {asked.list_path} lists {asked.count}"
+                yield problem(name, message, _advice(folder, name))
+        elif found.first_s > first_s + 1 or found.last_s < last_s - 1:
+            message = (
+                f"shows {found.first_s:.1f} to {found.last_s:.1f} s, and {asked.list_path} lists "
+                f"frames of {first_s:.1f} to {last_s:.1f} s"
+            )
+            yield problem(name, message, f"cut short or another film; {_advice(folder, name)}")
+    unlisted = sorted({video.video_id for video in required} - set(listed)) if listed else []
     if unlisted:
         message = f"{len(unlisted)} of {len(required)} videos are in no list, such as {unlisted[0]}"
         yield note("frame lists", message)
-
-
-def _about_list(
-    folder: DatasetFolder, name: str, listed: ListedFrames, facts: VideoFacts
-) -> Iterator[Finding]:
-    advice = _advice(folder, name)
-    if facts.problem or not facts.num_frames:
-        return
-    if folder.file.frames is not None:
-        if facts.num_frames < listed.count:
-            message = f"{facts.num_frames} frames where {listed.list_path} lists {listed.count}"
-            yield problem(name, message, advice)
-        return
-    first_s, last_s = listed.span_s(LIST_FPS, LIST_START_S)
-    if facts.first_s > first_s + 1 or facts.last_s < last_s - 1:
-        message = (
-            f"shows {facts.first_s:.1f} to {facts.last_s:.1f} s, and {listed.list_path} lists "
-            f"frames of {first_s:.1f} to {last_s:.1f} s"
-        )
-        yield problem(name, message, f"cut short or another film; {advice}")
 
 
 def _advice(folder: DatasetFolder, video_id: str) -> str:

@@ -60,10 +60,10 @@ class Progress:
         """`done_bytes` of the file have arrived (fewer than before when it begins again)."""
 
     def wait(self, path: str, pause_s: float, reason: str) -> None:
-        """The file is tried again after a pause, for this reason."""
+        """Take note that the file is tried again after a pause, and why."""
 
     def finish(self, path: str, note: str) -> None:
-        """The file is whole, or `note` says why not."""
+        """Take note that the file is whole, or by `note` why not."""
 
 
 @dataclass(frozen=True)
