@@ -11,6 +11,7 @@ import functools
 import math
 import shutil
 from collections.abc import Callable, Collection, Iterator
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -90,32 +91,21 @@ def _write(
             yield time_s, functools.partial(_jpeg, image)
 
     number = max(1, math.ceil((job.window_s[0] - start_s) * fps - 1e-6) + 1)
-    for time_s, encoded, next_s in _neighbours(images()):
+    for (time_s, encoded), (next_s, _) in pairwise(chain(images(), [(math.inf, bytes)])):
         if not differences_s:  # a video may begin later than its span
             number = max(number, math.ceil((time_s - start_s) * fps - 0.5) + 1)
         while True:
             own_s = start_s + (number - 1) / fps
-            is_last = next_s is None and own_s > time_s + 0.5 / fps + SAME_TIME_S
+            is_last = next_s == math.inf and own_s > time_s + 0.5 / fps + SAME_TIME_S
             if is_last or own_s > job.window_s[1] + SAME_TIME_S:
                 break
-            if next_s is not None and own_s - time_s > next_s - own_s + SAME_TIME_S:
+            if own_s - time_s > next_s - own_s + SAME_TIME_S:
                 break
             (place / f"{job.video_id}_{number:06d}.jpg").write_bytes(encoded())
             differences_s.append(abs(own_s - time_s))
             number += 1
     check_window(job, shown_s)
     return differences_s
-
-
-def _neighbours(
-    images: Iterator[tuple[float, Callable[[], bytes]]],
-) -> Iterator[tuple[float, Callable[[], bytes], float | None]]:
-    """Yield time and image with the time of the next one; None after the last."""
-    before = next(images)
-    for after in images:
-        yield *before, after[0]
-        before = after
-    yield *before, None
 
 
 def _jpeg(image_rgb: Callable[[], NDArray[np.uint8]]) -> bytes:

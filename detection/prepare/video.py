@@ -143,18 +143,12 @@ def prepare_video(
         ) from error
 
 
-def write_manifest(
-    job: PrepareJob, *, source: dict[str, Any], own: dict[str, Any], times: dict[str, Any]
-) -> dict[str, Any]:
-    """Write and return the job's manifest: what was made of what, and how times correspond."""
-    manifest = {
-        "form": FORM,
-        "video_id": job.video_id,
-        "asked": _asked(job),
-        "source": source,
-        "own": own,
-        "times": times,
-    }
+def write_manifest(job: PrepareJob, **parts: dict[str, Any]) -> dict[str, Any]:
+    """Write and return the job's manifest.
+
+    parts: `source` and `own`, what was made of what, and `times`, how their times correspond.
+    """
+    manifest = {"form": FORM, "video_id": job.video_id, "asked": _asked(job), **parts}
     write_text(job.manifest, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     return manifest
 
