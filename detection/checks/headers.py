@@ -41,20 +41,18 @@ def check_headers(
         needs = required.get(name, RequiredVideo(name))
         with findings.catching("video"), open_video(folder, name) as video:
             video.frame_size()
-            start_s, end_s = video.span_s()
-            spans[name] = start_s - _SLACK_S, end_s + _SLACK_S
+            start_s, end_s = spans[name] = video.span_s()
             for table in needs.tables:
                 ends = [table.row(0), table.row(-1)][: len(table.times_s)]
                 outside = keyframe_outside(video, name, [end.time_s for end in ends])
                 if outside is None:
                     continue
                 time_s, line = ends[outside[0]].time_s, int(table.line[-outside[0]])
-                inside = spans[name][0] <= time_s <= spans[name][1]
+                inside = start_s - _SLACK_S <= time_s <= end_s + _SLACK_S
                 if inside or table.path not in told:  # else each row is told below
+                    place = table.path, line or None
                     key = Keyframe(name, time_s)
-                    findings.add(
-                        Finding(OUTSIDE, "error", table.path, line or None, outside[1], key)
-                    )
+                    findings.add(Finding(OUTSIDE, "error", *place, outside[1], key))
             if clip_span_s and needs.tables:
                 findings.extend(about_cut(folder, needs, clip_span_s))
         on_progress(done, len(names))
@@ -74,7 +72,8 @@ def _check_times(
 
     def message(row: int) -> str:
         name = rows.video_names[rows.video_index[row]]
-        first, last = spans[name][0] + _SLACK_S, spans[name][1] - _SLACK_S
+        first, last = spans[name]
         return f"time {time_s[row]:g} s, video '{name}' shows {first:.3f} to {last:.3f} s"
 
-    findings.add_rows(OUTSIDE, "error", rows, (time_s < start_s) | (time_s > end_s), message)
+    outside = (time_s < start_s - _SLACK_S) | (time_s > end_s + _SLACK_S)
+    findings.add_rows(OUTSIDE, "error", rows, outside, message)
