@@ -122,9 +122,10 @@ def _say_classes(check: Check) -> None:
 def _say_findings(check: Check) -> None:
     findings = check.findings
     print()
-    for (kind, level), times in sorted(findings.counts.items(), key=lambda item: item[0][1]):
+    order = ("error", "warning", "note").index
+    for (kind, level), times in sorted(findings.counts.items(), key=lambda item: order(item[0][1])):
         print(f"{level}: {kind}: {times:,}")
-        shown = [finding for finding in findings.kept if finding.kind == kind]
+        shown = [f for f in findings.kept if (f.kind, f.level) == (kind, level)]
         for finding in shown[:5]:
             print(f"  {printable(str(finding))}")
         if times > 5:

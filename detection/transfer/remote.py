@@ -93,7 +93,7 @@ class RangeAnswer:
         """Yield the bytes as they come.
 
         Raises `TransferBroken` when the line goes silent or carries less than `min_bytes_per_s`
-        over `window_s`: a server that drips would otherwise hold a download for days.
+        over `window_s`: a slow server would otherwise hold a download for days.
         """
         window_start, window_bytes = time.monotonic(), 0
         total = self.total_bytes
@@ -274,7 +274,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 class _Clocked(io.RawIOBase):
-    """The bytes of a connection until a deadline, which a server that drips would put off."""
+    """The bytes of a connection until a deadline, however slowly they arrive."""
 
     def __init__(self, raw: Any, limit_s: float | None) -> None:
         self._raw, self._limit_s = raw, limit_s
