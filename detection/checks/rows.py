@@ -117,12 +117,10 @@ def _check_labels(rows: AvaRows, label_map: LabelMap, findings: Findings) -> Non
 
 
 def _check_duplicates(rows: AvaRows, actors: Actors, findings: Findings) -> None:
-    first, of_row = group_rows((_mixed(actors.of_row, rows.action_id),))
-    again = np.ones(len(rows), bool)
-    again[first] = False
+    again, first = _repeated(_mixed(actors.of_row, rows.action_id))
     findings.add_rows(
         "duplicate row", "warning", rows, again,
-        lambda row: f"the same as line {rows.line[first[of_row[row]]]}: it counts twice in scoring",
+        lambda row: f"the same as line {rows.line[first[row]]}: it counts twice in scoring",
     )  # fmt: skip
 
 
@@ -131,16 +129,13 @@ def _check_persons(rows: AvaRows, actors: Actors, findings: Findings) -> None:
     if rows.person_id is None:
         return
     person = rows.person_id[actors.first_row]
-    first, of_actor = group_rows((_mixed(actors.keyframe, person),))
-    again = np.ones(len(person), bool)
-    again[first] = False
-    again &= person >= 0
+    again, first = _repeated(_mixed(actors.keyframe, person))
     mask = np.zeros(len(rows), bool)
-    mask[actors.first_row[again]] = True
+    mask[actors.first_row[again & (person >= 0)]] = True
     findings.add_rows(
         "one person, two boxes", "warning", rows, mask,
         lambda row: f"person {rows.person_id[row]} has another box at this keyframe in line "  # type: ignore[index]
-        f"{rows.line[actors.first_row[first[of_actor[actors.of_row[row]]]]]}",
+        f"{rows.line[actors.first_row[first[actors.of_row[row]]]]}",
     )  # fmt: skip
 
 
@@ -184,12 +179,10 @@ def _check_group(
     inside = np.flatnonzero(np.isin(rows.action_id, members))
     distinct, _ = group_rows((_mixed(actors.of_row[inside], rows.action_id[inside]),))
     candidates = inside[np.sort(distinct)]
-    first, of_candidate = group_rows((actors.of_row[candidates],))
-    again = np.ones(len(candidates), bool)
-    again[first] = False
+    again, first = _repeated(actors.of_row[candidates])
     mask = np.zeros(len(rows), bool)
     mask[candidates[again]] = True
-    pairs = candidates[again], candidates[first[of_candidate[again]]]
+    pairs = candidates[again], candidates[first[again]]
     earlier = dict(zip(*(pair.tolist() for pair in pairs), strict=True))
     names = dict(zip(label_map.ids, label_map.names, strict=True))
     findings.add_rows(
@@ -198,6 +191,14 @@ def _check_group(
         f"'{names[int(rows.action_id[earlier[row]])]}' (line {rows.line[earlier[row]]}) "
         f"exclude each other ({name})",
     )  # fmt: skip
+
+
+def _repeated(key: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return (N,) which rows repeat an earlier key, and (N,) the first row of each row's key."""
+    first, of_row = group_rows((key,))
+    again = np.ones(len(key), bool)
+    again[first] = False
+    return again, first[of_row]
 
 
 def _box(rows: AvaRows, row: int) -> str:

@@ -15,7 +15,7 @@ import random
 import shutil
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,19 +123,17 @@ def _fetch_all(
             for file in files
         }
         try:
-            while waiting:
-                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    file = waiting.pop(future)
-                    try:
-                        manifest.files[file.path] = future.result()
-                    except (FileRefused, TransferBroken) as error:
-                        failed[file.path] = str(error)
-                        progress.finish(file.path, str(error))
-                        continue
-                    manifest.write()
-                    fetched.append(file.path)
-                    progress.finish(file.path, "fetched")
+            for future in as_completed(waiting):
+                file = waiting[future]
+                try:
+                    manifest.files[file.path] = future.result()
+                except (FileRefused, TransferBroken) as error:
+                    failed[file.path] = str(error)
+                    progress.finish(file.path, str(error))
+                    continue
+                manifest.write()
+                fetched.append(file.path)
+                progress.finish(file.path, "fetched")
         finally:
             stop.set()
             for future in waiting:
