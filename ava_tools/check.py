@@ -1,4 +1,4 @@
-"""Look through a data set before training on it: what is wrong, what is odd, what is in it."""
+"""Check a data set before training on it: what is wrong, what is odd, what is in it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ava_tools.cli import STDOUT, CommandParser, run_command
+from ava_tools.verify import add_decoding_options, decoding_bar, decoding_options, run_of
 from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -16,10 +17,15 @@ if TYPE_CHECKING:
 EXAMPLE = """examples:
   python -m ava_tools.check data/mine
   python -m ava_tools.check data/ava --no-videos --json findings.json
+  python -m ava_tools.check data/ava_320 --cfg configs/ava_x3d_m.yaml --decode
 
-Two sheets of pictures are drawn into DATASET/check: random keyframes (do the boxes sit on people,
-are the labels right?) and those of the findings. Exit code 0: nothing wrong (warnings do not
-count); 1: errors found; 2: there is nothing to look at.
+Rows, files, splits and the header of each video are always checked; --cfg adds what a training run
+asks for, --decode decodes every video to its end, as the command `verify` does. The last line says
+what was not looked at.
+
+Two sheets of frames are drawn into DATASET/check: random keyframes (do the boxes sit on people, are
+the labels right?) and those of the findings. Exit code 0: nothing wrong (warnings do not count);
+1: errors found; 2: there is nothing to check.
 """
 
 
@@ -31,16 +37,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     folder = DatasetFolder.open(options.dataset)
     if options.out is None and (folder.root / "check").is_symlink():
-        raise UserError(f"{folder.root / 'check'}: is a link; --out names a folder for pictures")
+        raise UserError(f"{folder.root / 'check'}: is a link; --out names a folder for the sheets")
     if options.json and options.json.is_dir():
-        raise UserError(f"{options.json}: is a folder, a file is wanted")
+        raise UserError(f"{options.json}: is a folder, a file is required")
+    config, splits, span_s = run_of(options, folder)
+    if config is not None and config.task != "actions":
+        raise UserError(f"{options.cfg}: task: {config.task}, task: actions is required")
     check = check_dataset(
         folder,
-        splits=options.split or (),
+        splits=splits,
         videos=options.videos,
+        clip_span_s=span_s,
+        box_threshold=0.0 if config is None else config.data.box_score_threshold,
         kept_per_kind=options.limit,
-        told=_progress(options),
+        on_progress=_progress(options),
     )
+    if config is not None:
+        from detection.checks.run import run_findings
+
+        check.findings.extend(run_findings(config, folder, options.cfg))
+    if options.decode:
+        from detection.checks.videos import decode_checked
+
+        with decoding_bar() as bar:
+            decode_checked(
+                folder, check.findings, check.readable, splits=splits, clip_span_s=span_s,
+                **decoding_options(options), **bar,
+            )  # fmt: skip
+    check.not_looked_at = [
+        text for text, is_left_out in (
+            ("the videos (--no-videos)", not options.videos),
+            ("the frames inside the videos (--decode)", options.videos and not options.decode),
+            ("what a training run asks for (--cfg FILE)", config is None),
+        ) if is_left_out
+    ]  # fmt: skip
     _say_statistics(check)
     _say_findings(check)
     if options.json:
@@ -92,15 +122,18 @@ def _say_classes(check: Check) -> None:
 def _say_findings(check: Check) -> None:
     findings = check.findings
     print()
-    for (kind, level), times in sorted(findings.counts.items(), key=lambda item: item[0][1]):
+    order = ("error", "warning", "note").index
+    for (kind, level), times in sorted(findings.counts.items(), key=lambda item: order(item[0][1])):
         print(f"{level}: {kind}: {times:,}")
-        shown = [finding for finding in findings.kept if finding.kind == kind]
+        shown = [f for f in findings.kept if (f.kind, f.level) == (kind, level)]
         for finding in shown[:5]:
             print(f"  {printable(str(finding))}")
         if times > 5:
             print(f"  and {times - min(5, len(shown)):,} more")
     errors, warnings = findings.total("error"), findings.total("warning")
     print(f"{errors:,} errors, {warnings:,} warnings" if errors or warnings else "nothing odd")
+    if check.not_looked_at:
+        print(f"not looked at: {', '.join(check.not_looked_at)}")
 
 
 def _draw_sheets(check: Check, options: argparse.Namespace) -> None:
@@ -159,13 +192,13 @@ def _progress(options: argparse.Namespace) -> Callable[[int, int], None]:
 
     bar = tqdm(desc="videos", unit="video", disable=not options.videos, leave=False)
 
-    def told(done: int, total: int) -> None:
+    def on_progress(done: int, total: int) -> None:
         bar.total = total
         bar.update(done - bar.n)
         if done == total:
             bar.close()
 
-    return told
+    return on_progress
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -179,17 +212,21 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("dataset", type=Path, metavar="DATASET", help="data set folder")
     add("--split", nargs="+", metavar="NAME", help="only these splits (default: all)")
     add("--no-videos", dest="videos", action="store_false",
-        help="look at the rows only: no times against videos, no pictures")  # fmt: skip
+        help="check the rows only: no times against videos, no sheets of frames")  # fmt: skip
+    add("--decode", action="store_true", help="decode every video to its end (takes a while)")
     add("--json", type=Path, metavar="FILE", help="write everything as JSON too")
-    add("--out", type=Path, metavar="DIR", help="folder of the pictures (default: DATASET/check)")
+    add("--out", type=Path, metavar="DIR", help="folder of the sheets (default: DATASET/check)")
     add("--pictures", type=int, default=24, metavar="N",
         help="keyframes on a sheet, 0: no sheets (default %(default)s)")  # fmt: skip
     add("--seed", type=int, default=0, help="of the random keyframes (default %(default)s)")
     add("--limit", type=int, default=20, metavar="N",
         help="findings in words, of each kind and file (default %(default)s)")  # fmt: skip
-    options = parser.parse_args(arguments)
+    add_decoding_options(parser)
+    options = parser.parse_intermixed_args(arguments)
     if options.pictures < 0 or options.limit < 1:
         raise UserError("--pictures must be at least 0 and --limit at least 1")
+    if options.decode and not options.videos:
+        raise UserError("--decode and --no-videos exclude each other")
     return options
 
 

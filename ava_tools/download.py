@@ -17,8 +17,8 @@ EPILOG = """examples:
   python -m ava_tools.download --dataset ava-v2.2 --out data/ava --only 1j20qq1JyX4
   python -m ava_tools.download --dataset ava-v2.2 --out data/ava --what annotations boxes
 
-A run that was stopped goes on where it was when the same command is given again. What arrived is
-listed in OUT/downloads.json with size and SHA-256; archives stay in OUT/downloads."""
+A stopped command goes on where it was when it is given again. Fetched files are listed in
+OUT/downloads.json with size and SHA-256; archives stay in OUT/downloads."""
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -119,7 +119,7 @@ def _dry_run(release: Any, films: Sequence[Any], options: argparse.Namespace, ru
     files += [film.file for film in films]
     missing = [file for file in files if not manifest.holds(file)]
     with tqdm(total=len(missing), unit="file", desc="asking for sizes", leave=False) as bar:
-        answers = ask_sizes([file.url for file in missing], rules=rules, told=bar.update)
+        answers = ask_sizes([file.url for file in missing], rules=rules, on_progress=bar.update)
     here, to_come, unknown, refused = 0, 0, 0, 0
     for file in files:
         if file.url not in answers:
@@ -182,7 +182,7 @@ def _fetch(
 
 
 class BarProgress:
-    """A bar for all bytes and one for each file on its way; lines where nobody looks at bars."""
+    """A bar for all bytes and one for each file; without a terminal, a line a file."""
 
     def __init__(self, sizes: dict[str, int] | None = None) -> None:
         self._sizes = dict(sizes or {})
@@ -229,12 +229,12 @@ class BarProgress:
                 self._bars[path].update(step)
 
     def wait(self, path: str, pause_s: float, reason: str) -> None:
-        """Say for how long nothing happens, and why."""
+        """Print for how long the file waits, and why."""
         with self._lock:
             self._new_bar.write(f"{path}: again in {pause_s:.0f} s ({reason})", file=sys.stderr)
 
     def finish(self, path: str, note: str) -> None:
-        """Take the file's bar away; say what became of it."""
+        """Remove the file's bar; print what became of it."""
         with self._lock:
             if path in self._bars:
                 self._bars.pop(path).close()

@@ -15,10 +15,10 @@ EPILOG = """examples:
   python -m ava_tools.prepare --dataset data/ava --out data/ava_320
   python -m ava_tools.prepare --dataset data/ava --out /tmp/try --only=-5KQ66BBWC4
 
-Each video keeps its presentation times, so annotations are copied as they are. The part that the
-keyframes of all splits need is kept, with a key frame every second, H.264, time base 1/90000.
-prepared/ID.json says what was made of what. A run that was stopped goes on when the same command is
-given again. Exit code 0: all done; 2: something is wrong, see the message."""
+Each video keeps its presentation times, so annotations are copied unchanged. The span that the
+keyframes of all splits require is kept, with a key frame every second, H.264, time base 1/90000.
+prepared/ID.json says what was made of what. A stopped command goes on when it is given
+again. Exit code 0: all done; 2: something is wrong, see the message."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,11 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     folder = DatasetFolder.open(options.dataset)
     every_s = 0.2 if sys.stderr.isatty() else 10.0
-    with tqdm(unit="s of film", desc="preparing", unit_scale=True, mininterval=every_s) as bar:
-
-        def started(total_s: float) -> None:
-            bar.reset(total=round(total_s, 1))
-
+    with tqdm(unit="s of video", desc="preparing", unit_scale=True, mininterval=every_s) as bar:
         report = prepare_dataset(
             folder,
             options.out,
@@ -48,15 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 damage="skip" if options.tolerate_damage else "refuse",
             ),
             clip_span_s=options.clip_span,
-            whole_films=options.whole,
+            whole_videos=options.whole,
             only=options.only,
             leave_out_broken=options.leave_out_broken,
             frames_fps=options.fps if options.frames else None,
             frames_start_s=options.frames_start,
             jobs=options.jobs,
             how_to_get=f"python -m ava_tools.prepare {shlex.join(arguments or sys.argv[1:])}",
-            started=started,
-            told=bar.update,
+            on_start=lambda total_s: bar.reset(total=round(total_s, 1)),
+            on_progress=bar.update,
         )
     for line in repair_lines(report.repairs):
         print(f"note: {line}")
@@ -109,7 +105,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--tolerate-damage",
         action="store_true",
-        help="take damaged pictures inside a source as players show them",
+        help="take damaged frames inside a source as players show them",
     )
     add(
         "--frames",
@@ -121,12 +117,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--frames-start",
         type=seconds,
         metavar="SECONDS",
-        help="when frame 1 is shown (AVA's usual: 900; default: the first second that is needed)",
+        help="when frame 1 is shown (AVA's usual: 900; default: the first second required)",
     )
     add("--jobs", type=at_a_time, default=_cores(), help="videos at a time (default: one a core)")
     options = parser.parse_args(arguments)
     if options.short_side < 2 or options.jobs < 1 or not 0 <= options.crf <= 51:
-        parser.error("--short-side from 2, --jobs from 1 and --crf from 0 to 51 are wanted")
+        parser.error("--short-side from 2, --jobs from 1 and --crf from 0 to 51 are required")
     return options
 
 

@@ -1,20 +1,20 @@
-"""See whether a training run would find all it needs in a data set: see docs/data.md."""
+"""Decode the videos of a data set: the part `--decode` of `check`, see docs/data.md."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ava_tools.cli import CommandParser, at_a_time, run_command
 from detection.errors import printable
 
 if TYPE_CHECKING:
-    from detection.checks.videos import Finding, VerifyReport
+    from detection.checks.videos import VerifyReport
     from detection.config import RunConfig
     from detection.datasets.folder import DatasetFolder
 
@@ -23,11 +23,11 @@ EPILOG = """examples:
   python -m ava_tools.verify data/ava_320 --cfg configs/ava_x3d_m.yaml
   python -m ava_tools.verify ~/jhmdb                 (JHMDB's source, before it is imported)
 
-Every video is decoded to its end, so this takes a while; what was found is kept in DATASET/verified
-and used again while the file has not changed (--again looks anew).
+Every video is decoded to its end, so this takes a while; what was found is stored in
+DATASET/verified and used again while the file has not changed (--again decodes anew).
 
-Exit code 0: a training run would find all it needs; 1: problems, one line each, with what to do;
-2: the command itself is wrong (no such data set, an unknown option)."""
+Exit code 0: a training run finds all it needs; 1: problems, one line each, with what to do;
+2: the command itself is wrong (no data set there, an unknown option)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,15 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     is_folder = (options.dataset / "dataset.yaml").is_file()
     form = None if is_folder else source_form(options.dataset)
-    with _bar() as (started, told):
-        if form is not None:
-            report = verify_source(
-                options.dataset, form, jobs=options.jobs, started=started, told=told
-            )
-        else:
-            report = _verify_dataset(options, started, told)
+    if form is None:
+        report = _verify_dataset(options)
+    else:
+        with decoding_bar() as bar:
+            report = verify_source(options.dataset, form, jobs=options.jobs, **bar)
     for finding in report.findings:
-        print(printable(str(finding) if finding.is_problem else f"note: {finding}"))
+        print(printable(f"note: {finding}" if finding.level == "note" else str(finding)))
     problems = report.problems
     print(
         f"{options.dataset}: {report.num_videos:,} videos, {report.num_frames:,} frames decoded, "
@@ -53,87 +51,74 @@ def main(arguments: Sequence[str] | None = None) -> int:
         + (f"{len(problems)} problem(s)" if problems else "a training run finds all it needs")
     )
     if options.json is not None:
-        _write_json(options.json, report)
+        from detection.files import write_text
+        from detection.formats.json_text import json_text
+
+        write_text(options.json, json_text(report.to_json(), indent=1, ensure_ascii=False))
     return 1 if problems else 0
 
 
-def _verify_dataset(
-    options: argparse.Namespace, started: Callable[[int], None], told: Callable[[float], object]
-) -> VerifyReport:
+def _verify_dataset(options: argparse.Namespace) -> VerifyReport:
+    from detection.checks.run import run_findings
     from detection.checks.videos import verify_dataset
-    from detection.config import load_config
     from detection.datasets.folder import DatasetFolder
-    from detection.errors import UserError
 
     folder = DatasetFolder.open(options.dataset)
-    config = load_config(options.cfg, options.overrides) if options.cfg else None
-    splits: Sequence[str] | None = options.split or None
-    span_s = 0.0
+    config, splits, span_s = run_of(options, folder)
+    with decoding_bar() as bar:
+        report = verify_dataset(
+            folder, splits=splits, clip_span_s=span_s, **decoding_options(options), **bar
+        )
     if config is not None:
+        report.findings += run_findings(config, folder, options.cfg, weights=False)
+    return report
+
+
+def run_of(
+    options: argparse.Namespace, folder: DatasetFolder
+) -> tuple[RunConfig | None, Sequence[str], float]:
+    """Return the run of --cfg, the splits to look at (none: all) and the span of its clips."""
+    from detection.config import load_config
+    from detection.errors import UserError
+
+    config, splits, span_s = None, options.split or [], 0.0
+    if options.cfg is not None:
+        config = load_config(options.cfg, options.overrides)
         splits = splits or [config.data.train_split, config.data.val_split]
         span_s = 2 * config.clip.sampling.before_s
     elif options.overrides:
         raise UserError(f"'{options.overrides[0]}': options of a run need --cfg")
-    for name in splits or ():
+    for name in splits:
         if name not in folder.file.splits:
-            raise UserError(
-                f"{options.dataset}: no split '{name}', it has {', '.join(folder.file.splits)}"
-            )
-    report = verify_dataset(
-        folder,
-        splits=splits,
-        frame_lists=options.frame_lists,
-        clip_span_s=span_s,
-        again=options.again,
-        jobs=options.jobs,
-        started=started,
-        told=told,
-    )
-    if config is not None:
-        report.findings += _about_run(config, folder, options.cfg)
-    return report
-
-
-def _about_run(config: RunConfig, folder: DatasetFolder, cfg: str) -> Iterator[Finding]:
-    """Yield what stands in the way of the tables that a run reads."""
-    import dataclasses
-
-    from detection import build
-    from detection.checks.videos import Finding
-    from detection.datasets.label_map import read_label_map
-    from detection.errors import UserError
-
-    def boxes(name: str) -> RunConfig:
-        return dataclasses.replace(config, data=dataclasses.replace(config.data, val_boxes=name))
-
-    try:
-        label_map = folder.read_label_map()
-        if config.data.label_map is not None:
-            label_map = read_label_map(folder.root / config.data.label_map)
-        build.read_train_table(config, folder, label_map)
-        for name in (config.data.val_boxes, *config.data.also_score_boxes):
-            build.read_val_table(boxes(name), folder, label_map)
-    except (UserError, OSError) as error:
-        yield Finding(cfg, str(error), "change the options of the run, or the data set")
-
-
-def _write_json(path: Path, report: VerifyReport) -> None:
-    import dataclasses
-
-    from detection.files import write_text
-    from detection.formats.json_text import json_text
-
-    values = dataclasses.asdict(report)
-    write_text(path, json_text(values, indent=1, ensure_ascii=False))
+            folder.split(name)  # raises
+    return config, splits, span_s
 
 
 @contextmanager
-def _bar() -> Iterator[tuple[Callable[[int], None], Callable[[float], object]]]:
+def decoding_bar() -> Iterator[dict[str, Any]]:
+    """Yield `on_start` and `on_progress` of a progress bar that counts videos."""
     from tqdm import tqdm
 
     every_s = 0.2 if sys.stderr.isatty() else 10.0
     with tqdm(unit="video", desc="verifying", mininterval=every_s) as bar:
-        yield lambda total: bar.reset(total=total), bar.update
+        yield {"on_start": lambda total: bar.reset(total=total), "on_progress": bar.update}
+
+
+def add_decoding_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a run and of decoding."""
+    add = parser.add_argument
+    add("overrides", nargs="*", metavar="a.b=value", help="options of the run, with --cfg")
+    add("--cfg", metavar="FILE", help="check for this run: its splits, boxes, labels, clip length")
+    add("--frame-lists", type=Path, metavar="DIR",
+        help="FAIR's frame_lists/{train,val}.csv to compare with (default: those in DATASET)",
+    )  # fmt: skip
+    add("--again", action="store_true", help="decode also what was decoded before")
+    add("--jobs", type=at_a_time, default=_cores(), help="videos at a time (default: one a core)")
+
+
+def decoding_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of decoding as arguments of `verify_dataset`."""
+    return {name: getattr(options, name) for name in ("frame_lists", "again", "jobs")}
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -145,22 +130,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("dataset", type=Path, help="data set folder, or JHMDB's, UCF101-24's, MultiSports' source")
-    add("overrides", nargs="*", metavar="a.b=value", help="options of the run, with --cfg")
-    add("--cfg", help="look with the eyes of this run: its splits, boxes, labels and clip length")
     add("--split", action="append", help="this split alone; give it again for more")
-    add(
-        "--frame-lists",
-        type=Path,
-        metavar="DIR",
-        help="FAIR's frame_lists/{train,val}.csv to compare with (default: those in DATASET)",
-    )
-    add("--again", action="store_true", help="decode also what was found whole before")
     add("--json", type=Path, metavar="FILE", help="write the findings to a file as well")
-    add("--jobs", type=at_a_time, default=_cores(), help="videos at a time (default: one a core)")
-    options = parser.parse_args(arguments)
-    if options.jobs < 1:
-        parser.error("--jobs must be at least 1")
-    return options
+    add_decoding_options(parser)
+    return parser.parse_intermixed_args(arguments)
 
 
 def _cores() -> int:

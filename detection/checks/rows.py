@@ -5,7 +5,7 @@ Legend: N rows, M actors (a box of a person at a keyframe), K keyframes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,23 +13,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.boxes import paired_iou
-from detection.checks.findings import Finding, Findings, Level
+from detection.checks.findings import Findings
+from detection.datasets.actor_table import group_rows
 from detection.datasets.ava_csv import AvaRows
 from detection.datasets.ava_csv_rows import EDGE_TOLERANCE
 from detection.datasets.label_map import is_ava
 from detection.structures import LabelMap
 
-# Two people seldom share so much of their boxes; one person boxed twice does.
+# Two people seldom overlap so much; one person boxed twice does.
 TWIN_IOU = 0.9
-# More people are compared with their nearest so many in the file only, and are a finding.
+# With more boxes at a keyframe, each is compared with its nearest neighbours in the file only.
 CROWD = 200
 
 
 @dataclass(frozen=True)
 class Actors:
-    """Rows grouped. of_row: (N,) actor.  first_row: (M,).  keyframe: (M,), ascending.
+    """Rows grouped into actors.
 
-    keyframe_row: (K,) a row of each keyframe.
+    of_row: (N,) actor of each row.
+    first_row: (M,) first row of each actor.
+    keyframe: (M,) keyframe of each actor, ascending.
+    keyframe_row: (K,) first row of each keyframe.
     """
 
     of_row: NDArray[np.int64]
@@ -67,11 +71,11 @@ def group(rows: AvaRows) -> Actors:
     key = _mixed(rows.video_index, rows.time_us)
     person = np.full(len(rows), -1) if rows.person_id is None else rows.person_id
     whole = _mixed(key, person, *(rows.boxes_01[:, edge] + 0.0 for edge in range(4)))
-    first_of_key, keyframe_of_row = _groups(key)
+    first_of_key, keyframe_of_row = group_rows((key,))
     # Keyframes in order of their first row, actors in order of keyframe, then of the file.
     rank = np.argsort(np.argsort(first_of_key))
     keyframe_of_row = rank[keyframe_of_row]
-    first, actor_of_row = _groups(whole)
+    first, actor_of_row = group_rows((whole,))
     order = np.lexsort((first, keyframe_of_row[first]))
     place = np.empty(len(first), np.int64)
     place[order] = np.arange(len(first))
@@ -84,14 +88,14 @@ def _check_boxes(rows: AvaRows, findings: Findings) -> None:
     outside = (boxes.min(axis=1, initial=0) < -EDGE_TOLERANCE) | (
         boxes.max(axis=1, initial=1) > 1 + EDGE_TOLERANCE
     )
-    _report(
-        rows, outside, "box outside the frame", "error", findings,
+    findings.add_rows(
+        "box outside the frame", "error", rows, outside,
         lambda row: "the box reaches outside the frame: " + _box(rows, row)
-        + (" (pixels? fractions of the frame are wanted)" if boxes[row].max() > 2 else ""),
+        + (" (pixels? fractions of the frame are required)" if boxes[row].max() > 2 else ""),
     )  # fmt: skip
     flat = (boxes[:, 0] >= boxes[:, 2]) | (boxes[:, 1] >= boxes[:, 3])
-    _report(
-        rows, flat, "box without area", "error", findings,
+    findings.add_rows(
+        "box without area", "error", rows, flat,
         lambda row: "the box is inside out or has no area: " + _box(rows, row),
     )  # fmt: skip
 
@@ -101,25 +105,23 @@ def _check_labels(rows: AvaRows, label_map: LabelMap, findings: Findings) -> Non
     if is_ava(label_map):
         unscored = ~known & (rows.action_id >= 1) & (rows.action_id <= 80)
         known |= unscored
-        _report(
-            rows, unscored, "class that is not scored", "warning", findings,
+        findings.add_rows(
+            "class that is not scored", "warning", rows, unscored,
             lambda row: f"action id {rows.action_id[row]} is AVA's, but not among the "
             f"{len(label_map)} of the label map: data.skip_unknown_labels=true leaves it out",
         )  # fmt: skip
-    _report(
-        rows, ~known, "unknown class", "error", findings,
+    findings.add_rows(
+        "unknown class", "error", rows, ~known,
         lambda row: f"action id {rows.action_id[row]} is not in the label map "
         f"({len(label_map)} classes)",
     )  # fmt: skip
 
 
 def _check_duplicates(rows: AvaRows, actors: Actors, findings: Findings) -> None:
-    first, of_row = _groups(_mixed(actors.of_row, rows.action_id))
-    again = np.ones(len(rows), bool)
-    again[first] = False
-    _report(
-        rows, again, "duplicate row", "warning", findings,
-        lambda row: f"the same as line {rows.line[first[of_row[row]]]}: it counts twice in scoring",
+    again, first = _repeated(_mixed(actors.of_row, rows.action_id))
+    findings.add_rows(
+        "duplicate row", "warning", rows, again,
+        lambda row: f"the same as line {rows.line[first[row]]}: it counts twice in scoring",
     )  # fmt: skip
 
 
@@ -128,16 +130,13 @@ def _check_persons(rows: AvaRows, actors: Actors, findings: Findings) -> None:
     if rows.person_id is None:
         return
     person = rows.person_id[actors.first_row]
-    first, of_actor = _groups(_mixed(actors.keyframe, person))
-    again = np.ones(len(person), bool)
-    again[first] = False
-    again &= person >= 0
+    again, first = _repeated(_mixed(actors.keyframe, person))
     mask = np.zeros(len(rows), bool)
-    mask[actors.first_row[again]] = True
-    _report(
-        rows, mask, "one person, two boxes", "warning", findings,
+    mask[actors.first_row[again & (person >= 0)]] = True
+    findings.add_rows(
+        "one person, two boxes", "warning", rows, mask,
         lambda row: f"person {rows.person_id[row]} has another box at this keyframe in line "  # type: ignore[index]
-        f"{rows.line[actors.first_row[first[of_actor[actors.of_row[row]]]]]}",
+        f"{rows.line[actors.first_row[first[actors.of_row[row]]]]}",
     )  # fmt: skip
 
 
@@ -146,18 +145,13 @@ def _check_twins(rows: AvaRows, actors: Actors, findings: Findings) -> None:
     boxes = rows.boxes_01[actors.first_row]
     twin = np.full(len(boxes), -1, np.int64)
     crowd = np.bincount(actors.keyframe, minlength=1)
-    for keyframe in np.flatnonzero(crowd > CROWD).tolist():
-        row = int(actors.keyframe_row[keyframe])
-        findings.add(
-            Finding(
-                "crowded keyframe",
-                "warning",
-                rows.path,
-                int(rows.line[row]),
-                f"{crowd[keyframe]:,} boxes at one keyframe: are the times right?",
-                rows.keyframe(row),
-            )  # fmt: skip
-        )
+    of_row = actors.keyframe[actors.of_row]
+    crowded = np.zeros(len(rows), bool)
+    crowded[actors.keyframe_row[np.flatnonzero(crowd > CROWD)]] = True
+    findings.add_rows(
+        "crowded keyframe", "warning", rows, crowded,
+        lambda row: f"{crowd[of_row[row]]:,} boxes at one keyframe: are the times right?",
+    )  # fmt: skip
     for step in range(1, CROWD):
         same = np.flatnonzero(actors.keyframe[step:] == actors.keyframe[:-step])
         if not len(same):
@@ -166,8 +160,8 @@ def _check_twins(rows: AvaRows, actors: Actors, findings: Findings) -> None:
         twin[near + step] = near
     mask = np.zeros(len(rows), bool)
     mask[actors.first_row[twin >= 0]] = True
-    _report(
-        rows, mask, "two boxes on one person", "warning", findings,
+    findings.add_rows(
+        "two boxes on one person", "warning", rows, mask,
         lambda row: "nearly the same box as in line "
         f"{rows.line[actors.first_row[twin[actors.of_row[row]]]]} (IoU above {TWIN_IOU})",
     )  # fmt: skip
@@ -184,53 +178,35 @@ def _check_group(
     """Find the rows that give an actor a second class of an exclusive group."""
     members = np.array([label_map.ids[column] for column in columns])
     inside = np.flatnonzero(np.isin(rows.action_id, members))
-    distinct, _ = _groups(_mixed(actors.of_row[inside], rows.action_id[inside]))
+    distinct, _ = group_rows((_mixed(actors.of_row[inside], rows.action_id[inside]),))
     candidates = inside[np.sort(distinct)]
-    first, of_candidate = _groups(actors.of_row[candidates])
-    again = np.ones(len(candidates), bool)
-    again[first] = False
+    again, first = _repeated(actors.of_row[candidates])
     mask = np.zeros(len(rows), bool)
     mask[candidates[again]] = True
-    earlier = dict(
-        zip(
-            candidates[again].tolist(), candidates[first[of_candidate[again]]].tolist(), strict=True
-        )
-    )
+    pairs = candidates[again], candidates[first[again]]
+    earlier = dict(zip(*(pair.tolist() for pair in pairs), strict=True))
     names = dict(zip(label_map.ids, label_map.names, strict=True))
-    _report(
-        rows, mask, "exclusive classes", "error", findings,
+    findings.add_rows(
+        "exclusive classes", "error", rows, mask,
         lambda row: f"'{names[int(rows.action_id[row])]}' and "
         f"'{names[int(rows.action_id[earlier[row]])]}' (line {rows.line[earlier[row]]}) "
         f"exclude each other ({name})",
     )  # fmt: skip
 
 
-def _report(
-    rows: AvaRows,
-    mask: NDArray[np.bool_],
-    kind: str,
-    level: Level,
-    findings: Findings,
-    say: Callable[[int], str],
-) -> None:
-    """Add the rows of a mask: the first ones in words, the rest counted."""
-    bad = np.flatnonzero(mask)
-    worded = min(len(bad), findings.room(kind, rows.path))
-    for row in bad[:worded].tolist():
-        findings.add(
-            Finding(kind, level, rows.path, int(rows.line[row]), say(row), rows.keyframe(row))
-        )
-    if len(bad) > worded:
-        findings.count(kind, level, len(bad) - worded)
+def _repeated(key: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return (N,) which rows repeat an earlier key, and (N,) the first row of each row's key."""
+    first, of_row = group_rows((key,))
+    again = np.ones(len(key), bool)
+    again[first] = False
+    return again, first[of_row]
 
 
 def _box(rows: AvaRows, row: int) -> str:
     return "x1, y1, x2, y2 = " + ", ".join(f"{edge:g}" for edge in rows.boxes_01[row].tolist())
 
 
-def _mixed(
-    *columns: NDArray[Any],
-) -> NDArray[np.uint64]:
+def _mixed(*columns: NDArray[Any]) -> NDArray[np.uint64]:
     """Return one 64-bit number per row that tells rows apart (splitmix64 of each column in turn).
 
     Equal rows have equal numbers. Different ones have, but once in 2**64 / N**2.
@@ -248,13 +224,3 @@ def _mixed(
         mixed *= np.uint64(0x94D049BB133111EB)
         mixed ^= mixed >> np.uint64(31)
     return mixed
-
-
-def _groups(key: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the first row of each distinct key, and (N,) the group of each row."""
-    order = np.argsort(key, kind="stable")
-    starts = np.ones(len(order), bool)
-    starts[1:] = key[order][1:] != key[order][:-1]
-    of_row = np.empty(len(order), np.int64)
-    of_row[order] = np.cumsum(starts) - 1
-    return order[starts], of_row

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from detection.checks.videos import Finding, VerifyReport, notes_of
-from detection.errors import UserError
+from detection.checks.videos import VerifyReport, notes_of, problem
 from detection.importers.tubes import JHMDB, MULTISPORTS, UCF101_24, TubeForm, annotated_videos
-from detection.prepare.process_pool import work_through
-from detection.prepare.video_probe import FactsJob, VideoFacts, find_facts
+from detection.prepare.video_probe import ProbeJob
+
+_REPLACE = "replace it by a good copy"
 
 
 def source_form(folder: Path) -> TubeForm | None:
@@ -25,8 +25,8 @@ def verify_source(
     form: TubeForm,
     *,
     jobs: int = 1,
-    started: Callable[[int], None] = lambda num_videos: None,
-    told: Callable[[float], None] = lambda num_videos: None,
+    on_start: Callable[[int], object] = lambda num_videos: None,
+    on_progress: Callable[[float], object] = lambda num_videos: None,
 ) -> VerifyReport:
     """Decode every annotated video to its end and compare it with its last boxed frame.
 
@@ -34,38 +34,28 @@ def verify_source(
     """
     videos = {video.name: video for video in annotated_videos(form, folder)}
     report = VerifyReport(num_videos=len(videos))
-    started(len(videos))
-    to_see = []
+    on_start(len(videos))
+    probes = []
     for video in videos.values():
         if video.path is None:
-            report.findings.append(Finding(video.name, "no video file", "get it from its source"))
+            report.findings.append(problem(video.name, "no video file", "get it from its source"))
         else:
-            to_see.append(FactsJob(video.name, video.path))
-    advice = (
-        f"get a whole copy, or import it as it is: import_dataset {form.key} leaves the rows past "
-        "its end out and lists them"
+            probes.append(ProbeJob(video.name, video.path))
+    facts = report.decode(
+        probes, processes=jobs, advice=lambda name: _REPLACE, on_progress=on_progress
     )
-    facts: dict[str, VideoFacts] = {}
-    for job, result in work_through(find_facts, to_see, processes=jobs, told=told):
-        last = videos[job.video_id].last_frame
-        if isinstance(result, UserError):
-            report.findings.append(Finding(job.video_id, str(result), "replace it by a good copy"))
-            continue
-        facts[job.video_id] = result
-        report.num_frames += result.num_frames
+    for name, found in facts.items():
+        last = videos[name].last_frame
         report.num_keyframes += last
-        if result.problem:
-            report.findings.append(
-                Finding(job.video_id, result.problem, "replace it by a good copy")
+        if found.problem:
+            report.findings.append(problem(name, found.problem, _REPLACE))
+        if 0 < found.num_frames < last:
+            message = f"{found.num_frames} frames where the annotations box frames up to {last}"
+            advice = (
+                f"get a whole copy, or import it as it is: import_dataset {form.key} leaves the "
+                "rows past its end out and lists them"
             )
-        if 0 < result.num_frames < last:
-            report.findings.append(
-                Finding(
-                    job.video_id,
-                    f"{result.num_frames} frames where the annotations box frames up to {last}",
-                    advice,
-                )
-            )
+            report.findings.append(problem(name, message, advice))
     report.findings += notes_of(facts)
     report.findings.sort(key=lambda finding: finding.subject)
     return report

@@ -1,14 +1,16 @@
-"""Whether a training run would find all that it needs in a data set folder, video by video."""
+"""What decoding the videos of a data set shows: a part of the check, and a command of its own."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from detection.checks.findings import OUTSIDE, Finding, Findings
 from detection.datasets.actor_table import read_actor_table
 from detection.datasets.folder import DatasetFolder
 from detection.errors import UserError
@@ -20,35 +22,35 @@ from detection.prepare.frame_lists import (
     find_frame_lists,
     read_frame_list,
 )
-from detection.prepare.process_pool import work_through
-from detection.prepare.required_spans import NeededVideo, VideoKeyframes, split_keyframes
+from detection.prepare.process_pool import run_jobs
+from detection.prepare.required_spans import RequiredVideo, required_videos
 from detection.prepare.video import read_manifest
-from detection.prepare.video_probe import FactsJob, VideoFacts, find_facts
+from detection.prepare.video_probe import ProbeJob, VideoFacts, probe_video
 from detection.transfer.manifest import Manifest
 from detection.video.repairs import MOST_NAMED
 
 FACTS = "verified"
+CUT = "cut too tightly"
+_COUNTS = ("num_videos", "num_frames", "num_keyframes")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something found: about which video or file, what, and what to do about it.
+def problem(video_id: str, message: str, advice: str, *, kind: str = "decoding") -> Finding:
+    """Return the error of a video."""
+    return Finding(kind, "error", "", None, message, video_id=video_id, advice=advice)
 
-    is_problem: a training run would not find what it needs; else it is worth knowing.
-    """
 
-    subject: str
-    message: str
-    advice: str = ""
-    is_problem: bool = True
-
-    def __str__(self) -> str:
-        return f"{self.subject}: {self.message}" + (f"; {self.advice}" if self.advice else "")
+def note(subject: str, message: str, advice: str = "") -> Finding:
+    """Return a note about a video or a file."""
+    return Finding("worth knowing", "note", "", None, message, video_id=subject, advice=advice)
 
 
 @dataclass
 class VerifyReport:
-    """What was looked at and what was found."""
+    """What decoding showed.
+
+    num_videos, num_frames, num_keyframes: how many were looked at.
+    findings: errors and notes.
+    """
 
     num_videos: int = 0
     num_frames: int = 0
@@ -57,106 +59,161 @@ class VerifyReport:
 
     @property
     def problems(self) -> list[Finding]:
-        """The findings that keep a training run from all it needs."""
-        return [finding for finding in self.findings if finding.is_problem]
+        """The findings that keep a training run from all it requires."""
+        return [finding for finding in self.findings if finding.level == "error"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain values."""
+        values: dict[str, Any] = {name: getattr(self, name) for name in _COUNTS}
+        values["findings"] = [
+            {name: getattr(finding, name) for name in ("subject", "message", "advice")}
+            | {"is_problem": finding.level == "error"}
+            for finding in self.findings
+        ]
+        return values
+
+    def decode(
+        self,
+        jobs: Sequence[ProbeJob],
+        *,
+        processes: int,
+        advice: Callable[[str], str],
+        on_progress: Callable[[float], object],
+    ) -> dict[str, VideoFacts]:
+        """Decode videos, several at a time; those that are not there become findings."""
+        facts = {}
+        for job, result in run_jobs(
+            probe_video, jobs, processes=processes, on_progress=on_progress
+        ):
+            if isinstance(result, UserError):
+                self.findings.append(problem(job.video_id, str(result), advice(job.video_id)))
+            else:
+                facts[job.video_id] = result
+                self.num_frames += result.num_frames
+        return facts
 
 
 def verify_dataset(
+    folder: DatasetFolder, *, splits: Sequence[str] | None = None, **options: Any
+) -> VerifyReport:
+    """Decode every video that the splits (None: all) require; see that their files can be read.
+
+    options: of `decode_videos`.
+    """
+    report = VerifyReport()
+    required = _required(folder, splits or tuple(folder.file.splits), report)
+    return decode_videos(folder, required, report, **options)
+
+
+def decode_videos(
     folder: DatasetFolder,
+    required: Sequence[RequiredVideo],
+    report: VerifyReport,
     *,
-    splits: Sequence[str] | None = None,
     frame_lists: Path | None = None,
     clip_span_s: float = 0.0,
     again: bool = False,
     jobs: int = 1,
-    started: Callable[[int], None] = lambda num_videos: None,
-    told: Callable[[float], None] = lambda num_videos: None,
+    on_start: Callable[[int], object] = lambda num_videos: None,
+    on_progress: Callable[[float], object] = lambda num_videos: None,
 ) -> VerifyReport:
-    """Decode every video that the splits (None: all) need, and see that their keyframes are there.
+    """Decode videos and compare them with their keyframes; return the report, filled.
 
-    frame_lists: folder of FAIR's lists (None: those inside the data set). clip_span_s: of the clip
-    that a run reads; prepared videos must have been cut for it. again: decode also what was
-    found whole before and has not changed. started, told: videos to do, and done since then.
+    frame_lists: folder of FAIR's lists (None: those inside the data set).
+    clip_span_s: length of the clips that a run reads; prepared videos must have been cut for it.
+    again: decode also what was decoded before and has not changed.
+    jobs: videos at a time.
+    on_start, on_progress: called with the number of videos to do, and done since the last call.
     """
-    report = VerifyReport()
-    needed = _needed(folder, splits or tuple(folder.file.splits), report)
-    report.num_videos = len(needed)
-    report.num_keyframes = sum(len(table.times_s) for v in needed.values() for table in v.tables)
-    to_see: list[FactsJob] = []
-    for video_id in needed:
+    report.num_videos = len(required)
+    report.num_keyframes = sum(len(t.times_s) for video in required for t in video.tables)
+    probes = []
+    for video in required:
         try:
-            to_see.append(_facts_job(folder, video_id, again=again))
+            probes.append(_probe_job(folder, video.video_id, again=again))
         except UserError as error:
-            advice = "" if folder.file.how_to_get else _advice(folder, video_id)
-            report.findings.append(Finding(video_id, str(error), advice))
-    started(len(to_see))
-    facts: dict[str, VideoFacts] = {}
-    for job, result in work_through(find_facts, to_see, processes=jobs, told=told):
-        if isinstance(result, UserError):
-            report.findings.append(
-                Finding(job.video_id, str(result), _advice(folder, job.video_id))
-            )
-        else:
-            facts[job.video_id] = result
+            advice = "" if folder.file.how_to_get else _advice(folder, video.video_id)
+            report.findings.append(problem(video.video_id, str(error), advice))
+    on_start(len(probes))
+    facts = report.decode(
+        probes, processes=jobs, advice=lambda name: _advice(folder, name), on_progress=on_progress
+    )
     downloads = Manifest.read(folder.root)
-    for video_id in sorted(facts):
-        report.num_frames += facts[video_id].num_frames
-        report.findings += _about_video(folder, needed[video_id], facts[video_id])
-        report.findings += _about_origin(
-            folder, needed[video_id], facts[video_id], downloads, clip_span_s
-        )
+    for video in required:
+        if (found := facts.get(video.video_id)) is not None:
+            report.findings += _about_video(folder, video, found)
+            report.findings += _about_origin(folder, video.video_id, found, downloads)
+            report.findings += about_cut(folder, video, clip_span_s)
     report.findings += notes_of(facts)
-    report.findings += _about_lists(folder, needed, facts, frame_lists)
+    report.findings += _about_lists(folder, required, facts, frame_lists)
     return report
+
+
+def decode_checked(
+    folder: DatasetFolder,
+    findings: Findings,
+    readable: Sequence[str],
+    *,
+    splits: Sequence[str],
+    **options: Any,
+) -> None:
+    """Add what decoding shows of the readable videos of a check, unless it was found before."""
+    known = {
+        (f.kind, f.keyframe.video_id if f.keyframe else f.video_id)
+        for f in findings.kept
+        if f.kind in (CUT, OUTSIDE)
+    }
+    found = required_videos(folder, splits or None, on_error=lambda split, error: None)
+    required = [video for video in found if video.video_id in set(readable)]
+    report = decode_videos(folder, required, VerifyReport(), **options)
+    findings.extend(f for f in report.findings if (f.kind, f.video_id) not in known)
 
 
 def notes_of(facts: Mapping[str, VideoFacts]) -> list[Finding]:
     """Return what was done to videos so that they can be read: three named, the others counted."""
     noted = sorted(video_id for video_id in facts if facts[video_id].notes)
-    findings = [
-        Finding(video_id, "; ".join(facts[video_id].notes), is_problem=False)
-        for video_id in noted[:MOST_NAMED]
-    ]
+    found = [note(name, "; ".join(facts[name].notes)) for name in noted[:MOST_NAMED]]
     if len(noted) > MOST_NAMED:
-        more = len(noted) - MOST_NAMED
-        findings.append(Finding(f"{more} more video(s)", "likewise", is_problem=False))
-    return findings
+        found.append(note(f"{len(noted) - MOST_NAMED} more video(s)", "likewise"))
+    return found
 
 
-def _needed(
+def _required(
     folder: DatasetFolder, splits: Sequence[str], report: VerifyReport
-) -> dict[str, NeededVideo]:
-    """Return the videos by id; what is wrong with annotation files goes to the report."""
-    found: dict[str, NeededVideo] = {}
+) -> list[RequiredVideo]:
+    """Return the videos of the splits; what is wrong with annotation files goes to the report."""
+
+    def on_error(subject: str, error: Exception, advice: str = "") -> None:
+        wrong = Finding("file", "error", subject, None, str(error), advice=advice)
+        report.findings.append(wrong)
+
+    def on_split_error(name: str, error: Exception) -> None:
+        failed.add(name)
+        on_error(f"split {name}", error, "mend or replace the file")
+
+    failed: set[str] = set()
+    label_map = None
     try:
         label_map = folder.read_label_map()
     except UserError as error:
-        report.findings.append(Finding("label map", str(error)))
-        label_map = None
+        on_error("label map", error)
+    required = required_videos(folder, splits, on_error=on_split_error)
     for name in splits:
         try:
-            for table in split_keyframes(folder, folder.split(name)):
-                found.setdefault(table.video_id, NeededVideo(table.video_id)).tables.append(table)
-            if label_map is not None:
+            if label_map is not None and name not in failed:
                 actors = read_actor_table(folder, name, label_map, skip_unknown_labels=True)
-                if actors.skipped_labels:
-                    report.findings.append(
-                        Finding(
-                            f"split {name}",
-                            f"{actors.skipped_labels} rows have an action that is not in the label "
-                            "map",
-                            "a run needs data.skip_unknown_labels=true",
-                            is_problem=False,
-                        )
-                    )
+                if count := actors.skipped_labels:
+                    message = f"{count} rows have an action that is not in the label map"
+                    advice = "a run needs data.skip_unknown_labels=true"
+                    report.findings.append(note(f"split {name}", message, advice))
         except (UserError, OSError) as error:
-            report.findings.append(Finding(f"split {name}", str(error), "mend or replace the file"))
-    return {video_id: found[video_id] for video_id in sorted(found)}
+            on_split_error(name, error)
+    return required
 
 
-def _facts_job(folder: DatasetFolder, video_id: str, *, again: bool) -> FactsJob:
+def _probe_job(folder: DatasetFolder, video_id: str, *, again: bool) -> ProbeJob:
     frames = folder.file.frames
-    return FactsJob(
+    return ProbeJob(
         video_id=video_id,
         path=folder.video_path(video_id),
         kept=folder.root / FACTS / f"{video_id}.json",
@@ -166,106 +223,85 @@ def _facts_job(folder: DatasetFolder, video_id: str, *, again: bool) -> FactsJob
     )
 
 
-def _about_video(folder: DatasetFolder, video: NeededVideo, facts: VideoFacts) -> Iterable[Finding]:
-    """Yield what is wrong with a video as it lies there, and with what is asked of it."""
+def _about_video(
+    folder: DatasetFolder, video: RequiredVideo, facts: VideoFacts
+) -> Iterator[Finding]:
+    """Yield what is wrong with a video, and with its keyframes."""
+    name, advice = video.video_id, _advice(folder, video.video_id)
     if facts.problem:
-        yield Finding(video.video_id, facts.problem, _advice(folder, video.video_id))
+        yield problem(name, facts.problem, advice)
         if not facts.num_frames:
             return
-    if facts.missing:
-        yield Finding(
-            video.video_id,
-            f"{len(facts.missing)} frames are missing between the first and the last, the first of "
-            f"them number {facts.missing[0]}",
-            _advice(folder, video.video_id),
-        )
+    if missing := facts.missing:
+        message = f"{len(missing)} frames are missing between the first and the last, the first of "
+        yield problem(name, f"{message}them number {missing[0]}", advice)
     for table in video.tables:
         outside = facts.outside(table.times_s)
         if outside.any():
-            first = table.moment(int(np.argmax(outside)))
-            yield Finding(
-                video.video_id,
+            first = table.row(int(np.argmax(outside)))
+            message = (
                 f"{int(outside.sum())} keyframe(s) outside its frames, which are shown from "
                 f"{facts.first_s:.3f} to {facts.last_s:.3f} s; the first at {first.time_s:.6f} s "
-                f"({first.where})",
-                f"{_advice(folder, video.video_id)}, or take those rows out",
+                f"({first.where})"
             )
-        yield from _in_holes(video.video_id, table, facts)
-
-
-def _in_holes(video_id: str, table: VideoKeyframes, facts: VideoFacts) -> Iterable[Finding]:
-    inside = np.zeros(len(table.times_s), dtype=bool)
-    for start_s, end_s in facts.holes_s:
-        inside |= (table.times_s > start_s + 0.5) & (table.times_s < end_s - 0.5)
-    if inside.any():
-        first = table.moment(int(np.argmax(inside)))
-        yield Finding(
-            video_id,
-            f"{int(inside.sum())} keyframe(s) more than half a second from any frame, the first at "
-            f"{first.time_s:.6f} s ({first.where})",
-            "right for a still picture, else frames are lost there",
-            is_problem=False,
-        )
+            yield problem(name, message, f"{advice}, or take those rows out", kind=OUTSIDE)
+        in_gap = facts.in_gaps(table.times_s)
+        if in_gap.any():
+            first = table.row(int(np.argmax(in_gap)))
+            message = (
+                f"{int(in_gap.sum())} keyframe(s) more than half a second from any frame, the "
+                f"first at {first.time_s:.6f} s ({first.where})"
+            )
+            yield note(name, message, "right for a still picture, else frames are lost there")
 
 
 def _about_origin(
-    folder: DatasetFolder,
-    video: NeededVideo,
-    facts: VideoFacts,
-    downloads: Manifest,
-    clip_span_s: float,
-) -> Iterable[Finding]:
+    folder: DatasetFolder, name: str, facts: VideoFacts, downloads: Manifest
+) -> Iterator[Finding]:
     """Yield where a file is not what prepare or download made."""
-    video_id = video.video_id
-    manifest = read_manifest(folder.root / MANIFESTS / f"{video_id}.json")
-    if folder.file.frames is not None:
-        if manifest and facts.num_frames and manifest["own"]["num_frames"] != facts.num_frames:
-            yield Finding(
-                video_id,
-                f"{facts.num_frames} frames where prepare wrote {manifest['own']['num_frames']}",
-                _advice(folder, video_id),
-            )
+    advice = _advice(folder, name)
+    manifest = read_manifest(folder.root / MANIFESTS / f"{name}.json")
+    own = manifest["own"] if manifest else {}
+    path, place = folder.video_path(name), ""
+    if folder.file.frames is None:
+        place = f"{path}: "
+        entry = downloads.files.get(str(path.relative_to(folder.root)))
+        found = facts.num_bytes, facts.sha256
+        if entry and found != (entry.num_bytes, entry.sha256 if facts.sha256 else ""):
+            message = f"is not what was downloaded ({found[0]} bytes, {entry.num_bytes} came)"
+            yield problem(name, place + message, f"delete it; {advice}")
+        if own and found != (own["bytes"], own["sha256"] if facts.sha256 else ""):
+            message = f"is not what prepare made ({found[0]} bytes where it wrote {own['bytes']})"
+            yield problem(name, place + message, advice)
+            return
+    if own and facts.num_frames and facts.num_frames != own["num_frames"]:
+        message = f"{facts.num_frames} frames where prepare wrote {own['num_frames']}"
+        yield problem(name, place + message, advice)
+
+
+def about_cut(folder: DatasetFolder, video: RequiredVideo, clip_span_s: float) -> Iterator[Finding]:
+    """Yield where a prepared video was cut too tightly for clips around its keyframes."""
+    manifest = read_manifest(folder.root / MANIFESTS / f"{video.video_id}.json")
+    if manifest is None or folder.file.frames is not None:
         return
-    path = folder.video_path(video_id)
-    entry = downloads.files.get(str(path.relative_to(folder.root)))
-    if entry and (entry.num_bytes, entry.sha256) != (facts.num_bytes, facts.sha256 or entry.sha256):
-        yield Finding(
-            video_id,
-            f"{path}: is not what was downloaded ({facts.num_bytes} bytes, {entry.num_bytes} came)",
-            f"delete it; {_advice(folder, video_id)}",
-        )
-    if manifest is None:
-        return
-    own, asked = manifest["own"], manifest["asked"]["window_s"]
-    if (own["bytes"], own["sha256"]) != (facts.num_bytes, facts.sha256 or own["sha256"]):
-        yield Finding(
-            video_id,
-            f"{path}: is not what prepare made ({facts.num_bytes} bytes where it wrote "
-            f"{own['bytes']})",
-            _advice(folder, video_id),
-        )
-    elif facts.num_frames and facts.num_frames != own["num_frames"]:
-        yield Finding(
-            video_id,
-            f"{path}: {facts.num_frames} frames where prepare wrote {own['num_frames']}",
-            _advice(folder, video_id),
-        )
+    asked = manifest["asked"]["window_s"]
     start_s, end_s = video.window_s(clip_span_s)
     if start_s < asked[0] - 1e-6 or end_s > (math.inf if asked[1] is None else asked[1]) + 1e-6:
-        yield Finding(
-            video_id,
-            f"{path}: was cut to {asked[0]:.3f} to {asked[1]:.3f} s, and clips of "
-            f"{clip_span_s:.2f} s around its keyframes reach from {start_s:.3f} to {end_s:.3f} s",
-            f"{_advice(folder, video_id)} with a longer --clip-span",
+        end = "its end" if asked[1] is None else f"{asked[1]:.3f} s"
+        message = (
+            f"{folder.video_path(video.video_id)}: was cut to {asked[0]:.3f} to {end}, and clips "
+            f"of {clip_span_s:.2f} s around its keyframes reach from {start_s:.3f} to {end_s:.3f} s"
         )
+        advice = f"{_advice(folder, video.video_id)} with a longer --clip-span"
+        yield problem(video.video_id, message, advice, kind=CUT)
 
 
 def _about_lists(
     folder: DatasetFolder,
-    needed: Mapping[str, NeededVideo],
+    required: Sequence[RequiredVideo],
     facts: Mapping[str, VideoFacts],
     place: Path | None,
-) -> Iterable[Finding]:
+) -> Iterator[Finding]:
     """Yield where FAIR's lists name frames that are not there."""
     paths = find_frame_lists(folder.root) if place is None else sorted(place.glob("*.csv"))
     if place is not None and not paths:
@@ -275,41 +311,27 @@ def _about_lists(
         try:
             listed |= read_frame_list(path)
         except UserError as error:
-            yield Finding("frame lists", str(error), "get the list again, or take it away")
-    for video_id in sorted(set(listed) & set(facts)):
-        yield from _about_list(folder, video_id, listed[video_id], facts[video_id])
-    unlisted = sorted(set(needed) - set(listed)) if listed else []
-    if unlisted:
-        yield Finding(
-            "frame lists",
-            f"{len(unlisted)} of {len(needed)} videos are in no list, such as {unlisted[0]}",
-            is_problem=False,
-        )
-
-
-def _about_list(
-    folder: DatasetFolder, video_id: str, listed: ListedFrames, facts: VideoFacts
-) -> Iterable[Finding]:
-    frames = folder.file.frames
-    fps, start_s = (frames.fps, frames.start_s) if frames else (LIST_FPS, LIST_START_S)
-    if facts.problem or not facts.num_frames:
-        return
-    if frames is not None:
-        if facts.num_frames < listed.count:
-            yield Finding(
-                video_id,
-                f"{facts.num_frames} frames where {listed.list_path} lists {listed.count}",
-                _advice(folder, video_id),
+            advice = "get the list again, or take it away"
+            yield Finding("file", "error", "frame lists", None, str(error), advice=advice)
+    for name in sorted(set(listed) & set(facts)):
+        found, asked = facts[name], listed[name]
+        first_s, last_s = asked.span_s(LIST_FPS, LIST_START_S)
+        if found.problem or not found.num_frames:
+            continue
+        if folder.file.frames is not None:
+            if found.num_frames < asked.count:
+                message = f"{found.num_frames} frames where {asked.list_path} lists {asked.count}"
+                yield problem(name, message, _advice(folder, name))
+        elif found.first_s > first_s + 1 or found.last_s < last_s - 1:
+            message = (
+                f"shows {found.first_s:.1f} to {found.last_s:.1f} s, and {asked.list_path} lists "
+                f"frames of {first_s:.1f} to {last_s:.1f} s"
             )
-        return
-    first_s, last_s = listed.span_s(fps, start_s)
-    if facts.first_s > first_s + 1 or facts.last_s < last_s - 1:
-        yield Finding(
-            video_id,
-            f"shows {facts.first_s:.1f} to {facts.last_s:.1f} s, and {listed.list_path} lists "
-            f"frames of {first_s:.1f} to {last_s:.1f} s",
-            f"cut short or another film; {_advice(folder, video_id)}",
-        )
+            yield problem(name, message, f"cut short or another film; {_advice(folder, name)}")
+    unlisted = sorted({video.video_id for video in required} - set(listed)) if listed else []
+    if unlisted:
+        message = f"{len(unlisted)} of {len(required)} videos are in no list, such as {unlisted[0]}"
+        yield note("frame lists", message)
 
 
 def _advice(folder: DatasetFolder, video_id: str) -> str:

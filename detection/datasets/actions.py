@@ -15,15 +15,12 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from detection.datasets.actor_table import ActorTable
-from detection.datasets.open_video import FrameSource
+from detection.datasets.open_video import SURE_S, FrameSource, keyframe_outside
 from detection.datasets.transforms import ClipTransform, Draw
 from detection.datasets.workers import SampleIndex
 from detection.errors import UserError
 from detection.structures import ClipSampling, Keyframe, Sample
 from detection.video.frames import scaled_size
-
-# A header's idea of where a video begins and ends is no further off than that.
-SURE_S = 1.0
 
 
 class AvaDataset(Dataset[Sample]):
@@ -112,10 +109,9 @@ class AvaDataset(Dataset[Sample]):
             try:
                 with self._open_video(video_id) as video:
                     self._frame_sizes[video_id] = video.frame_size()
-                    start_s, end_s = video.span_s()
-                    self._check_ends(video, first, last)
-            except _OutsideError as outside:
-                raise outside.problem from outside
+                    positions = sorted({first, last})
+                    times_s = [table.keyframe(position).time_s for position in positions]
+                    outside = keyframe_outside(video, video_id, times_s)
             except UserError as error:
                 problem = table.row_error(first, str(error))
                 self.unreadable_videos[video_id] = str(problem)
@@ -123,36 +119,11 @@ class AvaDataset(Dataset[Sample]):
                 if lost > most_unreadable * len(table):
                     raise self._too_many(problem, lost, most_unreadable) from error
                 continue
-            for position in (first, last):
-                time_s = table.keyframe(position).time_s
-                if not start_s - 0.5 <= time_s <= end_s + 0.5:
-                    raise table.row_error(
-                        position,
-                        f"keyframe at {time_s:.6f} s is outside video '{video_id}', which lasts "
-                        f"from {start_s:.3f} to {end_s:.3f} s",
-                    )
+            if outside is not None:
+                position, message = outside
+                raise table.row_error(positions[position], message)
 
         return self.unreadable_videos
-
-    def _check_ends(self, video: FrameSource, first: int, last: int) -> None:
-        """Look exactly where a keyframe is near an end, by reading its own frame.
-
-        Raises `_OutsideError` where it is outside. That a frame there is damaged is no matter of
-        the annotations: its clip will be one that cannot be read.
-        """
-        start_s, end_s = video.span_s()
-        for position in sorted({first, last}):
-            time_s = self.table.keyframe(position).time_s
-            if start_s + SURE_S <= time_s <= end_s - SURE_S:
-                continue
-            if not start_s - 0.5 <= time_s <= end_s + 0.5:
-                continue  # refused by the header alone
-            try:
-                video.check_keyframes([time_s])
-            except UserError as error:
-                if "keyframe at" in str(error):
-                    raise _OutsideError(self.table.row_error(position, str(error))) from error
-                return
 
     def _too_many(self, problem: UserError, lost: int, most: float) -> UserError:
         if len(self.unreadable_videos) == 1:
@@ -208,11 +179,3 @@ class AvaDataset(Dataset[Sample]):
             boxes=boxes.select(done.kept),
             labels=torch.from_numpy(self.table.labels(position)[done.kept]),
         )
-
-
-class _OutsideError(Exception):
-    """A keyframe outside its video: an error of the annotations, whatever else can be read."""
-
-    def __init__(self, problem: UserError) -> None:
-        super().__init__(str(problem))
-        self.problem = problem

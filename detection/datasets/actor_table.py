@@ -291,7 +291,7 @@ def _distinct_boxes(
     boxes = rows.boxes_01 + 0.0  # -0.0 is the same edge as 0.0
     person = np.zeros(len(rows), np.int64) if rows.person_id is None else rows.person_id
     keys: tuple[NDArray[Any], ...] = (person, *boxes.T, rows.time_us, video)
-    first_rows, group_of_row = _groups(keys)
+    first_rows, group_of_row = group_rows(keys)
     place_keys = (first_rows, rows.time_us[first_rows], video[first_rows])
     rearranged = np.lexsort(place_keys)
     place = np.empty(len(first_rows), dtype=np.int64)
@@ -299,7 +299,7 @@ def _distinct_boxes(
     return first_rows[rearranged], place[group_of_row]
 
 
-def _groups(keys: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def group_rows(keys: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Group rows whose keys agree, sorted with the last key first (np.unique's axis is slower).
 
     Returns (groups,) the first row of each, and (rows,) the group of each row.
@@ -316,7 +316,7 @@ def _groups(keys: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np
 
 def _unique_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the distinct rows of a (n, 2) array, sorted, and (n,) which of them each one is."""
-    first_rows, group_of_row = _groups((rows[:, 1], rows[:, 0]))
+    first_rows, group_of_row = group_rows((rows[:, 1], rows[:, 0]))
     return rows[first_rows], group_of_row
 
 

@@ -1,6 +1,6 @@
-"""Whether the files of a split speak of the same videos, keyframes and classes; no torch.
+"""Whether the files of a split name the same videos, keyframes and classes; no torch.
 
-What has no partner in another file is left out without a trace, so each join is one sentence.
+What is in one file only is left out of training and scoring, so it is reported in a sentence.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from detection.datasets.actor_table import (
 from detection.datasets.ava_csv import AvaRows, read_ground_truth, read_person_boxes, time_us_of
 from detection.datasets.folder import DatasetFolder, Split
 from detection.errors import UserError
-from detection.joins import compare_ids, compare_times
+from detection.joins import Mismatch, compare_ids, compare_times
 from detection.structures import Keyframe, LabelMap
 
 # Of the keyframes that a box file has, as many should keep a box under the threshold in use.
@@ -40,7 +40,7 @@ def split_mismatches(
     """
     split = folder.split(split_name)
     rows = read_ground_truth_rows(split)
-    found = [*_videos(folder, split, rows)]
+    found = [str(join) for join in _videos(folder, split, rows) if join is not None]
     if len(rows) and not np.isin(rows.action_id, label_map.ids).any():
         found.append(f"split '{split_name}': not a single label in it ({split.annotations})")
     if boxes is not None:
@@ -61,33 +61,25 @@ def require_labels(folder: DatasetFolder, split_name: str, label_map: LabelMap) 
         )
 
 
-def _videos(folder: DatasetFolder, split: Split, rows: AvaRows) -> Iterator[str]:
+def _videos(folder: DatasetFolder, split: Split, rows: AvaRows) -> Iterator[Mismatch | None]:
     name = f"the annotations of split '{split.name}'"
-    annotated = videos_of(rows)
-    listed = read_video_list(split)
+    annotated, listed = videos_of(rows), read_video_list(split)
     if listed is not None:
         whole = videos_of(read_ground_truth(split.annotations))
-        join = compare_ids(
+        yield compare_ids(
             whole - (listed_elsewhere(folder, split) - listed), listed,
             left_name=f"the annotations ({split.annotations.name})",
             right_name=f"the list of videos ({split.videos and split.videos.name})",
         )  # fmt: skip
-        if join is not None:
-            yield str(join)
-    on_disk = files_of(folder)
-    if on_disk:
-        join = compare_ids(
+    if on_disk := files_of(folder):
+        yield compare_ids(
             annotated, on_disk, left_name=name, right_name="the files on disk", must="left"
         )
-        if join is not None:
-            yield str(join)
     excluded = {key.video_id for key in read_exclusions(split)}
-    join = compare_ids(
+    yield compare_ids(
         excluded, annotated, left_name="the exclusions", right_name=name, must="left",
         what="excluded videos",
     )  # fmt: skip
-    if join is not None:
-        yield str(join)
 
 
 def keyframe_mismatches(
@@ -97,16 +89,16 @@ def keyframe_mismatches(
 
     rows: the split's ground truth.  name: what the keyframes are called in the sentences.
     """
-    excluded = _excluded(split)
     theirs: dict[str, set[int]] = {}
     for keyframe in keyframes:
         theirs.setdefault(keyframe.video_id, set()).add(time_us_of(keyframe.time_s))
-    return [*_keyframe_joins(times_by_video(rows, excluded), theirs, split, name)]
+    return [*keyframe_joins(times_by_video(rows, _excluded(split)), theirs, split, name)]
 
 
-def _keyframe_joins(
+def keyframe_joins(
     mine: Mapping[str, set[int]], theirs: Mapping[str, set[int]], split: Split, name: str
 ) -> Iterator[str]:
+    """Compare the keyframes of a split (microseconds by video) with those of a file `name`."""
     ours = f"split '{split.name}'"
     for join in (
         compare_ids(mine.keys(), theirs.keys(), left_name=ours, right_name=name, must="left"),
@@ -128,9 +120,14 @@ def box_mismatches(
     rows: the split's ground truth.  name: what the box file is called in the sentences.
     at: the score from which boxes are in use.
     """
-    threshold, excluded = at, _excluded(split)
+    excluded = _excluded(split)
     mine, theirs = (times_by_video(one, excluded) for one in (rows, table))
-    yield from _keyframe_joins(mine, theirs, split, name)
+    yield from keyframe_joins(mine, theirs, split, name)
+    yield from score_mismatches(table, name=name, at=at)
+
+
+def score_mismatches(table: AvaRows, *, name: str, at: float) -> Iterator[str]:
+    """Yield what is unlikely about the scores of a box file, used from the score `at` on."""
     score = table.score
     if score is None or not len(score):
         return
@@ -140,11 +137,11 @@ def box_mismatches(
             f"{name}: scores lie between {score.min():g} and {score.max():g}; likely cause: "
             f"{likely} where fractions from 0 to 1 are required"
         )
-    kept = table.select(score >= threshold)
+    kept = table.select(score >= at)
     before, after = (len(one.keyframes()) for one in (table, kept))
     if after < _FEWEST_KEPT * before:
         yield (
-            f"{name}: at {after:,} of {before:,} keyframes a box scores {threshold:g} or more "
+            f"{name}: at {after:,} of {before:,} keyframes a box scores {at:g} or more "
             f"(the highest score is {score.max():g}); likely cause: the threshold is that of "
             "another detector"
         )
@@ -162,9 +159,8 @@ def files_of(folder: DatasetFolder) -> set[str]:
         place = folder.root / folder.file.frames.folder
         return {path.name for path in place.iterdir()} if place.is_dir() else set()
     place = folder.root / (folder.file.videos or "")
-    if not place.is_dir():
-        return set()
-    return {path.stem for path in place.iterdir() if path.is_file()}
+    files = place.iterdir() if place.is_dir() else ()
+    return {path.stem for path in files if path.is_file()}
 
 
 def listed_elsewhere(folder: DatasetFolder, split: Split) -> frozenset[str]:

@@ -21,7 +21,7 @@ from detection.datasets.folder import (
 from detection.errors import UserError
 from detection.files import replacing, write_text
 from detection.prepare.frames import write_frame_list
-from detection.prepare.required_spans import needed_videos
+from detection.prepare.required_spans import required_videos
 
 
 def write_prepared_dataset(
@@ -36,10 +36,13 @@ def write_prepared_dataset(
 ) -> None:
     """Copy the annotations of `folder` to `out` and write its dataset.yaml.
 
-    videos: those that are in `out`. is_part: the splits need others too, so they get lists,
-    and a split of which nothing is there is left out.
-    before: what dataset.yaml said there; box files that were added to it since stay known.
-    frames: set where frames were extracted. Raises `UserError` naming a file that lies outside.
+    videos: those that are in `out`.
+    is_part: the splits require others too, so they get lists of videos, and a split of which no
+        video is there is left out.
+    before: the content of an earlier dataset.yaml there; box files added to it since stay known.
+    frames: set where frames were extracted.
+    how_to_get: the command that makes the data set again.
+    Raises `UserError` naming a file that lies outside.
     """
     splits: dict[str, SplitPart] = {}
     paths = [folder.file.label_map]
@@ -64,9 +67,8 @@ def write_prepared_dataset(
             del splits[name]
     if frames is not None:
         for name in splits:
-            needed = {video.video_id for video in needed_videos(folder, [name])}
             listing = inside(out, f"frame_lists/{name}.csv", what="a list of frames")
-            write_frame_list(listing, out / frames.folder, needed & set(videos))
+            write_frame_list(listing, out / frames.folder, _named(folder, name) & set(videos))
     file = folder.file.model_copy(
         update={
             "videos": None if frames else "videos",
@@ -104,12 +106,16 @@ def _beside(folder: DatasetFolder, paths: Collection[str]) -> list[str]:
 def _copy(root: Path, out: Path, path: str) -> None:
     source, place = root / path, inside(out, path, what=f"a file that {root / FILE_NAME} names")
     if not source.is_file():
-        raise UserError(f"{source}: no such file, {root / FILE_NAME} names it")
+        raise UserError(f"{source}: not found, {root / FILE_NAME} names it")
     with replacing(place) as temporary:
         shutil.copyfile(source, temporary)
 
 
+def _named(folder: DatasetFolder, split_name: str) -> set[str]:
+    return {video.video_id for video in required_videos(folder, [split_name])}
+
+
 def _list_of(folder: DatasetFolder, split_name: str, videos: Collection[str]) -> list[str] | None:
     """Return the videos of a split that are prepared; None where that is all of them."""
-    named = {video.video_id for video in needed_videos(folder, [split_name])}
+    named = _named(folder, split_name)
     return sorted(named & set(videos)) if named - set(videos) else None

@@ -1,8 +1,8 @@
 """AVA from its published addresses to a data set folder.
 
-What lies where: annotations as one archive, lists of film names, the films one by one, and FAIR's
-person boxes. Archives are never unpacked: the files wanted are looked up in them by name and copied
-to places named here, so that no path inside an archive decides where anything is written.
+Annotations come as one archive, films one by one by a list of their names, and person boxes from
+FAIR. Archives are never unpacked: files are looked up in them by name and copied to places named
+here, so no path inside an archive decides where anything is written.
 """
 
 from __future__ import annotations
@@ -44,7 +44,12 @@ BOXES_NAME = "fair"
 
 @dataclass(frozen=True)
 class Member:
-    """A file looked up in an archive: `pattern` matches its bare name, `place` is where it goes."""
+    """A file of an archive.
+
+    pattern: regular expression of its name, without folders.
+    place: where it goes in the data set folder.
+    required: whether the archive must hold it.
+    """
 
     pattern: str
     place: str
@@ -53,7 +58,11 @@ class Member:
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """One split of the written dataset.yaml: places of annotations and exclusions, box address."""
+    """One split of the written dataset.yaml.
+
+    annotations, exclusions: places in the data set folder.
+    boxes_url: address of FAIR's person boxes.
+    """
 
     annotations: str
     exclusions: str | None = None
@@ -64,8 +73,13 @@ class SplitFiles:
 class Release:
     """One published data set.
 
-    film_lists: address of a list of file names -> address that the names are appended to; the
-    entry `test` is fetched on request only.
+    name: as in `--dataset`.
+    description: goes to dataset.yaml.
+    archive: address of the annotations.
+    members: files of the archive.
+    splits: files of each split.
+    film_lists: (address of a list of file names, address that the names are appended to) by name;
+        the entry `test` is fetched on request only.
     """
 
     name: str
@@ -148,18 +162,18 @@ RELEASES: dict[str, Release] = {
 
 @dataclass(frozen=True)
 class Film:
-    """A film of the lists: its id and where it comes from and goes to."""
+    """A film of the lists: its id, and the file to fetch."""
 
     video_id: str
     file: RemoteFile
 
 
 def through_mirror(url: str, base_url: str | None) -> str:
-    """Return the address under a mirror, which keeps files as `wget --mirror` does: HOST/PATH."""
+    """Return the address under a mirror, which stores files as `wget --mirror` does: HOST/PATH."""
     if base_url is None:
         return url
     if urlsplit(base_url).scheme not in ("http", "https"):
-        raise UserError(f"--base-url {base_url}: an http or https address is wanted")
+        raise UserError(f"--base-url {base_url}: an http or https address is required")
     parts = urlsplit(url)
     return f"{base_url.rstrip('/')}/{parts.netloc}{parts.path}"
 
@@ -241,7 +255,7 @@ def fetch_annotations(
     rules: TransferRules,
     progress: Progress,
 ) -> FetchResult:
-    """Fetch archive and boxes, and put the archive's files to their places.
+    """Fetch archive and boxes, and copy the archive's files to their places.
 
     Raises `UserError` where the archive does not come or does not hold what it should.
     """
@@ -266,10 +280,10 @@ def _claim(folder: Path, release: Release) -> None:
 
 
 def copy_members(archive: Path, members: Sequence[Member], folder: Path) -> None:
-    """Copy the wanted files of a zip or tar archive to their places, each whole or not at all.
+    """Copy members of a zip or tar archive to their places, each whole or not at all.
 
     Raises `UserError` for a damaged archive (which is removed, so that the next run fetches it
-    anew), a wanted file that is missing or doubled, and one that is absurdly large.
+    anew), a member that is missing or there twice, and one that is too large.
     """
     try:
         with _open_archive(archive) as (names, read):
@@ -346,9 +360,9 @@ def _copy(source: IO[bytes], place: Path, name: str) -> None:
 
 
 def write_dataset_folder(release: Release, folder: Path, *, only: Sequence[str]) -> None:
-    """Write dataset.yaml, and the lists of videos where `only` some films are wanted.
+    """Write dataset.yaml, and lists of videos where `only` some films are chosen.
 
-    Films chosen in earlier runs stay chosen; one run without `only` chooses all for good.
+    Films chosen in earlier runs stay chosen; a run without `only` chooses all from then on.
     """
     manifest = Manifest.read(folder)
     before = manifest.notes.get("films")

@@ -1,8 +1,8 @@
 """A data set folder of source videos to one of prepared videos, which trains as it is.
 
 Annotations are copied unchanged, for prepared videos keep their sources' clocks. OUT holds
-`videos/ID.mp4`, a manifest per video in `prepared/ID.json`, and at last `dataset.yaml`: a folder on
-its way has none, so that nobody trains on a part of it.
+`videos/ID.mp4`, a manifest per video in `prepared/ID.json`, and at the end `dataset.yaml`: an
+unfinished folder has none, so that nobody trains on a part of it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from detection.errors import UserError
 from detection.files import CannotWriteError, only_writer
 from detection.prepare.annotations import write_prepared_dataset
 from detection.prepare.frames import UNFINISHED, extract_frames
-from detection.prepare.process_pool import work_through
-from detection.prepare.required_spans import NeededVideo, needed_videos
+from detection.prepare.process_pool import run_jobs
+from detection.prepare.required_spans import RequiredVideo, required_videos
 from detection.prepare.video import (
     PrepareJob,
     PrepareOptions,
@@ -33,15 +33,19 @@ from detection.unfinished import left_behind
 MANIFESTS = "prepared"
 
 
-@dataclass(frozen=True)
+@dataclass
 class PrepareReport:
-    """Video ids by outcome; `failed` gives the reason by id. whole: dataset.yaml is written.
+    """What became of the videos.
 
+    prepared: ids of those that were written.
+    kept: ids of those that were there.
+    failed: the reason, by id.
+    whole: whether dataset.yaml is written.
     repairs: what was done to sources' times and frames, in words, by id.
     """
 
-    prepared: tuple[str, ...]
-    kept: tuple[str, ...]
+    prepared: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     failed: dict[str, str] = field(default_factory=dict)
     whole: bool = False
     repairs: dict[str, list[str]] = field(default_factory=dict)
@@ -53,97 +57,115 @@ def prepare_dataset(
     *,
     options: PrepareOptions | None = None,
     clip_span_s: float = 14.0,
-    whole_films: bool = False,
+    whole_videos: bool = False,
     only: Sequence[str] = (),
     leave_out_broken: bool = False,
     frames_fps: float | None = None,
     frames_start_s: float | None = None,
     jobs: int = 1,
     how_to_get: str | None = None,
-    started: Callable[[float], None] = lambda total_s: None,
-    told: Callable[[float], None] = lambda seconds: None,
+    on_start: Callable[[float], object] = lambda total_s: None,
+    on_progress: Callable[[float], object] = lambda seconds: None,
 ) -> PrepareReport:
-    """Prepare each video that the splits need, or `only` some; what was done before is kept.
+    """Prepare each video that the splits require, or `only` some; what was done before is kept.
 
-    clip_span_s: of the longest clip around a keyframe that shall find all its frames.
-    whole_films: do not cut. leave_out_broken: go without the videos that fail, and list the others
-    in the written data set. frames_fps: write JPEG frames of that rate, number 1 at frames_start_s
-    (None: the second in which the first part of any video begins). started, told: seconds of film
-    to do, and done since the last call.
+    clip_span_s: length of the longest clip around a keyframe that shall find all its frames.
+    whole_videos: do not cut.
+    leave_out_broken: go without the videos that fail, and list the others in the written data set.
+    frames_fps: write JPEG frames of that rate, number 1 at frames_start_s (None: the second in
+        which the first span of any video begins).
+    on_start, on_progress: called with the seconds of video to do, and done since the last call.
     Raises `UserError` for what stops everything: annotations, an output that cannot be written.
     """
     out = Path(out)
     if folder.file.videos is None:
-        raise UserError(f"{folder.root / FILE_NAME}: has extracted frames, videos are wanted")
-    needed = _chosen(folder, needed_videos(folder), only)
+        raise UserError(f"{folder.root / FILE_NAME}: has extracted frames, videos are required")
+    required = _chosen(folder, required_videos(folder), only)
     _check_out(folder, out)
     options, frames = options or PrepareOptions(), None
     if frames_fps is not None:
-        first_s = min(video.window_s(clip_span_s)[0] for video in needed)
+        first_s = min(video.window_s(clip_span_s)[0] for video in required)
         start_s = math.floor(first_s) if frames_start_s is None else frames_start_s
         options = dataclasses.replace(options, frames=(float(frames_fps), float(start_s)))
         frames = FramesPart(folder="frames", fps=float(frames_fps), start_s=float(start_s))
-    work = prepare_video if frames is None else extract_frames
     with only_writer(out, busy="another prepare is writing here; wait for it"):
         _remove_leftovers(out)
-        todo: list[PrepareJob] = []
-        kept: list[str] = []
-        failed: dict[str, str] = {}
-        repairs: dict[str, list[str]] = {}
-        for video in needed:
-            span_s = math.inf if whole_films else clip_span_s
-            try:
-                job = _job(folder, out, video, options, span_s)
-                if is_prepared(job):
-                    kept.append(video.video_id)
-                    manifest = read_manifest(job.manifest) or {"source": {}}
-                    repairs[video.video_id] = manifest["source"].get("repairs", [])
-                else:
-                    folder.video_path(video.video_id)
-                    todo.append(job)
-            except UserError as error:
-                failed[video.video_id] = str(error)
+        report = PrepareReport()
+        span_s = math.inf if whole_videos else clip_span_s
+        todo = _jobs(folder, out, required, options, span_s, report)
         before = _put_aside(out, is_changing=bool(todo))
-        started(sum(job.last.time_s - job.first.time_s + clip_span_s for job in todo))
-        todo.sort(key=lambda job: job.last.time_s - job.first.time_s, reverse=True)
-        for job, result in work_through(work, todo, processes=jobs, told=told):
-            if isinstance(result, CannotWriteError):
-                raise result  # no other video would fare better
-            if isinstance(result, UserError):
-                failed[job.video_id] = str(result)
-            else:
-                repairs[job.video_id] = result["source"]["repairs"]
-        videos = {video.video_id for video in needed} - set(failed)
-        whole = bool(videos) and (leave_out_broken or not failed)
-        if whole:
+        on_start(sum(job.last.time_s - job.first.time_s + clip_span_s for job in todo))
+        _carry_out(todo, report, processes=jobs, on_progress=on_progress)
+        videos = {video.video_id for video in required} - set(report.failed)
+        report.whole = bool(videos) and (leave_out_broken or not report.failed)
+        if report.whole:
+            is_part = bool(only or report.failed)
             write_prepared_dataset(
-                folder,
-                out,
-                videos=videos,
-                is_part=bool(only or failed),
-                before=before,
-                frames=frames,
+                folder, out, videos=videos, is_part=is_part, before=before, frames=frames,
                 how_to_get=how_to_get,
-            )
+            )  # fmt: skip
             (out / MANIFESTS / FILE_NAME).unlink(missing_ok=True)
-    prepared = tuple(job.video_id for job in todo if job.video_id not in failed)
-    return PrepareReport(prepared, tuple(kept), failed, whole, repairs)
+    return report
+
+
+def _jobs(
+    folder: DatasetFolder,
+    out: Path,
+    required: Sequence[RequiredVideo],
+    options: PrepareOptions,
+    clip_span_s: float,
+    report: PrepareReport,
+) -> list[PrepareJob]:
+    """Return the videos to do; those that are there and those that fail go to the report."""
+    todo = []
+    for video in required:
+        try:
+            job = _job(folder, out, video, options, clip_span_s)
+            if is_prepared(job):
+                report.kept += (video.video_id,)
+                manifest = read_manifest(job.manifest) or {"source": {}}
+                report.repairs[video.video_id] = manifest["source"].get("repairs", [])
+            else:
+                folder.video_path(video.video_id)
+                todo.append(job)
+        except UserError as error:
+            report.failed[video.video_id] = str(error)
+    return sorted(todo, key=lambda job: job.last.time_s - job.first.time_s, reverse=True)
+
+
+def _carry_out(
+    jobs: Sequence[PrepareJob],
+    report: PrepareReport,
+    *,
+    processes: int,
+    on_progress: Callable[[float], object],
+) -> None:
+    """Prepare the videos, several at a time, and report what became of each."""
+    work = extract_frames if jobs and jobs[0].options.frames else prepare_video
+    for job, result in run_jobs(work, jobs, processes=processes, on_progress=on_progress):
+        if isinstance(result, CannotWriteError):
+            raise result  # no other video would fare better
+        if isinstance(result, UserError):
+            report.failed[job.video_id] = str(result)
+        else:
+            report.repairs[job.video_id] = result["source"]["repairs"]
+    report.prepared = tuple(job.video_id for job in jobs if job.video_id not in report.failed)
 
 
 def _chosen(
-    folder: DatasetFolder, needed: Sequence[NeededVideo], only: Sequence[str]
-) -> list[NeededVideo]:
+    folder: DatasetFolder, required: Sequence[RequiredVideo], only: Sequence[str]
+) -> list[RequiredVideo]:
     """Return the videos named in `only`; all of them where it is empty."""
-    known = {video.video_id: video for video in needed}
+    known = {video.video_id: video for video in required}
     if not known:
-        raise UserError(f"{folder.root / FILE_NAME}: its splits need no video")
+        raise UserError(f"{folder.root / FILE_NAME}: its splits require no video")
     for video_id in only:
         if video_id not in known:
             raise UserError(
-                f"--only {video_id}: none of the {len(known)} videos that the annotations need "
+                f"--only {video_id}: none of the {len(known)} videos that the annotations require "
                 f"(ids look like {', '.join(sorted(known)[:3])})"
             )
-    return [known[video_id] for video_id in dict.fromkeys(only)] if only else list(needed)
+    return [known[video_id] for video_id in dict.fromkeys(only)] if only else list(required)
 
 
 def _check_out(folder: DatasetFolder, out: Path) -> None:
@@ -159,7 +181,7 @@ def _check_out(folder: DatasetFolder, out: Path) -> None:
 
 
 def _remove_leftovers(out: Path) -> None:
-    """Remove what a killed run left half written; the folder is held by us alone."""
+    """Remove what a killed run left half written; this process holds the folder."""
     try:
         for folder in (out, out / "videos", out / MANIFESTS, out / "annotations"):
             folder.mkdir(exist_ok=True)
@@ -175,7 +197,7 @@ def _remove_leftovers(out: Path) -> None:
 def _job(
     folder: DatasetFolder,
     out: Path,
-    video: NeededVideo,
+    video: RequiredVideo,
     options: PrepareOptions,
     clip_span_s: float,
 ) -> PrepareJob:

@@ -20,7 +20,7 @@ _HEADER = "original_vido_id video_id frame_id path labels"
 
 @dataclass
 class ListedFrames:
-    """A video in a list: how many frames, the first and last number, from 1."""
+    """A video in a list: its number of frames, the first and last number (from 1)."""
 
     video_id: str
     list_path: Path
@@ -34,7 +34,7 @@ class ListedFrames:
 
 
 def find_frame_lists(root: Path) -> list[Path]:
-    """Return the lists that lie in a data set folder, in the places where people keep them."""
+    """Return the lists of a data set folder, from the usual places."""
     places = (root / "frame_lists", root / "annotations" / "frame_lists")
     return [path for place in places for path in sorted(place.glob("*.csv"))]
 
@@ -46,20 +46,17 @@ def read_frame_list(path: Path) -> dict[str, ListedFrames]:
     header = next(lines, "").split()
     if header[:4] != _HEADER.split()[:4]:
         raise at_row(path, 1, f"'{' '.join(header)[:60]}' where '{_HEADER}' is required")
-    for number, row in enumerate(lines, start=2):
+    for line, row in enumerate(lines, start=2):
         words = row.split()
         if not words:
             continue
         match = FRAME_NAME.search(words[3]) if len(words) >= 4 else None
         if match is None:
-            raise at_row(path, number, f"'{row.strip()[:80]}' names no frame (ID_N.jpg)")
-        _add(found, path, words[0], int(match.group(1)))
+            raise at_row(path, line, f"'{row.strip()[:80]}' names no frame (ID_N.jpg)")
+        number = int(match.group(1))
+        video = found.setdefault(words[0], ListedFrames(words[0], path, first=number, last=number))
+        video.count += 1
+        video.first, video.last = min(video.first, number), max(video.last, number)
     if not found:
         raise UserError(f"{path}: lists no frame")
     return found
-
-
-def _add(found: dict[str, ListedFrames], path: Path, video_id: str, number: int) -> None:
-    video = found.setdefault(video_id, ListedFrames(video_id, path, first=number, last=number))
-    video.count += 1
-    video.first, video.last = min(video.first, number), max(video.last, number)

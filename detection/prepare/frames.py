@@ -1,8 +1,8 @@
-"""One source video into JPEG frames at a constant rate, the form that other projects read.
+"""Writes one source video as JPEG frames at a constant rate, the form that other projects read.
 
-Frame n is ID/ID_00000n.jpg, counted from 1, and shows what the source shows nearest to
-start_s + (n - 1) / fps. One start for a whole data set: a video that is needed only later has
-higher numbers.
+Frame n is ID/ID_00000n.jpg, counted from 1, and is the source's frame nearest to
+start_s + (n - 1) / fps. A whole data set has one start: a video whose span begins later has higher
+numbers.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import functools
 import math
 import shutil
 from collections.abc import Callable, Collection, Iterator
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ UNFINISHED = ".writing-"
 
 
 def extract_frames(
-    job: PrepareJob, told: Callable[[float], None] = lambda seconds: None
+    job: PrepareJob, on_progress: Callable[[float], object] = lambda seconds: None
 ) -> dict[str, Any]:
     """Write the job's folder of frames and its manifest; return the manifest.
 
@@ -52,7 +53,7 @@ def extract_frames(
         with unfinished_folder(job.video.parent, UNFINISHED) as building:
             with VideoReader(job.source, damage=job.options.damage) as reader:
                 source |= described(reader.info)
-                differences_s = _write(job, reader, building, told)
+                differences_s = _write(job, reader, building, on_progress)
                 source["repairs"] = repairs_of(reader)
             if not differences_s:
                 raise UserError(f"{job.source}: shows nothing at or after {start_s:g} s")
@@ -73,7 +74,7 @@ def extract_frames(
 
 
 def _write(
-    job: PrepareJob, reader: VideoReader, place: Path, told: Callable[[float], None]
+    job: PrepareJob, reader: VideoReader, place: Path, on_progress: Callable[[float], object]
 ) -> list[float]:
     """Write the frames; return how far from its own time each one was shown in the source."""
     assert job.options.frames is not None
@@ -82,40 +83,29 @@ def _write(
     differences_s: list[float] = []
     shown_s: list[float] = []
 
-    def pictures() -> Iterator[tuple[float, Callable[[], bytes]]]:
+    def images() -> Iterator[tuple[float, Callable[[], bytes]]]:
         for time_s, picture in reader.pictures(start_s=job.window_s[0], end_s=job.window_s[1]):
-            told(time_s - shown_s[-1] if shown_s else 0.0)
+            on_progress(time_s - shown_s[-1] if shown_s else 0.0)
             shown_s.append(time_s)
             image = functools.partial(reader.to_rgb, picture, short_side=short_side)
             yield time_s, functools.partial(_jpeg, image)
 
     number = max(1, math.ceil((job.window_s[0] - start_s) * fps - 1e-6) + 1)
-    for time_s, encoded, next_s in _neighbours(pictures()):
-        if not differences_s:  # a video may begin later than the part asked for
+    for (time_s, encoded), (next_s, _) in pairwise(chain(images(), [(math.inf, bytes)])):
+        if not differences_s:  # a video may begin later than its span
             number = max(number, math.ceil((time_s - start_s) * fps - 0.5) + 1)
         while True:
             own_s = start_s + (number - 1) / fps
-            is_last = next_s is None and own_s > time_s + 0.5 / fps + SAME_TIME_S
+            is_last = next_s == math.inf and own_s > time_s + 0.5 / fps + SAME_TIME_S
             if is_last or own_s > job.window_s[1] + SAME_TIME_S:
                 break
-            if next_s is not None and own_s - time_s > next_s - own_s + SAME_TIME_S:
+            if own_s - time_s > next_s - own_s + SAME_TIME_S:
                 break
             (place / f"{job.video_id}_{number:06d}.jpg").write_bytes(encoded())
             differences_s.append(abs(own_s - time_s))
             number += 1
     check_window(job, shown_s)
     return differences_s
-
-
-def _neighbours(
-    pictures: Iterator[tuple[float, Callable[[], bytes]]],
-) -> Iterator[tuple[float, Callable[[], bytes], float | None]]:
-    """Yield time and picture with the time of the next one; None after the last."""
-    before = next(pictures)
-    for after in pictures:
-        yield *before, after[0]
-        before = after
-    yield *before, None
 
 
 def _jpeg(image_rgb: Callable[[], NDArray[np.uint8]]) -> bytes:

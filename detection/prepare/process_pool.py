@@ -1,7 +1,7 @@
-"""The same work on many videos, one process a video at a time.
+"""The same work on many videos, in several processes.
 
-Processes rather than threads: Python takes part in every frame. They end with the one that started
-them, also where that is killed.
+Processes rather than threads, for Python takes part in every frame. They end with the process that
+started them, also where that is killed.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from detection.errors import UserError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-Told = Callable[[float], None]
+OnProgress = Callable[[float], object]
 
-_TOLD_EVERY_S = 0.5
+_PROGRESS_EVERY_S = 0.5
 
 
-def work_through(
-    work: Callable[[Job, Told], Result],
+def run_jobs(
+    work: Callable[[Job, OnProgress], Result],
     jobs: Sequence[Job],
     *,
     processes: int,
-    told: Told = lambda amount: None,
+    on_progress: OnProgress = lambda amount: None,
 ) -> Iterator[tuple[Job, Result | UserError]]:
     """Yield each job with its result, or with the `UserError` it ended in, as they are done.
 
-    work: a function of a module, given a job and whom to tell how much is done. told: called here
-    with the amount done since the last call. Raises `UserError` where a process was ended from
-    outside. Whoever stops taking results stops the work.
+    work: a function of a module; takes a job and a callback for the amount done.
+    on_progress: called in this process with the amount done since the last call.
+    Raises `UserError` where a process was ended from outside. Closing the iterator stops the work.
     """
     if processes <= 1 or len(jobs) <= 1:
         for job in jobs:
-            yield job, _tried(work, job, told)
+            yield job, _attempt(work, job, on_progress)
         return
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([work.__module__])
@@ -48,15 +48,15 @@ def work_through(
         min(processes, len(jobs)), context, initializer=_start, initargs=(done_amount, stop)
     )
     waiting: dict[Future[Result | UserError], Job] = {
-        pool.submit(_tried, work, job): job for job in jobs
+        pool.submit(_attempt, work, job): job for job in jobs
     }
-    told_amount = 0.0
+    reported = 0.0
     try:
         while waiting:
-            done, _ = wait(waiting, timeout=_TOLD_EVERY_S, return_when=FIRST_COMPLETED)
+            done, _ = wait(waiting, timeout=_PROGRESS_EVERY_S, return_when=FIRST_COMPLETED)
             amount = done_amount.value
-            told(amount - told_amount)
-            told_amount = amount
+            on_progress(amount - reported)
+            reported = amount
             for future in done:
                 yield waiting.pop(future), future.result()
     except BrokenProcessPool as error:
@@ -69,24 +69,24 @@ def work_through(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _tried(
-    work: Callable[[Job, Told], Result], job: Job, told: Told | None = None
+def _attempt(
+    work: Callable[[Job, OnProgress], Result], job: Job, on_progress: OnProgress | None = None
 ) -> Result | UserError:
     try:
-        return work(job, _tell_parent if told is None else told)
+        return work(job, on_progress or _report_to_parent)
     except UserError as error:
         return error
 
 
 class _StoppedError(Exception):
-    """The process that started this one wants no more."""
+    """The process that started this one stops the work."""
 
 
 _shared: dict[str, Any] = {}
 
 
 def _start(done_amount: Any, stop: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process tells this one to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops this process
     _shared.update(done_amount=done_amount, stop=stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -98,7 +98,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _tell_parent(amount: float) -> None:
+def _report_to_parent(amount: float) -> None:
     if _shared["stop"].is_set():
         raise _StoppedError
     with _shared["done_amount"].get_lock():

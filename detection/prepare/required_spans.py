@@ -1,12 +1,12 @@
-"""Which videos a data set needs, and at what times: what its annotations and boxes ask for.
+"""Which spans of which videos a data set requires: around the keyframes of labels and boxes.
 
-No torch. AVA's films are asked for from 902 to 1798 s; with clips of 14 s around those moments the
-part needed is 895 to 1805 s.
+No torch. AVA's keyframes lie between 902 and 1798 s; with clips of 14 s around them the required
+span is 895 to 1805 s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,11 +15,16 @@ from numpy.typing import NDArray
 from detection.datasets.actor_table import read_exclusions, read_ground_truth_rows, read_video_list
 from detection.datasets.ava_csv import AvaRows, read_person_boxes, time_us_of
 from detection.datasets.folder import DatasetFolder, Split
+from detection.errors import UserError
 
 
 @dataclass(frozen=True)
-class Moment:
-    """A keyframe's time in seconds and the row that asks for it (`FILE:LINE`)."""
+class KeyframeRow:
+    """A keyframe's time and the row that names it.
+
+    time_s: seconds on the video's own clock.
+    where: `FILE:LINE`, or the file alone for a keyframe without people.
+    """
 
     time_s: float
     where: str
@@ -27,51 +32,73 @@ class Moment:
 
 @dataclass(frozen=True)
 class VideoKeyframes:
-    """One video's keyframes in one file: (K,) ascending seconds, K >= 1, and (K,) their lines."""
+    """One video's keyframes in one file.
+
+    video_id: the video.
+    path: the file.
+    times_s: (K,) ascending, K >= 1.
+    line: (K,) first line of each keyframe, 0 for one without people.
+    """
 
     video_id: str
     path: str
     times_s: NDArray[np.float64]
     line: NDArray[np.int64]
 
-    def moment(self, position: int) -> Moment:
-        """Return the k-th keyframe and its row (line 0: a keyframe with nobody in it)."""
+    def row(self, position: int) -> KeyframeRow:
+        """Return the k-th keyframe and its row."""
         line = int(self.line[position])
-        return Moment(float(self.times_s[position]), f"{self.path}:{line}" if line else self.path)
+        where = f"{self.path}:{line}" if line else self.path
+        return KeyframeRow(float(self.times_s[position]), where)
 
 
 @dataclass
-class NeededVideo:
-    """A video and its keyframes, over all files that ask for any."""
+class RequiredVideo:
+    """A video with its keyframes.
+
+    video_id: the video.
+    tables: its keyframes in each file that has any.
+    """
 
     video_id: str
     tables: list[VideoKeyframes] = field(default_factory=list)
 
     @property
-    def first(self) -> Moment:
+    def first(self) -> KeyframeRow:
         """The earliest keyframe."""
-        return min((table.moment(0) for table in self.tables), key=lambda found: found.time_s)
+        return min((table.row(0) for table in self.tables), key=lambda row: row.time_s)
 
     @property
-    def last(self) -> Moment:
+    def last(self) -> KeyframeRow:
         """The latest keyframe."""
-        return max((table.moment(-1) for table in self.tables), key=lambda found: found.time_s)
+        return max((table.row(-1) for table in self.tables), key=lambda row: row.time_s)
 
     def window_s(self, clip_span_s: float) -> tuple[float, float]:
-        """Return from when to when clips of that length around the keyframes reach."""
+        """Return when the first clip of that length around a keyframe begins, the last ends."""
         return max(0.0, self.first.time_s - clip_span_s / 2), self.last.time_s + clip_span_s / 2
 
 
-def needed_videos(folder: DatasetFolder, splits: Iterable[str] | None = None) -> list[NeededVideo]:
-    """Return what the splits (None: all) ask for, sorted by id.
+def required_videos(
+    folder: DatasetFolder,
+    splits: Iterable[str] | None = None,
+    *,
+    on_error: Callable[[str, UserError | OSError], object] | None = None,
+) -> list[RequiredVideo]:
+    """Return the videos of the splits (None: all), sorted by id.
 
-    Excluded keyframes and videos that a split does not list ask for nothing. Raises `UserError`
-    naming the file that is missing or malformed, and its row.
+    Excluded keyframes and videos that a split does not list are not required.
+    on_error: called with a split and what is wrong with its files; None: raises `UserError` naming
+        the file that is missing or malformed, and its row.
     """
-    found: dict[str, NeededVideo] = {}
+    found: dict[str, RequiredVideo] = {}
     for name in folder.file.splits if splits is None else splits:
-        for table in split_keyframes(folder, folder.split(name)):
-            found.setdefault(table.video_id, NeededVideo(table.video_id)).tables.append(table)
+        try:
+            for table in split_keyframes(folder, folder.split(name)):
+                found.setdefault(table.video_id, RequiredVideo(table.video_id)).tables.append(table)
+        except (UserError, OSError) as error:
+            if on_error is None:
+                raise
+            on_error(name, error)
     return [found[video_id] for video_id in sorted(found)]
 
 

@@ -1,8 +1,7 @@
-"""One source video into the form that is quick to read: cut, scaled, a key frame every second.
+"""Writes one source video so that clips are quick to read: cut, scaled, a key frame every second.
 
-Presentation times are the source's own, so annotations keep their meaning: the cut file of a film's
-seconds 895 to 1805 begins at 895 s. A file gets its name when it has been read back and its frame
-times are those that were meant.
+Presentation times are the source's own, so annotations stay valid: a file cut to the seconds 895 to
+1805 begins at 895 s. A file gets its name once it has been read back and its frame times are right.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from detection.files import (
     why_not_written,
     write_text,
 )
-from detection.prepare.required_spans import Moment
+from detection.prepare.required_spans import KeyframeRow
 from detection.video.frames import PictureScaler
 from detection.video.reader import SAME_TIME_S, Damage, VideoInfo, VideoReader
 from detection.video.writer import WRITER_TIME_BASE, VideoWriter
@@ -38,11 +37,14 @@ TICK_S = float(WRITER_TIME_BASE)
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """short_side: pixels, of pictures that are larger.  crf: quality, 0 (lossless) to 51.
+    """How videos are written.
 
-    keyframe_interval_s: a seek costs at most that much decoding.  preset, tune: x264's; its
-    "fastdecode" makes files a tenth larger and quicker to read by a third.  damage: in the source,
-    see `VideoReader`.  frames: (rate, seconds at which number 1 is shown), JPEG in place of video.
+    short_side: pixels; smaller videos are not enlarged.
+    crf: quality, 0 (lossless) to 51.
+    keyframe_interval_s: a seek costs at most that much decoding.
+    preset, tune: x264's; "fastdecode" makes files a tenth larger and a third quicker to read.
+    damage: what to do about damage in the source, see `VideoReader`.
+    frames: (rate, seconds at which number 1 is shown) for JPEG frames in place of a video.
     """
 
     short_side: int = 320
@@ -56,9 +58,15 @@ class PrepareOptions:
 
 @dataclass(frozen=True)
 class PrepareJob:
-    """A video to prepare: where it comes from and goes to, and the part of it that is wanted.
+    """A video to prepare.
 
-    first, last: keyframes that must be inside.  window_s: seconds of the source's clock.
+    video_id: the video.
+    source: its file.
+    video: the file (or folder of frames) to write.
+    manifest: the file that says what was made of what.
+    window_s: the span to keep, in seconds of the source's clock.
+    first, last: keyframes that must be inside.
+    options: how it is written.
     """
 
     video_id: str
@@ -66,13 +74,13 @@ class PrepareJob:
     video: Path
     manifest: Path
     window_s: tuple[float, float]
-    first: Moment
-    last: Moment
+    first: KeyframeRow
+    last: KeyframeRow
     options: PrepareOptions
 
 
 def is_prepared(job: PrepareJob) -> bool:
-    """Say whether the job was done before, with these options, from this source, and lies there."""
+    """Tell whether the job was done before, with these options and from this source."""
     found = read_manifest(job.manifest)
     if found is None or not job.video.exists():
         return False
@@ -102,13 +110,13 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
 
 
 def prepare_video(
-    job: PrepareJob, told: Callable[[float], None] = lambda seconds: None
+    job: PrepareJob, on_progress: Callable[[float], object] = lambda seconds: None
 ) -> dict[str, Any]:
     """Write the job's video and manifest; return the manifest.
 
-    told: called with the seconds of film done since the last call. Raises `UserError` naming what
-    is wrong with the source, `CannotWriteError` where the output cannot be written; then neither
-    file is there.
+    on_progress: called with the seconds of video done since the last call.
+    Raises `UserError` naming what is wrong with the source, `CannotWriteError` where the output
+    cannot be written; then neither file is there.
     """
     source = describe_source(job)
     try:
@@ -116,7 +124,7 @@ def prepare_video(
         with replacing(job.video) as temporary:
             with VideoReader(job.source, damage=job.options.damage) as reader:
                 source |= described(reader.info)
-                cut = _write(job, reader, temporary, told)
+                cut = _write(job, reader, temporary, on_progress)
                 source["repairs"] = repairs_of(reader)
             own = _read_back(job, temporary, cut)
         times = {
@@ -135,25 +143,19 @@ def prepare_video(
         ) from error
 
 
-def write_manifest(
-    job: PrepareJob, *, source: dict[str, Any], own: dict[str, Any], times: dict[str, Any]
-) -> dict[str, Any]:
-    """Write and return the job's manifest: what was made of what, and how times correspond."""
-    manifest = {
-        "form": FORM,
-        "video_id": job.video_id,
-        "asked": _asked(job),
-        "source": source,
-        "own": own,
-        "times": times,
-    }
+def write_manifest(job: PrepareJob, **parts: dict[str, Any]) -> dict[str, Any]:
+    """Write and return the job's manifest.
+
+    parts: `source` and `own`, what was made of what, and `times`, how their times correspond.
+    """
+    manifest = {"form": FORM, "video_id": job.video_id, "asked": _asked(job), **parts}
     write_text(job.manifest, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     return manifest
 
 
 @dataclass(frozen=True)
 class _Cut:
-    """source_s: (n,) times of the frames written.  left_out: frames before 0 s or of equal time."""
+    """What was written: (n,) source times of the frames, number of frames left out."""
 
     source_s: NDArray[np.float64]
     left_out: int
@@ -164,13 +166,13 @@ class _Cut:
 
 
 def _write(
-    job: PrepareJob, reader: VideoReader, place: Path, told: Callable[[float], None]
+    job: PrepareJob, reader: VideoReader, place: Path, on_progress: Callable[[float], object]
 ) -> _Cut:
     options, (start_s, end_s) = job.options, job.window_s
     scale = PictureScaler(reader.frame_size(), short_side=options.short_side)
     times_s: list[float] = []
     left_out = 0
-    told_s: float | None = None
+    reported_s: float | None = None
     with VideoWriter(
         place,
         width=scale.width,
@@ -188,8 +190,8 @@ def _write(
                 times_s.append(time_s)
             else:
                 left_out += 1
-            told(time_s - (time_s if told_s is None else told_s))
-            told_s = time_s
+            on_progress(time_s - (time_s if reported_s is None else reported_s))
+            reported_s = time_s
         if not times_s:
             raise UserError(f"{job.source}: shows nothing at or after 0 s")
         check_window(job, times_s)
@@ -236,7 +238,7 @@ def repairs_of(reader: VideoReader) -> list[str]:
 
 
 def describe_source(job: PrepareJob) -> dict[str, Any]:
-    """Return what a manifest tells of the source before it is opened."""
+    """Return what a manifest says of the source before it is opened."""
     try:
         size = job.source.stat()
         return {
@@ -250,7 +252,7 @@ def describe_source(job: PrepareJob) -> dict[str, Any]:
 
 
 def described(info: VideoInfo) -> dict[str, Any]:
-    """Return what a manifest tells of a file: codec, width, average_fps and the like."""
+    """Return what a manifest says of a video: codec, width, average_fps and the like."""
     return {name: value for name, value in dataclasses.asdict(info).items() if value is not None}
 
 

@@ -1,4 +1,4 @@
-"""What decoding a video to its end shows, kept so that the next look does not decode again."""
+"""What decoding a video to its end shows, stored so that an unchanged file is decoded once."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from detection.video.reader import SAME_TIME_S, VideoReader
 
 FORM = 2
 MOST_MISSING = 10_000
-# Holes shorter than this are what variable rates are made of.
-HOLE_S = 1.0
-# Headers count sound and rounding in.
+# Shorter gaps are what variable frame rates are made of.
+GAP_S = 1.0
+# The duration in a header includes sound and rounding.
 END_SLACK_S = 1.0
 END_SLACK_01 = 0.01
 
@@ -31,12 +31,16 @@ END_SLACK_01 = 0.01
 class VideoFacts:
     """A video as it was found.
 
-    num_bytes, changed_ns: of the file (of a folder of frames: sum, latest).  sha256: of the file.
-    num_frames, first_s, last_s: of the frames that can be decoded.  before_s, after_s: how far
-    outside them a keyframe still belongs to the edge frame.  header_s: duration that the header
-    tells.  holes_s: (start, end) of times without a frame.  missing: numbers of extracted frames
-    that are not there.  notes: what was done to its times, frames or numbers, in words.
-    problem: why it cannot be read to its end, empty where it can.
+    num_bytes, changed_ns: size and modification time of the file (of a folder of frames: the sum,
+        the latest).
+    sha256: hash of the file.
+    num_frames, first_s, last_s: of the frames that can be decoded.
+    before_s, after_s: how far outside them a keyframe still belongs to the edge frame.
+    header_s: duration that the header states.
+    gaps_s: (start, end) of times without a frame.
+    missing: numbers of extracted frames that are not there.
+    notes: what was done to its times, frames or numbers, in words.
+    problem: why it cannot be read to its end; empty where it can.
     """
 
     num_bytes: int
@@ -48,7 +52,7 @@ class VideoFacts:
     before_s: float = 0.0
     after_s: float = 0.0
     header_s: float = 0.0
-    holes_s: tuple[tuple[float, float], ...] = ()
+    gaps_s: tuple[tuple[float, float], ...] = ()
     missing: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     problem: str = ""
@@ -61,10 +65,24 @@ class VideoFacts:
         late = times_s > self.last_s + self.after_s + SAME_TIME_S
         return np.asarray(early | late)
 
+    def in_gaps(self, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return (K,) which keyframes are more than half a second from any frame, in a gap."""
+        inside = np.zeros(len(times_s), dtype=bool)
+        for start_s, end_s in self.gaps_s:
+            inside |= (times_s > start_s + 0.5) & (times_s < end_s - 0.5)
+        return inside
+
 
 @dataclass(frozen=True)
-class FactsJob:
-    """A video to look at: its file, or its folder of frames with their rate and start."""
+class ProbeJob:
+    """A video to decode.
+
+    video_id: the video.
+    path: its file, or its folder of extracted frames.
+    kept: the file that stores the facts; None: nothing is stored.
+    frames_fps, frames_start_s: rate and start of extracted frames; None: a video file.
+    again: decode also what is stored.
+    """
 
     video_id: str
     path: Path
@@ -74,10 +92,10 @@ class FactsJob:
     again: bool = False
 
 
-def find_facts(job: FactsJob, told: Callable[[float], None]) -> VideoFacts:
-    """Return the facts about a video: those kept where it is unchanged, else by decoding it.
+def probe_video(job: ProbeJob, on_progress: Callable[[float], object]) -> VideoFacts:
+    """Return the facts about a video: those stored where it is unchanged, else by decoding it.
 
-    Raises `UserError` where there is no file. told: called with 1 at the end.
+    Raises `UserError` where there is no file. on_progress: called with 1 at the end.
     """
     try:
         num_bytes, changed_ns = _mark(job.path)
@@ -93,7 +111,7 @@ def find_facts(job: FactsJob, told: Callable[[float], None]) -> VideoFacts:
             facts = dataclasses.replace(plain, problem=str(error))
         if job.kept is not None:
             _keep(job.kept, facts)
-    told(1)
+    on_progress(1)
     return facts
 
 
@@ -103,9 +121,9 @@ def _mark(path: Path) -> tuple[int, int]:
     return sum(one.st_size for one in found), max((one.st_mtime_ns for one in found), default=0)
 
 
-def _look_at_file(job: FactsJob, plain: VideoFacts) -> VideoFacts:
+def _look_at_file(job: ProbeJob, plain: VideoFacts) -> VideoFacts:
     if job.path.is_dir():
-        raise UserError(f"{job.path}: is a folder, a video file is wanted")
+        raise UserError(f"{job.path}: is a folder, a video file is required")
     with VideoReader(job.path, damage="refuse") as video:
         listed_s = video.frame_times_s()
         times_s = video.decoded_times_s()
@@ -117,7 +135,7 @@ def _look_at_file(job: FactsJob, plain: VideoFacts) -> VideoFacts:
             first_s=float(times_s[0]),
             last_s=float(times_s[-1]),
             header_s=video.info.duration_s,
-            holes_s=_holes(times_s),
+            gaps_s=_gaps(times_s),
             before_s=before_s,
             after_s=after_s,
             notes=tuple(video.repairs().in_words()),
@@ -130,8 +148,8 @@ def _edges(times_s: NDArray[np.float64]) -> tuple[float, float]:
     return float(intervals_s[0] / 2), float(intervals_s[-1] / 2)
 
 
-def _holes(times_s: NDArray[np.float64]) -> tuple[tuple[float, float], ...]:
-    wide = np.flatnonzero(np.diff(times_s) > HOLE_S)
+def _gaps(times_s: NDArray[np.float64]) -> tuple[tuple[float, float], ...]:
+    wide = np.flatnonzero(np.diff(times_s) > GAP_S)
     return tuple((float(times_s[i]), float(times_s[i + 1])) for i in wide.tolist())
 
 
@@ -140,7 +158,7 @@ def _shortage(
 ) -> str:
     """Say what of the file cannot be decoded; empty where all of it can."""
     lost_s = listed_s[~np.isin(np.round(listed_s, 6), np.round(times_s, 6))]
-    lost_s = lost_s[lost_s > times_s[0]]  # a cut stream may open with pictures that lean on others
+    lost_s = lost_s[lost_s > times_s[0]]  # a cut stream may open with frames that refer to others
     if len(lost_s):
         return (
             f"{path}: {len(lost_s)} of {len(listed_s)} frames cannot be decoded, "
@@ -156,7 +174,7 @@ def _shortage(
     return ""
 
 
-def _look_at_frames(job: FactsJob, plain: VideoFacts) -> VideoFacts:
+def _look_at_frames(job: ProbeJob, plain: VideoFacts) -> VideoFacts:
     assert job.frames_fps is not None
     folder = FrameFolder(job.path, fps=job.frames_fps, start_s=job.frames_start_s)
     times_s = folder.frame_times_s()
@@ -187,7 +205,7 @@ def _look_at_frames(job: FactsJob, plain: VideoFacts) -> VideoFacts:
         before_s=0.5 / job.frames_fps,
         after_s=0.5 / job.frames_fps,
         header_s=float(times_s[-1] - times_s[0]) + 1 / job.frames_fps,
-        holes_s=_holes(times_s),
+        gaps_s=_gaps(times_s),
         missing=tuple(missing),
         problem=problem,
     )
@@ -217,15 +235,17 @@ def _kept(path: Path) -> VideoFacts | None:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values.pop("form") != FORM:
             return None
-        holes = tuple((float(start), float(end)) for start, end in values.pop("holes_s"))
+        gaps = tuple((float(start), float(end)) for start, end in values.pop("holes_s"))
         tuples = {name: tuple(values[name]) for name in ("missing", "notes")}
-        return VideoFacts(**values | {"holes_s": holes} | tuples)
+        return VideoFacts(**values | {"gaps_s": gaps} | tuples)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return None  # none kept, or of another form: look again
+        return None  # none stored, or of another form: decode again
 
 
 def _keep(path: Path, facts: VideoFacts) -> None:
-    """Keep the facts where the folder can be written; a data set may lie where it cannot."""
-    text = json.dumps({"form": FORM, **dataclasses.asdict(facts)}, indent=1)
+    """Store the facts where the folder can be written; a data set may lie where it cannot."""
+    values = {"form": FORM, **dataclasses.asdict(facts)}
+    values["holes_s"] = values.pop("gaps_s")  # the file's own word
+    text = json.dumps(values, indent=1)
     with contextlib.suppress(CannotWriteError):
         write_text(path, text + "\n")

@@ -1,9 +1,9 @@
 """Files from web servers, whole or not at all: resumed, checked, several at once.
 
-A file grows under `DIR/.partial/` and moves to its place when its last byte is there. Beside the
-partial file stand the address and the server's mark (ETag or Last-Modified) of what was begun: a
-later attempt, or a later run, asks for the rest with `Range` and `If-Range`, and begins again where
-the server has something else by now, does not know ranges, or gave no mark to compare by.
+A file grows under `DIR/.partial/` and moves to its place when it is complete. Beside the partial
+file lie its address and the server's mark (ETag or Last-Modified): a later attempt asks for the
+rest with `Range` and `If-Range`, and begins again where the file has changed, or the server does
+not support ranges or gave no mark.
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ import json
 import os
 import random
 import shutil
-import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from detection.errors import UserError
 from detection.files import only_writer, sha256_of, sha256_of_text, write_text
@@ -32,6 +29,7 @@ from detection.transfer.remote import (
     ask,
     download_range,
     pause_s,
+    retry,
 )
 
 _MIB = 1 << 20
@@ -41,9 +39,10 @@ _MIB = 1 << 20
 class TransferRules:
     """When to give up.
 
-    attempts: tries in a row that bring less than 1 MiB.  timeout_s: longest silence, also the
-    time in which at least `min_bytes_per_s` must arrive on average.  backoff_s: first pause,
-    doubled up to `max_backoff_s`.
+    attempts: attempts in a row that bring less than 1 MiB.
+    timeout_s: longest silence, also the time over which `min_bytes_per_s` is averaged.
+    min_bytes_per_s: a slower transfer is broken off.
+    backoff_s, max_backoff_s: first and longest pause; it doubles each time.
     """
 
     attempts: int = 6
@@ -53,30 +52,17 @@ class TransferRules:
     max_backoff_s: float = 60.0
 
 
-class Progress(Protocol):
-    """Who is told how far a download is; called from several threads."""
+class Progress:
+    """Receives the progress of downloads, from several threads; this one ignores it."""
 
     def update(self, path: str, done_bytes: int, total_bytes: int | None) -> None:
-        """`done_bytes` of the file are there (this may go back when it begins again)."""
+        """`done_bytes` of the file have arrived (fewer than before when it begins again)."""
 
     def wait(self, path: str, pause_s: float, reason: str) -> None:
-        """Report that the file is tried again after a pause, and why."""
+        """Take note that the file is tried again after a pause, and why."""
 
     def finish(self, path: str, note: str) -> None:
-        """Report that nothing more comes for the file: it is whole, or `note` says why not."""
-
-
-class NoProgress:
-    """Tells nobody."""
-
-    def update(self, path: str, done_bytes: int, total_bytes: int | None) -> None:
-        """Do nothing."""
-
-    def wait(self, path: str, pause_s: float, reason: str) -> None:
-        """Do nothing."""
-
-    def finish(self, path: str, note: str) -> None:
-        """Do nothing."""
+        """Take note that the file is whole, or by `note` why not."""
 
 
 @dataclass(frozen=True)
@@ -104,16 +90,16 @@ def fetch_files(
     """
     folder = Path(folder)
     rules = rules or TransferRules()
-    progress = progress or NoProgress()
+    progress = progress or Progress()
     with only_writer(folder, busy="another download is writing here; wait for it"):
         manifest = Manifest.read(folder)
         kept = [file for file in files if manifest.holds(file)]
-        wanted = [file for file in files if not manifest.holds(file)]
+        missing = [file for file in files if not manifest.holds(file)]
         for file in kept:
             size = manifest.files[file.path].num_bytes
             progress.update(file.path, size, size)
             progress.finish(file.path, "was there")
-        fetched, failed = _fetch_all(wanted, manifest, jobs, rules, progress)
+        fetched, failed = _fetch_all(missing, manifest, jobs, rules, progress)
         partial = folder / ".partial"
         if partial.is_dir() and not any(partial.iterdir()):
             partial.rmdir()
@@ -121,7 +107,7 @@ def fetch_files(
 
 
 def _fetch_all(
-    wanted: Sequence[RemoteFile],
+    files: Sequence[RemoteFile],
     manifest: Manifest,
     jobs: int,
     rules: TransferRules,
@@ -133,22 +119,20 @@ def _fetch_all(
     with ThreadPoolExecutor(max_workers=max(1, jobs), thread_name_prefix="download") as pool:
         waiting: dict[Future[FetchedFile], RemoteFile] = {
             pool.submit(fetch_file, file, manifest.folder, rules, progress, stop): file
-            for file in wanted
+            for file in files
         }
         try:
-            while waiting:
-                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    file = waiting.pop(future)
-                    try:
-                        manifest.files[file.path] = future.result()
-                    except (FileRefused, TransferBroken) as error:
-                        failed[file.path] = str(error)
-                        progress.finish(file.path, str(error))
-                        continue
-                    manifest.write()
-                    fetched.append(file.path)
-                    progress.finish(file.path, "fetched")
+            for future in as_completed(waiting):
+                file = waiting[future]
+                try:
+                    manifest.files[file.path] = future.result()
+                except (FileRefused, TransferBroken) as error:
+                    failed[file.path] = str(error)
+                    progress.finish(file.path, str(error))
+                    continue
+                manifest.write()
+                fetched.append(file.path)
+                progress.finish(file.path, "fetched")
         finally:
             stop.set()
             for future in waiting:
@@ -289,33 +273,26 @@ def ask_sizes(
     *,
     jobs: int = 8,
     rules: TransferRules | None = None,
-    told: Callable[[], object] = lambda: None,
+    on_progress: Callable[[], object] = lambda: None,
 ) -> dict[str, RemoteInfo | str]:
-    """Ask every server for size and mark (HEAD); a reason in words where it refuses.
+    """Ask every server for size and mark (HEAD); the reason where it refuses.
 
-    `told` is called after each answer. Raises `UserError` without a network.
+    on_progress: called after each answer. Raises `UserError` without a network.
     """
     rules = rules or TransferRules()
 
     def one(url: str) -> RemoteInfo | str:
-        for attempt in range(3):
-            try:
-                return ask(url, timeout_s=rules.timeout_s)
-            except FileRefused as error:
-                return str(error)
-            except TransferBroken as error:
-                if attempt == 2 or (isinstance(error, Unreachable) and attempt == 1):
-                    if isinstance(error, Unreachable):
-                        raise UserError(str(error)) from error
-                    return str(error)
-                if (pause := pause_s(error, rules.backoff_s * 2**attempt)) is None:
-                    return str(error)
-                if pause > 5:
-                    print(f"{error}; again in {pause:.0f} s", file=sys.stderr)
-                time.sleep(pause)
-            finally:
-                told()
-        raise AssertionError("unreachable")
+        try:
+            return retry(
+                lambda: ask(url, timeout_s=rules.timeout_s),
+                attempts=3,
+                backoff_s=rules.backoff_s,
+                silent_s=5.0,
+            )
+        except (FileRefused, TransferBroken) as error:
+            return str(error)
+        finally:
+            on_progress()
 
     with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
         futures = [pool.submit(one, url) for url in urls]
@@ -326,13 +303,13 @@ def ask_sizes(
                 future.cancel()
 
 
-def check_space(folder: Path, needed_bytes: int) -> None:
+def check_space(folder: Path, required_bytes: int) -> None:
     """Raise `UserError` when the disk of `folder` has less room than that."""
     existing = folder
     while not existing.exists():
         existing = existing.parent
     free = shutil.disk_usage(existing).free
-    if needed_bytes > free:
+    if required_bytes > free:
         raise UserError(
-            f"{folder}: {needed_bytes / 1e9:.1f} GB are wanted and {free / 1e9:.1f} GB are free"
+            f"{folder}: {required_bytes / 1e9:.1f} GB are required and {free / 1e9:.1f} GB are free"
         )

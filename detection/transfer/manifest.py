@@ -1,4 +1,4 @@
-"""What a download folder holds: files with address, size and hash, in `downloads.json`."""
+"""The list of a download folder's files, with address, size and hash: `downloads.json`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class FetchedFile:
-    """A file that is whole: bytes, hash, and what the server called it."""
+    """A file that is complete.
+
+    url: where it came from.
+    path: where it is, relative to the folder.
+    num_bytes, sha256: size and hash.
+    validator: the server's mark of this version (ETag or Last-Modified).
+    """
 
     url: str
     path: str
@@ -51,14 +57,10 @@ class Manifest:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             files = {
-                name: FetchedFile(
-                    url=str(entry["url"]),
-                    path=name,
-                    num_bytes=int(entry["bytes"]),
-                    sha256=str(entry["sha256"]),
-                    validator=entry["validator"],
+                path: FetchedFile(
+                    str(e["url"]), path, int(e["bytes"]), str(e["sha256"]), e["validator"]
                 )
-                for name, entry in values["files"].items()
+                for path, e in values["files"].items()
             }
             return cls(folder, files, dict(values.get("notes", {})))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -69,19 +71,14 @@ class Manifest:
     def write(self) -> None:
         """Write it whole."""
         files = {
-            name: {
-                "url": file.url,
-                "bytes": file.num_bytes,
-                "sha256": file.sha256,
-                "validator": file.validator,
-            }
-            for name, file in sorted(self.files.items())
+            path: {"url": f.url, "bytes": f.num_bytes, "sha256": f.sha256, "validator": f.validator}
+            for path, f in sorted(self.files.items())
         }
         text = json.dumps({"files": files, "notes": self.notes}, indent=1, ensure_ascii=False)
         write_text(self.folder / "downloads.json", text + "\n")
 
     def holds(self, remote: RemoteFile) -> bool:
-        """Say whether the file came from this address and lies there with its full size."""
+        """Tell whether the file came from this address and is there with its full size."""
         entry = self.files.get(remote.path)
         path = self.folder / remote.path
         return (

@@ -1,17 +1,17 @@
 """HTTP for large files, on the standard library: one answer, its bytes, and clear refusals.
 
-Only http and https are spoken, redirects included; proxies come from the environment.
+Only http and https, redirects included; proxies come from the environment.
 
 What a server can make a download do is bounded:
 
-* an answer's head, with any number of `100 Continue`, and each piece of its body must be there
-  within `timeout_s`, however it drips; a body must bring `min_bytes_per_s` on average;
+* an answer's head, with any number of `100 Continue`, and each piece of its body must arrive
+  within `timeout_s`; a body must arrive at `min_bytes_per_s` on average;
 * 100 header lines of 64 KiB, 5 redirects, none to another protocol nor from https to http;
-* only 200 and 206 are a file; a length that is no number, a part that contradicts itself and a
-  packed body (Content-Encoding) are refused; more bytes than promised end the attempt, and where
-  nothing is promised a file has at most 64 GiB;
-* a server's own wish to wait (Retry-After) is followed up to 5 minutes, and said; a longer one ends
-  the attempts, and an unreadable one counts as none.
+* only 200 and 206 are a file; an invalid length, a range that contradicts itself and a compressed
+  body (Content-Encoding) are refused; more bytes than announced end the attempt, and where no
+  length is announced a file has at most 64 GiB;
+* Retry-After is followed up to 5 minutes, and reported; a longer one ends the attempts, and an
+  unreadable one is ignored.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from detection.errors import UserError, printable
 
@@ -40,13 +39,15 @@ MAX_RETRY_AFTER_S = 300.0
 MAX_REDIRECTS = 5
 MAX_UNPROMISED_BYTES = 64 << 30
 
+T = TypeVar("T")
+
 
 class FileRefused(Exception):
-    """The server will not give this file, however often one asks."""
+    """The server refuses the file; another attempt would not help."""
 
 
 class TransferBroken(Exception):
-    """It did not work this time; another attempt may. retry_after_s: the server's own wish."""
+    """It did not work this time; another attempt may. retry_after_s: of the server, or 0."""
 
     def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
@@ -59,43 +60,40 @@ class Unreachable(TransferBroken):
 
 @dataclass(frozen=True)
 class RemoteInfo:
-    """What a server says of a file; None where it says nothing."""
+    """What a server says of a file: its size, and the mark of its version; None: nothing."""
 
     num_bytes: int | None
     validator: str | None
 
 
+@dataclass
 class RangeAnswer:
-    """The bytes of a file from `start` on, of `total_bytes` (None: not said); a context manager."""
+    """A server's answer; a context manager that closes it.
 
-    def __init__(
-        self,
-        url: str,
-        response: http.client.HTTPResponse,
-        *,
-        start: int,
-        total_bytes: int | None,
-        validator: str | None,
-    ) -> None:
-        self.start, self.total_bytes, self.validator = start, total_bytes, validator
-        self._url, self._response = url, response
+    url: the file.
+    response: the answer whose body holds the bytes.
+    start: position of its first byte.
+    total_bytes: size of the whole file; None where the server does not say.
+    validator: the server's mark of this version of the file.
+    """
+
+    url: str
+    response: http.client.HTTPResponse
+    start: int
+    total_bytes: int | None
+    validator: str | None
 
     def __enter__(self) -> RangeAnswer:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._response.close()
+    def __exit__(self, *_: object) -> None:
+        self.response.close()
 
     def chunks(self, min_bytes_per_s: float, window_s: float) -> Iterator[bytes]:
         """Yield the bytes as they come.
 
         Raises `TransferBroken` when the line goes silent or carries less than `min_bytes_per_s`
-        over `window_s`: a server that drips would otherwise hold a download for days.
+        over `window_s`: a slow server would otherwise hold a download for days.
         """
         window_start, window_bytes = time.monotonic(), 0
         total = self.total_bytes
@@ -103,22 +101,22 @@ class RangeAnswer:
         left = limit
         while True:
             try:
-                _start_clock(self._response)
-                chunk = self._response.read1(_CHUNK)
+                _start_clock(self.response)
+                chunk = self.response.read1(_CHUNK)
             except (OSError, http.client.HTTPException) as error:
-                raise TransferBroken(f"{self._url}: {_words(error)}") from error
+                raise TransferBroken(f"{self.url}: {_words(error)}") from error
             if not chunk:
                 return
             left -= len(chunk)
             if left < 0:
-                raise TransferBroken(f"{self._url}: more came than the {limit:,} bytes due")
+                raise TransferBroken(f"{self.url}: more came than the {limit:,} bytes due")
             yield chunk
             window_bytes += len(chunk)
             elapsed = time.monotonic() - window_start
             if elapsed >= window_s:
                 if window_bytes < min_bytes_per_s * elapsed:
                     raise TransferBroken(
-                        f"{self._url}: only {window_bytes} bytes came in {elapsed:.0f} s"
+                        f"{self.url}: only {window_bytes} bytes came in {elapsed:.0f} s"
                     )
                 window_start, window_bytes = time.monotonic(), 0
 
@@ -160,12 +158,12 @@ def download_range(url: str, *, start: int, validator: str | None, timeout_s: fl
             raise FileRefused(f"{url}: the server answers {response.status} and no file")
         length, mark = _length(url, response), _validator(response)
         if response.status != 206:
-            return RangeAnswer(url, response, start=0, total_bytes=length, validator=mark)
+            return RangeAnswer(url, response, 0, length, mark)
         first, total = _content_range(url, response)
         if first != start or mark != validator:
             response.close()
             return download_range(url, start=0, validator=None, timeout_s=timeout_s)
-        return RangeAnswer(url, response, start=start, total_bytes=total, validator=mark)
+        return RangeAnswer(url, response, start, total, mark)
     except BaseException:
         response.close()
         raise
@@ -173,28 +171,45 @@ def download_range(url: str, *, start: int, validator: str | None, timeout_s: fl
 
 def read_small(url: str, *, timeout_s: float, attempts: int, max_bytes: int = 1 << 24) -> bytes:
     """Return a small file's bytes; raises `UserError` when it does not come."""
-    for attempt in range(attempts):
+
+    def attempt() -> bytes:
+        with download_range(url, start=0, validator=None, timeout_s=timeout_s) as answer:
+            data = bytearray()
+            for chunk in answer.chunks(64.0, timeout_s):
+                data += chunk
+                if len(data) > max_bytes:
+                    raise UserError(f"{url}: over {max_bytes} bytes, a short list is required")
+            if answer.total_bytes not in (None, len(data)):
+                raise TransferBroken(
+                    f"{url}: the connection ended after {len(data)} of {answer.total_bytes} bytes"
+                )
+            return bytes(data)
+
+    try:
+        return retry(attempt, attempts=attempts, backoff_s=min(1.0, timeout_s))
+    except (FileRefused, TransferBroken) as error:
+        raise UserError(str(error)) from error
+
+
+def retry(attempt: Callable[[], T], *, attempts: int, backoff_s: float, silent_s: float = 0.0) -> T:
+    """Call until it works, `attempts` times at most, twice where there is no connection.
+
+    backoff_s: first pause, doubled each time.  silent_s: pauses up to this long are not reported.
+    Raises `TransferBroken` of the last attempt, `UserError` where no server could be reached.
+    """
+    for count in range(1, attempts + 1):
         try:
-            with download_range(url, start=0, validator=None, timeout_s=timeout_s) as answer:
-                data = bytearray()
-                for chunk in answer.chunks(64.0, timeout_s):
-                    data += chunk
-                    if len(data) > max_bytes:
-                        raise UserError(f"{url}: over {max_bytes} bytes, a short list is wanted")
-                if answer.total_bytes not in (None, len(data)):
-                    raise TransferBroken(
-                        f"{url}: the connection ended after {len(data)} of "
-                        f"{answer.total_bytes} bytes"
-                    )
-                return bytes(data)
-        except FileRefused as error:
-            raise UserError(str(error)) from error
+            return attempt()
         except TransferBroken as error:
-            if attempt + 1 >= min(attempts, 2 if isinstance(error, Unreachable) else attempts):
+            unreachable = isinstance(error, Unreachable)
+            is_last = count >= min(attempts, 2 if unreachable else attempts)
+            pause = None if is_last else pause_s(error, backoff_s * 2 ** (count - 1))
+            if pause is None and unreachable:
                 raise UserError(str(error)) from error
-            if (pause := pause_s(error, min(1.0, timeout_s) * 2**attempt)) is None:
-                raise UserError(str(error)) from error
-            print(f"{error}; again in {pause:.0f} s", file=sys.stderr)
+            if pause is None:
+                raise
+            if pause > silent_s:
+                print(f"{error}; again in {pause:.0f} s", file=sys.stderr)
             time.sleep(pause)
     raise AssertionError("attempts must be at least 1")
 
@@ -202,7 +217,7 @@ def read_small(url: str, *, timeout_s: float, attempts: int, max_bytes: int = 1 
 def pause_s(error: TransferBroken, usual_s: float, longest_s: float = 60.0) -> float | None:
     """Return how long to wait before the next attempt; None: too long, the server says.
 
-    usual_s: where the server has no wish of its own, at most `longest_s`.
+    usual_s: where the server does not say, at most `longest_s`.
     """
     if error.retry_after_s > MAX_RETRY_AFTER_S:
         return None
@@ -242,12 +257,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     max_redirections = MAX_REDIRECTS
 
     def http_error_302(
-        self,
-        req: urllib.request.Request,
-        fp: Any,
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any
     ) -> Any:
         fp.close()  # urllib would read the body first, which may have no end
         return super().http_error_302(req, fp, code, msg, headers)
@@ -255,13 +265,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
     def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: Any,
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         scheme = urllib.parse.urlsplit(newurl).scheme
         if scheme not in ("http", "https") or (req.type == "https" and scheme == "http"):
@@ -270,7 +274,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 class _Clocked(io.RawIOBase):
-    """The bytes of a connection until a deadline, which a server that drips would put off."""
+    """The bytes of a connection until a deadline, however slowly they arrive."""
 
     def __init__(self, raw: Any, limit_s: float | None) -> None:
         self._raw, self._limit_s = raw, limit_s

@@ -324,7 +324,7 @@ def test_who_reads_the_findings_and_goes_is_no_fault_of_the_sheets(root):
     assert "error" not in ended.stderr
 
 
-@pytest.mark.parametrize("place", ["detection.datasets.open_video.open_video", "_digest"])
+@pytest.mark.parametrize("place", ["detection.checks.headers.open_video", "_digest"])
 def test_a_video_that_the_disk_does_not_give_is_a_finding(root, monkeypatch, place):
     shutil.copy(root / "videos" / "train_1.mp4", root / "videos" / "train_0.mp4")
 

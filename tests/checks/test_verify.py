@@ -167,6 +167,7 @@ def test_what_was_found_is_used_again_until_the_file_changes(root, monkeypatch):
 
     monkeypatch.setattr(VideoReader, "decoded_times_s", counted)
     assert not verify(root).problems and not decoded
+    assert json.loads((root / "verified/a.json").read_text())["holes_s"] == []  # as of old
     assert not verify(root, again=True).problems and decoded == ["a.mp4", "b.mp4"]
     decoded.clear()
     write_numbered(root / "videos/b.mp4", [i / 30 for i in range(20)])
@@ -293,7 +294,11 @@ def test_a_source_of_tubes_short_of_its_boxes(tmp_path, capsys):
     assert code == 1
     assert "run/y: 20 frames where the annotations box frames up to 23" in text
     assert "run/z: no video file" in text and "run/x" not in text
-    assert len(json.loads((tmp_path / "found.json").read_text())["findings"]) == 2
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert list(found) == ["num_videos", "num_frames", "num_keyframes", "findings"]
+    assert [list(one) for one in found["findings"]] == [
+        ["subject", "message", "advice", "is_problem"]
+    ] * 2
     assert not (tmp_path / "verified").exists()
 
 

@@ -176,10 +176,10 @@ def test_what_a_seek_comes_out_in_is_no_damage(tmp_path, suffix, codec, options)
     assert not verify_dataset(DatasetFolder.open(root)).findings
 
 
-def test_whole_films_and_small_ones(tmp_path):
+def test_whole_videos_and_small_ones(tmp_path):
     root = make_dataset(tmp_path / "in", {"v": [3.0]})
     write_numbered(root / "videos/v.mp4", regular(25, count=150), width=81, height=50)
-    prepare(root, tmp_path / "out", whole_films=True, options=PrepareOptions(short_side=320))
+    prepare(root, tmp_path / "out", whole_videos=True, options=PrepareOptions(short_side=320))
     with VideoReader(tmp_path / "out/videos/v.mp4") as video:
         assert len(video.frame_times_s()) == 150
         assert video.frame_size() == (82, 50)  # never enlarged; what the writer made of 81

@@ -335,7 +335,7 @@ def test_several_processes_do_what_one_does(tmp_path):
     root = source(tmp_path, "abc")
     cut(root / "videos/b.mp4")
     told = []
-    report = prepare(root, tmp_path / "two", jobs=2, told=told.append)
+    report = prepare(root, tmp_path / "two", jobs=2, on_progress=told.append)
     assert sorted(report.prepared) == ["a", "c"] and "cut short" in report.failed["b"]
     assert sum(told) == pytest.approx(3.96 * 2.5, abs=3)
     prepare(root, tmp_path / "one")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numbered_video import nearest, numbered_image, numbers_of
 
 from detection.errors import UserError
-from detection.prepare.video_probe import FactsJob, find_facts
+from detection.prepare.video_probe import ProbeJob, probe_video
 from detection.structures import ClipSampling
 from detection.video.frame_folder import FrameFolder, nearest_frames
 
@@ -111,11 +111,11 @@ def test_frames_numbered_from_0_keep_their_times_and_are_told(tmp_path):
     frames = FrameFolder(folder, fps=10, start_s=5)
     assert frames.frame_times_s() == pytest.approx([4.9, 5.0, 5.1, 5.2])
     assert numbers_of(frames.read([5.0]).frames) == [1]
-    facts = find_facts(FactsJob("ID", folder, frames_fps=10, frames_start_s=5), lambda done: None)
+    facts = probe_video(ProbeJob("ID", folder, frames_fps=10, frames_start_s=5), lambda done: None)
     assert facts.notes == (
         "its frames are numbered from 0; frame 1 is shown at 5 s, so that frame 0 is shown at "
         "4.900000 s",
     )
     (folder / "ID_000000.jpg").unlink()
-    facts = find_facts(FactsJob("ID", folder, frames_fps=10, frames_start_s=5), lambda done: None)
+    facts = probe_video(ProbeJob("ID", folder, frames_fps=10, frames_start_s=5), lambda done: None)
     assert facts.notes == ()
