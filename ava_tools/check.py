@@ -1,4 +1,4 @@
-"""Look through a data set before training on it: what is wrong, what is odd, what is in it."""
+"""Check a data set's annotations before training: errors, oddities and statistics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import STDOUT, CommandParser, run_command
+from ava_tools.cli import STDOUT, command_parser, run_command
 from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ EXAMPLE = """examples:
   python -m ava_tools.check data/mine
   python -m ava_tools.check data/ava --no-videos --json findings.json
 
-Two sheets of pictures are drawn into DATASET/check: random keyframes (do the boxes sit on people,
+Two sheets of frames are drawn into DATASET/check: random keyframes (do the boxes sit on people,
 are the labels right?) and those of the findings. Exit code 0: nothing wrong (warnings do not
-count); 1: errors found; 2: there is nothing to look at.
+count); 1: errors found; 2: there is nothing to check.
 """
 
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.out is None and (folder.root / "check").is_symlink():
         raise UserError(f"{folder.root / 'check'}: is a link; --out names a folder for pictures")
     if options.json and options.json.is_dir():
-        raise UserError(f"{options.json}: is a folder, a file is wanted")
+        raise UserError(f"{options.json}: is a folder, a file is required")
     check = check_dataset(
         folder,
         splits=options.split or (),
@@ -169,19 +169,14 @@ def _progress(options: argparse.Namespace) -> Callable[[int, int], None]:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = CommandParser(
-        prog="python -m ava_tools.check",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("check", __doc__, EXAMPLE)
     add = parser.add_argument
     add("dataset", type=Path, metavar="DATASET", help="data set folder")
     add("--split", nargs="+", metavar="NAME", help="only these splits (default: all)")
     add("--no-videos", dest="videos", action="store_false",
-        help="look at the rows only: no times against videos, no pictures")  # fmt: skip
-    add("--json", type=Path, metavar="FILE", help="write everything as JSON too")
-    add("--out", type=Path, metavar="DIR", help="folder of the pictures (default: DATASET/check)")
+        help="check the rows only: no times against videos, no sheets of frames")  # fmt: skip
+    parser.shared("--json")
+    add("--out", type=Path, metavar="DIR", help="folder of the sheets (default: DATASET/check)")
     add("--pictures", type=int, default=24, metavar="N",
         help="keyframes on a sheet, 0: no sheets (default %(default)s)")  # fmt: skip
     add("--seed", type=int, default=0, help="of the random keyframes (default %(default)s)")

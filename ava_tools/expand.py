@@ -1,4 +1,4 @@
-"""Search for a network by stepwise expansion, as the X3D paper, on your own data and budget."""
+"""Search for a network by stepwise expansion, as in the X3D paper, on your data and budget."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import CommandParser, at_a_time, path_text, run_command
+from ava_tools.cli import SHARED, at_a_time, command_parser, run_command
 from detection.errors import EXIT_STOPPED
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ Killed or interrupted, the same command goes on where it was and repeats nothing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Replay the paper's path, or search, or hold a finished search against rivals."""
+    """Replay the paper's path, or search, or compare a finished search with baselines."""
     options = parse(argv)
     if options.replay:
         print(replay_table())
@@ -60,31 +60,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = CommandParser(
-        prog="python -m ava_tools.expand",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("expand", __doc__, EXAMPLE)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--cfg", type=path_text, metavar="FILE", help="configuration of a search")
+    what.add_argument("--cfg", **SHARED["--cfg"])
     what.add_argument("--replay", choices=("paper",), help="the published path, no training")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="a.b=value", help="options that replace the file's"
-    )
+    parser.shared("overrides")
     parser.add_argument(
         "--rivals",
         action="store_true",
-        help="after the search: train its network, one whose axes grew all together, and some "
-        "whose axes were drawn at random, all of the same cost, and compare",
+        help="after the search: train its network beside baselines of the same cost, whose axes "
+        "grew together or at random, and compare",
     )
     parser.add_argument("--draws", type=at_a_time, default=3, help="random paths (default 3)")
     parser.add_argument(
         "--final-seeds", type=at_a_time, default=3, help="trainings of each finalist (default 3)"
     )
     options = parser.parse_intermixed_args(argv)
-    if min(options.draws, options.final_seeds) < 1:
-        parser.error("--draws and --final-seeds must be at least 1")
     if options.replay and (options.overrides or options.rivals):
         parser.error("--replay takes no options")
     return options

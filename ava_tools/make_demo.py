@@ -1,4 +1,4 @@
-"""Draw the demo data set: animated people in AVA's own form. Made up, and says so."""
+"""Make the demo data set: drawn, animated people in AVA's form (made-up data)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ava_tools.cli import CommandParser, at_a_time, run_command
+from ava_tools.cli import at_a_time, command_parser, run_command
 from detection.demo.parameters import DemoParameters
 
 EXAMPLE = """examples:
@@ -60,19 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _size(text: str) -> tuple[int, int]:
     width, x, height = text.partition("x")
     if not (x and width.isdigit() and height.isdigit()):
-        raise argparse.ArgumentTypeError(f"'{text}': wanted WIDTHxHEIGHT, such as 320x240")
+        raise argparse.ArgumentTypeError(f"'{text}': WIDTHxHEIGHT is required, such as 320x240")
     return int(width), int(height)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     usual = DemoParameters()
-    parser = CommandParser(
-        prog="python -m ava_tools.make_demo",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--out", type=Path, required=True, help="data set folder to make")
+    parser = command_parser("make_demo", __doc__, EXAMPLE)
+    parser.shared("--out", help="data set folder to make")
     for name, kind, sentence in (
         ("--seed", int, "another seed, another set"),
         ("--num-train", int, "training videos"),
@@ -81,15 +76,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("--fps", int, "frames a second"),
     ):
         default = getattr(usual, name.strip("-").replace("-", "_"))
-        parser.add_argument(name, type=kind, default=default, help=f"{sentence} (%(default)s)")
+        parser.add_argument(
+            name, type=kind, default=default, help=f"{sentence} (default %(default)s)"
+        )
     parser.add_argument(
         "--size", type=_size, default=(usual.width, usual.height), metavar="WxH",
-        help=f"in pixels ({usual.width}x{usual.height})",
+        help=f"in pixels (default {usual.width}x{usual.height})",
     )  # fmt: skip
-    parser.add_argument(
-        "--workers", type=at_a_time, default=2, help="processes that draw (%(default)s)"
+    parser.shared(
+        "--workers", type=at_a_time, default=2, help="processes that draw (default %(default)s)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a data set that is there")
+    parser.shared("--overwrite")
     parser.add_argument(
         "--sheet", type=Path, metavar="PNG", help="also draw some keyframes with boxes and labels"
     )

@@ -1,16 +1,15 @@
-"""See whether a training run would find all it needs in a data set: see docs/data.md."""
+"""Verify that a data set has all that a training run needs, every video decoded."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import CommandParser, at_a_time, run_command
+from ava_tools.cli import command_parser, cores, run_command
 from detection.errors import printable
 
 if TYPE_CHECKING:
@@ -137,34 +136,20 @@ def _bar() -> Iterator[tuple[Callable[[int], None], Callable[[float], object]]]:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = CommandParser(
-        prog="python -m ava_tools.verify",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("verify", __doc__, EPILOG)
     add = parser.add_argument
+    # fmt: off
     add("dataset", type=Path, help="data set folder, or JHMDB's, UCF101-24's, MultiSports' source")
-    add("overrides", nargs="*", metavar="a.b=value", help="options of the run, with --cfg")
-    add("--cfg", help="look with the eyes of this run: its splits, boxes, labels and clip length")
-    add("--split", action="append", help="this split alone; give it again for more")
-    add(
-        "--frame-lists",
-        type=Path,
-        metavar="DIR",
-        help="FAIR's frame_lists/{train,val}.csv to compare with (default: those in DATASET)",
-    )
-    add("--again", action="store_true", help="decode also what was found whole before")
-    add("--json", type=Path, metavar="FILE", help="write the findings to a file as well")
-    add("--jobs", type=at_a_time, default=_cores(), help="videos at a time (default: one a core)")
-    options = parser.parse_args(arguments)
-    if options.jobs < 1:
-        parser.error("--jobs must be at least 1")
-    return options
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parser.shared("overrides", help="options of the run, with --cfg")
+    parser.shared("--cfg", help="the run to verify for: its splits, boxes, labels and clip length")
+    add("--split", action="append", metavar="NAME", help="this split alone; repeatable")
+    add("--frame-lists", type=Path, metavar="DIR",
+        help="FAIR's frame_lists/{train,val}.csv to compare with (default: those in DATASET)")
+    add("--again", action="store_true", help="decode also videos that were found whole before")
+    parser.shared("--json")
+    parser.shared("--jobs", default=cores())
+    # fmt: on
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

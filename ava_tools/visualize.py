@@ -1,9 +1,8 @@
-"""`python -m ava_tools.visualize`: ground truth beside prediction, drawn on clips, or to review."""
+"""Draw ground truth beside predictions: annotated videos, sheets and a review page."""
 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import CommandParser, any_seconds, run_command, seconds, share
+from ava_tools.cli import any_seconds, command_parser, file_name, run_command, seconds, share
 from detection.errors import printable
 
 if TYPE_CHECKING:
@@ -40,14 +39,10 @@ right when the ground truth's best-overlapping person carries it."""
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = CommandParser(
-        prog="python -m ava_tools.visualize",
-        description="Draw boxes and labels, ground truth beside prediction, as H.264 and PNG.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("visualize", __doc__, EPILOG)
+    # fmt: off
     run = parser.add_argument_group("a run")
-    run.add_argument("--run", type=Path, help="run folder; pictures go to RUN/visualize")
+    run.add_argument("--run", type=Path, help="run folder; videos and sheets go to RUN/visualize")
     run.add_argument("--videos", type=int, default=3, help="how many videos (default: 3)")
     run.add_argument("--data", type=Path, help="data set folder, if it moved since the run")
     split = parser.add_argument_group("a split of a data set (with --review)")
@@ -58,29 +53,26 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     files.add_argument("--ground-truth", type=Path, help="ground-truth CSV")
     files.add_argument("--detections", type=Path, help="detections CSV")
     files.add_argument("--label-map", type=Path, help="label map (pbtxt)")
-    files.add_argument("--out", type=Path, help="film to write (.mp4); with --review: a folder")
+    files.add_argument("--out", type=Path,
+        help="annotated video to write (.mp4); with --review: a folder")
     review = parser.add_mutually_exclusive_group()
-    review.add_argument("--review", action="store_true", help="write the review page and no film")
+    review.add_argument("--review", action="store_true", help="write the review page, no video")
     review.add_argument("--no-review", action="store_true", help="with --run: no review page")
-    parser.add_argument("--video-id", help="id in the CSV files (default: the file's name)")
-    parser.add_argument(
-        "--sheet",
-        nargs="?",
-        const="",
-        metavar="PNG",
-        help="also a sheet of keyframes (with --run: RUN/visualize/keyframes.png)",
-    )
-    parser.add_argument("--keyframes-only", action="store_true", help="the sheet alone, no film")
-    parser.add_argument("--sheet-keyframes", type=int, default=12, help="pictures on the sheet")
-    parser.add_argument("--threshold", type=share, default=0.3, help="least probability of a label")
-    parser.add_argument("--top-k", type=int, default=3, help="most labels of an actor")
-    parser.add_argument("--iou", type=share, default=0.5, help="least overlap to be one person")
-    parser.add_argument("--start", type=seconds, metavar="S", help="first second that is drawn")
-    parser.add_argument("--end", type=any_seconds, metavar="S", help="last second that is drawn")
-    parser.add_argument(
-        "--seconds", type=any_seconds, default=60.0, help="longest film; 0: no limit (default: 60)"
-    )
-    parser.add_argument("--short-side", type=int, metavar="PX", help="of a panel, in pixels")
+    add = parser.add_argument
+    add("--video-id", help="id in the CSV files (default: the file's name)")
+    add("--sheet", nargs="?", const="", metavar="PNG",
+        help="also a sheet of keyframes (with --run: RUN/visualize/keyframes.png)")
+    add("--keyframes-only", action="store_true", help="the sheet alone, no annotated video")
+    add("--sheet-keyframes", type=int, default=12, help="keyframes on the sheet")
+    add("--threshold", type=share, default=0.3, help="lowest probability of a label")
+    add("--top-k", type=int, default=3, help="most labels of a person")
+    add("--iou", type=share, default=0.5, help="lowest IoU of boxes of the same person")
+    add("--start", type=seconds, metavar="S", help="first second that is drawn")
+    add("--end", type=any_seconds, metavar="S", help="last second that is drawn")
+    add("--seconds", type=any_seconds, default=60.0,
+        help="longest annotated video; 0: no limit (default: 60)")
+    add("--short-side", type=int, metavar="PX", help="of a panel, in pixels")
+    # fmt: on
     options = parser.parse_args(arguments)
     _check(parser, options)
     return options
@@ -99,7 +91,7 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     elif options.video is not None:
         _check_file(parser, options)
     elif options.out is not None:
-        parser.error("--out goes with --video; a run's pictures go to RUN/visualize")
+        parser.error("--out goes with --video; what is drawn of a run goes to RUN/visualize")
     for name, low in (("top_k", 1), ("videos", 1), ("sheet_keyframes", 1)):
         if getattr(options, name) < low:
             parser.error(f"--{name.replace('_', '-')} must be at least {low}")
@@ -118,7 +110,7 @@ def _check_file(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
 
 def _check_review(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if options.sheet is not None or options.keyframes_only:
-        parser.error("--review writes the review page alone, --sheet goes without it")
+        parser.error("--review writes the review page alone: --sheet cannot be combined with it")
     if options.video is not None:
         if options.label_map is None or not (options.ground_truth or options.detections):
             parser.error("--video needs --label-map, and --ground-truth, --detections or both")
@@ -127,7 +119,7 @@ def _check_review(parser: argparse.ArgumentParser, options: argparse.Namespace) 
     if options.out is None and options.run is None:
         parser.error("--review needs --out FOLDER")
     if options.run is not None and options.out is not None:
-        parser.error("--out goes with --video; a run's pictures go to RUN/visualize")
+        parser.error("--out goes with --video; what is drawn of a run goes to RUN/visualize")
 
 
 @dataclass(frozen=True)
@@ -334,7 +326,7 @@ def _run_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
         actors = actors_of(video_id, label_map, truth=truth, predicted=predicted, look=look)
         film = None
         if not options.keyframes_only:
-            film = run / "visualize" / f"{_file_name(video_id)}.mp4"
+            film = run / "visualize" / f"{file_name(video_id, otherwise='video')}.mp4"
             if film in [job.film for job in jobs]:
                 film = film.with_name(f"{film.stem}_{number}.mp4")
         jobs.append(Job(actors, film, folder=folder))
@@ -347,11 +339,6 @@ def _spread(rows: AvaRows, count: int) -> list[str]:
     if len(names) <= count:
         return names
     return [names[round(i * (len(names) - 1) / max(1, count - 1))] for i in range(count)]
-
-
-def _file_name(video_id: str) -> str:
-    """Return a file name for any id: letters, digits, dots and dashes, nothing that is a path."""
-    return re.sub(r"[^\w.-]", "_", video_id).lstrip(".")[:150] or "video"
 
 
 def _look(options: argparse.Namespace, heading: str = "Prediction", note: str = "") -> Look:
