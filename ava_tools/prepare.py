@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from ava_tools.cli import command_parser, cores, number, run_command, seconds, whole_number
 
@@ -32,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     folder = DatasetFolder.open(options.dataset)
     every_s = 0.2 if sys.stderr.isatty() else 10.0
-    with tqdm(unit="s of film", desc="preparing", unit_scale=True, mininterval=every_s) as bar:
+    bar: Any = tqdm(unit="s of video", desc="preparing", unit_scale=True, mininterval=every_s)
+    with bar:
 
         def started(total_s: float) -> None:
             bar.reset(total=round(total_s, 1))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ava_tools.cli import command_parser, cores, run_command
 from detection.errors import printable
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _verify_dataset(
-    options: argparse.Namespace, started: Callable[[int], None], told: Callable[[float], object]
+    options: argparse.Namespace, started: Callable[[int], None], told: Any
 ) -> VerifyReport:
     from detection.checks.videos import verify_dataset
     from detection.config import load_config
@@ -127,7 +127,7 @@ def _write_json(path: Path, report: VerifyReport) -> None:
 
 
 @contextmanager
-def _bar() -> Iterator[tuple[Callable[[int], None], Callable[[float], object]]]:
+def _bar() -> Iterator[tuple[Callable[[int], None], Any]]:
     from tqdm import tqdm
 
     every_s = 0.2 if sys.stderr.isatty() else 10.0
