@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import STDOUT, command_parser, run_command
+from ava_tools.cli import STDOUT, command_parser, run_command, whole_number
 from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -177,15 +177,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="check the rows only: no times against videos, no sheets of frames")  # fmt: skip
     parser.shared("--json")
     add("--out", type=Path, metavar="DIR", help="folder of the sheets (default: DATASET/check)")
-    add("--pictures", type=int, default=24, metavar="N",
+    add("--pictures", type=whole_number(0), default=24, metavar="N",
         help="keyframes on a sheet, 0: no sheets (default %(default)s)")  # fmt: skip
     add("--seed", type=int, default=0, help="of the random keyframes (default %(default)s)")
-    add("--limit", type=int, default=20, metavar="N",
+    add("--limit", type=whole_number(1), default=20, metavar="N",
         help="findings in words, of each kind and file (default %(default)s)")  # fmt: skip
-    options = parser.parse_args(arguments)
-    if options.pictures < 0 or options.limit < 1:
-        raise UserError("--pictures must be at least 0 and --limit at least 1")
-    return options
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import command_parser, run_command, share, warn, whole_number
+from ava_tools.cli import command_parser, number, run_command, warn, whole_number
 from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -108,21 +108,22 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--label-map", type=Path, required=True, metavar="PBTXT")
     add("--exclusions", type=Path, metavar="CSV", help="keyframes (video_id,time) to leave out")
     add("--protocol", metavar="NAME", help="the rules, by name; see below")
-    add("--iou", type=share, default=0.5, help="IoU of a true positive (default 0.5)")
+    add(
+        "--iou",
+        type=number(0, 1, above=True),
+        default=0.5,
+        help="IoU of a true positive (default 0.5)",
+    )
     parser.shared("--json", "--html")
     add("--csv", type=Path, metavar="FILE", help="write AP and counts by class as CSV")
     add("--diagnose", action="store_true", help="explain where AP is lost")
     add("--compare", type=Path, metavar="CSV", help="other detections: the difference by class")
-    add("--draws", type=whole_number(0, 1_000_000), default=1000,
+    add("--draws", type=whole_number(1, 1_000_000), default=1000,
         help="bootstrap draws of --compare (default 1000)")  # fmt: skip
     add("--video-map", action="store_true", help="score tubes too (JHMDB, UCF101-24)")
     add("--least-frames", type=int, default=15, metavar="N",
         help="shortest tube that linking keeps (default 15, ACT's)")  # fmt: skip
     options = parser.parse_args(arguments)
-    if not 0 < options.iou <= 1:
-        raise UserError(f"--iou must be over 0 and at most 1, not {options.iou:g}")
-    if options.draws < 1:
-        raise UserError(f"--draws must be at least 1, not {options.draws}")
     if options.protocol == "all":
         for name in ("html", "diagnose", "compare", "video_map"):
             if getattr(options, name):
