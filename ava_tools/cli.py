@@ -124,9 +124,8 @@ def whole_number(low: int = -(10**18), high: int = 10**18) -> Callable[[str], in
     def read(text: str) -> int:
         if re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()) and low <= int(text) <= high:
             return int(text)
-        raise argparse.ArgumentTypeError(
-            f"'{text[:40]}': a whole number from {low:,} to {high:,} is required"
-        )
+        ends = f"from {low:,}" + (f" to {high:,}" if high < 10**18 else "")
+        raise argparse.ArgumentTypeError(f"'{text[:40]}': a whole number {ends} is required")
 
     return read
 

@@ -52,7 +52,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     # fmt: off
     run = parser.add_argument_group("a run")
     run.add_argument("--run", type=Path, help="run folder; videos and sheets go to RUN/visualize")
-    run.add_argument("--videos", type=whole_number(1), default=3, help="how many videos (default: 3)")
+    run.add_argument("--videos", type=whole_number(1), default=3, help="how many (default: 3)")
     run.add_argument("--data", type=Path, help="data set folder, if it moved since the run")
     split = parser.add_argument_group("a split of a data set (with --review)")
     split.add_argument("--dataset", type=Path, help="data set folder")
