@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from detection.video.stream import VideoStream
 
 EXAMPLE = """examples:
-  python -m ava_tools.detect_actions film.mp4 --checkpoint runs/demo_x3d_xs --out found/film
-  python -m ava_tools.detect_actions films/ --checkpoint RUN --people runs/people --out found
-  torchrun --nproc-per-node 4 -m ava_tools.detect_actions films/ --checkpoint RUN --out found
+  python -m ava_tools.detect_actions video.mp4 --checkpoint runs/demo_x3d_xs --out found/video
+  python -m ava_tools.detect_actions videos/ --checkpoint RUN --people runs/people --out found
+  torchrun --nproc-per-node 4 -m ava_tools.detect_actions videos/ --checkpoint RUN --out found
   python -m ava_tools.detect_actions rtsp://10.0.0.7/door --checkpoint RUN --out found/door
   ffmpeg -i tape.avi -f matroska - | python -m ava_tools.detect_actions - --checkpoint RUN --out f
 

@@ -69,7 +69,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     what.add_argument("--variant", choices=(*VARIANT_NAMES, "all"),
         help="X3D by name; all: a table")
     what.add_argument("--cfg", **SHARED["--cfg"])
-    what.add_argument("--checkpoint", type=Path, help="a checkpoint of anybody's X3D")
+    what.add_argument("--checkpoint", type=Path,
+        help="a checkpoint of an X3D network, this project's or another's")
     add("--task", choices=("actions", "classification"), default="actions",
         help="with --variant: the network with an actor head, or with a clip head")
     add("--classes", type=whole_number(1, bounds.MOST_CLASSES),
@@ -227,6 +228,8 @@ def measure(
     from detection.models.action_detector import ActionDetector
     from detection.models.timing import describe_device, time_and_memory
 
+    if args.device == "auto":
+        args.device = "cuda" if torch.cuda.is_available() else "cpu"
     if args.device != "cpu" and not torch.cuda.is_available():
         raise UserError(f"--device {args.device}: there is no such device here")
     try:

@@ -21,7 +21,7 @@ EXAMPLE = """examples:
       --boxes boxes.csv --partly-labelled --json boxes.json --png boxes.png
 
 The ceiling is the highest frame-mAP that any classifier could reach with the boxes: the evaluator's
-own score of perfect answers. docs/people.md explains every figure.
+own score of perfect detections. docs/people.md explains every figure.
 """
 
 

@@ -26,7 +26,7 @@ Every video is decoded to its end, so this takes a while; what was found is kept
 and used again while the file has not changed (--again looks anew).
 
 Exit code 0: a training run would find all it needs; 1: problems, one line each, with what to do;
-2: the command itself is wrong (no such data set, an unknown option)."""
+2: the command itself is wrong (data set not found, unknown option)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -202,6 +203,22 @@ def test_an_option_of_one_name_is_the_same_in_all_commands(monkeypatch):
     for option, shared in cli.SHARED.items():
         users = {name for name, _ in found.get(option, ())}
         assert len(users) > 1 or option == "--list-options", (option, shared)
+
+
+# What the glossary of CONTRIBUTING.md has other words for; options keep their names.
+OTHER_WORDS = re.compile(
+    r"\b(wanted|films?|pictures?|somebody|moments?|rivals?|holes?|no such|looks? (at|for)|lesson)\b"
+)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_keeps_to_the_words_of_the_glossary(name, monkeypatch):
+    for parser in parsers_of(name, monkeypatch):
+        texts = [parser.description or "", parser.epilog or ""]
+        texts += [str(action.help) for action in parser._actions]
+        for text in texts:
+            said = re.sub(r"--[\w-]+|films: ", "", text)
+            assert not OTHER_WORDS.search(said), text
 
 
 @pytest.mark.parametrize("name", COMMANDS)
