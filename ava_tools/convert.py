@@ -88,25 +88,17 @@ def write(file: ModelFile, classes: ClassList | None, args: argparse.Namespace) 
             print(f"note: {args.to}'s form holds weights alone; left out: {', '.join(lost)}")
         return
     sampling = file.sampling or default_sampling(model)
+    known: dict[str, Any] = {"network": network_numbers(model), "config": file.config}
     if args.to == "own":
-        save_model_file(
-            args.out,
-            state,
-            network=network_numbers(model),
-            classes=classes,
-            sampling=sampling,
-            config=file.config,
-        )
+        save_model_file(args.out, state, **known, classes=classes, sampling=sampling)
         return
-    values: dict[str, Any] = {
+    values = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
-        "network": network_numbers(model),
         "label_map": None if classes is None else plain_classes(classes),
         "sampling": dataclasses.asdict(sampling),
-        "config": file.config,
     }
-    safetensors_file.write(args.out, state, values)
+    safetensors_file.write(args.out, state, known | values)
 
 
 def not_in_weights(file: ModelFile) -> list[str]:

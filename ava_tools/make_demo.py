@@ -15,6 +15,13 @@ EXAMPLE = """examples:
   python -m ava_tools.make_demo --out data/demo
   python -m ava_tools.make_demo --out /tmp/small --num-train 8 --num-val 4 --sheet /tmp/small.png
 """
+NUMBERS = {
+    "seed": "another seed, another set",
+    "num_train": "training videos",
+    "num_val": "validation videos",
+    "keyframes": "annotated seconds a video",
+    "fps": "frames a second",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,15 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from detection.demo.generate import generate_demo
 
     width, height = options.size
-    parameters = DemoParameters(
-        seed=options.seed,
-        num_train=options.num_train,
-        num_val=options.num_val,
-        keyframes=options.keyframes,
-        width=width,
-        height=height,
-        fps=options.fps,
-    )
+    numbers = {name: getattr(options, name) for name in NUMBERS}
+    parameters = DemoParameters(**numbers, width=width, height=height)
     started = time.monotonic()
     total = options.num_train + options.num_val
     with tqdm(total=total, unit="video", desc="drawing", file=sys.stderr, leave=False) as bar:
@@ -68,17 +68,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     usual = DemoParameters()
     parser = command_parser("make_demo", __doc__, EXAMPLE)
     parser.shared("--out", help="data set folder to make")
-    for name, kind, sentence in (
-        ("--seed", int, "another seed, another set"),
-        ("--num-train", int, "training videos"),
-        ("--num-val", int, "validation videos"),
-        ("--keyframes", int, "annotated seconds a video"),
-        ("--fps", int, "frames a second"),
-    ):
-        default = getattr(usual, name.strip("-").replace("-", "_"))
-        parser.add_argument(
-            name, type=kind, default=default, help=f"{sentence} (default %(default)s)"
-        )
+    for name, sentence in NUMBERS.items():
+        option, about = f"--{name.replace('_', '-')}", f"{sentence} (default %(default)s)"
+        parser.add_argument(option, type=int, default=getattr(usual, name), help=about)
     parser.add_argument(
         "--size", type=_size, default=(usual.width, usual.height), metavar="WxH",
         help=f"in pixels (default {usual.width}x{usual.height})",
