@@ -309,8 +309,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="process the newest keyframes, skip late ones (default: cameras and addresses)")
     add("--reconnect", type=seconds, default=30.0, metavar="S",
         help="longest wait for a live source to return (default %(default)s)")
-    add("--film", action=argparse.BooleanOptionalAction, default=True, help="write annotated.mp4")
-    add("--page", action=argparse.BooleanOptionalAction, default=True, help="write review.html")
+    add("--film", action=argparse.BooleanOptionalAction, default=True,
+        help="write the annotated video, annotated.mp4")
+    add("--page", action=argparse.BooleanOptionalAction, default=True,
+        help="write the review page, review.html")
     add("--batch-size", type=whole_number(high=1024), default=8, metavar="N",
         help="keyframes processed at a time (default %(default)s)")
     add("--workers", type=whole_number(high=1024), default=0, metavar="N",

@@ -23,7 +23,7 @@ EPILOG = """examples:
   python -m ava_tools.verify ~/jhmdb                 (JHMDB's source, before it is imported)
 
 Every video is decoded to its end, so this takes a while; what was found is kept in DATASET/verified
-and used again while the file has not changed (--again looks anew).
+and used again while the file has not changed (--again decodes all).
 
 Exit code 0: a training run would find all it needs; 1: problems, one line each, with what to do;
 2: the command itself is wrong (data set not found, unknown option)."""
@@ -141,7 +141,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     # fmt: off
     add("dataset", type=Path, help="data set folder, or JHMDB's, UCF101-24's, MultiSports' source")
     parser.shared("overrides", help="options of the run, with --cfg")
-    parser.shared("--cfg", help="the run to verify for: its splits, boxes, labels and clip length")
+    parser.shared("--cfg",
+        help="configuration of a run (file or shipped name) to verify for: its splits, boxes, "
+        "labels and clip length")
     add("--split", action="append", metavar="NAME", help="this split alone; repeatable")
     add("--frame-lists", type=Path, metavar="DIR",
         help="FAIR's frame_lists/{train,val}.csv to compare with (default: those in DATASET)")
