@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import STDOUT, CommandParser, run_command
+from ava_tools.cli import STDOUT, command_parser, run_command, whole_number
 from ava_tools.verify import add_decoding_options, decoding_bar, decoding_options, run_of
 from detection.errors import UserError, printable
 
@@ -202,29 +202,22 @@ def _progress(options: argparse.Namespace) -> Callable[[int, int], None]:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = CommandParser(
-        prog="python -m ava_tools.check",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("check", __doc__, EXAMPLE)
     add = parser.add_argument
     add("dataset", type=Path, metavar="DATASET", help="data set folder")
     add("--split", nargs="+", metavar="NAME", help="only these splits (default: all)")
     add("--no-videos", dest="videos", action="store_false",
         help="check the rows only: no times against videos, no sheets of frames")  # fmt: skip
     add("--decode", action="store_true", help="decode every video to its end (takes a while)")
-    add("--json", type=Path, metavar="FILE", help="write everything as JSON too")
+    parser.shared("--json")
     add("--out", type=Path, metavar="DIR", help="folder of the sheets (default: DATASET/check)")
-    add("--pictures", type=int, default=24, metavar="N",
+    add("--pictures", type=whole_number(0), default=24, metavar="N",
         help="keyframes on a sheet, 0: no sheets (default %(default)s)")  # fmt: skip
     add("--seed", type=int, default=0, help="of the random keyframes (default %(default)s)")
-    add("--limit", type=int, default=20, metavar="N",
+    add("--limit", type=whole_number(1), default=20, metavar="N",
         help="findings in words, of each kind and file (default %(default)s)")  # fmt: skip
     add_decoding_options(parser)
     options = parser.parse_intermixed_args(arguments)
-    if options.pictures < 0 or options.limit < 1:
-        raise UserError("--pictures must be at least 0 and --limit at least 1")
     if options.decode and not options.videos:
         raise UserError("--decode and --no-videos exclude each other")
     return options

@@ -17,13 +17,16 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from detection.bounds import MOST_THREADS, MOST_WORKERS
 from detection.errors import EXIT_STOPPED, EXIT_WRONG, UserError, printable
+
+if TYPE_CHECKING:
+    from detection.datasets.ava_csv import AvaRows
 
 STDOUT = "standard output"
 _LONGEST_LINE = 4000
@@ -73,18 +76,36 @@ def exit_code_of(main: Callable[[Sequence[str] | None], int | None]) -> int:
     return EXIT_WRONG
 
 
+def program(verb: str) -> str:
+    """Return what starts the command of a verb, in the words that this one was started with."""
+    if Path(sys.argv[0]).stem == "x3d-actions":
+        return f"x3d-actions {verb}"
+    return "python train_ava.py" if verb == "train" else f"python -m ava_tools.{verb}"
+
+
+def command_parser(verb: str, about: str | None, examples: str = "") -> CommandParser:
+    """Return the parser of a command; its module's docstring says what it is about."""
+    return CommandParser(prog=program(verb), description=about, epilog=examples)
+
+
 class CommandParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, and whose values are checked in one place.
 
     Paths: `~` is the home folder, an empty one is refused. Numbers have at most 18 digits
-    before the point, NaN and infinity are none.
+    before the point, NaN and infinity are none. Descriptions are printed as they are written.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(*args, **kwargs)
         self.register("type", Path, _path)
         self.register("type", int, whole_number())
         self.register("type", float, number(-1e18, 1e18))
+
+    def shared(self, *names: str, **changes: Any) -> None:
+        """Add options that several commands have; `changes` say what is special about them here."""
+        for name in names:
+            self.add_argument(name, **(SHARED[name] | changes))
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong in one line, and end with exit code 2."""
@@ -103,9 +124,8 @@ def whole_number(low: int = -(10**18), high: int = 10**18) -> Callable[[str], in
     def read(text: str) -> int:
         if re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()) and low <= int(text) <= high:
             return int(text)
-        raise argparse.ArgumentTypeError(
-            f"'{text[:40]}': a whole number from {low:,} to {high:,} is required"
-        )
+        ends = f"from {low:,}" + (f" to {high:,}" if high < 10**18 else "")
+        raise argparse.ArgumentTypeError(f"'{text[:40]}': a whole number {ends} is required")
 
     return read
 
@@ -155,6 +175,98 @@ def _path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"'{text}': whose home folder is it?") from error
+
+
+def cores() -> int:
+    """Return how many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def file_name(text: str, otherwise: str) -> str:
+    """Return a file name for any text: letters, digits, dots and dashes, nothing that is a path."""
+    return re.sub(r"[^\w.-]", "_", text).lstrip(".")[:100] or otherwise
+
+
+def named_lists(option: str, form: str, texts: Sequence[str] | None) -> dict[str, list[str]]:
+    """Read the values of an option of the form `NAME=A,B,...`: two or more words each."""
+    groups = {}
+    for text in texts or ():
+        name, _, values = text.partition("=")
+        words = [word.strip() for word in values.split(",")]
+        if not name.strip() or len(words) < 2 or not all(words):
+            raise UserError(f"{option} '{text}': {form} is required")
+        groups[name.strip()] = words
+    return groups
+
+
+def warn(*rows: AvaRows) -> None:
+    """Print what is odd about annotation files that were read."""
+    for each in rows:
+        for sentence in each.warnings:
+            print(printable(f"warning: {each.path}: {sentence}"), file=sys.stderr)
+
+
+# What an option of this name is in every command that has it.
+# fmt: off
+SHARED: dict[str, dict[str, Any]] = {
+    "--cfg": {"type": path_text, "metavar": "FILE",
+              "help": "configuration: a YAML file, or the name of a shipped one"},
+    "overrides": {"nargs": "*", "metavar": "a.b=value",
+                  "help": "options that replace the configuration's"},
+    "--dataset": {"type": Path, "required": True, "metavar": "DIR", "help": "data set folder"},
+    "--split": {"required": True, "metavar": "NAME", "help": "split, as dataset.yaml names it"},
+    "--only": {"action": "append", "default": [], "metavar": "VIDEO_ID",
+               "help": "this video alone; repeatable (--only=-ID where an id begins with a dash)"},
+    "--out": {"type": Path, "required": True, "metavar": "DIR"},
+    "--json": {"type": Path, "metavar": "FILE", "help": "write the results as JSON too"},
+    "--html": {"type": Path, "metavar": "FILE", "help": "write a self-contained page with curves"},
+    "--jobs": {"type": at_a_time, "metavar": "N", "help": "videos at a time (default: as many as "
+               "there are processor cores)"},
+    "--workers": {"type": none_or_at_a_time, "metavar": "N"},
+    "--threads": {"type": at_a_time, "metavar": "N",
+                  "help": "CPU threads of PyTorch (default: its own choice)"},
+    "--device": {"default": "auto", "metavar": "NAME",
+                 "help": "auto, cpu, cuda or cuda:N (default %(default)s)"},
+    "--half": {"action": argparse.BooleanOptionalAction,
+               "help": "half precision (default: on a GPU)"},
+    "--quiet": {"action": "store_true", "help": "no progress bar"},
+    "--overwrite": {"action": "store_true", "help": "replace existing results"},
+    "--resume": {"type": path_text, "metavar": "RUN", "help": "continue a stopped run folder"},
+    "--eval-only": {"action": "store_true", "help": "score --checkpoint, do not train"},
+    "--checkpoint": {"type": path_text, "metavar": "FILE_OR_RUN",
+                     "help": "weights to score: a checkpoint or a run folder"},
+    "--list-options": {"action": "store_true",
+                       "help": "print every option that a configuration can set"},
+}
+# fmt: on
+
+
+def training_parser(verb: str, about: str | None, examples: str = "") -> CommandParser:
+    """Return a parser with the options of all commands that train a network."""
+    parser = command_parser(verb, about, examples)
+    parser.shared("--cfg", "overrides", "--resume", "--eval-only", "--checkpoint")
+    parser.shared("--overwrite", help="replace an existing run folder")
+    parser.shared("--list-options")
+    return parser
+
+
+def check_training(options: argparse.Namespace) -> argparse.Namespace:
+    """Refuse combinations of `training_parser`'s options that make no sense."""
+    if options.list_options:
+        return options
+    if options.eval_only != bool(options.checkpoint):
+        raise UserError("--eval-only and --checkpoint go together")
+    if options.resume and (options.cfg or options.eval_only or options.overwrite):
+        raise UserError("--resume takes its configuration from the run: no --cfg, --overwrite, ...")
+    if not (options.cfg or options.resume or options.eval_only):
+        raise UserError("--cfg FILE is required (or --resume RUN); see --help")
+    return options
+
+
+def print_options(options: Iterable[tuple[str, str, str, str]]) -> None:
+    """Print the options of a configuration, each with its type, default and sentence."""
+    for key, kind, default, sentence in options:
+        print(f"{key} ({kind}, default {default})\n    {sentence}")
 
 
 def _words_of(error: OSError) -> str:

@@ -1,4 +1,4 @@
-"""Rewrite a checkpoint: to safetensors, to this project's form, or to another project's names."""
+"""Convert a checkpoint: to safetensors, to this project's form, or to another project's names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import CommandParser, run_command
+from ava_tools.cli import command_parser, run_command
 
 if TYPE_CHECKING:
     from detection.checkpoints.file import ModelFile
@@ -41,48 +41,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = CommandParser(
-        prog="python -m ava_tools.convert",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="of this project (or a run folder), SlowFast, pytorchvideo or mmaction2; safetensors",
-    )
-    parser.add_argument(
-        "--allow-unused",
-        action="store_true",
-        help="leave out weights that the network has no place for",
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="what to write")
-    parser.add_argument(
-        "--to",
-        choices=("safetensors", "own", "slowfast", "pytorchvideo", "mmaction2"),
-        default="safetensors",
-        help="safetensors and own keep all that is known of the network; the others are weights "
-        "under that project's names (default: safetensors)",
-    )
-    parser.add_argument(
-        "--variant",
-        choices=("xs", "s", "m", "l", "xl", "x2d"),
-        help="which one a file of another project is (XS, S and M look alike; default m for them)",
-    )
-    parser.add_argument(
-        "--label-map",
-        type=Path,
-        metavar="FILE",
-        help="class names to put in: a .pbtxt, or JSON {name: number} (or turned round) from 0 on",
-    )
+    parser = command_parser("convert", __doc__, EXAMPLE)
+    add = parser.add_argument
+    # fmt: off
+    add("--checkpoint", type=Path, required=True, metavar="FILE",
+        help="of this project (or a run folder), SlowFast, pytorchvideo or mmaction2; safetensors")
+    add("--allow-unused", action="store_true",
+        help="leave out weights that the network has no place for")
+    parser.shared("--out", metavar="FILE", help="what to write")
+    add("--to", choices=("safetensors", "own", "slowfast", "pytorchvideo", "mmaction2"),
+        default="safetensors", help="safetensors and own keep all that is known of the network; "
+        "the others are weights under that project's names (default %(default)s)")
+    add("--variant", choices=("xs", "s", "m", "l", "xl", "x2d"),
+        help="variant of another project's file (XS, S and M have the same shapes: default m)")
+    add("--label-map", type=Path, metavar="FILE",
+        help="class names to put in: a .pbtxt, or JSON {name: number} (or the reverse) from 0 on")
+    # fmt: on
     return parser.parse_args(argv)
 
 
 def write(file: ModelFile, classes: LabelMap | None, args: argparse.Namespace) -> None:
-    """Write in the form that was asked for; the network is built first, so nothing odd passes."""
+    """Write in the form asked for; building the network first checks every weight."""
     from detection.checkpoints.file import save_model_file, save_plain
     from detection.checkpoints.load import (
         describe_network,
@@ -151,7 +130,7 @@ def read_classes(path: Path) -> LabelMap:
         )
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         reason = printable(str(error))[:100]
-        raise UserError(f'{path}: wanted JSON like {{"archery": 5}} ({reason})') from error
+        raise UserError(f'{path}: JSON like {{"archery": 5}} is required ({reason})') from error
     if [number for number, _ in pairs] != list(range(len(pairs))):
         raise UserError(f"{path}: the numbers must run from 0 to {len(pairs) - 1}, each once")
     try:

@@ -1,19 +1,18 @@
-"""Any video in, actions out: who does what, when, as a film, a page, tables and events."""
+"""Detect actions in any video: an annotated video, a review page, tables and events."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ava_tools.cli import (
-    CommandParser,
     any_seconds,
-    at_a_time,
+    command_parser,
+    file_name,
     path_text,
     run_command,
     seconds,
@@ -30,9 +29,9 @@ if TYPE_CHECKING:
     from detection.video.stream import VideoStream
 
 EXAMPLE = """examples:
-  python -m ava_tools.detect_actions film.mp4 --checkpoint runs/demo_x3d_xs --out found/film
-  python -m ava_tools.detect_actions films/ --checkpoint RUN --people runs/people --out found
-  torchrun --nproc-per-node 4 -m ava_tools.detect_actions films/ --checkpoint RUN --out found
+  python -m ava_tools.detect_actions video.mp4 --checkpoint runs/demo_x3d_xs --out found/video
+  python -m ava_tools.detect_actions videos/ --checkpoint RUN --people runs/people --out found
+  torchrun --nproc-per-node 4 -m ava_tools.detect_actions videos/ --checkpoint RUN --out found
   python -m ava_tools.detect_actions rtsp://10.0.0.7/door --checkpoint RUN --out found/door
   ffmpeg -i tape.avi -f matroska - | python -m ava_tools.detect_actions - --checkpoint RUN --out f
 
@@ -226,9 +225,8 @@ def _videos(video: str, out: Path | None) -> Iterator[tuple[str, Path]]:
 
 
 def _file_name(video: str) -> str:
-    """Return a folder name for any source: letters, digits, dots and dashes."""
     name = "stdin" if video == "-" else f"camera{video}" if video.isdecimal() else Path(video).stem
-    return re.sub(r"[^\w.-]", "_", name).lstrip(".")[:100] or "video"
+    return file_name(name, otherwise="video")
 
 
 def _pipeline_options(options: argparse.Namespace) -> PipelineOptions:
@@ -263,59 +261,51 @@ def _pipeline_options(options: argparse.Namespace) -> PipelineOptions:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = CommandParser(
-        prog="python -m ava_tools.detect_actions",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("detect_actions", __doc__, EXAMPLE)
     add = parser.add_argument
     # fmt: off
     add("video", type=path_text, metavar="VIDEO",
         help="file, folder, camera number, address, or - for stdin")
     add("--checkpoint", type=Path, required=True, metavar="RUN", help="run folder or checkpoint")
     add("--people", type=path_text, metavar="WEIGHTS",
-        help="people detector: a run or checkpoint of train_people (default: RUN/people.pt)")
-    add("--out", type=Path, metavar="DIR", help="results (default: found/NAME)")
+        help="people detector: run or checkpoint of train_people (default: RUN/people.pt)")
+    parser.shared("--out", required=False, help="folder of the results (default: found/NAME)")
     add("--threshold", action="append", metavar="[CLASS=]S",
-        help="least score of an event, of all classes or of one; repeatable (default 0.5)")
-    add("--classes", nargs="+", metavar="NAME", help="only these, by name or id")
+        help="lowest score of an event, for all classes or for one; repeatable (default 0.5)")
+    add("--classes", nargs="+", metavar="NAME", help="only these classes, by name or id")
     add("--top-k", type=int, metavar="K", help="a person does at most K things at a time")
     add("--every", type=seconds_above_0, default=0.5, metavar="S",
         help="seconds between keyframes (default %(default)s)")
     add("--people-per-keyframe", type=int, default=1, metavar="K",
-        help="look for people so often per keyframe, for the tracks (default %(default)s)")
+        help="detect people this many times per keyframe, for tracking (default %(default)s)")
     add("--person-score", type=share, metavar="S",
-        help="least confidence of somebody new (default: the checkpoint's)")
+        help="lowest confidence that starts a track (default: the checkpoint's)")
     add("--smoothing", type=seconds, default=1.0, metavar="S",
-        help="average scores along a track over S seconds either side (default %(default)s)")
+        help="average scores along a track over S seconds each way (default %(default)s)")
     add("--no-smoothing", dest="smoothing", action="store_const", const=0.0,
-        help="scores as they come, one threshold")
+        help="no averaging of scores, one threshold")
     add("--max-gap", type=seconds, default=2.0, metavar="S",
-        help="somebody away for longer comes back as somebody new (default %(default)s)")
-    add("--start", type=seconds, default=0.0, metavar="S", help="first second looked at")
-    add("--end", type=any_seconds, default=float("inf"), metavar="S", help="last second looked at")
+        help="a person not seen for longer gets a new track (default %(default)s)")
+    add("--start", type=seconds, default=0.0, metavar="S",
+        help="first second of the video to process")
+    add("--end", type=any_seconds, default=float("inf"), metavar="S",
+        help="last second of the video to process")
     add("--live", action=argparse.BooleanOptionalAction,
-        help="newest keyframes first, late ones left out (default: cameras and addresses)")
+        help="process the newest keyframes, skip late ones (default: cameras and addresses)")
     add("--reconnect", type=seconds, default=30.0, metavar="S",
-        help="wait so long for a live source to come back (default %(default)s)")
-    add("--film", action=argparse.BooleanOptionalAction, default=True, help="annotated.mp4")
-    add("--page", action=argparse.BooleanOptionalAction, default=True, help="review.html")
+        help="longest wait for a live source to return (default %(default)s)")
+    add("--film", action=argparse.BooleanOptionalAction, default=True,
+        help="write the annotated video, annotated.mp4")
+    add("--page", action=argparse.BooleanOptionalAction, default=True,
+        help="write the review page, review.html")
     add("--batch-size", type=whole_number(high=1024), default=8, metavar="N",
-        help="keyframes under way at most (default %(default)s)")
+        help="keyframes processed at a time (default %(default)s)")
     add("--workers", type=whole_number(high=1024), default=0, metavar="N",
-        help="batches in the networks at a time")
-    add("--threads", type=at_a_time, metavar="N", help="CPU threads (default: PyTorch's)")
-    add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
-    add("--half", action=argparse.BooleanOptionalAction, help="half precision (default: on a GPU)")
-    add("--overwrite", action="store_true", help="replace results made with other options")
+        help="batches processed at a time (default: one per core, at most 2)")
+    parser.shared("--threads", "--device", "--half", "--overwrite", "--quiet")
     add("--timing", action="store_true", help="print processor time by stage")
-    add("--quiet", action="store_true", help="no progress bar")
     # fmt: on
-    options = parser.parse_args(arguments)
-    if options.threads is not None and options.threads < 1:
-        raise UserError(f"--threads must be at least 1, not {options.threads}")
-    return options
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

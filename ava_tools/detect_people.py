@@ -1,4 +1,4 @@
-"""Look for people at the keyframes of a data set: a file of person boxes in AVA's form."""
+"""Detect people at a data set's keyframes: a file of person boxes in AVA's form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import CommandParser, none_or_at_a_time, path_text, run_command, share
+from ava_tools.cli import command_parser, none_or_at_a_time, path_text, run_command, share
 from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     split = folder.split(options.split)
     shard = Shard.parse(options.shard) if options.shard else Shard.of_torchrun()
     if options.out.is_dir():
-        raise UserError(f"{options.out}: is a folder, a file is wanted")
+        raise UserError(f"{options.out}: is a folder, a file is required")
     if options.out.exists() and not options.out.is_file():
         raise UserError(
             f"{options.out}: no regular file, which is required: unfinished work and notes are "
@@ -113,7 +113,7 @@ def _warn_of_mismatches(split: Split, keyframes: list[Keyframe]) -> None:
     from detection.datasets.split_joins import keyframe_mismatches
 
     rows = read_ground_truth_rows(split)
-    for sentence in keyframe_mismatches(split, rows, keyframes, name="the keyframes to look at"):
+    for sentence in keyframe_mismatches(split, rows, keyframes, name="the keyframes to process"):
         print(printable(f"warning: {sentence}"), file=sys.stderr)
 
 
@@ -196,66 +196,43 @@ def _say(summary: Summary, options: argparse.Namespace, shard: Any) -> None:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = CommandParser(
-        prog="python -m ava_tools.detect_people",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("detect_people", __doc__, EXAMPLE)
     add = parser.add_argument
-    add("--dataset", type=Path, required=True, metavar="DIR", help="data set folder")
-    add("--split", required=True, metavar="NAME", help="split, as dataset.yaml names it")
+    # fmt: off
+    parser.shared("--dataset", "--split")
     add("--weights", type=path_text, required=True, metavar="FILE",
-        help="checkpoint or run of train_people, a .pth of torchvision's, or 'coco'")  # fmt: skip
-    add("--out", type=Path, required=True, metavar="CSV")
+        help="checkpoint or run of train_people, a .pth of torchvision's, or 'coco'")
+    parser.shared("--out", metavar="CSV", help="box file to write")
     add("--network", metavar="NAME", help="which of torchvision's networks a .pth belongs to")
-    add(
-        "--detectron2-config",
-        type=path_text,
-        metavar="NAME",
-        help="detectron2: model zoo name or config file",
-    )
+    add("--detectron2-config", type=path_text, metavar="NAME",
+        help="detectron2: model zoo name or config file")
     add("--actor-class", nargs="+", metavar="NAME",
-        help="classes of the detector that are actors (default: person)")  # fmt: skip
+        help="classes of the detector that count as people (default: person)")
     add("--keyframes", type=Path, metavar="CSV",
-        help="video_id,time rows to look at, in place of the ground truth's keyframes")  # fmt: skip
+        help="video_id,time rows to process, in place of the ground truth's keyframes")
     add("--every-second", action="store_true",
-        help="look at each whole second of the split's videos, less its exclusions")  # fmt: skip
+        help="process each whole second of the split's videos, less its exclusions")
     add("--register", metavar="NAME", help="name the boxes in dataset.yaml's split")
     add("--score-floor", type=share, default=0.05, metavar="S",
-        help="leave out boxes of lower scores (default %(default)s)")  # fmt: skip
+        help="leave out boxes of lower scores (default %(default)s)")
     add("--short-side", type=int, metavar="PX",
-        help="decode larger pictures at this short side (default: the detector's own)")  # fmt: skip
-    add(
-        "--batch-size",
-        type=none_or_at_a_time,
-        default=8,
-        metavar="N",
-        help="pictures (default %(default)s)",
-    )
-    add("--workers", type=none_or_at_a_time, metavar="N",
-        help="processes that read ahead (default: half of the cores, 1 to 8; 0: none)")  # fmt: skip
-    add(
-        "--threads",
-        type=none_or_at_a_time,
-        metavar="N",
-        help="CPU threads of the network (default: PyTorch's)",
-    )
-    add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N")
-    add("--half", action=argparse.BooleanOptionalAction,
-        help="half precision (default: on a GPU)")  # fmt: skip
+        help="decode larger frames at this short side (default: the detector's own)")
+    add("--batch-size", type=none_or_at_a_time, default=8, metavar="N",
+        help="frames in a forward pass (default %(default)s)")
+    parser.shared("--workers",
+        help="processes that read frames (default: half of the cores, 1 to 8; 0: none)")
+    parser.shared("--threads", "--device", "--half", "--overwrite", "--quiet")
     add("--shard", metavar="K/N", help="do the K-th of N shares; torchrun's processes need none")
-    add("--overwrite", action="store_true", help="replace a file that was made with other options")
-    add("--quiet", action="store_true", help="no progress bar")
+    # fmt: on
     options = parser.parse_args(arguments)
     if options.keyframes and options.every_second:
         raise UserError("--keyframes and --every-second exclude each other")
-    for name, least in (("batch_size", 1), ("workers", 0), ("threads", 1), ("short_side", 16)):
+    for name, least in (("batch_size", 1), ("short_side", 16)):
         value = getattr(options, name)
         if value is not None and value < least:
             raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
-    if not 0 <= options.score_floor < 1:
-        raise UserError(f"--score-floor must lie in 0 to 1, not {options.score_floor:g}")
+    if options.score_floor == 1:
+        raise UserError("--score-floor must be below 1, not 1")
     return options
 
 

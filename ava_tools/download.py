@@ -1,4 +1,4 @@
-"""`python -m ava_tools.download`: AVA from its published addresses to a data set folder."""
+"""Download AVA from its published addresses into a data set folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ava_tools.cli import CommandParser, number, run_command, whole_number
+from ava_tools.cli import command_parser, number, run_command, whole_number
+from detection.transfer.download import Progress
 
 EPILOG = """examples:
   python -m ava_tools.download --dataset ava-v2.2 --out data/ava --dry-run
@@ -23,55 +24,27 @@ OUT/downloads.json with size and SHA-256; archives stay in OUT/downloads."""
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = CommandParser(
-        prog="python -m ava_tools.download",
-        description="Fetch annotations, person boxes and films, and write a data set folder.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--dataset",
-        required=True,
-        choices=("ava-v2.1", "ava-v2.2", "ava-kinetics"),
-        help="which one (ava-kinetics: annotations only, its films are the user's)",
-    )
-    parser.add_argument("--out", required=True, type=Path, help="data set folder, e.g. data/ava")
-    parser.add_argument(
-        "--what",
-        nargs="+",
-        default=["annotations", "boxes", "films"],
+    parser = command_parser("download", __doc__, EPILOG)
+    add = parser.add_argument
+    # fmt: off
+    add("--dataset", required=True, choices=("ava-v2.1", "ava-v2.2", "ava-kinetics"),
+        help="which one (ava-kinetics: annotations only, its videos are the user's)")
+    parser.shared("--out", help="data set folder, e.g. data/ava")
+    add("--what", nargs="+", default=["annotations", "boxes", "films"],
         choices=("annotations", "boxes", "films"),
-        help="annotations always come; boxes: FAIR's person boxes (default: everything, 157 GB)",
-    )
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        metavar="VIDEO_ID",
-        help="this film alone; give it again for more (write --only=-ID where an id opens with -)",
-    )
-    parser.add_argument("--test", action="store_true", help="the test set's films and boxes too")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="list files and sizes, write nothing"
-    )
-    parser.add_argument(
-        "--jobs", type=whole_number(1, 64), default=4, help="files at a time (default: 4)"
-    )
-    parser.add_argument(
-        "--timeout",
-        type=number(0, 86_400, above=True),
-        default=60.0,
-        metavar="S",
-        help="longest silence in seconds",
-    )
-    parser.add_argument(
-        "--attempts", type=whole_number(1, 100), default=6, help="tries of a file in a row"
-    )
-    parser.add_argument(
-        "--base-url",
-        metavar="URL",
-        help="a mirror which holds the files as URL/HOST/PATH of their published addresses",
-    )
+        help="annotations always come; boxes: FAIR's person boxes; films: the videos "
+        "(default: everything, 157 GB)")
+    parser.shared("--only")
+    add("--test", action="store_true", help="the test set's videos and boxes too")
+    add("--dry-run", action="store_true", help="list files and sizes, write nothing")
+    parser.shared("--jobs", type=whole_number(1, 64), default=4,
+        help="files at a time (default %(default)s)")
+    add("--timeout", type=number(0, 86_400, above=True), default=60.0, metavar="S",
+        help="longest silence in seconds")
+    add("--attempts", type=whole_number(1, 100), default=6, help="tries of a file in a row")
+    add("--base-url", metavar="URL",
+        help="a mirror which holds the files as URL/HOST/PATH of their published addresses")
+    # fmt: on
     return parser.parse_args(arguments)
 
 
@@ -181,7 +154,7 @@ def _fetch(
     return failed
 
 
-class BarProgress:
+class BarProgress(Progress):
     """A bar for all bytes and one for each file; without a terminal, a line a file."""
 
     def __init__(self, sizes: dict[str, int] | None = None) -> None:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import CommandParser, run_command, share, whole_number
+from ava_tools.cli import command_parser, number, run_command, warn, whole_number
 from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
     from detection.datasets.ava_csv import AvaRows
-    from detection.evaluation.frame_map import ScoredRows
+    from detection.evaluation.frame_map import AvaFrameMap, ScoredRows
     from detection.structures import Keyframe, LabelMap
 
 EXAMPLE = """example:
@@ -100,38 +100,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = CommandParser(
-        prog="python -m ava_tools.evaluate",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("evaluate", __doc__, EXAMPLE)
     add = parser.add_argument
     add("--ground-truth", type=Path, required=True, metavar="CSV")
     add("--detections", type=Path, required=True, metavar="CSV")
     add("--label-map", type=Path, required=True, metavar="PBTXT")
     add("--exclusions", type=Path, metavar="CSV", help="keyframes (video_id,time) to leave out")
     add("--protocol", metavar="NAME", help="the rules, by name; see below")
-    add("--iou", type=share, default=0.5, help="overlap of a true positive (default 0.5)")
-    add("--json", type=Path, metavar="FILE", help="write everything as JSON")
-    add("--csv", type=Path, metavar="FILE", help="write AP and counts by class as CSV")
-    add("--html", type=Path, metavar="FILE", help="write a report with curves, self-contained")
-    add("--diagnose", action="store_true", help="say where the lost AP went")
-    add("--compare", type=Path, metavar="CSV", help="other detections: the difference by class")
     add(
-        "--draws",
-        type=whole_number(0, 1_000_000),
-        default=1000,
-        help="bootstrap draws of --compare (default 1000)",
+        "--iou",
+        type=number(0, 1, above=True),
+        default=0.5,
+        help="IoU of a true positive (default 0.5)",
     )
+    parser.shared("--json", "--html")
+    add("--csv", type=Path, metavar="FILE", help="write AP and counts by class as CSV")
+    add("--diagnose", action="store_true", help="explain where AP is lost")
+    add("--compare", type=Path, metavar="CSV", help="other detections: the difference by class")
+    add("--draws", type=whole_number(1, 1_000_000), default=1000,
+        help="bootstrap draws of --compare (default 1000)")  # fmt: skip
     add("--video-map", action="store_true", help="score tubes too (JHMDB, UCF101-24)")
     add("--least-frames", type=int, default=15, metavar="N",
         help="shortest tube that linking keeps (default 15, ACT's)")  # fmt: skip
     options = parser.parse_args(arguments)
-    if not 0 < options.iou <= 1:
-        raise UserError(f"--iou must be over 0 and at most 1, not {options.iou:g}")
-    if options.draws < 1:
-        raise UserError(f"--draws must be at least 1, not {options.draws}")
     if options.protocol == "all":
         for name in ("html", "diagnose", "compare", "video_map"):
             if getattr(options, name):
@@ -154,14 +145,8 @@ def _read(options: argparse.Namespace) -> _Files:
         ground_truth=read_ground_truth(options.ground_truth),
         detections=read_detections(options.detections),
     )
-    _warn(files.ground_truth, files.detections)
+    warn(files.ground_truth, files.detections)
     return files
-
-
-def _warn(*files: AvaRows) -> None:
-    for rows in files:
-        for sentence in rows.warnings:
-            print(printable(f"warning: {rows.path}: {sentence}"), file=sys.stderr)
 
 
 def _tell_mismatches(files: _Files, detections: AvaRows, scored: ScoredRows) -> list[str]:
@@ -203,7 +188,8 @@ def _all_protocols(files: _Files, options: argparse.Namespace) -> None:
     from detection.evaluation.protocols import PROTOCOLS
     from detection.reports import evaluation_text
 
-    results, refusals = [], []
+    results: list[AvaFrameMap] = []
+    refusals = []
     for name in PROTOCOLS:
         try:
             scored = files.score(files.detections, name, options.iou)
@@ -226,7 +212,7 @@ def _compare(files: _Files, scored: ScoredRows, options: argparse.Namespace) -> 
     from detection.reports import evaluation_text
 
     other = read_detections(options.compare)
-    _warn(other)
+    warn(other)
     second = files.score(other, scored.protocol.name, options.iou)
     _tell_mismatches(files, other, second)
     comparison = compare(scored, second, num_draws=options.draws, progress=sys.stderr.isatty())

@@ -1,4 +1,4 @@
-"""Search for a network by stepwise expansion, as the X3D paper, on your own data and budget."""
+"""Search for a network by stepwise expansion, as in the X3D paper, on your data and budget."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import CommandParser, at_a_time, path_text, run_command
+from ava_tools.cli import SHARED, at_a_time, command_parser, run_command
 from detection.errors import EXIT_STOPPED
 
 if TYPE_CHECKING:
     from detection.checkpoints.load import Network
-    from detection.engine.tasks.by_name import Task
+    from detection.engine.tasks.x3d import X3DTask
     from detection.expansion.axes import Cost, DataLimits
     from detection.expansion.config import ExpandConfig
     from detection.expansion.report import Finalist, Units
@@ -35,7 +35,7 @@ Killed or interrupted, the same command goes on where it was and repeats nothing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Replay the paper's path, or search, or hold a finished search against rivals."""
+    """Replay the paper's path, or search, or compare a finished search with baselines."""
     options = parse(argv)
     if options.replay:
         print(replay_table())
@@ -60,31 +60,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = CommandParser(
-        prog="python -m ava_tools.expand",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("expand", __doc__, EXAMPLE)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--cfg", type=path_text, metavar="FILE", help="configuration of a search")
+    what.add_argument("--cfg", **SHARED["--cfg"])
     what.add_argument("--replay", choices=("paper",), help="the published path, no training")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="a.b=value", help="options that replace the file's"
-    )
+    parser.shared("overrides")
     parser.add_argument(
         "--rivals",
         action="store_true",
-        help="after the search: train its network, one whose axes grew all together, and some "
-        "whose axes were drawn at random, all of the same cost, and compare",
+        help="after the search: train its network beside baselines of the same cost, whose axes "
+        "grew together or at random, and compare",
     )
     parser.add_argument("--draws", type=at_a_time, default=3, help="random paths (default 3)")
     parser.add_argument(
         "--final-seeds", type=at_a_time, default=3, help="trainings of each finalist (default 3)"
     )
     options = parser.parse_intermixed_args(argv)
-    if min(options.draws, options.final_seeds) < 1:
-        parser.error("--draws and --final-seeds must be at least 1")
     if options.replay and (options.overrides or options.rivals):
         parser.error("--replay takes no options")
     return options
@@ -98,7 +89,7 @@ def carry_out(
 ) -> int:
     """Search, as one of the processes that share it; the first of them writes and speaks."""
     from detection.config import config_from_dict
-    from detection.engine.tasks.by_name import open_task
+    from detection.engine.tasks.by_name import open_x3d_task
     from detection.expansion.baselines import train_finalists
     from detection.expansion.config import SCALES, UNITS
     from detection.expansion.data_facts import data_limits
@@ -110,7 +101,7 @@ def carry_out(
     refuse_another(config, folder, first=first)
     values = with_network(config.training, config.basis.describe()) | {"output": str(folder)}
     training = config_from_dict(values, f"{options.cfg}: training")
-    task = open_task(training)
+    task = open_x3d_task(training)
     limits = data_limits(training, task.label_map, config.limits)
     units = Units(SCALES[config.cost], UNITS[config.cost], score_words(task.metric))
     cost = cost_of(config, folder, task, should_stop)
@@ -164,7 +155,7 @@ def search_of(config: ExpandConfig, cost: Cost, limits: DataLimits, units: Units
 
 
 def trainings_of(
-    config: ExpandConfig, folder: Path, task: Task, should_stop: Callable[[], bool]
+    config: ExpandConfig, folder: Path, task: X3DTask, should_stop: Callable[[], bool]
 ) -> Trainings:
     """Return what trains and scores candidates, in programs of their own."""
     from detection.expansion.inherit import write_shared_weights
@@ -186,7 +177,7 @@ def trainings_of(
 
 
 def cost_of(
-    config: ExpandConfig, folder: Path, task: Task, should_stop: Callable[[], bool]
+    config: ExpandConfig, folder: Path, task: X3DTask, should_stop: Callable[[], bool]
 ) -> Cost:
     """Return the cost that the configuration asks for, of the networks that would be trained."""
     import torch

@@ -1,4 +1,4 @@
-"""Write files for CVAT in which people are boxed already: only actions are left to choose."""
+"""Export a data set for CVAT with people already boxed: annotators only choose actions."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools import cli
-from ava_tools.cli import CommandParser, run_command, seconds_above_0, share
+from ava_tools.cli import (
+    command_parser,
+    named_lists,
+    number,
+    run_command,
+    seconds_above_0,
+    share,
+)
 from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -43,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = DatasetFolder.open(options.dataset)
     choices = _choices(folder, options)
     if options.out.exists() and not options.out.is_dir():
-        raise UserError(f"{options.out}: is a file, a folder is wanted")
+        raise UserError(f"{options.out}: is a file, a folder is required")
     everybody = list(_tracks(folder, options))
     if not everybody:
         raise UserError(f"{options.boxes or options.split}: nobody to write")
@@ -119,13 +125,8 @@ def _choices(folder: DatasetFolder, options: argparse.Namespace) -> ActionChoice
     """Return the actions that were named; for labels that are there, the label map's."""
     from detection.importers.cvat_export import ActionChoices
 
-    groups = {}
-    for text in options.one_of or ():
-        name, separator, values = text.partition("=")
-        names = tuple(word.strip() for word in values.split(","))
-        if not separator or len(names) < 2:
-            raise UserError(f"--one-of '{text}': NAME=ACTION,ACTION,... is wanted")
-        groups[name.strip()] = names
+    named = named_lists("--one-of", "NAME=ACTION,ACTION,...", options.one_of)
+    groups = {name: tuple(actions) for name, actions in named.items()}
     if options.boxes:
         return ActionChoices(tuple(options.actions or ()), groups)
     if options.actions or groups:
@@ -180,9 +181,9 @@ def _linked(rows: AvaRows, options: argparse.Namespace) -> list[_Timed]:
     )
     tracks: dict[int, _Timed] = {}
     for (time_s, boxes), numbers in zip(moments, link_boxes(moments, tracker), strict=True):
-        for box, number in zip(boxes.xyxy_01.astype(np.float64), numbers.tolist(), strict=True):
-            if number >= 0:
-                tracks.setdefault(number, []).append((time_s, box, None))
+        for box, track in zip(boxes.xyxy_01.astype(np.float64), numbers.tolist(), strict=True):
+            if track >= 0:
+                tracks.setdefault(track, []).append((time_s, box, None))
     return [track for track in tracks.values() if len(track) >= options.min_length]
 
 
@@ -224,30 +225,26 @@ def _boxes(frames: Sequence[int], track: _Timed) -> list[TrackBox]:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = CommandParser(
-        prog="python -m ava_tools.export_cvat",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("export_cvat", __doc__, EXAMPLE)
     add = parser.add_argument
-    add("--dataset", type=Path, required=True, metavar="DIR", help="data set folder")
-    add("--split", required=True, metavar="NAME", help="split, as dataset.yaml names it")
+    # fmt: off
+    parser.shared("--dataset", "--split")
     add("--boxes", type=Path, metavar="CSV",
-        help="people found: a file or a registered name (default: the labels)")  # fmt: skip
+        help="detected people: a file or a registered name (default: the labels)")
     add("--actions", nargs="+", metavar="ACTION", help="actions to tick, any number at a time")
     add("--one-of", action="append", metavar="NAME=A,B,...",
-        help="actions of which one holds at a time; may be repeated")  # fmt: skip
-    add("--out", type=Path, required=True, metavar="DIR", help="folder of the XML files")
+        help="actions of which one holds at a time; may be repeated")
+    parser.shared("--out", help="folder of the XML files")
     add("--min-score", type=share, default=0.5, metavar="S",
-        help="score from which a box begins a person (default %(default)s)")  # fmt: skip
+        help="lowest score that starts a track (default %(default)s)")
     add("--min-length", type=int, default=1, metavar="N",
-        help="leave out people seen at fewer moments (default %(default)s)")  # fmt: skip
+        help="leave out tracks of fewer boxes (default %(default)s)")
     add("--every", type=seconds_above_0, default=1.0, metavar="S",
-        help="seconds from box to box (default %(default)g, as detect_people's)")  # fmt: skip
-    add("--keep-iou", type=cli.number(0, 2), default=0.9, metavar="X",
-        help="leave out boxes that even motion explains (default %(default)s)")  # fmt: skip
-    add("--overwrite", action="store_true", help="replace files that are there")
+        help="seconds from box to box (default %(default)g, as detect_people's)")
+    add("--keep-iou", type=number(0, 2), default=0.9, metavar="X",
+        help="leave out boxes predicted with this IoU by even motion (default %(default)s)")
+    parser.shared("--overwrite")
+    # fmt: on
     return parser.parse_args(arguments)
 
 

@@ -1,18 +1,20 @@
-"""Bring annotated videos into the project's own form, a data set folder: see docs/data.md."""
+"""Import annotated videos (JHMDB, UCF101-24, MultiSports, CVAT, COCO, CSV) as a data set."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import CommandParser, run_command, seconds, share
+from ava_tools.cli import CommandParser, command_parser, named_lists, run_command, seconds, share
 from detection.errors import UserError
 
 if TYPE_CHECKING:
-    from detection.importers.custom import Choices, OwnVideo
+    from detection.importers.custom import OwnVideo
     from detection.importers.write import ImportReport
+
+    _Formats = argparse._SubParsersAction[CommandParser]
 
 EXAMPLE = """examples:
   python -m ava_tools.import_dataset jhmdb --source ~/jhmdb --out data/jhmdb
@@ -50,8 +52,6 @@ def _import_tubes(options: argparse.Namespace) -> ImportReport:
 
 
 def _import_cvat(options: argparse.Namespace) -> ImportReport:
-    from detection.importers.class_names import checked_separators
-    from detection.importers.custom import import_own
     from detection.importers.cvat import read_cvat_videos
 
     data = read_cvat_videos(
@@ -61,26 +61,16 @@ def _import_cvat(options: argparse.Namespace) -> ImportReport:
         attributes=tuple(options.attributes or ()),
         labels=tuple(options.labels or ()),
         shapes=options.shapes,
-        separators=checked_separators(options.split_values, option="--split-values")
-        if options.split_values is not None
-        else "",
+        separators=_separators(options),
         keep_occluded=not options.drop_occluded,
     )
     for note in data.notes:
         print(note)
-    return import_own(
-        options.out,
-        data.videos,
-        classes=data.classes,
-        exclusive=data.exclusive,
-        choices=_choices(options),
-        **_how(options),
-    )
+    return _import_own(options, data.videos, classes=data.classes, exclusive=data.exclusive)
 
 
 def _import_coco(options: argparse.Namespace) -> ImportReport:
     from detection.importers.coco import CocoRules, read_coco_videos
-    from detection.importers.custom import import_own
 
     rules = CocoRules(
         first_frame=options.first_frame,
@@ -94,19 +84,11 @@ def _import_coco(options: argparse.Namespace) -> ImportReport:
     data = read_coco_videos(options.source, options.videos, rules=rules)
     for note in [*data.notes, *_name_notes(data.videos, data.classes)]:
         print(note)
-    return import_own(
-        options.out,
-        data.videos,
-        classes=data.classes,
-        exclusive=data.exclusive,
-        choices=_choices(options),
-        **_how(options),
-    )
+    return _import_own(options, data.videos, classes=data.classes, exclusive=data.exclusive)
 
 
 def _import_csv(options: argparse.Namespace) -> ImportReport:
     from detection.importers.csv_table import read_own_csv
-    from detection.importers.custom import import_own
 
     videos = read_own_csv(
         options.source,
@@ -124,9 +106,7 @@ def _import_csv(options: argparse.Namespace) -> ImportReport:
         print(f"of frames as the table states them: {shown}" + ", ..." * (len(stated) > 3))
     for note in _name_notes(videos, ()):
         print(note)
-    return import_own(
-        options.out, videos, classes=(), exclusive={}, choices=_choices(options), **_how(options)
-    )
+    return _import_own(options, videos)
 
 
 def _separators(options: argparse.Namespace) -> str:
@@ -158,28 +138,28 @@ def _import_videos(options: argparse.Namespace) -> ImportReport:
     return import_unlabelled(options.source, options.out, **_how(options))
 
 
-def _choices(options: argparse.Namespace) -> Choices:
-    from detection.importers.custom import Choices
+def _import_own(
+    options: argparse.Namespace,
+    videos: Sequence[OwnVideo],
+    *,
+    classes: Sequence[str] = (),
+    exclusive: Mapping[str, Sequence[str]] | None = None,
+) -> ImportReport:
+    """Write annotations of the user's own as a data set folder."""
+    from detection.importers.custom import Choices, import_own
 
-    return Choices(
+    choices = Choices(
         name=options.name or options.out.resolve().name,
         label_map=options.label_map,
         val_videos=tuple(options.val_videos or ()),
         val_share=options.val_share,
-        exclusive=_exclusive(options.exclusive or ()),
+        exclusive=named_lists("--exclusive", "NAME=CLASS,CLASS,...", options.exclusive),
         leave_out_bad=options.leave_out_bad,
     )
-
-
-def _exclusive(texts: Sequence[str]) -> dict[str, list[str]]:
-    groups = {}
-    for text in texts:
-        name, separator, classes = text.partition("=")
-        names = [word.strip() for word in classes.split(",")]
-        if not separator or not name.strip() or len(names) < 2 or not all(names):
-            raise UserError(f"--exclusive '{text}': NAME=CLASS,CLASS,... is wanted")
-        groups[name.strip()] = names
-    return groups
+    return import_own(
+        options.out, videos, classes=classes, exclusive=exclusive or {}, choices=choices,
+        **_how(options),
+    )  # fmt: skip
 
 
 def _merge_corrections(options: argparse.Namespace) -> int:
@@ -227,40 +207,36 @@ def _say_left_out(report: ImportReport, out: Path) -> None:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = CommandParser(
-        prog="python -m ava_tools.import_dataset",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("import_dataset", __doc__, EXAMPLE)
     formats = parser.add_subparsers(dest="format", metavar="FORMAT", required=True)
-    _add_tubes(
-        formats, "jhmdb", "JHMDB-21: JHMDB-GT.pkl and videos/CLASS/NAME.mp4; 21 classes, splits 1-3"
-    )
-    _add_tubes(
-        formats, "ucf101-24", "UCF101-24: UCF101v2-GT.pkl and the videos CLASS/NAME.avi; 24 classes"
-    )
-    _add_tubes(
-        formats, "multisports", "MultiSports: multisports_GT.pkl and SPORT/NAME.mp4; 66 classes"
-    )
+    _add_tubes(formats, "jhmdb", "JHMDB-21: JHMDB-GT.pkl and videos/CLASS/NAME.mp4; 21 classes, "
+               "splits 1-3")  # fmt: skip
+    _add_tubes(formats, "ucf101-24", "UCF101-24: UCF101v2-GT.pkl and the videos CLASS/NAME.avi; "
+               "24 classes")  # fmt: skip
+    _add_tubes(formats, "multisports", "MultiSports: multisports_GT.pkl and SPORT/NAME.mp4; "
+               "66 classes")  # fmt: skip
     _add_corrections(formats)
     _add_clips(formats)
     _add_cvat(formats)
     _add_coco(formats)
     _add_csv(formats)
-    add = _add_format(
+    videos = _add_format(
         formats, "videos", "a folder of videos without labels, for detect_people and export_cvat",
         _import_videos,
         "example:\n  python -m ava_tools.import_dataset videos --source videos/ --out data/raw\n",
-    ).add_argument  # fmt: skip
-    add("--source", type=Path, required=True, metavar="DIR", help="folder of the videos")
+    )  # fmt: skip
+    videos.add_argument("--source", type=Path, required=True, metavar="DIR", help=VIDEOS)
     options = parser.parse_args(arguments)
-    if not 0 <= getattr(options, "val_share", 0) < 1:
-        raise UserError(f"--val-share must lie in 0 to 1, not {options.val_share:g}")
+    if getattr(options, "val_share", 0) == 1:
+        raise UserError("--val-share must be below 1, not 1")
     return options
 
 
-def _add_cvat(formats: argparse._SubParsersAction) -> None:
+VIDEOS = "folder of the videos"
+
+
+# fmt: off
+def _add_cvat(formats: _Formats) -> None:
     parser = _add_own(
         formats, "cvat", "CVAT for video 1.1: tracks, their attributes are the actions",
         _import_cvat,
@@ -270,50 +246,47 @@ def _add_cvat(formats: argparse._SubParsersAction) -> None:
         "one attribute exclude each other (a value 'none' is no action). Each file belongs to the\n"
         "video that it names, or that is called like it (walk.xml, walk.mp4).\n",
         source="XML or ZIP file as CVAT exports it, or a folder of them",
-    )  # fmt: skip
+    )
     add = parser.add_argument
     add("--every", type=seconds, default=1.0, metavar="S",
-        help="seconds from keyframe to keyframe, 0: every frame (default %(default)g)")  # fmt: skip
+        help="seconds from keyframe to keyframe, 0: every frame (default %(default)g)")
     add("--attributes", nargs="+", metavar="NAME",
-        help="attributes that are actions (default: each checkbox, select and radio)")  # fmt: skip
+        help="attributes that are actions (default: each checkbox, select and radio)")
     add("--labels", nargs="+", metavar="NAME",
-        help="labels that are persons (default: those with such attributes, else all)")  # fmt: skip
+        help="labels that are persons (default: those with such attributes, else all)")
     add("--shapes", choices=("unjudged", "hull"), default="unjudged",
         help="persons drawn as polygon, skeleton, ellipse, ...: leave out the keyframes that show "
-        "one, or take the upright box around it (default %(default)s)")  # fmt: skip
+        "one, or take the upright box around it (default %(default)s)")
     add("--split-values", metavar="MARKS",
-        help="marks between several actions in one value: ,;| (default: none)")  # fmt: skip
+        help="marks between several actions in one value: ,;| (default: none)")
     add("--drop-occluded", action="store_true", help="leave out boxes marked as occluded")
 
 
-def _add_coco(formats: argparse._SubParsersAction) -> None:
+def _add_coco(formats: _Formats) -> None:
     parser = _add_own(
-        formats, "coco", "COCO-style JSON whose images name a video and a frame",
-        _import_coco,
+        formats, "coco", "COCO-style JSON whose images name a video and a frame", _import_coco,
         "example:\n  python -m ava_tools.import_dataset coco --source boxes.json "
         "--videos videos/ --out data/mine\n\n"
         "images: {id, video_id + frame_id | video + frame | video + time, width, height};\n"
         "annotations: {image_id, bbox [x, y, width, height], category_id, track_id}, and where a\n"
         "person does several things: actions: [names or ids] or attributes: {\"wave\": true}.\n",
         source="JSON file",
-    )  # fmt: skip
+    )
     add = parser.add_argument
     add("--frame-field", choices=("frame", "frame_number", "frame_index", "frame_id", "file_name"),
-        help="what numbers an image's frame (default: what does not merely count on)")  # fmt: skip
+        help="what numbers an image's frame (default: what does not merely count on)")
     add("--attributes", nargs="+", metavar="NAME",
-        help="attributes that are actions (default: where categories are none, all)")  # fmt: skip
+        help="attributes that are actions (default: where categories are none, all)")
     add("--categories", nargs="+", metavar="NAME",
-        help="categories to take (default: persons, where attributes act; else all)")  # fmt: skip
+        help="categories to take (default: persons, where attributes act; else all)")
     add("--shapes", choices=("unjudged", "hull"), default="unjudged",
         help="persons with a polygon or keypoints and no box: leave out the keyframes that show "
-        "one, or take the upright box around it (default %(default)s)")  # fmt: skip
-    _add_boxes(parser)
-    _add_split_values(parser)
-    _add_first_frame(parser)
+        "one, or take the upright box around it (default %(default)s)")
+    _add_units(parser)
 
 
-def _add_csv(formats: argparse._SubParsersAction) -> None:
-    parser = _add_own(
+def _add_csv(formats: _Formats) -> None:
+    _add_units(_add_own(
         formats, "csv", "a plain table with a header line", _import_csv,
         "example:\n  python -m ava_tools.import_dataset csv --source boxes.csv "
         "--videos videos/ --out data/mine\n\n"
@@ -321,115 +294,92 @@ def _add_csv(formats: argparse._SubParsersAction) -> None:
         "walk.mp4,2.0,14,20,180,350,stand;wave,1\n"
         "walk.mp4,3.0,,,,,,                          <- nobody there\n",
         source="CSV file (comma, semicolon or tab)",
-    )  # fmt: skip
-    _add_boxes(parser)
-    _add_split_values(parser)
-    _add_first_frame(parser)
+    ))
 
 
-def _add_boxes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--boxes", choices=("auto", "pixels", "fractions"), default="auto",
-        help="unit of the boxes (default auto: fractions where nothing exceeds 1)")  # fmt: skip
-
-
-def _add_split_values(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--split-values", metavar="MARKS",
-        help="marks between several actions in one name, as in ,;| (default: none)")  # fmt: skip
-
-
-def _add_first_frame(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--first-frame", type=int, choices=(0, 1), default=0,
-        help="number of a video's first frame (default %(default)s)")  # fmt: skip
+def _add_units(parser: argparse.ArgumentParser) -> None:
+    """Add how boxes, names and frames are written."""
+    add = parser.add_argument
+    add("--boxes", choices=("auto", "pixels", "fractions"), default="auto",
+        help="unit of the boxes (default auto: fractions where nothing exceeds 1)")
+    add("--split-values", metavar="MARKS",
+        help="marks between several actions in one name, as in ,;| (default: none)")
+    add("--first-frame", type=int, choices=(0, 1), default=0,
+        help="number of a video's first frame (default %(default)s)")
 
 
 def _add_own(
-    formats: argparse._SubParsersAction,
-    name: str,
-    about: str,
-    run: Callable[[argparse.Namespace], ImportReport],
-    example: str,
-    *,
-    source: str,
+    formats: _Formats, name: str, about: str, run: Callable[[argparse.Namespace], ImportReport],
+    example: str, *, source: str,
 ) -> argparse.ArgumentParser:
     """Add a format of people's own annotations."""
     parser = _add_format(formats, name, about, run, example)
     add = parser.add_argument
     add("--source", type=Path, required=True, metavar="PATH", help=source)
-    add("--videos", type=Path, required=True, metavar="DIR", help="folder of the videos")
+    add("--videos", type=Path, required=True, metavar="DIR", help=VIDEOS)
     add("--name", metavar="TEXT", help="name of the data set (default: the folder's)")
     add("--label-map", type=Path, metavar="FILE",
-        help="classes and ids (default: every class that occurs, ids from 1 on)")  # fmt: skip
+        help="classes and ids (default: every class that occurs, ids from 1 on)")
     add("--val-videos", nargs="+", metavar="NAME", help="videos of val; the others are train's")
     add("--val-share", type=share, default=0.2, metavar="S",
-        help="share of the videos for val where none are named (default %(default)g)")  # fmt: skip
+        help="share of the videos for val where none are named (default %(default)g)")
     add("--exclusive", action="append", metavar="NAME=CLASS,...",
-        help="classes of which a person does one at a time; may be repeated")  # fmt: skip
+        help="classes of which a person does one at a time; repeatable")
     add("--leave-out-bad", action="store_true",
-        help="list impossible boxes in left_out.csv and go on, in place of stopping")  # fmt: skip
+        help="list impossible boxes in left_out.csv and go on, in place of stopping")
     return parser
 
 
-def _add_tubes(formats: argparse._SubParsersAction, name: str, about: str) -> None:
+def _add_tubes(formats: _Formats, name: str, about: str) -> None:
+    example = f"example:\n  python -m ava_tools.import_dataset {name} --source ~/{name} "
     add = _add_format(
-        formats, name, about, _import_tubes,
-        f"example:\n  python -m ava_tools.import_dataset {name} --source ~/{name} "
-        f"--out data/{name}\n",
-    ).add_argument  # fmt: skip
+        formats, name, about, _import_tubes, f"{example}--out data/{name}\n"
+    ).add_argument
     add("--source", type=Path, required=True, metavar="DIR", help="folder with the pickle")
     add("--videos", type=Path, metavar="DIR",
-        help="folder of the videos (default: SOURCE/videos, else the pickle's)")  # fmt: skip
+        help=f"{VIDEOS} (default: SOURCE/videos, else the pickle's)")
 
 
-def _add_corrections(formats: argparse._SubParsersAction) -> None:
-    add = _add_format(
+def _add_corrections(formats: _Formats) -> None:
+    parser = _add_format(
         formats, "corrections", "what a review page exports, merged into a copy of a data set",
         _merge_corrections, "example:\n  python -m ava_tools.import_dataset corrections "
         "--dataset data/mine --split train \\\n      --corrections corrections.csv --reviewed "
         "reviewed.csv --out data/mine_corrected --link\n"
         "  python train_ava.py --cfg configs/mine.yaml data.root=data/mine_corrected\n",
-    ).add_argument  # fmt: skip
-    add("--dataset", type=Path, required=True, metavar="DIR", help="data set folder to correct")
-    add("--split", required=True, help="split that the videos belong to, or join")
+    )
+    parser.shared("--dataset", help="data set folder to correct")
+    parser.shared("--split", help="split that the videos belong to, or join")
+    add = parser.add_argument
     add("--corrections", type=Path, required=True, metavar="CSV",
-        help="everybody at the reviewed keyframes")  # fmt: skip
+        help="every person at the reviewed keyframes")
     add("--reviewed", type=Path, required=True, metavar="CSV",
-        help="the reviewed keyframes: their rows are replaced, all others kept")  # fmt: skip
+        help="the reviewed keyframes: their rows are replaced, all others kept")
     add("--videos", type=Path, metavar="DIR",
-        help="folder of reviewed videos that the data set does not have yet")  # fmt: skip
+        help="folder of reviewed videos that the data set does not have yet")
 
 
-def _add_clips(formats: argparse._SubParsersAction) -> None:
+def _add_clips(formats: _Formats) -> None:
     about = "lists of labelled videos, for clip classification, of a data set folder"
     parser = formats.add_parser("clips", help=about, description=about)
     parser.set_defaults(run=_write_clip_lists)
-    add = parser.add_argument
-    add("--dataset", type=Path, required=True, metavar="DIR", help="a data set folder")
-    add("--out", type=Path, required=True, metavar="DIR",
-        help="folder for SPLIT.csv and classes.txt")  # fmt: skip
+    parser.shared("--dataset")
+    parser.shared("--out", help="folder for SPLIT.csv and classes.txt")
 
 
 def _add_format(
-    formats: argparse._SubParsersAction,
-    name: str,
-    about: str,
-    run: Callable[[argparse.Namespace], ImportReport | int],
-    example: str,
-) -> argparse.ArgumentParser:
+    formats: _Formats, name: str, about: str,
+    run: Callable[[argparse.Namespace], ImportReport | int], example: str,
+) -> CommandParser:
     """Add a sub-command with what all of them share."""
-    parser: argparse.ArgumentParser = formats.add_parser(
-        name,
-        help=about,
-        description=about,
-        epilog=example,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = formats.add_parser(name, help=about, description=about, epilog=example)
     parser.set_defaults(run=run)
-    add = parser.add_argument
-    add("--out", type=Path, required=True, metavar="DIR", help="data set folder to make")
-    add("--overwrite", action="store_true", help="replace a data set folder that is there")
-    add("--link", action="store_true",
-        help="hard-link the videos where possible, in place of copying them")  # fmt: skip
+    parser.shared("--out", help="data set folder to make")
+    parser.shared("--overwrite")
+    parser.add_argument("--link", action="store_true",
+        help="hard-link the videos where possible, in place of copying them")
     return parser
+# fmt: on
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-adds, memory and milliseconds, stage by stage."""
+"""Report what a network costs by stage: parameters, multiply-adds, memory, milliseconds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import CommandParser, at_a_time, run_command
+from ava_tools.cli import SHARED, command_parser, run_command, whole_number
 from detection import bounds
 
 if TYPE_CHECKING:
@@ -23,14 +23,6 @@ EXAMPLE = """examples:
   python -m ava_tools.inspect_model --cfg configs/ava_x3d_m.yaml --size 256
   python -m ava_tools.inspect_model --checkpoint x3d_s.pyth --task classification
 """
-MOST = {
-    "classes": bounds.MOST_CLASSES,
-    "frames": bounds.MOST_FRAMES,
-    "size": bounds.LARGEST_SIDE_PX,
-    "actors": 1_000_000,
-    "repeats": 1_000_000,
-    "threads": bounds.MOST_THREADS,
-}
 VARIANT_NAMES = ("xs", "s", "m", "l", "xl", "x2d")
 
 
@@ -70,47 +62,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = CommandParser(
-        prog="python -m ava_tools.inspect_model",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("inspect_model", __doc__, EXAMPLE)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument(
-        "--variant", choices=(*VARIANT_NAMES, "all"), help="X3D by name; all: a table"
-    )
-    what.add_argument("--cfg", type=Path, help="a configuration file")
-    what.add_argument("--checkpoint", type=Path, help="a checkpoint of anybody's X3D")
-    parser.add_argument(
-        "--task",
-        choices=("actions", "classification"),
-        default="actions",
-        help="with --variant: the network with an actor head, or with a clip head",
-    )
-    parser.add_argument(
-        "--classes", type=int, help="with --variant or --cfg (default 80; clips 400)"
-    )
-    parser.add_argument(
-        "--allow-unused",
-        action="store_true",
-        help="with --checkpoint: leave out weights that the network has no place for",
-    )
-    parser.add_argument("--frames", type=int, help="frames of a clip (default: the network's)")
-    parser.add_argument("--size", type=int, help="side of the square clip, pixels (default: test)")
-    parser.add_argument("--actors", type=int, default=1, help="people in the clip")
-    parser.add_argument("--no-timing", action="store_true", help="count only; takes no time")
-    parser.add_argument("--training", action="store_true", help="time forward and backward too")
-    parser.add_argument("--repeats", type=int, default=5, help="clips that are timed (median)")
-    parser.add_argument("--threads", type=at_a_time, help="CPU threads (default: PyTorch's)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or auto")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    args = parser.parse_args(argv)
-    for name, most in MOST.items():
-        value, least = getattr(args, name), 0 if name == "actors" else 1
-        if value is not None and not least <= value <= most:
-            parser.error(f"--{name} must be from {least} to {most:,}, got {value}")
-    return args
+    add = parser.add_argument
+    # fmt: off
+    what.add_argument("--variant", choices=(*VARIANT_NAMES, "all"),
+        help="X3D by name; all: a table")
+    what.add_argument("--cfg", **SHARED["--cfg"])
+    what.add_argument("--checkpoint", type=Path,
+        help="a checkpoint of an X3D network, this project's or another's")
+    add("--task", choices=("actions", "classification"), default="actions",
+        help="with --variant: the network with an actor head, or with a clip head")
+    add("--classes", type=whole_number(1, bounds.MOST_CLASSES),
+        help="with --variant or --cfg (default 80; clips 400)")
+    add("--allow-unused", action="store_true",
+        help="with --checkpoint: leave out weights that the network has no place for")
+    add("--frames", type=whole_number(1, bounds.MOST_FRAMES),
+        help="frames of a clip (default: the network's)")
+    add("--size", type=whole_number(1, bounds.LARGEST_SIDE_PX),
+        help="side of the square clip, pixels (default: the network's at test time)")
+    add("--actors", type=whole_number(0, 1_000_000), default=1, help="people in the clip")
+    add("--no-timing", action="store_true", help="count only; takes no time")
+    add("--training", action="store_true", help="time forward and backward too")
+    add("--repeats", type=whole_number(1, 1_000_000), default=5,
+        help="clips that are timed (median)")
+    parser.shared("--threads")
+    parser.shared("--device", default="cpu")
+    add("--json", action="store_true", help="print JSON")
+    # fmt: on
+    return parser.parse_args(argv)
 
 
 def choose(args: argparse.Namespace) -> tuple[Network, int, int, str]:

@@ -1,4 +1,4 @@
-"""Draw the demo data set: animated people in AVA's own form. Made up, and says so."""
+"""Make the demo data set: drawn, animated people in AVA's form (made-up data)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ava_tools.cli import CommandParser, at_a_time, run_command
+from ava_tools.cli import at_a_time, command_parser, run_command
 from detection.demo.parameters import DemoParameters
 
 EXAMPLE = """examples:
   python -m ava_tools.make_demo --out data/demo
   python -m ava_tools.make_demo --out /tmp/small --num-train 8 --num-val 4 --sheet /tmp/small.png
 """
+NUMBERS = {
+    "seed": "another seed, another set",
+    "num_train": "training videos",
+    "num_val": "validation videos",
+    "keyframes": "annotated seconds a video",
+    "fps": "frames a second",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,15 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from detection.demo.generate import generate_demo
 
     width, height = options.size
-    parameters = DemoParameters(
-        seed=options.seed,
-        num_train=options.num_train,
-        num_val=options.num_val,
-        keyframes=options.keyframes,
-        width=width,
-        height=height,
-        fps=options.fps,
-    )
+    numbers = {name: getattr(options, name) for name in NUMBERS}
+    parameters = DemoParameters(**numbers, width=width, height=height)
     started = time.monotonic()
     total = options.num_train + options.num_val
     with tqdm(total=total, unit="video", desc="drawing", file=sys.stderr, leave=False) as bar:
@@ -60,36 +60,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _size(text: str) -> tuple[int, int]:
     width, x, height = text.partition("x")
     if not (x and width.isdigit() and height.isdigit()):
-        raise argparse.ArgumentTypeError(f"'{text}': wanted WIDTHxHEIGHT, such as 320x240")
+        raise argparse.ArgumentTypeError(f"'{text}': WIDTHxHEIGHT is required, such as 320x240")
     return int(width), int(height)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     usual = DemoParameters()
-    parser = CommandParser(
-        prog="python -m ava_tools.make_demo",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--out", type=Path, required=True, help="data set folder to make")
-    for name, kind, sentence in (
-        ("--seed", int, "another seed, another set"),
-        ("--num-train", int, "training videos"),
-        ("--num-val", int, "validation videos"),
-        ("--keyframes", int, "annotated seconds a video"),
-        ("--fps", int, "frames a second"),
-    ):
-        default = getattr(usual, name.strip("-").replace("-", "_"))
-        parser.add_argument(name, type=kind, default=default, help=f"{sentence} (%(default)s)")
+    parser = command_parser("make_demo", __doc__, EXAMPLE)
+    parser.shared("--out", help="data set folder to make")
+    for name, sentence in NUMBERS.items():
+        option, about = f"--{name.replace('_', '-')}", f"{sentence} (default %(default)s)"
+        parser.add_argument(option, type=int, default=getattr(usual, name), help=about)
     parser.add_argument(
         "--size", type=_size, default=(usual.width, usual.height), metavar="WxH",
-        help=f"in pixels ({usual.width}x{usual.height})",
+        help=f"in pixels (default {usual.width}x{usual.height})",
     )  # fmt: skip
-    parser.add_argument(
-        "--workers", type=at_a_time, default=2, help="processes that draw (%(default)s)"
+    parser.shared(
+        "--workers", type=at_a_time, default=2, help="processes that draw (default %(default)s)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a data set that is there")
+    parser.shared("--overwrite")
     parser.add_argument(
         "--sheet", type=Path, metavar="PNG", help="also draw some keyframes with boxes and labels"
     )

@@ -1,15 +1,13 @@
-"""Cut and scale the videos of a data set so that clips are quick to read: see docs/data.md."""
+"""Cut and scale a data set's videos so that clips are quick to read (docs/data.md)."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from ava_tools.cli import CommandParser, at_a_time, number, run_command, seconds
+from ava_tools.cli import command_parser, cores, number, run_command, seconds, whole_number
 
 EPILOG = """examples:
   python -m ava_tools.prepare --dataset data/ava --out data/ava_320
@@ -71,63 +69,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = CommandParser(
-        prog="python -m ava_tools.prepare",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("prepare", __doc__, EPILOG)
     add = parser.add_argument
-    add("--dataset", type=Path, required=True, help="data set folder with the source videos")
-    add("--out", type=Path, required=True, help="data set folder to make")
-    add("--short-side", type=int, default=320, help="pixels; never enlarged (default: 320)")
-    add("--crf", type=int, default=20, help="quality, 0 (lossless) to 51 (default: 20)")
-    add(
-        "--clip-span",
-        type=seconds,
-        default=14.0,
-        metavar="SECONDS",
-        help="longest clip to be read around a keyframe; its frames are all kept (default: 14)",
-    )
+    # fmt: off
+    parser.shared("--dataset", help="data set folder with the source videos")
+    parser.shared("--out", help="data set folder to make")
+    add("--short-side", type=whole_number(2), default=320,
+        help="pixels; never enlarged (default %(default)s)")
+    add("--crf", type=whole_number(0, 51), default=20,
+        help="quality, 0 (lossless) to 51 (default %(default)s)")
+    add("--clip-span", type=seconds, default=14.0, metavar="SECONDS",
+        help="longest clip around a keyframe, all of whose frames are kept (default %(default)g)")
     add("--whole", action="store_true", help="keep videos in full length")
-    add(
-        "--only",
-        action="append",
-        default=[],
-        metavar="VIDEO_ID",
-        help="this video alone; give it again for more (write --only=-ID where it opens with -)",
-    )
-    add(
-        "--leave-out-broken",
-        action="store_true",
-        help="make a data set of the videos that can be prepared, and list them in it",
-    )
-    add(
-        "--tolerate-damage",
-        action="store_true",
-        help="take damaged frames inside a source as players show them",
-    )
-    add(
-        "--frames",
-        action="store_true",
-        help="write frames/ID/ID_000001.jpg in place of videos, and lists of them as SlowFast's",
-    )
-    add("--fps", type=number(0, 1000, above=True), default=30.0, help="of --frames (default: 30)")
-    add(
-        "--frames-start",
-        type=seconds,
-        metavar="SECONDS",
-        help="when frame 1 is shown (AVA's usual: 900; default: the first second required)",
-    )
-    add("--jobs", type=at_a_time, default=_cores(), help="videos at a time (default: one a core)")
-    options = parser.parse_args(arguments)
-    if options.short_side < 2 or options.jobs < 1 or not 0 <= options.crf <= 51:
-        parser.error("--short-side from 2, --jobs from 1 and --crf from 0 to 51 are required")
-    return options
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parser.shared("--only")
+    add("--leave-out-broken", action="store_true",
+        help="make a data set of the videos that can be prepared, and list the others in it")
+    add("--tolerate-damage", action="store_true",
+        help="keep damaged frames inside a source as players show them")
+    add("--frames", action="store_true",
+        help="write frames/ID/ID_000001.jpg in place of videos, and lists of them as SlowFast's")
+    add("--fps", type=number(0, 1000, above=True), default=30.0,
+        help="of --frames (default %(default)g)")
+    add("--frames-start", type=seconds, metavar="SECONDS",
+        help="when frame 1 is shown (AVA's usual: 900; default: the first second required)")
+    parser.shared("--jobs", default=cores())
+    # fmt: on
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Say what a file of person boxes is good for: who is found, and what that allows at best."""
+"""Report how good a file of person boxes is: recall, precision, the frame-mAP it allows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import CommandParser, run_command, share
+from ava_tools.cli import command_parser, run_command, share, warn
 from detection.errors import printable
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ EXAMPLE = """examples:
       --boxes boxes.csv --partly-labelled --json boxes.json --png boxes.png
 
 The ceiling is the highest frame-mAP that any classifier could reach with the boxes: the evaluator's
-own score of perfect answers. docs/people.md explains every figure.
+own score of perfect detections. docs/people.md explains every figure.
 """
 
 
@@ -51,9 +51,7 @@ def _report(folder: DatasetFolder, path: Path, options: argparse.Namespace) -> B
     split = folder.split(options.split)
     ground_truth = read_ground_truth_rows(split)
     boxes = read_person_boxes(path)
-    for rows in (ground_truth, boxes):
-        for sentence in rows.warnings:
-            print(printable(f"warning: {rows.path}: {sentence}"), file=sys.stderr)
+    warn(ground_truth, boxes)
     for sentence in box_mismatches(
         split, ground_truth, boxes, name=f"the boxes ({path.name})", at=options.threshold
     ):
@@ -92,28 +90,22 @@ def _write(result: BoxReport, path: Path, options: argparse.Namespace) -> None:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = CommandParser(
-        prog="python -m ava_tools.report_boxes",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("report_boxes", __doc__, EXAMPLE)
     add = parser.add_argument
-    add("--dataset", type=Path, required=True, metavar="DIR", help="data set folder")
-    add("--split", required=True, metavar="NAME", help="split whose ground truth to hold them to")
+    parser.shared("--dataset")
+    parser.shared("--split", help="split whose ground truth the boxes are compared with")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--boxes", type=Path, metavar="CSV", help="a file of person boxes")
     which.add_argument("--name", help="boxes that dataset.yaml names in the split")
     add("--threshold", type=share, default=0.8, metavar="S",
-        help="score from which boxes are in use (default %(default)s)")  # fmt: skip
+        help="lowest score of boxes in use (default %(default)s)")  # fmt: skip
     add("--protocol", metavar="NAME", help="rules of the ceiling (default: the data set's)")
     add("--partly-labelled", action="store_true",
         help="some people have no ground truth (JHMDB): precision is a lower bound")  # fmt: skip
     add("--unlisted-are-empty", action="store_true",
         help="keyframes that the ground truth does not list have nobody (AVA)")  # fmt: skip
-    add("--json", type=Path, metavar="FILE", help="write everything as JSON")
-    add("--html", type=Path, metavar="FILE", help="write a page with curves, self-contained")
-    add("--png", type=Path, metavar="FILE", help="write the curves as a picture")
+    parser.shared("--json", "--html")
+    add("--png", type=Path, metavar="FILE", help="write the curves as an image")
     return parser.parse_args(arguments)
 
 

@@ -1,14 +1,13 @@
-"""Accuracy of a clip classification network against what its views cost."""
+"""Score a clip classification network with different views: accuracy against GMAC."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import CommandParser, path_text, run_command
+from ava_tools.cli import command_parser, run_command
 
 if TYPE_CHECKING:
     from detection.engine.tasks.clip_scoring import ClipScore
@@ -35,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.checkpoint, cfg=args.cfg, overrides=args.overrides, processes=processes
         )
         if not isinstance(run.task, ClipTask):
-            raise UserError(f"{args.checkpoint}: detects actions, a classification run is wanted")
+            raise UserError(f"{args.checkpoint}: detects actions, a classification run is required")
         scores: list[ClipScore] = []
         for crops in args.crops:
             for clips in args.clips:
@@ -53,31 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = CommandParser(
-        prog="python -m ava_tools.score_views",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--checkpoint",
-        type=path_text,
-        required=True,
-        metavar="FILE_OR_RUN",
-        help="what to score: file or run",
-    )
-    parser.add_argument(
-        "--cfg", type=path_text, metavar="FILE", help="configuration (default: the checkpoint's)"
-    )
+    parser = command_parser("score_views", __doc__, EXAMPLE)
+    parser.shared("--checkpoint", required=True)
+    parser.shared("--cfg", "overrides", "--json")
     parser.add_argument(
         "--clips", type=_numbers, default=[1, 3, 5, 10], help="clips a video (default 1,3,5,10)"
     )
     parser.add_argument(
         "--crops", type=_numbers, default=[1], help="crops a clip, 1 or 3, or 1,3 (default 1)"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there too")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="a.b=value", help="options that replace the file's"
     )
     args = parser.parse_intermixed_args(argv)
     if min(args.clips) < 1:

@@ -1,4 +1,4 @@
-"""Train a people detector on the boxes of a data set in AVA's form, and score it (AP, AP50, AR)."""
+"""Train a people detector (Faster R-CNN) on a data set's boxes and score it (AP, AP50, AR)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,28 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import CommandParser, path_text, run_command
+from ava_tools.cli import check_training, print_options, run_command, training_parser
 from detection.config import list_people_options, load_people_config
 from detection.errors import UserError
 
 if TYPE_CHECKING:
     from detection.engine.distributed import Processes
 
+EXAMPLE = """examples:
+  python -m ava_tools.train_people --cfg configs/people_demo.yaml optim.epochs=3
+  python -m ava_tools.train_people --resume runs/people_demo
+  python -m ava_tools.train_people --eval-only --checkpoint runs/people_demo
+  python -m ava_tools.train_people --eval-only --checkpoint coco --cfg people_ava
+
+With --eval-only and --cfg, --checkpoint is also a state dict of torchvision's, or 'coco'.
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     options = parse_arguments(arguments)
     if options.list_options:
-        for key, kind, default, sentence in list_people_options():
-            print(f"{key} ({kind}, default {default})\n    {sentence}")
+        print_options(list_people_options())
         return 0
 
     # torch is loaded here, so that --help answers at once
@@ -65,52 +73,17 @@ def carry_out(options: argparse.Namespace, processes: Processes) -> int:
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line and refuse combinations that make no sense."""
-    parser = CommandParser(
-        prog="python -m ava_tools.train_people",
-        description="Train a people detector (Faster R-CNN) on the boxes of a data set in AVA's "
-        "form and score it on the validation split: AP, AP50 and AR as COCO counts them.",
-        epilog="example: python -m ava_tools.train_people --cfg configs/people_demo.yaml "
-        "optim.epochs=3",
-    )
-    parser.add_argument(
-        "--cfg", type=path_text, metavar="FILE", help="configuration, a YAML file from configs/"
-    )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="a.b=value", help="options that replace the file's"
-    )
-    parser.add_argument(
-        "--resume", type=path_text, metavar="RUN", help="go on with a stopped run (its folder)"
-    )
-    parser.add_argument("--eval-only", action="store_true", help="score --checkpoint, do not train")
-    parser.add_argument(
-        "--checkpoint",
-        type=path_text,
-        metavar="WEIGHTS",
-        help="weights to score: a run folder or checkpoint, or with --cfg also a state dict of "
-        "torchvision's or 'coco'",
-    )
+    parser = training_parser("train_people", __doc__, EXAMPLE)
     parser.add_argument(
         "--actor-class",
         action="append",
         default=[],
         metavar="NAME",
-        help="with --eval-only --cfg: a class of the weights that is an actor (may be repeated)",
+        help="with --eval-only --cfg: a class of the weights that counts as a person; repeatable",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing run folder")
-    parser.add_argument(
-        "--list-options", action="store_true", help="print every option a configuration can set"
-    )
-    options = parser.parse_intermixed_args(arguments)
-    if options.list_options:
-        return options
-    if options.eval_only != bool(options.checkpoint):
-        raise UserError("--eval-only and --checkpoint go together")
+    options = check_training(parser.parse_intermixed_args(arguments))
     if options.actor_class and not (options.eval_only and options.cfg):
         raise UserError("--actor-class goes with --eval-only and --cfg")
-    if options.resume and (options.cfg or options.eval_only or options.overwrite):
-        raise UserError("--resume takes its configuration from the run: no --cfg, --overwrite, ...")
-    if not (options.cfg or options.resume or options.eval_only):
-        raise UserError("--cfg FILE is required (or --resume RUN); see --help")
     return options
 
 

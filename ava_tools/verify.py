@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import CommandParser, at_a_time, run_command
+from ava_tools.cli import CommandParser, command_parser, cores, run_command
 from detection.errors import printable
 
 if TYPE_CHECKING:
@@ -104,16 +103,19 @@ def decoding_bar() -> Iterator[dict[str, Any]]:
         yield {"on_start": lambda total: bar.reset(total=total), "on_progress": bar.update}
 
 
-def add_decoding_options(parser: argparse.ArgumentParser) -> None:
+def add_decoding_options(parser: CommandParser) -> None:
     """Add the options of a run and of decoding."""
-    add = parser.add_argument
-    add("overrides", nargs="*", metavar="a.b=value", help="options of the run, with --cfg")
-    add("--cfg", metavar="FILE", help="check for this run: its splits, boxes, labels, clip length")
-    add("--frame-lists", type=Path, metavar="DIR",
-        help="FAIR's frame_lists/{train,val}.csv to compare with (default: those in DATASET)",
-    )  # fmt: skip
-    add("--again", action="store_true", help="decode also what was decoded before")
-    add("--jobs", type=at_a_time, default=_cores(), help="videos at a time (default: one a core)")
+    parser.shared("overrides", help="options of the run, with --cfg")
+    # fmt: off
+    parser.shared("--cfg",
+        help="configuration of a run (file or shipped name): its splits, boxes, labels and clip "
+        "length are checked")
+    parser.add_argument("--frame-lists", type=Path, metavar="DIR",
+        help="FAIR's frame_lists/{train,val}.csv to compare with (default: those in DATASET)")
+    parser.add_argument("--again", action="store_true",
+        help="decode also videos that were found whole before")
+    # fmt: on
+    parser.shared("--jobs", default=cores())
 
 
 def decoding_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -122,22 +124,15 @@ def decoding_options(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = CommandParser(
-        prog="python -m ava_tools.verify",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("verify", __doc__, EPILOG)
     add = parser.add_argument
+    # fmt: off
     add("dataset", type=Path, help="data set folder, or JHMDB's, UCF101-24's, MultiSports' source")
-    add("--split", action="append", help="this split alone; give it again for more")
-    add("--json", type=Path, metavar="FILE", help="write the findings to a file as well")
+    add("--split", action="append", metavar="NAME", help="this split alone; repeatable")
+    parser.shared("--json")
+    # fmt: on
     add_decoding_options(parser)
     return parser.parse_intermixed_args(arguments)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""`python -m ava_tools.visualize`: ground truth beside prediction, drawn on clips, or to review."""
+"""Draw ground truth beside predictions: annotated videos, sheets and a review page."""
 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,12 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import CommandParser, any_seconds, run_command, seconds, share
-from detection.errors import printable
+from ava_tools.cli import (
+    any_seconds,
+    command_parser,
+    file_name,
+    run_command,
+    seconds,
+    share,
+    whole_number,
+)
+from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
     from detection.datasets.ava_csv import AvaRows
     from detection.datasets.folder import DatasetFolder
+    from detection.datasets.label_map import LabelMap
     from detection.datasets.open_video import FrameSource
     from detection.drawing.annotated_video import Look, VideoActors
 
@@ -40,15 +48,11 @@ right when the ground truth's best-overlapping person carries it."""
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = CommandParser(
-        prog="python -m ava_tools.visualize",
-        description="Draw boxes and labels, ground truth beside prediction, as H.264 and PNG.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("visualize", __doc__, EPILOG)
+    # fmt: off
     run = parser.add_argument_group("a run")
-    run.add_argument("--run", type=Path, help="run folder; pictures go to RUN/visualize")
-    run.add_argument("--videos", type=int, default=3, help="how many videos (default: 3)")
+    run.add_argument("--run", type=Path, help="run folder; videos and sheets go to RUN/visualize")
+    run.add_argument("--videos", type=whole_number(1), default=3, help="how many (default: 3)")
     run.add_argument("--data", type=Path, help="data set folder, if it moved since the run")
     split = parser.add_argument_group("a split of a data set (with --review)")
     split.add_argument("--dataset", type=Path, help="data set folder")
@@ -58,76 +62,58 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     files.add_argument("--ground-truth", type=Path, help="ground-truth CSV")
     files.add_argument("--detections", type=Path, help="detections CSV")
     files.add_argument("--label-map", type=Path, help="label map (pbtxt)")
-    files.add_argument("--out", type=Path, help="film to write (.mp4); with --review: a folder")
+    files.add_argument("--out", type=Path,
+        help="annotated video to write (.mp4); with --review: a folder")
     review = parser.add_mutually_exclusive_group()
-    review.add_argument("--review", action="store_true", help="write the review page and no film")
+    review.add_argument("--review", action="store_true", help="write the review page, no video")
     review.add_argument("--no-review", action="store_true", help="with --run: no review page")
-    parser.add_argument("--video-id", help="id in the CSV files (default: the file's name)")
-    parser.add_argument(
-        "--sheet",
-        nargs="?",
-        const="",
-        metavar="PNG",
-        help="also a sheet of keyframes (with --run: RUN/visualize/keyframes.png)",
-    )
-    parser.add_argument("--keyframes-only", action="store_true", help="the sheet alone, no film")
-    parser.add_argument("--sheet-keyframes", type=int, default=12, help="pictures on the sheet")
-    parser.add_argument("--threshold", type=share, default=0.3, help="least probability of a label")
-    parser.add_argument("--top-k", type=int, default=3, help="most labels of an actor")
-    parser.add_argument("--iou", type=share, default=0.5, help="least overlap to be one person")
-    parser.add_argument("--start", type=seconds, metavar="S", help="first second that is drawn")
-    parser.add_argument("--end", type=any_seconds, metavar="S", help="last second that is drawn")
-    parser.add_argument(
-        "--seconds", type=any_seconds, default=60.0, help="longest film; 0: no limit (default: 60)"
-    )
-    parser.add_argument("--short-side", type=int, metavar="PX", help="of a panel, in pixels")
+    add = parser.add_argument
+    add("--video-id", help="id in the CSV files (default: the file's name)")
+    add("--sheet", nargs="?", const="", metavar="PNG",
+        help="also a sheet of keyframes (with --run: RUN/visualize/keyframes.png)")
+    add("--keyframes-only", action="store_true", help="the sheet alone, no annotated video")
+    add("--sheet-keyframes", type=whole_number(1), default=12,
+        help="keyframes on the sheet")
+    add("--threshold", type=share, default=0.3, help="lowest probability of a label")
+    add("--top-k", type=whole_number(1), default=3, help="most labels of a person")
+    add("--iou", type=share, default=0.5, help="lowest IoU of boxes of the same person")
+    add("--start", type=seconds, metavar="S", help="first second that is drawn")
+    add("--end", type=any_seconds, metavar="S", help="last second that is drawn")
+    add("--seconds", type=any_seconds, default=60.0,
+        help="longest annotated video; 0: no limit (default: 60)")
+    add("--short-side", type=whole_number(64, 4320), metavar="PX", help="of a panel, in pixels")
+    # fmt: on
     options = parser.parse_args(arguments)
     _check(parser, options)
     return options
 
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    if sum(given is not None for given in (options.run, options.video, options.dataset)) != 1:
-        parser.error(
-            "give --run RUN, or --video V with --label-map, --out and CSV files, "
-            "or --review with --dataset DIR"
-        )
-    if options.dataset is not None and not options.review:
-        parser.error("--dataset goes with --review")
-    if options.review:
-        _check_review(parser, options)
-    elif options.video is not None:
-        _check_file(parser, options)
-    elif options.out is not None:
-        parser.error("--out goes with --video; a run's pictures go to RUN/visualize")
-    for name, low in (("top_k", 1), ("videos", 1), ("sheet_keyframes", 1)):
-        if getattr(options, name) < low:
-            parser.error(f"--{name.replace('_', '-')} must be at least {low}")
-    if options.short_side is not None and not 64 <= options.short_side <= 4320:
-        parser.error("--short-side must be from 64 to 4320")
-
-
-def _check_file(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    if options.label_map is None or not (options.ground_truth or options.detections):
-        parser.error("--video needs --label-map, and --ground-truth, --detections or both")
-    if options.out is None and not options.keyframes_only:
-        parser.error("--video needs --out FILE (or --keyframes-only with --sheet PNG)")
-    if options.sheet == "" or (options.keyframes_only and options.sheet is None):
-        parser.error("--sheet needs a file name with --video")
-
-
-def _check_review(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    if options.sheet is not None or options.keyframes_only:
-        parser.error("--review writes the review page alone, --sheet goes without it")
-    if options.video is not None:
-        if options.label_map is None or not (options.ground_truth or options.detections):
-            parser.error("--video needs --label-map, and --ground-truth, --detections or both")
-    elif options.dataset is None and options.detections is not None:
-        parser.error("--detections goes with --video or --dataset; a run has its own")
-    if options.out is None and options.run is None:
-        parser.error("--review needs --out FOLDER")
-    if options.run is not None and options.out is not None:
-        parser.error("--out goes with --video; a run's pictures go to RUN/visualize")
+    """Refuse combinations that make no sense, the first in one line."""
+    sources = (options.run, options.video, options.dataset)
+    run, video, dataset = (source is not None for source in sources)
+    files, drawn = options.ground_truth or options.detections, not options.review
+    sheet, keyframes_only, no_out = options.sheet, options.keyframes_only, options.out is None
+    for wrong, message in (
+        (run + video + dataset != 1, "give --run RUN, or --video V with --label-map, --out and CSV "
+         "files, or --review with --dataset DIR"),
+        (dataset and drawn, "--dataset goes with --review"),
+        (not drawn and (sheet is not None or keyframes_only),
+         "--review writes the review page alone: --sheet cannot be combined with it"),
+        (video and (options.label_map is None or not files),
+         "--video needs --label-map, and --ground-truth, --detections or both"),
+        (not drawn and run and options.detections is not None,
+         "--detections goes with --video or --dataset; a run has its own"),
+        (not drawn and not run and no_out, "--review needs --out FOLDER"),
+        (run and not no_out,
+         "--out goes with --video; what is drawn of a run goes to RUN/visualize"),
+        (drawn and video and no_out and not keyframes_only,
+         "--video needs --out FILE (or --keyframes-only with --sheet PNG)"),
+        (drawn and video and (sheet == "" or (keyframes_only and sheet is None)),
+         "--sheet needs a file name with --video"),
+    ):  # fmt: skip
+        if wrong:
+            parser.error(message)
 
 
 @dataclass(frozen=True)
@@ -196,30 +182,30 @@ def _sheet_path(options: argparse.Namespace) -> Path | None:
     return folder / "visualize" / "keyframes.png"
 
 
-def _check_files(options: argparse.Namespace) -> None:
-    """Look for the files before torch is loaded, which takes seconds."""
-    from detection.errors import UserError
-
+def _read_files(
+    options: argparse.Namespace,
+) -> tuple[LabelMap, AvaRows | None, AvaRows | None]:
+    """Return label map, ground truth and detections; all are found before any is read."""
     for path in (options.video, options.label_map, options.ground_truth, options.detections):
         if path is not None and not path.is_file():
             raise UserError(f"{path}: no such {'video ' * (path is options.video)}file")
+    from detection.datasets.ava_csv import read_detections, read_ground_truth
+    from detection.datasets.label_map import read_label_map
+
+    return (
+        read_label_map(options.label_map),
+        read_ground_truth(options.ground_truth) if options.ground_truth else None,
+        read_detections(options.detections) if options.detections else None,
+    )
 
 
 def _file_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
-    _check_files(options)
-    from detection.datasets.ava_csv import read_detections, read_ground_truth
-    from detection.datasets.label_map import read_label_map
+    label_map, truth, predicted = _read_files(options)
     from detection.drawing.annotated_video import actors_of
 
     look = _look(options)
     video_id = options.video_id or options.video.stem
-    actors = actors_of(
-        video_id,
-        read_label_map(options.label_map),
-        truth=read_ground_truth(options.ground_truth) if options.ground_truth else None,
-        predicted=read_detections(options.detections) if options.detections else None,
-        look=look,
-    )
+    actors = actors_of(video_id, label_map, truth=truth, predicted=predicted, look=look)
     film = None if options.keyframes_only else options.out
     return look, [Job(actors, film, video=options.video)]
 
@@ -247,7 +233,6 @@ class Run:
 def _open_run(options: argparse.Namespace) -> Run:
     from detection.config import GROUND_TRUTH_BOXES, load_config
     from detection.datasets.folder import DatasetFolder
-    from detection.errors import UserError
 
     run: Path = options.run
     if not run.is_dir():
@@ -301,24 +286,16 @@ def _write_review(options: argparse.Namespace) -> Path:
 
 
 def _review_file(options: argparse.Namespace) -> Path:
-    _check_files(options)
-    from detection.datasets.ava_csv import read_detections, read_ground_truth
-    from detection.datasets.label_map import read_label_map
+    label_map, truth, predicted = _read_files(options)
     from detection.review.dataset_pages import ReviewRows, review_file
 
-    rows = ReviewRows(
-        read_label_map(options.label_map),
-        truth=read_ground_truth(options.ground_truth) if options.ground_truth else None,
-        predicted=read_detections(options.detections) if options.detections else None,
-        score_threshold=options.threshold,
-    )
+    rows = ReviewRows(label_map, truth, predicted, score_threshold=options.threshold)
     return review_file(options.out, options.video, options.video_id or options.video.stem, rows)
 
 
 def _run_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
     from detection.datasets.ava_csv import read_detections, read_ground_truth
     from detection.drawing.annotated_video import actors_of
-    from detection.errors import UserError
 
     opened = _open_run(options)
     run, folder = options.run, opened.folder
@@ -334,7 +311,7 @@ def _run_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
         actors = actors_of(video_id, label_map, truth=truth, predicted=predicted, look=look)
         film = None
         if not options.keyframes_only:
-            film = run / "visualize" / f"{_file_name(video_id)}.mp4"
+            film = run / "visualize" / f"{file_name(video_id, otherwise='video')}.mp4"
             if film in [job.film for job in jobs]:
                 film = film.with_name(f"{film.stem}_{number}.mp4")
         jobs.append(Job(actors, film, folder=folder))
@@ -347,11 +324,6 @@ def _spread(rows: AvaRows, count: int) -> list[str]:
     if len(names) <= count:
         return names
     return [names[round(i * (len(names) - 1) / max(1, count - 1))] for i in range(count)]
-
-
-def _file_name(video_id: str) -> str:
-    """Return a file name for any id: letters, digits, dots and dashes, nothing that is a path."""
-    return re.sub(r"[^\w.-]", "_", video_id).lstrip(".")[:150] or "video"
 
 
 def _look(options: argparse.Namespace, heading: str = "Prediction", note: str = "") -> Look:

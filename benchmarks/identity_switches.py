@@ -77,7 +77,9 @@ def read_people(path: Path) -> Iterator[Moments]:
             chosen = np.flatnonzero(mine & (rows.time_us == time_us))
             _, first = np.unique(rows.person_id[chosen], return_index=True)
             chosen = chosen[first]
-            boxes = ActorBoxes(rows.boxes_01[chosen].astype(np.float32), np.ones(len(chosen)))
+            boxes = ActorBoxes(
+                rows.boxes_01[chosen].astype(np.float32), np.ones(len(chosen), np.float32)
+            )
             moments.append((time_us / 1e6, boxes, rows.person_id[chosen]))
         yield moments
 

@@ -23,6 +23,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -55,7 +56,7 @@ def main() -> None:
         f"{describe_device(torch.device('cpu'))}"
     )
     stages: dict[str, list[tuple[float, float]]] = {}
-    works: dict[str, Callable[[], None]] = {
+    works: dict[str, Callable[[], object]] = {
         "decode only": lambda: decode_all(clips, to_rgb=False),
         "plain": lambda: decode_all(clips, to_rgb=True),
         "ours": lambda: load_by_stage(dataset, order, stages),
@@ -109,9 +110,10 @@ def make_dataset(
     for name, path in paths.items():
         with VideoReader(path) as video:
             first_s, end_s = video.span_s()
-        times_s = np.arange(first_s + 1, end_s - 0.5) if end_s - first_s >= 2 else []
-        keyframes += [Keyframe(name, float(t)) for t in (times_s[:20] if len(times_s) else [])]
-        if not len(times_s):
+        if end_s - first_s >= 2:
+            times_s = np.arange(first_s + 1, end_s - 0.5)[:20]
+            keyframes += [Keyframe(name, float(time_s)) for time_s in times_s]
+        else:
             keyframes.append(Keyframe(name, (first_s + end_s) / 2))
     rows = [keyframe for keyframe in keyframes for _ in range(2)]
     boxes = [[0.1, 0.1, 0.6, 0.9], [0.3, 0.2, 0.8, 0.9]] * len(keyframes)
@@ -184,7 +186,7 @@ def load_by_stage(
 
 
 def timed(call: Callable, spent: list[float]) -> Callable:
-    def wrapped(*args, **options):
+    def wrapped(*args: Any, **options: Any) -> Any:
         clock, processor = time.perf_counter(), time.process_time()
         result = call(*args, **options)
         spent[0] += time.perf_counter() - clock

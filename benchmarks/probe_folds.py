@@ -32,9 +32,11 @@ from detection.config import load_config, load_people_config  # noqa: E402
 from detection.datasets.folder import DatasetFolder  # noqa: E402
 from detection.datasets.loader import ClipLoader, collate  # noqa: E402
 from detection.datasets.sampling import choose_keyframes  # noqa: E402
+from detection.datasets.workers import SampleIndex  # noqa: E402
 from detection.engine.environment import keep_malloc_memory  # noqa: E402
 from detection.engine.probe import collect_features, fit_linear, set_last_layer  # noqa: E402
 from detection.evaluation.average_precision import average_precision  # noqa: E402
+from detection.models.action_detector import ActionDetector  # noqa: E402
 
 
 def main() -> None:
@@ -71,10 +73,12 @@ def main() -> None:
     device = build.build_device(config)
     model = build.build_model(config, num_classes=len(label_map))
     build.start_from_pretrained(config, model, label_map)
-    order = [[(0, position) for position in found] for found in spaced]
+    order = ClipOrder([(0, position) for position in found] for found in spaced)
     loader = ClipLoader(dataset, order, workers=config.workers, collate=collate)
     bar = tqdm(loader, desc="features", unit="clip")
-    features, labels = collect_features(build.place_model(model, device), bar, device=device)
+    placed = build.place_model(model, device)
+    assert isinstance(placed, ActionDetector)
+    features, labels = collect_features(placed, bar, device=device)
 
     pattern = load_people_config(options.films).data.source_pattern
     assert pattern is not None
@@ -118,12 +122,21 @@ def main() -> None:
         )
 
 
+class ClipOrder(list[list[SampleIndex]]):
+    """The samples of each clip, one batch a clip."""
+
+    @property
+    def num_samples(self) -> int:
+        """The samples of all clips."""
+        return sum(map(len, self))
+
+
 def evenly(count: int, wanted: int) -> list[int]:
     """Return at most `wanted` places among `count`, each in the middle of its share."""
     return sorted({int((i + 0.5) * count / wanted) for i in range(wanted)})
 
 
-def over_clips(scores: NDArray[np.float32], clips: NDArray[np.int64]) -> NDArray[np.float32]:
+def over_clips(scores: NDArray[np.float32], clips: NDArray[np.int64]) -> NDArray[np.floating]:
     """Give every keyframe's actor the mean of the clip's scores: one person a clip is assumed."""
     sums = np.zeros((clips.max() + 1, scores.shape[1]), np.float32)
     np.add.at(sums, clips, scores)

@@ -134,7 +134,8 @@ def document(video: Path, seconds: int) -> ReviewDocument:
     """Return people who come and go, each with 80 scores at every keyframe."""
     generator = np.random.default_rng(0)
     names = tuple(f"made-up action {i}" for i in range(CLASSES))
-    tracks, people = [], []
+    tracks: list[ReviewTrack] = []
+    people: list[TruePerson] = []
     for place in range(PEOPLE):
         start = 0
         while start < seconds:
@@ -147,10 +148,19 @@ def document(video: Path, seconds: int) -> ReviewDocument:
             scores = 0.01 + 0.3 * generator.random((count, CLASSES))
             often = generator.integers(0, CLASSES, 4)
             scores[:, often] = 0.2 + 0.75 * generator.random((count, 4))
-            tracks.append(ReviewTrack(len(tracks), times_s, boxes, scores, np.ones(count)))
+            certain = np.ones(count, np.float32)
+            tracks.append(
+                ReviewTrack(
+                    len(tracks),
+                    times_s,
+                    boxes.astype(np.float32),
+                    scores.astype(np.float32),
+                    certain,
+                )
+            )
             labels = scores > 0.6
             people.append(TruePerson(len(people), times_s, boxes, labels))
-    keyframes_s = np.arange(seconds, dtype=np.float64)
+    keyframes_s = [float(second) for second in range(seconds)]
     clip = ReviewVideo(
         "noise",
         f"videos/{video.name}",

@@ -18,6 +18,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,12 +34,13 @@ def with_stock_layers(trunk: X3DTrunk) -> X3DTrunk:
     for parent in list(trunk.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Conv3d) and type(child) is not nn.Conv3d:
+                numbers: dict[str, Any] = {"stride": child.stride, "padding": child.padding}
+                kernel: Any = child.kernel_size
                 stock = Convolution(
                     child.in_channels,
                     child.out_channels,
-                    child.kernel_size,
-                    stride=child.stride,
-                    padding=child.padding,
+                    kernel,
+                    **numbers,
                     groups=child.groups,
                     bias=False,
                 )
@@ -105,10 +107,10 @@ def main() -> None:
         f"X3D-{args.variant.upper()} trunk, {description.num_frames} frames of {args.size} px, "
         f"batch {args.batch}, {describe_device(clips.device)}"
     )
-    for (work, name), spent in times.items():
+    for (work, name), rounds in times.items():
         clock, processor = (
             statistics.median(1e3 * value / args.batch for value in values)
-            for values in zip(*spent, strict=True)
+            for values in zip(*rounds, strict=True)
         )
         print(f"{work:14} {name:12} {clock:8.1f} ms a clip, processor {processor:8.1f} ms")
     if args.check:

@@ -1,0 +1,78 @@
+"""Who does what, where and when in a video; docs/api.md describes the names that are given here.
+
+Each is loaded when it is first asked for: `import detection` alone takes no time and no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from detection.checkpoints.factory import load_network, network_numbers
+    from detection.checkpoints.file import read_model_file, save_model_file
+    from detection.config import load_config
+    from detection.datasets.ava_csv import read_ground_truth
+    from detection.datasets.folder import DatasetFolder
+    from detection.datasets.label_map import LabelMap
+    from detection.errors import UserError
+    from detection.evaluation.evaluator import ActionEvaluator
+    from detection.pipeline.detector import ActionDetectorPipeline
+    from detection.pipeline.options import PipelineOptions
+    from detection.structures import ActorBoxes, Batch, Clip, Detections, FrameMap, Keyframe, Sample
+    from detection.tracking.events import ActionEvent
+    from detection.video.reader import VideoReader
+
+__version__ = "0.1.0"  # the only place: pyproject.toml reads it
+__all__ = [
+    "ActionDetectorPipeline",
+    "ActionEvaluator",
+    "ActionEvent",
+    "ActorBoxes",
+    "Batch",
+    "Clip",
+    "DatasetFolder",
+    "Detections",
+    "FrameMap",
+    "Keyframe",
+    "LabelMap",
+    "PipelineOptions",
+    "Sample",
+    "UserError",
+    "VideoReader",
+    "load_config",
+    "load_network",
+    "network_numbers",
+    "read_ground_truth",
+    "read_model_file",
+    "save_model_file",
+]
+_MODULES = {  # where the names live
+    "checkpoints.factory": ("load_network", "network_numbers"),
+    "checkpoints.file": ("read_model_file", "save_model_file"),
+    "config": ("load_config",),
+    "datasets.ava_csv": ("read_ground_truth",),
+    "datasets.folder": ("DatasetFolder",),
+    "datasets.label_map": ("LabelMap",),
+    "errors": ("UserError",),
+    "evaluation.evaluator": ("ActionEvaluator",),
+    "pipeline.detector": ("ActionDetectorPipeline",),
+    "pipeline.options": ("PipelineOptions",),
+    "structures": ("ActorBoxes", "Batch", "Clip", "Detections", "FrameMap", "Keyframe", "Sample"),
+    "tracking.events": ("ActionEvent",),
+    "video.reader": ("VideoReader",),
+}
+
+
+if not TYPE_CHECKING:  # type checkers take the imports above
+
+    def __getattr__(name: str) -> object:
+        for module, names in _MODULES.items():
+            if name in names:
+                value = getattr(importlib.import_module(f"detection.{module}"), name)
+                globals()[name] = value  # asked for once
+                return value
+        raise AttributeError(f"module 'detection' has no attribute '{name}'")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

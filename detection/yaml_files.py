@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import difflib
 import functools
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,6 +143,26 @@ def expand_home(path: str | None) -> str | None:
 
 def _always(place: str, _line: int | None) -> str:
     return place
+
+
+def find_configuration(name: str | Path) -> Path:
+    """Return the path of a file, or of the shipped configuration of this name; the file wins.
+
+    Raises `UserError` that tells similar names where there is neither.
+    """
+    path = Path(name)
+    folder = Path(__file__).parent / "configs"  # of an installation; a checkout has it one above
+    folder = folder if folder.is_dir() else folder.parent.parent / "configs"
+    shipped = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    if str(name) in shipped and not path.is_file():
+        return shipped[str(name)]
+    if os.path.lexists(path):
+        return path
+    near = difflib.get_close_matches(path.stem, shipped, n=3)
+    if not near and path.parts == (path.stem,):
+        near = list(shipped)
+    hint = f", did you mean {' or '.join(repr(one) for one in near)}?" if near else ""
+    raise UserError(f"{path}: no such configuration file{hint}")
 
 
 class _Loader(yaml.SafeLoader):
@@ -280,10 +302,10 @@ class ConfigurationFiles(Generic[T]):
     def load(self, path: str | Path, overrides: Sequence[str] = ()) -> T:
         """Read a file and apply `a.b=value` overrides; `output` null: runs/ and the file's name.
 
-        Raises `UserError` for a missing file, a YAML error, an unknown or doubled key, a wrong
-        type.
+        path: a file's, or the name of a shipped configuration, such as "demo_x3d_xs". Raises
+        `UserError` for a missing file, a YAML error, an unknown or doubled key, a wrong type.
         """
-        file = read_yaml(path, what="configuration file")
+        file = read_yaml(find_configuration(path), what="configuration file")
         file.override(overrides)
         if file.values.get("output") is None:
             file.values["output"] = str(Path("runs") / Path(path).stem)

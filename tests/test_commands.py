@@ -6,6 +6,7 @@ import argparse
 import importlib
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from ava_tools import __main__ as front
 from ava_tools import cli
 from ava_tools.cli import CommandParser, at_a_time, number, path_text
+from detection import __version__
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COMMANDS = sorted(
@@ -121,6 +124,113 @@ def is_plain(code: int, errors: str) -> bool:
 
 def test_every_command_is_known_here():
     assert set(COMMANDS) == set(LINES)
+    verbs = {name if name != "train_ava" else "train" for name in COMMANDS}
+    assert set(front.verb_modules()) == verbs
+
+
+def test_verbs_are_listed_with_a_line_each_and_run(capsys):
+    listed = shell(f"{sys.executable} -m ava_tools")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    lines = [line.split(maxsplit=1) for line in listed.stdout.splitlines() if line[:2] == "  "]
+    assert [verb for verb, _ in lines] == sorted(front.verb_modules())
+    for verb, about in lines:
+        module = importlib.import_module(front.verb_modules()[verb])
+        assert about == module.__doc__.partition("\n")[0] and about[-1] == "."
+    assert shell(f"{sys.executable} -m ava_tools --help").stdout == listed.stdout
+    assert shell(f"{sys.executable} -m ava_tools --version").stdout == f"{__version__}\n"
+    direct, through = (
+        shell(f"{sys.executable} -m ava_tools{by}check {REPOSITORY / 'docs'}") for by in ". "
+    )
+    assert direct.returncode == 2 and (direct.stdout, direct.stderr, 2) == (
+        through.stdout, through.stderr, through.returncode)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "verb, hint", [("chek", "check"), ("detect-actions", "detect_actions"), ("xyz", "--help")]
+)
+def test_an_unknown_verb_is_one_line_with_near_names(verb, hint):
+    ended = shell(f"{sys.executable} -m ava_tools {verb} --cfg x")
+    assert ended.returncode == 2 and not ended.stdout and ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith(f"error: '{verb}' is not a verb") and hint in ended.stderr
+
+
+@pytest.mark.parametrize("line", ["", "--list-options"])
+def test_lists_into_a_closed_pipe_end_without_a_traceback(line):
+    commands = ["-m ava_tools.train_people", "train_ava.py"] if line else ["-m ava_tools"]
+    for command in commands:
+        ended = shell(f"(sleep 1; exec {sys.executable} {command} {line}) | true")  # it has left
+        assert (ended.returncode, ended.stderr) == (75, "")
+        first = shell(f"{sys.executable} {command} {line} | head -1")
+        assert first.returncode in (0, 75) and first.stderr == "" and first.stdout.count("\n") == 1
+
+
+class _ParsedError(Exception):
+    pass
+
+
+def parsers_of(name: str, monkeypatch) -> list[CommandParser]:
+    """Return a command's parser and those of its sub-commands."""
+
+    def parse(parser, *_):
+        raise _ParsedError(parser)
+
+    for method in ("parse_args", "parse_intermixed_args"):
+        monkeypatch.setattr(CommandParser, method, parse)
+    module = importlib.import_module("train_ava" if name == "train_ava" else f"ava_tools.{name}")
+    with pytest.raises(_ParsedError) as stopped:
+        module.main([])
+    parser = stopped.value.args[0]
+    inner = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return [parser, *(p for action in inner for p in action.choices.values())]
+
+
+def test_an_option_of_one_name_is_the_same_in_all_commands(monkeypatch):
+    found: dict[str, list[tuple[str, argparse.Action]]] = {}
+    for name in COMMANDS:
+        for parser in parsers_of(name, monkeypatch):
+            for action in parser._actions:
+                for option in action.option_strings or [action.dest]:
+                    found.setdefault(option, []).append((name, action))
+    same = {
+        "--cfg": "type metavar", "overrides": "nargs metavar", "--threads": "type metavar help",
+        "--device": "type metavar help", "--quiet": "nargs help", "--overwrite": "nargs default",
+        "--half": "nargs help", "--jobs": "metavar", "--workers": "metavar",
+        "--resume": "type metavar help", "--only": "metavar help",
+    }  # fmt: skip
+    assert set(same) <= set(found)
+    for option, facts in same.items():
+        for fact in facts.split():
+            values = {str(getattr(action, fact)) for _, action in found[option]}
+            assert len(values) == 1, (option, fact, found[option])
+    for option, shared in cli.SHARED.items():
+        users = {name for name, _ in found.get(option, ())}
+        assert len(users) > 1 or option == "--list-options", (option, shared)
+
+
+# What the glossary of CONTRIBUTING.md has other words for; options keep their names.
+OTHER_WORDS = re.compile(
+    r"\b(wanted|films?|pictures?|somebody|moments?|rivals?|holes?|no such|looks? (at|for)|lesson)\b"
+)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_keeps_to_the_words_of_the_glossary(name, monkeypatch):
+    for parser in parsers_of(name, monkeypatch):
+        texts = [parser.description or "", parser.epilog or ""]
+        texts += [str(action.help) for action in parser._actions]
+        for text in texts:
+            said = re.sub(r"--[\w-]+|films: ", "", text)
+            assert not OTHER_WORDS.search(said), text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_loads_nothing_heavy(name):
+    module = "train_ava" if name == "train_ava" else f"ava_tools.{name}"
+    ended = shell(
+        f"{sys.executable} -c \"import sys, {module} as m\ntry: m.main(['--help'])\n"
+        "except SystemExit: print({'torch', 'numpy', 'pydantic', 'tqdm'} & {*sys.modules})\""
+    )
+    assert ended.stdout.endswith("set()\n") and ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -141,3 +141,37 @@ def test_options_that_exclude_each_other_are_refused_by_name(tmp_path, options, 
     path = write(tmp_path, "data: {root: x}\n")
     with pytest.raises(UserError, match=wanted):
         load_config(path, options)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_shipped_configuration_is_found_by_its_name(tmp_path, monkeypatch, path):
+    load = LOADERS.get(path.stem.partition("_")[0], load_config)
+    expected = load(path)
+    monkeypatch.chdir(tmp_path)
+    assert load(path.stem) == expected
+    (tmp_path / path.stem).mkdir()  # a folder is no configuration
+    assert load(path.stem) == expected
+
+
+def test_a_file_wins_over_the_name_of_a_shipped_configuration(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo_x3d_xs").write_text("data: {root: here}\nseed: 7\n")
+    config = load_config("demo_x3d_xs")
+    assert (config.data.root, config.seed) == ("here", 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("demo_x3d", "demo_x3d: no such configuration file, did you mean 'demo_x3d_xs'"),
+        (
+            "other/people_dem.yaml",
+            "people_dem.yaml: no such configuration file, did you mean 'peop",
+        ),
+        ("xyz", "'ava_x3d_m' or 'ava_x3d_m_8gb' or "),
+    ],
+)
+def test_a_configuration_that_is_not_there_is_one_line_with_near_names(name, said):
+    with pytest.raises(UserError) as refused:
+        load_config(name)
+    assert said in str(refused.value) and "\n" not in str(refused.value)

@@ -199,7 +199,7 @@ def test_the_command_draws_a_sheet_and_fails_in_one_line(made: Path, tmp_path: P
     command = [sys.executable, "-m", "ava_tools.make_demo", "--out", str(made), "--size", "wide"]
     bad = subprocess.run(command, capture_output=True, text=True, check=False)
     assert bad.returncode == 2
-    assert "wanted WIDTHxHEIGHT" in bad.stderr
+    assert "WIDTHxHEIGHT is required" in bad.stderr
     command[-2:] = ["--seed", "77"]
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode == 2

@@ -173,3 +173,41 @@ def test_a_link_to_a_folder_is_followed(world, tmp_path, monkeypatch, capfd, lin
     assert link.is_symlink() and folder.is_dir() and any(folder.iterdir())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link"]
     shutil.rmtree(folder)
+
+
+# Commands that print what they found, beside those above that write.
+SHOWN = [
+    "detect_actions {w}/set/videos/val_0.mp4 --checkpoint {w}/run --people {w}/small.pt --out {o}",
+    "detect_people --dataset {w}/set --split val --weights {w}/small.pt --device cpu --workers 0 "
+    "--quiet --out {o}",
+    "expand --replay paper",
+    "export_cvat --dataset {w}/set --split val --out {o}",
+    "import_dataset clips --dataset {w}/set --out {o}",
+    "inspect_model --variant x2d --no-timing",
+    "prepare --dataset {w}/set --jobs 1 --out {o}",
+    "train_ava --list-options",
+    "train_people --list-options",
+]
+
+
+@pytest.mark.parametrize("line", [*FILES, *SHOWN])
+def test_a_reader_that_left_ends_every_command_without_a_traceback(
+    world, tmp_path, monkeypatch, capfd, line
+):
+    reader, writer = os.pipe()
+    os.close(reader)
+    before = os.dup(1)
+    os.dup2(writer, 1)
+    os.close(writer)
+    try:
+        monkeypatch.setattr(sys, "stdout", cli._Output(sys.__stdout__))
+        code, errors = run(line, world, tmp_path / "out", monkeypatch, capfd)
+        code = cli._flushed(code)
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
+    assert code == (75 if line.split()[0] not in SILENT else 0), errors
+    assert "error" not in errors
+
+
+SILENT = ("detect_actions",)  # what it says of a file goes to stderr

@@ -46,7 +46,7 @@ def generate_demo(
     *,
     workers: int = 2,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> bool:
     """Write the made data set to the folder `out`; False when it is there already, the same.
 

@@ -118,8 +118,8 @@ def test_labels_go_to_cvat_and_come_back_the_same(raw, tmp_path):
     "more, message",
     [
         ((), "no action to choose from"),
-        (("--one-of", "pose"), "NAME=ACTION,ACTION,... is wanted"),
-        (("--one-of", "pose=sit,"), "'' cannot name an action"),
+        (("--one-of", "pose"), "NAME=ACTION,ACTION,... is required"),
+        (("--one-of", "pose=sit,"), "NAME=ACTION,ACTION,... is required"),
         (("--actions", "sit", "--one-of", "pose=sit,lie"), "action 'sit' is there twice"),
         (("--actions", "a\x01b"), "cannot name an action"),
     ],

@@ -163,7 +163,7 @@ def test_help_needs_no_torch():
         [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True
     )
     assert (helped.returncode, helped.stderr) == (0, "")
-    assert "example: python -m ava_tools.train_people --cfg" in helped.stdout
+    assert "examples:\n  python -m ava_tools.train_people --cfg" in helped.stdout
 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in (REPOSITORY / "configs").glob("people_*")))

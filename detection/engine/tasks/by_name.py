@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detection.checkpoints.file import read_checkpoint
-from detection.config import AnyConfig, PeopleConfig
+from detection.config import AnyConfig, PeopleConfig, RunConfig
 from detection.engine.tasks.actions import ActionTask
 from detection.engine.tasks.base import Task
 from detection.engine.tasks.clips import ClipTask
+from detection.engine.tasks.x3d import X3DTask
 
 if TYPE_CHECKING:
     from detection.engine.tasks.base import SavedRun
@@ -21,6 +22,11 @@ def open_task(config: AnyConfig) -> Task:
         from detection.engine.tasks.people import PeopleTask  # torchvision's detectors load slowly
 
         return PeopleTask(config)
+    return open_x3d_task(config)
+
+
+def open_x3d_task(config: RunConfig) -> X3DTask:
+    """Open the data set of a task that an X3D network learns; as `open_task`."""
     return ActionTask(config) if config.task == "actions" else ClipTask(config)
 
 

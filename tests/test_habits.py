@@ -1,0 +1,78 @@
+"""The project's papers agree with each other: versions, checks, changelog, citation."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+from detection import __version__
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def text(name: str) -> str:
+    return (REPOSITORY / name).read_text(encoding="utf-8")
+
+
+def test_commits_and_continuous_integration_are_checked_by_the_same_programs():
+    lint = re.findall(r"^\t\$\(BIN\)/(.+)$", text("Makefile").partition("lint:")[2], re.MULTILINE)[
+        :3
+    ]
+    assert [line.split()[0] for line in lint] == ["ruff", "ruff", "mypy"]
+    repos = yaml.safe_load(text(".pre-commit-config.yaml"))["repos"]
+    assert [repo["repo"] for repo in repos] == ["local"] and "rev" not in repos[0]
+    hooks = repos[0]["hooks"]
+    assert all(hook["language"] == "system" for hook in hooks)
+    entries = [hook["entry"].removeprefix(".venv/bin/") for hook in hooks]
+    assert [entry.replace("ruff check", "ruff check .").replace("--check", "--check .")
+            for entry in entries] == lint  # fmt: skip
+    asked = " ".join(PROJECT["project"]["optional-dependencies"]["dev"])
+    for tool in ("ruff", "mypy"):
+        version = re.search(rf"\b{tool}==([0-9.]+)", asked)[1]
+        assert re.search(
+            rf"^{tool}=={re.escape(version)} ", text("requirements.lock"), re.MULTILINE
+        )
+    jobs = yaml.safe_load(text(".github/workflows/ci.yml"))["jobs"]
+    ran = {step.get("run") for job in jobs.values() for step in job["steps"]}
+    assert {".ci/run", ".ci/newest"} <= ran and "make test" in text(".ci/run")
+
+
+def test_mypy_reads_all_that_is_no_test():
+    files = set(PROJECT["tool"]["mypy"]["files"])
+    programs = {path.name for path in REPOSITORY.glob("*.py")} - {"setup.py"}
+    folders = {path.parent.name for path in REPOSITORY.glob("*/*.py")} - {"tests"}
+    assert files == programs | folders
+
+
+def test_the_citation_is_whole_and_of_this_version():
+    citation = yaml.safe_load(text("CITATION.cff"))
+    assert citation["cff-version"] == "1.2.0" and citation["version"] == __version__
+    assert citation["license"] == PROJECT["project"]["license"]
+    assert {"title", "message", "authors"} <= set(citation) and citation["type"] == "software"
+    for work in [citation, *citation["references"]]:
+        assert work["title"] and all({"name", "family-names"} & set(who) for who in work["authors"])
+    x3d = citation["references"][0]
+    assert x3d["title"].startswith("X3D: ") and x3d["authors"][0]["family-names"] == "Feichtenhofer"
+    assert re.fullmatch(r"10\.\d{4,9}/\S+", x3d["doi"]) and x3d["year"] == 2020
+
+
+def test_the_changelog_has_this_version_and_what_comes_next():
+    headings = re.findall(r"^## (.+)$", text("CHANGELOG.md"), re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    for heading in headings[1:]:
+        assert re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d", heading)
+    assert headings[1].startswith(f"{__version__} - ")
+    kinds = set(re.findall(r"^### (.+)$", text("CHANGELOG.md"), re.MULTILINE))
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def test_the_guide_names_files_that_are_there():
+    guide = text("CONTRIBUTING.md")
+    for name in re.findall(r"`([\w/.]+/[\w.]+\.py|[\w/]+/)`", guide) + re.findall(
+        r"\]\(([\w/.]+)\)", guide
+    ):
+        assert (REPOSITORY / name).exists(), name
