@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,17 @@ def main() -> int:
     fails = values["clip"]["num_frames"] >= wishes.get("fail_from_frames", 10**9)
     if not fails:
         (run / "checkpoints" / "last.pt").write_bytes(b"weights")
+    if "saves_s" in wishes:
+        if arguments[0] == "--resume" and not (run / "saved").exists():
+            print("error: resumed before it had saved", file=sys.stderr)
+            return 2
+
+        def save(*_: object) -> None:
+            time.sleep(wishes["saves_s"])
+            (run / "saved").touch()
+            sys.exit(75)
+
+        signal.signal(signal.SIGTERM, save)
     with (run.parent / "calls.txt").open("a", encoding="utf-8") as calls:
         calls.write(arguments[0] + "\n")
     if fails:

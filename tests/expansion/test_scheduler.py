@@ -117,6 +117,28 @@ def test_a_killed_search_goes_on_and_repeats_nothing(tmp_path, of_sigterm):
     assert sorted(calls(tmp_path)) == sorted(ended)  # the one under way ended with its search
 
 
+def test_the_next_search_waits_until_a_killed_one_s_training_has_saved(tmp_path):
+    wishes = {"holds_at": 1, "saves_s": 2}
+    program = textwrap.dedent(
+        f"""
+        import sys
+        sys.path.insert(0, {str(FAKE.parent)!r})
+        from test_scheduler import networks, trainings
+        path = __import__("pathlib").Path({str(tmp_path)!r})
+        trainings(path, wishes={wishes!r})(networks(1))
+        """
+    )
+    victim = subprocess.Popen([sys.executable, "-c", program])
+    deadline = time.monotonic() + 120
+    while not calls(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    victim.kill()
+    victim.wait()
+    outcome = trainings(tmp_path, wishes=wishes)(networks(1))[0]
+    assert outcome.failure is None and outcome.scores == pytest.approx((0.1,))
+    assert calls(tmp_path) == [["--cfg", "--resume"]]
+
+
 def test_an_interrupted_training_is_resumed(tmp_path):
     folder = tmp_path / name_of(BASIS) / "seed0"
     run = folder / "run"
