@@ -17,7 +17,8 @@ from detection.errors import EXIT_STOPPED
 
 if TYPE_CHECKING:
     from detection.checkpoints.load import Network
-    from detection.engine.tasks.x3d import X3DTask
+    from detection.engine.tasks.actions import ActionTask
+    from detection.engine.tasks.clips import ClipTask
     from detection.expansion.axes import Cost, DataLimits
     from detection.expansion.config import ExpandConfig
     from detection.expansion.report import Finalist, Units
@@ -155,7 +156,7 @@ def search_of(config: ExpandConfig, cost: Cost, limits: DataLimits, units: Units
 
 
 def trainings_of(
-    config: ExpandConfig, folder: Path, task: X3DTask, should_stop: Callable[[], bool]
+    config: ExpandConfig, folder: Path, task: ActionTask | ClipTask, should_stop: Callable[[], bool]
 ) -> Trainings:
     """Return what trains and scores candidates, in programs of their own."""
     from detection.expansion.inherit import write_shared_weights
@@ -177,7 +178,7 @@ def trainings_of(
 
 
 def cost_of(
-    config: ExpandConfig, folder: Path, task: X3DTask, should_stop: Callable[[], bool]
+    config: ExpandConfig, folder: Path, task: ActionTask | ClipTask, should_stop: Callable[[], bool]
 ) -> Cost:
     """Return the cost that the configuration asks for, of the networks that would be trained."""
     import torch

@@ -10,7 +10,6 @@ from detection.config import AnyConfig, PeopleConfig, RunConfig
 from detection.engine.tasks.actions import ActionTask
 from detection.engine.tasks.base import Task
 from detection.engine.tasks.clips import ClipTask
-from detection.engine.tasks.x3d import X3DTask
 
 if TYPE_CHECKING:
     from detection.engine.tasks.base import SavedRun
@@ -25,7 +24,7 @@ def open_task(config: AnyConfig) -> Task:
     return open_x3d_task(config)
 
 
-def open_x3d_task(config: RunConfig) -> X3DTask:
+def open_x3d_task(config: RunConfig) -> ActionTask | ClipTask:
     """Open the data set of a task that an X3D network learns; as `open_task`."""
     return ActionTask(config) if config.task == "actions" else ClipTask(config)
 
