@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from detection.errors import Problems
+from detection.errors import Problems, place_in
 from detection.structures import Keyframe
 
 Level = Literal["error", "warning"]
@@ -20,13 +20,12 @@ class Finding:
     kind: str
     level: Level
     path: str
-    line: int | None
+    line: int | str | None
     message: str
     keyframe: Keyframe | None = None
 
     def __str__(self) -> str:
-        place = self.path if self.line is None else f"{self.path}:{self.line}"
-        return f"{place}: {self.message}"
+        return f"{place_in(self.path, self.line)}: {self.message}"
 
 
 @dataclass
@@ -65,9 +64,9 @@ class BadRows(Problems):
         super().__init__()
         self.findings = findings
 
-    def add(self, path: str | Path, line: int | None, message: str) -> None:
+    def add(self, path: str | Path, place: int | str | None, message: str) -> None:
         """Note a bad row as a finding."""
-        self.findings.add(Finding("unreadable row", "error", str(path), line, message))
+        self.findings.add(Finding("unreadable row", "error", str(path), place, message))
 
     def raise_if_any(self) -> None:
         """Never raises: the findings are all there is to say."""
