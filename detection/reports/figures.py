@@ -91,10 +91,12 @@ def svg(figure: Figure, *, label: str, titles: Mapping[str, str] | None = None) 
     label: what it shows, for those who cannot see it.  titles: by the `gid` of an artist, the text
     that is shown while the pointer is over it.
     """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     content = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with _style():
-        figure.savefig(content, format="svg", metadata=nothing)
+        FigureCanvasSVG(figure).print_svg(content, metadata=nothing)
     root = ElementTree.fromstring(content.getvalue())
     for parent in list(root.iter()):
         for element in list(parent):
@@ -206,6 +208,7 @@ def class_svgs(classes: Sequence[ClassCurves]) -> list[str]:
     """Return two small charts side by side for each class: one figure, filled again and again."""
     with _style():
         figure = _figure(340, 130)
+        figure.patch.set_visible(False)
         curve, scores = _row(figure, 2)
         for axes, x_name, y_name in (
             (curve, "recall", "precision"), (scores, "score", "count"),
@@ -375,7 +378,18 @@ def _mark(axes: Axes, point: Point, x: float, number: int, color: str, size: flo
 
 
 # Where a label is tried, in points from its point: left above, right below, and further off.
-_OFFSETS = [(-6, 6), (6, -14), (-6, -14), (6, 6), (-6, 18), (6, -26), (-6, 30), (-6, 42)]
+_OFFSETS = [
+    (-6, 6),
+    (6, -14),
+    (-6, -14),
+    (6, 6),
+    (-6, 18),
+    (6, -26),
+    (-6, -26),
+    (22, -20),
+    (-6, 30),
+    (-6, 42),
+]
 
 
 def _place_labels(axes: Axes, plot: SearchPlot) -> None:
@@ -412,5 +426,5 @@ def _place_labels(axes: Axes, plot: SearchPlot) -> None:
 def _label(axes: Axes, point: Point, offset: tuple[int, int]) -> Annotation:
     return axes.annotate(
         printable(point.label), (point.x, point.y), offset, textcoords="offset points", zorder=5,
-        ha="right" if offset[0] < 0 else "left", gid="label",
+        ha="left" if offset[0] == 6 else "right", gid="label",
     )  # fmt: skip
