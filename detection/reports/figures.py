@@ -56,7 +56,6 @@ _STYLE = {
 }
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _SPARE = re.compile(r"font-family: 'DejaVu Sans'; |(?<= ) +")
-_UPRIGHT = re.compile(r"rotate\(-0 ")
 _FONTS = "'DejaVu Sans', Verdana, system-ui, sans-serif"
 
 
@@ -98,25 +97,22 @@ def svg(figure: Figure, *, label: str, titles: Mapping[str, str] | None = None) 
     with _style():
         FigureCanvasSVG(figure).print_svg(content, metadata=nothing)
     root = ElementTree.fromstring(content.getvalue())
-    for parent in list(root.iter()):
-        for element in list(parent):
-            if element.tag.endswith("metadata"):
-                parent.remove(element)
-    used = set(re.findall(r'(?:href="|url\()#([\w-]+)', content.getvalue()))
-    for element in root.iter():
+    titles = titles or {}
+    kept = {*re.findall(r'(?:href="|url\()#([\w-]+)', content.getvalue()), *titles}
+    for metadata in root.findall("{*}metadata"):
+        root.remove(metadata)
+    for element in list(root.iter()):
         element.tag = element.tag.rpartition("}")[2]
         element.attrib = {
             name.rpartition("}")[2]: _SPARE.sub("", _LONG_NUMBER.sub(_short, value))
             for name, value in element.attrib.items()
-            if not (name == "id" and value not in used and value not in (titles or {}))
-            and not (name == "transform" and _UPRIGHT.match(value))
+            if (name != "id" or value in kept) and not value.startswith("rotate(-0 ")
         }
-        title = (titles or {}).get(element.get("id", ""))
-        if title is not None:
-            del element.attrib["id"]
-            ElementTree.SubElement(element, "title").text = printable(title)
-        if element.tag not in ("text", "title", "tspan"):
-            element.text = None if element.tag != "style" else element.text
+        if element.get("id") in titles:
+            title = ElementTree.SubElement(element, "title")
+            title.text = printable(titles[element.attrib.pop("id")])
+        if not (element.text or "").strip():
+            element.text = None
         element.tail = None
     width = round(figure.get_figwidth() * DPI)
     root.attrib = {
@@ -324,7 +320,7 @@ def search_figure(plot: SearchPlot) -> Figure:
 
 
 def _cost_axis(axes: Axes, plot: SearchPlot) -> None:
-    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     costs = [math.log(point.x) for point in plot.points]
     margin = max(0.12, 0.06 * (max(costs) - min(costs)))
@@ -339,23 +335,12 @@ def _cost_axis(axes: Axes, plot: SearchPlot) -> None:
         printable(plot.y_name), (0, 1), (0, 5), xycoords="axes fraction",
         textcoords="offset points", color=SOFT,
     )  # fmt: skip
-    axes.xaxis.set_major_locator(FixedLocator(_round_costs(low, high)))
+    round_costs = LogLocator(subs=(1, 2, 5)) if high > 8 * low else MaxNLocator(6)
+    axes.xaxis.set_major_locator(round_costs)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(_number))
-
-
-def _round_costs(low: float, high: float) -> list[float]:
-    """Return round costs inside the axis: 1, 2 and 5 times powers of ten, or more if few."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found: list[float] = []
-    for bases in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
-        ticks = [base * 10.0**power for power in powers for base in bases]
-        found = [tick for tick in ticks if low <= tick <= high]
-        if len(found) > 3:
-            break
-    return found
 
 
 def _number(value: float, _: Any = None) -> str:

@@ -104,7 +104,8 @@ def test_places_grow_with_cost_and_score():
     first, last = points["point-0"], points["point-1"]
     assert (last > first).all()
     assert points["point-2"] == pytest.approx((first + last) / 2)
-    assert axes.get_xticks().tolist() == [1, 2, 5, 10, 20, 50, 100]
+    inside = [tick for tick in axes.get_xticks().tolist() if 1 <= tick <= 100]
+    assert inside == pytest.approx([1, 2, 5, 10, 20, 50, 100])
     assert 4 <= len(axes.get_yticks()) <= 10
 
 
