@@ -72,7 +72,8 @@ def _write(result: BoxReport, path: Path, options: argparse.Namespace) -> None:
     from detection.files import write_text
     from detection.formats.json_text import json_text
     from detection.reports import boxes_text
-    from detection.reports.boxes_page import page
+    from detection.reports.boxes_page import draw_boxes, page
+    from detection.reports.figures import write_png
 
     if options.json:
         content = {"boxes": str(path), "split": options.split, **boxes_text.as_json(result)}
@@ -81,9 +82,7 @@ def _write(result: BoxReport, path: Path, options: argparse.Namespace) -> None:
         files = [f"boxes: {path}", f"ground truth: {options.dataset}, split {options.split}"]
         write_text(options.html, page(result, title=f"Person boxes {path.name}", files=files))
     if options.png:
-        from detection.reports.box_plot import write_box_plot
-
-        write_box_plot(options.png, result, title=path.name)
+        write_png(options.png, draw_boxes(result, title=path.name))
     for wanted in (options.json, options.html, options.png):
         if wanted:
             print(printable(f"wrote {wanted}"))

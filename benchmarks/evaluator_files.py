@@ -33,12 +33,15 @@ class Files:
     label_map: Path
 
 
-def write(folder: Path, *, fraction: float = 1.0, seed: int = 0) -> Files:
-    """Write the three files unless they are there."""
+def write(
+    folder: Path, *, fraction: float = 1.0, seed: int = 0, with_detections: bool = True
+) -> Files:
+    """Write the three files, or two of them, unless they are there."""
     folder.mkdir(parents=True, exist_ok=True)
     name = f"ava_val_{fraction:g}_{seed}"
     files = Files(*(folder / f"{name}_{part}" for part in ("gt.csv", "det.csv", "map.pbtxt")))
-    if all(path.exists() for path in (files.ground_truth, files.detections, files.label_map)):
+    required = [files.ground_truth, files.label_map, *[files.detections] * with_detections]
+    if all(path.exists() for path in required):
         return files
     rng = np.random.default_rng(seed)
     keyframes, people = int(KEYFRAMES * fraction), int(PEOPLE * fraction)
@@ -56,6 +59,15 @@ def write(folder: Path, *, fraction: float = 1.0, seed: int = 0) -> Files:
     labels = rng.random((people, len(IDS))) < 2.5 * frequency / frequency.sum()
     labels[np.arange(people), rng.integers(5, size=people)] = True
 
+    with files.ground_truth.open("w") as file:
+        for row in range(people):
+            head = f"{key_text[person_key[row]]},{_text(person_box[row])}"
+            for column in np.flatnonzero(labels[row]).tolist():
+                file.write(f"{head},{IDS[column]},{row}\n")
+    write_label_map(files.label_map, LabelMap(tuple(f"action {i}" for i in IDS), IDS))
+    if not with_detections:
+        return files
+
     # Nine in ten detected boxes lie near a person, the others anywhere.
     of_person = rng.integers(people, size=boxes)
     near = rng.random(boxes) < 0.9
@@ -68,17 +80,11 @@ def write(folder: Path, *, fraction: float = 1.0, seed: int = 0) -> Files:
     logit = rng.normal(-3, 1.5, (boxes, len(IDS))) + 2.0 * right
     scores = _distinct((1e8 / (1 + np.exp(-logit))).astype(np.int64))
 
-    with files.ground_truth.open("w") as file:
-        for row in range(people):
-            head = f"{key_text[person_key[row]]},{_text(person_box[row])}"
-            for column in np.flatnonzero(labels[row]).tolist():
-                file.write(f"{head},{IDS[column]},{row}\n")
     with files.detections.open("w") as file:
         for row in range(boxes):
             head = f"{key_text[found_key[row]]},{_text(jittered[row])}"
             pairs = zip(IDS, scores[row].tolist(), strict=True)
             file.write("".join(f"{head},{i},0.{score:08d}\n" for i, score in pairs))
-    write_label_map(files.label_map, LabelMap(tuple(f"action {i}" for i in IDS), IDS))
     return files
 
 

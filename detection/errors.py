@@ -27,10 +27,20 @@ class ProcessLostError(UserError):
     exit_code = EXIT_STOPPED
 
 
-def at_row(path: str | Path, line: int | None, message: str) -> UserError:
-    """Build a `UserError` that opens with `path:line:` (from 1; None: the whole file)."""
-    place = str(path) if line is None else f"{path}:{line}"
-    return UserError(f"{place}: {message}")
+def at_row(path: str | Path, place: int | str | None, message: str) -> UserError:
+    """Build a `UserError` that opens with the file and the place in it.
+
+    place: a line, from 1 (`rows.csv:17:`); a path in JSON (`file.json: annotations[17].bbox:`);
+    None: the whole file.
+    """
+    return UserError(f"{place_in(path, place)}: {message}")
+
+
+def place_in(path: str | Path, place: int | str | None) -> str:
+    """Return a file and a place in it (see `at_row`) in words."""
+    if place is None:
+        return str(path)
+    return f"{path}: {place}" if isinstance(place, str) else f"{path}:{place}"
 
 
 def printable(text: str) -> str:
@@ -58,9 +68,9 @@ class Problems:
         self.rows: list[UserError] = []
         self.count = 0
 
-    def add(self, path: str | Path, line: int | None, message: str) -> None:
-        """Note a bad row of a file (line from 1; None: the whole file); the same again is one."""
-        problem = at_row(path, line, message)
+    def add(self, path: str | Path, place: int | str | None, message: str) -> None:
+        """Note what is wrong at a place (see `at_row`) of a file; the same again is one."""
+        problem = at_row(path, place, message)
         if self.rows and str(self.rows[-1]) == str(problem):
             return
         self.count += 1

@@ -98,8 +98,9 @@ def test_the_page_is_escaped_and_loads_nothing(folder):
     text = (folder / "out.html").read_text()
     assert "a &lt;b&gt; &amp; c" in text
     assert "<b> & c" not in text
-    assert text.count("<svg") == 4
-    assert not re.search(r"(src|href)=|url\(|@import|https?://|<script", text)
+    assert text.count("<svg") == 2  # a class each
+    # What has an address is a part of the page itself.
+    assert not re.search(r'(src|href)="(?!#)|url\((?!#)|@import|https?://|<script', text)
     assert "0.4167" in text
 
 
@@ -182,7 +183,7 @@ def test_help_is_quick_and_loads_no_torch():
     assert done.returncode == 0
     assert "example:" in done.stdout
     code = "import sys, ava_tools.evaluate, detection.reports.evaluation_page\n"
-    code += "print('torch' in sys.modules)"
+    code += "print('torch' in sys.modules or 'matplotlib' in sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

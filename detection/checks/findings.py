@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import AvaRows
-from detection.errors import Problems, UserError
+from detection.errors import Problems, UserError, place_in
 from detection.structures import Keyframe
 
 Level = Literal["error", "warning", "note"]
@@ -39,7 +39,7 @@ class Finding:
     kind: str
     level: Level
     path: str
-    line: int | None
+    line: int | str | None
     message: str
     keyframe: Keyframe | None = None
     video_id: str = ""
@@ -51,8 +51,9 @@ class Finding:
         return self.video_id or self.path
 
     def __str__(self) -> str:
-        place = self.subject if self.line is None else f"{self.subject}:{self.line}"
-        return f"{place}: {self.message}" + (f"; {self.advice}" if self.advice else "")
+        return f"{place_in(self.subject, self.line)}: {self.message}" + (
+            f"; {self.advice}" if self.advice else ""
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the finding as plain values."""
@@ -94,7 +95,7 @@ class Findings:
         for finding in findings:
             self.add(finding)
 
-    def error(self, kind: str, path: str, message: str, *, line: int | None = None) -> None:
+    def error(self, kind: str, path: str, message: str, *, line: int | str | None = None) -> None:
         """Add an error."""
         self.add(Finding(kind, "error", path, line, message))
 
@@ -147,9 +148,9 @@ class BadRows(Problems):
         super().__init__()
         self._findings = findings
 
-    def add(self, path: str | Path, line: int | None, message: str) -> None:
+    def add(self, path: str | Path, place: int | str | None, message: str) -> None:
         """Add a bad row as a finding."""
-        self._findings.error("unreadable row", str(path), message, line=line)
+        self._findings.error("unreadable row", str(path), message, line=place)
 
     def raise_if_any(self) -> None:
         """Never raises: the findings are all there is to say."""

@@ -238,7 +238,7 @@ def write_keyframe_list(path: str | Path, keyframes: Iterable[Keyframe]) -> None
 
 def _read(path: Path, form: Form) -> AvaRows:
     """Read many rows at a time, or one by one where there is anything to say about them."""
-    raw = ava_csv_bulk.read_rows(path, form)
+    raw = ava_csv_bulk.read_rows(path, form, name_bad_rows=True)
     if raw is None and form.in_frame:
         _name_bad_boxes(path, form)
     return _as_rows(path, form, raw or ava_csv_rows.read_rows(path, form))

@@ -22,17 +22,24 @@ from detection.datasets.ava_csv_rows import (
     MAX_TIME_S,
     Form,
     RawRows,
+    note_bad_rows,
     parse_time_us,
 )
 from detection.datasets.plain_names import check_video_id
+from detection.errors import Problems, UserError
 from detection.formats.csv_words import Fields, OddFile, changes, chunks, decimals, split
 
 # NumPy lets go of the interpreter in long operations, so that a second thread helps.
 THREADS = 2
+# Of so many chunks with something odd in them rows are read one by one (a second for ten).
+MOST_ODD_CHUNKS = 20
 
 
-def read_rows(path: Path, form: Form) -> RawRows | None:
-    """Read a file of one form, or return None where a row needs a closer look."""
+def read_rows(path: Path, form: Form, *, name_bad_rows: bool = False) -> RawRows | None:
+    """Read a file of one form, or return None where a row needs a closer look.
+
+    name_bad_rows: raise `UserError` naming each malformed row, where a chunk is enough to tell.
+    """
     if not path.is_file():  # missing, or a pipe that never ends: the other reader says so
         return None
     columns = _Columns(form, expected_rows=path.stat().st_size // 40 + 1)
@@ -41,7 +48,37 @@ def read_rows(path: Path, form: Form) -> RawRows | None:
             columns.add(part)
         return columns.finish()
     except (OddFile, UnicodeDecodeError):
+        if name_bad_rows:
+            _name_bad_rows(path, form, fine=columns.parts)
         return None
+
+
+def _name_bad_rows(path: Path, form: Form, *, fine: int) -> None:
+    """Raise `UserError` naming each malformed row, read row by row in the chunks that hold one.
+
+    One bad row among millions is so found in the time of reading. Returns where it takes the whole
+    file to tell what is malformed, or nothing is.  fine: how many chunks have no such row.
+    """
+    problems, first_line, odd = Problems(), 1, 0
+    try:
+        for number, chunk in enumerate(_whole_lines(path)):
+            plain = chunk.replace(b"\r\n", b"\n")
+            if any(mark in plain for mark in (b'"', b"\0", b"\r")):
+                return
+            try:
+                if number >= fine:
+                    _parse(chunk, form)
+            except OddFile:
+                odd += 1
+                if odd > MOST_ODD_CHUNKS:
+                    return
+                lines = plain.decode().removesuffix("\n").split("\n")
+                ended = (line + "\n" for line in lines)
+                note_bad_rows(path, ended, form, problems, first_line=first_line)
+            first_line += plain.count(b"\n")
+    except (OSError, OddFile, UnicodeDecodeError, UserError):
+        return
+    problems.raise_if_any()
 
 
 @dataclass
@@ -59,14 +96,18 @@ def _parts(path: Path, form: Form) -> Iterator[_Part]:
     """Yield the parsed chunks of a file in order, a few of them ahead."""
     ahead: deque[Future[_Part]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:
-        for number, chunk in enumerate(chunks(path)):
-            if number == 0:
-                chunk = chunk.removeprefix(b"\xef\xbb\xbf")
+        for chunk in _whole_lines(path):
             ahead.append(pool.submit(_parse, chunk, form))
             if len(ahead) > THREADS:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
+
+
+def _whole_lines(path: Path) -> Iterator[bytes]:
+    """Yield the chunks of a file, the first without its byte-order mark."""
+    for number, chunk in enumerate(chunks(path)):
+        yield chunk if number else chunk.removeprefix(b"\xef\xbb\xbf")
 
 
 def _parse(chunk: bytes, form: Form) -> _Part:
@@ -120,6 +161,7 @@ class _Columns:
         self.form = form
         self.rows = 0
         self.lines = 0
+        self.parts = 0
         self.videos: dict[str, int] = {}
         self.empty: list[tuple[str, int]] = []
         self.width = 0
@@ -150,6 +192,7 @@ class _Columns:
                 self.arrays[name][new] = values
             self.rows = new.stop
         self.lines += part.num_lines
+        self.parts += 1
 
     def _make_room(self, rows: int) -> None:
         if rows > len(self.arrays["line"]):

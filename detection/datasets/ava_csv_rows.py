@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,11 +98,7 @@ def read_rows(path: Path, form: Form, problems: Problems | None = None) -> RawRo
     problems: takes the malformed rows (one that does not raise: they are left out).
     """
     columns, problems = _Columns(), Problems() if problems is None else problems
-    for line, fields in _lines(path, problems):
-        try:
-            _parse_row(fields, form, columns, line)
-        except ValueError as error:
-            problems.add(path, line, str(error))
+    _parse_rows(path, _lines(path, problems), form, columns, problems)
     problems.raise_if_any()
     if not columns.line and not columns.empty:
         raise UserError(f"{path}: no rows ({form.name} expected)")
@@ -127,12 +123,42 @@ def read_rows(path: Path, form: Form, problems: Problems | None = None) -> RawRo
     )
 
 
+def note_bad_rows(
+    path: Path, lines: Iterable[str], form: Form, problems: Problems, *, first_line: int
+) -> None:
+    """Add the malformed rows among some lines of a file to `problems`.
+
+    first_line: the number in the file, from 1, of the first of them. Raises `UserError` for a line
+    that is no row at all.
+    """
+    rows = _not_blank(csv_rows(path, lines, first_line=first_line))
+    _parse_rows(path, rows, form, _Columns(), problems)
+
+
 def _lines(path: Path, problems: Problems) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, fields) of every row that is not blank."""
+    """Yield (line number, fields) of every row of a file that is not blank."""
     lines = text_lines(path, what="table of comma-separated rows")
-    for line, fields in csv_rows(path, lines, problems=problems):
+    return _not_blank(csv_rows(path, lines, problems=problems))
+
+
+def _not_blank(rows: Iterable[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+    for line, fields in rows:
         if fields and not (len(fields) == 1 and not fields[0].strip()):
             yield line, fields
+
+
+def _parse_rows(
+    path: Path,
+    rows: Iterable[tuple[int, list[str]]],
+    form: Form,
+    columns: _Columns,
+    problems: Problems,
+) -> None:
+    for line, fields in rows:
+        try:
+            _parse_row(fields, form, columns, line)
+        except ValueError as error:
+            problems.add(path, line, str(error))
 
 
 def _parse_row(fields: list[str], form: Form, columns: _Columns, line: int) -> None:

@@ -1,4 +1,4 @@
-"""What a search found: a table, a picture and a page."""
+"""What a search found: a table, a plot and a page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from detection.expansion.search import Candidate, Outcome, Step
 from detection.files import write_text
 from detection.models.x3d import X3DDescription
 from detection.reports.evaluation_page import document, table, text
-from detection.reports.scatter import Point, Scatter, scatter_svg, write_scatter
+from detection.reports.figures import Point, SearchPlot, search_figure, write_png
 
 HEADS = ("step", "axis", "network", "cost", "of asked", "score", "spread", "")
 
@@ -103,15 +103,15 @@ def write_report(
         ],
     }
     write_text(folder / "search.json", json.dumps(values, indent=1) + "\n")
-    scatter = scatter_of(steps, units=units, title=title, finalists=finalists)
-    write_scatter(folder / "search.png", scatter)
-    write_text(folder / "search.html", page(scatter, rows, finalists, units, title, remarks))
+    plot = plot_of(steps, units=units, title=title, finalists=finalists)
+    write_png(folder / "search.png", search_figure(plot))
+    write_text(folder / "search.html", page(plot, rows, finalists, units, title, remarks))
 
 
-def scatter_of(
+def plot_of(
     steps: Sequence[Step], *, units: Units, title: str, finalists: Sequence[Finalist] = ()
-) -> Scatter:
-    """Return the picture's numbers: every candidate a point, the path a line, its axes named."""
+) -> SearchPlot:
+    """Return the plot's numbers: every candidate a point, the path a line, its axes named."""
     points: list[Point] = []
     path: list[int] = []
     for step in steps:
@@ -141,18 +141,18 @@ def scatter_of(
         for one in best_first(finalists)
         if one.outcome.failure is None and one.outcome.scores
     ]
-    return Scatter(points, path, f"cost, {units.cost}", units.score, title, again)
+    return SearchPlot(points, path, f"cost, {units.cost}", units.score, title, again)
 
 
 def page(
-    scatter: Scatter,
+    plot: SearchPlot,
     rows: Sequence[Sequence[str]],
     finalists: Sequence[Finalist],
     units: Units,
     title: str,
     remarks: Sequence[str],
 ) -> str:
-    """Return the page: picture, finalists, every candidate."""
+    """Return the page: plot, finalists, every candidate."""
     key = "Blue: the chosen path, its axes named. Grey: candidates that were not chosen."
     if finalists:
         key += " Orange: networks trained again, the best first, with the range over their seeds."
@@ -163,7 +163,7 @@ def page(
         [
             f"<h1>{text(title)}</h1>",
             "".join(f'<div class="soft">{text(remark)}</div>' for remark in remarks),
-            scatter_svg(scatter),
+            plot.svg(),
             f'<p class="soft">{text(key)} The axes: '
             + text(", ".join(f"{name} {symbol}" for name, symbol in SYMBOLS.items()))
             + ".</p>",

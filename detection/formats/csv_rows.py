@@ -17,16 +17,17 @@ def csv_rows(
     *,
     delimiter: str = ",",
     problems: Problems | None = None,
+    first_line: int = 1,
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield (line from 1 on which a row begins, its fields); a blank line has none.
 
-    lines: of the file `path`, each with its newline. A quote without an end, or a field of more
-    than 131,072 characters, raises `UserError` with the line; where `problems` are given it is
-    added to them and the rows end there.
+    lines: of the file `path`, each with its newline; the first is `first_line`. A quote without an
+    end, or a field of more than 131,072 characters, raises `UserError` with the line; where
+    `problems` are given it is added to them and the rows end there.
     """
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
-        start = reader.line_num + 1
+        start = reader.line_num + first_line
         try:
             fields = next(reader, None)
         except csv.Error as error:

@@ -17,10 +17,17 @@ from typing import Any, Literal
 
 from detection.datasets.plain_names import check_class_name
 from detection.errors import Problems, UserError, printable
-from detection.formats.json_places import read_json_lists
+from detection.formats.json_text import read_json_object
 from detection.importers.class_names import split_names
 from detection.importers.coco_frames import FIELDS, frame_numbers
-from detection.importers.coco_shapes import Box, box_of, hull_of, number_of, shape_without_box
+from detection.importers.coco_shapes import (
+    Box,
+    FieldError,
+    box_of,
+    hull_of,
+    number_of,
+    shape_without_box,
+)
 from detection.importers.custom import OwnBox, OwnVideo
 from detection.importers.source_videos import find_video
 
@@ -77,14 +84,16 @@ def read_coco_videos(
     """Read a file; boxes are `[x, y, width, height]` in pixels of the size that the image states.
 
     videos: folder of the videos that it names.  first_frame: number of the first frame.
-    Raises `UserError` naming file and line of the item.
+    Raises `UserError` naming the file and the path of the item in it (`annotations[17].bbox`).
     """
-    values, lines = read_json_lists(path)
+    values = read_json_object(path)
     for key in ("images", "annotations", "categories"):
         if not isinstance(values.get(key), list):
-            raise UserError(f"{path}: wanted lists images, annotations and categories; no '{key}'")
+            raise UserError(
+                f"{path}: lists images, annotations and categories are required; no '{key}'"
+            )
     rules = rules or CocoRules(first_frame=first_frame)
-    return _Reader(Path(path), values, lines, Path(videos), rules).read()
+    return _Reader(Path(path), values, Path(videos), rules).read()
 
 
 class _Reader:
@@ -92,11 +101,10 @@ class _Reader:
         self,
         path: Path,
         values: Mapping[str, Any],
-        lines: Mapping[str, list[int]],
         folder: Path,
         rules: CocoRules,
     ) -> None:
-        self.path, self.values, self.lines, self.folder = path, values, lines, folder
+        self.path, self.values, self.folder = path, values, folder
         self.rules = rules
         self.problems = Problems()
         self.videos: dict[str, OwnVideo] = {}
@@ -116,11 +124,11 @@ class _Reader:
         self.problems.raise_if_any()
         self._choose(list(dict.fromkeys(categories.values())))
         for position, annotation in enumerate(self.values["annotations"]):
-            line = self.lines["annotations"][position]
+            place = f"annotations[{position}]"
             try:
-                self._annotation(annotation, images, categories, line)
+                self._annotation(annotation, images, categories, place)
             except ValueError as error:
-                self.problems.add(self.path, line, str(error))
+                self._bad(place, error)
         self.problems.raise_if_any()
         self._hand_over(images)
         groups = {
@@ -134,17 +142,19 @@ class _Reader:
         """Return what `make` makes of each item of a list, by the item's id."""
         made: dict[str, Any] = {}
         for position, item in enumerate(self.values.get(key) or []):
-            line = self.lines.get(key, [0] * (position + 1))[position]
             try:
-                if not isinstance(item, dict):
-                    raise ValueError(f"{key}: an object is wanted, found {str(item)[:40]}")
-                identity = _key(_need(item, "id"))
+                identity = _key(_need(item, "id"), "id")
                 if identity in made:
-                    raise ValueError(f"{key}: id {item['id']!r} is there twice")
+                    raise FieldError("id", f"id {item['id']!r} is there twice")
                 made[identity] = make(item)
             except ValueError as error:
-                self.problems.add(self.path, line or None, str(error))
+                self._bad(f"{key}[{position}]", error)
         return made
+
+    def _bad(self, place: str, error: ValueError) -> None:
+        """Note what is wrong with an item, and in which of its fields where the error says so."""
+        field = f".{error.field}" if isinstance(error, FieldError) else ""
+        self.problems.add(self.path, place + field, str(error))
 
     def _numbers(self, video_names: Mapping[str, str]) -> dict[int, Any]:
         """Return each image's frame number by the identity of the image; notes which it is."""
@@ -169,9 +179,9 @@ class _Reader:
         self, image: Mapping[str, Any], video_names: Mapping[str, str], numbers: Mapping[int, Any]
     ) -> _Image:
         if "video_id" in image:
-            name = video_names.get(_key(image["video_id"]))
+            name = video_names.get(_key(image["video_id"], "video_id"))
             if name is None:
-                raise ValueError(f"images: video_id {image['video_id']!r} is no video's id")
+                raise FieldError("video_id", f"video_id {image['video_id']!r} is no video's id")
         else:
             name = str(_need(image, "video", "video_name"))
         by_frame = "time" not in image
@@ -182,11 +192,11 @@ class _Reader:
         if by_frame:
             first = self.rules.first_frame
             if moment != int(moment) or moment < first:
-                raise ValueError(f"images: frame must be whole and from {first} on")
+                raise ValueError(f"frame must be whole and from {first} on, found {number}")
             moment -= first
         width, height = (number_of(_need(image, side), side) for side in ("width", "height"))
         if width < 1 or height < 1:
-            raise ValueError(f"images: a picture of {width:g}x{height:g}")
+            raise ValueError(f"width and height from 1 on are required, found {width:g}x{height:g}")
         if name not in self.names:
             file = find_video(self.folder, name)
             key = file.relative_to(self.folder).as_posix()
@@ -195,11 +205,11 @@ class _Reader:
             self.names[name] = key
         video = self.videos[self.names[name]]
         if video.by_frame != by_frame:
-            raise ValueError(f"images: '{name}' has frames and times; one of both is wanted")
+            raise ValueError(f"'{name}' has frames and times; one of both is required")
         if video.size != (width, height):
             assert video.size is not None
             raise ValueError(
-                f"images: '{name}' has frames of {video.size[0]:g}x{video.size[1]:g} above and of "
+                f"'{name}' has frames of {video.size[0]:g}x{video.size[1]:g} above and of "
                 f"{width:g}x{height:g} here: one size a video is required"
             )
         return _Image(video, moment)
@@ -246,13 +256,15 @@ class _Reader:
         annotation: Any,
         images: Mapping[str, _Image],
         categories: Mapping[str, str],
-        line: int,
+        place: str,
     ) -> None:
-        image = images.get(_key(_need(annotation, "image_id")))
+        image = images.get(_key(_need(annotation, "image_id"), "image_id"))
         if image is None:
-            raise ValueError(f"image_id {annotation['image_id']!r} is no image's id")
+            raise FieldError("image_id", f"image_id {annotation['image_id']!r} is no image's id")
         category = annotation.get("category_id")
-        if category is not None and (self.acting is None or _key(category) in categories):
+        if category is not None and (
+            self.acting is None or _key(category, "category_id") in categories
+        ):
             name = _category(category, categories)
             if name not in self.taken:
                 self.counts[f"other {name}"] += 1
@@ -274,18 +286,18 @@ class _Reader:
             box, turned = box_of(annotation)
         self.counts["turned"] += turned
         actions = tuple(self._split(self._actions(annotation, categories)))
-        image.boxes.append(OwnBox(image.moment, box, actions, _person(annotation), line))
+        image.boxes.append(OwnBox(image.moment, box, actions, _person(annotation), place))
 
     def _actions(self, annotation: Mapping[str, Any], categories: Mapping[str, str]) -> list[str]:
         if self.acting is None:
             return [_category(annotation.get("category_id"), categories)]
         found: list[str] = []
         for action in _list_of(annotation.get("actions")):
-            name = action if isinstance(action, str) else _category(action, categories)
+            name = action if isinstance(action, str) else _category(action, categories, "actions")
             found.append(check_class_name(name))
         attributes = annotation.get("attributes") or {}
         if not isinstance(attributes, dict):
-            raise ValueError("attributes: an object is wanted")
+            raise FieldError("attributes", f"an object is required, found {str(attributes)[:40]}")
         for name, value in attributes.items():
             if name not in self.acting:
                 continue
@@ -365,32 +377,32 @@ def _some(names: Sequence[str]) -> str:
 
 def _need(item: Any, *names: str) -> Any:
     if not isinstance(item, dict):
-        raise ValueError(f"an object is wanted, found {str(item)[:40]}")
+        raise ValueError(f"an object is required, found {str(item)[:40]}")
     for name in names:
         if name in item:
             return item[name]
-    raise ValueError(f"'{' or '.join(names)}' is wanted and not there")
+    raise ValueError(f"'{' or '.join(names)}' is required and not there")
 
 
-def _key(identity: Any) -> str:
+def _key(identity: Any, field: str) -> str:
     if isinstance(identity, bool) or not isinstance(identity, int | str):
-        raise ValueError(f"an id is a number or a text, found {str(identity)[:40]}")
+        raise FieldError(field, f"a whole number or a text is required, found {str(identity)[:40]}")
     return str(identity)
 
 
 def _person(annotation: Mapping[str, Any]) -> str | None:
     for name in ("track_id", "instance_id", "person_id"):
         if annotation.get(name) is not None:
-            return _key(annotation[name])
+            return _key(annotation[name], name)
     attributes = annotation.get("attributes")
     track = attributes.get("track_id") if isinstance(attributes, dict) else None
-    return None if track is None else _key(track)
+    return None if track is None else _key(track, "attributes.track_id")
 
 
-def _category(identity: Any, categories: Mapping[str, str]) -> str:
-    name = None if identity is None else categories.get(_key(identity))
+def _category(identity: Any, categories: Mapping[str, str], field: str = "category_id") -> str:
+    name = None if identity is None else categories.get(_key(identity, field))
     if name is None:
-        raise ValueError(f"category {identity!r} is not in categories")
+        raise FieldError(field, f"category {identity!r} is not in categories")
     return name
 
 
@@ -398,5 +410,5 @@ def _list_of(value: Any) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise ValueError(f"actions: a list is wanted, found {str(value)[:40]}")
+        raise FieldError("actions", f"a list is required, found {str(value)[:40]}")
     return value

@@ -14,11 +14,19 @@ Box = tuple[float, float, float, float]
 SHAPES = ("segmentation", "keypoints", "rbbox", "polygon")
 
 
+class FieldError(ValueError):
+    """What is wrong with one field of an item."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 def number_of(value: Any, name: str) -> float:
     """Return a finite number of JSON; raises ValueError."""
     number = float(value) if isinstance(value, int | float) and abs(value) < 1e15 else math.nan
     if isinstance(value, bool) or not math.isfinite(number):
-        raise ValueError(f"{name} must be a finite number, found {str(value)[:40]}")
+        raise FieldError(name, f"{name} must be a finite number, found {str(value)[:40]}")
     return number
 
 
@@ -36,10 +44,16 @@ def box_of(annotation: Mapping[str, Any]) -> tuple[Box, bool]:
     """
     values = annotation.get("bbox")
     if not isinstance(values, list) or len(values) != 4:
-        raise ValueError("bbox must be [x, y, width, height]; a turn goes into attributes.rotation")
+        raise FieldError(
+            "bbox",
+            f"bbox must be [x, y, width, height], found {str(values)[:40]}; "
+            "a turn goes into attributes.rotation",
+        )
     x, y, width, height = (number_of(value, "bbox") for value in values)
     if width <= 0 or height <= 0:
-        raise ValueError(f"bbox has width {width:g} and height {height:g}")
+        raise FieldError(
+            "bbox", f"bbox has width {width:g} and height {height:g}, both above 0 are required"
+        )
     attributes = annotation.get("attributes")
     named = attributes if isinstance(attributes, dict) else {}
     stated = annotation.get("rotation", named.get("rotation", 0))
@@ -60,19 +74,19 @@ def hull_of(annotation: Mapping[str, Any], shape: str) -> Box:
     value = annotation[shape]
     if shape == "keypoints":
         if not isinstance(value, list) or len(value) % 3:
-            raise ValueError("keypoints must be [x, y, seen, ...]")
+            raise FieldError(shape, "keypoints must be [x, y, seen, ...]")
         flat = np.array([number_of(part, shape) for part in value]).reshape(-1, 3)
         points = flat[flat[:, 2] > 0, :2]
     elif shape in ("segmentation", "polygon") and isinstance(value, list):
         parts = value if all(isinstance(part, list) for part in value) else [value]
         if any(len(part) % 2 or len(part) < 6 for part in parts):
-            raise ValueError(f"{shape} must be polygons [x, y, x, y, x, y, ...]")
+            raise FieldError(shape, f"{shape} must be polygons [x, y, x, y, x, y, ...]")
         points = np.array([number_of(n, shape) for part in parts for n in part]).reshape(-1, 2)
     elif shape == "segmentation" and isinstance(value, dict):
         return box_of_mask(value)
     else:
-        raise ValueError(f"{shape} of this form has no hull here: a bbox is required")
+        raise FieldError(shape, f"{shape} of this form has no hull here: a bbox is required")
     if not len(points) or (np.ptp(points, axis=0) <= 0).any():
-        raise ValueError(f"{shape} encloses no area")
+        raise FieldError(shape, f"{shape} encloses no area")
     (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
     return x1, y1, x2, y2

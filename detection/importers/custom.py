@@ -24,13 +24,16 @@ VAL_SHARE = 0.2
 
 @dataclass(frozen=True)
 class OwnBox:
-    """One person at one moment. moment: frame from 0, or seconds. person: None where unknown."""
+    """One person at one moment. moment: frame from 0, or seconds. person: None where unknown.
+
+    line: of the source file, from 1 (0: it has none), or a path in JSON (`annotations[17]`).
+    """
 
     moment: float
     box: tuple[float, float, float, float]
     actions: tuple[str, ...]
     person: str | None
-    line: int
+    line: int | str
 
 
 @dataclass
@@ -238,7 +241,7 @@ def _source_video(video: OwnVideo, label_map: LabelMap, with_persons: bool) -> S
         action=np.array(actions, np.int64),
         person=np.array(persons, np.int64) if with_persons else None,
         source_file=video.source_file,
-        line=np.array(lines, np.int64),
+        line=lines,
         empty_frame=[int(moment) for moment in video.empty] if by_frame else (),
         empty_time_s=() if by_frame else video.empty,
     )

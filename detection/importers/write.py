@@ -28,7 +28,7 @@ from detection.datasets.folder import (
 from detection.datasets.label_map import write_label_map
 from detection.datasets.new_folder import new_dataset_folder
 from detection.datasets.plain_names import check_class_name
-from detection.errors import Problems, UserError, printable
+from detection.errors import Problems, UserError, place_in, printable
 from detection.files import replacing, write_text
 from detection.importers.source_videos import place_video, video_ids
 from detection.structures import Keyframe, LabelMap
@@ -51,7 +51,7 @@ class SourceVideo:
     for fractions, None for the pixels of the video as displayed.
     action: (N,) column of the classes, -1 for a person who does none.  person: (N,) int64,
     None (in all videos) where the source knows no persons.
-    line: (N,) of `source_file`, 0 where it has no lines.
+    line: (N,) of `source_file`, 0 where it has no lines; or paths in JSON (`annotations[17]`).
     empty_frame, empty_time_s: moments at which nobody is there; empty_below: so are all frames
     before this one that have no row.
     """
@@ -65,7 +65,7 @@ class SourceVideo:
     time_s: NDArray[np.float64] | None = None
     size: tuple[float, float] | None = None
     source_file: str = ""
-    line: NDArray[np.int64] | None = None
+    line: Sequence[int | str] | None = None
     empty_frame: Sequence[int] = ()
     empty_time_s: Sequence[float] = ()
     empty_below: int = 0
@@ -283,9 +283,9 @@ def _date(video: SourceVideo, video_id: str, rules: Rules, problems: Problems) -
         wrong[row] = _outside_reason(video, row, times_s)
     left_out = []
     for row in sorted(wrong):
-        line = 0 if video.line is None else int(video.line[row])
+        line = None if video.line is None else video.line[row] or None
         if rules.leave_out or (row in late and rules.leave_out_late):
-            place = f"{video.source_file}:{line}" if line else video.source_file
+            place = place_in(video.source_file, line)
             frame = None if video.frame is None else int(video.frame[row]) + 1
             x1, y1, x2, y2 = video.boxes[row].tolist()
             left_out.append(
@@ -294,7 +294,7 @@ def _date(video: SourceVideo, video_id: str, rules: Rules, problems: Problems) -
                 )
             )
         else:
-            problems.add(video.source_file, line or None, f"{video.name}: {wrong[row]}")
+            problems.add(video.source_file, line, f"{video.name}: {wrong[row]}")
     kept = np.ones(len(boxes_01), bool)
     kept[list(wrong)] = False
     time_of = {time_s: time_us_of(time_s) for time_s in np.unique(row_times_s[kept]).tolist()}
@@ -354,10 +354,9 @@ def _check_shape(
     assert video.size is not None
     width, height = video.size
     if not is_of_shape(video.size, size_px, pixel_shape):
-        line = 0 if video.line is None else int(video.line[0])
         problems.add(
             video.source_file,
-            line or None,
+            None if video.line is None else video.line[0] or None,
             f"{video.name}: frames of {width:g}x{height:g} are stated, the video's are "
             f"{size_px[0]}x{size_px[1]}: the same shape is required",
         )

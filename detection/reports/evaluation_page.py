@@ -1,4 +1,4 @@
-"""The report as one HTML file: inline drawings, nothing loaded from elsewhere, all text escaped."""
+"""The report as one HTML file: inline charts, nothing loaded from elsewhere, all text escaped."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from detection.evaluation.diagnosis import Diagnosis
 from detection.evaluation.frame_map import AvaFrameMap, ScoredRows
 from detection.reports import evaluation_text
 from detection.reports.evaluation_text import number
+from detection.reports.figures import ClassCurves, class_svgs
 
-WIDTH, HEIGHT, LEFT = 166, 118, 24
 POINTS, BINS = 80, 25
 
 STYLE = """
@@ -62,10 +62,7 @@ def page(
         _class_table(result),
         _left_out(result),
         "<h2>Precision over recall, and scores</h2>",
-        '<p class="soft">Left: precision over recall. Right: detections by score, on a logarithmic '
-        'scale of counts:<span class="key" style="background:var(--blue)"></span>right'
-        '<span class="key" style="background:var(--orange)"></span>wrong.</p>',
-        f'<div class="grid">{"".join(_figures(scored, result))}</div>',
+        _charts(scored, result),
     ]
     return document(title, parts)
 
@@ -150,75 +147,47 @@ def _bar(value: float) -> str:
     return f'<span class="bar" style="width:{160 * width:.0f}px"></span>'
 
 
-def _figures(scored: ScoredRows, result: AvaFrameMap) -> list[str]:
-    out = []
+def _charts(scored: ScoredRows, result: AvaFrameMap) -> str:
+    captions, classes = [], []
     for column, name in enumerate(scored.label_map.names):
         members = scored.by_class[column]
         count = int(scored.num_ground_truth[column])
         if not count:
             continue
         scores, true = scored.score[members], scored.matched[members] >= 0
-        caption = f"<b>{text(name)}</b> AP {number(result.per_class[name])}, {count:,} labels"
-        drawings = _curve(scores, true, count) + _histogram(scores, true)
-        out.append(f"<figure><figcaption>{caption}</figcaption>{drawings}</figure>")
-    return out
-
-
-def _frame(inside: str, *, x_axis: tuple[str, str, str], y_axis: tuple[str, str, str]) -> str:
-    """Return a small drawing: SVG shapes within axes of (least, name, most)."""
-    left, right, top, bottom = LEFT, WIDTH - 6, 6, HEIGHT - 18
-    low, x_name, high = x_axis
-    base, y_name, peak = y_axis
-    middle = (top + bottom) / 2
+        captions.append(
+            f"<b>{text(name)}</b> AP {number(result.per_class[name])}, {count:,} labels"
+        )
+        classes.append(_curves(name, scores, true, count))
+    try:
+        charts = class_svgs(classes)
+    except ModuleNotFoundError as error:  # numpy alone is enough for the rest of the page
+        if "matplotlib" not in str(error):
+            raise
+        return "<p><b>No charts: matplotlib is required, and not installed.</b></p>"
+    figures = "".join(
+        f"<figure><figcaption>{caption}</figcaption>{chart}</figure>"
+        for caption, chart in zip(captions, charts, strict=True)
+    )
     return (
-        f'<svg width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" font-size="9" '
-        f'fill="#5b6570" role="img" aria-label="{y_name} over {x_name}">'
-        f'<rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}" fill="none" '
-        f'stroke="#d8dde3"/>{inside}'
-        f'<text x="{left}" y="{HEIGHT - 7}">{low}</text>'
-        f'<text x="{(left + right) / 2}" y="{HEIGHT - 7}" text-anchor="middle">{x_name}</text>'
-        f'<text x="{right}" y="{HEIGHT - 7}" text-anchor="end">{high}</text>'
-        f'<text x="{left - 3}" y="{bottom}" text-anchor="end">{base}</text>'
-        f'<text x="{left - 3}" y="{top + 8}" text-anchor="end">{peak}</text>'
-        f'<text transform="translate({left - 5} {middle}) rotate(-90)" text-anchor="middle">'
-        f"{y_name}</text></svg>"
+        '<p class="soft">Left: precision over recall. Right: detections by score, on a logarithmic '
+        'scale of counts:<span class="key" style="background:var(--blue)"></span>right'
+        '<span class="key" style="background:var(--orange)"></span>wrong.</p>'
+        f'<div class="grid">{figures}</div>'
     )
 
 
-def _place(x: NDArray[np.float64], y: NDArray[np.float64]) -> list[str]:
-    """Return points of the unit square as coordinates of the drawing."""
-    across = LEFT + (WIDTH - 6 - LEFT) * x
-    down = 6 + (HEIGHT - 24) * (1 - y)
-    return [f"{a:.1f},{b:.1f}" for a, b in zip(across.tolist(), down.tolist(), strict=True)]
-
-
-def _curve(scores: NDArray[np.floating], true: NDArray[np.bool_], count: int) -> str:
+def _curves(
+    name: str, scores: NDArray[np.floating], true: NDArray[np.bool_], count: int
+) -> ClassCurves:
     line = precision_recall(scores, true, count)
-    shape = ""
+    chosen = np.zeros(0, np.int64)
     if len(line.score):
         # Evenly in recall: where the curve runs flat, hundreds of points say no more.
-        wanted = np.linspace(0, line.recall[-1], POINTS)
-        chosen = np.unique(np.minimum(np.searchsorted(line.recall, wanted), len(line.recall) - 1))
-        points = " ".join(_place(line.recall[chosen], line.precision[chosen]))
-        shape = f'<polyline points="{points}" fill="none" stroke="#2563a8" stroke-width="1.5"/>'
-    return _frame(shape, x_axis=("0", "recall", "1"), y_axis=("0", "precision", "1"))
-
-
-def _histogram(scores: NDArray[np.floating], true: NDArray[np.bool_]) -> str:
-    """Draw counts by score; the axis ends at the highest score there is."""
+        places = np.linspace(0, line.recall[-1], POINTS)
+        chosen = np.unique(np.minimum(np.searchsorted(line.recall, places), len(line.recall) - 1))
     low = min(0.0, float(scores.min(initial=0)))
-    high = float(scores.max(initial=low + 1e-9)) or 1.0
+    high = float(scores.max(initial=low + 1e-9)) or 1.0  # the axis ends at the highest score
     edges = np.linspace(low, high, BINS + 1)
-    counts = [np.histogram(scores[mask], edges)[0] for mask in (~true, true)]
-    most = max(int(count.max()) for count in counts)
-    shapes = []
-    for count, colour, opacity in zip(counts, ("#d9822b", "#2563a8"), (0.55, 0.75), strict=True):
-        x = np.repeat(np.linspace(0, 1, BINS + 1), 2)
-        heights = np.log1p(count) / np.log1p(max(most, 1))
-        y = np.concatenate([[0], np.repeat(heights, 2), [0]])
-        points = " ".join(_place(x, y))
-        shapes.append(f'<polygon points="{points}" fill="{colour}" fill-opacity="{opacity}"/>')
-    peak = f"{most}" if most < 1000 else f"{most / 1000:.0f}k"
-    return _frame(
-        "".join(shapes), x_axis=(f"{low:.2g}", "score", f"{high:.2g}"), y_axis=("", "count", peak)
-    )
+    wrong, right = (np.histogram(scores[mask], edges)[0] for mask in (~true, true))
+    return ClassCurves(name, line.recall[chosen], line.precision[chosen], edges, wrong, right)

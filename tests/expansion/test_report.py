@@ -16,7 +16,7 @@ from detection.expansion.report import Finalist, Units, rows_of, write_report
 from detection.expansion.scheduler import name_of
 from detection.expansion.search import Outcome, Search
 from detection.models.x3d import VARIANTS
-from detection.reports.scatter import Point, Scatter, draw_scatter, scatter_svg
+from detection.reports.figures import Point, SearchPlot, search_figure, write_png
 
 BASIS = dataclasses.replace(VARIANTS["x2d"], step=6)
 START = rule_of_thumb(BASIS)
@@ -62,7 +62,7 @@ def test_files_are_whole_and_agree(tmp_path, steps):
     assert "x &amp; y" in page
     assert "out of &lt;memory&gt;" in page
     assert "all &lt;together&gt;" in page
-    assert "trained again: 1 all &lt;together&gt;" in page
+    assert "trained again: 1 all &lt;together&gt;</text>" in page
     assert "http" not in page
     values = json.loads((tmp_path / "search.json").read_text())
     assert len(values["steps"]) == len(steps)
@@ -76,43 +76,62 @@ def test_files_are_whole_and_agree(tmp_path, steps):
     assert picture.std() > 5
 
 
-def test_one_point_is_a_picture_too():
-    scatter = Scatter([Point(3.0, 0.5)], [0], "cost", "score", "one")
-    assert draw_scatter(scatter).shape[2] == 3
-    assert scatter_svg(scatter).count("<circle") == 1
+def shown(plot):
+    """Return where each point, path, bar and label lies: drawn, in pixels."""
+    figure = search_figure(plot)
+    figure.draw_without_rendering()
+    axes = figure.axes
+    points = {
+        line.get_gid(): line.axes.transData.transform(line.get_xydata()[0])
+        for one in axes
+        for line in one.lines
+        if line.get_gid()
+    }
+    labels = [text.get_window_extent() for text in axes[0].texts if text.get_gid() == "label"]
+    return axes, points, labels
+
+
+def test_one_point_is_a_picture_too(tmp_path):
+    plot = SearchPlot([Point(3.0, 0.5, title="x")], [0], "cost", "score", "one")
+    write_png(tmp_path / "one.png", search_figure(plot))
+    assert cv2.imread(str(tmp_path / "one.png")).shape == (520, 940, 3)
+    assert plot.svg().count("<title>x</title>") == 1
 
 
 def test_places_grow_with_cost_and_score():
-    scatter = Scatter([Point(1, 0.1), Point(100, 0.9)], [0, 1], "cost", "score")
-    (x1, y1), (x2, y2) = scatter.place(1, 0.1), scatter.place(100, 0.9)
-    assert x2 > x1
-    assert y2 < y1
-    assert scatter.place(10, 0.5) == pytest.approx(((x1 + x2) / 2, (y1 + y2) / 2))
-    assert scatter.x_ticks() == [1, 2, 5, 10, 20, 50, 100]
-    assert 4 <= len(scatter.y_ticks()) <= 8
+    plot = SearchPlot([Point(1, 0.1), Point(100, 0.9), Point(10, 0.5)], [0, 1], "cost", "score")
+    (axes,), points, _ = shown(plot)
+    first, last = points["point-0"], points["point-1"]
+    assert (last > first).all()
+    assert points["point-2"] == pytest.approx((first + last) / 2)
+    inside = [tick for tick in axes.get_xticks().tolist() if 1 <= tick <= 100]
+    assert inside == pytest.approx([1, 2, 5, 10, 20, 50, 100])
+    assert 4 <= len(axes.get_yticks()) <= 10
 
 
 def test_networks_trained_again_stand_in_columns_with_their_whole_range():
     again = [Point(40, 0.6, (0.5, 0.65, 0.65), "first"), Point(39, 0.3, (0.2, 0.4), "second")]
-    scatter = Scatter([Point(1, 0.1), Point(40, 0.5)], [0, 1], "cost", "score", again=again)
-    assert scatter.place(40, 0.5)[0] < scatter.right < scatter.column(0) < scatter.column(1) < 940
-    assert scatter.key() == "trained again: 1 first, 2 second"
-    first, second = scatter.marks()[-2:]
-    assert [end[1] for end in first.bar] == [scatter.place(1, y)[1] for y in (0.5, 0.65)]
-    assert [end[1] for end in second.bar] == [scatter.place(1, y)[1] for y in (0.2, 0.4)]
-    assert scatter_svg(scatter).count("<circle") == 4
+    plot = SearchPlot([Point(1, 0.1), Point(40, 0.5)], [0, 1], "cost", "score", again=again)
+    (costs, columns), points, _ = shown(plot)
+    right = costs.bbox.x1
+    assert points["point-1"][0] < right < points["point-2"][0] < points["point-3"][0] < 940
+    assert plot.key() == "trained again: 1 first, 2 second"
+    bars = [line.get_ydata() for line in columns.lines if not line.get_gid()]
+    assert [list(bar) for bar in bars] == [[0.5, 0.65], [0.2, 0.4]]
+    assert columns.get_ylim() == costs.get_ylim()
 
 
 def test_labels_of_a_path_do_not_cover_each_other():
     points = [Point(10 + index, 0.5 + index / 1000, label="depth: 2.3") for index in range(5)]
-    places = [mark.text for mark in Scatter(points, range(5), "", "").marks()]
-    for index, (x, y) in enumerate(places):
-        for other_x, other_y in places[:index]:
-            assert abs(y - other_y) >= 16 or abs(x - other_x) > 60
+    (axes,), _, labels = shown(SearchPlot(points, range(5), "", ""))
+    assert len(labels) == 5
+    for index, box in enumerate(labels):
+        assert axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+        assert not any(box.overlaps(other) for other in labels[:index])
 
 
 def test_what_cannot_be_drawn_is_refused():
     with pytest.raises(ValueError, match="without a point"):
-        Scatter([], [], "", "")
+        SearchPlot([], [], "", "")
     with pytest.raises(ValueError, match="above 0"):
-        Scatter([Point(0, 1)], [0], "", "")
+        SearchPlot([Point(0, 1)], [0], "", "")

@@ -316,23 +316,35 @@ def test_coco_categories_or_attributes_are_actions(videos, tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"images": 3}, "wanted lists images"),
-        ({"images": [{"id": 5}]}, r"c\.json:\d+: 'video or video_name' is wanted"),
-        ({"images": [{"id": 5, "video_id": 2}]}, "video_id 2 is no video's id"),
-        ({"annotations": [{"image_id": 5, "bbox": [1, 2, 3], "category_id": 3}]}, "bbox must be"),
+        ({"images": 3}, "lists images, annotations and categories are required"),
+        ({"images": [{"id": 5}]}, r"c\.json: images\[0\]: 'video or video_name' is required"),
+        ({"images": [{"id": 5, "video_id": 2}]}, r"images\[0\]\.video_id: .* no video's id"),
+        (
+            {"annotations": [{"image_id": 5, "bbox": [1, 2, 3], "category_id": 3}]},
+            r"ons\[0\]\.bbox: bbox must",
+        ),
         ({"annotations": [{"image_id": 5, "bbox": [1, 2, -3, 4], "category_id": 3}]}, "width -3"),
         (
             {"annotations": [{"image_id": 5, "bbox": [1, 2, 1e400, 4]}]},
-            r"c\.json:\d+: not JSON that can be read",
+            r"c\.json: annotations\[0\]\.bbox\[2\]: a finite number is required, found Infinity",
         ),
-        ({"annotations": [{"image_id": 9, "bbox": [1, 2, 3, 4]}]}, "image_id 9 is no image's id"),
-        ({"annotations": [{"image_id": 5, "bbox": [1, 2, 3, 4], "category_id": 8}]}, "category 8"),
-        ({"annotations": [7]}, r"c\.json:\d+: an object is wanted, found 7"),
+        (
+            {"annotations": [{"image_id": 9, "bbox": [1, 2, 3, 4]}]},
+            r"\[0\]\.image_id: image_id 9 is",
+        ),
+        (
+            {"annotations": [{"image_id": 5, "bbox": [1, 2, 3, 4], "category_id": 8}]},
+            r"\.category_id: category 8",
+        ),
+        ({"annotations": [7]}, r"c\.json: annotations\[0\]: an object is required, found 7"),
         ({"videos": [{"id": 1, "name": "../a.mp4"}]}, r"'\.\./a\.mp4' leads out"),
-        ({"videos": [{"id": 1, "name": "a.mp4"}, {"id": 1, "name": "b"}]}, "id 1 is there twice"),
+        (
+            {"videos": [{"id": 1, "name": "a.mp4"}, {"id": 1, "name": "b"}]},
+            r"os\[1\]\.id: .*there twice",
+        ),
     ],
 )
-def test_a_bad_coco_file_is_named_by_line(videos, tmp_path, changes, message):
+def test_a_bad_coco_file_is_named_by_path(videos, tmp_path, changes, message):
     path = write_coco(tmp_path / "c.json", coco(**changes))
     with pytest.raises(UserError, match=message):
         read_coco_videos(path, videos)
@@ -343,23 +355,41 @@ def test_a_bad_coco_file_is_named_by_line(videos, tmp_path, changes, message):
     [
         ("", r"c\.json:1: not JSON, or cut short"),
         ("[]", r"c\.json:1: not JSON of one object .*a list found"),
-        ('{"a": [\nNaN]}', r"c\.json:2: .*NaN is no number"),
-        ('{"a": [\n{"b": -Infinity}]}', r"c\.json:2: .*-Infinity is no number"),
-        ('{"a": [1,\n{"b": 1e999}]}', r"c\.json:2: .*1e999 is no finite number"),
-        ('{"a": [\n{"b": 1, "b": 2}]}', r"c\.json:2: .*key 'b' is there twice"),
-        ('{"images": [\n{"id": 1},\n{"id": ', r"c\.json:3: not JSON, or cut short"),
+        ('{"a": [\nNaN]}', r"c\.json: a\[0\]: a finite number is required, found NaN"),
+        ('{"a": [\n{"b": -Infinity}]}', r"c\.json: a\[0\]\.b: .*found -Infinity"),
+        ('{"a": [1,\n{"b": 1e999}]}', r"c\.json: a\[1\]\.b: .*found 1e999"),
+        ('{"a": [\n{"b": 1, "b": 2}]}', r"c\.json: a\[0\]\.b: the key is there twice"),
+        (
+            '{"images": [\n{"id": 1},\n{"id": ',
+            r"c\.json:3: not JSON, or cut short \(Exp.*, column 8\)",
+        ),
         ('{"images": [] "a": 3}', "Expecting ','"),
         ('{"images": [], "images": []}', "there twice"),
         ('{"a": ' + "[" * 100_000, "too deep"),
-        ('{"a": ' + "9" * 10_000 + "}", "not JSON that can be read"),
+        ('{"a": ' + "9" * 10_000 + "}", r"json: a: a finite number is required, found 9{40}$"),
         ('{"images": []} x', "Extra data"),
         (b"\xff\xfe{\0}\0", r"c\.json:1: not UTF-8"),
     ],
 )
-def test_a_file_that_is_not_json_is_named_by_line(videos, tmp_path, text, message):
+def test_a_file_that_is_not_json_is_named_by_line_or_path(videos, tmp_path, text, message):
     (tmp_path / "c.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=message):
         read_coco_videos(tmp_path / "c.json", videos)
+
+
+def test_a_coco_box_that_no_video_has_is_named_by_path(videos, tmp_path):
+    annotations = [
+        {"image_id": 5, "bbox": [32, 0, 64, 96], "category_id": 3},
+        {"image_id": 5, "bbox": [999, 0, 64, 96], "category_id": 3},
+    ]
+    path = write_coco(tmp_path / "c.json", coco(annotations=annotations))
+    found = read_coco_videos(path, videos).videos
+    with pytest.raises(UserError, match=r"c\.json: annotations\[1\]: a\.mp4: the box lies outside"):
+        import_own(tmp_path / "out", found, classes=(), exclusive={}, choices=Choices())
+    report = import_own(
+        tmp_path / "out", found, classes=(), exclusive={}, choices=Choices(leave_out_bad=True)
+    )
+    assert [row.place for row in report.left_out] == [f"{path}: annotations[1]"]
 
 
 def test_bad_boxes_can_be_left_out_and_listed(videos, tmp_path):
@@ -471,7 +501,7 @@ def test_damaged_files_are_refused_or_read_never_worse(videos, tmp_path, kind):
 def test_a_class_that_a_label_map_cannot_hold_is_refused(videos, tmp_path, name):
     categories = [{"id": 3, "name": name or " "}, {"id": 4, "name": "wave"}]
     path = write_coco(tmp_path / "c.json", coco(categories=categories))
-    with pytest.raises(UserError, match=r"c\.json:\d+: .* cannot name a class"):
+    with pytest.raises(UserError, match=r"c\.json: categories\[\d\]: .* cannot name a class"):
         data = read_coco_videos(path, videos)
         import_own(
             tmp_path / "out", data.videos, classes=data.classes, exclusive={},
@@ -483,7 +513,7 @@ def test_a_class_that_a_label_map_cannot_hold_is_refused(videos, tmp_path, name)
 def test_half_a_character_in_a_class_is_refused(videos, tmp_path):
     path = tmp_path / "c.json"
     path.write_text(json.dumps(coco()).replace('"wave"', '"\\ud800"'))
-    with pytest.raises(UserError, match=r"c\.json:\d+: .* cannot name a class"):
+    with pytest.raises(UserError, match=r"c\.json: categories\[\d\]: .* cannot name a class"):
         data = read_coco_videos(path, videos)
         import_own(
             tmp_path / "out", data.videos, classes=data.classes, exclusive={},

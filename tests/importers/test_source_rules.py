@@ -193,7 +193,7 @@ def test_a_rotated_box_becomes_the_upright_one_around_it(videos, tmp_path):
     )
     for wrong in ({"bbox": [1, 2, 3, 4, 5]}, {"bbox": None, "rbbox": [9, 9, 4, 4, 0.5]}):
         path = coco(tmp_path, [{"frame": 0}], [{"image_id": 1, **wrong}])
-        with pytest.raises(UserError, match=r"c\.json:\d+: .*bbox"):
+        with pytest.raises(UserError, match=r"c\.json: annotations\[0\]\.\w+: .*bbox"):
             read_coco_videos(path, videos, rules=CocoRules(shapes="hull"))
 
 
