@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from detection.pipeline.clip_buffer import Sampling
 from detection.pipeline.timing import Latency, StageClock
-from detection.video.stream import Hole
+from detection.video.stream import Gap
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Report:
 
     clock: StageClock = field(default_factory=StageClock)
     latency: Latency = field(default_factory=Latency)
-    holes: list[Hole] = field(default_factory=list)
+    holes: list[Gap] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     keyframes: int = 0
     people: int = 0

@@ -78,7 +78,7 @@ class StreamFrame:
 
 
 @dataclass(frozen=True)
-class Hole:
+class Gap:
     """No usable frame between two moments (seconds), and why."""
 
     start_s: float
@@ -122,8 +122,8 @@ class VideoStream:
 
     def frames(
         self, *, from_s: float | None = None, should_stop: Callable[[], bool] = lambda: False
-    ) -> Iterator[StreamFrame | Hole]:
-        """Yield the frames in ascending time, and a `Hole` where some are missing.
+    ) -> Iterator[StreamFrame | Gap]:
+        """Yield the frames in ascending time, and a `Gap` where some are missing.
 
         from_s: begin with a frame shown no later than that (sources that can seek only).
         should_stop: asked while a live source is away.
@@ -147,7 +147,7 @@ class VideoStream:
                 if last_s >= 0 and (broken or jumped):
                     offset_s = last_s + since_s - item.time_s
                     why = f"source away: {reason}" if broken else "the source's clock jumped"
-                    yield Hole(last_s, item.time_s + offset_s, why)
+                    yield Gap(last_s, item.time_s + offset_s, why)
                     broken = False
                 time_s = item.time_s + offset_s
                 if time_s <= last_s:
@@ -231,7 +231,7 @@ class VideoStream:
             return f"camera{self.source}" if self.is_camera else "stdin"
         return Path(self.shown_name).stem or "video"
 
-    def _file_frames(self, from_s: float | None) -> Iterator[StreamFrame | Hole]:
+    def _file_frames(self, from_s: float | None) -> Iterator[StreamFrame | Gap]:
         stream = self._opened.streams.video[0]
         self._find_shift(stream)
         if from_s is not None and self._sorts(stream):
@@ -256,7 +256,7 @@ class VideoStream:
             back_s *= 2
         nothing = True
         for item in self._decoded():
-            nothing = nothing and isinstance(item, Hole)
+            nothing = nothing and isinstance(item, Gap)
             yield item
         if nothing and from_s is None:
             raise UserError(f"{self.shown_name}: holds no frame that can be decoded")
@@ -306,8 +306,8 @@ class VideoStream:
         except av.error.FFmpegError:
             self._opened.seek(stream.start_time or 0, stream=stream)
 
-    def _decoded(self) -> Iterator[StreamFrame | Hole]:
-        """Yield good frames; a `Hole` for each stretch between damage and the next sound frame."""
+    def _decoded(self) -> Iterator[StreamFrame | Gap]:
+        """Yield good frames; a `Gap` for each stretch between damage and the next sound frame."""
         last_s: float | None = None
         reason, broken_s, quiet_since = "", np.inf, np.inf
         for item in self._in_order():
@@ -324,16 +324,16 @@ class VideoStream:
                     continue
                 if last_s is None:  # nothing of the stretch before the first frame is shown
                     last_s = max(0.0, broken_s) if broken_s < frame.time else frame.time
-                yield Hole(last_s, frame.time, reason)
+                yield Gap(last_s, frame.time, reason)
                 broken_s = np.inf
             elif last_s is not None and frame.time - last_s > GAP_S:
-                yield Hole(last_s, frame.time, "no frame: the clock jumped, or a still picture")
+                yield Gap(last_s, frame.time, "no frame: the clock jumped, or a still picture")
             last_s = frame.time
             yield self._frame(frame, frame.time)
         if broken_s < np.inf:
             end_s = self.duration_s
             last_s = 0.0 if last_s is None else last_s
-            yield Hole(last_s, max(last_s, end_s if end_s is not None else last_s), reason)
+            yield Gap(last_s, max(last_s, end_s if end_s is not None else last_s), reason)
 
     def _packets(self) -> Iterator[VideoFrame | _Damage]:
         """Yield frames, and damage where some could not be decoded."""

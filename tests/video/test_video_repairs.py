@@ -14,7 +14,7 @@ from ava_tools import import_dataset, prepare, verify
 from detection.datasets.folder import DatasetFile, SplitPart, write_dataset_file
 from detection.video.reader import VideoReader
 from detection.video.repairs import repair_lines
-from detection.video.stream import Hole, VideoStream
+from detection.video.stream import Gap, VideoStream
 
 MAKERS = {
     "shifted": lambda path: write_wrapping_ts(path.with_suffix(".ts")),
@@ -61,7 +61,7 @@ def test_reader_and_stream_say_it_once_all_was_read(mended):
     with VideoStream(path) as stream:
         items = list(stream.frames())
         said = stream.repairs().in_words()
-    frames = [item for item in items if not isinstance(item, Hole)]
+    frames = [item for item in items if not isinstance(item, Gap)]
     np.testing.assert_allclose([frame.time_s for frame in frames], times_s)
     assert [word in one for one in said] == ([True] if "slots" not in word else [])
 
@@ -129,6 +129,6 @@ def test_a_clock_that_falls_back_is_counted(tmp_path):
     both.write_bytes(first.read_bytes() + second.read_bytes())
     with VideoStream(both) as stream:
         items = list(stream.frames())
-        assert sum(not isinstance(item, Hole) for item in items) == 2 * COUNT
+        assert sum(not isinstance(item, Gap) for item in items) == 2 * COUNT
         assert stream.repairs().resets == 1 and not stream.repairs().sorts
         assert "falls back 1 time(s)" in stream.repairs().in_words()[0]

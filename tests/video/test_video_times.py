@@ -17,7 +17,7 @@ from numbered_video import numbers_of, write_numbered
 from detection.drawing.annotated_video import displayed_size
 from detection.errors import UserError
 from detection.video.reader import VideoReader
-from detection.video.stream import Hole, VideoStream
+from detection.video.stream import Gap, VideoStream
 from detection.video.writer import LONGEST_GAP_S, VideoWriter
 
 COUNT = 60
@@ -167,7 +167,7 @@ def test_a_keyframe_at_an_end_that_cannot_be_decoded_is_told_before_it_is_read(t
 def streamed(path, from_s=None):
     with VideoStream(path) as stream:
         items = list(stream.frames(from_s=from_s))
-    assert not any(isinstance(item, Hole) for item in items)
+    assert not any(isinstance(item, Gap) for item in items)
     images = np.stack([item.rgb().transpose(2, 0, 1) for item in items])
     return [item.time_s for item in items], numbers_of(images)
 
