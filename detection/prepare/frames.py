@@ -82,8 +82,10 @@ def _write(
     differences_s: list[float] = []
     shown_s: list[float] = []
 
-    def pictures() -> Iterator[tuple[float, Callable[[], bytes]]]:
-        for time_s, picture in reader.pictures(start_s=job.window_s[0], end_s=job.window_s[1]):
+    def decoded_frames() -> Iterator[tuple[float, Callable[[], bytes]]]:
+        for time_s, picture in reader.decoded_frames(
+            start_s=job.window_s[0], end_s=job.window_s[1]
+        ):
             told(time_s - shown_s[-1] if shown_s else 0.0)
             shown_s.append(time_s)
             image = functools.partial(reader.to_rgb, picture, short_side=short_side)

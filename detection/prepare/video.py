@@ -28,7 +28,7 @@ from detection.files import (
     write_text,
 )
 from detection.prepare.required_spans import Moment
-from detection.video.frames import PictureScaler
+from detection.video.frames import FrameScaler
 from detection.video.reader import SAME_TIME_S, Damage, VideoInfo, VideoReader
 from detection.video.writer import WRITER_TIME_BASE, VideoWriter
 
@@ -167,7 +167,7 @@ def _write(
     job: PrepareJob, reader: VideoReader, place: Path, told: Callable[[float], None]
 ) -> _Cut:
     options, (start_s, end_s) = job.options, job.window_s
-    scale = PictureScaler(reader.frame_size(), short_side=options.short_side)
+    scale = FrameScaler(reader.frame_size(), short_side=options.short_side)
     times_s: list[float] = []
     left_out = 0
     told_s: float | None = None
@@ -182,9 +182,9 @@ def _write(
         tune=options.tune,
         shape=reader.pixel_shape,
     ) as writer:
-        for time_s, picture in reader.pictures(start_s=start_s, end_s=end_s):
+        for time_s, picture in reader.decoded_frames(start_s=start_s, end_s=end_s):
             # Players show nothing before 0 s, and MP4 cannot say it.
-            if time_s >= 0 and writer.write_picture(scale(picture), time_s):
+            if time_s >= 0 and writer.write_frame(scale(picture), time_s):
                 times_s.append(time_s)
             else:
                 left_out += 1

@@ -1,6 +1,6 @@
 """One decoded frame: its time, its turn, its size, and its colours as RGB.
 
-`PictureScaler` and `VideoWriter.write_picture` carry decoded frames from one file to another
+`FrameScaler` and `VideoWriter.write_frame` carry decoded frames from one file to another
 without a detour over RGB.
 """
 
@@ -52,8 +52,8 @@ class RgbConverter:
         return upright
 
 
-class PictureScaler:
-    """Makes upright yuv420p pictures of even size for `VideoWriter.write_picture`.
+class FrameScaler:
+    """Makes upright yuv420p pictures of even size for `VideoWriter.write_frame`.
 
     size: (width, height) of the source's pictures as displayed; pictures of another size among them
     get the same output size. short_side: pixels of the shorter edge; smaller pictures are not

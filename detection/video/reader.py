@@ -154,10 +154,10 @@ class VideoReader:
         for run in np.split(wanted, [] if self._sorts else self._seeks(wanted)):
             checked = keyframes[(keyframes >= run[0]) & (keyframes <= run[-1])]
             try:
-                pictures = self._pictures(self._least_decoded(run, checked), short_side)
+                pictures = self._rgb_frames(self._least_decoded(run, checked), short_side)
             except _UnsureError:
                 try:
-                    pictures = self._pictures(self._nearest(run, checked), short_side)
+                    pictures = self._rgb_frames(self._nearest(run, checked), short_side)
                 except _DisorderError:
                     self._sorts = True
                     return self.read(times_s, short_side=short_side, keyframes_s=keyframes_s)
@@ -357,7 +357,7 @@ class VideoReader:
         """Return a picture of `pictures` upright, as (H, W, 3) RGB."""
         return self._to_rgb(picture, short_side)
 
-    def pictures(
+    def decoded_frames(
         self, *, start_s: float = -math.inf, end_s: float = math.inf
     ) -> Iterator[tuple[float, VideoFrame]]:
         """Yield (time in seconds, picture as it is stored) of what is shown in a span of time.
@@ -408,7 +408,7 @@ class VideoReader:
                 seek[position] = key_frame_s > wanted_s[position] + SKIP_S
         return np.flatnonzero(seek) + 1
 
-    def _pictures(
+    def _rgb_frames(
         self, frames: Iterator[tuple[VideoFrame, int]], short_side: int | None
     ) -> list[tuple[NDArray[np.uint8], float, int]]:
         """Return (RGB, time in seconds, matches); frames are scaled down as they come."""

@@ -431,7 +431,7 @@ class VideoStream:
         return StreamFrame(time_s, width, height, now_s, frame, self._convert, odd)
 
 
-def join_films(parts: Sequence[Path], path: str | Path) -> None:
+def join_videos(parts: Sequence[Path], path: str | Path) -> None:
     """Put H.264 files of one size, written without B-frames, one behind the other; no encoding.
 
     Every frame keeps its presentation time; the parts must ascend. Stretches without frames that

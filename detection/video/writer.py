@@ -32,7 +32,7 @@ class VideoWriter:
     gain one repeated column or row, which yuv420p needs. fps: of frames that are written without a
     time; crf: quality, 0 (lossless) to 51; keyframe_interval_s: a seek costs at most that much
     decoding. preset, tune: x264's. shape: width to height of one pixel, as players show it.
-    b_frames: False for files that `join_films` puts together. closes_gaps: a stretch without frames
+    b_frames: False for files that `join_videos` puts together. closes_gaps: a stretch without frames
     that no MP4 file can hold (`LONGEST_GAP_S`) becomes a second, in place of a `UserError`.
     """
 
@@ -93,7 +93,7 @@ class VideoWriter:
         self._encode(frame, pts)
         self._next += 1
 
-    def write_picture(self, picture: VideoFrame, time_s: float) -> bool:
+    def write_frame(self, picture: VideoFrame, time_s: float) -> bool:
         """Append a yuv420p picture of the writer's size, shown at `time_s`, its colours unchanged.
 
         The first one of each `keyframe_interval_s` of time is a key frame, at whatever rate they

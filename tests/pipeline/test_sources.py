@@ -21,7 +21,7 @@ from detection.datasets.ava_csv import read_detections
 from detection.errors import UserError
 from detection.pipeline import ActionDetectorPipeline, PipelineOptions
 from detection.video.reader import VideoReader
-from detection.video.stream import Gap, StreamFrame, VideoStream, join_films
+from detection.video.stream import Gap, StreamFrame, VideoStream, join_videos
 from detection.video.writer import VideoWriter
 
 
@@ -287,7 +287,7 @@ def test_standard_input_is_run_like_the_file(tmp_path, run_folder, monkeypatch):
     film = write_squares(tmp_path / "film.mp4", seconds=8)
     list(detector_of(run_folder).run(film, out=tmp_path / "file", video_id="film"))
     remuxed = tmp_path / "film.mkv"
-    join_films([film], remuxed)
+    join_videos([film], remuxed)
 
     class Pipe(io.RawIOBase):
         def __init__(self):

@@ -48,7 +48,7 @@ def test_every_frame_of_an_avi_is_shown_once_and_in_order(disordered, name):
         ]
         assert [number for _, number in walked] == list(range(COUNT))
         np.testing.assert_allclose([time_s for time_s, _ in walked], times_s)
-        shown = [video.to_rgb(picture).transpose(2, 0, 1) for _, picture in video.pictures()]
+        shown = [video.to_rgb(picture).transpose(2, 0, 1) for _, picture in video.decoded_frames()]
         assert numbers_of(np.stack(shown)) == list(range(COUNT))
         assert bool(video.repairs().in_words()) == (name != "mpeg4")
 
@@ -66,7 +66,7 @@ def test_one_frame_at_a_time_is_the_right_one(disordered, name):
 def test_part_of_a_disordered_video(disordered):
     with VideoReader(disordered["packed"]) as video:
         times_s = video.frame_times_s()
-        found = list(video.pictures(start_s=times_s[20], end_s=times_s[30]))
+        found = list(video.decoded_frames(start_s=times_s[20], end_s=times_s[30]))
         shown = [video.to_rgb(picture).transpose(2, 0, 1) for _, picture in found]
         assert numbers_of(np.stack(shown)) == list(range(20, 31))
 
