@@ -17,7 +17,7 @@ from tqdm import tqdm
 from detection.datasets.actor_table import ActorTable
 from detection.datasets.open_video import FrameSource
 from detection.datasets.sampling import clip_times_s
-from detection.datasets.transforms import ClipTransform, Draw
+from detection.datasets.transforms import ClipTransform, TransformParams
 from detection.datasets.workers import SampleIndex
 from detection.errors import UserError
 from detection.structures import AtEnds, Keyframe, Sample
@@ -71,8 +71,8 @@ class AvaDataset(Dataset[Sample]):
         pairs = [(0, i) if isinstance(i, int | np.integer) else i for i in indices]
         draws = [self._draw(pair) for pair in pairs]
         together: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for place, ((_, position), draw) in enumerate(zip(pairs, draws, strict=True)):
-            together[int(self.table.video_index[position]), draw.short_side].append(place)
+        for place, ((_, position), params) in enumerate(zip(pairs, draws, strict=True)):
+            together[int(self.table.video_index[position]), params.short_side].append(place)
         samples: dict[int, Sample] = {}
         for places in together.values():
             positions = [pairs[place][1] for place in places]
@@ -168,8 +168,8 @@ class AvaDataset(Dataset[Sample]):
             f"cannot be read, data.max_unreadable={most:g} of them may be)"
         )
 
-    def _draw(self, index: SampleIndex) -> Draw:
-        return self._transform.draw(np.random.default_rng((self._seed, *index)))
+    def _draw(self, index: SampleIndex) -> TransformParams:
+        return self._transform.make_params(np.random.default_rng((self._seed, *index)))
 
     def _read(self, positions: Sequence[int], short_side: int) -> Iterable[torch.Tensor]:
         """Return the (T, 3, H, W) frames of keyframes of one video."""
@@ -205,9 +205,9 @@ class AvaDataset(Dataset[Sample]):
                 return self.table.row_error(position, str(error))
         return self.table.row_error(positions[0], str(error))
 
-    def _sample(self, position: int, frames: torch.Tensor, draw: Draw) -> Sample:
+    def _sample(self, position: int, frames: torch.Tensor, params: TransformParams) -> Sample:
         boxes = self.table.boxes(position)
-        done = self._transform.apply(frames, boxes.xyxy_01, draw)
+        done = self._transform.apply(frames, boxes.xyxy_01, params)
         return Sample(
             keyframe=self.table.keyframe(position),
             frames=done.frames,

@@ -19,7 +19,7 @@ from detection.video.frames import scaled_size
 
 
 @dataclass(frozen=True)
-class Draw:
+class TransformParams:
     """The random choices for one clip, so that decoding and transforming agree.
 
     short_side: pixels.  top_01, left_01: where the crop lies in the room it has.  flip: mirrored.
@@ -39,11 +39,11 @@ class Draw:
 class ClipTransform(Protocol):
     """Frames and boxes of one clip -> frames and boxes as the network takes them."""
 
-    def draw(self, generator: np.random.Generator) -> Draw:
+    def make_params(self, generator: np.random.Generator) -> TransformParams:
         """Make the random choices for one clip."""
 
     def apply(
-        self, frames: torch.Tensor, boxes_01: NDArray[np.float32], draw: Draw
+        self, frames: torch.Tensor, boxes_01: NDArray[np.float32], params: TransformParams
     ) -> TransformedClip:
         """Carry the choices out."""
 
@@ -96,10 +96,10 @@ class TrainTransform:
         self._min_visible = min_visible
         self._jitter = (1 - color_jitter, 1 + color_jitter)
 
-    def draw(self, generator: np.random.Generator) -> Draw:
+    def make_params(self, generator: np.random.Generator) -> TransformParams:
         """Draw the size, the place, the mirror and the colours of one clip."""
         least, most = self._short_side
-        return Draw(
+        return TransformParams(
             short_side=int(generator.integers(least, most + 1)),
             top_01=float(generator.random()),
             left_01=float(generator.random()),
@@ -111,28 +111,28 @@ class TrainTransform:
         )
 
     def apply(
-        self, frames: torch.Tensor, boxes_01: NDArray[np.float32], draw: Draw
+        self, frames: torch.Tensor, boxes_01: NDArray[np.float32], params: TransformParams
     ) -> TransformedClip:
         """frames: (T, 3, H, W) uint8 of any size.  boxes_01: (N, 4) fractions of the frame."""
-        clip, boxes = _resize(frames, boxes_01, draw.short_side)
+        clip, boxes = _resize(frames, boxes_01, params.short_side)
         if self._box_jitter:
-            boxes = _jitter(boxes, self._box_jitter, draw.box_seed)
+            boxes = _jitter(boxes, self._box_jitter, params.box_seed)
         height, width = clip.shape[-2:]
-        top = _place(draw.top_01, height - self._crop)
-        left = _place(draw.left_01, width - self._crop)
+        top = _place(params.top_01, height - self._crop)
+        left = _place(params.left_01, width - self._crop)
         whole = _clipped_area(boxes, height=height, width=width)
         clip = clip[..., top : top + self._crop, left : left + self._crop]
         boxes = boxes - torch.tensor([left, top, left, top], dtype=boxes.dtype)
         visible = _clipped_area(boxes, height=self._crop, width=self._crop)
         kept = (visible > 0) & (visible >= self._min_visible * whole)
         actors = boxes[kept].clamp(0, self._crop)
-        if draw.flip:
+        if params.flip:
             actors[:, [0, 2]] = self._crop - actors[:, [2, 0]]
         if self._jitter[0] < 1:
-            clip = F.adjust_brightness(clip, draw.brightness)
-            clip = F.adjust_contrast(clip, draw.contrast)
-            clip = F.adjust_saturation(clip, draw.saturation)
-        return _finish(clip, actors, kept, flip=draw.flip)
+            clip = F.adjust_brightness(clip, params.brightness)
+            clip = F.adjust_contrast(clip, params.contrast)
+            clip = F.adjust_saturation(clip, params.saturation)
+        return _finish(clip, actors, kept, flip=params.flip)
 
 
 class EvalTransform:
@@ -146,15 +146,15 @@ class EvalTransform:
             raise ValueError(f"short side must be at least 1 pixel, got {short_side}")
         self._short_side = short_side
 
-    def draw(self, generator: np.random.Generator) -> Draw:
+    def make_params(self, generator: np.random.Generator) -> TransformParams:
         """Nothing is random here."""
-        return Draw(short_side=self._short_side)
+        return TransformParams(short_side=self._short_side)
 
     def apply(
-        self, frames: torch.Tensor, boxes_01: NDArray[np.float32], draw: Draw
+        self, frames: torch.Tensor, boxes_01: NDArray[np.float32], params: TransformParams
     ) -> TransformedClip:
         """frames: (T, 3, H, W) uint8 of any size.  boxes_01: (N, 4) fractions of the frame."""
-        clip, boxes = _resize(frames, boxes_01, draw.short_side)
+        clip, boxes = _resize(frames, boxes_01, params.short_side)
         return _finish(clip, boxes, torch.ones(len(boxes), dtype=torch.bool))
 
 
