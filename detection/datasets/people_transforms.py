@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 PADDING_RGB = (124, 116, 104)  # the mean colour that torchvision's networks subtract
 
 
-class PictureTransform(Protocol):
+class PeopleTransform(Protocol):
     """A decoded frame and its boxes -> the picture that the network takes."""
 
     largest_scale: float
@@ -34,7 +34,7 @@ class PictureTransform(Protocol):
         """Return the (H, W, 3) picture and its (N, 4) boxes in pixels."""
 
 
-class WholePicture:
+class PeopleEvalTransform:
     """The frame at its usual size, nothing random, everybody stays.
 
     Smaller frames stay as they are: detectors enlarge them themselves.
@@ -61,7 +61,7 @@ class WholePicture:
         return _resized(frame, *size), boxes_01 * _sides_of(size)
 
 
-class VariedPicture:
+class PeopleTrainTransform:
     """Random scale (cut or padded to the usual size), mirror and colours.
 
     Scale jitter on a fixed canvas as in G. Ghiasi et al., "Simple Copy-Paste" (2021).

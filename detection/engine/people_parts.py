@@ -18,7 +18,7 @@ from detection.datasets.held_out import TrainingBoxes, read_training_boxes
 from detection.datasets.loader import ClipLoader, TrainBatches
 from detection.datasets.open_video import open_video
 from detection.datasets.people import PeopleFrames, PictureBatch
-from detection.datasets.people_transforms import VariedPicture
+from detection.datasets.people_transforms import PeopleTrainTransform
 from detection.datasets.transforms import EvalTransform
 from detection.engine.cpu_memory import keep_freed_memory
 from detection.errors import UserError
@@ -106,7 +106,7 @@ def build_batches(
     dataset = PeopleFrames(
         table,
         open_video=functools.partial(open_video, data),
-        transform=VariedPicture(
+        transform=PeopleTrainTransform(
             short_side=picture.short_side_px,
             long_side=picture.long_side_px,
             scale=picture.scale_jitter,
