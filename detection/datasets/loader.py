@@ -19,11 +19,11 @@ from detection.datasets.actions import AvaDataset
 from detection.datasets.readers import Readers
 from detection.datasets.sampling import choose_keyframes
 from detection.datasets.workers import (
-    CollateParts,
-    Failure,
+    CollateResults,
     GuardedReader,
     OnUnreadable,
-    Part,
+    ReadFailure,
+    ReadResult,
     SampleIndex,
     Samples,
     start_worker,
@@ -59,13 +59,13 @@ class ClipLoader(Generic[BatchT]):
         self.batches = batches
         self.unreadable: list[str] = []
         self.unreadable_before = 0
-        self.tell: Callable[[str], None] = tell_on_stderr
+        self.report_unreadable: Callable[[str], None] = tell_on_stderr
         self._most_unreadable = most_unreadable
         loader: DataLoader[object] = DataLoader(
             GuardedReader(dataset, on_unreadable=on_unreadable if most_unreadable else "end"),
             batch_sampler=_AsSampler(batches),
             num_workers=workers,
-            collate_fn=CollateParts(collate),
+            collate_fn=CollateResults(collate),
             worker_init_fn=start_worker,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
@@ -80,9 +80,9 @@ class ClipLoader(Generic[BatchT]):
     def __iter__(self) -> Iterator[BatchT]:
         self.unreadable = []
         for part in self._readers:
-            if isinstance(part, Failure):
+            if isinstance(part, ReadFailure):
                 raise UserError(part.message)
-            assert isinstance(part, Part)
+            assert isinstance(part, ReadResult)
             self._count(part.unreadable)
             if part.content is not None:
                 yield cast(BatchT, part.content)
@@ -92,7 +92,7 @@ class ClipLoader(Generic[BatchT]):
         if not unreadable:
             return
         for line in unreadable:
-            self.tell(line)
+            self.report_unreadable(line)
         self.unreadable += unreadable
         count, samples = self.unreadable_before + len(self.unreadable), self.batches.num_samples
         if count > self._most_unreadable * samples:

@@ -43,7 +43,7 @@ class Samples(Protocol):
 
 
 @dataclass(frozen=True)
-class Failure:
+class ReadFailure:
     """Carries a user's error out of a worker, where torch would bury it under a traceback."""
 
     message: str
@@ -56,7 +56,7 @@ class Part:
     content: Any
     unreadable: tuple[str, ...] = ()
 
-    def pin_memory(self) -> Part:
+    def pin_memory(self) -> ReadResult:
         """Return the batch in page-locked memory (called by DataLoader)."""
         if self.content is None:
             return self
@@ -73,13 +73,13 @@ class GuardedReader(Dataset[object]):
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitems__(self, indices: Sequence[SampleIndex]) -> Part | Failure:
+    def __getitems__(self, indices: Sequence[SampleIndex]) -> ReadResult | ReadFailure:
         """Return the samples of a batch, read together; one by one where that fails."""
         try:
             return Part(self._dataset.__getitems__(indices))
         except UserError as error:
             if self._on_unreadable == "end":
-                return Failure(str(error))
+                return ReadFailure(str(error))
         samples, unreadable = [], []
         for index in indices:
             sample, reason = self._read_one(index)
@@ -91,7 +91,7 @@ class GuardedReader(Dataset[object]):
                         if again is None:
                             break
                     else:
-                        return Failure(f"{reason} (and {_ATTEMPTS} others in its place)")
+                        return ReadFailure(f"{reason} (and {_ATTEMPTS} others in its place)")
             if sample is not None:
                 samples.append(sample)
         return Part(samples, tuple(unreadable))
@@ -108,16 +108,16 @@ class GuardedReader(Dataset[object]):
 
 
 @dataclass(frozen=True)
-class CollateParts:
+class CollateResults:
     """Makes batches of what `GuardedReader` returns; no batch (None) of no samples."""
 
     collate: Callable[[Sequence[Any]], Any]
 
-    def __call__(self, part: Any) -> Part | Failure:
+    def __call__(self, part: Any) -> ReadResult | ReadFailure:
         """Collate the samples of a part."""
-        if isinstance(part, Failure):
+        if isinstance(part, ReadFailure):
             return part
-        assert isinstance(part, Part)
+        assert isinstance(part, ReadResult)
         content = self.collate(part.content) if part.content else None
         return Part(content, part.unreadable)
 
