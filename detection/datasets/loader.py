@@ -59,7 +59,7 @@ class ClipLoader(Generic[BatchT]):
         self.batches = batches
         self.unreadable: list[str] = []
         self.unreadable_before = 0
-        self.report_unreadable: Callable[[str], None] = tell_on_stderr
+        self.report_unreadable: Callable[[str], None] = print_unreadable
         self._most_unreadable = most_unreadable
         loader: DataLoader[object] = DataLoader(
             GuardedReader(dataset, on_unreadable=on_unreadable if most_unreadable else "end"),
@@ -103,7 +103,7 @@ class ClipLoader(Generic[BatchT]):
             )
 
 
-def tell_on_stderr(line: str) -> None:
+def print_unreadable(line: str) -> None:
     """Print the line of a sample that cannot be read, past a progress bar."""
     tqdm.write(f"cannot be read: {line}", file=sys.stderr)
 

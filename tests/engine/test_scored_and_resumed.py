@@ -274,7 +274,7 @@ def test_the_tolerance_is_the_same_wherever_an_epoch_is_gone_on_with(start):
         loader = ClipLoader(
             Bad(), order, collate=list, on_unreadable="replace", most_unreadable=most
         )
-        loader.tell = lambda _: None
+        loader.report_unreadable = lambda _: None
         epochs = runs.EpochBatches(loader, order)
         epochs.go_on([before], rank=0)
         for _ in epochs.epoch(0, start=begin):
@@ -292,7 +292,7 @@ def test_an_epoch_that_begins_anew_takes_over_no_unreadable_samples():
     """Not those of the epoch before, nor those of a checkpoint that was saved at an epoch's end."""
     order = TrainBatches([Keyframe("v", float(time_s)) for time_s in range(30)], batch_size=4)
     loader = ClipLoader(Bad(), order, collate=list, on_unreadable="replace", most_unreadable=0.99)
-    loader.tell = lambda _: None
+    loader.report_unreadable = lambda _: None
     epochs = runs.EpochBatches(loader, order)
     epochs.go_on([7], rank=0)
     for epoch in (1, 2):

@@ -16,7 +16,7 @@ from detection.config import GROUND_TRUTH_BOXES, RunConfig
 from detection.datasets.actions import AvaDataset
 from detection.datasets.folder import DatasetFolder
 from detection.datasets.label_map import LabelMap, read_label_map
-from detection.datasets.loader import ClipLoader, TrainBatches, collate, tell_on_stderr
+from detection.datasets.loader import ClipLoader, TrainBatches, collate, print_unreadable
 from detection.datasets.split_joins import require_labels, split_mismatches
 from detection.engine.data_digests import RULES, rules_of, split_files
 from detection.engine.distributed import Processes
@@ -189,4 +189,4 @@ def _check_videos(dataset: AvaDataset, config: RunConfig, processes: Processes) 
     )
     if processes.is_first:
         for line in unreadable.values():
-            tell_on_stderr(line)
+            print_unreadable(line)

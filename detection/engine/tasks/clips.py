@@ -11,7 +11,7 @@ from detection import build
 from detection.checkpoints.factory import Network
 from detection.config import RunConfig
 from detection.datasets.clips import ClipBatch, ClipDataset, Views, collate_clips
-from detection.datasets.loader import ClipLoader, TrainBatches, tell_on_stderr
+from detection.datasets.loader import ClipLoader, TrainBatches, print_unreadable
 from detection.engine.distributed import Processes
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.tasks.base import Evaluation
@@ -133,4 +133,4 @@ def _check(dataset: ClipDataset, config: RunConfig, processes: Processes) -> Non
     )
     if processes.is_first:
         for line in unreadable:
-            tell_on_stderr(line)
+            print_unreadable(line)
