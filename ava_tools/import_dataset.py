@@ -11,7 +11,7 @@ from ava_tools.cli import CommandParser, run_command, seconds, share
 from detection.errors import UserError
 
 if TYPE_CHECKING:
-    from detection.importers.custom import Choices, OwnVideo
+    from detection.importers.custom import AnnotatedVideo, Choices
     from detection.importers.write import ImportReport
 
 EXAMPLE = """examples:
@@ -51,7 +51,7 @@ def _import_tubes(options: argparse.Namespace) -> ImportReport:
 
 def _import_cvat(options: argparse.Namespace) -> ImportReport:
     from detection.importers.class_names import checked_separators
-    from detection.importers.custom import import_own
+    from detection.importers.custom import import_annotations
     from detection.importers.cvat import read_cvat_videos
 
     data = read_cvat_videos(
@@ -68,7 +68,7 @@ def _import_cvat(options: argparse.Namespace) -> ImportReport:
     )
     for note in data.notes:
         print(note)
-    return import_own(
+    return import_annotations(
         options.out,
         data.videos,
         classes=data.classes,
@@ -80,7 +80,7 @@ def _import_cvat(options: argparse.Namespace) -> ImportReport:
 
 def _import_coco(options: argparse.Namespace) -> ImportReport:
     from detection.importers.coco import CocoRules, read_coco_videos
-    from detection.importers.custom import import_own
+    from detection.importers.custom import import_annotations
 
     rules = CocoRules(
         first_frame=options.first_frame,
@@ -94,7 +94,7 @@ def _import_coco(options: argparse.Namespace) -> ImportReport:
     data = read_coco_videos(options.source, options.videos, rules=rules)
     for note in [*data.notes, *_name_notes(data.videos, data.classes)]:
         print(note)
-    return import_own(
+    return import_annotations(
         options.out,
         data.videos,
         classes=data.classes,
@@ -105,10 +105,10 @@ def _import_coco(options: argparse.Namespace) -> ImportReport:
 
 
 def _import_csv(options: argparse.Namespace) -> ImportReport:
-    from detection.importers.csv_table import read_own_csv
-    from detection.importers.custom import import_own
+    from detection.importers.csv_table import read_csv_table
+    from detection.importers.custom import import_annotations
 
-    videos = read_own_csv(
+    videos = read_csv_table(
         options.source,
         options.videos,
         unit=options.boxes,
@@ -124,7 +124,7 @@ def _import_csv(options: argparse.Namespace) -> ImportReport:
         print(f"of frames as the table states them: {shown}" + ", ..." * (len(stated) > 3))
     for note in _name_notes(videos, ()):
         print(note)
-    return import_own(
+    return import_annotations(
         options.out, videos, classes=(), exclusive={}, choices=_choices(options), **_how(options)
     )
 
@@ -137,7 +137,7 @@ def _separators(options: argparse.Namespace) -> str:
     return checked_separators(options.split_values, option="--split-values")
 
 
-def _name_notes(videos: Sequence[OwnVideo], classes: Sequence[str]) -> list[str]:
+def _name_notes(videos: Sequence[AnnotatedVideo], classes: Sequence[str]) -> list[str]:
     from detection.importers.class_names import name_warnings
 
     used = {name for video in videos for box in video.boxes for name in box.actions}

@@ -18,7 +18,7 @@ from detection.errors import Problems, UserError, at_row
 from detection.files import read_text
 from detection.formats.csv_rows import csv_rows
 from detection.importers.class_names import split_names
-from detection.importers.custom import OwnBox, OwnVideo
+from detection.importers.custom import AnnotatedBox, AnnotatedVideo
 from detection.importers.source_videos import find_video
 
 Unit = Literal["auto", "pixels", "fractions"]
@@ -46,14 +46,14 @@ WANTED = "video, time or frame, x1, y1, x2, y2 (or x, y, width, height), action[
 _FRACTION_LIMIT = 1.05
 
 
-def read_own_csv(
+def read_csv_table(
     path: str | Path,
     videos: str | Path,
     *,
     unit: Unit = "auto",
     first_frame: int = 0,
     separators: str = "",
-) -> list[OwnVideo]:
+) -> list[AnnotatedVideo]:
     """Read a table with a header line; `,`, `;` or tab between the columns.
 
     videos: folder of the videos that the table names.  unit: of the boxes; auto: fractions where no
@@ -80,7 +80,7 @@ def read_own_csv(
         unit == "auto"
         and all(edge <= _FRACTION_LIMIT for _, _, box, _ in boxes if box for edge in box)
     )
-    found: dict[str, OwnVideo] = {}
+    found: dict[str, AnnotatedVideo] = {}
     names: dict[str, str] = {}
     for line, row, box, moment in boxes:
         try:
@@ -104,7 +104,7 @@ def read_own_csv(
         except ValueError as error:
             problems.add(path, line, str(error))
             continue
-        video.boxes.append(OwnBox(moment, box, actions, row.get("person") or None, line))
+        video.boxes.append(AnnotatedBox(moment, box, actions, row.get("person") or None, line))
     problems.raise_if_any()
     return list(found.values())
 
@@ -159,7 +159,7 @@ def _frame_sizes(
     return stated
 
 
-def _set_size(video: OwnVideo, size: tuple[float, float]) -> None:
+def _set_size(video: AnnotatedVideo, size: tuple[float, float]) -> None:
     if video.size not in (None, size):
         assert video.size is not None
         raise ValueError(
@@ -240,18 +240,18 @@ def _number(text: str, name: str) -> float:
 
 
 def _video_of(
-    name: str, names: dict[str, str], found: dict[str, OwnVideo], folder: Path, path: Path
-) -> OwnVideo:
+    name: str, names: dict[str, str], found: dict[str, AnnotatedVideo], folder: Path, path: Path
+) -> AnnotatedVideo:
     """Return the video of a name; two names of one file are one video."""
     if name not in names:
         file = find_video(folder, name)
         key = file.relative_to(folder).as_posix()
-        found.setdefault(key, OwnVideo(key, file, str(path), False, None))
+        found.setdefault(key, AnnotatedVideo(key, file, str(path), False, None))
         names[name] = key
     return found[names[name]]
 
 
-def _set_split(video: OwnVideo, text: str) -> None:
+def _set_split(video: AnnotatedVideo, text: str) -> None:
     split = {"validation": "val", "test": "val", "training": "train"}.get(
         text.lower(), text.lower()
     )

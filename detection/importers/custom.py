@@ -1,6 +1,6 @@
 """People's own annotations, in whatever file, into a data set folder.
 
-A reader of a format makes one `OwnVideo` per video, with classes by name; `import_own` gives the
+A reader of a format makes one `AnnotatedVideo` per video, with classes by name; `import_annotations` gives the
 classes their ids, shares the videos out to train and val, and hands over to `write_dataset`.
 """
 
@@ -22,7 +22,7 @@ VAL_SHARE = 0.2
 
 
 @dataclass(frozen=True)
-class OwnBox:
+class AnnotatedBox:
     """One person at one moment. moment: frame from 0, or seconds. person: None where unknown."""
 
     moment: float
@@ -33,7 +33,7 @@ class OwnBox:
 
 
 @dataclass
-class OwnVideo:
+class AnnotatedVideo:
     """One video. by_frame: moments are frames.  size: see `SourceVideo`.  empty: moments of nobody.
 
     split: "train" or "val" where the source says so.
@@ -44,7 +44,7 @@ class OwnVideo:
     source_file: str
     by_frame: bool
     size: tuple[float, float] | None
-    boxes: list[OwnBox] = field(default_factory=list)
+    boxes: list[AnnotatedBox] = field(default_factory=list)
     empty: list[float] = field(default_factory=list)
     split: str | None = None
 
@@ -64,9 +64,9 @@ class Choices:
     leave_out_bad: bool = False
 
 
-def import_own(
+def import_annotations(
     out: str | Path,
-    videos: Sequence[OwnVideo],
+    videos: Sequence[AnnotatedVideo],
     *,
     classes: Sequence[str],
     exclusive: Mapping[str, Sequence[str]],
@@ -103,7 +103,7 @@ def import_own(
     )
 
 
-def share_out(videos: Sequence[OwnVideo], choices: Choices) -> dict[str, list[str]]:
+def share_out(videos: Sequence[AnnotatedVideo], choices: Choices) -> dict[str, list[str]]:
     """Return the names of the videos of `train` and `val`; a video is never in both.
 
     In this order: the videos named in `choices`, the splits that the source states, or a share of
@@ -170,7 +170,7 @@ def _named(names: Sequence[str], wanted: str) -> str:
 
 
 def _label_map(
-    videos: Sequence[OwnVideo], classes: Sequence[str], choices: Choices, problems: Problems
+    videos: Sequence[AnnotatedVideo], classes: Sequence[str], choices: Choices, problems: Problems
 ) -> LabelMap:
     """Return the classes; with a label map given, every class that occurs must be in it."""
     used = {name for video in videos for box in video.boxes for name in box.actions}
@@ -215,7 +215,7 @@ def _groups(
     return kept
 
 
-def _source_video(video: OwnVideo, label_map: LabelMap, with_persons: bool) -> SourceVideo:
+def _source_video(video: AnnotatedVideo, label_map: LabelMap, with_persons: bool) -> SourceVideo:
     """Write one row per box and action, and give persons numbers."""
     numbers = _person_numbers(video)
     boxes, moments, actions, persons, lines = [], [], [], [], []
@@ -243,7 +243,7 @@ def _source_video(video: OwnVideo, label_map: LabelMap, with_persons: bool) -> S
     )
 
 
-def _person_numbers(video: OwnVideo) -> list[int]:
+def _person_numbers(video: AnnotatedVideo) -> list[int]:
     """Return a number per box: the source's own where all are numbers, else counted from 1 on.
 
     A box of nobody known is a person of its own (rows of one moment and one box are one).

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.errors import Problems, UserError, printable
-from detection.importers.custom import OwnBox, OwnVideo
+from detection.importers.custom import AnnotatedBox, AnnotatedVideo
 from detection.importers.cvat_actions import ActionRules, Vocabulary
 from detection.importers.cvat_shapes import CvatBox, between
 from detection.importers.cvat_tasks import TaskTracks, annotated_frames, share_out
@@ -37,7 +37,7 @@ END_MARGIN_S = 0.1
 class CvatData:
     """What the files hold. classes: in the order of the files; exclusive: groups of them."""
 
-    videos: list[OwnVideo]
+    videos: list[AnnotatedVideo]
     classes: list[str]
     exclusive: dict[str, list[str]]
     notes: list[str] = field(default_factory=list)
@@ -76,7 +76,7 @@ def read_cvat_videos(
     files = [read_cvat(path) for path in _files(Path(source))]
     vocabulary = Vocabulary.of(files, ActionRules(tuple(attributes), tuple(labels), separators))
     rules = _FillRules(every_s, keep_occluded, shapes == "hull")
-    found: list[OwnVideo] = []
+    found: list[AnnotatedVideo] = []
     place_of: dict[str, str] = {}
     problems = Problems()
     counts = _Counts()
@@ -105,12 +105,12 @@ def _files(source: Path) -> list[Path]:
     return found
 
 
-def _find(file: CvatFile, task: CvatTask, videos: Path, *, alone: bool) -> OwnVideo:
+def _find(file: CvatFile, task: CvatTask, videos: Path, *, alone: bool) -> AnnotatedVideo:
     """Find a task's video by the name of its source, of the task, or of the file itself."""
     path = Path(file.path)
     size = task.size_px
     if videos.is_file() and alone and len(file.tasks) <= 1:
-        return OwnVideo(videos.name, videos, file.path, False, size)
+        return AnnotatedVideo(videos.name, videos, file.path, False, size)
     if not videos.is_dir():
         raise UserError(f"{videos}: no such folder of videos")
     names = [task.fields.get("source", ""), task.fields.get("name", "")]
@@ -126,7 +126,7 @@ def _find(file: CvatFile, task: CvatTask, videos: Path, *, alone: bool) -> OwnVi
         except ValueError as error:
             tried.append(str(error))
             continue
-        return OwnVideo(found.relative_to(videos).as_posix(), found, file.path, False, size)
+        return AnnotatedVideo(found.relative_to(videos).as_posix(), found, file.path, False, size)
     raise UserError(f"{file.path}: {'; '.join(tried) or 'names no video'}")
 
 
@@ -164,7 +164,7 @@ def _kinds(counts: Mapping[str, int]) -> str:
 
 
 def _fill(
-    video: OwnVideo,
+    video: AnnotatedVideo,
     file: CvatFile,
     part: TaskTracks,
     vocabulary: Vocabulary,
@@ -192,7 +192,7 @@ def _fill(
     first, last = annotated_frames(part.task)
     last = len(times_s) - 1 if last is None else min(last, len(times_s) - 1)
     kept = [(t, frame) for t, frame in _moments(times_s, rules.every_s) if first <= frame <= last]
-    by_time: dict[float, list[OwnBox]] = {}
+    by_time: dict[float, list[AnnotatedBox]] = {}
     unjudged: set[float] = set()
     for position, track in enumerate(part.tracks):
         if track.label and track.label not in vocabulary.persons:
@@ -214,7 +214,7 @@ def _fill(
             counts.turned += bool(shown.rotation % 360)
             actions = vocabulary.actions(track.label, shown.attributes)
             by_time.setdefault(time_s, []).append(
-                OwnBox(time_s, shown.hull_px, actions, person, shown.line)
+                AnnotatedBox(time_s, shown.hull_px, actions, person, shown.line)
             )
     # A keyframe says of everybody in it: without one of its people it would say "nobody" of them.
     counts.unjudged_keyframes += len(unjudged)
@@ -223,7 +223,7 @@ def _fill(
     video.empty += [t for t, _ in kept if t not in by_time and t not in unjudged]
 
 
-def _frames_of(video: OwnVideo, task: CvatTask, counts: _Counts) -> NDArray[np.float64]:
+def _frames_of(video: AnnotatedVideo, task: CvatTask, counts: _Counts) -> NDArray[np.float64]:
     """Return the times of the frames that CVAT counted; see that they are of its task's shape.
 
     CVAT counts the frames that it decodes. Where the file lists another number of frames than CVAT
@@ -266,7 +266,9 @@ def _frames_of(video: OwnVideo, task: CvatTask, counts: _Counts) -> NDArray[np.f
     return used_s
 
 
-def _check_shape(video: OwnVideo, size_px: tuple[int, int], pixel_shape: Fraction | None) -> None:
+def _check_shape(
+    video: AnnotatedVideo, size_px: tuple[int, int], pixel_shape: Fraction | None
+) -> None:
     if video.size is None:
         return
     if not is_of_shape(video.size, size_px, pixel_shape):

@@ -13,8 +13,8 @@ from detection.datasets.ava_csv import read_ground_truth
 from detection.datasets.folder import DatasetFolder
 from detection.errors import UserError
 from detection.importers.coco import read_coco_videos
-from detection.importers.csv_table import read_own_csv
-from detection.importers.custom import Choices, choose_val, import_own
+from detection.importers.csv_table import read_csv_table
+from detection.importers.custom import Choices, choose_val, import_annotations
 from detection.importers.cvat import read_cvat_videos
 
 FPS = 10
@@ -82,7 +82,7 @@ def write(path, text):
 
 def import_cvat(source, videos, out, **options):
     data = read_cvat_videos(source, videos, **options)
-    return import_own(
+    return import_annotations(
         out, data.videos, classes=data.classes, exclusive=data.exclusive, choices=Choices()
     )
 
@@ -194,7 +194,7 @@ def test_a_bad_cvat_file_is_named_by_line(videos, tmp_path, text, message):
     source = write(tmp_path / name, text)
     with pytest.raises(UserError, match=message) as caught:
         data = read_cvat_videos(source, videos)
-        import_own(
+        import_annotations(
             tmp_path / "out", data.videos, classes=data.classes, exclusive={},
             choices=Choices(val_share=0),
         )  # fmt: skip
@@ -212,8 +212,8 @@ def test_csv_in_pixels_with_frames_and_splits(videos, tmp_path):
         "val;b;1;0;0;163;96;;bob\n"
         "val;b;40;;;;;;\n",
     )
-    found = read_own_csv(source, videos, first_frame=1)
-    report = import_own(
+    found = read_csv_table(source, videos, first_frame=1)
+    report = import_annotations(
         tmp_path / "out", found, classes=(), exclusive={},
         choices=Choices(exclusive={"any": ["stand", "wave"]}),
     )  # fmt: skip
@@ -266,8 +266,8 @@ HEAD = "video,time,x1,y1,x2,y2,action\n"
 def test_a_bad_table_is_named_by_line(videos, tmp_path, text, message):
     (tmp_path / "t.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=message):
-        found = read_own_csv(tmp_path / "t.csv", videos)
-        import_own(tmp_path / "out", found, classes=(), exclusive={}, choices=Choices())
+        found = read_csv_table(tmp_path / "t.csv", videos)
+        import_annotations(tmp_path / "out", found, classes=(), exclusive={}, choices=Choices())
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
 
 
@@ -294,7 +294,7 @@ def write_coco(path, values):
 def test_coco_categories_or_attributes_are_actions(videos, tmp_path):
     data = read_coco_videos(write_coco(tmp_path / "c.json", coco()), videos)
     assert data.classes == ["stand", "wave"]
-    report = import_own(
+    report = import_annotations(
         tmp_path / "out", data.videos, classes=data.classes, exclusive={},
         choices=Choices(val_videos=("b",)),
     )  # fmt: skip
@@ -364,8 +364,8 @@ def test_a_file_that_is_not_json_is_named_by_line(videos, tmp_path, text, messag
 
 def test_bad_boxes_can_be_left_out_and_listed(videos, tmp_path):
     text = HEAD + "a.mp4,1,0,0,.5,1,s\na.mp4,1,.9,0,.1,1,s\nb.mp4,6,0,0,1,1,s\nb.mp4,66,0,0,1,1,s\n"
-    found = read_own_csv(write(tmp_path / "t.csv", text), videos)
-    report = import_own(
+    found = read_csv_table(write(tmp_path / "t.csv", text), videos)
+    report = import_annotations(
         tmp_path / "out", found, classes=(), exclusive={}, choices=Choices(leave_out_bad=True)
     )
     assert sorted(report.num_rows.values()) == [1, 1]
@@ -376,13 +376,13 @@ def test_bad_boxes_can_be_left_out_and_listed(videos, tmp_path):
 def test_labels_outside_a_given_map_are_named_with_what_was_meant(videos, tmp_path):
     label_map = write(tmp_path / "m.pbtxt", 'item { name: "stand" id: 4 } item { name: "x" id: 9 }')
     text = HEAD + "a.mp4,1,0,0,.5,1,stnd\nb.mp4,6,0,0,1,1,stand\n"
-    found = read_own_csv(write(tmp_path / "t.csv", text), videos)
+    found = read_csv_table(write(tmp_path / "t.csv", text), videos)
     with pytest.raises(UserError, match=r"t\.csv:2: class 'stnd' is not in .*mean 'stand'"):
-        import_own(
+        import_annotations(
             tmp_path / "out", found, classes=(), exclusive={}, choices=Choices(label_map=label_map)
         )
     found[0].boxes.clear()
-    import_own(
+    import_annotations(
         tmp_path / "out", found, classes=(), exclusive={},
         choices=Choices(label_map=label_map, val_videos=("a",)),
     )  # fmt: skip
@@ -412,8 +412,8 @@ def test_ids_of_persons_are_numbers_one_per_person(videos, tmp_path):
     head = "video,time,x1,y1,x2,y2,action,person\n"
     rows = ("a,1,{}s,ann", "a,2,{}s,", "a,2,{}t,", "a,3,{}s,ann", "b,6,{}s,7")
     lines = "".join(row.format("0,0,.5,1,") + "\n" for row in rows)
-    found = read_own_csv(write(tmp_path / "t.csv", head + lines), videos)
-    import_own(
+    found = read_csv_table(write(tmp_path / "t.csv", head + lines), videos)
+    import_annotations(
         tmp_path / "out", found, classes=(), exclusive={}, choices=Choices(val_videos=("b",))
     )
     assert [row[-1] for row in rows_of(tmp_path / "out", "train")[0]] == [1, 2, 2, 1]
@@ -455,10 +455,10 @@ def test_damaged_files_are_refused_or_read_never_worse(videos, tmp_path, kind):
             if kind == "cvat":
                 found = read_cvat_videos(path, videos).videos
             elif kind == "csv":
-                found = read_own_csv(path, videos)
+                found = read_csv_table(path, videos)
             else:
                 found = read_coco_videos(path, videos).videos
-            import_own(out, found, classes=(), exclusive={}, choices=Choices(val_share=0))
+            import_annotations(out, found, classes=(), exclusive={}, choices=Choices(val_share=0))
             assert DatasetFolder.open(out).split("train")
         except UserError as error:
             refused += 1
@@ -473,7 +473,7 @@ def test_a_class_that_a_label_map_cannot_hold_is_refused(videos, tmp_path, name)
     path = write_coco(tmp_path / "c.json", coco(categories=categories))
     with pytest.raises(UserError, match=r"c\.json:\d+: .* cannot name a class"):
         data = read_coco_videos(path, videos)
-        import_own(
+        import_annotations(
             tmp_path / "out", data.videos, classes=data.classes, exclusive={},
             choices=Choices(val_share=0),
         )  # fmt: skip
@@ -485,7 +485,7 @@ def test_half_a_character_in_a_class_is_refused(videos, tmp_path):
     path.write_text(json.dumps(coco()).replace('"wave"', '"\\ud800"'))
     with pytest.raises(UserError, match=r"c\.json:\d+: .* cannot name a class"):
         data = read_coco_videos(path, videos)
-        import_own(
+        import_annotations(
             tmp_path / "out", data.videos, classes=data.classes, exclusive={},
             choices=Choices(val_share=0),
         )  # fmt: skip
@@ -557,7 +557,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(videos, tmp_path, monkeypatc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(shutil, "copyfile", full)
-    found = read_own_csv(write(tmp_path / "t.csv", HEAD + "a,1,0,0,1,1,s\nb,6,0,0,1,1,s\n"), videos)
+    found = read_csv_table(
+        write(tmp_path / "t.csv", HEAD + "a,1,0,0,1,1,s\nb,6,0,0,1,1,s\n"), videos
+    )
     with pytest.raises(UserError, match=r"a\.mp4: cannot be copied .*No space left"):
-        import_own(tmp_path / "out", found, classes=(), exclusive={}, choices=Choices())
+        import_annotations(tmp_path / "out", found, classes=(), exclusive={}, choices=Choices())
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]

@@ -17,8 +17,8 @@ from detection.datasets.ava_csv import read_ground_truth
 from detection.datasets.folder import DatasetFolder, inside
 from detection.errors import UserError
 from detection.importers.coco import CocoRules, read_coco_videos
-from detection.importers.csv_table import read_own_csv
-from detection.importers.custom import Choices, import_own
+from detection.importers.csv_table import read_csv_table
+from detection.importers.custom import Choices, import_annotations
 from detection.importers.run_lengths import box_of_mask
 from detection.importers.source_videos import find_video, list_videos
 from detection.prepare.annotations import write_prepared_dataset
@@ -36,7 +36,9 @@ def videos(tmp_path_factory):
 
 
 def imported(out, found, **choices):
-    import_own(out, found, classes=(), exclusive={}, choices=Choices(val_share=0, **choices))
+    import_annotations(
+        out, found, classes=(), exclusive={}, choices=Choices(val_share=0, **choices)
+    )
     return read_ground_truth(DatasetFolder.open(out).split("train").annotations)
 
 
@@ -53,14 +55,14 @@ def test_a_table_that_states_its_frame_size_is_divided_by_it(videos, tmp_path, n
     width, height = map(int, sizes.split(","))
     box = f"{width * 0.1},{height * 0.1},{width * 0.2},{height * 0.5}"
     source = table(tmp_path, f"video,frame,x1,y1,x2,y2,action,{names}\na,3,{box},walk,{sizes}\n")
-    rows = imported(tmp_path / "out", read_own_csv(source, videos))
+    rows = imported(tmp_path / "out", read_csv_table(source, videos))
     assert rows.boxes_01 == pytest.approx(np.array([[0.1, 0.1, 0.2, 0.5]]))
 
 
 def test_width_and_height_of_the_box_itself_say_nothing_new(videos, tmp_path):
     head = "video,frame,x1,y1,x2,y2,action,width,height\n"
     source = table(tmp_path, head + "a,3,16,12,32,36,walk,16,24\n")
-    rows = imported(tmp_path / "out", read_own_csv(source, videos))
+    rows = imported(tmp_path / "out", read_csv_table(source, videos))
     assert rows.boxes_01.tolist() == [[0.25, 0.25, 0.5, 0.75]]
 
 
@@ -76,7 +78,7 @@ def test_width_and_height_of_the_box_itself_say_nothing_new(videos, tmp_path):
 def test_sizes_that_contradict_are_named_by_row(videos, tmp_path, rows, message):
     source = table(tmp_path, "video,frame,x1,y1,x2,y2,action,width,height\n" + rows)
     with pytest.raises(UserError, match=message):
-        imported(tmp_path / "out", read_own_csv(source, videos))
+        imported(tmp_path / "out", read_csv_table(source, videos))
     assert not (tmp_path / "out").exists()
 
 
@@ -84,14 +86,14 @@ def test_sizes_that_contradict_are_named_by_row(videos, tmp_path, rows, message)
 def test_control_characters_in_a_class_of_a_table_are_named_by_row(videos, tmp_path, name):
     source = table(tmp_path, f"video,frame,x1,y1,x2,y2,action\na,3,1,1,9,9,{name}\n")
     with pytest.raises(UserError, match=r"t\.csv:2: .* cannot name a class") as error:
-        read_own_csv(source, videos)
+        read_csv_table(source, videos)
     assert "\x1b" not in str(error.value)
 
 
 def test_marks_between_actions_are_the_users_choice(videos, tmp_path):
     source = table(tmp_path, "video,frame,x1,y1,x2,y2,action\na,3,1,1,9,9,walk|sit;run\n")
     for marks, names in (("", ("walk|sit", "run")), ("|", ("walk", "sit", "run"))):
-        found = read_own_csv(source, videos, separators=marks)
+        found = read_csv_table(source, videos, separators=marks)
         assert found[0].boxes[0].actions == names
 
 
