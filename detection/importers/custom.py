@@ -222,7 +222,7 @@ def _source_video(video: AnnotatedVideo, label_map: LabelMap, with_persons: bool
     for position, box in enumerate(video.boxes):
         for name in dict.fromkeys(box.actions) or [None]:
             boxes.append(box.box)
-            moments.append(box.moment)
+            moments.append(box.frame_or_time)
             actions.append(-1 if name is None else label_map.index_by_name[name])
             persons.append(numbers[position])
             lines.append(box.line)
@@ -256,7 +256,7 @@ def _person_numbers(video: AnnotatedVideo) -> list[int]:
     found = []
     for box in video.boxes:
         if box.person is None:
-            found.append(unknown.setdefault((box.moment, *box.box), last + 1 + len(unknown)))
+            found.append(unknown.setdefault((box.frame_or_time, *box.box), last + 1 + len(unknown)))
         elif plain:
             found.append(int(box.person))
         else:

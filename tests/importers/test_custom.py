@@ -131,7 +131,7 @@ def test_cvat_every_frame_and_without_the_occluded(videos, tmp_path):
     source = write(tmp_path / "a.xml", cvat("a", [box(3, occluded=1), box(4), box(6, outside=1)]))
     data = read_cvat_videos(source, videos, every_s=0, keep_occluded=False)
     (video,) = data.videos
-    assert [round(b.moment, 6) for b in video.boxes] == [0.4, 0.5] and len(video.empty) == 38
+    assert [round(b.frame_or_time, 6) for b in video.boxes] == [0.4, 0.5] and len(video.empty) == 38
     assert [b.line for b in video.boxes] == [34, 34]
 
 
@@ -146,7 +146,7 @@ def test_cvat_zip_one_video_and_labels_as_actions(videos, tmp_path):
     data = read_cvat_videos(tmp_path / "export.zip", videos / "a.mp4")
     assert data.classes == ["jump"] and data.exclusive == {}
     (found,) = data.videos[0].boxes
-    assert found.moment == 1 and found.actions == ("jump",) and found.person == "0"
+    assert found.frame_or_time == 1 and found.actions == ("jump",) and found.person == "0"
 
 
 def test_two_attributes_may_share_a_value(videos, tmp_path):
@@ -531,7 +531,7 @@ def test_a_project_of_several_tasks_in_one_cvat_file(videos, tmp_path):
     text = head + "</tasks></project></meta>" + track.format(1, 30) + track.format(2, 40)
     path = write(tmp_path / "p.xml", text.replace("OTHER", "b") + "</annotations>")
     data = read_cvat_videos(path, videos)
-    found = {video.name: [box.moment for box in video.boxes] for video in data.videos}
+    found = {video.name: [box.frame_or_time for box in video.boxes] for video in data.videos}
     assert found == {"a.mp4": [3], "b.mp4": [5, 6, 7, 8]} and data.classes == ["run"]
     with pytest.raises(UserError, match="video 'a.mp4' is annotated in .* already"):
         read_cvat_videos(write(path, text.replace("OTHER", "a") + "</annotations>"), videos)
@@ -546,7 +546,7 @@ def test_an_annotation_of_a_part_has_keyframes_in_that_part_only(videos, tmp_pat
         "<size>40<", "<start_frame>5</start_frame><stop_frame>24</stop_frame><size>20<"
     )
     (video,) = read_cvat_videos(write(tmp_path / "a.xml", text), videos).videos
-    assert [b.moment for b in video.boxes] == [1, 2] and video.empty == []
+    assert [b.frame_or_time for b in video.boxes] == [1, 2] and video.empty == []
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(videos, tmp_path, monkeypatch):

@@ -81,7 +81,7 @@ def read(tmp_path, text, videos, **options):
 
 def said(data):
     return {
-        video.name: ([(round(b.moment, 3), *b.actions) for b in video.boxes], video.empty)
+        video.name: ([(round(b.frame_or_time, 3), *b.actions) for b in video.boxes], video.empty)
         for video in data.videos
     }
 
@@ -248,7 +248,7 @@ class TestShapes:
         gone = skeleton(20, (16, 9.6, 1), (48, 50, 1))
         data = read(tmp_path, one_task(track(here, gone)), videos, shapes="hull")
         (box,) = data.videos[0].boxes
-        assert box.box == (16, 9.6, 48, 86.4) and box.actions == ("sit",) and box.moment == 1
+        assert box.box == (16, 9.6, 48, 86.4) and box.actions == ("sit",) and box.frame_or_time == 1
         assert said(read(tmp_path, one_task(track(here, gone)), videos))["a.mp4"][1] == [
             0,
             2,

@@ -145,7 +145,7 @@ def test_stray_attributes_do_not_drop_the_categories(videos, tmp_path):
 def test_the_sources_own_count_of_frames_wins(videos, tmp_path, images, frames, said):
     annotations = [{"image_id": 1}, {"image_id": 2}]
     data = read_coco_videos(coco(tmp_path, images, annotations), videos)
-    assert [box.moment for box in data.videos[0].boxes] == frames
+    assert [box.frame_or_time for box in data.videos[0].boxes] == frames
     assert [said in note for note in data.notes if "frame numbers" in note] == [True] * bool(said)
 
 
@@ -155,7 +155,7 @@ def test_counts_of_frames_that_disagree_need_a_choice(videos, tmp_path):
     with pytest.raises(UserError, match="frame_index 5 and frame_id 3: --frame-field"):
         read_coco_videos(path, videos)
     data = read_coco_videos(path, videos, rules=CocoRules(frame_field="frame_id"))
-    assert data.videos[0].boxes[0].moment == 3
+    assert data.videos[0].boxes[0].frame_or_time == 3
     path = coco(tmp_path, [{"frame_id": 1, "frame_index": 40}, {"frame_id": 2, "frame_index": 4}],
                 [{"image_id": 1}])  # fmt: skip
     with pytest.raises(UserError, match=r"frame 41 \(counted from 1\) of 30"):
@@ -175,7 +175,7 @@ def test_somebody_without_a_box_leaves_the_keyframe_unjudged(videos, tmp_path, d
     images = [{"frame": 0}, {"frame": 10}, {"frame": 20}]
     path = coco(tmp_path, images, annotations)
     data = read_coco_videos(path, videos)
-    assert [box.moment for box in data.videos[0].boxes] == [10]
+    assert [box.frame_or_time for box in data.videos[0].boxes] == [10]
     assert data.videos[0].empty == [20]
     assert any("1 keyframes left out, not judged" in note for note in data.notes)
     if "iscrowd" not in drawn:
