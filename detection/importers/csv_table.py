@@ -41,7 +41,9 @@ _NAMES = {
     "split": ("split", "subset"),
 }
 _CORNERS, _EXTENT = ("x1", "y1", "x2", "y2"), ("x", "y", "width", "height")
-WANTED = "video, time or frame, x1, y1, x2, y2 (or x, y, width, height), action[, person][, split]"
+REQUIRED_COLUMNS = (
+    "video, time or frame, x1, y1, x2, y2 (or x, y, width, height), action[, person][, split]"
+)
 # Rounding may push an edge this far over 1.
 _FRACTION_LIMIT = 1.05
 
@@ -186,7 +188,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             raise at_row(path, start, f"{len(cells)} cells, the header has {width}")
         yield start, {name: cells[position].strip() for name, position in columns.items()}
     if not columns:
-        raise UserError(f"{path}: empty; a header line is wanted: {WANTED}")
+        raise UserError(f"{path}: empty; a header line is wanted: {REQUIRED_COLUMNS}")
 
 
 def _columns(path: Path, line: int, cells: list[str]) -> dict[str, int]:
@@ -205,7 +207,9 @@ def _columns(path: Path, line: int, cells: list[str]) -> dict[str, int]:
     if ("time" in found) == ("frame" in found):
         missing.append("one of time and frame")
     if missing:
-        raise at_row(path, line, f"the header line lacks {' and '.join(missing)}; wanted: {WANTED}")
+        raise at_row(
+            path, line, f"the header line lacks {' and '.join(missing)}; wanted: {REQUIRED_COLUMNS}"
+        )
     return found
 
 

@@ -16,7 +16,13 @@ import numpy as np
 
 from detection.datasets.label_map import LabelMap, read_label_map
 from detection.errors import Problems, UserError
-from detection.importers.write import Header, ImportReport, Rules, SourceVideo, write_dataset
+from detection.importers.write import (
+    DatasetHeader,
+    ImportReport,
+    ImportRules,
+    SourceVideo,
+    write_dataset,
+)
 
 VAL_SHARE = 0.2
 
@@ -90,13 +96,13 @@ def import_annotations(
     return write_dataset(
         out,
         [_source_video(video, label_map, with_persons) for video in videos],
-        header=Header(
+        header=DatasetHeader(
             name=choices.name,
             label_map=label_map,
             splits=share_out(videos, choices),
             exclusive=_groups({**exclusive, **choices.exclusive}, label_map, choices),
         ),
-        rules=Rules(leave_out=choices.leave_out_bad),
+        rules=ImportRules(leave_out=choices.leave_out_bad),
         overwrite=overwrite,
         link=link,
         show_progress=show_progress,

@@ -98,7 +98,7 @@ class TrackBox:
 
 
 @dataclass(frozen=True)
-class VideoHead:
+class VideoHeader:
     """What the file says about its video."""
 
     name: str
@@ -123,7 +123,7 @@ def _labels_text(choices: ActionChoices) -> str:
 
 
 def cvat_text(
-    head: VideoHead,
+    head: VideoHeader,
     tracks: Sequence[Sequence[TrackBox]],
     choices: ActionChoices,
     frame_step: int,
@@ -199,7 +199,7 @@ def _parts(track: Sequence[TrackBox], frame_step: int) -> list[list[TrackBox]]:
     return parts
 
 
-def _box(box: TrackBox, head: VideoHead, choices: ActionChoices, *, outside: bool) -> str:
+def _box(box: TrackBox, head: VideoHeader, choices: ActionChoices, *, outside: bool) -> str:
     width, height = head.size_px
     x1, y1, x2, y2 = (box.box_01.clip(0, 1) * np.array([width, height, width, height])).tolist()
     text = (
@@ -213,7 +213,7 @@ def _box(box: TrackBox, head: VideoHead, choices: ActionChoices, *, outside: boo
     return text + "</box>"
 
 
-def _head(head: VideoHead, choices: ActionChoices) -> str:
+def _head(head: VideoHeader, choices: ActionChoices) -> str:
     attributes = "".join(
         "\n            <attribute>"
         f"<name>{escape(str(a['name']))}</name><mutable>True</mutable>"

@@ -24,9 +24,9 @@ from detection.errors import UserError, printable
 from detection.formats.safe_pickle import read_plain_pickle
 from detection.importers.source_videos import find_video
 from detection.importers.write import (
-    Header,
+    DatasetHeader,
     ImportReport,
-    Rules,
+    ImportRules,
     SourceVideo,
     is_of_shape,
     write_dataset,
@@ -35,7 +35,7 @@ from detection.video.reader import VideoReader
 
 
 @dataclass(frozen=True)
-class TubeForm:
+class TubeFormat:
     """One data set of the family.
 
     files: names of the annotation file, the first that is there is read.  numbered_splits: call
@@ -53,7 +53,7 @@ class TubeForm:
     leave_out: bool = True
 
 
-JHMDB = TubeForm(
+JHMDB = TubeFormat(
     key="jhmdb",
     name="JHMDB-21",
     files=("JHMDB-GT.pkl",),
@@ -65,13 +65,13 @@ JHMDB = TubeForm(
     annotated_only=True,
     leave_out=False,
 )
-UCF101_24 = TubeForm(
+UCF101_24 = TubeFormat(
     key="ucf101-24",
     name="UCF101-24",
     files=("UCF101v2-GT.pkl", "UCF101-GT.pkl"),
     description="UCF101-24: 24 of UCF101's actions, boxed in the frames in which they are done.",
 )
-MULTISPORTS = TubeForm(
+MULTISPORTS = TubeFormat(
     key="multisports",
     name="MultiSports",
     files=("multisports_GT.pkl", "trainval/multisports_GT.pkl", "multisports_half_test_GT.pkl"),
@@ -80,7 +80,7 @@ MULTISPORTS = TubeForm(
 
 
 def import_tubes(
-    form: TubeForm,
+    form: TubeFormat,
     source: str | Path,
     out: str | Path,
     *,
@@ -105,14 +105,14 @@ def import_tubes(
     report = write_dataset(
         out,
         _source_videos(annotations, path, Path(videos), form),
-        header=Header(
+        header=DatasetHeader(
             name=form.name,
             description=form.description,
             label_map=LabelMap(labels, tuple(range(1, len(labels) + 1))),
             splits=annotations.splits,
             how_to_get=f"python -m ava_tools.import_dataset {form.key} --source DIR --out DIR",
         ),
-        rules=Rules(
+        rules=ImportRules(
             max_overhang_01=np.inf, leave_out=form.leave_out, leave_out_late=True, decode=True
         ),
         overwrite=overwrite,
@@ -164,7 +164,7 @@ class TubeVideo:
 
 
 def annotated_videos(
-    form: TubeForm, source: str | Path, *, videos: str | Path | None = None
+    form: TubeFormat, source: str | Path, *, videos: str | Path | None = None
 ) -> list[TubeVideo]:
     """Return what a source folder annotates, frames counted from 1; no video is opened."""
     source = Path(source)
@@ -197,7 +197,7 @@ class _Annotations:
     without_tubes: Sequence[str] = ()
 
 
-def _annotation_file(source: Path, form: TubeForm) -> Path:
+def _annotation_file(source: Path, form: TubeFormat) -> Path:
     for name in form.files:
         if (source / name).is_file():
             return source / name
@@ -205,7 +205,7 @@ def _annotation_file(source: Path, form: TubeForm) -> Path:
 
 
 def _source_videos(
-    annotations: _Annotations, path: Path, folder: Path, form: TubeForm
+    annotations: _Annotations, path: Path, folder: Path, form: TubeFormat
 ) -> list[SourceVideo]:
     found = []
     missing: list[str] = []
@@ -257,7 +257,7 @@ def _contradiction(name: str, file: Path, width: int, height: int) -> list[str]:
     return [f"{printable(name)}: boxes in {width}x{height}, the video shows {shown[0]}x{shown[1]}"]
 
 
-def _read_annotations(path: Path, form: TubeForm) -> _Annotations:
+def _read_annotations(path: Path, form: TubeFormat) -> _Annotations:
     """Read the pickle and see that it is of the form."""
     values = read_plain_pickle(path)
     wanted = ("labels", "gttubes", "train_videos", "test_videos", "resolution")
@@ -290,7 +290,7 @@ def _read_annotations(path: Path, form: TubeForm) -> _Annotations:
 
 
 def _splits_of(
-    path: Path, values: Mapping[str, Any], tubes: Mapping[str, Any], form: TubeForm
+    path: Path, values: Mapping[str, Any], tubes: Mapping[str, Any], form: TubeFormat
 ) -> tuple[dict[str, list[str]], list[str]]:
     """Return the annotated videos by split, and those that are named there without a tube."""
     splits: dict[str, list[str]] = {}

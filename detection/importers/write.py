@@ -80,7 +80,7 @@ class SourceVideo:
 
 
 @dataclass(frozen=True)
-class Header:
+class DatasetHeader:
     """What is said about the data set as a whole. splits: video names (`SourceVideo.name`)."""
 
     name: str
@@ -92,7 +92,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Rules:
+class ImportRules:
     """How strictly rows are taken.
 
     max_overhang_01: how far a box may reach over the edge, in fractions of the frame; it is cut.
@@ -108,7 +108,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class SkippedRow:
     """A row that did not get in. frame: from 1, None where it has a time. box: as in the source."""
 
     video_id: str
@@ -130,7 +130,7 @@ class ImportReport:
 
     num_videos: int
     num_rows: Mapping[str, int]
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[SkippedRow, ...]
     num_clipped: int = 0
     num_frames: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -145,7 +145,7 @@ class _Dated:
     action: NDArray[np.int64]
     person: NDArray[np.int64] | None
     empty_us: list[int]
-    left_out: list[LeftOut]
+    left_out: list[SkippedRow]
     num_clipped: int
     frames: FrameCounts
     last_frame: int | None
@@ -157,8 +157,8 @@ def write_dataset(
     out: str | Path,
     videos: Sequence[SourceVideo],
     *,
-    header: Header,
-    rules: Rules,
+    header: DatasetHeader,
+    rules: ImportRules,
     overwrite: bool = False,
     link: bool = False,
     show_progress: bool = False,
@@ -264,7 +264,7 @@ def fractions_of(
     return inside, (overhang > 0) & finite, wrong
 
 
-def _date(video: SourceVideo, video_id: str, rules: Rules, problems: Problems) -> _Dated:
+def _date(video: SourceVideo, video_id: str, rules: ImportRules, problems: Problems) -> _Dated:
     """Give every row its time and its box in fractions; sort out those that cannot have them."""
     with VideoReader(video.path) as reader:
         times_s = reader.decoded_times_s() if rules.decode else reader.frame_times_s()
@@ -289,7 +289,7 @@ def _date(video: SourceVideo, video_id: str, rules: Rules, problems: Problems) -
             frame = None if video.frame is None else int(video.frame[row]) + 1
             x1, y1, x2, y2 = video.boxes[row].tolist()
             left_out.append(
-                LeftOut(
+                SkippedRow(
                     video_id, video.name, frame, len(times_s), (x1, y1, x2, y2), place, wrong[row]
                 )
             )
@@ -397,7 +397,7 @@ def _check_classes(label_map: LabelMap) -> None:
             raise UserError(str(error)) from error
 
 
-def _check_splits(header: Header, ids: Mapping[str, str]) -> None:
+def _check_splits(header: DatasetHeader, ids: Mapping[str, str]) -> None:
     for split, names in header.splits.items():
         for name in names:
             if name not in ids:
@@ -405,7 +405,7 @@ def _check_splits(header: Header, ids: Mapping[str, str]) -> None:
 
 
 def _write_splits(
-    folder: Path, header: Header, ids: Mapping[str, str], dated: Mapping[str, _Dated]
+    folder: Path, header: DatasetHeader, ids: Mapping[str, str], dated: Mapping[str, _Dated]
 ) -> dict[str, int]:
     """Write one annotation file per split; return their numbers of rows."""
     num_rows = {}
@@ -445,7 +445,7 @@ def _joined(arrays: Sequence[NDArray[Any]], dtype: Any) -> NDArray[Any]:
     )
 
 
-def _write_header(folder: Path, header: Header, *, whole_seconds: bool) -> None:
+def _write_header(folder: Path, header: DatasetHeader, *, whole_seconds: bool) -> None:
     write_label_map(folder / "annotations" / "label_map.pbtxt", header.label_map)
     write_dataset_file(
         folder,
@@ -467,7 +467,7 @@ def _write_header(folder: Path, header: Header, *, whole_seconds: bool) -> None:
     )
 
 
-def _write_tables(folder: Path, ids: Mapping[str, str], left_out: tuple[LeftOut, ...]) -> None:
+def _write_tables(folder: Path, ids: Mapping[str, str], left_out: tuple[SkippedRow, ...]) -> None:
     """Write `left_out.csv` and `video_sources.csv`, for people to look at."""
     with replacing(folder / "left_out.csv") as path, _open_table(path) as file:
         table = csv.writer(file)

@@ -11,7 +11,7 @@ from detection.errors import UserError
 from detection.importers.cvat_export import (
     ActionChoices,
     TrackBox,
-    VideoHead,
+    VideoHeader,
     cvat_text,
     is_xml_text,
 )
@@ -125,10 +125,10 @@ def test_names_of_videos_that_xml_cannot_hold():
     for name in ("a\x1b", "a\x00", "a\ud800", "a\nb"):
         assert not is_xml_text(name)
         with pytest.raises(UserError, match="a video's name that no XML file can hold"):
-            cvat_text(VideoHead(name, "a.mp4", 9, (4, 4)), track, choices, 1)
+            cvat_text(VideoHeader(name, "a.mp4", 9, (4, 4)), track, choices, 1)
         with pytest.raises(UserError, match="a video's name that no XML file can hold"):
-            cvat_text(VideoHead("a", name, 9, (4, 4)), track, choices, 1)
-    text, count = cvat_text(VideoHead("é & <漢字> 🎬", "a.mp4", 9, (4, 4)), track, choices, 1)
+            cvat_text(VideoHeader("a", name, 9, (4, 4)), track, choices, 1)
+    text, count = cvat_text(VideoHeader("é & <漢字> 🎬", "a.mp4", 9, (4, 4)), track, choices, 1)
     assert count == 1 and "é &amp; &lt;漢字&gt; 🎬" in text
 
 
