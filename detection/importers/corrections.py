@@ -27,7 +27,7 @@ from detection.datasets.label_map import LabelMap
 from detection.datasets.new_folder import new_dataset_folder
 from detection.errors import Problems, UserError
 from detection.files import read_lines, write_text
-from detection.importers.source_videos import find_video, place_video
+from detection.importers.source_videos import copy_or_link_video, find_video
 from detection.structures import Keyframe
 
 
@@ -78,7 +78,7 @@ def merge_corrections(
         for video_id, source in sources.items():
             assert folder.file.videos is not None
             place = inside(building, folder.file.videos, what="the folder of videos")
-            place_video(source, place, video_id, link=link)
+            copy_or_link_video(source, place, video_id, link=link)
         if stated.videos is not None and new_ids:
             listed = inside(building, stated.videos, what="the split's list of videos")
             lines = read_lines(listed, what="list of videos")

@@ -143,7 +143,7 @@ def cvat_text(
     for number, track in enumerate(tracks):
         lines.append(f'  <track id="{number}" label="{PERSON_LABEL}" source="auto">')
         for part in _parts(track, frame_step):
-            kept = thin(part, keep_iou)
+            kept = without_interpolated(part, keep_iou)
             written += len(kept)
             lines += [_box(box, head, choices, outside=False) for box in kept]
             gone = part[-1].frame + frame_step
@@ -155,7 +155,7 @@ def cvat_text(
     return "\n".join(lines) + "\n", written
 
 
-def thin(part: Sequence[TrackBox], keep_iou: float) -> list[TrackBox]:
+def without_interpolated(part: Sequence[TrackBox], keep_iou: float) -> list[TrackBox]:
     """Return the boxes between which even motion explains the others; actions never get lost."""
     kept: list[TrackBox] = []
     for _, same in groupby(part, key=lambda box: box.actions):

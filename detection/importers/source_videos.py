@@ -95,7 +95,7 @@ def list_videos(folder: Path) -> list[str]:
     return sorted(names)
 
 
-def not_taken(folder: Path) -> list[str]:
+def skipped_files(folder: Path) -> list[str]:
     """Return in words what `list_videos` passes over: other files, and links to folders."""
     found: dict[str, list[str]] = {"files without a video's suffix": [], "linked folders": []}
     for path in _below(folder):
@@ -122,7 +122,7 @@ def _below(folder: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in (*folders, *files))
 
 
-def place_video(source: Path, folder: Path, video_id: str, *, link: bool) -> Path:
+def copy_or_link_video(source: Path, folder: Path, video_id: str, *, link: bool) -> Path:
     """Put a video into `folder` as ID.SUFFIX: linked where asked and possible, else copied.
 
     Raises `UserError` where it cannot be read, or written (a full disk).

@@ -10,7 +10,12 @@ from detection.datasets.folder import DatasetFile, SplitPart, write_dataset_file
 from detection.datasets.new_folder import new_dataset_folder
 from detection.errors import UserError
 from detection.files import write_text
-from detection.importers.source_videos import list_videos, not_taken, place_video, video_ids
+from detection.importers.source_videos import (
+    copy_or_link_video,
+    list_videos,
+    skipped_files,
+    video_ids,
+)
 from detection.importers.write import ImportReport
 from detection.video.reader import VideoReader
 
@@ -39,7 +44,7 @@ def import_unlabelled(
             with VideoReader(source / name) as video:
                 if not len(video.frame_times_s()):
                     raise UserError(f"{source / name}: no frame")
-            place_video(source / name, folder / "videos", ids[name], link=link)
+            copy_or_link_video(source / name, folder / "videos", ids[name], link=link)
         write_text(folder / "annotations" / "all.csv", "")
         write_text(
             folder / "annotations" / "all_videos.txt", "".join(f"{i}\n" for i in ids.values())
@@ -48,4 +53,4 @@ def import_unlabelled(
         write_dataset_file(
             folder, DatasetFile(name=Path(out).name, videos="videos", splits={SPLIT: part})
         )
-    return ImportReport(len(names), {}, (), notes=tuple(not_taken(source)))
+    return ImportReport(len(names), {}, (), notes=tuple(skipped_files(source)))

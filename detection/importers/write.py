@@ -30,7 +30,7 @@ from detection.datasets.new_folder import new_dataset_folder
 from detection.datasets.plain_names import check_class_name
 from detection.errors import Problems, UserError, printable
 from detection.files import replacing, write_text
-from detection.importers.source_videos import place_video, video_ids
+from detection.importers.source_videos import copy_or_link_video, video_ids
 from detection.structures import Keyframe
 from detection.video.reader import SAME_TIME_S, FrameCounts, VideoReader
 from detection.video.repairs import repair_lines
@@ -180,7 +180,7 @@ def write_dataset(
         problems.raise_if_any()  # before gigabytes are copied
         (folder / "videos").mkdir()
         for video in tqdm(videos, desc="placing videos", unit="video", disable=not show_progress):
-            place_video(video.path, folder / "videos", ids[video.name], link=link)
+            copy_or_link_video(video.path, folder / "videos", ids[video.name], link=link)
         num_rows = _write_splits(folder, header, ids, dated)
         left_out = tuple(row for name in sorted(dated) for row in dated[name].left_out)
         _write_tables(folder, ids, left_out)

@@ -151,7 +151,7 @@ def test_thinned_tracks_explain_what_was_left_out(drawn, keep_iou):
         TrackBox(10 * i, np.array([x, 0.1, x + 0.3, 0.9]), actions)
         for i, (x, actions) in enumerate(drawn)
     ]
-    kept = thin(part, keep_iou)
+    kept = without_interpolated(part, keep_iou)
     frames = [box.frame for box in kept]
     assert frames == sorted(set(frames)) and kept[0] is part[0] and kept[-1] is part[-1]
     assert keep_iou < 1 or kept == part
