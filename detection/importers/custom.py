@@ -99,7 +99,7 @@ def import_annotations(
         header=DatasetHeader(
             name=choices.name,
             label_map=label_map,
-            splits=share_out(videos, choices),
+            splits=split_videos(videos, choices),
             exclusive=_groups({**exclusive, **choices.exclusive}, label_map, choices),
         ),
         rules=ImportRules(leave_out=choices.leave_out_bad),
@@ -109,7 +109,7 @@ def import_annotations(
     )
 
 
-def share_out(videos: Sequence[AnnotatedVideo], choices: Choices) -> dict[str, list[str]]:
+def split_videos(videos: Sequence[AnnotatedVideo], choices: Choices) -> dict[str, list[str]]:
     """Return the names of the videos of `train` and `val`; a video is never in both.
 
     In this order: the videos named in `choices`, the splits that the source states, or a share of
