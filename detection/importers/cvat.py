@@ -22,7 +22,7 @@ from detection.errors import Problems, UserError, printable
 from detection.importers.custom import AnnotatedBox, AnnotatedVideo
 from detection.importers.cvat_actions import ActionRules, Vocabulary
 from detection.importers.cvat_shapes import CvatBox, between
-from detection.importers.cvat_tasks import TaskTracks, annotated_frames, share_out
+from detection.importers.cvat_tasks import TaskTracks, annotated_frames, tracks_by_task
 from detection.importers.cvat_xml import CvatFile, CvatTask, CvatTrack, read_cvat
 from detection.importers.source_videos import find_video
 from detection.importers.write import is_of_shape
@@ -81,7 +81,7 @@ def read_cvat_videos(
     problems = Problems()
     counts = _Counts()
     for file in files:
-        for part in share_out(file):
+        for part in tracks_by_task(file):
             video = _find(file, part.task, Path(videos), alone=len(files) == 1)
             if video.name in place_of:
                 raise UserError(

@@ -28,7 +28,7 @@ class TaskTracks:
     num_beyond: int = 0
 
 
-def share_out(file: CvatFile) -> list[TaskTracks]:
+def tracks_by_task(file: CvatFile) -> list[TaskTracks]:
     """Share a file's tracks out to its tasks; a file of one task names none.
 
     Raises `UserError` where frames do not fit what the file says of its tasks.
