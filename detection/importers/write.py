@@ -324,7 +324,7 @@ def _date(video: SourceVideo, video_id: str, rules: ImportRules, problems: Probl
         if video.frame is None
         else max([*video.frame.tolist(), *video.empty_frame], default=0),
         pixel_shape,
-        repairs.in_words(),
+        repairs.descriptions(),
     )
 
 

@@ -232,7 +232,7 @@ def repairs_of(reader: VideoReader) -> list[str]:
     """Return in words what was done to a source's times and frames."""
     with contextlib.suppress(UserError):  # cut short or damaged, and taken so where that is asked
         reader.frame_times_s()  # all of it is met then
-    return reader.repairs().in_words()
+    return reader.repairs().descriptions()
 
 
 def describe_source(job: PrepareJob) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def _look_at_file(job: FactsJob, plain: VideoFacts) -> VideoFacts:
             holes_s=_holes(times_s),
             before_s=before_s,
             after_s=after_s,
-            notes=tuple(video.repairs().in_words()),
+            notes=tuple(video.repairs().descriptions()),
         )
     return dataclasses.replace(facts, problem=_shortage(job.path, facts, listed_s, times_s))
 

@@ -31,7 +31,7 @@ class VideoRepairs:
     empty_slots: int = 0
     slots: int = 0
 
-    def in_words(self) -> list[str]:
+    def descriptions(self) -> list[str]:
         """Return a part of a sentence for each thing that was done; nothing for a plain file."""
         said = []
         if self.shift_s:

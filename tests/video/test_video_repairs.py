@@ -57,10 +57,10 @@ def test_reader_and_stream_say_it_once_all_was_read(mended):
     path, word = mended
     with VideoReader(path) as video:
         times_s = video.frame_times_s()
-        assert [word in said for said in video.repairs().in_words()] == [True]
+        assert [word in said for said in video.repairs().descriptions()] == [True]
     with VideoStream(path) as stream:
         items = list(stream.frames())
-        said = stream.repairs().in_words()
+        said = stream.repairs().descriptions()
     frames = [item for item in items if not isinstance(item, Gap)]
     np.testing.assert_allclose([frame.time_s for frame in frames], times_s)
     assert [word in one for one in said] == ([True] if "slots" not in word else [])
@@ -71,7 +71,7 @@ def test_a_plain_file_has_nothing_to_say(tmp_path):
     with VideoReader(path) as video, VideoStream(path) as stream:
         video.frame_times_s()
         list(stream.frames())
-        assert video.repairs().in_words() == stream.repairs().in_words() == []
+        assert video.repairs().descriptions() == stream.repairs().descriptions() == []
 
 
 def test_verify_and_prepare_say_it_and_prepare_writes_every_frame(mended, tmp_path, capsys):
@@ -131,4 +131,4 @@ def test_a_clock_that_falls_back_is_counted(tmp_path):
         items = list(stream.frames())
         assert sum(not isinstance(item, Gap) for item in items) == 2 * COUNT
         assert stream.repairs().resets == 1 and not stream.repairs().sorts
-        assert "falls back 1 time(s)" in stream.repairs().in_words()[0]
+        assert "falls back 1 time(s)" in stream.repairs().descriptions()[0]

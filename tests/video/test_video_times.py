@@ -50,7 +50,7 @@ def test_every_frame_of_an_avi_is_shown_once_and_in_order(disordered, name):
         np.testing.assert_allclose([time_s for time_s, _ in walked], times_s)
         shown = [video.to_rgb(picture).transpose(2, 0, 1) for _, picture in video.decoded_frames()]
         assert numbers_of(np.stack(shown)) == list(range(COUNT))
-        assert bool(video.repairs().in_words()) == (name != "mpeg4")
+        assert bool(video.repairs().descriptions()) == (name != "mpeg4")
 
 
 @pytest.mark.parametrize("name", ["packed", "h264"])
@@ -127,7 +127,7 @@ def test_a_clock_below_0_is_shifted(tmp_path):
         times_s = video.frame_times_s()
         np.testing.assert_allclose(times_s, np.arange(COUNT) / 25, atol=1e-9)
         assert video.clock_shift_s > 0
-        assert "shifted" in video.repairs().in_words()[0]
+        assert "shifted" in video.repairs().descriptions()[0]
         assert numbers_of(video.read(times_s).frames) == list(range(COUNT))
         assert numbers_of(video.read(times_s[[40]]).frames) == [40]
         assert video.ends_s() == pytest.approx((times_s[0], times_s[-1]))
@@ -138,7 +138,7 @@ def test_a_late_clock_stays_what_it_is(tmp_path):
     path = write_numbered(tmp_path / "late.mp4", 900 + np.arange(COUNT) / 25)
     with VideoReader(path) as video:
         assert video.clock_shift_s == 0
-        assert not video.repairs().in_words()
+        assert not video.repairs().descriptions()
         assert video.frame_times_s()[0] == pytest.approx(900)
 
 
