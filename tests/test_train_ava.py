@@ -320,7 +320,7 @@ def to_frames(root):
     ("damage", "wanted"),
     [
         ("no dataset", "dataset.yaml: no such file; "),
-        ("no video", "train_1.mp4: no such video file"),
+        ("no video", "train_1.mp4: video file not found"),
         ("truncated video", "train_1.mp4"),
         ("text video", "train_1.mp4"),
         ("few columns", "train.csv:1: "),

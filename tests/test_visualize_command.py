@@ -152,7 +152,7 @@ def fails(folder: Path, *more: str, match: str, **sides: bool) -> None:
 
 def test_missing_video(clip: Path) -> None:
     (clip / "clip.mp4").unlink()
-    fails(clip, match=r"clip\.mp4: no such video file")
+    fails(clip, match=r"clip\.mp4: video file not found")
 
 
 def test_not_a_video(clip: Path) -> None:
@@ -221,7 +221,7 @@ def test_as_a_program_it_ends_with_2_and_one_line(clip: Path) -> None:
         [*command, "--out", str(clip / "o.mp4")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert done.stderr == f"error: {clip / 'no.mp4'}: no such video file\n"
+    assert done.stderr == f"error: {clip / 'no.mp4'}: video file not found\n"
 
 
 # A run.

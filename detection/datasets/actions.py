@@ -69,16 +69,16 @@ class AvaDataset(Dataset[Sample]):
     def __getitems__(self, indices: Sequence[int | SampleIndex]) -> list[Sample]:
         """Return many samples; those of one video at one size are decoded in one pass."""
         pairs = [(0, i) if isinstance(i, int | np.integer) else i for i in indices]
-        draws = [self._draw(pair) for pair in pairs]
+        params_of = [self._params(pair) for pair in pairs]
         together: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for place, ((_, position), params) in enumerate(zip(pairs, draws, strict=True)):
+        for place, ((_, position), params) in enumerate(zip(pairs, params_of, strict=True)):
             together[int(self.table.video_index[position]), params.short_side].append(place)
         samples: dict[int, Sample] = {}
         for places in together.values():
             positions = [pairs[place][1] for place in places]
-            clips = self._read(positions, draws[places[0]].short_side)
+            clips = self._read(positions, params_of[places[0]].short_side)
             for place, position, frames in zip(places, positions, clips, strict=True):
-                samples[place] = self._sample(position, frames, draws[place])
+                samples[place] = self._sample(position, frames, params_of[place])
         return [samples[place] for place in range(len(pairs))]
 
     def output_size(self, position: int) -> tuple[int, int]:
@@ -92,7 +92,7 @@ class AvaDataset(Dataset[Sample]):
         if video_id not in self._frame_sizes:
             with self._open_video(video_id) as video:
                 self._frame_sizes[video_id] = video.frame_size()
-        short_side = self._draw((0, position)).short_side
+        short_side = self._params((0, position)).short_side
         width, height = scaled_size(*self._frame_sizes[video_id], short_side)
         return height, width
 
@@ -168,7 +168,7 @@ class AvaDataset(Dataset[Sample]):
             f"cannot be read, data.max_unreadable={most:g} of them may be)"
         )
 
-    def _draw(self, index: SampleIndex) -> TransformParams:
+    def _params(self, index: SampleIndex) -> TransformParams:
         return self._transform.make_params(np.random.default_rng((self._seed, *index)))
 
     def _read(self, positions: Sequence[int], short_side: int) -> Iterable[torch.Tensor]:

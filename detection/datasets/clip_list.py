@@ -67,7 +67,7 @@ def read_clip_list(
         labels.append(_one_row(path, line, label, columns, len(classes), multi_label))
         file = _find(Path(folder), name, label)
         if file is None:
-            raise at_row(path, line, f"{Path(folder) / name}: no such video file")
+            raise at_row(path, line, f"{Path(folder) / name}: video file not found")
         paths.append(file)
     if not names:
         raise UserError(f"{path}: lists no video; rows of 'path label' are wanted")

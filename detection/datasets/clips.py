@@ -136,9 +136,9 @@ class ClipDataset:
 
         Raises `UserError` with file and line of a video that cannot be read.
         """
-        choices = [self._draw(index) for index in indices]
+        choices = [self._params(index) for index in indices]
         together: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for place, ((_, position), (_, draw)) in enumerate(zip(indices, choices, strict=True)):
+        for place, ((_, position), (_, params)) in enumerate(zip(indices, choices, strict=True)):
             together[position // self._per_video, params.short_side].append(place)
         samples: dict[int, ClipSample] = {}
         for (video, short_side), places in together.items():
@@ -184,7 +184,7 @@ class ClipDataset:
     def _per_video(self) -> int:
         return 1 if self.views is None else len(self.views)
 
-    def _draw(self, index: SampleIndex) -> tuple[float, TransformParams]:
+    def _params(self, index: SampleIndex) -> tuple[float, TransformParams]:
         """Return where a sample's clip starts, as a fraction of its room, and how it is cut."""
         generator = np.random.default_rng((self._seed, *index))
         params = self._transform.make_params(generator)

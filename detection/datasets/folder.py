@@ -205,14 +205,14 @@ class DatasetFolder:
         if self.file.frames is not None:
             folder = self.root / self.file.frames.folder / video_id
             if not folder.is_dir():
-                raise UserError(f"{folder}: no such folder of frames{self._hint()}")
+                raise UserError(f"{folder}: folder of frames not found{self._hint()}")
             return folder
         assert self.file.videos is not None
         path = self._video_files.get(video_id)
         if path is None:
             path = self.root / self.file.videos / f"{video_id}.mp4"
             if not path.is_file():
-                raise UserError(f"{path}: no such video file{self._hint()}")
+                raise UserError(f"{path}: video file not found{self._hint()}")
         return path
 
     @cached_property

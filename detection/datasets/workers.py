@@ -50,7 +50,7 @@ class ReadFailure:
 
 
 @dataclass(frozen=True)
-class Part:
+class ReadResult:
     """What a worker sends: content, samples or their batch; and what could not be read, and why."""
 
     content: Any
@@ -60,7 +60,7 @@ class Part:
         """Return the batch in page-locked memory (called by DataLoader)."""
         if self.content is None:
             return self
-        return Part(self.content.pin_memory(), self.unreadable)
+        return ReadResult(self.content.pin_memory(), self.unreadable)
 
 
 class GuardedReader(Dataset[object]):
@@ -76,7 +76,7 @@ class GuardedReader(Dataset[object]):
     def __getitems__(self, indices: Sequence[SampleIndex]) -> ReadResult | ReadFailure:
         """Return the samples of a batch, read together; one by one where that fails."""
         try:
-            return Part(self._dataset.__getitems__(indices))
+            return ReadResult(self._dataset.__getitems__(indices))
         except UserError as error:
             if self._on_unreadable == "end":
                 return ReadFailure(str(error))
@@ -94,7 +94,7 @@ class GuardedReader(Dataset[object]):
                         return ReadFailure(f"{reason} (and {_ATTEMPTS} others in its place)")
             if sample is not None:
                 samples.append(sample)
-        return Part(samples, tuple(unreadable))
+        return ReadResult(samples, tuple(unreadable))
 
     def _read_one(self, index: SampleIndex) -> tuple[Any, str | None]:
         try:
@@ -119,7 +119,7 @@ class CollateResults:
             return part
         assert isinstance(part, ReadResult)
         content = self.collate(part.content) if part.content else None
-        return Part(content, part.unreadable)
+        return ReadResult(content, part.unreadable)
 
 
 def start_worker(_: int) -> None:

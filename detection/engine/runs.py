@@ -389,7 +389,7 @@ class EpochBatches:
             print_unreadable(line)
             log.write("unreadable", message=line)
 
-        self._loader.tell = tell
+        self._loader.report_unreadable = tell
 
 
 def _run(

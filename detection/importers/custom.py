@@ -29,9 +29,16 @@ VAL_SHARE = 0.2
 
 @dataclass(frozen=True)
 class AnnotatedBox:
-    """One person at one moment. moment: frame from 0, or seconds. person: None where unknown."""
+    """One person in one frame.
 
-    moment: float
+    frame_or_time: frame number from 0, or seconds (`AnnotatedVideo.by_frame`).
+    box: x1, y1, x2, y2.
+    actions: names of classes; may be empty.
+    person: the source's id, None where unknown.
+    line: line of the source file, 0 where it has none.
+    """
+
+    frame_or_time: float
     box: tuple[float, float, float, float]
     actions: tuple[str, ...]
     person: str | None

@@ -92,7 +92,7 @@ def _write(
             yield time_s, functools.partial(_jpeg, image)
 
     number = max(1, math.ceil((job.window_s[0] - start_s) * fps - 1e-6) + 1)
-    for time_s, encoded, next_s in _neighbours(pictures()):
+    for time_s, encoded, next_s in _neighbours(decoded_frames()):
         if not differences_s:  # a video may begin later than the part asked for
             number = max(number, math.ceil((time_s - start_s) * fps - 0.5) + 1)
         while True:

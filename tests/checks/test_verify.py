@@ -86,7 +86,7 @@ def damaged(path):
         (damaged, "damaged or cut short after"),
         (lambda path: path.write_bytes(b""), "not a video"),
         (lambda path: path.write_bytes(b"nothing" * 999), "not a video"),
-        (lambda path: path.unlink(), "no such video file"),
+        (lambda path: path.unlink(), "video file not found"),
         (lambda path: (path.unlink(), path.mkdir()), "is a folder"),
     ],
     ids=["cut", "damaged", "empty", "junk", "missing", "folder"],
@@ -268,7 +268,7 @@ def test_half_written_frames_are_found(frames):
     assert "v_000070.jpg" in only_problem(frames)
     for frame in (frames / "frames/v").iterdir():
         frame.unlink()
-    assert "holds no frames" in only_problem(frames)
+    assert "contains no frames" in only_problem(frames)
 
 
 def test_a_source_of_tubes_short_of_its_boxes(tmp_path, capsys):

@@ -86,7 +86,7 @@ def test_several_labels_and_none(folder):
         ("a.mp4 -1\n", "label '-1' is none"),
         ("path,label\na.mp4,\n", "list.csv:2: label '' is none"),
         ("path,label\na.mp4,0;2\n", "several classes are for classification.labels=multi"),
-        ("a.mp4 0\ngone.mp4 1\n", "list.csv:2: .*gone.mp4: no such video file"),
+        ("a.mp4 0\ngone.mp4 1\n", "list.csv:2: .*gone.mp4: video file not found"),
         ("a.mp4\n", "list.csv:1: wanted 'path label', found 'a.mp4'"),
         ("a.mp4,0\nb c.mp4,0,1\n", "list.csv:2: 3 columns, wanted path, label"),
         (

@@ -123,7 +123,7 @@ def test_an_id_that_would_be_a_path_is_refused(folder, video_id):
 
 
 def test_a_missing_video_is_named(folder):
-    with pytest.raises(UserError, match=r"videos/three\.mp4: no such video file; make it with"):
+    with pytest.raises(UserError, match=r"videos/three\.mp4: video file not found; make it with"):
         DatasetFolder.open(folder).video_path("three")
 
 

@@ -190,8 +190,8 @@ def test_box_jitter_moves_edges_within_bounds_and_repeats_itself():
     frames = torch.zeros(1, 3, 100, 100, dtype=torch.uint8)
     boxes = np.array([[0.2, 0.2, 0.6, 0.4]] * 200, dtype=np.float32)
     params = TransformParams(100, box_seed=7)
-    moved = transform.apply(frames, boxes, draw).boxes_px.numpy()
-    assert np.array_equal(moved, transform.apply(frames, boxes, draw).boxes_px.numpy())
+    moved = transform.apply(frames, boxes, params).boxes_px.numpy()
+    assert np.array_equal(moved, transform.apply(frames, boxes, params).boxes_px.numpy())
     shift = moved - np.array([20, 20, 60, 40])
     assert (np.abs(shift) <= np.array([4, 2, 4, 2]) + 1e-4).all()
     assert (np.abs(shift).max(axis=0) > np.array([3.5, 1.7, 3.5, 1.7])).all()
@@ -199,7 +199,7 @@ def test_box_jitter_moves_edges_within_bounds_and_repeats_itself():
     assert not np.array_equal(moved, other)
     seeds = {transform.make_params(np.random.default_rng(i)).box_seed for i in range(5)}
     assert len(seeds) == 5
-    assert len(transform.apply(frames, np.zeros((0, 4), np.float32), draw).boxes_px) == 0
+    assert len(transform.apply(frames, np.zeros((0, 4), np.float32), params).boxes_px) == 0
 
 
 @pytest.mark.parametrize(

@@ -200,10 +200,10 @@ def test_gmacs_of_a_view_are_those_of_the_reference():
     [
         ({"train.csv": ""}, "train.csv: lists no video"),
         ({"train.csv": "path,label\n{video},be green\n"}, "train.csv:2: label 'be green' is none"),
-        ({"val.csv": "gone.mp4 0\n"}, "val.csv:1: .*gone.mp4: no such video file"),
+        ({"val.csv": "gone.mp4 0\n"}, "val.csv:1: .*gone.mp4: video file not found"),
         ({"val.csv": "classes.txt 0\n"}, "val.csv:1: .*classes.txt: not a video"),
         ({"val.csv": "cut.mp4 0\n"}, "val.csv:1: .*cut.mp4: .*cut short"),
-        ({"val.csv": "sound.wav 0\n"}, "val.csv:1: .*sound.wav: holds no pictures"),
+        ({"val.csv": "sound.wav 0\n"}, "val.csv:1: .*sound.wav: contains no video stream"),
         ({"classes.txt": None}, "classes.txt: no such file of class names"),
     ],
 )

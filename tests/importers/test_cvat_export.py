@@ -13,7 +13,7 @@ from ava_tools import export_cvat, import_dataset
 from detection.datasets.ava_csv import read_ground_truth
 from detection.datasets.folder import DatasetFolder
 from detection.errors import UserError
-from detection.importers.cvat_export import ActionChoices, TrackBox, thin
+from detection.importers.cvat_export import ActionChoices, TrackBox, without_interpolated
 from detection.importers.cvat_xml import read_cvat
 
 

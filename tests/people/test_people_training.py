@@ -200,7 +200,7 @@ def test_missing_video_names_its_row(tmp_path):
     (root / "videos" / "train_1.mp4").unlink()
     dataset = frames(root, PeopleEvalTransform(short_side=48, long_side=96))
     loader = ClipLoader(dataset, InOrder(range(4), batch_size=4), collate=PictureBatch, workers=1)
-    with pytest.raises(UserError, match=r"train.csv:\d+: .*train_1.mp4: no such video file"):
+    with pytest.raises(UserError, match=r"train.csv:\d+: .*train_1.mp4: video file not found"):
         list(loader)
 
 

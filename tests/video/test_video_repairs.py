@@ -22,7 +22,7 @@ MAKERS = {
     "13 packet(s)": lambda path: write_segment(
         path.with_suffix(".ts"), drop=7, options={"sc_threshold": "0"}
     ),
-    "20 of 80 slots": lambda path: write_avi(
+    "20 of its 80 time slots": lambda path: write_avi(
         path.with_suffix(".avi"), "mpeg4", COUNT, slots=[n + (n + 1) // 3 for n in range(COUNT)],
         b_frames=0,
     ),
