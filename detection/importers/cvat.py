@@ -25,7 +25,7 @@ from detection.importers.cvat_shapes import CvatBox, between
 from detection.importers.cvat_tasks import TaskTracks, annotated_frames, tracks_by_task
 from detection.importers.cvat_xml import CvatFile, CvatTask, CvatTrack, read_cvat
 from detection.importers.source_videos import find_video
-from detection.importers.write import is_of_shape
+from detection.importers.write import has_aspect_ratio
 from detection.video.frame_times import nearest_frames
 from detection.video.reader import VideoReader
 
@@ -271,7 +271,7 @@ def _check_shape(
 ) -> None:
     if video.size is None:
         return
-    if not is_of_shape(video.size, size_px, pixel_shape):
+    if not has_aspect_ratio(video.size, size_px, pixel_shape):
         raise UserError(
             f"{video.source_file}: annotated on {video.size[0]}x{video.size[1]}, but "
             f"{video.path.name} shows {size_px[0]}x{size_px[1]}: another video, or turned"

@@ -28,7 +28,7 @@ from detection.importers.write import (
     ImportReport,
     ImportRules,
     SourceVideo,
-    is_of_shape,
+    has_aspect_ratio,
     write_dataset,
 )
 from detection.video.reader import VideoReader
@@ -252,7 +252,7 @@ def _contradiction(name: str, file: Path, width: int, height: int) -> list[str]:
     """Return what a video is where boxes of width x height cannot be scaled to it evenly."""
     with VideoReader(file) as reader:
         shown, pixel_shape = reader.frame_size(), reader.pixel_shape
-    if is_of_shape((width, height), shown, pixel_shape):
+    if has_aspect_ratio((width, height), shown, pixel_shape):
         return []
     return [f"{printable(name)}: boxes in {width}x{height}, the video shows {shown[0]}x{shown[1]}"]
 

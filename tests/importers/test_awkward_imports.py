@@ -136,7 +136,7 @@ def test_frame_numbers_count_what_players_show(segment, tmp_path, capsys, write)
     )
     assert pictures_of(rows, folder) == [first + frame for frame in frames]
     (warning,) = [line for line in printed.splitlines() if line.startswith("warning")]
-    assert warning.startswith("warning: 1 videos hold packets of which no frame can be decoded")
+    assert warning.startswith("warning: 1 videos contain packets of which no frame can be decoded")
     assert warning.endswith(f"{segment.name}: {packets} packets, {shown} frames")
 
 

@@ -259,7 +259,10 @@ HEAD = "video,time,x1,y1,x2,y2,action\n"
             r"t\.csv:3: b\.mp4: time 9 s, the video",
         ),
         (HEAD + "b,6,0,0,1,1,s\na,1,.9,0,.1,1,s\n", r"t\.csv:3: a\.mp4: the box is inside out"),
-        (HEAD + "b,6,0,0,1,1,s\na,1,0,0,1e8,1,s\n", r"t\.csv:3: a\.mp4: the box reaches far out"),
+        (
+            HEAD + "b,6,0,0,1,1,s\na,1,0,0,1e8,1,s\n",
+            r"t\.csv:3: a\.mp4: the box extends too far beyond",
+        ),
         (HEAD.encode() + b"a.mp4,1,0,0,1,1,caf\xe9\n", r"t\.csv:2: not UTF-8 text"),
     ],
 )

@@ -71,7 +71,7 @@ def test_width_and_height_of_the_box_itself_say_nothing_new(videos, tmp_path):
     [
         ("a,3,1,1,40,9,walk,20,15\na,4,1,1,9,9,walk,20,15\n", r"t\.csv:2: a box to 40, 9 in a fr"),
         ("a,3,1,1,9,9,walk,32,24\na,4,1,1,9,9,walk,64,48\n", r"t\.csv:3: .*one size a video"),
-        ("a,3,1,1,9,9,walk,48,64\n", r"t\.csv:2: .*the same shape is required"),
+        ("a,3,1,1,9,9,walk,48,64\n", r"t\.csv:2: .*the same aspect ratio is required"),
         ("a,3,1,1,9,9,walk,0,0\n", r"t\.csv:2: width and height must be above 0"),
     ],
 )
@@ -261,7 +261,7 @@ def test_sizes_of_images(videos, tmp_path):
             with pytest.raises(UserError, match=message):
                 read_coco_videos(path, videos)
     path = coco(tmp_path, [{"frame": 3, "width": 100, "height": 200}], annotations[:1])
-    with pytest.raises(UserError, match="the same shape is required"):
+    with pytest.raises(UserError, match="the same aspect ratio is required"):
         imported(tmp_path / "out", read_coco_videos(path, videos).videos)
     path = coco(tmp_path, [{"frame": 3}], [{"image_id": 1, "bbox": [0.25, 0.25, 0.25, 0.5]}])
     data = read_coco_videos(path, videos)
