@@ -174,9 +174,10 @@ def test_what_is_passed_over_is_said(whole, tmp_path, capsys):
     (folder / "linked").symlink_to(whole.parent)
     assert import_videos(folder, tmp_path / "out") == 0
     printed = capsys.readouterr().out
-    assert "1 videos -> " in printed and "1 linked folders passed over: linked\n" in printed
+    assert "1 videos -> " in printed and "1 linked folders skipped: linked\n" in printed
     assert (
-        "4 files without a video's suffix passed over: b.mp4.part, d.zip, in/c.json, ..." in printed
+        "4 files without a video's suffix skipped: b.mp4.part; d.zip; in/c.json; and 1 more"
+        in printed
     )
 
 

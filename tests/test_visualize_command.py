@@ -292,7 +292,7 @@ def test_run_that_is_not_there(tmp_path: Path) -> None:
 
 def test_run_whose_data_moved(run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "data").rename(tmp_path / "moved")
-    with pytest.raises(UserError, match=r"dataset\.yaml: no such file"):
+    with pytest.raises(UserError, match=r"dataset\.yaml: file not found"):
         visualize.main(["--run", str(run_folder)])
     options = ["--run", str(run_folder), "--data", str(tmp_path / "moved"), "--videos", "1"]
     assert visualize.main(options) == 0

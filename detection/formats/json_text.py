@@ -1,4 +1,4 @@
-"""JSON that every reader takes: NaN and infinity, which JSON does not have, become null."""
+"""Writes standard JSON: NaN and infinity, which JSON does not have, become null."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def json_text(values: Any, *, indent: int = 2, ensure_ascii: bool = True) -> str:
-    """Return plain values (also in mappings, lists and tuples) as JSON with a line end."""
+    """Return values (also in mappings, lists and tuples) as JSON, ending in a newline."""
     text = json.dumps(_plain(values), indent=indent, ensure_ascii=ensure_ascii, allow_nan=False)
     return text + "\n"
 

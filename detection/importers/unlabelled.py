@@ -1,4 +1,4 @@
-"""A folder of videos as a data set folder without labels: where people are looked for first."""
+"""Imports a folder of videos without labels, in which people are then detected."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def import_unlabelled(
 ) -> ImportReport:
     """Write the data set folder `out` with every video below `source` in the split `all`.
 
-    Its annotation file is empty and it has no label map: `detect_people --every-second` and
-    `export_cvat` need neither. Raises `UserError` for a video that cannot be read.
+    The annotation file is empty and there is no label map: `detect_people --every-second` and
+    `export_cvat` need neither. Raises `UserError` for an unreadable video.
     """
     source = Path(source)
     names = list_videos(source)
@@ -43,7 +43,7 @@ def import_unlabelled(
         for name in tqdm(names, desc="importing", unit="video", disable=not show_progress):
             with VideoReader(source / name) as video:
                 if not len(video.frame_times_s()):
-                    raise UserError(f"{source / name}: no frame")
+                    raise UserError(f"{source / name}: contains no frame")
             copy_or_link_video(source / name, folder / "videos", ids[name], link=link)
         write_text(folder / "annotations" / "all.csv", "")
         write_text(

@@ -118,7 +118,7 @@ def test_keyframes_of_boxes_count_too(root):
     change_split(root, boxes={"x": place})
     assert "boxes_x.csv:2" in only_problem(root)
     (root / place).unlink()
-    assert "boxes_x.csv: no such file" in only_problem(root)
+    assert "boxes_x.csv: file not found" in only_problem(root)
 
 
 def test_a_list_of_videos_is_heeded(root):
@@ -139,7 +139,7 @@ def test_missing_and_malformed_annotations_are_problems(root, name):
 
 def test_no_data_set_and_bad_options_are_user_errors(root, tmp_path):
     for arguments, message in (
-        ([tmp_path], "dataset.yaml: no such file"),
+        ([tmp_path], "dataset.yaml: file not found"),
         ([root, "--split", "test"], "no split 'test'"),
         ([root, "optim.lr=1"], "need --cfg"),
         ([root, "--frame-lists", tmp_path], "no frame list"),

@@ -60,7 +60,9 @@ def test_what_is_written_is_read_back(tmp_path):
 
 
 def test_no_folder_says_which_file_and_how_to_make_it(tmp_path):
-    with pytest.raises(UserError, match=r"gone/dataset\.yaml: no such file; a data set folder is"):
+    with pytest.raises(
+        UserError, match=r"gone/dataset\.yaml: file not found; a data set folder is"
+    ):
         DatasetFolder.open(tmp_path / "gone")
     with pytest.raises(UserError, match="make it with: do this"):
         DatasetFolder.open(tmp_path / "gone", how_to_get="do this")
@@ -100,11 +102,11 @@ def test_a_file_that_is_no_mapping(folder, content):
 
 def test_an_unknown_split_and_unknown_boxes_list_what_there_is(folder):
     data = DatasetFolder.open(folder)
-    with pytest.raises(UserError, match="no split 'test', it has train, val"):
+    with pytest.raises(UserError, match="split 'test' not found, it has train, val"):
         data.split("test")
     with pytest.raises(UserError, match=r"no boxes 'other' \(it has: detector\)"):
         data.boxes_path(data.split("val"), "other")
-    with pytest.raises(UserError, match=r"boxes_detector.csv: no such file.*detect_people"):
+    with pytest.raises(UserError, match=r"boxes_detector.csv: file not found.*detect_people"):
         data.boxes_path(data.split("val"), "detector")
 
 
@@ -112,7 +114,7 @@ def test_an_unknown_split_and_unknown_boxes_list_what_there_is(folder):
 def test_a_missing_file_names_the_command_that_makes_it(folder, name):
     (folder / "annotations" / name).unlink()
     data = DatasetFolder.open(folder)
-    with pytest.raises(UserError, match=rf"{name}: no such file.*make_it"):
+    with pytest.raises(UserError, match=rf"{name}: file not found.*make_it"):
         _ = data.split("train"), data.label_map_path
 
 
@@ -153,7 +155,7 @@ def test_exclusive_groups_are_columns_of_the_label_map(folder):
     [
         ("{pose: [sit]}", "dataset.yaml:.*group 'pose' needs at least two classes"),
         ("{pose: [sit, lie], rest: [lie, x]}", "dataset.yaml:.*class 'lie' is there twice"),
-        ("{pose: [sit, fly]}", "exclusive.pose names 'fly', which is no class"),
+        ("{pose: [sit, fly]}", "exclusive.pose names 'fly', which is not a class"),
         ("[sit, lie]", "dataset.yaml:14: exclusive"),
     ],
 )

@@ -204,7 +204,7 @@ def test_gmacs_of_a_view_are_those_of_the_reference():
         ({"val.csv": "classes.txt 0\n"}, "val.csv:1: .*classes.txt: not a video"),
         ({"val.csv": "cut.mp4 0\n"}, "val.csv:1: .*cut.mp4: .*cut short"),
         ({"val.csv": "sound.wav 0\n"}, "val.csv:1: .*sound.wav: contains no video stream"),
-        ({"classes.txt": None}, "classes.txt: no such file of class names"),
+        ({"classes.txt": None}, "classes.txt: file of class names not found"),
     ],
 )
 def test_bad_lists_end_a_run_before_its_folder_is_made(tmp_path, cfg, lists, change, message):

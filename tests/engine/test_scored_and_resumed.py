@@ -345,7 +345,7 @@ def test_a_slip_of_a_number_is_refused(cfg, option, most):
 ORPHAN = """
 import os, signal, sys, time
 from torch.utils.data import DataLoader
-from detection.datasets.readers import Readers
+from detection.datasets.workers import ManagedLoader
 from detection.datasets.workers import start_worker
 
 def start(number):
@@ -360,7 +360,8 @@ class Slow:
         print(os.getpid(), flush=True)
         time.sleep(600)
 
-readers = Readers(DataLoader(Slow(), num_workers=2, worker_init_fn=start, persistent_workers=True))
+loader = DataLoader(Slow(), num_workers=2, worker_init_fn=start, persistent_workers=True)
+readers = ManagedLoader(loader)
 next(iter(readers))
 """
 

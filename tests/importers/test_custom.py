@@ -182,7 +182,7 @@ BOMB = """<?xml version="1.0"?>
         (cvat("/etc/passwd", [box(0)]), "leads out of the folder"),
         (cvat("C:\\a", [box(0)]), "leads out of the folder"),
         (cvat("..\\a", [box(0)]), "leads out of the folder"),
-        (cvat("zzz", [box(0)]), "no video 'zzz.mp4' in"),
+        (cvat("zzz", [box(0)]), "video 'zzz.mp4' not found in"),
         (cvat("a", [box(0)]).replace("<height>96<", "<height>400<"), "annotated on 160x400"),
         ("<annotations>" + "<x>" * 50, "too deep"),
         ('<?xml version="1.0" encoding="ebcdic-9"?><annotations/>', r"a\.xml:1: not XML"),
@@ -235,7 +235,7 @@ HEAD = "video,time,x1,y1,x2,y2,action\n"
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("", "empty; a header line is wanted"),
+        ("", "empty; a header line is required"),
         (HEAD, "a header line and no rows"),
         ("a.mp4,1,0,0,1,1,stand\n", r"t\.csv:1: the header line lacks video and action and x1"),
         ("video,x1,y1,x2,y2,action\n", r"lacks one of time and frame"),
@@ -249,9 +249,9 @@ HEAD = "video,time,x1,y1,x2,y2,action\n"
         (HEAD + '"a.mp4,1,0,0,1,1,s\n', r"t\.csv:2: not a row of comma-separated values"),
         (HEAD + "a" * 200_000 + ",1,0,0,1,1,s\n", r"t\.csv:2: not a row of comma-separated"),
         (HEAD.replace(",", "\t") + '"a', r"t\.csv:2: not a row of tab-separated values"),
-        (HEAD + "c.mp4,1,0,0,1,1,s\n", r"t\.csv:2: no video 'c\.mp4'"),
-        (HEAD + ",1,0,0,1,1,s\n", r"t\.csv:2: '' is no name of a video"),
-        (HEAD + "a.mp4,1,0,0,1,1,\n", "nobody does anything here"),
+        (HEAD + "c.mp4,1,0,0,1,1,s\n", r"t\.csv:2: video 'c\.mp4' not found"),
+        (HEAD + ",1,0,0,1,1,s\n", r"t\.csv:2: '' is not a valid name of a video"),
+        (HEAD + "a.mp4,1,0,0,1,1,\n", "no class in 1 videos"),
         (HEAD.replace("action", "action,split") + "a,1,0,0,1,1,s,maybe\n", "split must be train"),
         (HEAD + "a.mp4,1,0,0,1,1,s\n", "one video .* cannot be in train and in val"),
         (
@@ -474,7 +474,7 @@ def test_damaged_files_are_refused_or_read_never_worse(videos, tmp_path, kind):
 def test_a_class_that_a_label_map_cannot_hold_is_refused(videos, tmp_path, name):
     categories = [{"id": 3, "name": name or " "}, {"id": 4, "name": "wave"}]
     path = write_coco(tmp_path / "c.json", coco(categories=categories))
-    with pytest.raises(UserError, match=r"c\.json:\d+: .* cannot name a class"):
+    with pytest.raises(UserError, match=r"c\.json:\d+: .* no valid class name"):
         data = read_coco_videos(path, videos)
         import_annotations(
             tmp_path / "out", data.videos, classes=data.classes, exclusive={},
@@ -486,7 +486,7 @@ def test_a_class_that_a_label_map_cannot_hold_is_refused(videos, tmp_path, name)
 def test_half_a_character_in_a_class_is_refused(videos, tmp_path):
     path = tmp_path / "c.json"
     path.write_text(json.dumps(coco()).replace('"wave"', '"\\ud800"'))
-    with pytest.raises(UserError, match=r"c\.json:\d+: .* cannot name a class"):
+    with pytest.raises(UserError, match=r"c\.json:\d+: .* no valid class name"):
         data = read_coco_videos(path, videos)
         import_annotations(
             tmp_path / "out", data.videos, classes=data.classes, exclusive={},

@@ -11,7 +11,7 @@ from ava_tools import import_dataset
 from detection.errors import UserError
 from detection.importers import cvat_xml
 from detection.importers.cvat import read_cvat_videos
-from detection.importers.cvat_shapes import CvatBox, between, turned_hull
+from detection.importers.cvat_shapes import CvatBox, interpolated, rotated_hull
 from detection.importers.cvat_xml import read_cvat
 from detection.video.reader import VideoReader
 
@@ -201,10 +201,10 @@ def skeleton(frame, *elements):
 
 class TestShapes:
     def test_a_turned_box_is_the_upright_box_around_it(self, tmp_path, videos):
-        assert turned_hull((0, 0, 40, 20), 90) == pytest.approx((10, -10, 30, 30))
-        assert turned_hull((0, 0, 40, 20), -180) == pytest.approx((0, 0, 40, 20))
+        assert rotated_hull((0, 0, 40, 20), 90) == pytest.approx((10, -10, 30, 30))
+        assert rotated_hull((0, 0, 40, 20), -180) == pytest.approx((0, 0, 40, 20))
         side = 20 * 2**0.5
-        assert turned_hull((0, 0, 20, 20), 45) == pytest.approx(
+        assert rotated_hull((0, 0, 20, 20), 45) == pytest.approx(
             (10 - side / 2, 10 - side / 2, 10 + side / 2, 10 + side / 2)
         )
         upright = {"xtl": 60, "ytl": 40, "xbr": 100, "ybr": 60}
@@ -215,8 +215,8 @@ class TestShapes:
     def test_a_box_turns_the_short_way_between_two_frames(self):
         first = CvatBox(0, (0, 0, 40, 20), False, False, {}, 1, "box", 350.0)
         later = CvatBox(10, (0, 0, 40, 20), False, False, {}, 2, "box", 10.0)
-        assert between(first, later, 5).rotation % 360 == pytest.approx(0)
-        assert between(first, later, 5).hull_px == pytest.approx((0, 0, 40, 20))
+        assert interpolated(first, later, 5).rotation % 360 == pytest.approx(0)
+        assert interpolated(first, later, 5).hull_px == pytest.approx((0, 0, 40, 20))
 
     @pytest.mark.parametrize("name", SHAPES)
     def test_other_shapes_are_their_hull_or_leave_their_keyframes_out(self, tmp_path, videos, name):
@@ -294,7 +294,7 @@ class TestWords:
         assert said(data)["a.mp4"][0][2:4] == [(2, "walk"), (3, "sit")]
         data = read(tmp_path, text, videos)
         assert data.classes == ["person"]
-        assert any("text attributes not taken as actions: pose" in note for note in data.notes)
+        assert any("text attributes not used as actions: pose" in note for note in data.notes)
 
     def test_a_number_names_no_action(self, tmp_path, videos):
         text = one_task(

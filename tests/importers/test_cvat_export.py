@@ -119,9 +119,9 @@ def test_labels_go_to_cvat_and_come_back_the_same(raw, tmp_path):
     [
         ((), "no action to choose from"),
         (("--one-of", "pose"), "NAME=ACTION,ACTION,... is wanted"),
-        (("--one-of", "pose=sit,"), "'' cannot name an action"),
+        (("--one-of", "pose=sit,"), "'' is an invalid name of an action"),
         (("--actions", "sit", "--one-of", "pose=sit,lie"), "action 'sit' is there twice"),
-        (("--actions", "a\x01b"), "cannot name an action"),
+        (("--actions", "a\x01b"), "is an invalid name of an action"),
     ],
 )
 def test_bad_choices_are_named_and_nothing_is_written(raw, tmp_path, more, message):

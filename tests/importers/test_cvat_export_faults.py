@@ -87,10 +87,10 @@ def test_labels_of_other_actions_are_kept_unless_asked(raw, tmp_path):
 @pytest.mark.parametrize(
     "more, message",
     [
-        (("--actions", "a\x7fb"), r"'a\\x7fb' cannot name an action"),
-        (("--actions", "a\x9bb"), "cannot name an action"),
-        (("--actions", "a\ufffeb"), "cannot name an action"),
-        (("--actions", "a\ud800b"), "cannot name an action"),
+        (("--actions", "a\x7fb"), r"'a\\x7fb' is an invalid name of an action"),
+        (("--actions", "a\x9bb"), "is an invalid name of an action"),
+        (("--actions", "a\ufffeb"), "is an invalid name of an action"),
+        (("--actions", "a\ud800b"), "is an invalid name of an action"),
         (("--actions", "pose", "--one-of", "pose=sit,lie"), "an action and the name of a group"),
         (("--one-of", "pose=sit,None"), "'None' in group 'pose' means no action"),
         (("--one-of", "pose=sit,-"), "'-' in group 'pose' means no action"),
