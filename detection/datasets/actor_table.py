@@ -326,7 +326,7 @@ def _groups(keys: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np
 
 
 def _unique_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the distinct rows of a (n, 2) array, sorted, and the (n,) index of each row in them."""
+    """Return the sorted distinct rows of a (n, 2) array, and the (n,) index of each row in them."""
     first_rows, group_of_row = _groups((rows[:, 1], rows[:, 0]))
     return rows[first_rows], group_of_row
 

@@ -185,7 +185,9 @@ class _Reader:
         except (ValueError, LookupError) as error:
             if isinstance(error, UserError):
                 raise
-            raise at_row(path, self.line, f"not readable XML ({error})") from error
+            raise at_row(
+                path, self.line, f"not XML, or in an unsupported encoding ({error})"
+            ) from error
         for track in self.file.tracks:
             self._check_order(track)
         self.problems.raise_if_any()

@@ -168,7 +168,7 @@ BOMB = """<?xml version="1.0"?>
         ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotations/>', r"a\.xml:1: a document type"),
         (cvat("a", [box(0)])[:-40], r"a\.xml:\d+: not XML, or cut short"),
         ("", r"a\.xml:1: not XML, or cut short"),
-        ("<html></html>", r"a\.xml:1: <html> is no file of CVAT's"),
+        ("<html></html>", r"a\.xml:1: <html>: CVAT's <annotations> is required"),
         ('<annotations><image id="0"/></annotations>', "export the task as 'CVAT for video 1.1'"),
         (cvat("a", [box("x")]), r"a\.xml:30: frame must be a whole number from 0, found 'x'"),
         (cvat("a", [box(-1)]), r"a\.xml:30: frame must be"),
@@ -184,7 +184,7 @@ BOMB = """<?xml version="1.0"?>
         (cvat("..\\a", [box(0)]), "leads out of the folder"),
         (cvat("zzz", [box(0)]), "video 'zzz.mp4' not found in"),
         (cvat("a", [box(0)]).replace("<height>96<", "<height>400<"), "annotated on 160x400"),
-        ("<annotations>" + "<x>" * 50, "too deep"),
+        ("<annotations>" + "<x>" * 50, "nested deeper than 32"),
         ('<?xml version="1.0" encoding="ebcdic-9"?><annotations/>', r"a\.xml:1: not XML"),
     ],
 )

@@ -113,7 +113,7 @@ def test_an_option_that_is_no_number_ends_with_one_line(raw, tmp_path, capsys):
 def test_two_actions_of_one_group_are_not_halved():
     choices = ActionChoices(("wave",), {"pose": ("sit", "lie", "stand")})
     with pytest.raises(
-        UserError, match="does 'sit' and 'stand' at once, of which the group 'pose'"
+        UserError, match="does 'sit' and 'stand' at once, which exclude each other in group 'pose'"
     ):
         choices.values(("stand", "sit"))
     assert choices.values(("stand", "wave")) == {"pose": "stand", "wave": "true"}
@@ -124,9 +124,9 @@ def test_names_of_videos_that_xml_cannot_hold():
     track = [[TrackBox(0, np.array([0, 0, 1, 1.0]))]]
     for name in ("a\x1b", "a\x00", "a\ud800", "a\nb"):
         assert not is_xml_text(name)
-        with pytest.raises(UserError, match="a video's name that no XML file can hold"):
+        with pytest.raises(UserError, match="the video's name is invalid in XML"):
             cvat_text(VideoHeader(name, "a.mp4", 9, (4, 4)), track, choices, 1)
-        with pytest.raises(UserError, match="a video's name that no XML file can hold"):
+        with pytest.raises(UserError, match="the video's name is invalid in XML"):
             cvat_text(VideoHeader("a", name, 9, (4, 4)), track, choices, 1)
     text, count = cvat_text(VideoHeader("é & <漢字> 🎬", "a.mp4", 9, (4, 4)), track, choices, 1)
     assert count == 1 and "é &amp; &lt;漢字&gt; 🎬" in text

@@ -253,7 +253,7 @@ def test_masks_are_hulls_where_asked(videos, tmp_path):
 def test_sizes_of_images(videos, tmp_path):
     annotations = [{"image_id": 1}, {"image_id": 2}]
     for other, message in (
-        ({"frame": 9, "width": 32, "height": 24}, "one size per video is required"),
+        ({"frame": 9, "width": 32, "height": 24}, "one size a video is required"),
         ({"frame": 9}, None),
     ):
         path = coco(tmp_path, [{"frame": 3}, other], annotations)

@@ -196,9 +196,9 @@ def break_clip(source):
             ),
             "plain_sit_1: the box lies outside the frame",
         ),
-        (lambda s: rewrite(s, gttubes={"../../etc/passwd": {}}), "is no FOLDER/NAME"),
-        (lambda s: rewrite(s, gttubes={"sit/../x": {}}), "is no FOLDER/NAME"),
-        (lambda s: rewrite(s, gttubes={"/etc": {}}), "is no FOLDER/NAME"),
+        (lambda s: rewrite(s, gttubes={"../../etc/passwd": {}}), "is not FOLDER/NAME"),
+        (lambda s: rewrite(s, gttubes={"sit/../x": {}}), "is not FOLDER/NAME"),
+        (lambda s: rewrite(s, gttubes={"/etc": {}}), "is not FOLDER/NAME"),
     ],
 )
 def test_a_bad_source_is_named_and_nothing_is_written(source, tmp_path, damage, message):
