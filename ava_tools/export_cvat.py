@@ -1,4 +1,4 @@
-"""Write files for CVAT in which people are boxed already: only actions are left to choose."""
+"""Write CVAT files with the boxes of detected people, in which only actions must be annotated."""
 
 from __future__ import annotations
 

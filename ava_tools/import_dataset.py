@@ -1,4 +1,4 @@
-"""Bring annotated videos into the project's own form, a data set folder: see docs/data.md."""
+"""Import annotated videos into a data set folder: see docs/data.md."""
 
 from __future__ import annotations
 
