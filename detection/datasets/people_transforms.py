@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+Rgb = NDArray[np.uint8]
+Boxes = NDArray[np.float32]
 PADDING_RGB = (124, 116, 104)  # the mean that torchvision's networks subtract
 
 
@@ -25,12 +27,8 @@ class PeopleTransform(Protocol):
         """Return the (H, W) of a transformed frame of this size."""
 
     def __call__(
-        self,
-        frame: NDArray[np.uint8],
-        size: tuple[int, int],
-        boxes_01: NDArray[np.float32],
-        generator: np.random.Generator,
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        self, frame: Rgb, size: tuple[int, int], boxes_01: Boxes, generator: np.random.Generator
+    ) -> tuple[Rgb, Boxes]:
         """Return the (H, W, 3) frame and its (N, 4) boxes in pixels."""
 
 
@@ -51,12 +49,8 @@ class PeopleEvalTransform:
         return min(height, height_px), min(width, width_px)
 
     def __call__(
-        self,
-        frame: NDArray[np.uint8],
-        size: tuple[int, int],
-        boxes_01: NDArray[np.float32],
-        generator: np.random.Generator,
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        self, frame: Rgb, size: tuple[int, int], boxes_01: Boxes, generator: np.random.Generator
+    ) -> tuple[Rgb, Boxes]:
         """frame: (h, w, 3) of any size."""
         return _resized(frame, *size), boxes_01 * _sides_of(size)
 
@@ -90,12 +84,8 @@ class PeopleTrainTransform:
         return fitted_size(width, height, *self._sides)
 
     def __call__(
-        self,
-        frame: NDArray[np.uint8],
-        size: tuple[int, int],
-        boxes_01: NDArray[np.float32],
-        generator: np.random.Generator,
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        self, frame: Rgb, size: tuple[int, int], boxes_01: Boxes, generator: np.random.Generator
+    ) -> tuple[Rgb, Boxes]:
         """frame: (h, w, 3) of any size."""
         low, high = self._scale
         scale = math.exp(generator.uniform(math.log(low), math.log(high)))
@@ -120,7 +110,7 @@ def fitted_size(width: int, height: int, short_side: int, long_side: int) -> tup
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _resized(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+def _resized(frame: Rgb, height: int, width: int) -> Rgb:
     if frame.shape[:2] == (height, width):
         return frame
     smaller = height < frame.shape[0]
@@ -128,9 +118,7 @@ def _resized(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
     return np.asarray(cv2.resize(frame, (width, height), interpolation=how), np.uint8)
 
 
-def _on_canvas(
-    frame: NDArray[np.uint8], size: tuple[int, int], offset: Sequence[int]
-) -> NDArray[np.uint8]:
+def _on_canvas(frame: Rgb, size: tuple[int, int], offset: Sequence[int]) -> Rgb:
     """Return (H, W, 3) with the frame at (top, left), which may be outside."""
     if frame.shape[:2] == size:
         return frame
@@ -151,9 +139,7 @@ def _offset(fraction: float, length: int, room: int) -> int:
     return low + min(high - low, int(fraction * (high - low + 1)))
 
 
-def _recolored(
-    frame: NDArray[np.uint8], strength: float, generator: np.random.Generator
-) -> NDArray[np.uint8]:
+def _recolored(frame: Rgb, strength: float, generator: np.random.Generator) -> Rgb:
     """Change brightness, contrast (about the mean grey) and saturation in one pass."""
     if not strength:
         return frame
@@ -165,11 +151,11 @@ def _recolored(
     return np.asarray(cv2.transform(np.ascontiguousarray(frame), matrix), np.uint8)
 
 
-def _sides_of(size: tuple[int, int]) -> NDArray[np.float32]:
+def _sides_of(size: tuple[int, int]) -> Boxes:
     height, width = size
     return np.asarray([width, height, width, height], np.float32)
 
 
-def _area(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+def _area(boxes: Boxes) -> Boxes:
     sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
     return np.asarray(sides[:, 0] * sides[:, 1], np.float32)

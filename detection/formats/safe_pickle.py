@@ -146,10 +146,6 @@ class _Machine:
     def pop_several(self, count: int) -> list[Any]:
         return [self.pop() for _ in range(count)][::-1]
 
-    def pop_pairs(self) -> dict[Any, Any]:
-        items = self.pop_mark()
-        return dict(zip(keys_of(items[::2]), items[1::2], strict=True))
-
     def drop(self) -> None:
         if self.marks and self.marks[-1] == len(self.stack):
             self.marks.pop()
@@ -162,26 +158,14 @@ class _Machine:
     def get(self, place: int) -> None:
         self.push(_finished(self.memo[place]))
 
-    def append(self, items: list[Any]) -> None:
-        self.checked_top(list).extend(items)
-
-    def add(self, items: list[Any]) -> None:
-        self.checked_top(set).update(keys_of(items))
-
-    def set_item(self, key: Any, value: Any) -> None:
-        self.checked_top(dict).update(zip(keys_of([key]), [value], strict=True))
-
-    def set_items(self, pairs: dict[Any, Any]) -> None:
-        self.checked_top(dict).update(pairs)
-
-    def checked_top(self, kind: type) -> Any:
-        """Return the top of the stack, which must be a container that this machine made."""
+    def extend(self, kind: Any, items: Any) -> None:
+        """Add items to the top of the stack, which must be a container that this machine made."""
         target = self.top()
         if type(target) is not kind:
             raise RefusedError(
                 f"adds to a {type(target).__name__} as to a {kind.__name__}; {_ONLY_PLAIN}"
             )
-        return target
+        target.extend(items) if kind is list else target.update(items)
 
     def global_name(self, module: Any, name: Any) -> None:
         if type(module) is not str or type(name) is not str:
@@ -217,6 +201,10 @@ class _Machine:
             raise ValueError("of an unknown protocol")
 
 
+def _pairs(items: list[Any]) -> dict[Any, Any]:
+    return dict(zip(keys_of(items[::2]), items[1::2], strict=True))
+
+
 def _finished(value: Any) -> Any:
     """Return the array for a `PendingArray` that has its content."""
     return value.value if type(value) is PendingArray and value.value is not None else value
@@ -241,14 +229,14 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "EMPTY_LIST": lambda m, _: m.push([]),
     "LIST": lambda m, _: m.push(m.pop_mark()),
     "EMPTY_DICT": lambda m, _: m.push({}),
-    "DICT": lambda m, _: m.push(m.pop_pairs()),
+    "DICT": lambda m, _: m.push(_pairs(m.pop_mark())),
     "EMPTY_SET": lambda m, _: m.push(set()),
     "FROZENSET": lambda m, _: m.push(frozenset(keys_of(m.pop_mark()))),
-    "APPEND": lambda m, _: m.append([m.pop()]),
-    "APPENDS": lambda m, _: m.append(m.pop_mark()),
-    "ADDITEMS": lambda m, _: m.add(m.pop_mark()),
-    "SETITEM": lambda m, _: m.set_item(*m.pop_several(2)),
-    "SETITEMS": lambda m, _: m.set_items(m.pop_pairs()),
+    "APPEND": lambda m, _: m.extend(list, [m.pop()]),
+    "APPENDS": lambda m, _: m.extend(list, m.pop_mark()),
+    "ADDITEMS": lambda m, _: m.extend(set, keys_of(m.pop_mark())),
+    "SETITEM": lambda m, _: m.extend(dict, _pairs(m.pop_several(2))),
+    "SETITEMS": lambda m, _: m.extend(dict, _pairs(m.pop_mark())),
     "MARK": lambda m, _: m.marks.append(len(m.stack)),
     "POP": lambda m, _: m.drop(),
     "POP_MARK": lambda m, _: None if m.pop_mark() else None,

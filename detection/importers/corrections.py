@@ -6,7 +6,6 @@ that deletions count; all others are kept.
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from detection.datasets.label_map import LabelMap
 from detection.datasets.new_folder import new_dataset_folder
 from detection.errors import Problems, UserError
 from detection.files import read_lines, write_text
-from detection.importers.source_videos import copy_or_link_video, find_video
+from detection.importers.source_videos import copy_or_link, copy_or_link_video, find_video
 from detection.structures import Keyframe
 
 
@@ -267,13 +266,7 @@ def _joined(kept: AvaRows, merged: AvaRows) -> AvaRows:
 def _copy(source: Path, target: Path, *, link: bool) -> None:
     """Copy a folder into an existing one; with hard links where `link` and possible."""
 
-    def place(name: str, other: str) -> str:
-        if link:
-            try:
-                os.link(Path(name).resolve(), other)
-                return other
-            except OSError:
-                pass
-        return shutil.copyfile(name, other)
+    def place(name: str, other: str) -> None:
+        copy_or_link(Path(name), Path(other), link=link)
 
     shutil.copytree(source, target, dirs_exist_ok=True, copy_function=place)

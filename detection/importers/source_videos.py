@@ -128,17 +128,22 @@ def copy_or_link_video(source: Path, folder: Path, video_id: str, *, link: bool)
     Raises `UserError` where it cannot be read or written.
     """
     target = folder / f"{video_id}{source.suffix.lower()}"
-    if link:
-        try:
-            os.link(source.resolve(), target)
-            return target
-        except OSError:
-            target.unlink(missing_ok=True)
     try:
-        shutil.copyfile(source, target)
+        copy_or_link(source, target, link=link)
     except OSError as error:
         raise UserError(f"{source}: cannot be copied to {folder} ({error.strerror})") from error
     return target
+
+
+def copy_or_link(source: Path, target: Path, *, link: bool) -> None:
+    """Hard-link `source` (of a symbolic link: its file) where `link` and possible, else copy it."""
+    if link:
+        try:
+            os.link(source.resolve(), target)
+            return
+        except OSError:
+            target.unlink(missing_ok=True)
+    shutil.copyfile(source, target)
 
 
 def _parts(name: str) -> list[str]:

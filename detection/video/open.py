@@ -75,6 +75,15 @@ def open_address(address: str, *, shown_as: str) -> Any:
         raise UserError(f"{shown_as}: cannot be opened ({reason})") from error
 
 
+def video_stream_of(container: Any, *, shown_as: str) -> Any:
+    """Return the first video stream; closes the container and raises `UserError` without one."""
+    for stream in container.streams.video:
+        if stream.codec_context is not None:
+            return stream
+    container.close()
+    raise UserError(f"{shown_as}: contains no video stream (sound only, or cut short)")
+
+
 def packets_of(container: Any, stream: Any) -> Iterator[Packet]:
     """Yield a stream's packets from the container's current position.
 

@@ -32,7 +32,7 @@ from detection.errors import UserError
 from detection.structures import Clip
 from detection.video.frame_order import AscendingTimes, ascending_times_s
 from detection.video.frames import RgbConverter, quarter_turns, retimed
-from detection.video.open import open_file, packets_of, reason_of
+from detection.video.open import open_file, packets_of, reason_of, video_stream_of
 from detection.video.repairs import VideoRepairs
 
 # CSV files hold times with 6 decimals; two times that differ by less than this are equal.
@@ -65,11 +65,7 @@ class VideoReader:
     def __init__(self, path: str | Path, *, damage: Damage = "guess") -> None:
         self.path = Path(path)
         self._container = open_file(self.path)
-        streams = [s for s in self._container.streams.video if s.codec_context is not None]
-        if not streams:
-            self._container.close()
-            raise UserError(f"{self.path}: contains no video stream (sound only, or cut short)")
-        self._stream: VideoStream = streams[0]
+        self._stream: VideoStream = video_stream_of(self._container, shown_as=str(self.path))
         self._stream.codec_context.thread_count = 1
         self._damage = damage
         if damage == "refuse":

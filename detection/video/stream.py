@@ -27,7 +27,14 @@ from detection.errors import UserError
 from detection.files import replacing
 from detection.video.frame_order import AscendingTimes
 from detection.video.frames import RgbConverter, quarter_turns, retimed, scaled_size
-from detection.video.open import open_address, open_bytes, open_file, packets_of, reason_of
+from detection.video.open import (
+    open_address,
+    open_bytes,
+    open_file,
+    packets_of,
+    reason_of,
+    video_stream_of,
+)
 from detection.video.reader import PACKING_CODECS, SAME_TIME_S, UNTIMED_FORMATS
 from detection.video.repairs import VideoRepairs
 from detection.video.writer import MP4_OPTIONS, ticks_to_close
@@ -203,19 +210,13 @@ class VideoStream:
             container = open_address(self.source, shown_as=self.shown_name)
         else:
             container = open_file(self.source, shown_as=self.shown_name)
-        streams = [s for s in container.streams.video if s.codec_context is not None]
-        if not streams:
-            container.close()
-            raise UserError(
-                f"{self.shown_name}: contains no video stream (sound only, or cut short)"
-            )
-        context = streams[0].codec_context
-        context.thread_count = 1
-        context.options = {"err_detect": "explode"}  # damage is an error, not concealed
-        if streams[0].duration is not None and streams[0].time_base is not None:
-            start = streams[0].start_time or 0
+        stream = video_stream_of(container, shown_as=self.shown_name)
+        stream.codec_context.thread_count = 1
+        stream.codec_context.options = {"err_detect": "explode"}  # damage is an error
+        if stream.duration is not None and stream.time_base is not None:
             # A clock that begins below 0 is shifted to 0: it then ends at the duration.
-            self.duration_s = float((max(0, start) + streams[0].duration) * streams[0].time_base)
+            end = max(0, stream.start_time or 0) + stream.duration
+            self.duration_s = float(end * stream.time_base)
         elif container.duration is not None:
             self.duration_s = container.duration / 1e6
         return container
