@@ -61,7 +61,7 @@ def read_plain_pickle(path: str | Path, *, limit_bytes: int = _MAX_FILE_BYTES) -
         raise UserError(f"{path}: too little memory to read it") from error
     except (ValueError, TypeError, IndexError, KeyError, OverflowError, struct.error) as error:
         reason = printable(f"{type(error).__name__}: {error}")[:120]
-        raise UserError(f"{path}: not a readable pickle, or cut short ({reason})") from error
+        raise UserError(f"{path}: not a pickle, or cut short ({reason})") from error
 
 
 class _Machine:

@@ -202,7 +202,9 @@ def _columns(path: Path, line: int, cells: list[str]) -> dict[str, int]:
         missing.append("one of time and frame")
     if missing:
         raise at_row(
-            path, line, f"the header line lacks {' and '.join(missing)}; required: {REQUIRED_COLUMNS}"
+            path,
+            line,
+            f"the header line lacks {' and '.join(missing)}; required: {REQUIRED_COLUMNS}",
         )
     return found
 

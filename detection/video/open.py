@@ -98,7 +98,7 @@ def packets_of(container: Any, stream: Any) -> Iterator[Packet]:
         return
 
 
-_NO_VIDEO = "not a readable video, or cut short"
+_NO_VIDEO = "not a video, or cut short"
 
 
 def _open(

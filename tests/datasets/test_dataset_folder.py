@@ -75,8 +75,8 @@ def test_no_folder_says_which_file_and_how_to_make_it(tmp_path):
         ("name: three actions\n", "", "key 'name' is wanted"),
         ("name: three actions", "name: 7", r"yaml:1: name: .*string.*got 7"),
         ("train.csv", "train.csv\n    boxen: {}", "unknown key 'splits.train.boxen'"),
-        ("videos: videos", "videos: videos\nframes: {folder: f, fps: 30}", "one of 'videos'"),
-        ("videos: videos\n", "", "one of 'videos' and 'frames'"),
+        ("videos: videos", "videos: videos\nframes: {folder: f, fps: 30}", "either 'videos' or"),
+        ("videos: videos\n", "", "either 'videos' or 'frames'"),
         ("videos: videos", "frames: {folder: f, fps: 0}", r"frames\.fps.*greater than 0"),
         ("description: people", "description: [unclosed", r"dataset\.yaml:\d+: YAML error"),
         ("description: people", "name: again", r"dataset\.yaml:2: .*'name' is given twice"),
@@ -120,7 +120,7 @@ def test_a_missing_file_names_the_command_that_makes_it(folder, name):
 
 @pytest.mark.parametrize("video_id", ["", "..", "../one", "a/b", "a\\b", "/etc/passwd"])
 def test_an_id_that_would_be_a_path_is_refused(folder, video_id):
-    with pytest.raises(UserError, match="no video id"):
+    with pytest.raises(UserError, match="is not a video id"):
         DatasetFolder.open(folder).video_path(video_id)
 
 

@@ -199,7 +199,10 @@ def test_gmacs_of_a_view_are_those_of_the_reference():
     ("change", "message"),
     [
         ({"train.csv": ""}, "train.csv: lists no video"),
-        ({"train.csv": "path,label\n{video},be green\n"}, "train.csv:2: label 'be green' is none"),
+        (
+            {"train.csv": "path,label\n{video},be green\n"},
+            "train.csv:2: label 'be green' is not one",
+        ),
         ({"val.csv": "gone.mp4 0\n"}, "val.csv:1: .*gone.mp4: video file not found"),
         ({"val.csv": "classes.txt 0\n"}, "val.csv:1: .*classes.txt: not a video"),
         ({"val.csv": "cut.mp4 0\n"}, "val.csv:1: .*cut.mp4: .*cut short"),

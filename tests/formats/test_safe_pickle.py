@@ -203,7 +203,7 @@ def test_reading_ends_after_ten_million_steps(tmp_path, monkeypatch):
     "content", [b"", b"text", b"\x80\x04", bytes(100), pickle.dumps([1, 2, 3])[:-3], b"(lp0\nI1\n"]
 )
 def test_what_is_no_pickle_is_named_in_one_line(tmp_path, content):
-    with pytest.raises(UserError, match=r"file\.pkl: not a readable pickle") as caught:
+    with pytest.raises(UserError, match=r"file\.pkl: not a pickle") as caught:
         read_plain_pickle(written(tmp_path, content))
     assert "\n" not in str(caught.value)
 

@@ -303,7 +303,7 @@ def test_sound_only_is_no_video(tmp_path):
 def test_what_is_no_video_is_named(tmp_path, content):
     path = tmp_path / "film.mp4"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="film.mp4: not a readable video") as caught:
+    with pytest.raises(UserError, match="film.mp4: not a video") as caught:
         VideoReader(path)
     assert "\n" not in str(caught.value)
 

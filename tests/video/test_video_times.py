@@ -207,7 +207,7 @@ def test_a_list_of_files_opens_none(tmp_path, name):
             [sys.executable, "-c", opens, str(tmp_path / name)],
             cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
-        assert f"{name}: not a readable video, or cut short (" in done.stderr
+        assert f"{name}: not a video, or cut short (" in done.stderr
         assert "UserError" in done.stderr.splitlines()[-1]
 
 
