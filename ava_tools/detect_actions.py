@@ -106,7 +106,7 @@ def _run_one(
         live, name = stream.is_live, stream.shown_name
         print(f"{name}: {detector.describe_bound(live=live)}", file=sys.stderr)
         _follow(detector, stream, folder, options, should_stop)
-    for line in repair_lines({name: stream.repairs().in_words()}):
+    for line in repair_lines({name: stream.repairs().descriptions()}):
         print(f"note: {line}", file=sys.stderr)
     return _say(name, folder, detector.report, options, live=live)
 

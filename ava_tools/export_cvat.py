@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from detection.datasets.folder import DatasetFolder
     from detection.datasets.open_video import open_video
     from detection.files import write_text
-    from detection.importers.cvat_export import VideoHead, cvat_text, same_labels, write_labels
+    from detection.importers.cvat_export import VideoHeader, cvat_text, same_labels, write_labels
     from detection.video.frame_folder import nearest_frames
 
     folder = DatasetFolder.open(options.dataset)
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             taken += len(track)
             tracks.append(_boxes(numbers, track))
         merged += [video_id] * (taken - sum(map(len, tracks)))
-        head = VideoHead(video_id, folder.video_path(video_id).name, len(times_s), size_px)
+        head = VideoHeader(video_id, folder.video_path(video_id).name, len(times_s), size_px)
         step = max(
             1, round(options.every * (len(times_s) - 1) / max(times_s[-1] - times_s[0], 1e-9))
         )

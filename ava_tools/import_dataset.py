@@ -11,7 +11,7 @@ from ava_tools.cli import CommandParser, command_parser, named_lists, run_comman
 from detection.errors import UserError
 
 if TYPE_CHECKING:
-    from detection.importers.custom import OwnVideo
+    from detection.importers.custom import AnnotatedVideo
     from detection.importers.write import ImportReport
 
     _Formats = argparse._SubParsersAction[CommandParser]
@@ -66,7 +66,7 @@ def _import_cvat(options: argparse.Namespace) -> ImportReport:
     )
     for note in data.notes:
         print(note)
-    return _import_own(options, data.videos, classes=data.classes, exclusive=data.exclusive)
+    return _import_annotations(options, data.videos, classes=data.classes, exclusive=data.exclusive)
 
 
 def _import_coco(options: argparse.Namespace) -> ImportReport:
@@ -84,13 +84,13 @@ def _import_coco(options: argparse.Namespace) -> ImportReport:
     data = read_coco_videos(options.source, options.videos, rules=rules)
     for note in [*data.notes, *_name_notes(data.videos, data.classes)]:
         print(note)
-    return _import_own(options, data.videos, classes=data.classes, exclusive=data.exclusive)
+    return _import_annotations(options, data.videos, classes=data.classes, exclusive=data.exclusive)
 
 
 def _import_csv(options: argparse.Namespace) -> ImportReport:
-    from detection.importers.csv_table import read_own_csv
+    from detection.importers.csv_table import read_csv_table
 
-    videos = read_own_csv(
+    videos = read_csv_table(
         options.source,
         options.videos,
         unit=options.boxes,
@@ -106,7 +106,7 @@ def _import_csv(options: argparse.Namespace) -> ImportReport:
         print(f"of frames as the table states them: {shown}" + ", ..." * (len(stated) > 3))
     for note in _name_notes(videos, ()):
         print(note)
-    return _import_own(options, videos)
+    return _import_annotations(options, videos)
 
 
 def _separators(options: argparse.Namespace) -> str:
@@ -117,7 +117,7 @@ def _separators(options: argparse.Namespace) -> str:
     return checked_separators(options.split_values, option="--split-values")
 
 
-def _name_notes(videos: Sequence[OwnVideo], classes: Sequence[str]) -> list[str]:
+def _name_notes(videos: Sequence[AnnotatedVideo], classes: Sequence[str]) -> list[str]:
     from detection.importers.class_names import name_warnings
 
     used = {name for video in videos for box in video.boxes for name in box.actions}
@@ -138,15 +138,15 @@ def _import_videos(options: argparse.Namespace) -> ImportReport:
     return import_unlabelled(options.source, options.out, **_how(options))
 
 
-def _import_own(
+def _import_annotations(
     options: argparse.Namespace,
-    videos: Sequence[OwnVideo],
+    videos: Sequence[AnnotatedVideo],
     *,
     classes: Sequence[str] = (),
     exclusive: Mapping[str, Sequence[str]] | None = None,
 ) -> ImportReport:
     """Write annotations of the user's own as a data set folder."""
-    from detection.importers.custom import Choices, import_own
+    from detection.importers.custom import Choices, import_annotations
 
     choices = Choices(
         name=options.name or options.out.resolve().name,
@@ -156,7 +156,7 @@ def _import_own(
         exclusive=named_lists("--exclusive", "NAME=CLASS,CLASS,...", options.exclusive),
         leave_out_bad=options.leave_out_bad,
     )
-    return import_own(
+    return import_annotations(
         options.out, videos, classes=classes, exclusive=exclusive or {}, choices=choices,
         **_how(options),
     )  # fmt: skip

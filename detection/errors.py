@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 EXIT_WRONG = 2  # something that a user can mend, in one line on stderr
@@ -57,6 +58,12 @@ def printable(text: str) -> str:
         else character.encode("unicode_escape").decode("ascii")
         for character in text
     )
+
+
+def first_few(texts: Sequence[str], *, most: int = 3, separator: str = "; ") -> str:
+    """Return the first `most` texts, joined, and the number of the others."""
+    more = [f"and {len(texts) - most} more"] if len(texts) > most else []
+    return separator.join([*texts[:most], *more])
 
 
 class Problems:

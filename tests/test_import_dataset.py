@@ -27,7 +27,7 @@ def test_bad_input_ends_with_2_and_one_line(tmp_path):
     done = run("jhmdb", "--source", tmp_path / "gone", "--out", tmp_path / "out")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f"error: {tmp_path / 'gone' / 'JHMDB-GT.pkl'}: no such file"
+        f"error: {tmp_path / 'gone' / 'JHMDB-GT.pkl'}: file not found"
     ]
     assert not list(tmp_path.iterdir())
 
@@ -137,11 +137,11 @@ def test_names_of_videos_that_are_no_files_are_refused(whole, tmp_path):
     folder.mkdir()
     (folder / "a.mp4").write_bytes(whole.read_bytes())
     (folder / "b.mp4").symlink_to(tmp_path / "gone.mp4")
-    with pytest.raises(UserError, match=r"b\.mp4: a link that leads nowhere, a video is required"):
+    with pytest.raises(UserError, match=r"b\.mp4: a broken link, a video is required"):
         import_videos(folder, tmp_path / "out")
     (folder / "b.mp4").unlink()
     os.mkfifo(folder / "b.mp4")
-    with pytest.raises(UserError, match=r"b\.mp4: no regular file"):
+    with pytest.raises(UserError, match=r"b\.mp4: not a regular file"):
         import_videos(folder, tmp_path / "out")
 
 
@@ -174,9 +174,10 @@ def test_what_is_passed_over_is_said(whole, tmp_path, capsys):
     (folder / "linked").symlink_to(whole.parent)
     assert import_videos(folder, tmp_path / "out") == 0
     printed = capsys.readouterr().out
-    assert "1 videos -> " in printed and "1 linked folders passed over: linked\n" in printed
+    assert "1 videos -> " in printed and "1 linked folders skipped: linked\n" in printed
     assert (
-        "4 files without a video's suffix passed over: b.mp4.part, d.zip, in/c.json, ..." in printed
+        "4 files without a video's suffix skipped: b.mp4.part; d.zip; in/c.json; and 1 more"
+        in printed
     )
 
 

@@ -320,8 +320,8 @@ def to_frames(root):
 @pytest.mark.parametrize(
     ("damage", "wanted"),
     [
-        ("no dataset", "dataset.yaml: no such file; "),
-        ("no video", "train_1.mp4: no such video file"),
+        ("no dataset", "dataset.yaml: file not found; "),
+        ("no video", "train_1.mp4: video file not found"),
         ("truncated video", "train_1.mp4"),
         ("text video", "train_1.mp4"),
         ("few columns", "train.csv:1: "),
@@ -408,7 +408,7 @@ def test_real_ava_without_its_data_names_file_and_command(capsys, monkeypatch, t
         ["--cfg", str(REPOSITORY / "configs/ava_x3d_m.yaml"), f"data.root={tmp_path / 'ava'}"],
         monkeypatch,
     )
-    assert "dataset.yaml: no such file" in message
+    assert "dataset.yaml: file not found" in message
     assert "python -m ava_tools.download --dataset ava-v2.2" in message
 
 

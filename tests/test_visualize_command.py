@@ -153,7 +153,7 @@ def fails(folder: Path, *more: str, match: str, **sides: bool) -> None:
 
 def test_missing_video(clip: Path) -> None:
     (clip / "clip.mp4").unlink()
-    fails(clip, match=r"clip\.mp4: no such video file")
+    fails(clip, match=r"clip\.mp4: video file not found")
 
 
 def test_not_a_video(clip: Path) -> None:
@@ -222,7 +222,7 @@ def test_as_a_program_it_ends_with_2_and_one_line(clip: Path) -> None:
         [*command, "--out", str(clip / "o.mp4")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert done.stderr == f"error: {clip / 'no.mp4'}: no such video file\n"
+    assert done.stderr == f"error: {clip / 'no.mp4'}: video file not found\n"
 
 
 # A run.
@@ -293,7 +293,7 @@ def test_run_that_is_not_there(tmp_path: Path) -> None:
 
 def test_run_whose_data_moved(run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "data").rename(tmp_path / "moved")
-    with pytest.raises(UserError, match=r"dataset\.yaml: no such file"):
+    with pytest.raises(UserError, match=r"dataset\.yaml: file not found"):
         visualize.main(["--run", str(run_folder)])
     options = ["--run", str(run_folder), "--data", str(tmp_path / "moved"), "--videos", "1"]
     assert visualize.main(options) == 0

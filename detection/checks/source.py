@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from detection.checks.videos import VerifyReport, notes_of, problem
-from detection.importers.tubes import JHMDB, MULTISPORTS, UCF101_24, TubeForm, annotated_videos
+from detection.importers.tubes import JHMDB, MULTISPORTS, UCF101_24, TubeFormat, annotated_videos
 from detection.prepare.video_probe import ProbeJob
 
 _REPLACE = "replace it by a good copy"
 
 
-def source_form(folder: Path) -> TubeForm | None:
+def source_form(folder: Path) -> TubeFormat | None:
     """Return the data set whose annotation file lies in a folder; None for any other folder."""
     for form in (JHMDB, UCF101_24, MULTISPORTS):
         if any((folder / name).is_file() for name in form.files):
@@ -22,7 +22,7 @@ def source_form(folder: Path) -> TubeForm | None:
 
 def verify_source(
     folder: Path,
-    form: TubeForm,
+    form: TubeFormat,
     *,
     jobs: int = 1,
     on_start: Callable[[int], object] = lambda num_videos: None,

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from detection.datasets.actor_table import ActorTable
 from detection.datasets.open_video import SURE_S, FrameSource, keyframe_outside
-from detection.datasets.transforms import ClipTransform, Draw
+from detection.datasets.transforms import ClipTransform, TransformParams
 from detection.datasets.workers import SampleIndex
 from detection.errors import UserError
 from detection.structures import ClipSampling, Keyframe, Sample
@@ -60,16 +60,16 @@ class AvaDataset(Dataset[Sample]):
     def __getitems__(self, indices: Sequence[int | SampleIndex]) -> list[Sample]:
         """Return many samples; those of one video at one size are decoded in one pass."""
         pairs = [(0, i) if isinstance(i, int | np.integer) else i for i in indices]
-        draws = [self._draw(pair) for pair in pairs]
+        params_of = [self._params(pair) for pair in pairs]
         together: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for place, ((_, position), draw) in enumerate(zip(pairs, draws, strict=True)):
-            together[int(self.table.video_index[position]), draw.short_side].append(place)
+        for place, ((_, position), params) in enumerate(zip(pairs, params_of, strict=True)):
+            together[int(self.table.video_index[position]), params.short_side].append(place)
         samples: dict[int, Sample] = {}
         for places in together.values():
             positions = [pairs[place][1] for place in places]
-            clips = self._read(positions, draws[places[0]].short_side)
+            clips = self._read(positions, params_of[places[0]].short_side)
             for place, position, frames in zip(places, positions, clips, strict=True):
-                samples[place] = self._sample(position, frames, draws[place])
+                samples[place] = self._sample(position, frames, params_of[place])
         return [samples[place] for place in range(len(pairs))]
 
     def output_size(self, position: int) -> tuple[int, int]:
@@ -83,7 +83,7 @@ class AvaDataset(Dataset[Sample]):
         if video_id not in self._frame_sizes:
             with self._open_video(video_id) as video:
                 self._frame_sizes[video_id] = video.frame_size()
-        short_side = self._draw((0, position)).short_side
+        short_side = self._params((0, position)).short_side
         width, height = scaled_size(*self._frame_sizes[video_id], short_side)
         return height, width
 
@@ -133,8 +133,8 @@ class AvaDataset(Dataset[Sample]):
             f"cannot be read, data.max_unreadable={most:g} of them may be)"
         )
 
-    def _draw(self, index: SampleIndex) -> Draw:
-        return self._transform.draw(np.random.default_rng((self._seed, *index)))
+    def _params(self, index: SampleIndex) -> TransformParams:
+        return self._transform.make_params(np.random.default_rng((self._seed, *index)))
 
     def _read(self, positions: Sequence[int], short_side: int) -> Iterable[torch.Tensor]:
         """Return the (T, 3, H, W) frames of keyframes of one video."""
@@ -169,9 +169,9 @@ class AvaDataset(Dataset[Sample]):
                 return self.table.row_error(position, str(error))
         return self.table.row_error(positions[0], str(error))
 
-    def _sample(self, position: int, frames: torch.Tensor, draw: Draw) -> Sample:
+    def _sample(self, position: int, frames: torch.Tensor, params: TransformParams) -> Sample:
         boxes = self.table.boxes(position)
-        done = self._transform.apply(frames, boxes.xyxy_01, draw)
+        done = self._transform.apply(frames, boxes.xyxy_01, params)
         return Sample(
             keyframe=self.table.keyframe(position),
             frames=done.frames,

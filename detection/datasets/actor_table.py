@@ -1,7 +1,7 @@
-"""Who is where and does what at every keyframe, as flat arrays; no torch.
+"""Boxes and actions of the actors at every keyframe, as flat arrays; no torch.
 
-Legend: K keyframes, M actors, L labels, N actors of one keyframe, A action classes. Flat arrays
-because worker processes share them: lists of objects would be copied page by page as they are read.
+Legend: K keyframes, M actors, L labels, N actors of one keyframe, A action classes. Worker
+processes share flat arrays; the pages of lists of objects would be copied when they are read.
 """
 
 from __future__ import annotations
@@ -32,11 +32,18 @@ from detection.structures import ActorBoxes, Keyframe, LabelMap
 class ActorTable:
     """Keyframes in order of video and time, each with its actors and their labels.
 
-    path: the file the actors come from.  video_names: sorted.  video_index: (K,) into it.
-    time_us: (K,) microseconds.  first_actor: (K + 1,) keyframe k has actors first_actor[k] to
-    first_actor[k + 1].  boxes_01: (M, 4) float32, score: (M,) float32, line: (M,) of the file.
-    first_label: (M + 1,), label_column: (L,) columns of the label map.
-    skipped_labels: rows whose action is not in the label map.
+    path: the file of the actors.
+    num_classes: number of action classes, A.
+    video_names: sorted.
+    video_index: (K,) index into `video_names`.
+    time_us: (K,) microseconds.
+    first_actor: (K + 1,); keyframe k has actors first_actor[k] to first_actor[k + 1].
+    boxes_01: (M, 4) float32, x1, y1, x2, y2 in fractions of the frame.
+    score: (M,) float32 person scores, 1 for ground truth.
+    line: (M,) lines of the file.
+    first_label: (M + 1,); actor m has labels first_label[m] to first_label[m + 1].
+    label_column: (L,) columns of the label map.
+    skipped_labels: number of rows whose action is not in the label map.
     """
 
     path: str
@@ -84,19 +91,22 @@ class ActorTable:
         return labels
 
     def label_counts(self) -> NDArray[np.int64]:
-        """Return (A,) how many actors have each label."""
+        """Return the (A,) numbers of actors with each label."""
         return np.bincount(self.label_column, minlength=self.num_classes)
 
     def check_one_label(self, *, why: str) -> None:
-        """Raise `UserError` with file and line where an actor has several labels; `why` not."""
+        """Raise `UserError` with file and line where an actor has several labels.
+
+        why: what requires a single label.
+        """
         several = np.flatnonzero(np.diff(self.first_label) > 1)
         if len(several):
             line = int(self.line[several[0]]) or None
             message = f"{len(several)} boxes have more than one action, this one first; {why} "
-            raise at_row(self.path, line, f"{message}wants one each")
+            raise at_row(self.path, line, f"{message}requires one each")
 
     def row_error(self, position: int, message: str) -> UserError:
-        """Build the error for the k-th keyframe, with the file and the line it comes from."""
+        """Make an error for the k-th keyframe, with its file and line."""
         actors = self._actors(position)
         line = int(self.line[actors.start]) if actors.stop > actors.start else None
         return at_row(self.path, line or None, message)
@@ -115,11 +125,11 @@ def read_actor_table(
     skip_unknown_labels: bool = False,
     keep_empty: bool = False,
 ) -> ActorTable:
-    """Read the actors of a split, less its excluded keyframes and the videos it does not list.
+    """Read the actors of a split, without its excluded keyframes and the videos it does not list.
 
     boxes: None for ground-truth boxes with their labels, each distinct box once; else the name of a
-    person box file, whose boxes below score_threshold are left out and which have no labels.
-    keep_empty: also list keyframes where nobody is.
+    person box file, whose boxes have no labels; those below `score_threshold` are left out.
+    keep_empty: also list keyframes without persons.
     """
     split = folder.split(split_name)
     if boxes is None:
@@ -139,12 +149,12 @@ def read_actor_table(
         keep_empty=keep_empty,
     )
     if not len(table):
-        raise UserError(f"{rows.path}: no keyframe with anybody in it for split '{split_name}'")
+        raise UserError(f"{rows.path}: no keyframe with persons for split '{split_name}'")
     return table
 
 
 def read_ground_truth_rows(split: Split) -> AvaRows:
-    """Return the labelled rows of the videos that a split lists: what it is scored against."""
+    """Return the ground-truth rows of the videos that a split lists."""
     rows = read_ground_truth(split.annotations)
     videos = read_video_list(split)
     if videos is None:
@@ -156,26 +166,26 @@ def read_ground_truth_rows(split: Split) -> AvaRows:
 
 
 def read_exclusions(split: Split) -> frozenset[Keyframe]:
-    """Return the keyframes that a split leaves out."""
+    """Return the excluded keyframes of a split."""
     return read_keyframe_list(split.exclusions) if split.exclusions else frozenset()
 
 
 def read_video_list(split: Split) -> frozenset[str] | None:
-    """Return the video ids that a split lists, one a line; None where it lists none.
+    """Return the video ids of a split's list; None where the split has no list.
 
-    AVA's own lists name files: the suffix of a video (`.mkv`, `.MP4`) is cut off. Raises
-    `UserError` where it holds no id, or a line that is none.
+    AVA's own lists contain file names: the suffix of a video (`.mkv`, `.MP4`) is removed. Raises
+    `UserError` for an empty list and for an invalid id.
     """
     if split.videos is None:
         return None
     ids = read_video_ids(split.videos)
     if not ids:
-        raise UserError(f"{split.videos}: no video id in it, one a line is required")
+        raise UserError(f"{split.videos}: contains no video id, one per line is required")
     return ids
 
 
 def read_video_ids(path: Path) -> frozenset[str]:
-    """Return the ids of a list of videos, one a line; it may be empty."""
+    """Return the ids of a list of videos, one per line; it may be empty."""
     ids = set()
     for number, line in enumerate(read_text(path, what="list of videos").split("\n"), 1):
         if line.strip():
@@ -198,15 +208,15 @@ def build_actor_table(
 ) -> ActorTable:
     """Group rows into keyframes and distinct boxes.
 
-    Rows are one box when keyframe, person id and all four numbers agree exactly: rounding would
-    make one of two people who stand close. A row without an action is a box without that label.
+    Rows are one box where keyframe, person id and all four coordinates are exactly equal; rounding
+    would merge persons who are close. A row without an action adds no label.
     """
     names = tuple(sorted(set(rows.video_names) | {key.video_id for key in rows.empty_keyframes}))
     rank_of_name = {name: rank for rank, name in enumerate(names)}
     rank = np.asarray([rank_of_name[name] for name in rows.video_names], dtype=np.int32)
     video = rank[rows.video_index] if len(rows) else np.zeros(0, np.int32)
-    wanted = _wanted(names, video, rows.time_us, excluded, videos)
-    rows, video = rows.select(wanted), video[wanted]
+    kept = _kept(names, video, rows.time_us, excluded, videos)
+    rows, video = rows.select(kept), video[kept]
     columns, skipped = _label_columns(rows, label_map, labelled, skip_unknown_labels)
 
     first_rows, actor_of_row = _distinct_boxes(rows, video)
@@ -238,28 +248,28 @@ def build_actor_table(
     )
 
 
-def _wanted(
+def _kept(
     names: tuple[str, ...],
     video: NDArray[np.int32],
     time_us: NDArray[np.int64],
     excluded: Collection[Keyframe],
     videos: Collection[str] | None,
 ) -> NDArray[np.bool_]:
-    """Return (rows,) which rows belong to listed videos and to no excluded keyframe."""
-    wanted = np.ones(len(video), dtype=bool)
+    """Return the (rows,) mask of rows of listed videos that are not at excluded keyframes."""
+    kept = np.ones(len(video), dtype=bool)
     if videos is not None:
-        wanted &= np.asarray([name in videos for name in names], dtype=bool)[video]
+        kept &= np.asarray([name in videos for name in names], dtype=bool)[video]
     rank = {name: index for index, name in enumerate(names)}
     for key in excluded:
         if key.video_id in rank:
-            wanted &= (video != rank[key.video_id]) | (time_us != time_us_of(key.time_s))
-    return wanted
+            kept &= (video != rank[key.video_id]) | (time_us != time_us_of(key.time_s))
+    return kept
 
 
 def _label_columns(
     rows: AvaRows, label_map: LabelMap, labelled: bool, skip_unknown: bool
 ) -> tuple[NDArray[np.int64], int]:
-    """Return (rows,) columns of the label map, -1 for none, and how many were unknown."""
+    """Return the (rows,) columns of the label map, -1 for none, and the number of unknown ones."""
     columns = np.full(len(rows), -1, dtype=np.int64)
     if not labelled:
         return columns, 0
@@ -282,9 +292,9 @@ def _label_columns(
 def _distinct_boxes(
     rows: AvaRows, video: NDArray[np.int32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return (M,) the first row of each distinct box, and (rows,) the box of each row.
+    """Return the (M,) first row of each distinct box, and the (rows,) box of each row.
 
-    Boxes come in order of video and time, and within a keyframe in the order of the file.
+    Boxes are in order of video and time, and within a keyframe in the order of the file.
     """
     if not len(rows):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -300,9 +310,9 @@ def _distinct_boxes(
 
 
 def group_rows(keys: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Group rows whose keys agree, sorted with the last key first (np.unique's axis is slower).
+    """Group rows with equal keys, sorted by the last key first (np.unique with axis is slower).
 
-    Returns (groups,) the first row of each, and (rows,) the group of each row.
+    Returns the (groups,) first row of each, and the (rows,) group of each row.
     """
     order = np.lexsort(tuple(keys))
     starts = np.zeros(len(order), dtype=bool)
@@ -315,7 +325,7 @@ def group_rows(keys: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray
 
 
 def _unique_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the distinct rows of a (n, 2) array, sorted, and (n,) which of them each one is."""
+    """Return the sorted distinct rows of a (n, 2) array, and the (n,) index of each row in them."""
     first_rows, group_of_row = group_rows((rows[:, 1], rows[:, 0]))
     return rows[first_rows], group_of_row
 
@@ -329,5 +339,4 @@ def _empty_keys(
 ) -> NDArray[np.int64]:
     keys = [(rank_of_name[key.video_id], time_us_of(key.time_s)) for key in keyframes]
     array = np.asarray(keys, dtype=np.int64).reshape(-1, 2)
-    wanted = _wanted(names, array[:, 0].astype(np.int32), array[:, 1], excluded, videos)
-    return array[wanted]
+    return array[_kept(names, array[:, 0].astype(np.int32), array[:, 1], excluded, videos)]

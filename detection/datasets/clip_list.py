@@ -1,8 +1,8 @@
-"""Lists of labelled videos, one a row, as Kinetics' users have them; no torch.
+"""Reads lists of labelled videos, one per row, as used for Kinetics; no torch.
 
-Rows are `path label` or `path,label` without a header (SlowFast's form), or have one: `path,label`,
-or Kinetics' own `label,youtube_id,time_start,time_end,split`. A label is a class's id or its name;
-several are joined by `;`, an empty one is a video that shows none of the classes.
+Rows are `path label` or `path,label` without a header (SlowFast's format), or have a header:
+`path,label`, or Kinetics' own `label,youtube_id,time_start,time_end,split`. A label is a class's id
+or name; several are joined by `;`, an empty one is a video with none of the classes.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ from detection.structures import LabelMap
 
 @dataclass(frozen=True)
 class ClipList:
-    """n videos and their classes.
+    """A list of n videos and their classes.
 
-    source: the list's file.  names: paths as the file has them.  paths: of the files.
-    lines: of the rows, from 1.  labels: (n, K) of 0 and 1.
+    source: the list's file.
+    names: paths as written in the list.
+    paths: the video files.
+    lines: lines of the rows, from 1.
+    labels: (n, K) of 0 and 1.
     """
 
     source: Path
@@ -43,7 +46,7 @@ class ClipList:
         return len(self.names)
 
     def row_error(self, position: int, message: str) -> UserError:
-        """Build the error that names the row of a video."""
+        """Make an error with the row of a video."""
         return at_row(self.source, self.lines[position], message)
 
 
@@ -53,8 +56,8 @@ def read_clip_list(
     """Read a list whose relative paths start at `folder`.
 
     multi_label: a video has any number of classes, else exactly one. Raises `UserError` with file
-    and line for a row that is none, a label that is no class, a video listed twice, a file that is
-    not there, and for a list without rows.
+    and line for an invalid row, an unknown label, a video listed twice, a missing file, and for a
+    list without rows.
     """
     path = Path(path)
     columns = {**classes.index_by_name, **{str(i): c for i, c in classes.index_by_id.items()}}
@@ -68,21 +71,21 @@ def read_clip_list(
         labels.append(_one_row(path, line, label, columns, len(classes), multi_label))
         file = _find(Path(folder), name, label)
         if file is None:
-            raise at_row(path, line, f"{Path(folder) / name}: no such video file")
+            raise at_row(path, line, f"{Path(folder) / name}: video file not found")
         paths.append(file)
     if not names:
-        raise UserError(f"{path}: lists no video; rows of 'path label' are wanted")
+        raise UserError(f"{path}: lists no video; rows of 'path label' are required")
     return ClipList(path, tuple(names), tuple(paths), tuple(names.values()), np.stack(labels))
 
 
 def read_class_file(path: str | Path) -> LabelMap:
-    """Read class names: text with one a line (ids from 0), JSON, or a label map (`.pbtxt`).
+    """Read class names: text with one per line (ids from 0), JSON, or a label map (`.pbtxt`).
 
     JSON is a list of names, or a mapping from name to id or from id to name.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such file of class names")
+        raise UserError(f"{path}: file of class names not found")
     if path.suffix == ".pbtxt":
         return read_label_map(path)
     text = read_text(path, what="file of class names")
@@ -97,10 +100,10 @@ def read_class_file(path: str | Path) -> LabelMap:
             i: line.strip() for i, line in enumerate(text.rstrip().split("\n") * bool(text.strip()))
         }
         if not names:
-            raise UserError(f"{path}: holds no class name; one a line is wanted")
+            raise UserError(f"{path}: contains no class name; one per line is required")
         if "" in names.values():
             empty = list(names.values()).index("") + 1
-            raise at_row(path, empty, "an empty line, a class name is wanted")
+            raise at_row(path, empty, "an empty line, a class name is required")
     try:
         for name in names.values():
             check_class_name(name)
@@ -116,7 +119,7 @@ def write_clip_list(path: str | Path, rows: Sequence[tuple[str, str]]) -> None:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Yield (line, path, label) of every row of either form."""
+    """Yield (line, path, label) of every row of either format."""
     text = read_text(path, what="list of videos")
     lines = text.split("\n")
     first = next((line for line in lines if line.strip()), "")
@@ -126,7 +129,7 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
             if line.strip():
                 name, _, label = line.strip().rpartition(separator)
                 if not name.strip():
-                    raise at_row(path, number, f"wanted 'path label', found '{line.strip()}'")
+                    raise at_row(path, number, f"'path label' required, found '{line.strip()}'")
                 yield number, name.strip(), label
         return
     first_fields, header = None, ["path", "label"]
@@ -141,7 +144,7 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
         if known and fields == first_fields:
             continue
         if len(fields) != len(header):
-            raise at_row(path, number, f"{len(fields)} columns, wanted {', '.join(header)}")
+            raise at_row(path, number, f"{len(fields)} columns, {', '.join(header)} required")
         row = dict(zip(header, fields, strict=True))
         yield number, row.get("path") or _kinetics_name(path, number, row), row["label"]
 
@@ -156,7 +159,7 @@ def _kinetics_name(path: Path, line: int, row: dict[str, str]) -> str:
 
 
 def _find(folder: Path, name: str, label: str) -> Path | None:
-    """Return the file of a video, which downloaders also put into a folder of its class."""
+    """Return the file of a video; some downloaders put it into a folder of its class."""
     beside = (folder / name, folder / label / name, folder / label.replace(" ", "_") / name)
     return next((file for file in beside if file.is_file()), None)
 
@@ -172,7 +175,7 @@ def _one_row(
             break
         if word not in columns:
             hint = "; several classes are for classification.labels=multi" if ";" in word else ""
-            raise at_row(path, line, f"label '{word}' is none of the {num_classes} classes{hint}")
+            raise at_row(path, line, f"label '{word}' is not one of {num_classes} classes{hint}")
         row[columns[word]] = 1
     return row
 
@@ -186,4 +189,4 @@ def _names_of_json(path: Path, values: object) -> dict[int, str]:
             return {value: key.strip('"') for key, value in sorted(pairs, key=lambda p: p[1])}
         if all(key.isdecimal() and isinstance(value, str) for key, value in pairs):
             return {int(key): value for key, value in sorted(pairs, key=lambda p: int(p[0]))}
-    raise UserError(f"{path}: wanted a list of class names, or names and ids")
+    raise UserError(f"{path}: a list of class names, or names and ids, is required")

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from detection.datasets.clip_list import ClipList
 from detection.datasets.open_video import FrameSource
-from detection.datasets.transforms import ClipTransform, Draw
+from detection.datasets.transforms import ClipTransform, TransformParams
 from detection.datasets.workers import SampleIndex
 from detection.errors import UserError
 from detection.structures import ClipSampling
@@ -134,10 +134,10 @@ class ClipDataset:
 
         Raises `UserError` with file and line of a video that cannot be read.
         """
-        choices = [self._draw(index) for index in indices]
+        choices = [self._params(index) for index in indices]
         together: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for place, ((_, position), (_, draw)) in enumerate(zip(indices, choices, strict=True)):
-            together[position // self._per_video, draw.short_side].append(place)
+        for place, ((_, position), (_, params)) in enumerate(zip(indices, choices, strict=True)):
+            together[position // self._per_video, params.short_side].append(place)
         samples: dict[int, ClipSample] = {}
         for (video, short_side), places in together.items():
             clips = self._read(video, short_side, [choices[place][0] for place in places])
@@ -182,15 +182,17 @@ class ClipDataset:
     def _per_video(self) -> int:
         return 1 if self.views is None else len(self.views)
 
-    def _draw(self, index: SampleIndex) -> tuple[float, Draw]:
+    def _params(self, index: SampleIndex) -> tuple[float, TransformParams]:
         """Return where a sample's clip starts, as a fraction of its room, and how it is cut."""
         generator = np.random.default_rng((self._seed, *index))
-        draw = self._transform.draw(generator)
+        params = self._transform.make_params(generator)
         if self.views is None:
-            return float(generator.random()), draw
+            return float(generator.random()), params
         view = index[1] % len(self.views)
         place = self.views.crop_01(view)
-        return self.views.start_01(view), Draw(draw.short_side, top_01=place, left_01=place)
+        return self.views.start_01(view), TransformParams(
+            params.short_side, top_01=place, left_01=place
+        )
 
     def _read(
         self, video: int, short_side: int, starts_01: Sequence[float]

@@ -1,7 +1,7 @@
-"""A data set folder and its `dataset.yaml`: what belongs to which split, and where it lies.
+"""A data set folder and its `dataset.yaml`: the files of each split.
 
-No torch here: commands that only look at annotations stay quick. `detection.datasets.open_video`
-opens the videos.
+Without torch, so that commands for annotations start quickly. `detection.datasets.open_video` opens
+the videos.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Part(BaseModel):
 
 
 class FramesPart(_Part):
-    """Extracted frames in place of videos: folder/ID/ID_000001.jpg, frame 1 shown at start_s."""
+    """Extracted frames in place of videos: folder/ID/ID_000001.jpg, frame 1 at time `start_s`."""
 
     folder: str
     fps: float = Field(gt=0)
@@ -73,7 +73,7 @@ class DatasetFile(_Part):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.videos is None) == (self.frames is None):
-            raise ValueError("wanted one of 'videos' and 'frames'")
+            raise ValueError("either 'videos' or 'frames' is required")
         return self
 
     @field_validator("exclusive")
@@ -95,7 +95,14 @@ _ADAPTER = TypeAdapter(DatasetFile)
 
 @dataclass(frozen=True)
 class Split:
-    """One split with whole paths. boxes: person box files by name."""
+    """One split, with absolute or working-directory paths.
+
+    name: of the split.
+    annotations: ground truth.
+    exclusions: list of excluded keyframes, None where there is none.
+    videos: list of video ids, None where there is none.
+    boxes: person box files by name.
+    """
 
     name: str
     annotations: Path
@@ -106,7 +113,7 @@ class Split:
 
 @dataclass(frozen=True)
 class DatasetFolder:
-    """A data set folder, its `dataset.yaml` checked. `open` makes one."""
+    """A data set folder with its checked `dataset.yaml`; made by `open`."""
 
     root: Path
     file: DatasetFile
@@ -115,14 +122,14 @@ class DatasetFolder:
     def open(cls, root: str | Path, *, how_to_get: str | None = None) -> DatasetFolder:
         """Read `root/dataset.yaml`.
 
-        how_to_get: the command that makes this folder, for the message when it is not there.
+        how_to_get: the command that makes this folder, for the message where it is missing.
         Raises `UserError` naming the file and the key.
         """
         root = Path(root)
         path = root / FILE_NAME
         if not path.is_file():
             hint = f"make it with: {how_to_get}" if how_to_get else _HOW_TO_MAKE_ONE
-            raise UserError(f"{path}: no such file; {hint}")
+            raise UserError(f"{path}: file not found; {hint}")
         return cls(root, _parse(path))
 
     @property
@@ -132,12 +139,12 @@ class DatasetFolder:
 
     @property
     def made_up(self) -> bool:
-        """Whether the people are drawn by a program."""
+        """Whether the videos are synthetic."""
         return self.file.made_up
 
     @property
     def protocol(self) -> str | None:
-        """Evaluation rules that the data set asks for."""
+        """The data set's evaluation protocol."""
         return self.file.evaluation.protocol
 
     @property
@@ -150,11 +157,11 @@ class DatasetFolder:
         return read_label_map(self.label_map_path)
 
     def exclusive_groups(self, label_map: LabelMap) -> dict[str, tuple[int, ...]]:
-        """Return by name the groups of classes of which a person does at most one at a time.
+        """Return the groups of mutually exclusive classes by name.
 
-        A group is a tuple of columns of the label map; `dataset.yaml` names them under `exclusive`.
-        Annotations are checked and corrected by them; the model's probabilities stay independent.
-        Raises `UserError` for a class that the label map does not have.
+        A group is a tuple of columns of the label map; `dataset.yaml` lists them under `exclusive`.
+        They are used to check and correct annotations; the model's probabilities stay independent.
+        Raises `UserError` for a class that is not in the label map.
         """
         groups: dict[str, tuple[int, ...]] = {}
         for group, names in self.file.exclusive.items():
@@ -162,7 +169,7 @@ class DatasetFolder:
                 if name not in label_map.index_by_name:
                     raise UserError(
                         f"{self.root / FILE_NAME}: exclusive.{group} names '{name}', "
-                        f"which is no class of {self.file.label_map}"
+                        f"which is not a class of {self.file.label_map}"
                     )
             groups[group] = tuple(label_map.index_by_name[name] for name in names)
         return groups
@@ -172,7 +179,7 @@ class DatasetFolder:
         part = self.file.splits.get(name)
         if part is None:
             known = ", ".join(self.file.splits)
-            raise UserError(f"{self.root / FILE_NAME}: no split '{name}', it has {known}")
+            raise UserError(f"{self.root / FILE_NAME}: split '{name}' not found, it has {known}")
         key = f"splits.{name}"
         return Split(
             name=name,
@@ -193,7 +200,7 @@ class DatasetFolder:
             )
         if not path.is_file():
             raise UserError(
-                f"{path}: no such file (boxes '{name}' of split '{split.name}'); make it with: "
+                f"{path}: file not found (boxes '{name}' of split '{split.name}'); make it with: "
                 f"python -m ava_tools.detect_people --dataset {self.root} --split {split.name} "
                 f"--weights FILE --out {path}"
             )
@@ -202,18 +209,18 @@ class DatasetFolder:
     def video_path(self, video_id: str) -> Path:
         """Return the file of a video (or its folder of frames); raises `UserError` where absent."""
         if not video_id or "/" in video_id or "\\" in video_id or video_id in (".", ".."):
-            raise UserError(f"{self.root}: '{video_id}' is no video id (it would be a path)")
+            raise UserError(f"{self.root}: '{video_id}' is not a video id (it would be a path)")
         if self.file.frames is not None:
             folder = self.root / self.file.frames.folder / video_id
             if not folder.is_dir():
-                raise UserError(f"{folder}: no such folder of frames{self._hint()}")
+                raise UserError(f"{folder}: folder of frames not found{self._hint()}")
             return folder
         assert self.file.videos is not None
         path = self._video_files.get(video_id)
         if path is None:
             path = self.root / self.file.videos / f"{video_id}.mp4"
             if not path.is_file():
-                raise UserError(f"{path}: no such video file{self._hint()}")
+                raise UserError(f"{path}: video file not found{self._hint()}")
         return path
 
     @cached_property
@@ -221,15 +228,14 @@ class DatasetFolder:
         assert self.file.videos is not None
         folder = self.root / self.file.videos
         if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder of videos{self._hint()}")
+            raise UserError(f"{folder}: folder of videos not found{self._hint()}")
         files: dict[str, list[Path]] = {suffix: [] for suffix in VIDEO_SUFFIXES}
         for path in sorted(folder.iterdir()):
             if suffix := video_suffix(path.name):
                 files[suffix.lower()].append(path)
-        found: dict[str, Path] = {}
-        for path in (path for same in files.values() for path in same):
-            found.setdefault(path.name[: -len(path.suffix)], path)
-        return found
+        # Of several files of one id the first suffix of VIDEO_SUFFIXES wins.
+        ordered = [path for same in files.values() for path in same]
+        return {path.name[: -len(path.suffix)]: path for path in reversed(ordered)}
 
     def _maybe(self, relative: str | None, key: str) -> Path | None:
         return None if relative is None else self._existing(relative, key)
@@ -238,7 +244,7 @@ class DatasetFolder:
         path = self.root / relative
         if not path.is_file():
             raise UserError(
-                f"{path}: no such file, {self.root / FILE_NAME} names it as {key}{self._hint()}"
+                f"{path}: file not found, {self.root / FILE_NAME} names it as {key}{self._hint()}"
             )
         return path
 
@@ -247,19 +253,18 @@ class DatasetFolder:
 
 
 def inside(root: Path, relative: str | Path, *, what: str) -> Path:
-    """Return `root / relative`, where something is to be written; links on the way are followed.
+    """Return `root / relative` for writing; raises `UserError` where that is outside `root`.
 
-    what: how the path came about, for the error. A path that `dataset.yaml` or a name in a table
-    gives may be read anywhere, but nothing is written outside the folder that is being made:
-    raises `UserError` for an absolute path, one with `..` in it, and a link that leads out.
+    what: a name of the path for the error. `dataset.yaml` and tables may name files elsewhere for
+    reading, but nothing is written outside the folder: absolute paths, paths with `..`, and links
+    that lead out are refused.
     """
     relative = Path(relative)
     place = root / relative
     leads_out = relative.is_absolute() or ".." in relative.parts
     if leads_out or not place.resolve().is_relative_to(root.resolve()):
         raise UserError(
-            f"{relative}: {what} lies outside the data set folder; a path within it is required, "
-            "nothing is written elsewhere"
+            f"{relative}: {what} lies outside the data set folder; a path within it is required"
         )
     return place
 

@@ -1,4 +1,4 @@
-"""Samples into batches: which ones, in which order, by which worker processes.
+"""Batches of samples: order, collation and loading by worker processes.
 
 Legend: B clips, T frames, H W pixels, N actors of a clip, R actors of a batch.
 """
@@ -16,14 +16,14 @@ from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
 from detection.datasets.actions import AvaDataset
-from detection.datasets.readers import Readers
 from detection.datasets.sampling import choose_keyframes
 from detection.datasets.workers import (
-    CollateParts,
-    Failure,
+    CollateResults,
     GuardedReader,
+    ManagedLoader,
     OnUnreadable,
-    Part,
+    ReadFailure,
+    ReadResult,
     SampleIndex,
     Samples,
     start_worker,
@@ -37,12 +37,15 @@ BatchT = TypeVar("BatchT")
 class ClipLoader(Generic[BatchT]):
     """Yields batches, in the order of `batches`, read by worker processes.
 
-    collate: makes a batch of the data set's samples.  workers: 0 reads in this process. What a user
-    can mend is raised here as the same one-line `UserError` that the worker met; on_unreadable:
-    "replace" or "leave out" go on without a sample that cannot be read, call `tell` with its line,
-    and raise only where there are more of them than `most_unreadable` of an epoch's samples (a
-    share). `unreadable` has the lines of the epoch under way; `unreadable_before` is how many were
-    met in its batches before those that are asked for now, in a run that was stopped in it say.
+    A `UserError` of a worker is raised here unchanged.
+
+    collate: makes a batch of the data set's samples.
+    workers: number of processes; 0 reads in this process.
+    on_unreadable: "replace" or "leave out" continue without an unreadable sample, and call
+    `report_unreadable` with its error.
+    most_unreadable: raise where more than this share of an epoch's samples is unreadable.
+    unreadable: the errors of the current epoch.
+    unreadable_before: number of unreadable samples earlier in the epoch, before a run was resumed.
     """
 
     def __init__(
@@ -59,19 +62,19 @@ class ClipLoader(Generic[BatchT]):
         self.batches = batches
         self.unreadable: list[str] = []
         self.unreadable_before = 0
-        self.tell: Callable[[str], None] = tell_on_stderr
+        self.report_unreadable: Callable[[str], None] = print_unreadable
         self._most_unreadable = most_unreadable
         loader: DataLoader[object] = DataLoader(
             GuardedReader(dataset, on_unreadable=on_unreadable if most_unreadable else "end"),
             batch_sampler=_AsSampler(batches),
             num_workers=workers,
-            collate_fn=CollateParts(collate),
+            collate_fn=CollateResults(collate),
             worker_init_fn=start_worker,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
             generator=torch.Generator(),  # its draws must not move the network's random numbers
         )
-        self._readers = Readers(loader)
+        self._loader = ManagedLoader(loader)
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch."""
@@ -79,20 +82,20 @@ class ClipLoader(Generic[BatchT]):
 
     def __iter__(self) -> Iterator[BatchT]:
         self.unreadable = []
-        for part in self._readers:
-            if isinstance(part, Failure):
+        for part in self._loader:
+            if isinstance(part, ReadFailure):
                 raise UserError(part.message)
-            assert isinstance(part, Part)
+            assert isinstance(part, ReadResult)
             self._count(part.unreadable)
             if part.content is not None:
                 yield cast(BatchT, part.content)
 
     def _count(self, unreadable: Sequence[str]) -> None:
-        """Take note of samples that could not be read; raise where there are too many."""
+        """Count unreadable samples; raise where there are too many."""
         if not unreadable:
             return
         for line in unreadable:
-            self.tell(line)
+            self.report_unreadable(line)
         self.unreadable += unreadable
         count, samples = self.unreadable_before + len(self.unreadable), self.batches.num_samples
         if count > self._most_unreadable * samples:
@@ -103,13 +106,13 @@ class ClipLoader(Generic[BatchT]):
             )
 
 
-def tell_on_stderr(line: str) -> None:
-    """Print the line of a sample that cannot be read, past a progress bar."""
+def print_unreadable(line: str) -> None:
+    """Print the error of an unreadable sample, above a progress bar."""
     tqdm.write(f"cannot be read: {line}", file=sys.stderr)
 
 
 class BatchOrder(Protocol):
-    """Which samples make which batch."""
+    """The samples of each batch."""
 
     def __iter__(self) -> Iterator[list[SampleIndex]]:
         """Yield the sample indices of each batch."""
@@ -119,16 +122,18 @@ class BatchOrder(Protocol):
 
     @property
     def num_samples(self) -> int:
-        """The samples of a whole epoch, those of this process."""
+        """Number of this process's samples of a whole epoch."""
 
 
 class TrainBatches:
-    """Shuffled batches; (seed, epoch) decides all, so that a run can be resumed at any batch.
+    """Shuffled batches, determined by (seed, epoch), so that a run can be resumed at any batch.
 
-    per_video: random keyframes of each video an epoch, None for all of them; every: only each n-th
-    keyframe of a video. The last batch of an epoch may be smaller. share: (rank, processes), this
-    process's part of each batch; parts are equally large, so a last batch that does not divide is
-    filled up with samples that the epoch began with.
+    The last batch of an epoch may be smaller.
+
+    per_video: number of random keyframes of each video per epoch; None: all.
+    every: use each n-th keyframe of a video.
+    share: (rank, processes), this process's part of each batch. Parts are equally large: the last
+    batch is padded with the first samples of the epoch.
     """
 
     def __init__(
@@ -152,7 +157,7 @@ class TrainBatches:
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, *, start_batch: int = 0) -> None:
-        """Choose the epoch to iterate next, and the batch to begin with (for resuming)."""
+        """Choose the epoch to iterate next, and its first batch (for resuming)."""
         chosen = choose_keyframes(
             self._keyframes,
             every=self._every,
@@ -160,10 +165,9 @@ class TrainBatches:
             seed=self._seed,
             epoch=epoch,
         )
-        order = np.random.default_rng((self._seed, epoch, 1)).permutation(chosen)
+        self._order = np.random.default_rng((self._seed, epoch, 1)).permutation(chosen)
         self._epoch = epoch
         self._start_batch = start_batch
-        self._order = order
 
     def __iter__(self) -> Iterator[list[SampleIndex]]:
         for start in range(
@@ -180,7 +184,7 @@ class TrainBatches:
 
     @property
     def num_samples(self) -> int:
-        """The samples of a whole epoch, those of this process; filled-up parts included."""
+        """Number of this process's samples of a whole epoch, with padding."""
         whole, rest = divmod(len(self._order), self._batch_size)
         count = self._share[1]
         return whole * (self._batch_size // count) + -(-rest // count)
@@ -189,10 +193,12 @@ class TrainBatches:
 class EvalBatches:
     """Every keyframe once (or some of each video), in order, clips of one size together.
 
-    Frames are never padded: squeeze-and-excitation averages over the whole map, so padding changes
-    answers. Neighbours in time share a batch, and so one pass of decoding. every: each n-th of a
-    video; per_video: so many of each, drawn by `seed`. share: (rank, processes), every n-th batch
-    is this process's.
+    Frames are never padded: squeeze-and-excitation averages over the whole map, so padding would
+    change results. Keyframes that are close in time share a batch, and so one pass of decoding.
+
+    every: use each n-th keyframe of a video.
+    per_video: number of keyframes of each video, drawn by `seed`.
+    share: (rank, processes); this process gets every n-th batch.
     """
 
     def __init__(
@@ -228,7 +234,7 @@ class EvalBatches:
 
     @property
     def num_samples(self) -> int:
-        """The keyframes to score, those of this process."""
+        """Number of this process's keyframes."""
         return sum(len(batch) for batch in self._batches)
 
 

@@ -1,4 +1,4 @@
-"""Opens a video of a data set folder, whichever way its frames are kept."""
+"""Opens a video of a data set folder: a video file or a folder of frames."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SURE_S = 1.0
 
 
 class FrameSource(Protocol):
-    """What `VideoReader` and `FrameFolder` have in common."""
+    """The common interface of `VideoReader` and `FrameFolder`."""
 
     def read(
         self, times_s: ArrayLike, *, short_side: int | None = None, keyframes_s: ArrayLike = ()
     ) -> Clip:
-        """Return the frames shown nearest to `times_s`."""
+        """Return the frames nearest to `times_s`."""
 
     def frame_times_s(self) -> NDArray[np.float64]:
         """Return the presentation time of every frame."""
@@ -36,13 +36,13 @@ class FrameSource(Protocol):
         """Return (width, height) in pixels as displayed."""
 
     def span_s(self) -> tuple[float, float]:
-        """Return about when the first frame appears and the last one ends, from the header."""
+        """Return the approximate start and end of the video in seconds, from the header."""
 
     def check_keyframes(self, keyframes_s: ArrayLike) -> None:
-        """Raise the `UserError` that `read` would raise for a keyframe outside what is shown."""
+        """Raise the `UserError` that `read` would raise for a keyframe outside the video."""
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the file."""
 
     def __enter__(self) -> FrameSource: ...
 
@@ -50,7 +50,7 @@ class FrameSource(Protocol):
 
 
 def open_video(folder: DatasetFolder, video_id: str) -> FrameSource:
-    """Open one video of a data set; raises `UserError` where it is missing or no video."""
+    """Open one video of a data set; raises `UserError` where it is missing or not a video."""
     path = folder.video_path(video_id)
     frames = folder.file.frames
     if frames is not None:

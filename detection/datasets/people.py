@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from detection.datasets.actor_table import ActorTable
 from detection.datasets.open_video import FrameSource
-from detection.datasets.people_transforms import PictureTransform
+from detection.datasets.people_transforms import PeopleTransform
 from detection.datasets.workers import SampleIndex
 from detection.errors import UserError
 from detection.structures import Keyframe
@@ -65,7 +65,7 @@ class PeopleFrames(Dataset[Picture]):
         table: ActorTable,
         *,
         open_video: Callable[[str], FrameSource],
-        transform: PictureTransform,
+        transform: PeopleTransform,
         seed: int = 0,
         keep_mb: int = 0,
     ) -> None:

@@ -1,6 +1,6 @@
-"""What happens to a picture and the boxes of its people before a detector learns from them.
+"""Transforms of a frame and the boxes of its people, for training people detectors. No torch.
 
-Legend: h w a decoded frame's pixels, H W those of the picture as it leaves, N people. No torch.
+Legend: h w pixels of a decoded frame, H W pixels of the transformed frame, N people.
 """
 
 from __future__ import annotations
@@ -15,31 +15,29 @@ from numpy.typing import NDArray
 
 from detection.boxes import areas, clipped
 
-PADDING_RGB = (124, 116, 104)  # the mean colour that torchvision's networks subtract
+Rgb = NDArray[np.uint8]
+Boxes = NDArray[np.float32]
+PADDING_RGB = (124, 116, 104)  # the mean that torchvision's networks subtract
 
 
-class PictureTransform(Protocol):
-    """A decoded frame and its boxes -> the picture that the network takes."""
+class PeopleTransform(Protocol):
+    """A decoded frame and its boxes -> frame and boxes for the network."""
 
     largest_scale: float
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """Return the (H, W) that a frame of this size is brought to."""
+        """Return the (H, W) of a transformed frame of this size."""
 
     def __call__(
-        self,
-        frame: NDArray[np.uint8],
-        size: tuple[int, int],
-        boxes_01: NDArray[np.float32],
-        generator: np.random.Generator,
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Return the (H, W, 3) picture and its (N, 4) boxes in pixels."""
+        self, frame: Rgb, size: tuple[int, int], boxes_01: Boxes, generator: np.random.Generator
+    ) -> tuple[Rgb, Boxes]:
+        """Return the (H, W, 3) frame and its (N, 4) boxes in pixels."""
 
 
-class WholePicture:
-    """The frame at its usual size, nothing random, everybody stays.
+class PeopleEvalTransform:
+    """Scales frames down to the detector's size; keeps all people; nothing is random.
 
-    Smaller frames stay as they are: detectors enlarge them themselves.
+    Smaller frames are not enlarged: detectors do that themselves.
     """
 
     largest_scale = 1.0
@@ -48,26 +46,22 @@ class WholePicture:
         self._sides = short_side, long_side
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """Return (H, W): reduced until the short and the long side are kept."""
+        """Return (H, W): reduced to the limits of both sides."""
         height_px, width_px = fitted_size(width, height, *self._sides)
         return min(height, height_px), min(width, width_px)
 
     def __call__(
-        self,
-        frame: NDArray[np.uint8],
-        size: tuple[int, int],
-        boxes_01: NDArray[np.float32],
-        generator: np.random.Generator,
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        self, frame: Rgb, size: tuple[int, int], boxes_01: Boxes, generator: np.random.Generator
+    ) -> tuple[Rgb, Boxes]:
         """frame: (h, w, 3) of any size."""
         return _resized(frame, *size), boxes_01 * _sides_of(size)
 
 
-class VariedPicture:
-    """Random scale (cut or padded to the usual size), mirror and colours.
+class PeopleTrainTransform:
+    """Random scale (cropped or padded to a fixed size), horizontal flip and colours.
 
     Scale jitter on a fixed canvas as in G. Ghiasi et al., "Simple Copy-Paste" (2021).
-    scale: (least, most).  min_visible: boxes with a smaller part inside are left out.
+    scale: (least, most).  min_visible: boxes with a smaller fraction inside are dropped.
     """
 
     def __init__(
@@ -92,18 +86,14 @@ class VariedPicture:
         return fitted_size(width, height, *self._sides)
 
     def __call__(
-        self,
-        frame: NDArray[np.uint8],
-        size: tuple[int, int],
-        boxes_01: NDArray[np.float32],
-        generator: np.random.Generator,
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        self, frame: Rgb, size: tuple[int, int], boxes_01: Boxes, generator: np.random.Generator
+    ) -> tuple[Rgb, Boxes]:
         """frame: (h, w, 3) of any size."""
         low, high = self._scale
         scale = math.exp(generator.uniform(math.log(low), math.log(high)))
         scaled = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
         offset = [_offset(generator.random(), scaled[i], size[i]) for i in (0, 1)]
-        picture = _on_canvas(_resized(frame, *scaled), size, offset)
+        frame = _on_canvas(_resized(frame, *scaled), size, offset)
         boxes = boxes_01 * _sides_of(scaled)
         whole = areas(clipped(boxes, width=scaled[1], height=scaled[0]))
         boxes = boxes + np.asarray([offset[1], offset[0]] * 2, np.float32)
@@ -111,18 +101,18 @@ class VariedPicture:
         visible = areas(boxes)
         boxes = boxes[(visible > 1) & (visible >= self._min_visible * whole)]
         if generator.random() < self._flip:
-            picture = picture[:, ::-1]
+            frame = frame[:, ::-1]
             boxes[:, [0, 2]] = size[1] - boxes[:, [2, 0]]
-        return _recoloured(picture, self._jitter, generator), boxes.astype(np.float32)
+        return _recolored(frame, self._jitter, generator), boxes.astype(np.float32)
 
 
 def fitted_size(width: int, height: int, short_side: int, long_side: int) -> tuple[int, int]:
-    """Return the (H, W) at which the short side, or before it the long side, is met."""
+    """Return the (H, W) at which the short or the long side meets its limit first."""
     scale = min(short_side / min(width, height), long_side / max(width, height))
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _resized(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+def _resized(frame: Rgb, height: int, width: int) -> Rgb:
     if frame.shape[:2] == (height, width):
         return frame
     smaller = height < frame.shape[0]
@@ -130,43 +120,39 @@ def _resized(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
     return np.asarray(cv2.resize(frame, (width, height), interpolation=how), np.uint8)
 
 
-def _on_canvas(
-    picture: NDArray[np.uint8], size: tuple[int, int], offset: Sequence[int]
-) -> NDArray[np.uint8]:
-    """Return (H, W, 3) with the picture at (top, left), which may be outside."""
-    if picture.shape[:2] == size:
-        return picture
+def _on_canvas(frame: Rgb, size: tuple[int, int], offset: Sequence[int]) -> Rgb:
+    """Return (H, W, 3) with the frame at (top, left), which may be outside."""
+    if frame.shape[:2] == size:
+        return frame
     canvas = np.empty((*size, 3), np.uint8)
     canvas[:] = PADDING_RGB
     put, take = [], []
-    for place, length, room in zip(offset, picture.shape[:2], size, strict=True):
+    for place, length, room in zip(offset, frame.shape[:2], size, strict=True):
         first, end = max(0, place), min(room, place + length)
         put.append(slice(first, end))
         take.append(slice(first - place, end - place))
-    canvas[tuple(put)] = picture[tuple(take)]
+    canvas[tuple(put)] = frame[tuple(take)]
     return canvas
 
 
 def _offset(fraction: float, length: int, room: int) -> int:
-    """Return where a line of `length` begins in `room`, wherever it fits or covers all of it."""
+    """Return where a line of `length` begins in `room`, inside it or covering all of it."""
     low, high = sorted((0, room - length))
     return low + min(high - low, int(fraction * (high - low + 1)))
 
 
-def _recoloured(
-    picture: NDArray[np.uint8], strength: float, generator: np.random.Generator
-) -> NDArray[np.uint8]:
+def _recolored(frame: Rgb, strength: float, generator: np.random.Generator) -> Rgb:
     """Change brightness, contrast (about the mean grey) and saturation in one pass."""
     if not strength:
-        return picture
+        return frame
     brightness, contrast, saturation = generator.uniform(1 - strength, 1 + strength, 3)
     grey = np.asarray([0.299, 0.587, 0.114])
     mix = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * grey[None])
-    shift = brightness * (1 - contrast) * float(picture.reshape(-1, 3).mean(axis=0) @ grey)
+    shift = brightness * (1 - contrast) * float(frame.reshape(-1, 3).mean(axis=0) @ grey)
     matrix = np.concatenate([mix, np.full((3, 1), shift)], axis=1)
-    return np.asarray(cv2.transform(np.ascontiguousarray(picture), matrix), np.uint8)
+    return np.asarray(cv2.transform(np.ascontiguousarray(frame), matrix), np.uint8)
 
 
-def _sides_of(size: tuple[int, int]) -> NDArray[np.float32]:
+def _sides_of(size: tuple[int, int]) -> Boxes:
     height, width = size
     return np.asarray([width, height, width, height], np.float32)

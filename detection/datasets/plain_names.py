@@ -1,4 +1,4 @@
-"""Names that files of others give to classes, videos and splits, and what is a video's file."""
+"""Checks names of classes and videos in users' files, and recognises file names of videos."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def has_video_suffix(name: str) -> bool:
-    """Tell whether a file's name is one of a video, in capitals or not."""
+    """Return whether a file name ends in a suffix of videos, in upper or lower case."""
     return video_suffix(name) != ""
 
 
 def video_suffix(name: str) -> str:
-    """Return the suffix of a video's file name as it is written there, "" where it has none."""
+    """Return the suffix of a video's file name as written, "" where it has none."""
     for suffix in VIDEO_SUFFIXES:
         if len(name) > len(suffix) and name.lower().endswith(suffix):
             return name[-len(suffix) :]
@@ -25,16 +25,16 @@ def video_suffix(name: str) -> str:
 
 
 def without_video_suffix(name: str) -> str:
-    """Return a video's name less its suffix (`.mp4`, `.MOV`, ...); other names stay as they are."""
+    """Return a name without a video's suffix (`.mp4`, `.MOV`, ...); other names unchanged."""
     suffix = video_suffix(name)
     return name[: -len(suffix)] if suffix else name
 
 
 def is_plain(text: str) -> bool:
-    """Tell whether a text is one line of whole characters, none of which acts on a terminal.
+    """Return whether a text is one line of valid characters that cannot control a terminal.
 
-    Line and paragraph ends, control characters (escape), halves of characters, and marks that turn
-    the direction of writing are refused; blanks, letters and signs of any script are not.
+    Not allowed are line and paragraph ends, control characters (escape), surrogates, and marks that
+    change the direction of writing; letters, blanks and signs of any script are.
     """
     if text.isascii():
         return text.isprintable()
@@ -45,18 +45,18 @@ def is_plain(text: str) -> bool:
 def check_class_name(name: str) -> str:
     """Return the name of a class; raises ValueError for an empty one and for control characters.
 
-    Names reach terminals, pages and pictures as they are.
+    Names are printed on terminals, pages and frames unchanged.
     """
     if not name.strip() or not is_plain(name):
-        raise ValueError(f"{name[:60]!r} cannot name a class: plain text on one line is required")
+        raise ValueError(f"{name[:60]!r} is no valid class name: plain text on one line required")
     return name
 
 
 def check_video_id(text: str) -> str:
-    """Return the id of a video without blanks around it; raises ValueError for what is none.
+    """Return the id of a video without blanks around it; raises ValueError for an invalid one.
 
-    Ids become names of files: no control characters, no path that leads elsewhere. FOLDER/NAME is
-    an id, as some published tables have them.
+    Ids become file names: no control characters, no path out of the folder. FOLDER/NAME is valid:
+    some published tables have such ids.
     """
     name = text.strip()
     if not name:

@@ -1,8 +1,8 @@
-"""What happens to the frames and the boxes of a clip together, before they are batched.
+"""Transforms of the frames and the boxes of a clip, before batching.
 
-Legend: T frames, H W pixels, N actors. Frames stay bytes; boxes become pixels of the frames as they
-leave. The clip is decoded at its drawn size already, so that a transform first says which size it
-wants (`draw`) and then does the rest (`apply`); `__call__` does both on any clip.
+Legend: T frames, H W pixels, N actors. Frames stay uint8; boxes become pixels of the transformed
+frames. Clips are decoded at their random size, so a transform first makes its random choices
+(`make_params`), as torchvision's v2 transforms do, and is then applied to the frames (`apply`).
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from detection.video.frames import scaled_size
 
 
 @dataclass(frozen=True)
-class Draw:
-    """The random choices for one clip, so that decoding and transforming agree.
+class TransformParams:
+    """The random choices for one clip.
 
-    short_side: pixels.  top_01, left_01: where the crop lies in the room it has.  flip: mirrored.
-    brightness, contrast, saturation: factors.  box_seed: of what moves the edges of the boxes.
+    short_side: pixels of the shorter edge after scaling.
+    top_01, left_01: position of the crop, in fractions of its range.
+    flip: whether to mirror the clip.
+    brightness, contrast, saturation: factors.
+    box_seed: seed of the jitter of the boxes.
     """
 
     short_side: int
@@ -38,20 +41,25 @@ class Draw:
 
 
 class ClipTransform(Protocol):
-    """Frames and boxes of one clip -> frames and boxes as the network takes them."""
+    """Frames and boxes of one clip -> frames and boxes for the network."""
 
-    def draw(self, generator: np.random.Generator) -> Draw:
+    def make_params(self, generator: np.random.Generator) -> TransformParams:
         """Make the random choices for one clip."""
 
     def apply(
-        self, frames: torch.Tensor, boxes_01: NDArray[np.float32], draw: Draw
+        self, frames: torch.Tensor, boxes_01: NDArray[np.float32], params: TransformParams
     ) -> TransformedClip:
-        """Carry the choices out."""
+        """Transform frames and boxes with the given choices."""
 
 
 @dataclass(frozen=True)
 class TransformedClip:
-    """frames: (3, T, H, W) uint8.  boxes_px: (K, 4) float32.  kept: (K,) which actors remain."""
+    """A transformed clip with K of its actors.
+
+    frames: (3, T, H, W) uint8.
+    boxes_px: (K, 4) float32.
+    kept: (K,) indices of the actors that remain.
+    """
 
     frames: torch.Tensor
     boxes_px: torch.Tensor
@@ -59,13 +67,14 @@ class TransformedClip:
 
 
 class TrainTransform:
-    """Random short side, random square crop, mirror, colour jitter; cropped-away actors leave.
+    """Random short side, square crop, horizontal flip and colour jitter; drops cropped-away actors.
 
-    crop: pixels of the square. short_side: (least, most) pixels, both included; at least `crop`.
-    flip: probability of mirroring. min_visible: an actor stays if at least this fraction of the
-    area of its box (the part inside the frame) lies inside the crop; its box is clipped to the
-    crop. The default 0.25 is about a head and shoulders: less of a person tells little of what
-    they do, and a box that is clipped to a line pools nothing of them.
+    crop: pixels of the square.
+    short_side: (least, most) pixels, both included; at least `crop`.
+    flip: probability of flipping.
+    min_visible: an actor is kept if at least this fraction of its box (of the part inside the
+    frame) lies inside the crop; the box is clipped to the crop. The default 0.25 is about a head
+    and shoulders: a smaller part shows little of the action.
     color_jitter: largest change of brightness, contrast and saturation, as a fraction; 0: none.
     box_jitter: each edge of a box moves by up to this fraction of its width or height; below 0.5.
     """
@@ -82,7 +91,7 @@ class TrainTransform:
     ) -> None:
         least, most = short_side
         if not 0 < crop <= least <= most:
-            raise ValueError(f"wanted crop <= least <= most, got crop {crop}, sides {short_side}")
+            raise ValueError(f"crop <= least <= most required, got {crop}, sides {short_side}")
         if not 0 <= flip <= 1 or not 0 <= min_visible <= 1 or not 0 <= color_jitter <= 1:
             raise ValueError(
                 "flip, min_visible and color_jitter must be within 0 and 1, got "
@@ -97,10 +106,10 @@ class TrainTransform:
         self._min_visible = min_visible
         self._jitter = (1 - color_jitter, 1 + color_jitter)
 
-    def draw(self, generator: np.random.Generator) -> Draw:
-        """Draw the size, the place, the mirror and the colours of one clip."""
+    def make_params(self, generator: np.random.Generator) -> TransformParams:
+        """Draw the size, crop, flip and colours of one clip."""
         least, most = self._short_side
-        return Draw(
+        return TransformParams(
             short_side=int(generator.integers(least, most + 1)),
             top_01=float(generator.random()),
             left_01=float(generator.random()),
@@ -112,15 +121,15 @@ class TrainTransform:
         )
 
     def apply(
-        self, frames: torch.Tensor, boxes_01: NDArray[np.float32], draw: Draw
+        self, frames: torch.Tensor, boxes_01: NDArray[np.float32], params: TransformParams
     ) -> TransformedClip:
         """frames: (T, 3, H, W) uint8 of any size.  boxes_01: (N, 4) fractions of the frame."""
-        clip, boxes = _resize(frames, boxes_01, draw.short_side)
+        clip, boxes = _resize(frames, boxes_01, params.short_side)
         if self._box_jitter:
-            boxes = _jitter(boxes, self._box_jitter, draw.box_seed)
+            boxes = _jitter(boxes, self._box_jitter, params.box_seed)
         height, width = clip.shape[-2:]
-        top = _place(draw.top_01, height - self._crop)
-        left = _place(draw.left_01, width - self._crop)
+        top = _place(params.top_01, height - self._crop)
+        left = _place(params.left_01, width - self._crop)
         whole = areas(clipped(boxes, width=width, height=height))
         clip = clip[..., top : top + self._crop, left : left + self._crop]
         boxes = boxes - np.asarray([left, top, left, top], np.float32)
@@ -128,47 +137,44 @@ class TrainTransform:
         visible = areas(boxes)
         kept = (visible > 0) & (visible >= self._min_visible * whole)
         actors = boxes[kept]
-        if draw.flip:
+        if params.flip:
             actors[:, [0, 2]] = self._crop - actors[:, [2, 0]]
         if self._jitter[0] < 1:
-            clip = F.adjust_brightness(clip, draw.brightness)
-            clip = F.adjust_contrast(clip, draw.contrast)
-            clip = F.adjust_saturation(clip, draw.saturation)
-        return _finish(clip, actors, kept, flip=draw.flip)
+            clip = F.adjust_brightness(clip, params.brightness)
+            clip = F.adjust_contrast(clip, params.contrast)
+            clip = F.adjust_saturation(clip, params.saturation)
+        return _finish(clip, actors, kept, flip=params.flip)
 
 
 class EvalTransform:
-    """The whole frame at one short side: no crop, no mirror, everybody stays.
-
-    short_side: pixels.
-    """
+    """Scales the whole frame to one short side in pixels; keeps all actors."""
 
     def __init__(self, *, short_side: int) -> None:
         if short_side < 1:
             raise ValueError(f"short side must be at least 1 pixel, got {short_side}")
         self._short_side = short_side
 
-    def draw(self, generator: np.random.Generator) -> Draw:
-        """Nothing is random here."""
-        return Draw(short_side=self._short_side)
+    def make_params(self, generator: np.random.Generator) -> TransformParams:
+        """Return the size; nothing is random."""
+        return TransformParams(short_side=self._short_side)
 
     def apply(
-        self, frames: torch.Tensor, boxes_01: NDArray[np.float32], draw: Draw
+        self, frames: torch.Tensor, boxes_01: NDArray[np.float32], params: TransformParams
     ) -> TransformedClip:
         """frames: (T, 3, H, W) uint8 of any size.  boxes_01: (N, 4) fractions of the frame."""
-        clip, boxes = _resize(frames, boxes_01, draw.short_side)
+        clip, boxes = _resize(frames, boxes_01, params.short_side)
         return _finish(clip, boxes, np.ones(len(boxes), bool))
 
 
 def _resize(
     frames: torch.Tensor, boxes_01: NDArray[np.float32], short_side: int
 ) -> tuple[torch.Tensor, NDArray[np.float32]]:
-    """Bring frames to `short_side` (nothing to do for those decoded so) and boxes to its pixels."""
+    """Scale frames to `short_side` (unless decoded at it) and boxes to its pixels."""
     height, width = frames.shape[-2:]
     new_width, new_height = scaled_size(width, height, short_side)
     if (new_width, new_height) != (width, height):
         frames = F.resize(frames, [new_height, new_width], antialias=True)
-    # Each axis has a ratio of its own, for the longer side was rounded to whole pixels.
+    # The axes have different scales: the longer side was rounded to whole pixels.
     scale = np.asarray([new_width, new_height] * 2, np.float32)
     return frames, np.asarray(boxes_01, np.float32).reshape(-1, 4) * scale
 
@@ -191,7 +197,7 @@ def _finish(
     *,
     flip: bool = False,
 ) -> TransformedClip:
-    """(T, 3, H, W) -> (3, T, H, W), mirrored where asked, in one copy."""
+    """(T, 3, H, W) -> (3, T, H, W), flipped if `flip`, in one copy."""
     planes = clip.numpy().transpose(1, 0, 2, 3)
     frames = np.ascontiguousarray(planes[..., ::-1] if flip else planes)
     return TransformedClip(

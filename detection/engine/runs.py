@@ -28,7 +28,7 @@ from detection.config import (
     config_to_yaml,
     load_config,
 )
-from detection.datasets.loader import ClipLoader, TrainBatches, tell_on_stderr
+from detection.datasets.loader import ClipLoader, TrainBatches, print_unreadable
 from detection.engine.checkpoint import (
     check_configuration,
     followed_weights,
@@ -430,10 +430,10 @@ class EpochBatches:
         """Tell the log too of each sample that cannot be read (and is replaced)."""
 
         def tell(line: str) -> None:
-            tell_on_stderr(line)
+            print_unreadable(line)
             log.write("unreadable", message=line)
 
-        self._loader.tell = tell
+        self._loader.report_unreadable = tell
 
 
 def _run(

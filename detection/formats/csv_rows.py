@@ -1,4 +1,4 @@
-"""Rows of comma-separated values, read one way: what is none is an error with its line."""
+"""Reads rows of comma-separated values, with the line of a malformed row."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def csv_rows(
     problems: Problems | None = None,
     first_line: int = 1,
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line from 1 on which a row begins, its fields); a blank line has none.
+    """Yield (line from 1 on which a row begins, its fields); a blank line has no fields.
 
-    lines: of the file `path`, each with its newline; the first is `first_line`. A quote without an
-    end, or a field of more than 131,072 characters, raises `UserError` with the line; where
-    `problems` are given it is added to them and the rows end there.
+    lines: of the file `path`, each with its newline; the first is `first_line`. An unclosed quote,
+    or a field of more than 131,072 characters, raises `UserError` with the line, or is added to
+    `problems` where given, which ends the rows.
     """
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:

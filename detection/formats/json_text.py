@@ -1,4 +1,4 @@
-"""JSON, written so that every reader takes it and read so that errors name a place.
+"""Reads and writes standard JSON; errors name the place.
 
 NaN and infinity, which JSON does not have, are written as null and refused on reading.
 """
@@ -16,7 +16,7 @@ from detection.files import read_text
 
 
 def json_text(values: Any, *, indent: int = 2, ensure_ascii: bool = True) -> str:
-    """Return plain values (also in mappings, lists and tuples) as JSON with a line end."""
+    """Return values (also in mappings, lists and tuples) as JSON, ending in a newline."""
     text = json.dumps(_plain(values), indent=indent, ensure_ascii=ensure_ascii, allow_nan=False)
     return text + "\n"
 

@@ -1,10 +1,9 @@
-"""What a pickle may make out of bytes: arrays and numbers of numpy, by stand-ins of ours.
+"""Makes a pickle's numpy arrays and numbers without calling numpy's own unpickling functions.
 
-A pickle names the functions that make its arrays and hands them arguments of its own. None of
-numpy's is given to it: `numpy.ndarray` called with a buffer of the file's, or a type told to
-describe itself anew, read and write memory at the file's will. Here the few steps that a plain
-array of numbers takes are followed by hand, and shape, kind and number of bytes are checked
-before an array is made.
+A pickle names the functions that make its arrays and their arguments. numpy's own are unsafe:
+`numpy.ndarray` with a buffer, or a dtype with another state, can read and write any memory. Here
+replacements follow the few steps of a plain array of numbers, and check shape, dtype and number of
+bytes before an array is made.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from detection.errors import printable
 
-# Kind and bytes of a number: booleans, integers, floats of 16 to 64 bits.
+# dtypes: booleans, integers, floats of 16 to 64 bits.
 _CODES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 _MAX_DIMENSIONS = 8
 _KEYS = (str, bytes, int, float, bool, type(None))
@@ -26,11 +25,11 @@ _LATIN1 = ("latin1", "latin-1", "latin_1", "iso-8859-1")
 
 
 class RefusedError(Exception):
-    """A pickle asks for what is never made; the text says what."""
+    """A pickle requires something that is not supported; the text says what."""
 
 
 class Name:
-    """A function or type that a pickle names; can be called through `call` and nothing else."""
+    """A function or type that a pickle names; called only by `call`."""
 
     __slots__ = ("make", "text")
 
@@ -39,7 +38,7 @@ class Name:
 
 
 class NumberType:
-    """Stand-in for a numpy dtype: a kind of number and its order of bytes."""
+    """Replacement for a numpy dtype: kind of number and byte order."""
 
     __slots__ = ("dtype",)
 
@@ -47,7 +46,7 @@ class NumberType:
         self.dtype: np.dtype[Any] = np.dtype(code)
 
     def set_state(self, state: Any) -> None:
-        """Take the order of bytes; refuse fields, sub-arrays and everything else of a state."""
+        """Set the byte order; refuse fields, sub-arrays and everything else in a state."""
         parts = state if type(state) is tuple else ()
         if not 5 <= len(parts) <= 9 or type(parts[0]) is not int:
             raise RefusedError("describes a type of numbers in an unknown way")
@@ -60,9 +59,9 @@ class NumberType:
 
 
 class PendingArray:
-    """Stand-in for an array whose content is still to come; `value` is the array once it is there.
+    """Replacement for an array without content; `value` is the array after `set_state`.
 
-    What is made once stays: a second state is refused.
+    A second state is refused.
     """
 
     __slots__ = ("value",)
@@ -71,7 +70,7 @@ class PendingArray:
         self.value: NDArray[Any] | None = None
 
     def set_state(self, state: Any) -> None:
-        """Take (version, shape, type, column order, bytes), or the same without a version."""
+        """Set (version, shape, dtype, column order, bytes), or the same without a version."""
         parts = state if type(state) is tuple else ()
         if len(parts) == 5 and type(parts[0]) is int:
             parts = parts[1:]
@@ -84,7 +83,7 @@ class PendingArray:
 
 
 def named(module: str, name: str) -> Name:
-    """Return the stand-in for what a pickle names; raises `RefusedError` for every other name."""
+    """Return the replacement for a supported name; raises `RefusedError` for any other."""
     plain = module.replace("numpy._core", "numpy.core", 1).replace("__builtin__", "builtins", 1)
     if (plain, name) not in _MAKERS:
         asked = printable(f"{module[:60]}.{name[:60]}")
@@ -95,7 +94,7 @@ def named(module: str, name: str) -> Name:
 
 
 def call(function: Any, arguments: Any) -> Any:
-    """Return what a named function makes; raises `RefusedError` where it is no such function."""
+    """Return the result of a supported function; raises `RefusedError` for anything else."""
     if type(function) is not Name or function.make is None or type(arguments) is not tuple:
         what = function.text if type(function) is Name else f"a {type(function).__name__}"
         raise RefusedError(f"calls {what}; only plain containers and arrays are read from a pickle")
@@ -103,9 +102,9 @@ def call(function: Any, arguments: Any) -> Any:
 
 
 def keys_of(keys: list[Any]) -> list[Any]:
-    """Return the keys of a dictionary or members of a set; refuse those that hold containers.
+    """Return the keys of a dictionary or members of a set; refuse those that contain containers.
 
-    A key is looked at from its inside out each time: tuples in tuples a million deep end a process.
+    Hashing recurses: tuples nested a million deep would crash the process.
     """
     for key in keys:
         parts = key if type(key) is tuple else (key,)
@@ -117,7 +116,7 @@ def keys_of(keys: list[Any]) -> list[Any]:
 
 
 def _array(content: Any, kind: Any, shape: Any, *, by_column: bool) -> NDArray[Any]:
-    """Return an array of its own memory; every number is checked before anything is made."""
+    """Return an array with its own memory; all arguments are checked before it is made."""
     if type(kind) is not NumberType:
         raise RefusedError("holds an array of an unknown type; only arrays of numbers are read")
     if type(content) is list:
@@ -141,7 +140,7 @@ def _array(content: Any, kind: Any, shape: Any, *, by_column: bool) -> NDArray[A
 
 
 def _bytes_of(content: Any) -> bytes:
-    """Return an array's bytes; Python 2 wrote them as text."""
+    """Return an array's bytes; Python 2 writes them as text."""
     if type(content) is str:
         return content.encode("latin1")
     if type(content) is not bytes:
@@ -198,7 +197,7 @@ def _frozen_set(*arguments: Any) -> frozenset[Any]:
 
 
 def _dictionary(items: Any = None, *more: Any) -> dict[Any, Any]:
-    """Return a dictionary, which keeps its order, for an OrderedDict of pairs."""
+    """Return a dictionary (ordered, as all are) for an OrderedDict of pairs."""
     pairs = [] if items is None else items
     if more or type(pairs) is not list or any(
         type(pair) not in (list, tuple) or len(pair) != 2 for pair in pairs
@@ -208,7 +207,7 @@ def _dictionary(items: Any = None, *more: Any) -> dict[Any, Any]:
 
 
 _MAKERS: dict[tuple[str, str], Callable[..., Any] | None] = {
-    ("numpy", "ndarray"): None,  # a name to hand to _reconstruct; never called
+    ("numpy", "ndarray"): None,  # an argument of _reconstruct; never called
     ("numpy", "dtype"): _number_type,
     ("numpy.core.multiarray", "_reconstruct"): _pending_array,
     ("numpy.core.multiarray", "scalar"): _scalar,

@@ -1,16 +1,18 @@
-"""Reads pickles that hold plain values and arrays of numbers, and nothing else; runs nothing.
+"""Reads pickles that contain plain values and arrays of numbers, and nothing else; runs no code.
 
-JHMDB's and UCF101-24's annotation files and detectron2's weights are pickles. A pickle is a
-program for a small stack machine; Python's own machine calls what a file names, and changes what it
-was given. The machine here knows the steps that make plain values, in all protocols of Python 2
-and 3, and `pickled_arrays` for arrays; every other step ends in one line. It makes nothing by a
-size that a file claims: what it makes is bounded by the file's own bytes.
+JHMDB's and UCF101-24's annotation files and detectron2's weights are pickles. A pickle is a program
+for a small stack machine; Python's own machine calls any function that a file names. The machine
+here executes only the opcodes for plain values, in all protocols of Python 2 and 3, and uses
+`pickled_arrays` for arrays; it refuses all others. `pickletools` of the standard library reads the
+opcodes. Nothing is allocated by a size that a file claims: memory is bounded by the file's size.
 """
 
 from __future__ import annotations
 
 import codecs
+import io
 import pickle
+import pickletools
 import re
 import struct
 from collections.abc import Callable
@@ -34,18 +36,18 @@ from detection.formats.pickled_arrays import (
 _MAX_FILE_BYTES = 1 << 30
 _MAX_STEPS = 10_000_000
 _MAX_CONTAINERS = 2_000_000  # an empty set takes one byte of a file and 216 of memory
-_PLACE_BYTES = 8  # what a place of a list or a set counts where it is copied
+_PLACE_BYTES = 8  # counted for each item of a copied container
 _MAX_DEPTH = 64
-_MAX_LINE = 1 << 20
-_MAX_INT_BYTES = 9  # 64 bits and a sign
+_MAX_INT_BYTES = 24  # in the file, as text or binary
+_INTEGER = re.compile(rb"[+-]?[0-9]{1,20}L?\n")
 
 
 def read_plain_pickle(path: str | Path, *, limit_bytes: int = _MAX_FILE_BYTES) -> Any:
-    """Return what the pickle at `path` holds: containers, text, numbers, arrays of numbers.
+    """Return the content of a pickle: containers, text, numbers, arrays of numbers.
 
     Text of Python 2 is read as Latin-1. limit_bytes: a larger file is refused. Raises `UserError`
-    for a file that is no pickle, is cut short, asks for anything else, nests values deeper than
-    64, in themselves, or so that they would be many times larger than the file.
+    for a file that is not a pickle, is cut short, contains anything else, nests values deeper than
+    64 or in themselves, or refers to values so often that they are much larger than the file.
     """
     path = Path(path)
     content = read_content(path, what="pickle", limit_bytes=limit_bytes)
@@ -59,17 +61,15 @@ def read_plain_pickle(path: str | Path, *, limit_bytes: int = _MAX_FILE_BYTES) -
         raise UserError(f"{path}: too little memory to read it") from error
     except (ValueError, TypeError, IndexError, KeyError, OverflowError, struct.error) as error:
         reason = printable(f"{type(error).__name__}: {error}")[:120]
-        raise UserError(
-            f"{path}: not a pickle that can be read, or cut short ({reason})"
-        ) from error
+        raise UserError(f"{path}: not a pickle, or cut short ({reason})") from error
 
 
 class _Machine:
-    """The stack machine: `run` follows the steps of `content` until its end mark."""
+    """The stack machine of pickles: `run` executes the opcodes of `content` up to STOP."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content
-        self.position = 0
+        self.file = io.BytesIO(content)
         self.stack: list[Any] = []
         self.marks: list[int] = []  # heights of the stack
         self.memo: dict[int, Any] = {}
@@ -78,52 +78,55 @@ class _Machine:
 
     def run(self) -> Any:
         for _ in range(_MAX_STEPS):
-            code = self.take(1)[0]
-            if code == pickle.STOP[0]:
+            name, argument = self.next_step()
+            if name == "STOP":
                 if len(self.stack) != 1 or self.marks:
-                    raise ValueError("its end leaves something behind")
+                    raise ValueError("values remain on the stack")
                 return _finished(self.stack[0])
-            step = _STEPS.get(code)
-            if step is None:
-                what = _REFUSED.get(code)
-                if what is None:
-                    raise ValueError(f"byte {code} at {self.position - 1} is no step of a pickle")
-                raise RefusedError(
-                    f"{what}; only plain containers and arrays are read from a pickle"
-                )
-            self.containers += code in _MAKE_CONTAINERS
+            self.containers += name in _MAKE_CONTAINERS
             if self.containers > _MAX_CONTAINERS:
                 raise RefusedError(f"makes more than {_MAX_CONTAINERS:,} lists, sets and the like")
-            step(self)
+            if name in _LITERALS:
+                self.push(argument)
+            else:
+                _ACTIONS[name](self, argument)
         raise RefusedError(f"takes more than {_MAX_STEPS:,} steps to read")
 
-    def take(self, count: int) -> bytes:
-        """Return the next bytes; what is claimed beyond the file's end makes nothing."""
-        start = self.position
-        if count > len(self.content) - start:
-            raise ValueError(f"{count} bytes required at {start}, the file ends before")
-        self.position = start + count
-        return self.content[start : self.position]
+    def next_step(self) -> tuple[str, Any]:
+        """Return the name of the next opcode and its argument, read by the standard library."""
+        code = self.file.read(1)
+        if not code:
+            raise ValueError("the file ends before STOP")
+        opcode = _OPCODES.get(code)
+        if opcode is None:
+            raise ValueError(f"byte {code[0]} at {self.file.tell() - 1} is no opcode of a pickle")
+        name = opcode.name
+        if name in _REFUSED:
+            raise RefusedError(f"{_REFUSED[name]}; {_ONLY_PLAIN}")
+        if name == "STRING":  # Python 2's bytes, which `pickletools` would decode as ASCII
+            quoted = pickletools.read_stringnl(self.file, decode=False)
+            return name, codecs.escape_decode(quoted)[0].decode("latin1")  # type: ignore[attr-defined]
+        start = self.file.tell()
+        argument = opcode.arg.reader(self.file) if opcode.arg is not None else None
+        if type(argument) is int:
+            self.check_int(name, start)
+        if type(argument) is str and "BINUNICODE" in name:
+            argument.encode()  # raises for surrogates, which `pickletools` accepts
+        return name, bytes(argument) if type(argument) is bytearray else argument
 
-    def sized(self, layout: str) -> bytes:
-        """Return the bytes behind a length written in `layout`."""
-        return self.take(self.number(layout))
-
-    def number(self, layout: str) -> Any:
-        return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
-
-    def line(self) -> bytes:
-        end = self.content.find(b"\n", self.position, self.position + _MAX_LINE)
-        if end < 0:
-            raise ValueError("a line without an end")
-        return self.take(end + 1 - self.position)[:-1]
+    def check_int(self, name: str, start: int) -> None:
+        """Refuse numbers of more than 64 bits, and text that only Python reads as a number."""
+        written = self.content[start : self.file.tell()]
+        is_text = name in ("INT", "LONG", "PUT", "GET")
+        if len(written) > _MAX_INT_BYTES or (is_text and not _INTEGER.fullmatch(written)):
+            raise ValueError(f"{written[:40]!r} is not a whole number of 64 bits")
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
 
     def pop(self) -> Any:
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise ValueError("a step takes what is not there")
+            raise ValueError("an opcode requires a value on the stack")
         return self.stack.pop()
 
     def top(self) -> Any:
@@ -132,28 +135,16 @@ class _Machine:
         return value
 
     def pop_mark(self) -> list[Any]:
-        """Return, and take from the stack, what lies above the last mark."""
+        """Remove and return the values above the last mark."""
         if not self.marks:
-            raise ValueError("a step takes what is not there")
+            raise ValueError("an opcode requires a mark on the stack")
         height = self.marks.pop()
         items = self.stack[height:]
         del self.stack[height:]
         return items
 
-    def pop_pair(self) -> list[Any]:
-        second = self.pop()
-        return [self.pop(), second]
-
-    def push_three(self) -> None:
-        third = self.pop()
-        self.push((*self.pop_pair(), third))
-
-    def pop_pairs(self) -> dict[Any, Any]:
-        items = self.pop_mark()
-        return dict(zip(keys_of(items[::2]), items[1::2], strict=True))
-
-    def mark(self) -> None:
-        self.marks.append(len(self.stack))
+    def pop_several(self, count: int) -> list[Any]:
+        return [self.pop() for _ in range(count)][::-1]
 
     def drop(self) -> None:
         if self.marks and self.marks[-1] == len(self.stack):
@@ -167,39 +158,23 @@ class _Machine:
     def get(self, place: int) -> None:
         self.push(_finished(self.memo[place]))
 
-    def append(self, items: list[Any]) -> None:
-        self.checked_top(list).extend(items)
-
-    def add(self, items: list[Any]) -> None:
-        self.checked_top(set).update(keys_of(items))
-
-    def set_item(self, key: Any, value: Any) -> None:
-        self.set_items(dict(zip(keys_of([key]), [value], strict=True)))
-
-    def set_items(self, pairs: dict[Any, Any]) -> None:
-        self.checked_top(dict).update(pairs)
-
-    def checked_top(self, kind: type) -> Any:
-        """Return the top of the stack, which must be a container that this machine made."""
+    def extend(self, kind: Any, items: Any) -> None:
+        """Add items to the top of the stack, which must be a container that this machine made."""
         target = self.top()
         if type(target) is not kind:
             raise RefusedError(
-                f"adds to a {type(target).__name__} as to a {kind.__name__}; only plain "
-                "containers and arrays are read from a pickle"
+                f"adds to a {type(target).__name__} as to a {kind.__name__}; {_ONLY_PLAIN}"
             )
-        return target
+        target.extend(items) if kind is list else target.update(items)
 
     def global_name(self, module: Any, name: Any) -> None:
         if type(module) is not str or type(name) is not str:
-            raise ValueError("a name that is no text")
+            raise ValueError("a name that is not text")
         self.push(named(module, name))
 
-    def stack_global(self) -> None:
-        self.global_name(*self.pop_pair())
-
-    def spend(self, handed: Any) -> None:
-        """Count what is handed to a call: seven bytes of a file can have a megabyte copied."""
-        for value in handed if type(handed) is tuple else ():
+    def spend(self, arguments: Any) -> None:
+        """Count the bytes passed to a call: seven bytes of a file can have a megabyte copied."""
+        for value in arguments if type(arguments) is tuple else ():
             if type(value) in (str, bytes):
                 self.bytes_left -= len(value)
             elif type(value) in _CONTAINERS:
@@ -208,158 +183,101 @@ class _Machine:
             raise RefusedError(_TOO_OFTEN)
 
     def reduce(self) -> None:
-        function, arguments = self.pop_pair()
+        function, arguments = self.pop_several(2)
         self.spend(arguments)
         self.push(call(function, arguments))
 
     def build(self) -> None:
-        """Complete an array or a type of numbers; nothing else takes a state."""
-        target, state = self.pop_pair()
+        """Set the state of an array or a dtype; nothing else has a state."""
+        target, state = self.pop_several(2)
         if type(target) not in (PendingArray, NumberType):
-            raise RefusedError(
-                "changes what it was given; only plain containers and arrays are read from a pickle"
-            )
+            raise RefusedError(f"changes what it was given; {_ONLY_PLAIN}")
         self.spend(state)
         target.set_state(state)
         self.push(_finished(target))
 
-    def protocol(self) -> None:
-        if self.take(1)[0] > pickle.HIGHEST_PROTOCOL:
+    def protocol(self, number: int) -> None:
+        if number > pickle.HIGHEST_PROTOCOL:
             raise ValueError("of an unknown protocol")
 
 
+def _pairs(items: list[Any]) -> dict[Any, Any]:
+    return dict(zip(keys_of(items[::2]), items[1::2], strict=True))
+
+
 def _finished(value: Any) -> Any:
-    """Return the array for a stand-in that has become one."""
+    """Return the array for a `PendingArray` that has its content."""
     return value.value if type(value) is PendingArray and value.value is not None else value
 
 
-def _text_int(line: bytes) -> int | bool:
-    if line in (b"00", b"01"):
-        return line == b"01"
-    if not re.fullmatch(rb"[+-]?[0-9]{1,20}L?", line):
-        raise ValueError(f"{line[:40]!r} is no whole number of 64 bits")
-    return int(line.rstrip(b"L"))
-
-
-def _text_float(line: bytes) -> float:
-    if len(line) > 64:
-        raise ValueError(f"{line[:40]!r} ... is no number")
-    return float(line)
-
-
-def _long(raw: bytes) -> int:
-    if len(raw) > _MAX_INT_BYTES:
-        raise ValueError(f"a whole number of {len(raw)} bytes")
-    return int.from_bytes(raw, "little", signed=True)
-
-
-def _quoted(line: bytes) -> str:
-    """Return text that Python 2 wrote as in a program."""
-    if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
-        raise ValueError("text without quotes")
-    return codecs.escape_decode(line[1:-1])[0].decode("latin1")  # type: ignore[attr-defined,no-any-return]
-
-
-def _step(code: bytes, act: Callable[[_Machine], None]) -> tuple[int, Callable[[_Machine], None]]:
-    return code[0], act
-
-
-_STEPS: dict[int, Callable[[_Machine], None]] = dict(
-    [
-        _step(pickle.PROTO, lambda m: m.protocol()),
-        _step(pickle.FRAME, lambda m: None if m.take(8) else None),  # a hint for buffers
-        _step(pickle.NONE, lambda m: m.push(None)),
-        _step(pickle.NEWTRUE, lambda m: m.push(True)),
-        _step(pickle.NEWFALSE, lambda m: m.push(False)),
-        _step(pickle.INT, lambda m: m.push(_text_int(m.line()))),
-        _step(pickle.LONG, lambda m: m.push(_text_int(m.line()))),
-        _step(pickle.BININT, lambda m: m.push(m.number("<i"))),
-        _step(pickle.BININT1, lambda m: m.push(m.number("<B"))),
-        _step(pickle.BININT2, lambda m: m.push(m.number("<H"))),
-        _step(pickle.LONG1, lambda m: m.push(_long(m.sized("<B")))),
-        _step(pickle.LONG4, lambda m: m.push(_long(m.sized("<I")))),
-        _step(pickle.FLOAT, lambda m: m.push(_text_float(m.line()))),
-        _step(pickle.BINFLOAT, lambda m: m.push(m.number(">d"))),
-        _step(pickle.STRING, lambda m: m.push(_quoted(m.line()))),
-        _step(pickle.BINSTRING, lambda m: m.push(m.sized("<I").decode("latin1"))),
-        _step(pickle.SHORT_BINSTRING, lambda m: m.push(m.sized("<B").decode("latin1"))),
-        _step(pickle.UNICODE, lambda m: m.push(m.line().decode("raw-unicode-escape"))),
-        _step(pickle.BINUNICODE, lambda m: m.push(m.sized("<I").decode("utf-8"))),
-        _step(pickle.SHORT_BINUNICODE, lambda m: m.push(m.sized("<B").decode("utf-8"))),
-        _step(pickle.BINUNICODE8, lambda m: m.push(m.sized("<Q").decode("utf-8"))),
-        _step(pickle.BINBYTES, lambda m: m.push(m.sized("<I"))),
-        _step(pickle.SHORT_BINBYTES, lambda m: m.push(m.sized("<B"))),
-        _step(pickle.BINBYTES8, lambda m: m.push(m.sized("<Q"))),
-        _step(pickle.BYTEARRAY8, lambda m: m.push(m.sized("<Q"))),
-        _step(pickle.EMPTY_TUPLE, lambda m: m.push(())),
-        _step(pickle.TUPLE1, lambda m: m.push((m.pop(),))),
-        _step(pickle.TUPLE2, lambda m: m.push(tuple(m.pop_pair()))),
-        _step(pickle.TUPLE3, lambda m: m.push_three()),
-        _step(pickle.TUPLE, lambda m: m.push(tuple(m.pop_mark()))),
-        _step(pickle.EMPTY_LIST, lambda m: m.push([])),
-        _step(pickle.LIST, lambda m: m.push(m.pop_mark())),
-        _step(pickle.EMPTY_DICT, lambda m: m.push({})),
-        _step(pickle.DICT, lambda m: m.push(m.pop_pairs())),
-        _step(pickle.EMPTY_SET, lambda m: m.push(set())),
-        _step(pickle.FROZENSET, lambda m: m.push(frozenset(keys_of(m.pop_mark())))),
-        _step(pickle.APPEND, lambda m: m.append([m.pop()])),
-        _step(pickle.APPENDS, lambda m: m.append(m.pop_mark())),
-        _step(pickle.ADDITEMS, lambda m: m.add(m.pop_mark())),
-        _step(pickle.SETITEM, lambda m: m.set_item(*m.pop_pair())),
-        _step(pickle.SETITEMS, lambda m: m.set_items(m.pop_pairs())),
-        _step(pickle.MARK, lambda m: m.mark()),
-        _step(pickle.POP, lambda m: m.drop()),
-        _step(pickle.POP_MARK, lambda m: None if m.pop_mark() else None),
-        _step(pickle.DUP, lambda m: m.push(m.top())),
-        _step(pickle.PUT, lambda m: m.put(int(_text_int(m.line())))),
-        _step(pickle.BINPUT, lambda m: m.put(m.number("<B"))),
-        _step(pickle.LONG_BINPUT, lambda m: m.put(m.number("<I"))),
-        _step(pickle.MEMOIZE, lambda m: m.put(len(m.memo))),
-        _step(pickle.GET, lambda m: m.get(int(_text_int(m.line())))),
-        _step(pickle.BINGET, lambda m: m.get(m.number("<B"))),
-        _step(pickle.LONG_BINGET, lambda m: m.get(m.number("<I"))),
-        _step(pickle.GLOBAL, lambda m: m.global_name(m.line().decode(), m.line().decode())),
-        _step(pickle.STACK_GLOBAL, lambda m: m.stack_global()),
-        _step(pickle.REDUCE, lambda m: m.reduce()),
-        _step(pickle.BUILD, lambda m: m.build()),
-    ]
-)
-_MAKE_CONTAINERS = frozenset(
-    code[0]
-    for code in (
-        (pickle.EMPTY_TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.TUPLE)
-        + (pickle.EMPTY_LIST, pickle.LIST, pickle.EMPTY_DICT, pickle.DICT)
-        + (pickle.EMPTY_SET, pickle.FROZENSET, pickle.REDUCE)
-    )
-)
-_TOO_OFTEN = "names values so often that they are far larger than the file"
+_OPCODES = {opcode.code.encode("latin1"): opcode for opcode in pickletools.opcodes}
+_LITERALS = frozenset((
+    "NONE", "INT", "LONG", "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
+    "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE",
+    "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
+))  # fmt: skip
+_ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
+    "PROTO": lambda m, number: m.protocol(number),
+    "FRAME": lambda m, _: None,  # a hint for buffers
+    "NEWTRUE": lambda m, _: m.push(True),
+    "NEWFALSE": lambda m, _: m.push(False),
+    "EMPTY_TUPLE": lambda m, _: m.push(()),
+    "TUPLE1": lambda m, _: m.push((m.pop(),)),
+    "TUPLE2": lambda m, _: m.push(tuple(m.pop_several(2))),
+    "TUPLE3": lambda m, _: m.push(tuple(m.pop_several(3))),
+    "TUPLE": lambda m, _: m.push(tuple(m.pop_mark())),
+    "EMPTY_LIST": lambda m, _: m.push([]),
+    "LIST": lambda m, _: m.push(m.pop_mark()),
+    "EMPTY_DICT": lambda m, _: m.push({}),
+    "DICT": lambda m, _: m.push(_pairs(m.pop_mark())),
+    "EMPTY_SET": lambda m, _: m.push(set()),
+    "FROZENSET": lambda m, _: m.push(frozenset(keys_of(m.pop_mark()))),
+    "APPEND": lambda m, _: m.extend(list, [m.pop()]),
+    "APPENDS": lambda m, _: m.extend(list, m.pop_mark()),
+    "ADDITEMS": lambda m, _: m.extend(set, keys_of(m.pop_mark())),
+    "SETITEM": lambda m, _: m.extend(dict, _pairs(m.pop_several(2))),
+    "SETITEMS": lambda m, _: m.extend(dict, _pairs(m.pop_mark())),
+    "MARK": lambda m, _: m.marks.append(len(m.stack)),
+    "POP": lambda m, _: m.drop(),
+    "POP_MARK": lambda m, _: None if m.pop_mark() else None,
+    "DUP": lambda m, _: m.push(m.top()),
+    "MEMOIZE": lambda m, _: m.put(len(m.memo)),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), lambda m, place: m.put(place)),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda m, place: m.get(place)),
+    "GLOBAL": lambda m, pair: m.global_name(*pair.split(" ", 1)),
+    "STACK_GLOBAL": lambda m, _: m.global_name(*m.pop_several(2)),
+    "REDUCE": lambda m, _: m.reduce(),
+    "BUILD": lambda m, _: m.build(),
+}
+_MAKE_CONTAINERS = frozenset((
+    "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "TUPLE", "EMPTY_LIST", "LIST", "EMPTY_DICT",
+    "DICT", "EMPTY_SET", "FROZENSET", "REDUCE",
+))  # fmt: skip
+_ONLY_PLAIN = "only plain containers and arrays are read from a pickle"
+_TOO_OFTEN = "refers to values so often that they are far larger than the file"
 _REFUSED = {
-    code[0]: what
-    for codes, what in (
-        ((pickle.INST, pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX), "asks for an object"),
-        ((pickle.EXT1, pickle.EXT2, pickle.EXT4), "asks for what Python's registry holds"),
-        (
-            (pickle.PERSID, pickle.BINPERSID, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
-            "refers to something outside the file",
-        ),
-    )
-    for code in codes
+    **dict.fromkeys(("INST", "OBJ", "NEWOBJ", "NEWOBJ_EX"), "asks for an object"),
+    **dict.fromkeys(("EXT1", "EXT2", "EXT4"), "asks for what Python's registry holds"),
+    **dict.fromkeys(
+        ("PERSID", "BINPERSID", "NEXT_BUFFER", "READONLY_BUFFER"),
+        "refers to something outside the file",
+    ),
 }
 
 
 def _limit_of(file_bytes: int) -> int:
-    """Return how many bytes a file of so many may become."""
+    """Return the number of bytes that the values of a file of this size may have."""
     return 4 * file_bytes + (16 << 20)
 
 
 def _check_plain(root: Any, file_bytes: int) -> None:
-    """Refuse what is no plain value, or grows far beyond the file when it is walked through.
+    """Refuse other than plain values, and values far larger than the file when traversed.
 
-    Values may be shared: two hundred bytes can name a list of lists of 10^30 places. Each container
-    is weighed once, by what a walk through it would meet.
+    Values may be shared: two hundred bytes can describe nested lists of 10^30 items. The size of
+    each container is computed once, with all that it contains.
     """
     max_bytes = _limit_of(file_bytes)
-    weights: dict[int, tuple[int, int, int]] = {}  # places, bytes, depth; by container
+    weights: dict[int, tuple[int, int, int]] = {}  # items, bytes, depth; by container
     open_now: set[int] = set()
     todo: list[tuple[Any, bool]] = [(root, False)]
     while todo:
@@ -401,14 +319,13 @@ def _weight_of(value: Any, weights: dict[int, tuple[int, int, int]]) -> tuple[in
 
 
 def _leaf_bytes(value: Any) -> int:
-    """Return the bytes of a value that is no container; refuse what is no value."""
+    """Return the bytes of a value other than a container; refuse unfinished values."""
     if isinstance(value, np.ndarray):
         return value.nbytes
     if type(value) in (str, bytes):
         return len(value)
     if isinstance(value, (Name, NumberType, PendingArray)):
         raise RefusedError(
-            "leaves an array unfinished, or a name in place of a value; only plain containers and "
-            "arrays are read from a pickle"
+            f"leaves an array unfinished, or a name in place of a value; {_ONLY_PLAIN}"
         )
     return 0

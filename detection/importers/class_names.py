@@ -1,4 +1,4 @@
-"""What people write as names of classes: several in one field, and one name in two spellings."""
+"""Names of classes as users write them: several in one field, and one name in two spellings."""
 
 from __future__ import annotations
 
@@ -6,28 +6,27 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from detection.errors import UserError, printable
+from detection.errors import UserError, first_few, printable
 
-# Marks that people put between two names; a comma or slash within brackets belongs to the name,
-# as in AVA's "talk to (e.g., self, a person, a group)".
+# Marks between two names; a comma or slash within brackets belongs to the name, as in AVA's
+# "talk to (e.g., self, a person, a group)".
 USUAL_SEPARATORS = ",;|"
-_MAX_EXAMPLES = 3
 
 
 def split_names(text: str, separators: str) -> list[str]:
     """Return the names in `text`, each once, without blanks around them, in their order.
 
-    separators: every character of it ends a name ("": the text is one name). Marks within round
-    brackets end none. A text of blanks and separators alone holds no name.
+    separators: each of its characters ends a name ("": the text is one name), except within round
+    brackets.
     """
     names = [part.strip() for part in _parts(text, separators)]
     return list(dict.fromkeys(name for name in names if name))
 
 
 def checked_separators(text: str, *, option: str) -> str:
-    """Return the separators given to `option`; raises `UserError` for those that cut inside names.
+    """Return the separators given to `option`; raises `UserError` for characters of names.
 
-    Letters, digits, blanks, brackets, quotes, hyphens and underscores separate nothing.
+    These are letters, digits, blanks, brackets, quotes, hyphens and underscores.
     """
     bad = [mark for mark in text if mark.isalnum() or mark.isspace() or mark in "()'\"_-"]
     if bad or not text:
@@ -38,14 +37,14 @@ def checked_separators(text: str, *, option: str) -> str:
 
 
 def name_key(name: str) -> str:
-    """Return what two spellings of one name share: case, blanks, `_`, `-` and forms are equal."""
+    """Return a key that ignores case, blanks, `_`, `-` and the Unicode form of a name."""
     return re.sub(r"[\s_\-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 
 def near_duplicates(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Return the groups of different names that differ in case, blanks, `_`, `-` or form alone.
+    """Return the groups of names that differ only in case, blanks, `_`, `-` or Unicode form.
 
-    Groups and their members keep the order of `names`; names without a twin are in no group.
+    Groups and their members keep the order of `names`.
     """
     groups: dict[str, dict[str, None]] = {}
     for name in names:
@@ -54,14 +53,14 @@ def near_duplicates(names: Iterable[str]) -> list[tuple[str, ...]]:
 
 
 def several_in_one(names: Iterable[str], separators: str = USUAL_SEPARATORS) -> list[str]:
-    """Return the names that look like several: `walk, sit` or `walk|sit`, each once."""
+    """Return the names that look like several in one, `walk, sit` or `walk|sit`, each once."""
     return [name for name in dict.fromkeys(names) if len(split_names(name, separators)) > 1]
 
 
 def name_warnings(names: Iterable[str], *, split_option: str | None = None) -> list[str]:
-    """Return warnings, a line each, about names of classes that look unintended.
+    """Return warnings, a line each, about class names that look unintended.
 
-    split_option: the command's option that would split `walk, sit`, named in the advice.
+    split_option: the command's option that would split `walk, sit`.
     """
     names = list(names)
     lines = []
@@ -70,7 +69,7 @@ def name_warnings(names: Iterable[str], *, split_option: str | None = None) -> l
         groups = [" and ".join(f"'{printable(name)}'" for name in group) for group in twins]
         lines.append(
             f"warning: {len(twins)} class{'es' * (len(twins) > 1)} in several spellings, which are "
-            f"kept apart: {_examples(groups)}"
+            f"kept apart: {first_few(groups)}"
         )
     joined = several_in_one(names)
     if joined:
@@ -78,18 +77,13 @@ def name_warnings(names: Iterable[str], *, split_option: str | None = None) -> l
         advice = f" ({split_option} splits them)" if split_option else ""
         lines.append(
             f"warning: {len(joined)} class name{'s' * (len(joined) > 1)} like several in one, "
-            f"taken as one each: {_examples(quoted)}{advice}"
+            f"taken as one each: {first_few(quoted)}{advice}"
         )
     return lines
 
 
-def _examples(texts: list[str]) -> str:
-    more = len(texts) - _MAX_EXAMPLES
-    return "; ".join(texts[:_MAX_EXAMPLES]) + (f"; and {more} more" if more > 0 else "")
-
-
 def _parts(text: str, separators: str) -> list[str]:
-    """Cut at separators outside round brackets; a bracket that never closes is text."""
+    """Split at separators outside round brackets; unbalanced brackets are ordinary text."""
     parts, start, depth = [], 0, 0
     counts_brackets = text.count("(") == text.count(")")
     for place, mark in enumerate(text):

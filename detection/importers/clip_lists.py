@@ -1,4 +1,4 @@
-"""Lists of labelled videos out of a data set in AVA's form: what is anybody doing in the video."""
+"""Converts a data set in AVA's format to lists of videos, labelled with all actions in them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from detection.files import write_text
 
 
 def write_clip_lists(dataset: str | Path, out: str | Path) -> dict[str, int]:
-    """Write SPLIT.csv (`path,label`) and classes.txt; return how many videos each split lists.
+    """Write SPLIT.csv (`path,label`) and classes.txt; return the number of videos by split.
 
     dataset: a data set folder of videos.  out: folder to write to; the lists' paths are relative to
-    it. A video's label is every action in it, joined by `;`. Raises `UserError` where a split names
-    an action that the label map does not have, or a class cannot stand in such a list.
+    it. A video's label is every action in it, joined by `;`. Raises `UserError` for an action that
+    is not in the label map, and for a class name that such a list cannot contain.
     """
     folder, out = DatasetFolder.open(dataset), Path(out)
     label_map = folder.read_label_map()
     for name in label_map.names:
         if ";" in name or "\n" in name or name != name.strip():
-            raise UserError(f"{folder.label_map_path}: class '{name}' cannot stand in a list")
+            raise UserError(f"{folder.label_map_path}: class '{name}' is invalid in a list")
     if folder.file.frames is not None:
-        raise UserError(f"{folder.root}: holds extracted frames, lists of clips need videos")
+        raise UserError(f"{folder.root}: contains extracted frames, lists of clips need videos")
     lists: dict[str, list[tuple[str, str]]] = {}
     for split in folder.file.splits:
         rows = read_ground_truth_rows(folder.split(split))

@@ -28,7 +28,7 @@ from detection.importers.coco_shapes import (
     number_of,
     shape_without_box,
 )
-from detection.importers.custom import OwnBox, OwnVideo
+from detection.importers.custom import AnnotatedBox, AnnotatedVideo
 from detection.importers.source_videos import find_video
 
 # What annotation tools note beside the actions.
@@ -45,7 +45,7 @@ _FRACTION_LIMIT = 1.05  # as in tables: rounding may push an edge this far over 
 class CocoData:
     """What the file holds. classes: in the order of their ids.  notes: a line each."""
 
-    videos: list[OwnVideo]
+    videos: list[AnnotatedVideo]
     classes: list[str]
     exclusive: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -72,9 +72,9 @@ class CocoRules:
 
 @dataclass
 class _Image:
-    video: OwnVideo
+    video: AnnotatedVideo
     moment: float
-    boxes: list[OwnBox] = field(default_factory=list)
+    boxes: list[AnnotatedBox] = field(default_factory=list)
     unjudged: bool = False
 
 
@@ -107,7 +107,7 @@ class _Reader:
         self.path, self.values, self.folder = path, values, folder
         self.rules = rules
         self.problems = Problems()
-        self.videos: dict[str, OwnVideo] = {}
+        self.videos: dict[str, AnnotatedVideo] = {}
         self.names: dict[str, str] = {}
         self.attribute_values: dict[str, dict[str, None]] = {}
         self.acting: frozenset[str] | None = None  # attributes that are actions; None: categories
@@ -201,7 +201,7 @@ class _Reader:
             file = find_video(self.folder, name)
             key = file.relative_to(self.folder).as_posix()
             size = (width, height)
-            self.videos.setdefault(key, OwnVideo(key, file, str(self.path), by_frame, size))
+            self.videos.setdefault(key, AnnotatedVideo(key, file, str(self.path), by_frame, size))
             self.names[name] = key
         video = self.videos[self.names[name]]
         if video.by_frame != by_frame:
@@ -286,7 +286,7 @@ class _Reader:
             box, turned = box_of(annotation)
         self.counts["turned"] += turned
         actions = tuple(self._split(self._actions(annotation, categories)))
-        image.boxes.append(OwnBox(image.moment, box, actions, _person(annotation), place))
+        image.boxes.append(AnnotatedBox(image.moment, box, actions, _person(annotation), place))
 
     def _actions(self, annotation: Mapping[str, Any], categories: Mapping[str, str]) -> list[str]:
         if self.acting is None:

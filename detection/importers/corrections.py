@@ -1,12 +1,11 @@
-"""Corrections from a review page, merged into a copy of a data set: see docs/review.md.
+"""Merges corrections from a review page into a copy of a data set: see docs/review.md.
 
-A page exports everybody at the keyframes that were reviewed. Those keyframes' rows are replaced,
-so that deletions count; all others stay as they are.
+A page exports all persons at the reviewed keyframes. The rows of these keyframes are replaced, so
+that deletions count; all others are kept.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +25,20 @@ from detection.datasets.folder import DatasetFolder, Split, SplitPart, inside
 from detection.datasets.new_folder import new_dataset_folder
 from detection.errors import Problems, UserError
 from detection.files import read_lines, write_text
-from detection.importers.source_videos import find_video, place_video
+from detection.importers.source_videos import copy_or_link, copy_or_link_video, find_video
 from detection.structures import Keyframe, LabelMap
 
 
 @dataclass(frozen=True)
 class MergeReport:
-    """What a merge did. removed, added: rows of the split's annotations at reviewed keyframes."""
+    """What a merge changed.
+
+    num_keyframes: reviewed keyframes.
+    removed: rows of the split's annotations that were removed at reviewed keyframes.
+    added: rows that were added at reviewed keyframes.
+    new_videos: ids of videos that were added to the split.
+    num_rows: rows of the split's annotations after the merge.
+    """
 
     num_keyframes: int
     removed: int
@@ -54,17 +60,19 @@ def merge_corrections(
 ) -> MergeReport:
     """Write the data set folder `out`: `dataset` with the reviewed keyframes' rows replaced.
 
-    corrections: ground truth in AVA's form, two columns for a keyframe with nobody in it.
-    reviewed: `video_id,time` of every keyframe in it.  videos: folder of videos that the data set
-    does not have yet; they join the split.  link: hard-link files where possible, in place of
-    copying them.  overwrite: replace a data set folder that is there, which may be `dataset`.
+    corrections: ground truth in AVA's format, two columns for a keyframe without persons.
+    reviewed: `video_id,time` of every reviewed keyframe.  videos: folder of videos that the data
+    set does not have yet; they are added to the split.  link: hard-link files where possible, in
+    place of copying them.  overwrite: replace an existing data set folder, which may be `dataset`.
     Raises `UserError` naming file and row before anything is written.
     """
     folder = DatasetFolder.open(dataset)
     part = folder.split(split)
     stated = folder.file.splits[split]
     merged, keyframes = _read(folder, Path(corrections), Path(reviewed))
-    rows = read_ground_truth(part.annotations) if part.annotations.stat().st_size else _nothing()
+    rows = AvaRows.from_rows([], boxes_01=[], action_id=[])
+    if part.annotations.stat().st_size:
+        rows = read_ground_truth(part.annotations)
     new_ids = _unknown_videos(folder, part, keyframes)
     sources = _new_videos(new_ids, folder, videos, reviewed)
     kept = _without(rows, keyframes)
@@ -77,7 +85,7 @@ def merge_corrections(
         for video_id, source in sources.items():
             assert folder.file.videos is not None
             place = inside(building, folder.file.videos, what="the folder of videos")
-            place_video(source, place, video_id, link=link)
+            copy_or_link_video(source, place, video_id, link=link)
         if stated.videos is not None and new_ids:
             listed = inside(building, stated.videos, what="the split's list of videos")
             lines = read_lines(listed, what="list of videos")
@@ -95,7 +103,7 @@ def merge_corrections(
 def _check_paths(
     folder: DatasetFolder, stated: SplitPart, *, adds_videos: bool, adds_ids: bool
 ) -> None:
-    """Refuse, before anything is written, what a copy of the folder could not hold."""
+    """Refuse, before anything is written, paths outside the folder that is written."""
     file = folder.file
     written = [(stated.annotations, "the split's annotation file")]
     if adds_videos:
@@ -114,17 +122,13 @@ def _check_paths(
             inside(folder.root, path, what="a path of dataset.yaml, which the copy would repeat,")
 
 
-def _nothing() -> AvaRows:
-    return AvaRows.from_rows([], boxes_01=[], action_id=[])
-
-
 def _read(
     folder: DatasetFolder, corrections: Path, reviewed: Path
 ) -> tuple[AvaRows, frozenset[Keyframe]]:
-    """Read both files and hold each to the other, to the classes and to the exclusive groups."""
+    """Read both files and check them against each other, the classes and the exclusive groups."""
     for path in (corrections, reviewed):
         if not path.is_file():
-            raise UserError(f"{path}: no such file; a review page exports it")
+            raise UserError(f"{path}: file not found; a review page exports it")
     keyframes = read_keyframe_list(reviewed)
     if not keyframes:
         raise UserError(f"{reviewed}: lists no reviewed keyframe")
@@ -141,7 +145,7 @@ def _read(
             problems.add(corrections, int(rows.line[row]), message)
     there = set(rows.keyframes())
     for key in sorted(keyframes - there):
-        message = f"{key} has no row in {corrections} (two columns where nobody is there): cut off?"
+        message = f"{key} has no row in {corrections} (two columns without persons): cut off?"
         problems.add(reviewed, None, message)
     for key in sorted(set(rows.empty_keyframes) - keyframes):
         problems.add(corrections, None, f"keyframe {key} is not listed in {reviewed}")
@@ -168,15 +172,14 @@ def _check_exclusive(
 def _unknown_videos(
     folder: DatasetFolder, part: Split, keyframes: frozenset[Keyframe]
 ) -> list[str]:
-    """Return reviewed videos that no split has; raises `UserError` for those of another split."""
-    wanted = {key.video_id for key in keyframes}
-    wanted -= _videos_of(part)
+    """Return reviewed videos in no split; raises `UserError` for those of another split."""
+    new = {key.video_id for key in keyframes} - _videos_of(part)
     for name in folder.file.splits:
-        if name == part.name or not wanted:
+        if name == part.name or not new:
             continue
-        if other := sorted(wanted & _videos_of(folder.split(name))):
+        if other := sorted(new & _videos_of(folder.split(name))):
             raise UserError(f"video '{other[0]}' belongs to split '{name}', not to '{part.name}'")
-    return sorted(wanted)
+    return sorted(new)
 
 
 def _videos_of(part: Split) -> set[str]:
@@ -192,16 +195,16 @@ def _videos_of(part: Split) -> set[str]:
 def _new_videos(
     ids: list[str], folder: DatasetFolder, videos: str | Path | None, reviewed: str | Path
 ) -> dict[str, Path]:
-    """Return the file of each new video that the folder lacks."""
+    """Return the file of each new video that the folder does not contain."""
     if ids and folder.file.frames is not None:
         raise UserError(
-            f"{reviewed}: video '{ids[0]}' is not in {folder.root}, which keeps extracted frames: "
-            "only data sets of videos can be added to"
+            f"{reviewed}: video '{ids[0]}' is not in {folder.root}, which contains extracted "
+            "frames: videos can only be added to data sets of videos"
         )
     sources: dict[str, Path] = {}
     for video_id in ids:
         if "/" in video_id:
-            raise UserError(f"{reviewed}: '{video_id}' is no video id (it would be a path)")
+            raise UserError(f"{reviewed}: '{video_id}' is not a video id (it would be a path)")
         try:
             folder.video_path(video_id)
         except UserError:
@@ -232,7 +235,7 @@ def _without(rows: AvaRows, keyframes: frozenset[Keyframe]) -> AvaRows:
 
 
 def _joined(kept: AvaRows, merged: AvaRows) -> AvaRows:
-    """Return both, by video (in the order of the file, then new ones) and time."""
+    """Return the rows of both, by video (in the order of the file, then new ones) and time."""
     names = list(dict.fromkeys([*kept.video_names, *merged.video_names]))
     place = {name: number for number, name in enumerate(names)}
     parts = (kept, merged)
@@ -260,15 +263,9 @@ def _joined(kept: AvaRows, merged: AvaRows) -> AvaRows:
 
 
 def _copy(source: Path, target: Path, *, link: bool) -> None:
-    """Copy a folder into one that is there; hard links where asked and possible."""
+    """Copy a folder into an existing one; with hard links where `link` and possible."""
 
-    def place(name: str, other: str) -> str:
-        if link:
-            try:
-                os.link(Path(name).resolve(), other)
-                return other
-            except OSError:
-                pass
-        return shutil.copyfile(name, other)
+    def place(name: str, other: str) -> None:
+        copy_or_link(Path(name), Path(other), link=link)
 
     shutil.copytree(source, target, dirs_exist_ok=True, copy_function=place)

@@ -1,8 +1,8 @@
-"""A plain table of boxes and actions: one row per person, moment and action, named columns.
+"""Imports a table of boxes and actions: one row per person, frame and action, named columns.
 
 Columns, in any order: `video`; `time` (seconds) or `frame`; `x1, y1, x2, y2` or `x, y, width,
-height`; `action` (several: `a; b`; empty: none); and, where known, `person` and `split`. A row
-whose box is empty is a moment with nobody in it.
+height`; `action` (several: `a; b`; empty: none); and, optionally, `person` and `split`. A row
+without a box is a frame without persons.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from detection.errors import Problems, UserError, at_row
 from detection.files import read_text
 from detection.formats.csv_rows import csv_rows
 from detection.importers.class_names import split_names
-from detection.importers.custom import OwnBox, OwnVideo
+from detection.importers.custom import AnnotatedBox, AnnotatedVideo
 from detection.importers.source_videos import find_video
 
 Unit = Literal["auto", "pixels", "fractions"]
@@ -41,70 +41,66 @@ _NAMES = {
     "split": ("split", "subset"),
 }
 _CORNERS, _EXTENT = ("x1", "y1", "x2", "y2"), ("x", "y", "width", "height")
-WANTED = "video, time or frame, x1, y1, x2, y2 (or x, y, width, height), action[, person][, split]"
-# Rounding may push an edge this far over 1.
+REQUIRED_COLUMNS = (
+    "video, time or frame, x1, y1, x2, y2 (or x, y, width, height), action[, person][, split]"
+)
+# Rounding may move an edge up to here.
 _FRACTION_LIMIT = 1.05
 
 
-def read_own_csv(
+def read_csv_table(
     path: str | Path,
     videos: str | Path,
     *,
     unit: Unit = "auto",
     first_frame: int = 0,
     separators: str = "",
-) -> list[OwnVideo]:
+) -> list[AnnotatedVideo]:
     """Read a table with a header line; `,`, `;` or tab between the columns.
 
     videos: folder of the videos that the table names.  unit: of the boxes; auto: fractions where no
     number of the whole file exceeds 1, else pixels.  first_frame: number of the first frame.
-    separators: marks between several actions, beside `;`. Where the table states the size of its
-    frames (`frame_width, frame_height`, or `width, height` beside corners) pixels are divided by
-    that. Raises `UserError` naming file and line.
+    separators: marks between several actions, in addition to `;`. Where the table states the size
+    of its frames (`frame_width, frame_height`, or `width, height` beside corners), pixels are
+    divided by that. Raises `UserError` naming file and line.
     """
     path, videos = Path(path), Path(videos)
     rows = list(_rows(path))
     if not rows:
         raise UserError(f"{path}: a header line and no rows")
-    by_frame = "frame" in rows[0][1]
     problems = Problems()
     boxes = []
     for line, row in rows:
         try:
-            boxes.append((line, row, _box(row), _moment(row, first_frame)))
+            boxes.append((line, row, _box(row), _frame_or_time(row, first_frame)))
         except ValueError as error:
             problems.add(path, line, str(error))
     problems.raise_if_any()
     sizes = {} if unit == "fractions" else _frame_sizes(path, rows)
-    fractions = unit == "fractions" or (
+    if unit == "fractions" or (
         unit == "auto"
         and all(edge <= _FRACTION_LIMIT for _, _, box, _ in boxes if box for edge in box)
-    )
-    found: dict[str, OwnVideo] = {}
+    ):
+        sizes = {line: (1.0, 1.0) for line, _, _, _ in boxes}
+    found: dict[str, AnnotatedVideo] = {}
     names: dict[str, str] = {}
-    for line, row, box, moment in boxes:
+    for line, row, box, when in boxes:
         try:
             video = _video_of(row["video"], names, found, videos, path)
-            video.by_frame = by_frame
-            if fractions:
-                video.size = (1.0, 1.0)
-            elif line in sizes:
+            video.by_frame = "frame" in row
+            if line in sizes:
                 _set_size(video, sizes[line])
             _set_split(video, row.get("split", ""))
-        except ValueError as error:
-            problems.add(path, line, str(error))
-            continue
-        if box is None:
-            video.empty.append(moment)
-            continue
-        try:
+            if box is None:
+                video.empty.append(when)
+                continue
             actions = tuple(split_names(row.get("action", ""), ";" + separators))
             for action in actions:
                 check_class_name(action)
+            person = row.get("person") or None
+            video.boxes.append(AnnotatedBox(when, box, actions, person, line))
         except ValueError as error:
             problems.add(path, line, str(error))
-            continue
-        video.boxes.append(OwnBox(moment, box, actions, row.get("person") or None, line))
     problems.raise_if_any()
     return list(found.values())
 
@@ -114,8 +110,8 @@ def _frame_sizes(
 ) -> dict[int, tuple[float, float]]:
     """Return the frame size by line, where the table states it.
 
-    `width` and `height` beside corners are the frame's, unless every box is so wide and high: then
-    they say nothing new. What is neither is an error of the first such row.
+    `width` and `height` beside corners are the frame's, unless they equal the size of every box.
+    A row that fits neither is an error.
     """
     first = rows[0][1]
     names = ("frame_width", "frame_height")
@@ -153,18 +149,18 @@ def _frame_sizes(
         width, height = stated[line]
         if b[2] > width * _FRACTION_LIMIT or b[3] > height * _FRACTION_LIMIT:
             raise at_row(
-                path, line, f"a box to {b[2]:g}, {b[3]:g} in a frame that the table states as "
-                f"{width:g}x{height:g}: {names[0]}, {names[1]} are taken as the frame's size",
+                path, line, f"a box to {b[2]:g}, {b[3]:g} in a frame of {width:g}x{height:g}: "
+                f"{names[0]}, {names[1]} are read as the frame's size",
             )  # fmt: skip
     return stated
 
 
-def _set_size(video: OwnVideo, size: tuple[float, float]) -> None:
+def _set_size(video: AnnotatedVideo, size: tuple[float, float]) -> None:
     if video.size not in (None, size):
         assert video.size is not None
         raise ValueError(
             f"frames of '{video.name}' are {video.size[0]:g}x{video.size[1]:g} above and "
-            f"{size[0]:g}x{size[1]:g} here: one size a video is required"
+            f"{size[0]:g}x{size[1]:g} here: one size per video is required"
         )
     video.size = size
 
@@ -186,18 +182,18 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             raise at_row(path, start, f"{len(cells)} cells, the header has {width}")
         yield start, {name: cells[position].strip() for name, position in columns.items()}
     if not columns:
-        raise UserError(f"{path}: empty; a header line is wanted: {WANTED}")
+        raise UserError(f"{path}: empty; a header line is required: {REQUIRED_COLUMNS}")
 
 
 def _columns(path: Path, line: int, cells: list[str]) -> dict[str, int]:
-    """Return the position of each column that is known by one of its names."""
+    """Return the position of each known column."""
     found: dict[str, int] = {}
     for position, cell in enumerate(cells):
         word = cell.strip().lower().replace(" ", "_")
         for name, words in _NAMES.items():
             if word in words:
                 if name in found:
-                    raise at_row(path, line, f"two columns say {name}: {', '.join(cells)}")
+                    raise at_row(path, line, f"two columns mean {name}: {', '.join(cells)}")
                 found[name] = position
     missing = [name for name in ("video", "action") if name not in found]
     if not (set(_CORNERS) <= set(found) or set(_EXTENT) <= set(found)):
@@ -205,12 +201,16 @@ def _columns(path: Path, line: int, cells: list[str]) -> dict[str, int]:
     if ("time" in found) == ("frame" in found):
         missing.append("one of time and frame")
     if missing:
-        raise at_row(path, line, f"the header line lacks {' and '.join(missing)}; wanted: {WANTED}")
+        raise at_row(
+            path,
+            line,
+            f"the header line lacks {' and '.join(missing)}; required: {REQUIRED_COLUMNS}",
+        )
     return found
 
 
 def _box(row: Mapping[str, str]) -> tuple[float, float, float, float] | None:
-    """Return the corners, None for an empty box; raises ValueError."""
+    """Return x1, y1, x2, y2, None for an empty box; raises ValueError."""
     names = _CORNERS if all(name in row for name in _CORNERS) else _EXTENT
     if not any(row[name] for name in names):
         if row["action"]:
@@ -220,7 +220,7 @@ def _box(row: Mapping[str, str]) -> tuple[float, float, float, float] | None:
     return (a, b, c, d) if names is _CORNERS else (a, b, a + c, b + d)
 
 
-def _moment(row: Mapping[str, str], first_frame: int) -> float:
+def _frame_or_time(row: Mapping[str, str], first_frame: int) -> float:
     if "time" in row:
         return _number(row["time"], "time")
     frame = _number(row["frame"], "frame")
@@ -240,18 +240,18 @@ def _number(text: str, name: str) -> float:
 
 
 def _video_of(
-    name: str, names: dict[str, str], found: dict[str, OwnVideo], folder: Path, path: Path
-) -> OwnVideo:
-    """Return the video of a name; two names of one file are one video."""
+    name: str, names: dict[str, str], found: dict[str, AnnotatedVideo], folder: Path, path: Path
+) -> AnnotatedVideo:
+    """Return the video with a name; two names of one file are one video."""
     if name not in names:
         file = find_video(folder, name)
         key = file.relative_to(folder).as_posix()
-        found.setdefault(key, OwnVideo(key, file, str(path), False, None))
+        found.setdefault(key, AnnotatedVideo(key, file, str(path), False, None))
         names[name] = key
     return found[names[name]]
 
 
-def _set_split(video: OwnVideo, text: str) -> None:
+def _set_split(video: AnnotatedVideo, text: str) -> None:
     split = {"validation": "val", "test": "val", "training": "train"}.get(
         text.lower(), text.lower()
     )
@@ -261,6 +261,6 @@ def _set_split(video: OwnVideo, text: str) -> None:
         raise ValueError(f"split must be train or val, found {text[:40]!r}")
     if video.split not in (None, split):
         raise ValueError(
-            f"video '{video.name}' is in {video.split} above and in {split} here: a video is in one"
+            f"video '{video.name}' is in {video.split} above and in {split} here: one is required"
         )
     video.split = split

@@ -1,7 +1,7 @@
-"""CVAT's tracks into people's boxes and actions at the moments that are trained and scored on.
+"""Imports CVAT's tracks as boxes and actions of persons at keyframes.
 
-`cvat_xml` reads the files, `cvat_tasks` says which frames they mean, `cvat_actions` who is a person
-and which words are classes.
+`cvat_xml` reads the files, `cvat_tasks` finds the frames of each task, `cvat_actions` chooses the
+labels that are persons and the attribute values that are classes.
 """
 
 from __future__ import annotations
@@ -19,33 +19,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.errors import Problems, UserError, printable
-from detection.importers.custom import OwnBox, OwnVideo
+from detection.importers.custom import AnnotatedBox, AnnotatedVideo
 from detection.importers.cvat_actions import ActionRules, Vocabulary
-from detection.importers.cvat_shapes import CvatBox, between
-from detection.importers.cvat_tasks import TaskTracks, annotated_frames, share_out
+from detection.importers.cvat_shapes import CvatBox, interpolated
+from detection.importers.cvat_tasks import TaskTracks, annotated_frames, tracks_by_task
 from detection.importers.cvat_xml import CvatFile, CvatTask, CvatTrack, read_cvat
 from detection.importers.source_videos import find_video
-from detection.importers.write import is_of_shape
+from detection.importers.write import has_aspect_ratio
 from detection.video.frame_folder import nearest_frames
 from detection.video.reader import VideoReader
 
-# A header tells the end of the last frame only about: no moment is made up this close to it.
+# A header's end of the last frame is only approximate: no keyframe is placed this close to it.
 END_MARGIN_S = 0.1
 
 
 @dataclass(frozen=True)
 class CvatData:
-    """What the files hold. classes: in the order of the files; exclusive: groups of them."""
+    """The content of the files.
 
-    videos: list[OwnVideo]
+    videos: the annotated videos.
+    classes: in the order of the files.
+    exclusive: mutually exclusive classes by attribute.
+    notes: what the user should know, a line each.
+    """
+
+    videos: list[AnnotatedVideo]
     classes: list[str]
     exclusive: dict[str, list[str]]
     notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class _FillRules:
-    """every_s: from moment to moment.  hulls: shapes that are no boxes are taken as boxes."""
+class _KeyframeRules:
+    """Which keyframes and boxes are made.
+
+    every_s: seconds between keyframes; 0: every frame.
+    keep_occluded: keep persons marked as occluded.
+    hulls: use the bounding boxes of shapes other than boxes.
+    """
 
     every_s: float
     keep_occluded: bool
@@ -65,31 +76,30 @@ def read_cvat_videos(
 ) -> CvatData:
     """Read one CVAT file, or all XML and ZIP files of a folder, for the videos below `videos`.
 
-    every_s: seconds from moment to moment, counted on the video's own clock as AVA's are (0: every
-    frame). A moment's boxes are those of the frame that is shown nearest to it. attributes, labels,
-    separators: see `ActionRules`. shapes: what becomes of persons drawn as polygons and the like:
-    moments that show one are left out, or the upright box around it is taken. Raises `UserError`
-    naming file and line.
+    every_s: seconds between keyframes, at multiples of it on the video's clock as AVA's are (0:
+    every frame). A keyframe's boxes are those of the nearest frame. attributes, labels, separators:
+    see `ActionRules`. shapes: for persons drawn as polygons and the like, leave out the keyframe
+    ("unjudged") or use the bounding box ("hull"). Raises `UserError` naming file and line.
     """
     if every_s and not 0.01 <= every_s < 1e6:
-        raise UserError(f"moments every {every_s:g} s: 0 (every frame) or 0.01 at least is wanted")
+        raise UserError(f"keyframes every {every_s:g} s: 0 (every frame) or >= 0.01 is required")
     files = [read_cvat(path) for path in _files(Path(source))]
     vocabulary = Vocabulary.of(files, ActionRules(tuple(attributes), tuple(labels), separators))
-    rules = _FillRules(every_s, keep_occluded, shapes == "hull")
-    found: list[OwnVideo] = []
+    rules = _KeyframeRules(every_s, keep_occluded, shapes == "hull")
+    found: list[AnnotatedVideo] = []
     place_of: dict[str, str] = {}
     problems = Problems()
     counts = _Counts()
     for file in files:
-        for part in share_out(file):
+        for part in tracks_by_task(file):
             video = _find(file, part.task, Path(videos), alone=len(files) == 1)
             if video.name in place_of:
                 raise UserError(
                     f"{file.path}: video '{video.name}' is annotated in {place_of[video.name]} "
-                    "already; one file per video is wanted"
+                    "already; one file per video is required"
                 )
             place_of[video.name] = file.path
-            _fill(video, file, part, vocabulary, rules, problems, counts)
+            _add_boxes(video, file, part, vocabulary, rules, problems, counts)
             found.append(video)
     problems.raise_if_any()
     notes = [*vocabulary.notes, *counts.notes()]
@@ -101,18 +111,18 @@ def _files(source: Path) -> list[Path]:
         return [source]
     found = [p for p in sorted(source.rglob("*")) if p.suffix.lower() in (".xml", ".zip")]
     if not found:
-        raise UserError(f"{source}: no .xml or .zip file in it")
+        raise UserError(f"{source}: contains no .xml or .zip file")
     return found
 
 
-def _find(file: CvatFile, task: CvatTask, videos: Path, *, alone: bool) -> OwnVideo:
+def _find(file: CvatFile, task: CvatTask, videos: Path, *, alone: bool) -> AnnotatedVideo:
     """Find a task's video by the name of its source, of the task, or of the file itself."""
     path = Path(file.path)
     size = task.size_px
     if videos.is_file() and alone and len(file.tasks) <= 1:
-        return OwnVideo(videos.name, videos, file.path, False, size)
+        return AnnotatedVideo(videos.name, videos, file.path, False, size)
     if not videos.is_dir():
-        raise UserError(f"{videos}: no such folder of videos")
+        raise UserError(f"{videos}: folder of videos not found")
     names = [task.fields.get("source", ""), task.fields.get("name", "")]
     if len(file.tasks) <= 1:
         stem = path.parent.stem if path.name == "annotations.xml" else path.stem
@@ -126,13 +136,22 @@ def _find(file: CvatFile, task: CvatTask, videos: Path, *, alone: bool) -> OwnVi
         except ValueError as error:
             tried.append(str(error))
             continue
-        return OwnVideo(found.relative_to(videos).as_posix(), found, file.path, False, size)
+        return AnnotatedVideo(found.relative_to(videos).as_posix(), found, file.path, False, size)
     raise UserError(f"{file.path}: {'; '.join(tried) or 'names no video'}")
 
 
 @dataclass
 class _Counts:
-    """What happened that the user is told. at most three examples each."""
+    """Counts for the notes.
+
+    turned: rotated boxes.
+    hulls: other shapes used as bounding boxes, by kind.
+    unjudged: other shapes that left out keyframes, by kind.
+    unjudged_keyframes: keyframes left out.
+    unjudged_others: boxes of other persons at these keyframes.
+    places: file and line of the first three of these shapes.
+    frames: notes about frame numbers.
+    """
 
     turned: int = 0
     hulls: Counter[str] = field(default_factory=Counter)
@@ -146,15 +165,15 @@ class _Counts:
         """Return a line for each kind."""
         lines = list(self.frames)
         if self.turned:
-            lines.append(f"{self.turned:,} rotated boxes taken as the upright boxes around them")
+            lines.append(f"{self.turned:,} rotated boxes replaced by their bounding boxes")
         if self.hulls:
-            lines.append(f"{_kinds(self.hulls)} taken as the upright boxes around them")
+            lines.append(f"{_kinds(self.hulls)} replaced by their bounding boxes")
         if self.unjudged_keyframes:
             lines.append(
-                f"warning: {self.unjudged_keyframes:,} keyframes left out, not judged: somebody is "
-                f"drawn there as {_kinds(self.unjudged)}, the first: {', '.join(self.places)}; "
-                f"{self.unjudged_others:,} boxes of others go with them (--shapes hull takes the "
-                "upright boxes around such shapes)"
+                f"warning: {self.unjudged_keyframes:,} keyframes left out: a person is drawn there "
+                f"as {_kinds(self.unjudged)}, the first: {', '.join(self.places)}; with them "
+                f"{self.unjudged_others:,} boxes of other persons (--shapes hull uses the bounding "
+                "boxes of such shapes)"
             )
         return lines
 
@@ -163,16 +182,16 @@ def _kinds(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} ({count:,} times)" for name, count in counts.items())
 
 
-def _fill(
-    video: OwnVideo,
+def _add_boxes(
+    video: AnnotatedVideo,
     file: CvatFile,
     part: TaskTracks,
     vocabulary: Vocabulary,
-    rules: _FillRules,
+    rules: _KeyframeRules,
     problems: Problems,
     counts: _Counts,
 ) -> None:
-    """Add the boxes at every moment of the video's annotated part."""
+    """Add the boxes at every keyframe of the annotated frames."""
     times_s = _frames_of(video, part.task, counts)
     for track in part.tracks:
         for box in track.boxes:
@@ -187,12 +206,12 @@ def _fill(
     if part.num_beyond:
         counts.frames.append(
             f"warning: {printable(file.path)}: {part.num_beyond:,} boxes at frames that the task "
-            "does not cover by its start, stop and step"
+            "does not cover according to its start, stop and step"
         )
     first, last = annotated_frames(part.task)
     last = len(times_s) - 1 if last is None else min(last, len(times_s) - 1)
-    kept = [(t, frame) for t, frame in _moments(times_s, rules.every_s) if first <= frame <= last]
-    by_time: dict[float, list[OwnBox]] = {}
+    kept = [(t, f) for t, f in _keyframes(times_s, rules.every_s) if first <= f <= last]
+    by_time: dict[float, list[AnnotatedBox]] = {}
     unjudged: set[float] = set()
     for position, track in enumerate(part.tracks):
         if track.label and track.label not in vocabulary.persons:
@@ -214,20 +233,20 @@ def _fill(
             counts.turned += bool(shown.rotation % 360)
             actions = vocabulary.actions(track.label, shown.attributes)
             by_time.setdefault(time_s, []).append(
-                OwnBox(time_s, shown.hull_px, actions, person, shown.line)
+                AnnotatedBox(time_s, shown.hull_px, actions, person, shown.line)
             )
-    # A keyframe says of everybody in it: without one of its people it would say "nobody" of them.
+    # A keyframe without one of its persons would count detections of that person as wrong.
     counts.unjudged_keyframes += len(unjudged)
     counts.unjudged_others += sum(len(by_time.pop(time_s, ())) for time_s in unjudged)
     video.boxes += [box for _, boxes in sorted(by_time.items()) for box in boxes]
     video.empty += [t for t, _ in kept if t not in by_time and t not in unjudged]
 
 
-def _frames_of(video: OwnVideo, task: CvatTask, counts: _Counts) -> NDArray[np.float64]:
-    """Return the times of the frames that CVAT counted; see that they are of its task's shape.
+def _frames_of(video: AnnotatedVideo, task: CvatTask, counts: _Counts) -> NDArray[np.float64]:
+    """Return the times of the frames that CVAT counted; check the frame size against the task.
 
-    CVAT counts the frames that it decodes. Where the file lists another number of frames than CVAT
-    counted, and just so many can be decoded, those are the frames.
+    CVAT counts the frames that it decodes: where the file lists another number of frames, and
+    exactly CVAT's number can be decoded, these are the frames.
     """
     first, last = annotated_frames(task)
     counted = None if last is None else last + 1
@@ -238,8 +257,7 @@ def _frames_of(video: OwnVideo, task: CvatTask, counts: _Counts) -> NDArray[np.f
             of_task = "" if counted is None else f"CVAT's task has {counted}; "
             counts.frames.append(
                 f"warning: {printable(video.name)}: {packets} packets in the file, "
-                f"{len(times_s)} frames are shown of them; {of_task}frame numbers count the frames "
-                "that are shown"
+                f"{len(times_s)} frames displayed; {of_task}frame numbers count displayed frames"
             )
         if counted is None or counted == len(times_s):
             return times_s
@@ -248,7 +266,7 @@ def _frames_of(video: OwnVideo, task: CvatTask, counts: _Counts) -> NDArray[np.f
     if stills and counted not in (len(times_s), len(decoded_s)):
         raise UserError(
             f"{video.source_file}: a task of {counted} still images, but {video.path.name} has "
-            f"{len(times_s)} frames: numbers of images are no numbers of its frames"
+            f"{len(times_s)} frames: image numbers are not its frame numbers"
         )
     if len(decoded_s) == len(times_s):
         if first == 0 and task.step == 1 and not task.is_job:
@@ -261,37 +279,40 @@ def _frames_of(video: OwnVideo, task: CvatTask, counts: _Counts) -> NDArray[np.f
     which = "that can be decoded" if used_s is decoded_s else "in the file"
     counts.frames.append(
         f"warning: {printable(video.name)}: {len(times_s)} frames in the file, {len(decoded_s)} "
-        f"can be decoded, {counted} in CVAT's task; frames are counted among those {which}"
+        f"can be decoded, {counted} in CVAT's task; frame numbers count those {which}"
     )
     return used_s
 
 
-def _check_shape(video: OwnVideo, size_px: tuple[int, int], pixel_shape: Fraction | None) -> None:
+def _check_shape(
+    video: AnnotatedVideo, size_px: tuple[int, int], pixel_shape: Fraction | None
+) -> None:
     if video.size is None:
         return
-    if not is_of_shape(video.size, size_px, pixel_shape):
+    if not has_aspect_ratio(video.size, size_px, pixel_shape):
         raise UserError(
             f"{video.source_file}: annotated on {video.size[0]}x{video.size[1]}, but "
-            f"{video.path.name} shows {size_px[0]}x{size_px[1]}: another video, or turned"
+            f"{video.path.name} has {size_px[0]}x{size_px[1]}: another video, or rotated"
         )
 
 
-def _moments(times_s: NDArray[np.float64], every_s: float) -> list[tuple[float, int]]:
-    """Return (seconds, frame shown nearest) of every moment within the video."""
+def _keyframes(times_s: NDArray[np.float64], every_s: float) -> list[tuple[float, int]]:
+    """Return (seconds, nearest frame) of every keyframe within the video."""
     if not every_s:
         return [(float(time_s), frame) for frame, time_s in enumerate(times_s)]
     interval_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 0.0
     first = math.ceil(float(times_s[0]) / every_s - 1e-9)
     end_s = float(times_s[-1]) + interval_s - END_MARGIN_S
-    wanted = np.arange(first, max(first, math.ceil(end_s / every_s - 1e-9))) * every_s
-    return list(zip(wanted.tolist(), nearest_frames(times_s, wanted).tolist(), strict=True))
+    keyframes_s = np.arange(first, max(first, math.ceil(end_s / every_s - 1e-9))) * every_s
+    nearest = nearest_frames(times_s, keyframes_s)
+    return list(zip(keyframes_s.tolist(), nearest.tolist(), strict=True))
 
 
 def _box_at(track: CvatTrack, frames: Sequence[int], frame: int) -> CvatBox | None:
-    """Return the track's box at a frame as CVAT shows it, None where the person is not there.
+    """Return the track's box at a frame as CVAT shows it, None where the person is outside.
 
-    Between two listed boxes it moves evenly; attributes stay as they were; before somebody goes and
-    after the last box it stands still.
+    Between two listed boxes it is interpolated linearly, attributes are those of the earlier one;
+    before an `outside` box and after the last box it does not move.
     """
     position = bisect.bisect_right(frames, frame) - 1
     if position < 0 or track.boxes[position].outside:
@@ -302,4 +323,4 @@ def _box_at(track: CvatTrack, frames: Sequence[int], frame: int) -> CvatBox | No
     after = track.boxes[position + 1]
     if after.outside or after.shape != before.shape:
         return before
-    return between(before, after, frame)
+    return interpolated(before, after, frame)

@@ -1,8 +1,8 @@
-"""Which of CVAT's labels are persons, and which of their attributes' values are which class.
+"""Chooses CVAT's labels that are persons and the attribute values that are classes.
 
 A checkbox is an action; every value of a select or radio attribute is one, and the values of one
-attribute exclude each other. A text is one where it is asked for by name. Where no label has
-attributes the labels are the actions.
+attribute exclude each other. The values of a text attribute are actions where it is given by name.
+Where no label has attributes, the labels are the actions.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from detection.errors import UserError, printable
+from detection.errors import UserError, first_few, printable
 from detection.importers.class_names import name_warnings, split_names
 from detection.importers.cvat_xml import CvatAttribute, CvatFile
 
-# What people call "none of these" in a list of values.
+# Values that mean "none of these".
 NO_ACTION = ("", "__undefined__", "undefined", "none", "nothing", "no action", "-")
 _LISTS = ("select", "radio", "text")
 _MAX_NAME = 200
@@ -23,10 +23,11 @@ _MAX_NAME = 200
 
 @dataclass(frozen=True)
 class ActionRules:
-    """What the user chose. attributes: those that say actions (none: checkboxes, selects, radios).
+    """The user's choices.
 
-    labels: those that are persons (none: every label that has such an attribute, or every label
-    where none has).  separators: marks between several names in one value ("": none).
+    attributes: those whose values are actions; empty: all checkboxes, selects and radios.
+    labels: those that are persons; empty: labels with such an attribute, or all where none has one.
+    separators: marks between several names in one value; "": none.
     """
 
     attributes: tuple[str, ...] = ()
@@ -36,9 +37,15 @@ class ActionRules:
 
 @dataclass
 class Vocabulary:
-    """Which attribute values are which class. kinds: by attribute; none: labels are classes.
+    """The persons and classes of CVAT files.
 
-    persons: labels whose tracks are persons; others are not looked at.
+    rules: the user's choices.
+    persons: labels whose tracks are persons; others are ignored.
+    kinds: kind of each attribute whose values are actions; empty: labels are the actions.
+    doubled: values of several attributes, whose classes are named `attribute: value`.
+    classes: names in the order of the files.
+    exclusive: mutually exclusive classes by attribute.
+    notes: what the user should know, a line each.
     """
 
     rules: ActionRules
@@ -51,7 +58,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, files: Sequence[CvatFile], rules: ActionRules) -> Vocabulary:
-        """Read labels and attributes off all files; raises `UserError` for a choice not found."""
+        """Collect labels and attributes of all files; raises `UserError` for an unknown choice."""
         labels = _label_names(files)
         unknown = [name for name in rules.labels if name not in labels]
         if unknown:
@@ -93,8 +100,8 @@ class Vocabulary:
         for name in names:
             if len(name) > _MAX_NAME:
                 raise UserError(
-                    f"'{printable(name[:40])}...' is a text of {len(name):,} characters, the name "
-                    f"of a class has at most {_MAX_NAME}"
+                    f"'{printable(name[:40])}...' has {len(name):,} characters, the name of a "
+                    f"class at most {_MAX_NAME}"
                 )
         self.classes = list(dict.fromkeys([*self.classes, *names]))
 
@@ -102,15 +109,15 @@ class Vocabulary:
         return list(dict.fromkeys(name for value in values for name in self.names_in(value)))
 
     def names_in(self, value: str) -> list[str]:
-        """Return the names that a value holds, without those for "no action"."""
+        """Return the names in a value, without those for "no action"."""
         return [n for n in split_names(value, self.rules.separators) if not _is_none(n)]
 
     def class_of(self, attribute: str, value: str) -> str:
-        """Return the class of a value; two attributes with one value are kept apart by name."""
+        """Return the class of a value, with the attribute's name where two have that value."""
         return f"{attribute}: {value}" if value in self.doubled else value
 
     def actions(self, label: str, values: Mapping[str, str]) -> tuple[str, ...]:
-        """Return what a box says its person does."""
+        """Return the actions of a box."""
         if not self.kinds:
             return tuple(self.names_in(label))
         found = []
@@ -127,17 +134,16 @@ class Vocabulary:
         tracks = Counter(track.label for file in files for track in file.tracks)
         taken = [f"{printable(label)} ({tracks[label]} tracks)" for label in self.persons]
         what = "persons" if self.kinds else "persons and actions"
-        self.notes.append(f"labels taken as {what}: {_first(taken) or 'none'} (--labels chooses)")
+        self.notes.append(f"labels taken as {what}: {_list(taken) or 'none'} (--labels chooses)")
         left = [label for label in tracks if label not in self.persons]
         if left:
             counts = [f"{printable(label)} ({tracks[label]} tracks)" for label in left]
-            why = "" if self.rules.labels else "they have no attribute that says actions: "
-            self.notes.append(f"labels left out, {why}{_first(counts)}")
-        texts = [n for n, a in known.items() if a.kind == "text" and n not in self.kinds]
+            why = "" if self.rules.labels else "they have no attribute for actions: "
+            self.notes.append(f"labels left out, {why}{_list(counts)}")
+        texts = [printable(n) for n, a in known.items() if a.kind == "text" and n not in self.kinds]
         if texts and not self.rules.attributes:
             self.notes.append(
-                f"text attributes not taken as actions: {_first([printable(n) for n in texts])} "
-                "(--attributes NAME takes one)"
+                f"text attributes not used as actions: {_list(texts)} (--attributes NAME uses one)"
             )
         self.notes += name_warnings(self.classes, split_option="--split-values ',;|'")
 
@@ -150,13 +156,13 @@ def _label_names(files: Sequence[CvatFile]) -> list[str]:
 def _known_attributes(
     files: Sequence[CvatFile], labels: Sequence[str]
 ) -> tuple[dict[str, CvatAttribute], dict[str, set[str]]]:
-    """Return the attributes of these labels by name, and which label has which."""
+    """Return the attributes of these labels by name, and the names by label."""
     known: dict[str, CvatAttribute] = {}
     owners: dict[str, set[str]] = {}
-    wanted = set(labels)
+    chosen = set(labels)
     for file in files:
         for label, attributes in file.labels.items():
-            for attribute in attributes if label in wanted else ():
+            for attribute in attributes if label in chosen else ():
                 owners.setdefault(label, set()).add(attribute.name)
                 before = known.setdefault(
                     attribute.name, CvatAttribute(attribute.name, attribute.kind)
@@ -169,7 +175,7 @@ def _known_attributes(
                 if before.kind in _LISTS[:2]:
                     before.values = tuple(dict.fromkeys([*before.values, *attribute.values]))
     for file in files:
-        _complete(file, wanted, known, owners)
+        _complete(file, chosen, known, owners)
     return known, owners
 
 
@@ -179,7 +185,7 @@ def _complete(
     known: dict[str, CvatAttribute],
     owners: dict[str, set[str]],
 ) -> None:
-    """Complete what the file's head says by what its boxes hold (some files have no head)."""
+    """Add the attributes and values of the boxes (some files have no header)."""
     seen: dict[str, dict[str, None]] = {}
     for track in file.tracks:
         if track.label in labels or not track.label:
@@ -199,14 +205,14 @@ def _complete(
 def _acting(
     path: str, known: Mapping[str, CvatAttribute], rules: ActionRules
 ) -> dict[str, CvatAttribute]:
-    """Return the attributes that say actions; raises `UserError` for one that cannot."""
+    """Return the attributes whose values are actions; raises `UserError` for an unsuitable one."""
     if not rules.attributes:
         kinds = ("checkbox", "select", "radio")
         return {name: a for name, a in known.items() if a.kind in kinds}
     for name in rules.attributes:
         if name not in known:
             raise UserError(
-                f"{path}: no attribute '{printable(name)}' (it has: {_listed(list(known))})"
+                f"{path}: attribute '{printable(name)}' not found (it has: {_listed(list(known))})"
             )
         if known[name].kind not in ("checkbox", *_LISTS):
             raise UserError(
@@ -221,9 +227,8 @@ def _is_none(value: str) -> bool:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return _first([printable(name) for name in names], most=20) or "none"
+    return first_few([printable(name) for name in names], most=20, separator=", ") or "none"
 
 
-def _first(names: Sequence[str], *, most: int = 10) -> str:
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+def _list(names: Sequence[str]) -> str:
+    return first_few(names, most=10, separator=", ")

@@ -1,7 +1,7 @@
-"""Writes "CVAT for video 1.1" files: people as tracks, so that only their actions are left to say.
+"""Writes "CVAT for video 1.1" files with people as tracks, so that only actions must be annotated.
 
-Boxes that an even motion between their neighbours explains are left out: CVAT draws them itself,
-and what is ticked holds on to the next box that is written. https://docs.cvat.ai/docs/other/xml_format
+Boxes that linear interpolation between their neighbours yields are left out: CVAT interpolates, and
+attributes hold until the next box that is written. https://docs.cvat.ai/docs/other/xml_format
 """
 
 from __future__ import annotations
@@ -23,19 +23,23 @@ from detection.files import read_text, write_text
 from detection.importers.cvat_actions import NO_ACTION
 
 PERSON_LABEL = "person"
-# What XML 1.0 cannot hold in any spelling, and what would steer a terminal.
+# Characters that XML 1.0 cannot represent, and terminal control characters.
 _NO_XML = re.compile("[^\\x20-\\x7e\\xa0-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 NONE_VALUE = "none"
 
 
 def is_xml_text(text: str) -> bool:
-    """Tell whether a name on one line can stand in an XML file."""
+    """Return whether an XML file can contain a name on one line."""
     return _NO_XML.search(text) is None
 
 
 @dataclass(frozen=True)
 class ActionChoices:
-    """What an annotator may say: checkboxes, and groups of which one value holds at a time."""
+    """The actions that an annotator can choose.
+
+    checkboxes: actions that combine freely.
+    groups: mutually exclusive actions by group.
+    """
 
     checkboxes: tuple[str, ...] = ()
     groups: Mapping[str, tuple[str, ...]] | None = None
@@ -43,10 +47,10 @@ class ActionChoices:
     def __post_init__(self) -> None:
         names = [*self.checkboxes, *(n for g in (self.groups or {}).values() for n in g)]
         if not names:
-            raise UserError("no action to choose from: --actions or --one-of is wanted")
+            raise UserError("no action to choose from: --actions or --one-of is required")
         for name in [*names, *(self.groups or {})]:
             if not name.strip() or name != name.strip() or not is_xml_text(name):
-                raise UserError(f"'{printable(name)}' cannot name an action")
+                raise UserError(f"'{printable(name)}' is an invalid name of an action")
         for group, members in (self.groups or {}).items():
             if group in self.checkboxes:
                 raise UserError(f"'{group}' is an action and the name of a group")
@@ -58,32 +62,26 @@ class ActionChoices:
             raise UserError(f"action '{sorted(doubled)[0]}' is there twice")
 
     def attributes(self) -> list[dict[str, object]]:
-        """Return CVAT's description of the attributes."""
-        found: list[dict[str, object]] = [
+        """Return CVAT's definitions of the attributes."""
+        kinds = [(g, "select", [NONE_VALUE, *names]) for g, names in (self.groups or {}).items()]
+        kinds += [(name, "checkbox", ["false"]) for name in self.checkboxes]
+        return [
             {
-                "name": group, "mutable": True, "input_type": "select",
-                "default_value": NONE_VALUE, "values": [NONE_VALUE, *names],
+                "name": name, "mutable": True, "input_type": kind,
+                "default_value": values[0], "values": values,
             }
-            for group, names in (self.groups or {}).items()
+            for name, kind, values in kinds
         ]  # fmt: skip
-        found += [
-            {
-                "name": name, "mutable": True, "input_type": "checkbox",
-                "default_value": "false", "values": ["false"],
-            }
-            for name in self.checkboxes
-        ]  # fmt: skip
-        return found
 
     def values(self, actions: Sequence[str]) -> dict[str, str]:
-        """Return the attribute values that say these actions; raises for two of one group."""
+        """Return the attribute values of these actions; raises `UserError` for two of one group."""
         values = {}
         for group, names in (self.groups or {}).items():
             found = [name for name in names if name in actions]
             if len(found) > 1:
                 raise UserError(
-                    f"a person does {' and '.join(map(repr, found[:3]))} at once, of which "
-                    f"the group '{group}' holds one at a time"
+                    f"a person does {' and '.join(map(repr, found[:3]))} at once, which exclude "
+                    f"each other in group '{group}'"
                 )
             values[group] = found[0] if found else NONE_VALUE
         return values | {name: str(name in actions).lower() for name in self.checkboxes}
@@ -91,7 +89,12 @@ class ActionChoices:
 
 @dataclass(frozen=True)
 class TrackBox:
-    """A person at a moment. frame: from 0; box_01: (4,); actions: None where nobody has said."""
+    """A person in a frame.
+
+    frame: frame number from 0.
+    box_01: (4,) x1, y1, x2, y2 in fractions of the frame.
+    actions: names, None where not annotated.
+    """
 
     frame: int
     box_01: NDArray[np.float64]
@@ -99,8 +102,14 @@ class TrackBox:
 
 
 @dataclass(frozen=True)
-class VideoHead:
-    """What the file says about its video."""
+class VideoHeader:
+    """The video of a file.
+
+    name: of the task.
+    file_name: of the video file.
+    num_frames: number of frames.
+    size_px: (width, height).
+    """
 
     name: str
     file_name: str
@@ -109,12 +118,12 @@ class VideoHead:
 
 
 def write_labels(path: str | Path, choices: ActionChoices) -> None:
-    """Write the label for CVAT's "Raw" label editor, which a task needs before its upload."""
+    """Write the label for CVAT's "Raw" label editor, which a task requires before the upload."""
     write_text(path, _labels_text(choices))
 
 
 def same_labels(path: str | Path, choices: ActionChoices) -> bool:
-    """Tell whether a file holds just what `write_labels` would write."""
+    """Return whether a file has exactly the content that `write_labels` would write."""
     return read_text(path, what="file of labels") == _labels_text(choices)
 
 
@@ -124,27 +133,27 @@ def _labels_text(choices: ActionChoices) -> str:
 
 
 def cvat_text(
-    head: VideoHead,
+    head: VideoHeader,
     tracks: Sequence[Sequence[TrackBox]],
     choices: ActionChoices,
     frame_step: int,
     keep_iou: float = 0.9,
 ) -> tuple[str, int]:
-    """Return the file of one video's tracks (boxes ascending by frame), and how many boxes it has.
+    """Return the file of one video's tracks (boxes ascending by frame), and its number of boxes.
 
-    frame_step: frames from moment to moment; who is not there at the next moment is gone then.
-    keep_iou: a box is left out where even motion between its neighbours overlaps it so much.
-    Raises `UserError` for a name that XML cannot hold, and for two actions of one group.
+    frame_step: frames between keyframes; a person without a box at the next keyframe is `outside`.
+    keep_iou: a box is left out where the interpolated box has at least this IoU with it.
+    Raises `UserError` for a name that XML cannot represent, and for two actions of one group.
     """
     for name in (head.name, head.file_name):
         if not is_xml_text(name):
-            raise UserError(f"'{printable(name)}': a video's name that no XML file can hold")
+            raise UserError(f"'{printable(name)}': the video's name is invalid in XML")
     lines = [_head(head, choices)]
     written = 0
     for number, track in enumerate(tracks):
         lines.append(f'  <track id="{number}" label="{PERSON_LABEL}" source="auto">')
         for part in _parts(track, frame_step):
-            kept = thin(part, keep_iou)
+            kept = without_interpolated(part, keep_iou)
             written += len(kept)
             lines += [_box(box, head, choices, outside=False) for box in kept]
             gone = part[-1].frame + frame_step
@@ -156,15 +165,15 @@ def cvat_text(
     return "\n".join(lines) + "\n", written
 
 
-def thin(part: Sequence[TrackBox], keep_iou: float) -> list[TrackBox]:
-    """Return the boxes between which even motion explains the others; actions never get lost."""
+def without_interpolated(part: Sequence[TrackBox], keep_iou: float) -> list[TrackBox]:
+    """Return the boxes from which linear interpolation yields the others, with the same actions."""
     kept: list[TrackBox] = []
     for _, same in groupby(part, key=lambda box: box.actions):
         run = list(same)
         kept.append(run[0])
         start = 0
         for end in range(2, len(run)):
-            if not _explained(run[start : end + 1], keep_iou):
+            if not _is_interpolated(run[start : end + 1], keep_iou):
                 start = end - 1
                 kept.append(run[start])
         if len(run) > 1:
@@ -172,7 +181,7 @@ def thin(part: Sequence[TrackBox], keep_iou: float) -> list[TrackBox]:
     return kept
 
 
-def _explained(part: Sequence[TrackBox], keep_iou: float) -> bool:
+def _is_interpolated(part: Sequence[TrackBox], keep_iou: float) -> bool:
     frame, boxes = np.array([box.frame for box in part]), np.stack([box.box_01 for box in part])
     share = (frame - frame[0]) / (frame[-1] - frame[0])
     guess = boxes[0] + share[:, None] * (boxes[-1] - boxes[0])
@@ -180,7 +189,7 @@ def _explained(part: Sequence[TrackBox], keep_iou: float) -> bool:
 
 
 def _parts(track: Sequence[TrackBox], frame_step: int) -> list[list[TrackBox]]:
-    """Cut a track where its person was not there for a moment or more."""
+    """Split a track where its person is missing for at least a keyframe."""
     parts: list[list[TrackBox]] = []
     for box in track:
         if parts and box.frame - parts[-1][-1].frame <= 1.5 * frame_step:
@@ -190,7 +199,7 @@ def _parts(track: Sequence[TrackBox], frame_step: int) -> list[list[TrackBox]]:
     return parts
 
 
-def _box(box: TrackBox, head: VideoHead, choices: ActionChoices, *, outside: bool) -> str:
+def _box(box: TrackBox, head: VideoHeader, choices: ActionChoices, *, outside: bool) -> str:
     width, height = head.size_px
     x1, y1, x2, y2 = (box.box_01.clip(0, 1) * np.array([width, height, width, height])).tolist()
     text = (
@@ -204,7 +213,7 @@ def _box(box: TrackBox, head: VideoHead, choices: ActionChoices, *, outside: boo
     return text + "</box>"
 
 
-def _head(head: VideoHead, choices: ActionChoices) -> str:
+def _head(head: VideoHeader, choices: ActionChoices) -> str:
     attributes = "".join(
         "\n            <attribute>"
         f"<name>{escape(str(a['name']))}</name><mutable>True</mutable>"

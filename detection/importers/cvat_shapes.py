@@ -1,4 +1,4 @@
-"""CVAT's shapes as upright boxes: their hulls, in pixels, and where they stand between two frames.
+"""Bounding boxes (hulls) of CVAT's shapes, in pixels, and their interpolation between frames.
 
 https://docs.cvat.ai/docs/other/xml_format; a rotation is in degrees, clockwise around the centre.
 """
@@ -16,10 +16,16 @@ _CUBOID = [f"{corner}{side}" for side in (1, 2) for corner in ("tl", "bl", "tr",
 
 @dataclass(frozen=True, slots=True)
 class CvatBox:
-    """One shape of a track. frame: from 0.  outside: the person is gone.
+    """One shape of a track.
 
-    box_px: x1, y1, x2, y2 of a box before it is turned by `rotation` (degrees), of any other shape
-    its upright hull. shape: "box", or CVAT's name of another shape.
+    frame: frame number from 0.
+    box_px: x1, y1, x2, y2 of a box before its rotation, of any other shape its bounding box.
+    outside: the person is not in the frame.
+    occluded: the person is occluded.
+    attributes: values by name.
+    line: line of the file.
+    shape: "box", or CVAT's name of another shape.
+    rotation: of a box, in degrees.
     """
 
     frame: int
@@ -33,12 +39,12 @@ class CvatBox:
 
     @property
     def hull_px(self) -> Box:
-        """The upright box around the turned one."""
-        return turned_hull(self.box_px, self.rotation)
+        """The bounding box of the rotated box."""
+        return rotated_hull(self.box_px, self.rotation)
 
 
-def turned_hull(box: Box, degrees: float) -> Box:
-    """Return the upright hull of a box that is turned around its centre."""
+def rotated_hull(box: Box, degrees: float) -> Box:
+    """Return the bounding box of a box that is rotated around its centre."""
     if degrees % 360 == 0:
         return box
     x1, y1, x2, y2 = box
@@ -49,10 +55,10 @@ def turned_hull(box: Box, degrees: float) -> Box:
     return (x - half_w, y - half_h, x + half_w, y + half_h)
 
 
-def between(before: CvatBox, after: CvatBox, frame: int) -> CvatBox:
-    """Return a shape at a frame between two listed ones: it moves evenly, and turns the short way.
+def interpolated(before: CvatBox, after: CvatBox, frame: int) -> CvatBox:
+    """Interpolate a shape linearly at a frame between two listed ones (the shorter rotation).
 
-    What is said of it, and its line, are those of the one before.
+    Attributes and line are those of `before`.
     """
     share = (frame - before.frame) / (after.frame - before.frame)
     x1, y1, x2, y2 = (a + share * (b - a) for a, b in zip(before.box_px, after.box_px, strict=True))
@@ -70,9 +76,9 @@ def shape_of(
     attributes: Mapping[str, str],
     elements: Sequence[CvatBox] = (),
 ) -> CvatBox:
-    """Check one shape of a track; raises ValueError saying what is wrong.
+    """Parse one shape of a track; raises ValueError naming what is wrong.
 
-    elements: the parts of a skeleton, whose hull it is; without any it is outside.
+    elements: the parts of a skeleton; without any it is outside.
     """
     frame = values.get("frame")
     if frame is None:
@@ -91,7 +97,7 @@ def shape_of(
 
 
 def flag_of(values: Mapping[str, str], name: str) -> bool:
-    """Return a flag that is 0 or 1, 0 where it is absent."""
+    """Return the value of a flag, False where it is absent."""
     text = values.get(name, "0").strip().lower()
     if text not in ("0", "1", "true", "false"):
         raise ValueError(f"{name} must be 0 or 1, found {text[:40]!r}")
@@ -99,7 +105,7 @@ def flag_of(values: Mapping[str, str], name: str) -> bool:
 
 
 def hull_of(name: str, values: Mapping[str, str]) -> tuple[Box, float]:
-    """Return the hull of a shape other than a skeleton, and a box's rotation in degrees."""
+    """Return the bounding box of a shape other than a skeleton, and a box's rotation in degrees."""
 
     def number(key: str) -> float:
         if key not in values:
@@ -133,7 +139,7 @@ def hull_of(name: str, values: Mapping[str, str]) -> tuple[Box, float]:
 
 
 def _around(boxes: Sequence[Box]) -> Box:
-    """Return the upright box around boxes, one at least."""
+    """Return the bounding box of at least one box."""
     x1, y1, x2, y2 = zip(*boxes, strict=True)
     return (min(x1), min(y1), max(x2), max(y2))
 

@@ -1,8 +1,8 @@
-"""Which frames of which video a CVAT task's tracks speak of.
+"""Assigns a CVAT file's tracks to its tasks, with the frame numbers of each task's video.
 
-CVAT numbers a task's frames as its video does. In a project it lets the tasks of a subset follow
-one another: each task's frames come after those of the tasks listed before it, from the start frame
-of the first (`ProjectData._init_task_frame_offsets` of its dataset manager):
+CVAT numbers a task's frames as its video does. In a project the tasks of a subset are numbered
+consecutively, in the order in which the file lists them
+(`ProjectData._init_task_frame_offsets` of CVAT's dataset manager):
 `offset += start_frame + step * size`.
 """
 
@@ -18,9 +18,11 @@ from detection.importers.cvat_xml import CvatFile, CvatTask, CvatTrack
 
 @dataclass(frozen=True)
 class TaskTracks:
-    """A task and its tracks, whose frames are the video's own, from 0.
+    """A task and its tracks.
 
-    num_beyond: boxes at frames that the task does not cover; they show nowhere.
+    task: the task.
+    tracks: with frame numbers of the task's video, from 0.
+    num_beyond: boxes at frames that the task does not cover; CVAT does not show them.
     """
 
     task: CvatTask
@@ -28,10 +30,10 @@ class TaskTracks:
     num_beyond: int = 0
 
 
-def share_out(file: CvatFile) -> list[TaskTracks]:
-    """Share a file's tracks out to its tasks; a file of one task names none.
+def tracks_by_task(file: CvatFile) -> list[TaskTracks]:
+    """Return the tracks of each task; in a file of one task, tracks name no task.
 
-    Raises `UserError` where frames do not fit what the file says of its tasks.
+    Raises `UserError` where frame numbers contradict the file's description of its tasks.
     """
     for task in file.tasks:
         _check_size(file, task)
@@ -49,7 +51,7 @@ def share_out(file: CvatFile) -> list[TaskTracks]:
 
 
 def annotated_frames(task: CvatTask) -> tuple[int, int | None]:
-    """Return the first and the last frame of the video that a task covers (None: not said)."""
+    """Return the first and the last frame of the video that a task covers (None: unknown)."""
     first, stop, size = (task.number(name) for name in ("start_frame", "stop_frame", "size"))
     if stop is None and size:
         stop = (first or 0) + (size - 1) * task.step
@@ -63,7 +65,7 @@ def _check_size(file: CvatFile, task: CvatTask) -> None:
     counted = len(range(first, stop + 1, task.step))
     if counted != size:
         raise UserError(
-            f"{file.path}: {_named(task)} says {size} frames, but frames {first} to {stop} by "
+            f"{file.path}: {_named(task)} has size {size}, but frames {first} to {stop} by "
             f"{task.step} are {counted}"
         )
 
@@ -71,7 +73,7 @@ def _check_size(file: CvatFile, task: CvatTask) -> None:
 def _by_task(file: CvatFile) -> list[list[CvatTrack]]:
     ids = [task.fields.get("id", "") for task in file.tasks]
     if len(set(ids)) < len(ids):
-        raise UserError(f"{file.path}: two tasks of one id; a project's tasks have different ones")
+        raise UserError(f"{file.path}: two tasks with one id; different ids are required")
     shared: dict[str, list[CvatTrack]] = {task_id: [] for task_id in ids}
     for track in file.tracks:
         if track.task_id not in shared:
@@ -85,7 +87,7 @@ def _by_task(file: CvatFile) -> list[list[CvatTrack]]:
 
 
 def _offsets(file: CvatFile) -> list[int]:
-    """Return by how much the frames of each task of a project are numbered later."""
+    """Return the offset of the frame numbers of each task of a project."""
     next_of: dict[str, int | None] = {}
     unsized: dict[str, CvatTask] = {}
     offsets = []
@@ -94,8 +96,8 @@ def _offsets(file: CvatFile) -> list[int]:
         offset = next_of.get(subset, 0)
         if offset is None:
             raise UserError(
-                f"{file.path}: {_named(unsized[subset])} does not say its size, which the frame "
-                f"numbers of {_named(task)} depend on; export the tasks one by one"
+                f"{file.path}: {_named(unsized[subset])} has no size, which the frame numbers of "
+                f"{_named(task)} depend on; export the tasks one by one"
             )
         offsets.append(offset)
         size = task.number("size")
@@ -109,7 +111,7 @@ def _offsets(file: CvatFile) -> list[int]:
 def _on_video(
     file: CvatFile, task: CvatTask, tracks: Sequence[CvatTrack], offset: int, problems: Problems
 ) -> list[CvatTrack]:
-    """Return the tracks by the video's frames; note those that the task does not have."""
+    """Return the tracks with the video's frame numbers; report frames outside the task."""
     first, last = annotated_frames(task)
     moved = []
     for track in tracks:
@@ -120,15 +122,15 @@ def _on_video(
             problems.add(
                 file.path,
                 strange.line,
-                f"frame {strange.frame + offset} is no frame of {_named(task)}, which in this "
-                f"project has frames {first + offset} to {end} by {task.step}",
+                f"frame {strange.frame + offset} is outside {_named(task)}, which in this project "
+                f"has frames {first + offset} to {end} by {task.step}",
             )
         moved.append(replace(track, boxes=boxes))
     return moved
 
 
 def _has(task: CvatTask, box: CvatBox) -> bool:
-    """Tell whether a task has a box's frame; one that is gone may be listed one step later."""
+    """Return whether a task has a box's frame; an `outside` box may be listed one step later."""
     first, last = annotated_frames(task)
     late = last is not None and box.frame > last + (task.step if box.outside else 0)
     return box.frame >= first and not late and (box.frame - first) % task.step == 0

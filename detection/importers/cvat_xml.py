@@ -1,7 +1,7 @@
 """Reads "CVAT for video 1.1" files: tracks of boxes with attributes, each with its line.
 
-https://docs.cvat.ai/docs/other/xml_format. A document type or an entity of one's own is refused
-unread, so nothing in a file can be expanded or fetched.
+https://docs.cvat.ai/docs/other/xml_format. Document types and entity declarations are refused, so
+nothing in a file can be expanded or fetched.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from detection.importers.cvat_shapes import SHAPES, CvatBox, shape_of
 _MAX_DEPTH = 32
 _MAX_TEXT = 1 << 20
 _MAX_BYTES = 1 << 30  # of XML, in an archive or not
-_MAX_KEPT = 2_000_000  # boxes and other elements that are kept, of a file
+_MAX_KEPT = 2_000_000  # boxes and other elements kept in memory, per file
 _PIECE = 1 << 20
-# Old versions of expat read an element that is not complete yet from its start with every piece.
+# Old versions of expat parse an incomplete element from its start again with every piece.
 _MAX_SILENT = 4 << 20
 _BAD_ARCHIVE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError,
@@ -33,7 +33,14 @@ _BAD_ARCHIVE = (
 
 @dataclass
 class CvatTrack:
-    """One person through time; boxes ascend by frame. task_id: "" where the file has one task."""
+    """One person through time.
+
+    track_id: id in the file.
+    label: name of its label.
+    task_id: "" where the file has one task.
+    line: line of the file.
+    boxes: ascending by frame.
+    """
 
     track_id: str
     label: str
@@ -44,7 +51,12 @@ class CvatTrack:
 
 @dataclass
 class CvatAttribute:
-    """What may be said about a label. kind: select, radio, checkbox, number, text."""
+    """An attribute of a label.
+
+    name: of the attribute.
+    kind: select, radio, checkbox, number or text.
+    values: possible values.
+    """
 
     name: str = ""
     kind: str = ""
@@ -56,33 +68,39 @@ class CvatTask:
     """One video's task, or one job of it.
 
     fields: as in the file: `source` is the video's name in CVAT, `size` the number of frames.
-    size_px: (width, height) or None.
+    is_job: whether it is a job.
     """
 
     fields: dict[str, str] = field(default_factory=dict)
     is_job: bool = False
 
     def number(self, name: str) -> int | None:
-        """Return a field that is a whole number, None where it is absent or no number."""
+        """Return a field that is a whole number, None where it is absent or something else."""
         text = self.fields.get(name, "")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
     @property
     def step(self) -> int:
-        """Frames of the video from frame to frame of the task."""
+        """Every how many frames of the video the task has a frame."""
         found = re.search(r"step\s*=\s*([1-9][0-9]{0,8})", self.fields.get("frame_filter", ""))
         return int(found[1]) if found else 1
 
     @property
     def size_px(self) -> tuple[int, int] | None:
-        """Frame size that the boxes refer to."""
+        """(width, height) that the boxes refer to, None where unknown."""
         width, height = self.number("width"), self.number("height")
         return (width, height) if width and height else None
 
 
 @dataclass
 class CvatFile:
-    """A whole file. labels: attributes by label, in the file's order."""
+    """The content of a file.
+
+    path: the file, for messages.
+    tasks: one, or those of a project.
+    labels: attributes by label, in the file's order.
+    tracks: the tracks of all tasks.
+    """
 
     path: str
     tasks: list[CvatTask] = field(default_factory=list)
@@ -93,11 +111,11 @@ class CvatFile:
 def read_cvat(path: str | Path) -> CvatFile:
     """Read an XML file, or the `annotations.xml` of a ZIP file as CVAT exports it.
 
-    Raises `UserError` naming file and line of what is wrong (ten at most, then a count).
+    Raises `UserError` naming file and line of what is wrong (at most ten, then a count).
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{path}: file not found")
     try:
         if not zipfile.is_zipfile(path):
             with path.open("rb") as file:
@@ -111,11 +129,11 @@ def read_cvat(path: str | Path) -> CvatFile:
                 return _Reader(printable(f"{path}/{name}")).read(member)
     except (*_BAD_ARCHIVE, OSError) as error:
         reason = printable(f"{error}")[:200]
-        raise UserError(f"{path}: cannot be read, as an archive or at all ({reason})") from error
+        raise UserError(f"{path}: cannot be read ({reason})") from error
 
 
 def _annotations_in(path: Path, archive: zipfile.ZipFile) -> str:
-    """Return the name of the one file of annotations in an archive; nothing is unpacked to disk."""
+    """Return the name of the annotation file in an archive; nothing is unpacked to disk."""
     members = [m for m in archive.infolist() if m.filename.split("/")[-1] == "annotations.xml"]
     if len(members) != 1:
         raise UserError(
@@ -133,7 +151,7 @@ def _annotations_in(path: Path, archive: zipfile.ZipFile) -> str:
 
 
 class _Reader:
-    """Walks through a file element by element; keeps only what is wanted."""
+    """Parses a file element by element; keeps only tracks, labels and tasks."""
 
     def __init__(self, path: str) -> None:
         self.file = CvatFile(path)
@@ -167,14 +185,16 @@ class _Reader:
         except (ValueError, LookupError) as error:
             if isinstance(error, UserError):
                 raise
-            raise at_row(path, self.line, f"not XML that can be read ({error})") from error
+            raise at_row(
+                path, self.line, f"not XML, or in an unsupported encoding ({error})"
+            ) from error
         for track in self.file.tracks:
             self._check_order(track)
         self.problems.raise_if_any()
         return self.file
 
     def _feed(self, file: IO[bytes]) -> None:
-        """Hand the file to the parser piece by piece, with a bound on what is one piece to it."""
+        """Feed the file to the parser piece by piece, with a limit on the size of one element."""
         read = silent = 0
         while piece := file.read(_PIECE):
             read += len(piece)
@@ -187,20 +207,16 @@ class _Reader:
             self.parser.Parse(piece, False)
             silent = silent + len(piece) if self.events == events else 0
             if silent >= _MAX_SILENT:
-                raise at_row(
-                    self.file.path,
-                    self.line,
+                raise self._error(
                     f"an element or a comment of more than {_MAX_SILENT:,} bytes",
                 )
         self.parser.Parse(b"", True)
 
     def _keep(self) -> None:
-        """Count one more element that stays in memory."""
+        """Count one more element kept in memory."""
         self.kept += 1
         if self.kept > _MAX_KEPT:
-            raise at_row(
-                self.file.path,
-                self.line,
+            raise self._error(
                 f"more than {_MAX_KEPT:,} boxes, tracks and labels; export the tasks one by one",
             )
 
@@ -208,27 +224,24 @@ class _Reader:
     def line(self) -> int:
         return int(self.parser.CurrentLineNumber)
 
+    def _error(self, message: str) -> UserError:
+        return at_row(self.file.path, self.line, message)
+
     def _refuse(self, *_: object) -> NoReturn:
-        raise at_row(
-            self.file.path, self.line, "a document type or entity, which no file of CVAT's has"
-        )
+        raise self._error("a document type or entity, which CVAT's files do not have")
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if not self.stack and name != "annotations":
-            raise at_row(
-                self.file.path, self.line, f"<{name[:40]}> is no file of CVAT's (<annotations>)"
-            )
+            raise self._error(f"<{name[:40]}>: CVAT's <annotations> is required")
         self.events += 1
         self.stack.append(name)
         if len(self.stack) > _MAX_DEPTH:
-            raise at_row(self.file.path, self.line, "elements in elements, too deep for CVAT")
+            raise self._error(f"elements nested deeper than {_MAX_DEPTH}")
         self.text, self.text_length = [], 0
         if self.stack[1:2] == ["meta"]:
             self._start_meta(name)
         elif name == "image" and len(self.stack) == 2:
-            raise at_row(
-                self.file.path,
-                self.line,
+            raise self._error(
                 "this is 'CVAT for images'; export the task as 'CVAT for video 1.1'",
             )
         elif name == "track" and len(self.stack) == 2:
@@ -265,7 +278,7 @@ class _Reader:
         self.events += 1
         self.text_length += len(text)
         if self.text_length > _MAX_TEXT:
-            raise at_row(self.file.path, self.line, "a text of more than a million characters")
+            raise self._error("a text of more than a million characters")
         self.text.append(text)
 
     def _end(self, name: str) -> None:
@@ -276,7 +289,7 @@ class _Reader:
         if self.stack[1:2] == ["meta"]:
             self._end_meta(name, parent, text.strip())
         elif name == "attribute" and self.shape is not None and len(self.stack) == 3:
-            self.shape.said[self.attribute_name] = text.strip()
+            self.shape.attributes[self.attribute_name] = text.strip()
         elif self.element is not None and len(self.stack) == 3:
             self._end_element()
         elif self.shape is not None and len(self.stack) == 2:
@@ -301,10 +314,11 @@ class _Reader:
         assert self.shape is not None and self.track is not None
         shape, self.shape = self.shape, None
         boxes = self.track.boxes
-        # Most boxes of a track say the same: they share what they say.
-        said = boxes[-1].attributes if boxes and boxes[-1].attributes == shape.said else shape.said
+        # Most boxes of a track have equal attributes: they share one dictionary.
+        same = boxes and boxes[-1].attributes == shape.attributes
+        attributes = boxes[-1].attributes if same else shape.attributes
         try:
-            boxes.append(shape_of(shape.name, shape.values, shape.line, said, shape.elements))
+            boxes.append(shape_of(shape.name, shape.values, shape.line, attributes, shape.elements))
         except ValueError as error:
             self.problems.add(self.file.path, shape.line, str(error))
 
@@ -328,13 +342,13 @@ class _Reader:
                 attribute.values = tuple(value for value in values if value)
 
     def _check_order(self, track: CvatTrack) -> None:
-        """Sort a track by frame; one frame twice is a problem. What is said once holds on.
+        """Sort a track by frame; report frames listed twice; carry attributes over to later boxes.
 
-        Gone twice is harmless: CVAT's merged jobs write that.
+        Two `outside` boxes of one frame are accepted: CVAT's merged jobs write them.
         """
         track.boxes.sort(key=lambda box: box.frame)
         kept: list[CvatBox] = []
-        said: Mapping[str, str] = {}
+        attributes: Mapping[str, str] = {}
         for box in track.boxes:
             before = kept[-1] if kept else None
             if before is not None and before.frame == box.frame:
@@ -346,18 +360,25 @@ class _Reader:
                         f"(first in line {before.line})",
                     )
                 continue
-            if any(said.get(name) != value for name, value in box.attributes.items()):
-                said = {**said, **box.attributes}
-            kept.append(replace(box, attributes=said))
+            if any(attributes.get(name) != value for name, value in box.attributes.items()):
+                attributes = {**attributes, **box.attributes}
+            kept.append(replace(box, attributes=attributes))
         track.boxes = kept
 
 
 @dataclass
 class _OpenShape:
-    """A shape whose end is still to come. said: its attributes' values; elements: its parts."""
+    """A shape whose element is still open.
+
+    name: CVAT's name of the shape.
+    values: XML attributes of the element.
+    line: line of the file.
+    attributes: CVAT's attributes by name.
+    elements: parts of a skeleton.
+    """
 
     name: str
     values: Mapping[str, str]
     line: int
-    said: dict[str, str] = field(default_factory=dict)
+    attributes: dict[str, str] = field(default_factory=dict)
     elements: list[CvatBox] = field(default_factory=list)

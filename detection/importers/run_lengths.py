@@ -1,4 +1,4 @@
-"""COCO's run-length masks, as far as a box needs them: in plain Python, whatever the file holds."""
+"""Bounding boxes of COCO's run-length encoded masks, in plain Python, safe for any input."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def box_of_mask(mask: Mapping[str, Any]) -> tuple[float, float, float, float]:
     starts = starts[: len(ends)]
     starts, ends = starts[ends > starts], ends[ends > starts]
     if not len(starts):
-        raise ValueError("a mask without a pixel")
+        raise ValueError("a mask without pixels")
     first, last = starts // height, (ends - 1) // height
-    tall = first < last  # goes on at the top of the next column
+    tall = first < last  # continues at the top of the next column
     top = np.where(tall, 0, starts % height).min()
     bottom = np.where(tall, height - 1, (ends - 1) % height).max()
     return float(first.min()), float(top), float(last.max() + 1), float(bottom + 1)
@@ -49,13 +49,13 @@ def _runs(counts: Any, pixels: int) -> NDArray[np.int64]:
 
 
 def _unpacked(text: str) -> list[int]:
-    """Unpack COCO's text: six bits a character, from the fourth run on less the one before last."""
+    """Decode COCO's text: 6 bits a character; from the fourth run on, minus the run two before."""
     runs: list[int] = []
     value, shift = 0, 0
     for character in text:
         bits = ord(character) - 48
         if not 0 <= bits < 64 or shift > 60:
-            raise ValueError("a mask's counts are no run lengths that COCO packs")
+            raise ValueError("a mask's counts are not COCO's encoding of run lengths")
         value |= (bits & 31) << shift
         shift += 5
         if bits & 32:

@@ -1,4 +1,4 @@
-"""Videos that an annotation file names: found below one folder only, and given safe ids."""
+"""Finds the videos that an annotation file names, below one folder, and gives them safe ids."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from detection.datasets.plain_names import (
     video_suffix,
     without_video_suffix,
 )
-from detection.errors import UserError, printable
+from detection.errors import UserError, first_few, printable
 from detection.files import sha256_of_text
 
-# Names that Windows keeps for devices.
+# Names that Windows reserves for devices.
 _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{p}{n}" for p in ("COM", "LPT") for n in range(10))}
 
 
 def video_ids(names: Sequence[str]) -> dict[str, str]:
     """Return for each FOLDER/NAME an id that is safe as a file name, all different.
 
-    NAME itself, less a video's suffix, where it is plain; else its odd characters become `_` and
-    eight hexadecimal digits of a hash of FOLDER/NAME follow, so that an id does not depend on which
-    other videos there are.
+    NAME itself without the video's suffix, where it consists of letters, digits, `_`, `.` and `-`;
+    else other characters become `_` and eight hexadecimal digits of a hash of FOLDER/NAME follow,
+    so that an id does not depend on the other videos.
     """
     bases = [_without_suffix(_parts(name)[-1]) for name in names]
     doubled = {base for base, count in Counter(map(str.casefold, bases)).items() if count > 1}
@@ -41,25 +41,25 @@ def video_ids(names: Sequence[str]) -> dict[str, str]:
             plain = f"{plain.rstrip('.')}-{digest[:8]}"
         ids[name] = plain
     if len({video_id.casefold() for video_id in ids.values()}) < len(ids):
-        raise UserError("two videos have names that cannot be told apart as file names")
+        raise UserError("two videos have names that are equal as file names")
     return ids
 
 
 def check_video_name(name: str) -> str:
-    """Return a name that stays below its folder; raises ValueError for any other."""
+    """Return a path that stays below its folder; raises ValueError for any other."""
     parts = _parts(name)
     if not name.strip() or not is_plain(name):
-        raise ValueError(f"{name[:60]!r} is no name of a video")
+        raise ValueError(f"{name[:60]!r} is not a valid name of a video")
     if any(not part or part in (".", "..") for part in parts) or re.match(r"[A-Za-z]:", name):
-        raise ValueError(f"{name!r} leads out of the folder of videos; a path below it is wanted")
+        raise ValueError(f"{name!r} leads out of the folder of videos; a path below is required")
     return name
 
 
 def find_video(folder: Path, name: str) -> Path:
     """Return the file of a video below `folder`: by its whole path, else by its last part.
 
-    With or without a suffix of a video. Raises ValueError for a name that would lead out of the
-    folder or is not there, saying what was looked for.
+    The name may lack the video's suffix. Raises ValueError for a name that leads out of the folder
+    or is not found.
     """
     parts = _parts(check_video_name(name))
     for relative in (Path(*parts), Path(parts[-1])):
@@ -72,31 +72,32 @@ def find_video(folder: Path, name: str) -> Path:
         for path in _entries(folder / relative.parent):  # WALK.MP4 and walk.Mp4
             if path.name[: -len(video_suffix(path.name))] == stem and _is_file(path):
                 return path
-    raise ValueError(f"no video {name!r} in {folder} ({', '.join(VIDEO_SUFFIXES[:5])}, ...)")
+    suffixes = ", ".join(VIDEO_SUFFIXES[:5])
+    raise ValueError(f"video {name!r} not found in {folder} ({suffixes}, ...)")
 
 
 def list_videos(folder: Path) -> list[str]:
-    """Return the names of the videos below a folder, sorted; linked folders are not looked into.
+    """Return the names of the videos below a folder, sorted; linked folders are not searched.
 
-    Raises `UserError` where none is, for a folder that cannot be read, and for a video's name that
-    is no file (a link that leads nowhere).
+    Raises `UserError` where there is none, for an unreadable folder, and for a video's name that is
+    not a file (a broken link).
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of videos")
+        raise UserError(f"{folder}: folder of videos not found")
     names = []
     for path in _below(folder):
         if has_video_suffix(path.name) and not path.is_dir():
             if not path.is_file():
-                what = "a link that leads nowhere" if path.is_symlink() else "no regular file"
+                what = "a broken link" if path.is_symlink() else "not a regular file"
                 raise UserError(f"{path}: {what}, a video is required")
             names.append(path.relative_to(folder).as_posix())
     if not names:
-        raise UserError(f"{folder}: no video in it ({', '.join(VIDEO_SUFFIXES)})")
+        raise UserError(f"{folder}: contains no video ({', '.join(VIDEO_SUFFIXES)})")
     return sorted(names)
 
 
-def not_taken(folder: Path) -> list[str]:
-    """Return in words what `list_videos` passes over: other files, and links to folders."""
+def skipped_files(folder: Path) -> list[str]:
+    """Return a line for each kind of entry that `list_videos` skips: other files, folder links."""
     found: dict[str, list[str]] = {"files without a video's suffix": [], "linked folders": []}
     for path in _below(folder):
         if path.is_dir():
@@ -105,8 +106,7 @@ def not_taken(folder: Path) -> list[str]:
         elif not has_video_suffix(path.name):
             found["files without a video's suffix"].append(path.relative_to(folder).as_posix())
     return [
-        f"{len(names):,} {what} passed over: {', '.join(map(printable, sorted(names)[:3]))}"
-        + ", ..." * (len(names) > 3)
+        f"{len(names):,} {what} skipped: {first_few([*map(printable, sorted(names))])}"
         for what, names in found.items()
         if names
     ]
@@ -122,23 +122,28 @@ def _below(folder: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in (*folders, *files))
 
 
-def place_video(source: Path, folder: Path, video_id: str, *, link: bool) -> Path:
-    """Put a video into `folder` as ID.SUFFIX: linked where asked and possible, else copied.
+def copy_or_link_video(source: Path, folder: Path, video_id: str, *, link: bool) -> Path:
+    """Place a video in `folder` as ID.SUFFIX: hard-linked where `link` and possible, else copied.
 
-    Raises `UserError` where it cannot be read, or written (a full disk).
+    Raises `UserError` where it cannot be read or written.
     """
     target = folder / f"{video_id}{source.suffix.lower()}"
-    if link:
-        try:
-            os.link(source.resolve(), target)
-            return target
-        except OSError:
-            target.unlink(missing_ok=True)
     try:
-        shutil.copyfile(source, target)
+        copy_or_link(source, target, link=link)
     except OSError as error:
         raise UserError(f"{source}: cannot be copied to {folder} ({error.strerror})") from error
     return target
+
+
+def copy_or_link(source: Path, target: Path, *, link: bool) -> None:
+    """Hard-link `source` (of a symbolic link: its file) where `link` and possible, else copy it."""
+    if link:
+        try:
+            os.link(source.resolve(), target)
+            return
+        except OSError:
+            target.unlink(missing_ok=True)
+    shutil.copyfile(source, target)
 
 
 def _parts(name: str) -> list[str]:
@@ -146,16 +151,16 @@ def _parts(name: str) -> list[str]:
 
 
 def _without_suffix(name: str) -> str:
-    """Cut off suffixes of videos, all of them: an id that ends in one would be taken for a file."""
+    """Remove all video suffixes: an id that ends in one would be mistaken for a file name."""
     shorter = without_video_suffix(name)
     return name if shorter == name else _without_suffix(shorter)
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Return the videos' files right in a folder, sorted; none where it is no folder."""
+    """Return the video files directly in a folder, sorted; none where it is not a folder."""
     try:
         return sorted(path for path in folder.iterdir() if has_video_suffix(path.name))
-    except OSError:  # no folder, or a name too long for the file system
+    except OSError:  # not a folder, or a name too long for the file system
         return []
 
 

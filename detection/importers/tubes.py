@@ -1,6 +1,6 @@
-"""Data sets whose annotations are a pickle of tubes: JHMDB-21, UCF101-24, MultiSports.
+"""Imports data sets whose annotations are a pickle of tubes: JHMDB-21, UCF101-24, MultiSports.
 
-The field's form (from the ACT detector): a dictionary with `labels`, `gttubes` {FOLDER/NAME:
+The usual format (from the ACT detector): a dictionary with `labels`, `gttubes` {FOLDER/NAME:
 {class: [(n, 5) arrays of frame, x1, y1, x2, y2]}}, `train_videos` and `test_videos` (a list per
 split) and `resolution` {FOLDER/NAME: (height, width)}. Frames count from 1, pixels from 0, and
 x2, y2 name the last pixel inside (0 to 319 of 320; the published evaluations count it in), so a box
@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.errors import UserError, printable
+from detection.errors import UserError, first_few, printable
 from detection.formats.safe_pickle import read_plain_pickle
 from detection.importers.source_videos import find_video
 from detection.importers.write import (
-    Header,
+    DatasetHeader,
     ImportReport,
-    Rules,
+    ImportRules,
     SourceVideo,
-    is_of_shape,
+    has_aspect_ratio,
     write_dataset,
 )
 from detection.structures import LabelMap
@@ -35,13 +35,17 @@ from detection.video.reader import VideoReader
 
 
 @dataclass(frozen=True)
-class TubeForm:
-    """One data set of the family.
+class TubeFormat:
+    """One data set in this format.
 
-    files: names of the annotation file, the first that is there is read.  numbered_splits: call
-    them split1_train ... even where there is one.  annotated_only: frames outside all tubes are no
-    keyframes, else keyframes with nobody in them, as the published evaluations score them.
-    leave_out: boxes that cannot be right are left out and listed, not refused.
+    key: name in commands.
+    name: name of the data set.
+    files: possible names of the annotation file; the first that exists is read.
+    description: for `dataset.yaml`.
+    numbered_splits: name splits split1_train ... even where there is only one.
+    annotated_only: frames outside all tubes are not keyframes; else they are keyframes without
+    persons, as in the published evaluations.
+    leave_out: leave out and list invalid boxes; else they are errors.
     """
 
     key: str
@@ -53,7 +57,7 @@ class TubeForm:
     leave_out: bool = True
 
 
-JHMDB = TubeForm(
+JHMDB = TubeFormat(
     key="jhmdb",
     name="JHMDB-21",
     files=("JHMDB-GT.pkl",),
@@ -65,13 +69,13 @@ JHMDB = TubeForm(
     annotated_only=True,
     leave_out=False,
 )
-UCF101_24 = TubeForm(
+UCF101_24 = TubeFormat(
     key="ucf101-24",
     name="UCF101-24",
     files=("UCF101v2-GT.pkl", "UCF101-GT.pkl"),
     description="UCF101-24: 24 of UCF101's actions, boxed in the frames in which they are done.",
 )
-MULTISPORTS = TubeForm(
+MULTISPORTS = TubeFormat(
     key="multisports",
     name="MultiSports",
     files=("multisports_GT.pkl", "trainval/multisports_GT.pkl", "multisports_half_test_GT.pkl"),
@@ -80,7 +84,7 @@ MULTISPORTS = TubeForm(
 
 
 def import_tubes(
-    form: TubeForm,
+    form: TubeFormat,
     source: str | Path,
     out: str | Path,
     *,
@@ -91,28 +95,25 @@ def import_tubes(
 ) -> ImportReport:
     """Write the data set folder `out` from a folder with the pickle.
 
-    videos: folder of FOLDER/NAME.mp4 (or .avi ...); None: `source/videos`, else `source`. A row is
-    dated by the presentation time of its frame in the file; rows past a video's last decodable
-    frame go to `left_out.csv`. A tube is a person. Raises `UserError` naming what is wrong with the
-    source; then `out` stays as it was.
+    videos: folder of FOLDER/NAME.mp4 (or .avi ...); None: `source/videos`, else `source`. A row
+    gets the presentation time of its frame; rows past a video's last decodable frame go to
+    `left_out.csv`. A tube is a person. Raises `UserError` naming what is wrong with the source;
+    then `out` stays as it was.
     """
-    source = Path(source)
-    path = _annotation_file(source, form)
+    path, videos = _files(Path(source), form, videos)
     annotations = _read_annotations(path, form)
-    if videos is None:
-        videos = next(f for f in (source / "videos", path.parent) if f.is_dir())
     labels = annotations.labels
     report = write_dataset(
         out,
-        _source_videos(annotations, path, Path(videos), form),
-        header=Header(
+        _source_videos(annotations, path, videos, form),
+        header=DatasetHeader(
             name=form.name,
             description=form.description,
             label_map=LabelMap(labels, tuple(range(1, len(labels) + 1))),
             splits=annotations.splits,
             how_to_get=f"python -m ava_tools.import_dataset {form.key} --source DIR --out DIR",
         ),
-        rules=Rules(
+        rules=ImportRules(
             max_overhang_01=np.inf, leave_out=form.leave_out, leave_out_late=True, decode=True
         ),
         overwrite=overwrite,
@@ -123,9 +124,9 @@ def import_tubes(
 
 
 def _notes(annotations: _Annotations, decoded: Mapping[str, int]) -> list[str]:
-    """Return a line for each thing about the source that its user should know."""
+    """Return the warnings about the source, a line each."""
     stated = annotations.num_frames
-    other = [
+    miscounted = [
         f"{printable(name)}: {stated[name]} stated, {decoded[name]} decoded"
         for name in annotations.tubes
         if name in decoded and stated.get(name, decoded[name]) != decoded[name]
@@ -141,22 +142,23 @@ def _notes(annotations: _Annotations, decoded: Mapping[str, int]) -> list[str]:
     unused = [printable(name) for name in annotations.tubes if name not in members]
     bare = [printable(name) for name in annotations.without_tubes]
     found = (
-        (other, "videos whose number of frames (nframes) is not that of the frames that can be "
-         "decoded, which were used"),
+        (miscounted, "videos whose number of frames (nframes) is not that of the decodable frames, "
+         "which were used"),
         (twice, "frames twice in one tube, both kept"),
         (bare, "videos of the splits without a tube, left out of them"),
         (unused, "annotated videos in no split"),
     )  # fmt: skip
-    return [f"warning: {len(cases)} {what}: {_examples(cases)}" for cases, what in found if cases]
-
-
-def _examples(texts: Sequence[str]) -> str:
-    return "; ".join(texts[:3]) + (f"; and {len(texts) - 3} more" if len(texts) > 3 else "")
+    return [f"warning: {len(cases)} {what}: {first_few(cases)}" for cases, what in found if cases]
 
 
 @dataclass(frozen=True)
 class TubeVideo:
-    """A video that the pickle annotates: its file (None: not there), and its last boxed frame."""
+    """An annotated video.
+
+    name: FOLDER/NAME in the pickle.
+    path: the video file, None where it is missing.
+    last_frame: number of the last frame with a box, from 1; 0 without boxes.
+    """
 
     name: str
     path: Path | None
@@ -164,17 +166,14 @@ class TubeVideo:
 
 
 def annotated_videos(
-    form: TubeForm, source: str | Path, *, videos: str | Path | None = None
+    form: TubeFormat, source: str | Path, *, videos: str | Path | None = None
 ) -> list[TubeVideo]:
-    """Return what a source folder annotates, frames counted from 1; no video is opened."""
-    source = Path(source)
-    path = _annotation_file(source, form)
-    if videos is None:
-        videos = next(f for f in (source / "videos", path.parent) if f.is_dir())
+    """Return the annotated videos of a source folder; no video is opened."""
+    path, videos = _files(Path(source), form, videos)
     found = []
     for name, tubes in _read_annotations(path, form).tubes.items():
         try:
-            file = find_video(Path(videos), name)
+            file = find_video(videos, name)
         except ValueError:
             file = None
         frames = [tube[:, 0].max() for _, tube in tubes if len(tube)]
@@ -184,9 +183,14 @@ def annotated_videos(
 
 @dataclass(frozen=True)
 class _Annotations:
-    """By FOLDER/NAME: tubes (class, (frames, 5)), size (height, width), frames of the video.
+    """The content of the pickle.
 
-    without_tubes: videos that a split names and in which nobody is annotated.
+    labels: names of the classes.
+    tubes: (class, (frames, 5) array) of each tube, by FOLDER/NAME.
+    size: (height, width) by FOLDER/NAME.
+    splits: FOLDER/NAME by split.
+    num_frames: stated frames of the videos, by FOLDER/NAME.
+    without_tubes: videos of a split that have no annotation.
     """
 
     labels: tuple[str, ...]
@@ -197,19 +201,22 @@ class _Annotations:
     without_tubes: Sequence[str] = ()
 
 
-def _annotation_file(source: Path, form: TubeForm) -> Path:
+def _files(source: Path, form: TubeFormat, videos: str | Path | None) -> tuple[Path, Path]:
+    """Return the annotation file and the folder of videos."""
     for name in form.files:
-        if (source / name).is_file():
-            return source / name
-    raise UserError(f"{source / form.files[0]}: no such file")
+        path = source / name
+        if path.is_file():
+            folders = (source / "videos", path.parent) if videos is None else (Path(videos),)
+            return path, next((f for f in folders if f.is_dir()), folders[0])
+    raise UserError(f"{source / form.files[0]}: file not found")
 
 
 def _source_videos(
-    annotations: _Annotations, path: Path, folder: Path, form: TubeForm
+    annotations: _Annotations, path: Path, folder: Path, form: TubeFormat
 ) -> list[SourceVideo]:
     found = []
     missing: list[str] = []
-    turned: list[str] = []
+    misshapen: list[str] = []
     for name, tubes in annotations.tubes.items():
         try:
             file = find_video(folder, name)
@@ -217,7 +224,7 @@ def _source_videos(
             missing.append(str(error))
             continue
         height, width = annotations.size[name]
-        turned += _contradiction(name, file, width, height)
+        misshapen += _shape_mismatch(name, file, width, height)
         rows = np.concatenate([np.zeros((0, 5)), *(tube for _, tube in tubes)])
         lengths = [len(tube) for _, tube in tubes]
         frame = rows[:, 0].astype(np.int64) - 1
@@ -240,29 +247,29 @@ def _source_videos(
             f"{path}: {len(missing)} of {len(annotations.tubes)} videos are missing, the first: "
             f"{missing[0]}"
         )
-    if turned:
+    if misshapen:
         raise UserError(
-            f"{path}: {len(turned)} videos of another shape than their boxes' resolution: "
-            f"{_examples(turned)}"
+            f"{path}: {len(misshapen)} videos of another aspect ratio than their boxes' "
+            f"resolution: {first_few(misshapen)}"
         )
     return found
 
 
-def _contradiction(name: str, file: Path, width: int, height: int) -> list[str]:
-    """Return what a video is where boxes of width x height cannot be scaled to it evenly."""
+def _shape_mismatch(name: str, file: Path, width: int, height: int) -> list[str]:
+    """Return a message where the video's aspect ratio is not that of width x height."""
     with VideoReader(file) as reader:
-        shown, pixel_shape = reader.frame_size(), reader.pixel_shape
-    if is_of_shape((width, height), shown, pixel_shape):
+        size_px, pixel_shape = reader.frame_size(), reader.pixel_shape
+    if has_aspect_ratio((width, height), size_px, pixel_shape):
         return []
-    return [f"{printable(name)}: boxes in {width}x{height}, the video shows {shown[0]}x{shown[1]}"]
+    return [f"{printable(name)}: boxes in {width}x{height}, frames of {size_px[0]}x{size_px[1]}"]
 
 
-def _read_annotations(path: Path, form: TubeForm) -> _Annotations:
-    """Read the pickle and see that it is of the form."""
+def _read_annotations(path: Path, form: TubeFormat) -> _Annotations:
+    """Read the pickle and check its format."""
     values = read_plain_pickle(path)
-    wanted = ("labels", "gttubes", "train_videos", "test_videos", "resolution")
-    if not isinstance(values, dict) or not set(wanted) <= set(values):
-        raise UserError(f"{path}: wanted a dictionary with {', '.join(wanted)}")
+    keys = ("labels", "gttubes", "train_videos", "test_videos", "resolution")
+    if not isinstance(values, dict) or not set(keys) <= set(values):
+        raise UserError(f"{path}: a dictionary with {', '.join(keys)} is required")
     try:
         labels = tuple(_text(path, label, "label") for label in values["labels"])
         tubes: dict[str, list[tuple[int, NDArray[np.float64]]]] = {}
@@ -283,16 +290,16 @@ def _read_annotations(path: Path, form: TubeForm) -> _Annotations:
             f"{path}: not {form.name}'s annotations ({type(error).__name__}: {error})"
         ) from error
     if not labels or len(set(labels)) < len(labels):
-        raise UserError(f"{path}: wanted different labels, found {len(labels)}")
+        raise UserError(f"{path}: labels must be different and at least one, found {len(labels)}")
     if not splits:
-        raise UserError(f"{path}: wanted lists of videos in train_videos and test_videos")
+        raise UserError(f"{path}: lists of videos are required in train_videos and test_videos")
     return _Annotations(labels, tubes, size, splits, num_frames, without_tubes)
 
 
 def _splits_of(
-    path: Path, values: Mapping[str, Any], tubes: Mapping[str, Any], form: TubeForm
+    path: Path, values: Mapping[str, Any], tubes: Mapping[str, Any], form: TubeFormat
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """Return the annotated videos by split, and those that are named there without a tube."""
+    """Return the annotated videos by split, and the videos of splits that have no tube."""
     splits: dict[str, list[str]] = {}
     bare: set[str] = set()
     pairs = list(zip(values["train_videos"], values["test_videos"], strict=True))
@@ -302,7 +309,7 @@ def _splits_of(
         if both:
             raise UserError(
                 f"{path}: {len(both)} videos in train and in test of split {number}: "
-                f"{_examples([printable(str(name)) for name in both])}"
+                f"{first_few([printable(str(name)) for name in both])}"
             )
         bare |= {name for name in (*train, *test) if not tubes[name]}
         splits[f"{prefix}train"] = [name for name in sorted(set(train)) if tubes[name]]
@@ -317,9 +324,10 @@ def _text(path: Path, value: Any, what: str) -> str:
 
 
 def _whole(path: Path, what: str, value: Any) -> int:
-    """Return a whole number as such; 1.5, NaN and "1" are none."""
+    """Return a whole number as int; refuse 1.5, NaN and "1"."""
     if isinstance(value, (bool, str, bytes)) or not isinstance(value, (int, float, np.number)):
-        raise UserError(f"{path}: {printable(what)[:80]} is a {type(value).__name__}, no number")
+        kind = type(value).__name__
+        raise UserError(f"{path}: {printable(what)[:80]} is a {kind}, a number is required")
     if not math.isfinite(value) or value != int(value):
         raise UserError(f"{path}: {printable(what)[:80]} is {value}, a whole number is required")
     return int(value)
@@ -331,7 +339,7 @@ def _checked_name(path: Path, name: Any) -> str:
     if len(parts) != 2 or any(
         not part or part.startswith(".") or "\\" in part or "\0" in part for part in parts
     ):
-        raise UserError(f"{path}: {text[:80]!r} is no FOLDER/NAME of a video")
+        raise UserError(f"{path}: {text[:80]!r} is not FOLDER/NAME of a video")
     return text
 
 
@@ -347,16 +355,16 @@ def _tubes_of(
             tube = np.asarray(array)
             if tube.ndim != 2 or tube.shape[1] != 5 or tube.dtype.kind not in "iuf":
                 raise UserError(
-                    f"{path}: {printable(name)}: wanted numbers in rows of frame, x1, y1, x2, y2, "
-                    f"got an array of shape {tube.shape}"
+                    f"{path}: {printable(name)}: numbers in rows of frame, x1, y1, x2, y2 are "
+                    f"required, found an array of shape {tube.shape}"
                 )
             tube = tube.astype(np.float64)
             bad = np.flatnonzero(~np.isfinite(tube).all(axis=1))
             if len(bad):
                 first = ", ".join(f"{value:g}" for value in tube[bad[0]])
                 raise UserError(
-                    f"{path}: {printable(name)}: wanted numbers in rows of frame, x1, y1, x2, y2, "
-                    f"{len(bad)} of {len(tube)} rows hold none, the first: {first}"
+                    f"{path}: {printable(name)}: finite numbers are required, {len(bad)} of "
+                    f"{len(tube)} rows have others, the first: {first}"
                 )
             frames = tube[:, 0]
             odd = frames[(frames < 1) | (frames != np.round(frames)) | (frames > 1e9)]

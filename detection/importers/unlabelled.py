@@ -1,4 +1,4 @@
-"""A folder of videos as a data set folder without labels: where people are looked for first."""
+"""Imports a folder of videos without labels, in which people are then detected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from detection.datasets.folder import DatasetFile, SplitPart, write_dataset_file
 from detection.datasets.new_folder import new_dataset_folder
 from detection.errors import UserError
 from detection.files import write_text
-from detection.importers.source_videos import list_videos, not_taken, place_video, video_ids
+from detection.importers.source_videos import (
+    copy_or_link_video,
+    list_videos,
+    skipped_files,
+    video_ids,
+)
 from detection.importers.write import ImportReport
 from detection.video.reader import VideoReader
 
@@ -27,8 +32,8 @@ def import_unlabelled(
 ) -> ImportReport:
     """Write the data set folder `out` with every video below `source` in the split `all`.
 
-    Its annotation file is empty and it has no label map: `detect_people --every-second` and
-    `export_cvat` need neither. Raises `UserError` for a video that cannot be read.
+    The annotation file is empty and there is no label map: `detect_people --every-second` and
+    `export_cvat` need neither. Raises `UserError` for an unreadable video.
     """
     source = Path(source)
     names = list_videos(source)
@@ -38,8 +43,8 @@ def import_unlabelled(
         for name in tqdm(names, desc="importing", unit="video", disable=not show_progress):
             with VideoReader(source / name) as video:
                 if not len(video.frame_times_s()):
-                    raise UserError(f"{source / name}: no frame")
-            place_video(source / name, folder / "videos", ids[name], link=link)
+                    raise UserError(f"{source / name}: contains no frame")
+            copy_or_link_video(source / name, folder / "videos", ids[name], link=link)
         write_text(folder / "annotations" / "all.csv", "")
         write_text(
             folder / "annotations" / "all_videos.txt", "".join(f"{i}\n" for i in ids.values())
@@ -48,4 +53,4 @@ def import_unlabelled(
         write_dataset_file(
             folder, DatasetFile(name=Path(out).name, videos="videos", splits={SPLIT: part})
         )
-    return ImportReport(len(names), {}, (), notes=tuple(not_taken(source)))
+    return ImportReport(len(names), {}, (), notes=tuple(skipped_files(source)))

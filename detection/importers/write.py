@@ -1,8 +1,8 @@
-"""Labelled boxes of any source into a data set folder: what every importer ends in.
+"""Writes labelled boxes of any source to a data set folder: the last step of every importer.
 
-An importer reads its format into one `SourceVideo` per video and hands them to `write_dataset`,
-which dates the boxes by the videos' own presentation times, checks them, and writes the folder
-whole or not at all. Legend: N rows of a video, one per box, moment and action.
+An importer reads its format into one `SourceVideo` per video and passes them to `write_dataset`,
+which converts frame numbers to presentation times, checks the boxes, and writes the folder whole or
+not at all. Legend: N rows of a video, one per box, keyframe and action.
 """
 
 from __future__ import annotations
@@ -28,32 +28,36 @@ from detection.datasets.folder import (
 from detection.datasets.label_map import write_label_map
 from detection.datasets.new_folder import new_dataset_folder
 from detection.datasets.plain_names import check_class_name
-from detection.errors import Problems, UserError, place_in, printable
+from detection.errors import Problems, UserError, first_few, printable
 from detection.files import replacing, write_text
-from detection.importers.source_videos import place_video, video_ids
+from detection.importers.source_videos import copy_or_link_video, video_ids
 from detection.structures import Keyframe, LabelMap
 from detection.video.reader import SAME_TIME_S, FrameCounts, VideoReader
 from detection.video.repairs import repair_lines
 
-# Boxes drawn by hand reach a little over the edge; further out it is no slip of the hand.
+# Boxes drawn by hand may extend this far beyond the frame, in fractions of it.
 OWN_OVERHANG_01 = 0.05
-# Width to height of a stated frame size may differ so much from the video's, by rounding.
+# Relative difference allowed between the aspect ratios of a stated frame size and of the video.
 SHAPE_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
 class SourceVideo:
-    """One video and its rows, as the source has them.
+    """One video and its rows, as in the source.
 
-    name: what the source calls it.  path: its file.
-    frame: (N,) int64, counted from 0 in the order of showing, or time_s: (N,) float64; not both.
-    boxes: (N, 4) float64, x1, y1, x2, y2.  size: what they are divided by, (width, height); (1, 1)
-    for fractions, None for the pixels of the video as displayed.
-    action: (N,) column of the classes, -1 for a person who does none.  person: (N,) int64,
-    None (in all videos) where the source knows no persons.
-    line: (N,) of `source_file`, 0 where it has no lines; or paths in JSON (`annotations[17]`).
-    empty_frame, empty_time_s: moments at which nobody is there; empty_below: so are all frames
-    before this one that have no row.
+    name: the source's name of the video.
+    path: the video file.
+    boxes: (N, 4) float64, x1, y1, x2, y2.
+    action: (N,) column of the label map, -1 for a person without an action.
+    person: (N,) int64 ids, None (for all videos) where the source has none.
+    frame: (N,) int64 frame numbers from 0, in presentation order; None where `time_s` is given.
+    time_s: (N,) float64 seconds on the video's clock; None where `frame` is given.
+    size: (width, height) that boxes are relative to; (1, 1): fractions; None: the video's pixels.
+    source_file: the annotation file, for messages.
+    line: (N,) lines of `source_file`, 0 where it has none; or paths in JSON (`annotations[17]`).
+    empty_frame: frames without persons.
+    empty_time_s: times without persons.
+    empty_below: all frames before this one that have no row are without persons.
     """
 
     name: str
@@ -72,7 +76,7 @@ class SourceVideo:
 
     def __post_init__(self) -> None:
         if (self.frame is None) == (self.time_s is None):
-            raise ValueError("wanted one of frame and time_s")
+            raise ValueError("either frame or time_s is required")
         for name in ("action", "person", "frame", "time_s", "line"):
             column = getattr(self, name)
             if column is not None and len(column) != len(self.boxes):
@@ -80,8 +84,16 @@ class SourceVideo:
 
 
 @dataclass(frozen=True)
-class Header:
-    """What is said about the data set as a whole. splits: video names (`SourceVideo.name`)."""
+class DatasetHeader:
+    """Properties of the data set as a whole.
+
+    name: of the data set.
+    label_map: the classes.
+    splits: video names (`SourceVideo.name`) by split.
+    description: free text.
+    exclusive: names of mutually exclusive classes by group.
+    how_to_get: the command that makes the folder, for messages.
+    """
 
     name: str
     label_map: LabelMap
@@ -92,13 +104,13 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Rules:
-    """How strictly rows are taken.
+class ImportRules:
+    """How to treat invalid rows.
 
-    max_overhang_01: how far a box may reach over the edge, in fractions of the frame; it is cut.
-    leave_out: bad rows are left out and listed; otherwise they end the import.
-    leave_out_late: rows past a video's last frame are, whatever `leave_out` says.
-    decode: find the frames by decoding all of each video: a header may promise too many.
+    max_overhang_01: how far a box may extend beyond the frame, in fractions of it; it is clipped.
+    leave_out: skip and list invalid rows; otherwise they are errors.
+    leave_out_late: skip and list rows past the last frame, whatever `leave_out` says.
+    decode: count frames by decoding each video: its header may list more than can be decoded.
     """
 
     max_overhang_01: float = OWN_OVERHANG_01
@@ -108,8 +120,17 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """A row that did not get in. frame: from 1, None where it has a time. box: as in the source."""
+class SkippedRow:
+    """A row that was left out.
+
+    video_id: id in the data set.
+    source: the source's name of the video.
+    frame: frame number from 1, None where the row has a time.
+    num_frames: frames of the video.
+    box: x1, y1, x2, y2 as in the source.
+    place: file and line.
+    reason: what is wrong.
+    """
 
     video_id: str
     source: str
@@ -122,30 +143,34 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What was written: rows by split, what was cut at the frame's edge, what was left out.
+    """What was written.
 
-    num_frames: by `SourceVideo.name`, the frames that frame numbers were counted among.
-    notes: what else the user should know, a line each.
+    num_videos: videos of the data set.
+    num_rows: rows by split.
+    left_out: the rows that were left out.
+    num_clipped: boxes clipped to the frame.
+    num_frames: frames of each video, by `SourceVideo.name`.
+    notes: warnings and notes for the user, a line each.
     """
 
     num_videos: int
     num_rows: Mapping[str, int]
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[SkippedRow, ...]
     num_clipped: int = 0
     num_frames: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Dated:
-    """Rows that got in, in the form of the data set."""
+class _TimedRows:
+    """The valid rows of a video, as they are written."""
 
     time_us: NDArray[np.int64]
     boxes_01: NDArray[np.float64]
     action: NDArray[np.int64]
     person: NDArray[np.int64] | None
     empty_us: list[int]
-    left_out: list[LeftOut]
+    left_out: list[SkippedRow]
     num_clipped: int
     frames: FrameCounts
     last_frame: int | None
@@ -157,53 +182,53 @@ def write_dataset(
     out: str | Path,
     videos: Sequence[SourceVideo],
     *,
-    header: Header,
-    rules: Rules,
+    header: DatasetHeader,
+    rules: ImportRules,
     overwrite: bool = False,
     link: bool = False,
     show_progress: bool = False,
 ) -> ImportReport:
     """Write the data set folder `out`: videos, annotations by split, label map, `dataset.yaml`.
 
-    link: hard links to the source's videos in place of copies. Rows that were left out are listed
-    in `left_out.csv`, and what each video was called in `video_sources.csv`. Raises `UserError`
-    naming what is wrong, by file and line where there are lines; then `out` stays as it was.
+    link: hard-link the source's videos in place of copying them. `left_out.csv` lists the rows that
+    were left out, `video_sources.csv` the source's name of each video. Raises `UserError` naming
+    file and line of what is wrong; then `out` stays as it was.
     """
     _check_classes(header.label_map)
     ids = video_ids([video.name for video in videos])
-    dated: dict[str, _Dated] = {}
+    timed: dict[str, _TimedRows] = {}
     _check_splits(header, ids)
     with new_dataset_folder(out, overwrite=overwrite) as folder:
         problems = Problems()
         for video in tqdm(videos, desc="reading videos", unit="video", disable=not show_progress):
-            dated[video.name] = _date(video, ids[video.name], rules, problems)
+            timed[video.name] = _time_rows(video, ids[video.name], rules, problems)
         problems.raise_if_any()  # before gigabytes are copied
         (folder / "videos").mkdir()
-        for video in tqdm(videos, desc="placing videos", unit="video", disable=not show_progress):
-            place_video(video.path, folder / "videos", ids[video.name], link=link)
-        num_rows = _write_splits(folder, header, ids, dated)
-        left_out = tuple(row for name in sorted(dated) for row in dated[name].left_out)
+        for video in tqdm(videos, desc="copying videos", unit="video", disable=not show_progress):
+            copy_or_link_video(video.path, folder / "videos", ids[video.name], link=link)
+        num_rows = _write_splits(folder, header, ids, timed)
+        left_out = tuple(row for name in sorted(timed) for row in timed[name].left_out)
         _write_tables(folder, ids, left_out)
-        whole = all(not (rows.time_us % 1_000_000).any() for rows in dated.values())
+        whole = all(not (rows.time_us % 1_000_000).any() for rows in timed.values())
         _write_header(folder, header, whole_seconds=whole)
     return ImportReport(
         len(ids),
         num_rows,
         left_out,
-        sum(rows.num_clipped for rows in dated.values()),
-        {name: rows.frames.decodable for name, rows in dated.items()},
+        sum(rows.num_clipped for rows in timed.values()),
+        {name: rows.frames.decodable for name, rows in timed.items()},
         (
-            *_frame_notes(dated),
-            *_pixel_notes(videos, dated),
-            *(f"note: {line}" for line in repair_lines({n: d.repairs for n, d in dated.items()})),
+            *_frame_notes(timed),
+            *_pixel_notes(videos, timed),
+            *(f"note: {line}" for line in repair_lines({n: d.repairs for n, d in timed.items()})),
         ),
     )
 
 
-def _frame_notes(dated: Mapping[str, _Dated]) -> list[str]:
-    """Say where a file holds packets of which no frame comes, and which numbers were used."""
+def _frame_notes(timed: Mapping[str, _TimedRows]) -> list[str]:
+    """Name the videos with packets that yield no frame, and how frames were counted."""
     cases = []
-    for name, rows in dated.items():
+    for name, rows in timed.items():
         packets, decodable = rows.frames.packets, rows.frames.decodable
         if packets == decodable or rows.last_frame is None:
             continue
@@ -213,34 +238,28 @@ def _frame_notes(dated: Mapping[str, _Dated]) -> list[str]:
         elif rows.last_frame == packets - 1:
             case += f", the last annotated frame is {rows.last_frame} (from 0)"
         cases.append(case)
-    if not cases:
-        return []
-    more = f"; and {len(cases) - 3} more" if len(cases) > 3 else ""
     return [
-        f"warning: {len(cases)} videos hold packets of which no frame can be decoded; frame "
-        f"numbers count the frames that are shown, as players do: {'; '.join(cases[:3])}{more}"
-    ]
+        f"warning: {len(cases)} videos contain packets of which no frame can be decoded; frame "
+        f"numbers count displayed frames, as players do: {first_few(cases)}"
+    ] * bool(cases)
 
 
-def _pixel_notes(videos: Sequence[SourceVideo], dated: Mapping[str, _Dated]) -> list[str]:
+def _pixel_notes(videos: Sequence[SourceVideo], timed: Mapping[str, _TimedRows]) -> list[str]:
     odd = [
         f"{printable(video.name)} ({shape.numerator}:{shape.denominator})"
         for video in videos
-        if video.size is None and (shape := dated[video.name].pixel_shape) is not None
+        if video.size is None and (shape := timed[video.name].pixel_shape) is not None
     ]
-    if not odd:
-        return []
-    more = f"; and {len(odd) - 3} more" if len(odd) > 3 else ""
     return [
-        f"warning: pixels of {len(odd)} videos are not square; boxes are taken in the pixels that "
-        f"the file stores, not those of a player's window: {'; '.join(odd[:3])}{more}"
-    ]
+        f"warning: pixels of {len(odd)} videos are not square; boxes are read in stored pixels, "
+        f"not in those of a player's window: {first_few(odd)}"
+    ] * bool(odd)
 
 
 def fractions_of(
     video: SourceVideo, size_px: tuple[int, int], max_overhang_01: float
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], dict[int, str]]:
-    """Return (N, 4) boxes within the frame, (N,) which were cut, and what is wrong by row."""
+    """Return (N, 4) boxes clipped to the frame, (N,) which were clipped, and errors by row."""
     width, height = video.size or size_px
     boxes = video.boxes / np.array([width, height, width, height], np.float64)
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(boxes).all(axis=1))
@@ -252,9 +271,9 @@ def fractions_of(
     wrong = {}
     for row in np.flatnonzero(~(finite & upright & area & (overhang <= max_overhang_01))).tolist():
         shown = ", ".join(f"{edge:g}" for edge in video.boxes[row].tolist())
-        reason = "the box reaches far out of the frame"
+        reason = "the box extends too far beyond the frame"
         if not finite[row]:
-            reason = "the box has an edge that is no finite number"
+            reason = "the box has an edge that is not a finite number"
         elif not upright[row]:
             reason = "the box is inside out or has no area"
         elif not area[row]:
@@ -264,77 +283,79 @@ def fractions_of(
     return inside, (overhang > 0) & finite, wrong
 
 
-def _date(video: SourceVideo, video_id: str, rules: Rules, problems: Problems) -> _Dated:
-    """Give every row its time and its box in fractions; sort out those that cannot have them."""
+def _time_rows(
+    video: SourceVideo, video_id: str, rules: ImportRules, problems: Problems
+) -> _TimedRows:
+    """Find the time and the box in fractions of every row; leave out or report the invalid rows."""
     with VideoReader(video.path) as reader:
         times_s = reader.decoded_times_s() if rules.decode else reader.frame_times_s()
         size_px = reader.frame_size()
         pixel_shape = reader.pixel_shape
         counts = reader.frame_counts() if not rules.decode else None
         repairs = reader.repairs()
-        if counts is not None and video.frame is not None:
-            repairs = replace(repairs, opening_packets=0)  # told with the numbers of the rows
+    if counts is not None and video.frame is not None:
+        repairs = replace(repairs, opening_packets=0)  # reported by `_frame_notes`
     _check_shape(video, size_px, pixel_shape, problems)
-    boxes_01, cut, wrong = fractions_of(video, size_px, rules.max_overhang_01)
-    late: set[int] = set()
-    row_times_s, bad_times = _row_times_s(video, times_s)
-    for row in bad_times.tolist():
-        late.add(row)
-        wrong[row] = _outside_reason(video, row, times_s)
-    left_out = []
-    for row in sorted(wrong):
+    boxes_01, clipped, wrong = fractions_of(video, size_px, rules.max_overhang_01)
+    row_times_s, late = _row_times_s(video, times_s)
+    wrong |= {row: _outside_reason(video, row, times_s) for row in late.tolist()}
+    left_out_rows = set(wrong) if rules.leave_out else set(late.tolist() * rules.leave_out_late)
+    left_out = [
+        _skipped_row(video, video_id, row, len(times_s), wrong[row])
+        for row in sorted(left_out_rows)
+    ]
+    for row in sorted(set(wrong) - left_out_rows):
         line = None if video.line is None else video.line[row] or None
-        if rules.leave_out or (row in late and rules.leave_out_late):
-            place = place_in(video.source_file, line)
-            frame = None if video.frame is None else int(video.frame[row]) + 1
-            x1, y1, x2, y2 = video.boxes[row].tolist()
-            left_out.append(
-                LeftOut(
-                    video_id, video.name, frame, len(times_s), (x1, y1, x2, y2), place, wrong[row]
-                )
-            )
-        else:
-            problems.add(video.source_file, line, f"{video.name}: {wrong[row]}")
+        problems.add(video.source_file, line, f"{video.name}: {wrong[row]}")
     kept = np.ones(len(boxes_01), bool)
     kept[list(wrong)] = False
     time_of = {time_s: time_us_of(time_s) for time_s in np.unique(row_times_s[kept]).tolist()}
     empty_s = [float(times_s[f]) for f in video.empty_frame if 0 <= f < len(times_s)]
-    empty_s += times_s[: video.empty_below].tolist()  # less those with rows, when written
-    early = [time_us for time_us in time_of.values() if time_us < 0]
-    early += [
-        time_us for time_us in map(time_us_of, [*empty_s, *video.empty_time_s]) if time_us < 0
-    ]
-    if early:
+    empty_s += [*times_s[: video.empty_below].tolist(), *video.empty_time_s]
+    empty_us = sorted({time_us_of(time_s) for time_s in empty_s})
+    earliest_us = min([*time_of.values(), *empty_us], default=0)
+    if earliest_us < 0:
         problems.add(
             video.path,
             None,
-            f"time {min(early) / 1e6:.6f} s: annotations hold times from 0 s on; a video whose "
-            "clock begins at 0 is required (ffmpeg -i IN -c copy OUT.mp4 makes one)",
+            f"time {earliest_us / 1e6:.6f} s: annotations require times from 0 s on; make a video "
+            "whose clock begins at 0 (ffmpeg -i IN -c copy OUT.mp4)",
         )
-    return _Dated(
+    last = None
+    if video.frame is not None:
+        last = max([*video.frame.tolist(), *video.empty_frame], default=0)
+    return _TimedRows(
         np.array([time_of[time_s] for time_s in row_times_s[kept].tolist()], np.int64),
         boxes_01[kept],
         video.action[kept],
         None if video.person is None else video.person[kept],
-        sorted({time_us_of(time_s) for time_s in [*empty_s, *video.empty_time_s]}),
+        empty_us,
         left_out,
-        int((cut & kept).sum()),
+        int((clipped & kept).sum()),
         counts or FrameCounts(len(times_s), len(times_s)),
-        None
-        if video.frame is None
-        else max([*video.frame.tolist(), *video.empty_frame], default=0),
+        last,
         pixel_shape,
-        repairs.in_words(),
+        repairs.descriptions(),
     )
 
 
-def is_of_shape(
+def _skipped_row(
+    video: SourceVideo, video_id: str, row: int, num_frames: int, reason: str
+) -> SkippedRow:
+    line = 0 if video.line is None else int(video.line[row])
+    place = f"{video.source_file}:{line}" if line else video.source_file
+    frame = None if video.frame is None else int(video.frame[row]) + 1
+    x1, y1, x2, y2 = video.boxes[row].tolist()
+    return SkippedRow(video_id, video.name, frame, num_frames, (x1, y1, x2, y2), place, reason)
+
+
+def has_aspect_ratio(
     stated: tuple[float, float], size_px: tuple[int, int], pixel_shape: Fraction | None
 ) -> bool:
-    """Say whether a stated frame size (width, height) is of a video's shape, but for rounding.
+    """Return whether a stated (width, height) has a video's aspect ratio, apart from rounding.
 
     size_px: of a frame as stored.  pixel_shape: width to height of a pixel, None for squares. A
-    source may state the stored shape or the displayed one: both scale evenly to the frame.
+    source may state the stored or the displayed size: boxes of either scale to the frame.
     """
     stored = size_px[0] / size_px[1]
     shapes = [stored, stored * float(pixel_shape)] if pixel_shape else [stored]
@@ -348,24 +369,22 @@ def _check_shape(
     pixel_shape: Fraction | None,
     problems: Problems,
 ) -> None:
-    """Refuse a stated frame size of another shape than the video's, stored or displayed."""
-    if video.size in (None, (1, 1)) or not len(video.boxes):
+    """Refuse a stated frame size of another aspect ratio than the video's."""
+    if video.size is None or video.size == (1, 1) or not len(video.boxes):
         return
-    assert video.size is not None
-    width, height = video.size
-    if not is_of_shape(video.size, size_px, pixel_shape):
+    if not has_aspect_ratio(video.size, size_px, pixel_shape):
         problems.add(
             video.source_file,
             None if video.line is None else video.line[0] or None,
-            f"{video.name}: frames of {width:g}x{height:g} are stated, the video's are "
-            f"{size_px[0]}x{size_px[1]}: the same shape is required",
+            f"{video.name}: frames of {video.size[0]:g}x{video.size[1]:g} are stated, the video's "
+            f"are {size_px[0]}x{size_px[1]}: the same aspect ratio is required",
         )
 
 
 def _row_times_s(
     video: SourceVideo, times_s: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return (N,) seconds of every row, and the rows that lie outside the video."""
+    """Return the (N,) times of the rows in seconds, and the rows that lie outside the video."""
     if video.frame is not None:
         bad = (video.frame < 0) | (video.frame >= len(times_s))
         return times_s[np.where(bad, 0, video.frame)], np.flatnonzero(bad)
@@ -382,13 +401,13 @@ def _outside_reason(video: SourceVideo, row: int, times_s: NDArray[np.float64]) 
         return f"frame {int(video.frame[row]) + 1} (counted from 1) of {len(times_s)}"
     assert video.time_s is not None
     return (
-        f"time {float(video.time_s[row]):g} s, the video shows {times_s[0]:.3f} to "
+        f"time {float(video.time_s[row]):g} s, the video has frames from {times_s[0]:.3f} to "
         f"{times_s[-1]:.3f} s"
     )
 
 
 def _check_classes(label_map: LabelMap) -> None:
-    """Refuse names that a label map cannot hold: none, marks of control, half a character."""
+    """Refuse names that a label map cannot contain: empty, or with control characters."""
     for name in label_map.names:
         try:
             check_class_name(name)
@@ -396,21 +415,21 @@ def _check_classes(label_map: LabelMap) -> None:
             raise UserError(str(error)) from error
 
 
-def _check_splits(header: Header, ids: Mapping[str, str]) -> None:
+def _check_splits(header: DatasetHeader, ids: Mapping[str, str]) -> None:
     for split, names in header.splits.items():
         for name in names:
             if name not in ids:
-                raise UserError(f"split '{split}' names video '{name}', which is not there")
+                raise UserError(f"split '{split}': video '{name}' not found")
 
 
 def _write_splits(
-    folder: Path, header: Header, ids: Mapping[str, str], dated: Mapping[str, _Dated]
+    folder: Path, header: DatasetHeader, ids: Mapping[str, str], timed: Mapping[str, _TimedRows]
 ) -> dict[str, int]:
-    """Write one annotation file per split; return their numbers of rows."""
+    """Write one annotation file per split; return the number of rows of each."""
     num_rows = {}
     class_ids = np.array([*header.label_map.ids, -1], np.int32)  # column -1 is the last
     for split, names in header.splits.items():
-        parts = [dated[name] for name in names]
+        parts = [timed[name] for name in names]
         persons = [part.person for part in parts if part.person is not None]
         rows = AvaRows(
             path="(import)",
@@ -425,7 +444,7 @@ def _write_splits(
             empty_keyframes=tuple(
                 Keyframe(ids[name], time_us / 1e6)
                 for name in names
-                for time_us in sorted(set(dated[name].empty_us) - set(dated[name].time_us.tolist()))
+                for time_us in sorted(set(timed[name].empty_us) - set(timed[name].time_us.tolist()))
             ),
         )
         write_ground_truth(folder / "annotations" / f"{split}.csv", rows)
@@ -437,14 +456,10 @@ def _write_splits(
 
 
 def _joined(arrays: Sequence[NDArray[Any]], dtype: Any) -> NDArray[Any]:
-    return (
-        np.concatenate([np.zeros((0, *arrays[0].shape[1:]), dtype), *arrays])
-        if arrays
-        else (np.zeros(0, dtype))
-    )
+    return np.concatenate([np.zeros(0, dtype), *(array.reshape(-1) for array in arrays)])
 
 
-def _write_header(folder: Path, header: Header, *, whole_seconds: bool) -> None:
+def _write_header(folder: Path, header: DatasetHeader, *, whole_seconds: bool) -> None:
     write_label_map(folder / "annotations" / "label_map.pbtxt", header.label_map)
     write_dataset_file(
         folder,
@@ -466,8 +481,8 @@ def _write_header(folder: Path, header: Header, *, whole_seconds: bool) -> None:
     )
 
 
-def _write_tables(folder: Path, ids: Mapping[str, str], left_out: tuple[LeftOut, ...]) -> None:
-    """Write `left_out.csv` and `video_sources.csv`, for people to look at."""
+def _write_tables(folder: Path, ids: Mapping[str, str], left_out: tuple[SkippedRow, ...]) -> None:
+    """Write `left_out.csv` and `video_sources.csv`, for the user to read."""
     with replacing(folder / "left_out.csv") as path, _open_table(path) as file:
         table = csv.writer(file)
         table.writerow(
@@ -486,5 +501,5 @@ def _write_tables(folder: Path, ids: Mapping[str, str], left_out: tuple[LeftOut,
 
 
 def _open_table(path: Path) -> TextIO:
-    """Open a table; names of files that are no text keep their bytes."""
+    """Open a table for writing; file names that are not UTF-8 keep their bytes."""
     return path.open("w", encoding="utf-8", errors="surrogateescape", newline="")

@@ -17,8 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from detection.datasets.folder import DatasetFolder
 from detection.datasets.open_video import FrameSource, open_video
-from detection.datasets.readers import Readers
-from detection.datasets.workers import start_worker
+from detection.datasets.workers import ManagedLoader, start_worker
 from detection.errors import UserError
 from detection.structures import Keyframe
 
@@ -83,7 +82,7 @@ def read_batches(
         persistent_workers=workers > 0,
         generator=torch.Generator(),  # its draws must not move anybody's random numbers
     )
-    readers = Readers(loader)
+    readers = ManagedLoader(loader)
     try:
         yield from readers
     finally:

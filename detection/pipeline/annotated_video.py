@@ -27,7 +27,7 @@ from detection.drawing.text import Color
 from detection.drawing.timeline import Placed
 from detection.pipeline.postprocess import ShownKeyframe
 from detection.pipeline.timing import StageClock
-from detection.video.stream import Hole, StreamFrame
+from detection.video.stream import Gap, StreamFrame
 from detection.video.writer import VideoWriter
 
 LARGEST_SHORT_SIDE_PX = 720
@@ -47,7 +47,7 @@ PALETTE: tuple[Color, ...] = (
     (150, 150, 255),
 )
 
-FrameWalk = Iterator[StreamFrame | Hole]
+FrameWalk = Iterator[StreamFrame | Gap]
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ class _Frames:
             yield self._kept
             self._kept = None
         for item in self._walk:
-            if isinstance(item, Hole) or item.time_s < max(0.0, job.start_s):
+            if isinstance(item, Gap) or item.time_s < max(0.0, job.start_s):
                 continue
             if item.time_s >= job.end_s:
                 self._kept = item

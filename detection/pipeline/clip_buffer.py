@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.structures import ClipSampling
-from detection.video.stream import Hole, StreamFrame
+from detection.video.stream import Gap, StreamFrame
 
 # As in detection.video.reader: anything closer is the same moment.
 SAME_TIME_S = 2e-6
@@ -89,15 +89,15 @@ class Group:
     moments: list[Moment] = field(default_factory=list)
 
 
-def with_gaps(items: Iterator[StreamFrame | Hole]) -> Iterator[StreamFrame | Hole]:
+def with_gaps(items: Iterator[StreamFrame | Gap]) -> Iterator[StreamFrame | Gap]:
     """Yield the items of a walk, and a hole between frames that are too far apart to be a still."""
     last_s = math.inf
     for item in items:
-        if isinstance(item, Hole):
+        if isinstance(item, Gap):
             last_s = math.inf
         else:
             if item.time_s - last_s > LONGEST_STILL_S:
-                yield Hole(last_s, item.time_s, "no frames: the clock jumps or nothing was filmed")
+                yield Gap(last_s, item.time_s, "no frames: the clock jumps or nothing was filmed")
             last_s = item.time_s
         yield item
 
@@ -185,9 +185,9 @@ class ClipGatherer:
         """Return the earliest time at which a frame is required."""
         return self._earliest_s(self._next_moment)
 
-    def feed(self, item: StreamFrame | Hole) -> Iterator[Group]:
+    def feed(self, item: StreamFrame | Gap) -> Iterator[Group]:
         """Take a frame or a hole; yield the groups that are whole now."""
-        if isinstance(item, Hole):
+        if isinstance(item, Gap):
             self._cancel(item)
             yield from self._ready(item.end_s)
             return
@@ -302,7 +302,7 @@ class ClipGatherer:
                 continue
             yield group
 
-    def _cancel(self, hole: Hole) -> None:
+    def _cancel(self, hole: Gap) -> None:
         """Leave out the moments inside a hole: those that were begun, and those to come."""
         begun = (m for m in self._moments.values() if hole.start_s < m.time_s < hole.end_s)
         self._forget({moment.index for moment in begun})

@@ -37,7 +37,7 @@ from detection.pipeline.segments import PartsFolder
 from detection.pipeline.writers import check_output
 from detection.tracking.events import ActionEvent
 from detection.video.reader import VideoReader
-from detection.video.stream import Hole, VideoStream
+from detection.video.stream import Gap, VideoStream
 
 SEGMENT_S = 5.0
 
@@ -104,7 +104,7 @@ class ActionDetectorPipeline:
         identity: dict[str, str] | None = None,
         should_stop: Callable[[], bool] = lambda: False,
         on_progress: Callable[[float], object] = lambda time_s: None,
-        on_hole: Callable[[Hole], object] = lambda hole: None,
+        on_hole: Callable[[Gap], object] = lambda hole: None,
     ) -> Iterator[ActionEvent]:
         """Yield the events of a video, each as soon as it is over, in order of their ends.
 

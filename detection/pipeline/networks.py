@@ -117,13 +117,13 @@ class Networks:
     ) -> list[NDArray[np.float32]]:
         """Return (N, A) probabilities of each keyframe's people."""
         transform = EvalTransform(short_side=self.short_side_px)
-        draw = transform.draw(np.random.default_rng(0))
+        params = transform.make_params(np.random.default_rng(0))
         by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
         clips, rois = [], []
         for position, (moment, actors) in enumerate(zip(keyframes, boxes, strict=True)):
             assert moment.clip is not None
             frames = torch.from_numpy(np.stack([f for f in moment.clip if f is not None]))
-            clip = transform.apply(frames.permute(0, 3, 1, 2), actors.xyxy_01, draw)
+            clip = transform.apply(frames.permute(0, 3, 1, 2), actors.xyxy_01, params)
             by_size[tuple(clip.frames.shape)].append(position)
             clips.append(clip.frames)
             rois.append(clip.boxes_px)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from detection.errors import UserError
 from detection.pipeline.clip_buffer import PipelineSampling
 from detection.pipeline.timing import Latency, StageClock
-from detection.video.stream import Hole
+from detection.video.stream import Gap
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Report:
 
     clock: StageClock = field(default_factory=StageClock)
     latency: Latency = field(default_factory=Latency)
-    holes: list[Hole] = field(default_factory=list)
+    holes: list[Gap] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     keyframes: int = 0
     people: int = 0

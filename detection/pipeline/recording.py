@@ -10,14 +10,14 @@ from pathlib import Path
 
 from detection.pipeline.segments import PartsFolder
 from detection.pipeline.timing import StageClock
-from detection.video.stream import Hole, StreamFrame
+from detection.video.stream import Gap, StreamFrame
 from detection.video.writer import VideoWriter
 
 LARGEST_SHORT_SIDE_PX = 720
 _QUEUED_FRAMES = 4
 
 
-def write_recording(path: Path, items: Iterable[StreamFrame | Hole]) -> None:
+def write_recording(path: Path, items: Iterable[StreamFrame | Gap]) -> None:
     """Write the frames of one walk, from 0 s on, at their own times; holes stay holes."""
     frames = (item for item in items if isinstance(item, StreamFrame) and item.time_s >= 0)
     first = next(frames, None)

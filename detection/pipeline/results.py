@@ -145,7 +145,7 @@ class Results:
             if not recordings:
                 return
             video = folder.folder / "videos" / "video.mp4"
-            writers.join_films(recordings, video)
+            writers.join_videos(recordings, video)
         writers.write_page(
             folder.folder,
             self._plan.video_id,

@@ -18,7 +18,7 @@ from detection.pipeline.postprocess import Interpretation, Reading
 from detection.pipeline.results import Results
 from detection.pipeline.segments import PartsFolder, Segment
 from detection.tracking.events import ActionEvent
-from detection.video.stream import Hole, StreamFrame, VideoStream
+from detection.video.stream import Gap, StreamFrame, VideoStream
 
 
 class VideoRun:
@@ -34,7 +34,7 @@ class VideoRun:
         *,
         should_stop: Callable[[], bool],
         on_progress: Callable[[float], object],
-        on_hole: Callable[[Hole], object],
+        on_hole: Callable[[Gap], object],
     ) -> None:
         self._stream, self._networks, self._options = stream, networks, options
         self._plan, self._folder = plan, folder
@@ -97,7 +97,7 @@ class VideoRun:
             while (item := self._queue.get()) is not None:
                 if isinstance(item, BaseException):
                     raise item
-                if isinstance(item, Hole):
+                if isinstance(item, Gap):
                     self.report.holes.append(item)
                     self._segment.holes.append(item)
                     self._on_hole(item)
@@ -148,7 +148,7 @@ class VideoRun:
             if item is None or (isinstance(item, StreamFrame) and item.time_s > last_wanted_s):
                 self._submit(pool, gatherer.finish)
                 break
-            if isinstance(item, Hole):
+            if isinstance(item, Gap):
                 self._queue.put(item)
             elif self._results is not None:
                 self._results.record(item)
@@ -229,7 +229,7 @@ class VideoRun:
             yield event
 
 
-_Result = tuple[int, "Future[list[MomentPeople]]"] | Hole
+_Result = tuple[int, "Future[list[MomentPeople]]"] | Gap
 
 
 def threads_for_networks() -> int:

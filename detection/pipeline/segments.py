@@ -26,7 +26,7 @@ from detection.files import read_text, replacing, write_text
 from detection.pipeline.decisive import Decisive
 from detection.pipeline.networks import MomentPeople
 from detection.structures import ActorBoxes
-from detection.video.stream import Hole
+from detection.video.stream import Gap
 
 STATE_NAME = "run.json"
 FORMAT = 2
@@ -46,7 +46,7 @@ class Segment:
     """What was found in a stretch of video, in order of time."""
 
     moments: list[MomentPeople] = field(default_factory=list)
-    holes: list[Hole] = field(default_factory=list)
+    holes: list[Gap] = field(default_factory=list)
 
 
 class PartsFolder:
@@ -265,7 +265,7 @@ def _segment_of(values: Mapping[str, Any]) -> Segment:
         segment.moments.append(MomentPeople(index, time_s, boxes, actions))
         row += count
     for (start_s, end_s), reason in zip(values["holes_s"], values["reasons"], strict=True):
-        segment.holes.append(Hole(float(start_s), float(end_s), str(reason)))
+        segment.holes.append(Gap(float(start_s), float(end_s), str(reason)))
     return segment
 
 

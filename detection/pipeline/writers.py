@@ -23,7 +23,7 @@ from detection.review.page import write_review
 from detection.structures import ActorBoxes, Detections, Keyframe, LabelMap
 from detection.tracking.events import ActionEvent, TrackedKeyframe
 from detection.video.reader import VideoReader
-from detection.video.stream import VideoStream, join_films
+from detection.video.stream import VideoStream, join_videos
 
 FILM_NAME = "annotated.mp4"
 
@@ -138,7 +138,7 @@ def write_film(folder: Path, films: Sequence[Path]) -> Path | None:
     """Join the drawn segments; None where no frame was drawn."""
     if not films:
         return None
-    join_films(films, folder / FILM_NAME)
+    join_videos(films, folder / FILM_NAME)
     return folder / FILM_NAME
 
 

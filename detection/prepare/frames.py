@@ -83,15 +83,17 @@ def _write(
     differences_s: list[float] = []
     shown_s: list[float] = []
 
-    def images() -> Iterator[tuple[float, Callable[[], bytes]]]:
-        for time_s, picture in reader.pictures(start_s=job.window_s[0], end_s=job.window_s[1]):
+    def decoded_frames() -> Iterator[tuple[float, Callable[[], bytes]]]:
+        for time_s, picture in reader.decoded_frames(
+            start_s=job.window_s[0], end_s=job.window_s[1]
+        ):
             on_progress(time_s - shown_s[-1] if shown_s else 0.0)
             shown_s.append(time_s)
             image = functools.partial(reader.to_rgb, picture, short_side=short_side)
             yield time_s, functools.partial(_jpeg, image)
 
     number = max(1, math.ceil((job.window_s[0] - start_s) * fps - 1e-6) + 1)
-    for (time_s, encoded), (next_s, _) in pairwise(chain(images(), [(math.inf, bytes)])):
+    for (time_s, encoded), (next_s, _) in pairwise(chain(decoded_frames(), [(math.inf, bytes)])):
         if not differences_s:  # a video may begin later than its span
             number = max(number, math.ceil((time_s - start_s) * fps - 0.5) + 1)
         while True:

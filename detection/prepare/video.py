@@ -27,7 +27,7 @@ from detection.files import (
     write_text,
 )
 from detection.prepare.required_spans import KeyframeRow
-from detection.video.frames import PictureScaler
+from detection.video.frames import FrameScaler
 from detection.video.reader import SAME_TIME_S, Damage, VideoInfo, VideoReader
 from detection.video.writer import WRITER_TIME_BASE, VideoWriter
 
@@ -169,7 +169,7 @@ def _write(
     job: PrepareJob, reader: VideoReader, place: Path, on_progress: Callable[[float], object]
 ) -> _Cut:
     options, (start_s, end_s) = job.options, job.window_s
-    scale = PictureScaler(reader.frame_size(), short_side=options.short_side)
+    scale = FrameScaler(reader.frame_size(), short_side=options.short_side)
     times_s: list[float] = []
     left_out = 0
     reported_s: float | None = None
@@ -184,9 +184,9 @@ def _write(
         tune=options.tune,
         shape=reader.pixel_shape,
     ) as writer:
-        for time_s, picture in reader.pictures(start_s=start_s, end_s=end_s):
+        for time_s, picture in reader.decoded_frames(start_s=start_s, end_s=end_s):
             # Players show nothing before 0 s, and MP4 cannot say it.
-            if time_s >= 0 and writer.write_picture(scale(picture), time_s):
+            if time_s >= 0 and writer.write_frame(scale(picture), time_s):
                 times_s.append(time_s)
             else:
                 left_out += 1
@@ -234,7 +234,7 @@ def repairs_of(reader: VideoReader) -> list[str]:
     """Return in words what was done to a source's times and frames."""
     with contextlib.suppress(UserError):  # cut short or damaged, and taken so where that is asked
         reader.frame_times_s()  # all of it is met then
-    return reader.repairs().in_words()
+    return reader.repairs().descriptions()
 
 
 def describe_source(job: PrepareJob) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def _look_at_file(job: ProbeJob, plain: VideoFacts) -> VideoFacts:
             gaps_s=_gaps(times_s),
             before_s=before_s,
             after_s=after_s,
-            notes=tuple(video.repairs().in_words()),
+            notes=tuple(video.repairs().descriptions()),
         )
     return dataclasses.replace(facts, problem=_shortage(job.path, facts, listed_s, times_s))
 

@@ -1,7 +1,7 @@
-"""Clips from a folder of extracted JPEG frames, for those who have AVA that way.
+"""Reads clips from a folder of extracted JPEG frames, as AVA is often distributed.
 
-Legend: n frames in the folder, T frames read. AVA's usual extraction: ID/ID_000001.jpg at 30 fps,
-where the first frame is shown at 900 s.
+Legend: n frames in the folder, T requested frames. AVA's usual extraction: ID/ID_000001.jpg at
+30 fps, where the first frame is shown at 900 s.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from detection.structures import Clip
 from detection.video.frames import scaled_size
 from detection.video.reader import SAME_TIME_S
 
-# A day and more at 1000 frames a second; a higher number is no frame's.
+# More than a day at 1000 frames per second; a higher frame number is an error.
 MOST_FRAMES = 100_000_000
 MOST_BYTES_A_FRAME = 256 << 20
 FRAME_NAME = re.compile(r"(\d+)\.jpe?g$", re.IGNORECASE)
@@ -29,8 +29,8 @@ FRAME_NAME = re.compile(r"(\d+)\.jpe?g$", re.IGNORECASE)
 class FrameFolder:
     """The interface of `VideoReader` over one video's JPEG files, numbered from 1.
 
-    fps: of the extraction; start_s: when frame 1 is shown. Numbers may be missing in the middle:
-    the nearest frame that is there is taken.
+    fps: frame rate of the extraction.  start_s: presentation time of frame 1. Where numbers are
+    missing, the nearest existing frame is returned.
     """
 
     def __init__(self, folder: str | Path, *, fps: float, start_s: float) -> None:
@@ -52,7 +52,7 @@ class FrameFolder:
         return Clip(frames.permute(0, 3, 1, 2), shown_s[positions])
 
     def check_keyframes(self, keyframes_s: ArrayLike) -> None:
-        """Raise `UserError` for a keyframe more than half an interval outside the frames."""
+        """Raise `UserError` for a keyframe more than half a frame interval outside the video."""
         shown_s = self.frame_times_s()
         half_s = 0.5 / self._fps + SAME_TIME_S
         keyframes = np.asarray(keyframes_s, dtype=np.float64).reshape(-1)
@@ -64,11 +64,11 @@ class FrameFolder:
             )
 
     def frame_times_s(self) -> NDArray[np.float64]:
-        """Return the (n,) ascending presentation times of the frames that are there."""
+        """Return the (n,) ascending presentation times of the existing frames."""
         return self._numbers_and_times[1]
 
     def ends_s(self) -> tuple[float, float]:
-        """Return the times of the first and of the last frame that is there."""
+        """Return the times of the first and of the last existing frame."""
         times_s = self.frame_times_s()
         return float(times_s[0]), float(times_s[-1])
 
@@ -78,12 +78,12 @@ class FrameFolder:
         return width, height
 
     def span_s(self) -> tuple[float, float]:
-        """Return when the first frame appears and the last one ends."""
+        """Return the start of the first frame and the end of the last one, in seconds."""
         times_s = self.frame_times_s()
         return float(times_s[0]), float(times_s[-1]) + 1 / self._fps
 
     def close(self) -> None:
-        """Nothing to close; here so that a folder can stand in for a file."""
+        """Do nothing: a folder holds no open file."""
 
     def __enter__(self) -> FrameFolder:
         return self
@@ -94,7 +94,7 @@ class FrameFolder:
     @cached_property
     def _paths(self) -> list[Path]:
         if not self.folder.is_dir():
-            raise UserError(f"{self.folder}: no such folder of frames")
+            raise UserError(f"{self.folder}: folder of frames not found")
         numbered: dict[int, Path] = {}
         for path in sorted(self.folder.iterdir()):
             match = FRAME_NAME.search(path.name)
@@ -109,12 +109,12 @@ class FrameFolder:
                 raise UserError(f"{path}: a second frame {number} beside {numbered[number].name}")
             numbered[number] = path
         if not numbered:
-            raise UserError(f"{self.folder}: holds no frames named like NAME_000001.jpg")
+            raise UserError(f"{self.folder}: contains no frames named like NAME_000001.jpg")
         return [numbered[number] for number in sorted(numbered)]
 
     @cached_property
     def _numbers_and_times(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        matches = [FRAME_NAME.search(path.name) for path in self._paths]
+        matches = (FRAME_NAME.search(path.name) for path in self._paths)
         numbers = np.asarray([int(m.group(1)) for m in matches if m], dtype=np.int64)
         return numbers, self._start_s + (numbers - 1) / self._fps
 
@@ -124,7 +124,7 @@ class FrameFolder:
             raise UserError(f"{path}: not a regular file of at most {MOST_BYTES_A_FRAME} bytes")
         image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
         if image is None:
-            raise UserError(f"{path}: not a JPEG that can be read")
+            raise UserError(f"{path}: not a readable JPEG")
         height, width = image.shape[:2]
         size = scaled_size(width, height, short_side)
         if size != (width, height):

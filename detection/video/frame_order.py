@@ -1,8 +1,8 @@
-"""Ascending times for frames in the order in which a decoder gives them out. No av, no torch.
+"""Assigns ascending times to frames in the order in which a decoder returns them. No av, no torch.
 
-A decoder gives frames out in the order in which they are shown. Files that keep no presentation
-times (AVI) or wrong ones (packed B-frames) give those frames times in the order of decoding: the
-right times at the wrong frames. Sorted, every frame has its own.
+A decoder returns frames in presentation order. Files without presentation times (AVI) or with wrong
+ones (packed B-frames) attach times in decoding order: the right times at the wrong frames. Sorting
+the times gives every frame its own.
 """
 
 from __future__ import annotations
@@ -17,21 +17,23 @@ from numpy.typing import NDArray
 
 Frame = TypeVar("Frame")
 
-# No codec moves a frame by more places than this.
+# The most places by which any codec reorders a frame.
 DEPTH = 17
-# Reordered times lie closer; a clock that falls back further was set anew.
+# Reordered times differ by less; a clock that falls back further was reset.
 RESET_S = 1.0
 _USUAL_INTERVAL_S = 0.04
 
 
 class AscendingTimes(Generic[Frame]):
-    """Gives frames times that ascend; each frame once, none left out.
+    """Assigns ascending times to frames; every frame is returned once.
 
-    depth: frames that are held back until their time is known.  Times are sorted; of frames with
-    the same time the later ones come evenly before the next time.  A clock that falls back by more
-    than `RESET_S` was set anew: its frames follow on at the usual interval.
-    moved: frames that got another time than they came with, but for resets.  resets: how often a
-    clock was set.
+    Times are sorted; further frames with the same time are spread evenly before the next time. A
+    clock that falls back by more than `RESET_S` was reset: its frames continue at the usual
+    interval.
+
+    depth: number of frames buffered until their time is known.
+    moved: number of frames that got another time than their own, resets aside.
+    resets: number of clock resets.
     """
 
     def __init__(self, depth: int = DEPTH) -> None:
@@ -46,11 +48,11 @@ class AscendingTimes(Generic[Frame]):
         self._interval_s = _USUAL_INTERVAL_S
 
     def push(self, time_s: float, frame: Frame) -> list[tuple[float, Frame]]:
-        """Take the next frame and its time as told; return those whose time is known now."""
+        """Add the next frame with the file's time; return the frames whose time is now known."""
         own_s = time_s + self._offset_s
-        given: list[tuple[float, Frame]] = []
+        ready: list[tuple[float, Frame]] = []
         if own_s < self._latest_s - RESET_S:
-            given = self.flush()
+            ready = self.flush()
             self.resets += 1
             own_s = max(self._last_s, self._latest_s) + self._interval_s
             self._offset_s = own_s - time_s
@@ -58,11 +60,11 @@ class AscendingTimes(Generic[Frame]):
         self._frames.append((own_s, frame))
         insort(self._times_s, own_s)
         while len(self._frames) > self._depth:
-            given.append(self._pop())
-        return given
+            ready.append(self._pop())
+        return ready
 
     def flush(self) -> list[tuple[float, Frame]]:
-        """Return the frames that are held back, at the end or before what comes otherwise."""
+        """Return the buffered frames."""
         return [self._pop() for _ in range(len(self._frames))]
 
     def _pop(self) -> tuple[float, Frame]:
@@ -80,9 +82,9 @@ class AscendingTimes(Generic[Frame]):
         return time_s, frame
 
 
-def ascending_times_s(told_s: Iterable[float]) -> NDArray[np.float64]:
-    """Return the (n,) ascending times of frames that came, in their order, with `told_s`."""
+def ascending_times_s(file_times_s: Iterable[float]) -> NDArray[np.float64]:
+    """Return the (n,) ascending times of frames whose file times are `file_times_s`, in order."""
     order: AscendingTimes[None] = AscendingTimes()
-    times_s = [time_s for told in told_s for time_s, _ in order.push(told, None)]
+    times_s = [time_s for own_s in file_times_s for time_s, _ in order.push(own_s, None)]
     times_s += [time_s for time_s, _ in order.flush()]
     return np.asarray(times_s, dtype=np.float64)

@@ -1,7 +1,7 @@
-"""One decoded frame: its time, its turn, its size, and its colours as RGB.
+"""One decoded frame: its time, rotation and size, and its conversion to RGB.
 
-`PictureScaler` and `VideoWriter.write_picture` carry decoded frames from one file to another
-without a detour over RGB.
+`FrameScaler` and `VideoWriter.write_frame` copy decoded frames from one file to another without
+converting them to RGB.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FINER = 1024
 
 
 def retimed(frame: VideoFrame, time_s: float, time_base: Fraction) -> VideoFrame:
-    """Return the frame with another time, finer than its file's time base can tell."""
+    """Return the frame with another time, in a finer time base than its file's."""
     frame.time_base = time_base / _FINER
     frame.pts = round(time_s * _FINER / time_base)
     return frame
@@ -29,10 +29,10 @@ def quarter_turns(frame: VideoFrame) -> int:
 
 
 class RgbConverter:
-    """Makes upright (H, W, 3) RGB arrays; keeps swscale's tables from frame to frame.
+    """Converts frames to upright (H, W, 3) RGB arrays; reuses swscale's tables between frames.
 
-    One thread, for swscale would start as many as there are cores. Scaling the planes first and
-    converting the smaller picture costs a quarter of doing both in one swscale pass.
+    Runs in one thread: swscale would start one per core. Scaling the planes first and converting
+    the smaller frame costs a quarter of doing both in one swscale pass.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class RgbConverter:
         self._convert = VideoReformatter()
 
     def __call__(self, frame: VideoFrame, short_side: int | None) -> NDArray[np.uint8]:
-        """Return the frame upright, its shorter edge at `short_side` pixels (None: as it is)."""
+        """Return the frame upright, its shorter edge at `short_side` pixels (None: not scaled)."""
         turns = quarter_turns(frame)
         width, height = scaled_size(frame.width, frame.height, short_side)
         if (width, height) != (frame.width, frame.height):
@@ -52,13 +52,13 @@ class RgbConverter:
         return upright
 
 
-class PictureScaler:
-    """Makes upright yuv420p pictures of even size for `VideoWriter.write_picture`.
+class FrameScaler:
+    """Scales frames to upright yuv420p frames of even size for `VideoWriter.write_frame`.
 
-    size: (width, height) of the source's pictures as displayed; pictures of another size among them
-    get the same output size. short_side: pixels of the shorter edge; smaller pictures are not
-    enlarged. Range and matrix of the colours stay what they are. Keeps swscale's tables from
-    picture to picture.
+    Colour range and matrix are kept. Reuses swscale's tables between frames.
+
+    size: (width, height) of the source's frames as displayed; all frames get one output size.
+    short_side: pixels of the shorter edge; smaller frames are not enlarged.
     """
 
     def __init__(self, size: tuple[int, int], *, short_side: int) -> None:
@@ -67,51 +67,49 @@ class PictureScaler:
         self.height = max(2, 2 * round(height / 2))
         self._scale = VideoReformatter()
 
-    def __call__(self, picture: VideoFrame) -> VideoFrame:
-        """Return a new picture of `width` and `height`."""
-        turned = quarter_turns(picture) % 2
+    def __call__(self, frame: VideoFrame) -> VideoFrame:
+        """Return a new frame of `width` and `height`."""
+        turned = quarter_turns(frame) % 2
         width, height = (self.height, self.width) if turned else (self.width, self.height)
-        colours = _colour_range(picture)
+        color_range = _color_range(frame)
         scaled = self._scale.reformat(
-            picture,
+            frame,
             width=width,
             height=height,
             format="yuv420p",
             interpolation="BILINEAR",
-            src_color_range=colours,
-            dst_color_range=colours,
+            src_color_range=color_range,
+            dst_color_range=color_range,
             threads=1,
         )
-        upright = _turned(scaled, quarter_turns(picture))
-        upright.color_range = colours
-        if picture.format.is_rgb:
-            upright.colorspace = 2  # not told: readers take what swscale made of it
-        else:
-            upright.colorspace = picture.colorspace
-        upright.color_trc, upright.color_primaries = picture.color_trc, picture.color_primaries
+        upright = _rotated(scaled, quarter_turns(frame))
+        upright.color_range = color_range
+        # 2, unspecified: of RGB sources players assume what swscale has converted to.
+        upright.colorspace = 2 if frame.format.is_rgb else frame.colorspace
+        upright.color_trc, upright.color_primaries = frame.color_trc, frame.color_primaries
         return upright
 
 
-def _colour_range(picture: VideoFrame) -> ColorRange:
-    if picture.color_range != ColorRange.UNSPECIFIED:
-        return ColorRange(picture.color_range)
-    return ColorRange.JPEG if picture.format.name.startswith("yuvj") else ColorRange.MPEG
+def _color_range(frame: VideoFrame) -> ColorRange:
+    if frame.color_range != ColorRange.UNSPECIFIED:
+        return ColorRange(frame.color_range)
+    return ColorRange.JPEG if frame.format.name.startswith("yuvj") else ColorRange.MPEG
 
 
-def _turned(picture: VideoFrame, turns: int) -> VideoFrame:
-    """Turn the planes of a yuv420p picture by quarters, counterclockwise."""
+def _rotated(frame: VideoFrame, turns: int) -> VideoFrame:
+    """Rotate the planes of a yuv420p frame by quarter turns, counterclockwise."""
     if not turns:
-        return picture
-    planes, height, width = picture.to_ndarray(), picture.height, picture.width
+        return frame
+    planes, height, width = frame.to_ndarray(), frame.height, frame.width
     chroma = planes[height:].reshape(2, height // 2, width // 2)
     luma = np.rot90(planes[:height], turns)
-    turned = [luma.reshape(-1), *(np.rot90(plane, turns).reshape(-1) for plane in chroma)]
-    array = np.concatenate(turned).reshape(luma.shape[0] * 3 // 2, luma.shape[1])
+    rotated = [luma.reshape(-1), *(np.rot90(plane, turns).reshape(-1) for plane in chroma)]
+    array = np.concatenate(rotated).reshape(luma.shape[0] * 3 // 2, luma.shape[1])
     return VideoFrame.from_ndarray(np.ascontiguousarray(array), format="yuv420p")
 
 
 def scaled_size(width: int, height: int, short_side: int | None) -> tuple[int, int]:
-    """Return (width, height) with the shorter edge at `short_side` pixels, the shape kept."""
+    """Return (width, height) with the shorter edge at `short_side` pixels, same aspect ratio."""
     if short_side is None:
         return width, height
     if width <= height:

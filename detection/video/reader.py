@@ -1,10 +1,10 @@
-"""Video files read by presentation time.
+"""Reads video files by presentation time.
 
-Legend: T frames wanted, n frames in the file, H W pixels as displayed (rotation applied).
+Legend: T requested frames, n frames in the file, H W pixels as displayed (rotation applied).
 Frames are found by their presentation times, never by index = time x rate, which is wrong for
-files of variable rate and for files that start late. Times are the file's own, with two exceptions
-that `VideoReader.repairs` names: a clock that begins below 0 is shifted so that the first frame is
-shown at 0 s, and frames whose times do not ascend are given ascending ones (`frame_order.py`).
+variable frame rates and for files that start late. Times are the file's own, with two exceptions
+that `VideoReader.repairs` reports: a clock that begins below 0 is shifted so that the first frame
+is shown at 0 s, and frames whose times do not ascend get ascending ones (`frame_order.py`).
 """
 
 from __future__ import annotations
@@ -32,44 +32,40 @@ from detection.errors import UserError
 from detection.structures import Clip
 from detection.video.frame_order import AscendingTimes, ascending_times_s
 from detection.video.frames import RgbConverter, quarter_turns, retimed
-from detection.video.open import open_file, packets_of, reason_of
+from detection.video.open import open_file, packets_of, reason_of, video_stream_of
 from detection.video.repairs import VideoRepairs
 
-# Times travel through CSV files with 6 decimals; anything closer than this is the same moment.
+# CSV files hold times with 6 decimals; two times that differ by less than this are equal.
 SAME_TIME_S = 2e-6
-# Wanted times further apart than this are reached by a seek, not by decoding what lies between.
+# Requested times further apart than this are reached by a seek, not by decoding the frames between.
 SEEK_GAP_S = 2.0
-# So are times that lie closer where the file's index has a key frame so much after the first one:
-# a seek costs about as much as eight frames.
+# So are closer times where the file's index has a key frame this long after the first of them:
+# a seek costs about as much as decoding eight frames.
 SKIP_S = 0.3
 Damage = Literal["refuse", "guess", "skip"]
-# A header that tells a higher rate tells the clock's, not the frames'.
+# A higher rate in a header is that of the clock, not of the frames.
 MAX_FPS = 960
-# Keyframes this close to an end that the header tells are looked at.
+# Keyframes this close to the start or end given in the header are checked by decoding.
 NEAR_END_S = 3.0
-# Formats without presentation times, and codecs whose frames came to be packed two to a packet.
+# Formats without presentation times, and codecs that may pack two frames into one packet.
 UNTIMED_FORMATS = ("avi",)
 PACKING_CODECS = ("mpeg4", "msmpeg4v2", "msmpeg4v3")
 _PROBED_FRAMES = 100
 
 
 class VideoReader:
-    """Frames of one video file by presentation time. A context manager; decodes in one thread.
+    """Reads frames of one video file by presentation time. A context manager; one decoding thread.
 
-    damage: what to do about pictures that are not what the encoder wrote. "guess": take what the
-    decoder makes of them, as players do, and raise where it makes nothing; "refuse": raise;
-    "skip": as "guess", and go without those of which it makes nothing.
+    damage: what to do with damaged frames. "guess": return what the decoder makes of them, as
+    players do, and raise where it returns none; "refuse": raise; "skip": as "guess", but leave out
+    frames for which the decoder returns none.
     Raises `UserError` naming the file where it is missing, truncated, no video, or sound only.
     """
 
     def __init__(self, path: str | Path, *, damage: Damage = "guess") -> None:
         self.path = Path(path)
         self._container = open_file(self.path)
-        streams = [s for s in self._container.streams.video if s.codec_context is not None]
-        if not streams:
-            self._container.close()
-            raise UserError(f"{self.path}: holds no pictures (sound only, or cut short)")
-        self._stream: VideoStream = streams[0]
+        self._stream: VideoStream = video_stream_of(self._container, shown_as=str(self.path))
         self._stream.codec_context.thread_count = 1
         self._damage = damage
         if damage == "refuse":
@@ -79,12 +75,12 @@ class VideoReader:
             raise UserError(f"{self.path}: its frames have no presentation times")
         self._time_base = self._stream.time_base
         self._to_rgb = RgbConverter()
-        self._shift = 0  # ticks of the time base, added to every time that the file tells
+        self._shift = 0  # ticks of the time base, added to each of the file's times
         self._is_checked = False
         self._resets = 0
         self._late = 0
         self._opening_packets = 0
-        self._sorts = False  # whether frames are given other times than the file's
+        self._sorts = False  # whether frames get sorted times in place of the file's
         try:
             self._prepare_clock()
         except BaseException:
@@ -92,7 +88,7 @@ class VideoReader:
             raise
 
     def _prepare_clock(self) -> None:
-        """Find out whether times begin below 0, and whether they are the frames' own."""
+        """Detect times that begin below 0, and times that are in decoding order."""
         if (self._stream.start_time or 0) < 0:
             first = next(self._decoded_from(None), None)
             if first is not None and first.pts is not None:
@@ -101,24 +97,24 @@ class VideoReader:
             try:
                 some_s = [_time_s(f) for f in islice(self._decoded_from(None), _PROBED_FRAMES)]
             except UserError:
-                return  # damaged: told where it is read
+                return  # damaged: raised again where it is read
             self._sorts = bool((np.diff(some_s) <= 0).any())
 
     @property
     def _is_doubtful(self) -> bool:
-        """Whether the times may be those of decoding: the format or the encoder knew no others."""
+        """Whether the file's format or codec may store times in decoding order."""
         codec = self._stream.codec_context.name
         return self._container.format.name in UNTIMED_FORMATS or codec in PACKING_CODECS
 
     @property
     def clock_shift_s(self) -> float:
-        """What was added to the file's own times so that the first frame is shown at 0 s."""
+        """Seconds added to the file's times so that the first frame is shown at 0 s."""
         return float(self._shift * self._time_base)
 
     def repairs(self) -> VideoRepairs:
-        """Return what was done to the file's times and frames, as far as it was met.
+        """Return how the file's times and frames were changed so far.
 
-        All of it is met once `frame_times_s` was asked for.
+        Complete once `frame_times_s` has been called.
         """
         slots = self._stream.frames if self._container.format.name == "avi" else 0
         listed = self.__dict__.get("_listed")
@@ -135,33 +131,33 @@ class VideoReader:
     def read(
         self, times_s: ArrayLike, *, short_side: int | None = None, keyframes_s: ArrayLike = ()
     ) -> Clip:
-        """Return for each wanted time the frame whose presentation time is nearest (tie: earlier).
+        """Return for each time the frame whose presentation time is nearest (tie: the earlier).
 
         times_s: (T,) seconds on the video's clock, in any order, repeats allowed; before the first
         and after the last frame the edge frame repeats. short_side: pixels of the shorter edge of
-        the frames returned, scaled while decoding (None: as they are). keyframes_s: those of the
-        times that must be there: half a frame interval outside the video at most, else `UserError`.
+        the returned frames, scaled while decoding (None: not scaled). keyframes_s: times that must
+        lie at most half a frame interval outside the video, else `UserError`.
         """
-        wanted, inverse = np.unique(np.asarray(times_s, dtype=np.float64), return_inverse=True)
-        if not len(wanted):
+        requested_s, inverse = np.unique(np.asarray(times_s, dtype=np.float64), return_inverse=True)
+        if not len(requested_s):
             raise ValueError("no times to read")
-        if not np.isfinite(wanted).all():
+        if not np.isfinite(requested_s).all():
             raise ValueError(f"{self.path}: times must be finite, got {times_s!r}")
         keyframes = np.asarray(keyframes_s, dtype=np.float64).reshape(-1)
         images: list[NDArray[np.uint8]] = []
         shown_s: list[float] = []
         found: list[int] = []
-        for run in np.split(wanted, [] if self._sorts else self._seeks(wanted)):
+        for run in np.split(requested_s, [] if self._sorts else self._seeks(requested_s)):
             checked = keyframes[(keyframes >= run[0]) & (keyframes <= run[-1])]
             try:
-                pictures = self._pictures(self._least_decoded(run, checked), short_side)
+                decoded = self._rgb_frames(self._only_nearest(run, checked), short_side)
             except _UnsureError:
                 try:
-                    pictures = self._pictures(self._nearest(run, checked), short_side)
+                    decoded = self._rgb_frames(self._nearest(run, checked), short_side)
                 except _DisorderError:
                     self._sorts = True
                     return self.read(times_s, short_side=short_side, keyframes_s=keyframes_s)
-            for image, time_s, matches in pictures:
+            for image, time_s, matches in decoded:
                 found.extend([len(images)] * matches)
                 images.append(image)
                 shown_s.append(time_s)
@@ -172,39 +168,35 @@ class VideoReader:
     def frame_times_s(self) -> NDArray[np.float64]:
         """Return the (n,) ascending presentation times of all frames; cached.
 
-        Without decoding more than the first frame, unless the packets' times are not the frames'.
-        A file that begins between two key frames opens with packets of which no decoder makes a
-        frame: they are not counted here, as they are not by players and annotation tools, which
-        number what they show from 0. Raises `UserError` where the file ends before what its header
-        promises.
+        Decodes only the first frame, unless the packets' times do not determine the frames' times.
+        Packets before the first decodable frame (a file that begins between two key frames) are not
+        counted; players and annotation tools, which number displayed frames from 0, do the same.
+        Raises `UserError` where the file ends earlier than its header says.
         """
         listed = self._listed
         self._check_order()
         if self._sorts:
             return self._sorted_times_s
-        first = next(self._decoded_from(None), None)
-        if first is None:
-            raise UserError(f"{self.path}: holds no frame that can be decoded")
-        shown = listed.times_s >= _time_s(first) - SAME_TIME_S
+        shown = listed.times_s >= _time_s(self._first_frame()) - SAME_TIME_S
         self._opening_packets = int((~shown).sum())
         return listed.times_s[shown]
 
     def frame_counts(self) -> FrameCounts:
-        """Return how many packets the file holds and of how many a frame is made.
+        """Return the number of packets and of frames, as `frame_times_s` counts them.
 
-        As `frame_times_s` counts: what cannot be decoded in the middle, by damage, is found by
-        `decoded_times_s` only.
+        Frames that damage in the middle of the file makes undecodable are included; only
+        `decoded_times_s` finds them.
         """
         return FrameCounts(packets=self._listed.packets, decodable=len(self.frame_times_s()))
 
     def decoded_times_s(self) -> NDArray[np.float64]:
-        """Return the (n,) ascending times of the frames that can be decoded, by decoding them all.
+        """Return the (n,) ascending times of all decodable frames, by decoding the whole file.
 
-        A header may promise more frames than that.
+        A header may list more frames than that.
         """
         times_s = np.asarray([_time_s(frame) for frame in self._decoded_from(None)], np.float64)
         if not len(times_s):
-            raise UserError(f"{self.path}: holds no frame that can be decoded")
+            raise self._no_frame()
         if not self._sorts and (np.diff(times_s) <= 0).any():
             self._sorts = True
             return ascending_times_s(times_s)
@@ -215,23 +207,21 @@ class VideoReader:
         return self.decoded_times_s()
 
     def _check_order(self) -> None:
-        """See by decoding whether frames' times ascend where their packets leave it open."""
+        """Where packets do not determine the frames' times, decode to see whether these ascend."""
         if self._sorts or self._is_checked:
             return
         self._is_checked = True
         try:
             is_plain = self._listed.is_plain
         except UserError:
-            return  # cut short or damaged: whoever reads on is told by the reading itself
+            return  # cut short or damaged: raised again where it is read
         if not is_plain:
             self.decoded_times_s()
 
     @cached_property
     def info(self) -> VideoInfo:
-        """Size as displayed, rate, duration and the like; decodes one frame."""
-        first = next(self._decoded_from(None), None)
-        if first is None:
-            raise UserError(f"{self.path}: holds no frame that can be decoded")
+        """Size as displayed, frame rate, duration and so on; decodes one frame."""
+        first = self._first_frame()
         width, height = first.width, first.height
         if quarter_turns(first) % 2:
             width, height = height, width
@@ -242,7 +232,7 @@ class VideoReader:
         elif self._container.duration is not None:
             duration_s = self._container.duration / 1e6
             if "matroska" in self._container.format.name:
-                duration_s -= start_s - self.clock_shift_s  # there it is the time of the end
+                duration_s -= start_s - self.clock_shift_s  # Matroska: the time of the end
         else:
             duration_s = float(self.frame_times_s()[-1]) - start_s
         return VideoInfo(
@@ -250,24 +240,21 @@ class VideoReader:
             height=height,
             average_fps=1 / self._usual_interval_s,
             duration_s=duration_s,
-            num_frames=self._num_frames,
+            # AVI headers count time slots, which may be empty.
+            num_frames=(0 if self._container.format.name == "avi" else stream.frames)
+            or len(self.frame_times_s()),
             codec=stream.codec_context.name,
             start_s=start_s,
             rotation=first.rotation,
         )
 
     @property
-    def _num_frames(self) -> int:
-        told = 0 if self._container.format.name == "avi" else self._stream.frames  # slots there
-        return told or len(self.frame_times_s())
-
-    @property
     def pixel_format(self) -> str:
-        """How pixels are stored, in FFmpeg's words: `yuv420p` is what every browser plays."""
+        """FFmpeg's name of the pixel format; every browser plays `yuv420p`."""
         return self._stream.codec_context.pix_fmt or "unknown"
 
     def longest_key_frame_gap_s(self) -> float:
-        """Return the longest time between two key frames, without decoding: a seek's cost."""
+        """Return the longest time between two key frames, without decoding."""
         key_s: list[float] = []
         try:
             self._seek(None)
@@ -281,7 +268,7 @@ class VideoReader:
 
     @property
     def pixel_shape(self) -> Fraction | None:
-        """Width to height of one pixel as displayed, where the file says that it is no square."""
+        """Width to height of one pixel as displayed (sample aspect ratio), None for squares."""
         shape = self._stream.sample_aspect_ratio
         if not shape or shape == 1:
             return None
@@ -292,14 +279,13 @@ class VideoReader:
         return self.info.width, self.info.height
 
     def span_s(self) -> tuple[float, float]:
-        """Return about when the first frame appears and the last one ends, from the header."""
+        """Return the approximate start and end of the video in seconds, from the header."""
         return self.info.start_s, self.info.start_s + self.info.duration_s
 
     def check_keyframes(self, keyframes_s: ArrayLike) -> None:
-        """Raise the `UserError` that `read` would raise for a keyframe outside what is shown.
+        """Raise the `UserError` that `read` would raise for a keyframe outside the video.
 
-        To be asked before a run rather than met in it. Exact, by decoding, for keyframes near the
-        ends that the header tells; the others cost nothing.
+        Decodes only for keyframes near the start or end given in the header.
         """
         keys = np.asarray(keyframes_s, dtype=np.float64).reshape(-1)
         if not len(keys):
@@ -310,26 +296,24 @@ class VideoReader:
                 self.read([key_s], short_side=16, keyframes_s=[key_s])
 
     def ends_s(self) -> tuple[float, float]:
-        """Return the times of the first and of the last frame, as `frame_times_s` has them.
+        """Return the times of the first and of the last frame, as in `frame_times_s`.
 
-        Of a long file little is read, unless its end is not where its header has it. Raises
-        `UserError` where it ends before what its header promises.
+        Reads only the end of the file where that agrees with the header. Raises `UserError` where
+        the file ends earlier than its header says.
         """
-        if self._sorts:
-            times_s = self.frame_times_s()
-            return float(times_s[0]), float(times_s[-1])
-        first_s, end_s = self.span_s()
-        back_s = 2.0
-        while end_s - back_s > first_s:
-            last_s = self._last_from(end_s - back_s)
-            if last_s is not None and abs(last_s + self._usual_interval_s - end_s) < 0.1:
-                return first_s, last_s
-            back_s *= 8
+        if not self._sorts:
+            first_s, end_s = self.span_s()
+            back_s = 2.0
+            while end_s - back_s > first_s:
+                last_s = self._last_from(end_s - back_s)
+                if last_s is not None and abs(last_s + self._usual_interval_s - end_s) < 0.1:
+                    return first_s, last_s
+                back_s *= 8
         times_s = self.frame_times_s()
         return float(times_s[0]), float(times_s[-1])
 
     def _last_from(self, time_s: float) -> float | None:
-        """Return the last frame's time, from the packets after `time_s`; None where in doubt."""
+        """Return the last frame's time from the packets after `time_s`, None where uncertain."""
         last_s = -math.inf
         try:
             self._seek(time_s)
@@ -345,26 +329,26 @@ class VideoReader:
         return last_s if math.isfinite(last_s) else None
 
     def frames(self, *, short_side: int | None = None) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        """Yield (time in seconds, (H, W, 3) uint8 RGB) of every frame from the first on.
+        """Yield (time in seconds, (H, W, 3) uint8 RGB) of every frame.
 
-        One walk at a time: anything else asked of this reader moves its place in the file.
+        Any other call of this reader changes the position in the file.
         """
         self._check_order()
         for frame in self._decoded_from(None):
             yield _time_s(frame), self._to_rgb(frame, short_side)
 
-    def to_rgb(self, picture: VideoFrame, *, short_side: int | None = None) -> NDArray[np.uint8]:
-        """Return a picture of `pictures` upright, as (H, W, 3) RGB."""
-        return self._to_rgb(picture, short_side)
+    def to_rgb(self, frame: VideoFrame, *, short_side: int | None = None) -> NDArray[np.uint8]:
+        """Return a frame of `decoded_frames` upright, as (H, W, 3) RGB."""
+        return self._to_rgb(frame, short_side)
 
-    def pictures(
+    def decoded_frames(
         self, *, start_s: float = -math.inf, end_s: float = math.inf
     ) -> Iterator[tuple[float, VideoFrame]]:
-        """Yield (time in seconds, picture as it is stored) of what is shown in a span of time.
+        """Yield (time in seconds, frame as stored) of a span of time.
 
         From the last frame at or before `start_s` (else the first) to the first one at or after
         `end_s` (else the last), so that the frame nearest to any time of the span is among them.
-        One walk at a time, as with `frames`.
+        Any other call of this reader changes the position in the file.
         """
         self._check_order()
         held: VideoFrame | None = None
@@ -373,7 +357,7 @@ class VideoReader:
                 if _time_s(frame) <= _time_s(held):
                     if self._damage != "skip":
                         raise UserError(f"{self.path}: {_disorder(held, frame)}")
-                    self._late += 1  # the damage before it has put it out of order
+                    self._late += 1  # put out of order by damage before it
                     continue
                 if _time_s(frame) > start_s + SAME_TIME_S:
                     yield _time_s(held), held
@@ -381,7 +365,7 @@ class VideoReader:
                         return
             held = frame
         if held is None:
-            raise UserError(f"{self.path}: holds no frame that can be decoded")
+            raise self._no_frame()
         yield _time_s(held), held
 
     def close(self) -> None:
@@ -394,57 +378,65 @@ class VideoReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _seeks(self, wanted_s: NDArray[np.float64]) -> NDArray[np.int64]:
+    def _first_frame(self) -> VideoFrame:
+        first = next(self._decoded_from(None), None)
+        if first is None:
+            raise self._no_frame()
+        return first
+
+    def _no_frame(self) -> UserError:
+        return UserError(f"{self.path}: contains no decodable frame")
+
+    def _seeks(self, requested_s: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the positions of the ascending times that are best reached by a seek."""
-        gap_s = np.diff(wanted_s)
+        gap_s = np.diff(requested_s)
         seek = gap_s > SEEK_GAP_S
         index = self._stream.index_entries
         for position in np.flatnonzero((gap_s > SKIP_S) & ~seek).tolist():
-            time_s = float(wanted_s[position + 1]) + SAME_TIME_S
+            time_s = float(requested_s[position + 1]) + SAME_TIME_S
             ticks = int(time_s / self._time_base) - self._shift
             entry = index.search_timestamp(ticks, backward=True)
             if entry >= 0:
                 key_frame_s = float((index[entry].timestamp + self._shift) * self._time_base)
-                seek[position] = key_frame_s > wanted_s[position] + SKIP_S
+                seek[position] = key_frame_s > requested_s[position] + SKIP_S
         return np.flatnonzero(seek) + 1
 
-    def _pictures(
+    def _rgb_frames(
         self, frames: Iterator[tuple[VideoFrame, int]], short_side: int | None
     ) -> list[tuple[NDArray[np.uint8], float, int]]:
-        """Return (RGB, time in seconds, matches); frames are scaled down as they come."""
+        """Return (RGB, time in seconds, matches) of each frame."""
         return [(self._to_rgb(frame, short_side), _time_s(frame), n) for frame, n in frames]
 
-    def _least_decoded(
-        self, wanted_s: NDArray[np.float64], keyframes_s: NDArray[np.float64]
+    def _only_nearest(
+        self, requested_s: NDArray[np.float64], keyframes_s: NDArray[np.float64]
     ) -> Iterator[tuple[VideoFrame, int]]:
-        """Yield what `_nearest` yields, without decoding what nothing wanted depends on.
+        """Yield the same as `_nearest`, skipping non-reference frames that are not requested.
 
-        Packets tell their frames' times before they are decoded, so that pictures which are neither
-        wanted nor referred to by others are passed over; the rest are the same bit for bit. Raises
-        `_UnsureError` where that cannot be known: `_nearest` finds what is wrong.
+        Packets have their frames' times before decoding; skipping non-reference frames does not
+        change the others. Raises `_UnsureError` where the packets do not determine the frames:
+        `_nearest` is required then.
         """
         if self._damage != "guess" or self._stream.codec_context.name not in ("h264", "hevc"):
             raise _UnsureError
         if self._sorts or self._is_doubtful:
             raise _UnsureError
         try:
-            packets = self._packets_around(float(wanted_s[0]), float(wanted_s[-1]))
-            told_pts = _shown_pts(packets)
-            pts = np.unique(told_pts)
-            if len(pts) < len(told_pts):
+            packets = self._packets_around(float(requested_s[0]), float(requested_s[-1]))
+            listed_pts = _shown_pts(packets)
+            pts = np.unique(listed_pts)
+            if not len(pts) or len(pts) < len(listed_pts):
                 raise _UnsureError  # two frames of one time
             shown_s = pts * float(self._time_base)
-            told = len(pts) and ((shown_s[0] <= keyframes_s) & (keyframes_s <= shown_s[-1])).all()
-            if not told:
+            if not ((shown_s[0] <= keyframes_s) & (keyframes_s <= shown_s[-1])).all():
                 raise _UnsureError
-            after = np.searchsorted(shown_s, wanted_s).clip(0, len(pts) - 1)
+            after = np.searchsorted(shown_s, requested_s).clip(0, len(pts) - 1)
             before = (after - 1).clip(0)
-            earlier = _first_is_nearer(shown_s[before], shown_s[after], wanted_s)
+            earlier = _first_is_nearer(shown_s[before], shown_s[after], requested_s)
             nearest, matches = np.unique(pts[np.where(earlier, before, after)], return_counts=True)
             waiting = dict(zip(nearest.tolist(), matches.tolist(), strict=True))
             for frame in self._decode_only(packets, waiting):
                 if frame.pts != next(iter(waiting)):
-                    raise _UnsureError  # one before it is missing
+                    raise _UnsureError  # an earlier frame is missing
                 yield frame, waiting.pop(frame.pts)
         except av.error.FFmpegError as error:
             raise _UnsureError from error
@@ -454,7 +446,7 @@ class VideoReader:
     def _decode_only(
         self, packets: Sequence[Packet], waiting: Mapping[int | None, int]
     ) -> Iterator[VideoFrame]:
-        """Yield the frames whose presentation times are waited for, until none is."""
+        """Yield the frames whose presentation times are keys of `waiting`, until that is empty."""
         try:
             for packet in [*packets, None]:
                 if not waiting:
@@ -462,7 +454,7 @@ class VideoReader:
                 needed = packet is not None and packet.pts in waiting
                 for frame in self._decode_packet(packet, "DEFAULT" if needed else "NONREF"):
                     if frame.pts in waiting:
-                        frame.time_base = self._time_base  # the last ones come without
+                        frame.time_base = self._time_base  # not set on flushed frames
                         yield frame
         finally:
             self._stream.codec_context.skip_frame = "DEFAULT"
@@ -470,13 +462,13 @@ class VideoReader:
     def _decode_packet(
         self, packet: Packet | None, skip: Literal["DEFAULT", "NONREF"]
     ) -> list[VideoFrame]:
-        """Decode a packet (None: what is left); skip: pictures to pass over, in FFmpeg's words."""
+        """Decode a packet (None: flush the decoder); skip: FFmpeg's name of the frames to skip."""
         context = self._stream.codec_context
         context.skip_frame = skip
         return context.decode(packet)
 
     def _packets_around(self, first_s: float, last_s: float) -> list[Packet]:
-        """Read packets from a key frame shown by `first_s` on to beyond the frame after `last_s`.
+        """Read packets from a key frame at or before `first_s` to beyond the frame after `last_s`.
 
         Raises `_UnsureError` where times are missing or a packet is damaged.
         """
@@ -501,29 +493,29 @@ class VideoReader:
         return packets
 
     def _nearest(
-        self, wanted_s: NDArray[np.float64], keyframes_s: NDArray[np.float64]
+        self, requested_s: NDArray[np.float64], keyframes_s: NDArray[np.float64]
     ) -> Iterator[tuple[VideoFrame, int]]:
-        """Yield frames in order, each with how many of the ascending times it is nearest to."""
+        """Yield the nearest frames in order, each with the number of times it is nearest to."""
         done = 0
         before: VideoFrame | None = None
-        for after in self._frames_around(float(wanted_s[0]), keyframes_s):
+        for after in self._frames_around(float(requested_s[0]), keyframes_s):
             first = done
-            while done < len(wanted_s) and _is_nearer(before, after, float(wanted_s[done])):
+            while done < len(requested_s) and _is_nearer(before, after, float(requested_s[done])):
                 done += 1
             if done > first:
                 assert before is not None
                 yield before, done - first
-            if done == len(wanted_s):
+            if done == len(requested_s):
                 return
             before = after
 
     def _frames_around(
-        self, first_wanted_s: float, keyframes_s: NDArray[np.float64]
+        self, first_s: float, keyframes_s: NDArray[np.float64]
     ) -> Iterator[VideoFrame | None]:
-        """Yield frames from at or before `first_wanted_s` on, and None after the last one."""
+        """Yield frames from one at or before `first_s` on, and None after the last one."""
         before: VideoFrame | None = None
         interval_s = self._usual_interval_s
-        for frame in self._decoded_covering(first_wanted_s):
+        for frame in self._decoded_covering(first_s):
             if before is None:
                 self._check_start(keyframes_s, _time_s(frame))
             else:
@@ -533,7 +525,7 @@ class VideoReader:
             before = frame
             yield frame
         if before is None:
-            raise UserError(f"{self.path}: holds no frame that can be decoded")
+            raise self._no_frame()
         late = keyframes_s > _time_s(before) + interval_s / 2 + SAME_TIME_S
         if late.any():
             raise UserError(
@@ -543,10 +535,10 @@ class VideoReader:
         yield None
 
     def _decoded_covering(self, time_s: float) -> Iterator[VideoFrame]:
-        """Decode from a frame that is shown no later than `time_s` (or from the first frame).
+        """Decode from a frame shown no later than `time_s` (or from the first frame).
 
-        Containers seek by decoding time, so the key frame they find may be shown too late; then
-        look further back.
+        Containers seek by decoding time, so the key frame found may be shown too late: then seek
+        further back.
         """
         for target_s in self._seek_targets(time_s):
             frames = self._decoded_from(target_s)
@@ -555,7 +547,7 @@ class VideoReader:
             except UserError:
                 if target_s is None or self._damage != "refuse":
                     raise
-                first = None  # no damage if it decodes from further back
+                first = None  # perhaps decodable from further back
             late = first is None or _time_s(first) > time_s + SAME_TIME_S
             if late and target_s is not None:
                 continue
@@ -565,7 +557,7 @@ class VideoReader:
             return
 
     def _seek_targets(self, time_s: float) -> Iterator[float | None]:
-        """Yield `time_s`, then times ever further back, at last None, which is the start."""
+        """Yield `time_s`, then times further and further back, and last None, the start."""
         back_s = 0.0
         while not self._sorts and (target_s := time_s + SAME_TIME_S - back_s) > self._start_s:
             yield target_s
@@ -590,7 +582,7 @@ class VideoReader:
             ) from error
 
     def _retimed(self, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
-        """Give ascending times to all the file's frames, which come in the order they are shown."""
+        """Assign ascending times to all frames of the file, which come in presentation order."""
         order: AscendingTimes[VideoFrame] = AscendingTimes()
         try:
             for frame in frames:
@@ -598,7 +590,7 @@ class VideoReader:
                     raise UserError(f"{self.path}: its frames have no presentation times")
                 for time_s, own in order.push(_time_s(frame), frame):
                     yield retimed(own, time_s, self._time_base)
-        except av.error.FFmpegError:  # what came before it is whole
+        except av.error.FFmpegError:  # frames before the damage are intact
             for time_s, own in order.flush():
                 yield retimed(own, time_s, self._time_base)
             raise
@@ -607,7 +599,7 @@ class VideoReader:
         self._resets = order.resets
 
     def _demux(self) -> Iterator[Packet]:
-        """Yield the packets from here on, on this reader's clock."""
+        """Yield the packets from the current position, with times on this reader's clock."""
         for packet in packets_of(self._container, self._stream):
             if self._shift:
                 if packet.pts is not None:
@@ -617,25 +609,25 @@ class VideoReader:
             yield packet
 
     def _decoded(self, *, after_seek: bool) -> Iterator[VideoFrame]:
-        """Decode on from here.
+        """Decode from the current position.
 
-        What needs pictures before this place is no damage: a container without an index may come
-        out between two key frames, a file may begin there, and the first pictures after an open key
-        frame lean on those before it.
+        Frames that need frames before this position are not damaged: seeking in a container without
+        an index may end between two key frames, a file may begin there, and the leading frames of
+        an open group of pictures refer to frames before its key frame.
         """
-        wants_key_frame = after_seek and self._damage == "refuse"
+        needs_key_frame = after_seek and self._damage == "refuse"
         opened, opening_pts = False, math.inf
         for packet in self._demux():
             if packet.size and not opened:
                 if packet.is_keyframe:
                     opened, opening_pts = True, -math.inf if packet.pts is None else packet.pts
-                elif wants_key_frame:
+                elif needs_key_frame:
                     continue
             try:
                 yield from packet.decode()
             except av.error.InvalidDataError:
-                leans = not opened or (packet.pts is not None and packet.pts < opening_pts)
-                if self._damage != "skip" and not leans:
+                leading = not opened or (packet.pts is not None and packet.pts < opening_pts)
+                if self._damage != "skip" and not leading:
                     raise
 
     def _check_start(self, keyframes_s: NDArray[np.float64], first_s: float) -> None:
@@ -662,24 +654,24 @@ class VideoReader:
         return span_s / (len(times_s) - 1) if span_s > 0 else 0.04
 
     def _seek(self, time_s: float | None) -> None:
-        """Go to the key frame before `time_s`, or to the first frame."""
+        """Seek to the key frame before `time_s`, or to the first frame."""
         if time_s is not None:
             ticks = int(time_s / self._time_base) - self._shift
             self._container.seek(ticks, stream=self._stream, backward=True)
             return
         try:
-            # Back beyond the start: the first frame is decoded before it is shown.
+            # Beyond the start: the first frame's decoding time is before its presentation time.
             self._seek(self._start_s - 1)
         except av.error.FFmpegError:
-            self._seek(self._start_s)  # FLV knows no negative times
+            self._seek(self._start_s)  # FLV has no negative times
 
     @cached_property
     def _listed(self) -> _Listed:
-        """What the packets tell of the frames, without decoding."""
+        """The frames' times according to the packets, without decoding."""
         pts: list[int] = []
         packets, untimed, is_plain = 0, 0, True
         last_dts: int | None = None
-        indexed = len(self._stream.index_entries)  # reading on would add to it
+        indexed = len(self._stream.index_entries)  # before reading adds entries
         try:
             self._seek(None)
             for packet in self._demux():
@@ -702,10 +694,10 @@ class VideoReader:
                 f"{self.path}: damaged or cut short after {packets} of {self._stream.frames} "
                 f"frames ({reason_of(error)})"
             ) from error
-        promised = self._promised(packets, indexed, last_dts)
-        if packets < promised:
+        expected = self._expected_packets(packets, indexed, last_dts)
+        if packets < expected:
             raise UserError(
-                f"{self.path}: cut short, {packets} of the {promised} frames that its header lists"
+                f"{self.path}: cut short, {packets} of the {expected} frames that its header lists"
             )
         if not pts:
             raise UserError(f"{self.path}: its frames have no presentation times")
@@ -713,11 +705,11 @@ class VideoReader:
         is_plain = is_plain and not untimed and len(unique) == len(pts)
         return _Listed(unique * float(self._time_base), packets, is_plain)
 
-    def _promised(self, packets: int, indexed: int, last_dts: int | None) -> int:
-        """Return how many packets the file promises.
+    def _expected_packets(self, packets: int, indexed: int, last_dts: int | None) -> int:
+        """Return the number of packets according to the header.
 
-        AVI's header counts slots of time: one without data holds the frame before it on, and the
-        index at the file's end has those with data only.
+        AVI's header counts time slots, of which those without data repeat the frame before them;
+        the index at the end of the file lists only those with data.
         """
         if self._container.format.name != "avi":
             return self._stream.frames
@@ -731,7 +723,12 @@ class VideoReader:
 
 @dataclass(frozen=True)
 class _Listed:
-    """times_s: (n,) ascending, of the packets.  is_plain: no two alike, none without, in order."""
+    """What the packets say about the frames.
+
+    times_s: (n,) ascending presentation times.
+    packets: number of packets with data.
+    is_plain: every packet has a time of its own, and decoding times ascend.
+    """
 
     times_s: NDArray[np.float64]
     packets: int
@@ -740,7 +737,11 @@ class _Listed:
 
 @dataclass(frozen=True)
 class FrameCounts:
-    """packets: that hold a frame's data.  decodable: frames that come of them."""
+    """Numbers of packets and frames.
+
+    packets: packets with data.
+    decodable: frames from the first decodable one on.
+    """
 
     packets: int
     decodable: int
@@ -748,11 +749,16 @@ class FrameCounts:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a file says about itself.
+    """A video's properties.
 
-    width, height: pixels as displayed.  duration_s: of the pictures.  start_s: when the first frame
-    is shown.  rotation: degrees counterclockwise that the file asks a player to turn its frames,
-    already applied to every frame that is read.
+    width: pixels as displayed.
+    height: pixels as displayed.
+    average_fps: mean frame rate.
+    duration_s: of the video stream.
+    num_frames: according to the header, where it says so.
+    codec: FFmpeg's name.
+    start_s: presentation time of the first frame.
+    rotation: degrees counterclockwise that players rotate the frames by; already applied here.
     """
 
     width: int
@@ -766,11 +772,11 @@ class VideoInfo:
 
 
 class _DisorderError(Exception):
-    """A frame comes out with a time that is not after the one before it."""
+    """A decoded frame's time is not after that of the frame before it."""
 
 
 class _UnsureError(Exception):
-    """The packets of a file do not tell which frames are wanted of it."""
+    """The packets do not determine which frames have to be decoded."""
 
 
 def _shown_pts(packets: Sequence[Packet]) -> list[int]:
@@ -778,14 +784,14 @@ def _shown_pts(packets: Sequence[Packet]) -> list[int]:
 
 
 def _is_nearer(before: VideoFrame | None, after: VideoFrame | None, time_s: float) -> bool:
-    """Say whether `before` is the frame nearest to `time_s` (a tie goes to the earlier frame)."""
+    """Return whether `before` is the frame nearest to `time_s` (a tie goes to the earlier)."""
     if before is None or after is None:
         return before is not None
     return bool(_first_is_nearer(_time_s(before), _time_s(after), time_s))
 
 
 def _first_is_nearer(before_s: Any, after_s: Any, time_s: Any) -> Any:
-    """Say of two times (or arrays of them) whether the first is nearer; a tie is the first's."""
+    """Return whether the first of two times (or arrays) is nearer; a tie goes to the first."""
     return time_s - before_s <= after_s - time_s + SAME_TIME_S
 
 
@@ -798,5 +804,5 @@ def _time_s(frame: VideoFrame) -> float:
 def _disorder(before: VideoFrame, after: VideoFrame) -> str:
     return (
         f"the frame at {_time_s(after):.6f} s comes after the one at {_time_s(before):.6f} s, "
-        "which its packets' times do not tell"
+        "against the order of its packets' times"
     )

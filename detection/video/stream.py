@@ -1,7 +1,7 @@
-"""Frames one after another from a file, a pipe, an address or a camera, past damage and breaks.
+"""Reads frames in order from a file, a pipe, a URL or a camera, past damage and interruptions.
 
-`VideoReader` finds frames by time in files that must be whole; here what comes is taken as it
-comes. Times are seconds on the source's own clock; a live source's clock starts at its first frame.
+`VideoReader` finds frames by time in intact files; a stream takes frames as they come. Times are
+seconds on the source's own clock; a live source's clock starts at its first frame.
 """
 
 from __future__ import annotations
@@ -27,59 +27,74 @@ from detection.errors import UserError
 from detection.files import replacing
 from detection.video.frame_order import AscendingTimes
 from detection.video.frames import RgbConverter, quarter_turns, retimed, scaled_size
-from detection.video.open import open_address, open_bytes, open_file, packets_of, reason_of
+from detection.video.open import (
+    open_address,
+    open_bytes,
+    open_file,
+    packets_of,
+    reason_of,
+    video_stream_of,
+)
 from detection.video.reader import PACKING_CODECS, SAME_TIME_S, UNTIMED_FORMATS
 from detection.video.repairs import VideoRepairs
 from detection.video.writer import MP4_OPTIONS, ticks_to_close
 
 STANDARD_INPUT = "-"
-# After damage a decoder goes on from pictures that it has not got, until a key frame or so.
+# After damage a decoder refers to missing frames until about the next key frame.
 _SETTLED_S = 2.0
-# A file's frames further apart than this are a gap, and told as one.
+# A file's frames further apart than this are reported as a gap.
 GAP_S = 3600.0
-# A live source's time may run ahead of ours by its buffers, not by more.
+# A live source's clock may run ahead of ours by its buffers, not by more.
 _JUMP_S = 10.0
 _MOST_UNTIMED = 25
 _RETRY_S = (0.2, 0.5, 1.0, 2.0)
 
 
 class _Converters(threading.local):
-    """A converter for each thread: swscale's tables are no two threads' at a time."""
+    """One converter per thread: swscale's tables must not be shared between threads."""
 
     def __init__(self) -> None:
-        self.mine = RgbConverter()
+        self.own = RgbConverter()
 
 
 @dataclass(frozen=True)
 class StreamFrame:
     """One frame.
 
-    time_s: when it is shown.  arrived_s: `time.monotonic()` when it was decoded.
-    pixel_shape: width to height of one pixel as displayed, where that is no square.
+    time_s: presentation time.
+    width: pixels as displayed.
+    height: pixels as displayed.
+    arrived_s: `time.monotonic()` when it was decoded.
+    pixel_shape: width to height of one pixel as displayed, None for squares.
     """
 
     time_s: float
     width: int
     height: int
     arrived_s: float
-    _picture: VideoFrame | NDArray[np.uint8]
+    _frame: VideoFrame | NDArray[np.uint8]
     _convert: _Converters
     pixel_shape: Fraction | None = None
 
     def rgb(self, short_side: int | None = None) -> NDArray[np.uint8]:
         """Return (H, W, 3) uint8 RGB, upright, the shorter edge at `short_side` pixels."""
-        if isinstance(self._picture, VideoFrame):
-            return np.ascontiguousarray(self._convert.mine(self._picture, short_side))
-        picture = cv2.cvtColor(self._picture, cv2.COLOR_BGR2RGB)
+        if isinstance(self._frame, VideoFrame):
+            return np.ascontiguousarray(self._convert.own(self._frame, short_side))
+        frame = cv2.cvtColor(self._frame, cv2.COLOR_BGR2RGB)
         size = scaled_size(self.width, self.height, short_side)
         if size != (self.width, self.height):
-            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-        return np.asarray(picture, np.uint8)
+            frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        return np.asarray(frame, np.uint8)
 
 
 @dataclass(frozen=True)
-class Hole:
-    """No usable frame between two moments (seconds), and why."""
+class Gap:
+    """A stretch without usable frames.
+
+    start_s: time of the last frame before it.
+    end_s: time of the first frame after it.
+    reason: why there is no frame.
+    """
 
     start_s: float
     end_s: float
@@ -88,19 +103,23 @@ class Hole:
 
 @dataclass(frozen=True)
 class _Damage:
-    """Data that make no picture. time_s: when it would have been shown, where that is known."""
+    """Undecodable data.
+
+    reason: the decoder's message.
+    time_s: presentation time of the missing frame, None where unknown.
+    """
 
     reason: str
     time_s: float | None
 
 
 class VideoStream:
-    """A source of frames. A context manager; `frames` walks it once.
+    """A source of frames. A context manager; `frames` can be iterated once.
 
-    source: a file, an address (`rtsp://...` and whatever else FFmpeg opens), `-` for standard
-    input, or a camera's number.  live: it cannot wait and it comes back after a break (None: so for
-    addresses and cameras).  reconnect_s: how long a live source may be away.
-    Raises `UserError` where it cannot be opened or holds no pictures.
+    source: a file, a URL (`rtsp://...` and whatever else FFmpeg opens), `-` for standard input, or
+    a camera's number.  live: frames must be taken as they arrive, and a lost connection is opened
+    again (None: for URLs and cameras).  reconnect_s: how long to try to reconnect.
+    Raises `UserError` where the source cannot be opened or contains no video stream.
     """
 
     def __init__(
@@ -122,11 +141,11 @@ class VideoStream:
 
     def frames(
         self, *, from_s: float | None = None, should_stop: Callable[[], bool] = lambda: False
-    ) -> Iterator[StreamFrame | Hole]:
-        """Yield the frames in ascending time, and a `Hole` where some are missing.
+    ) -> Iterator[StreamFrame | Gap]:
+        """Yield the frames in ascending order of time, and a `Gap` where some are missing.
 
-        from_s: begin with a frame shown no later than that (sources that can seek only).
-        should_stop: asked while a live source is away.
+        from_s: begin with a frame shown no later than that (only sources that can seek).
+        should_stop: called while a live source is disconnected.
         """
         if not self.is_live:
             yield from self._file_frames(from_s)
@@ -143,18 +162,19 @@ class VideoStream:
                 if offset_s is None:
                     offset_s, broken = -item.time_s, False
                 ahead_s = item.time_s + offset_s - last_s
-                jumped = not -_JUMP_S < ahead_s < since_s + _JUMP_S  # its clock was set
+                jumped = not -_JUMP_S < ahead_s < since_s + _JUMP_S  # its clock was reset
                 if last_s >= 0 and (broken or jumped):
                     offset_s = last_s + since_s - item.time_s
-                    why = f"source away: {reason}" if broken else "the source's clock jumped"
-                    yield Hole(last_s, item.time_s + offset_s, why)
+                    lost = f"source disconnected: {reason}"
+                    why = lost if broken else "the source's clock jumped"
+                    yield Gap(last_s, item.time_s + offset_s, why)
                     broken = False
                 time_s = item.time_s + offset_s
                 if time_s <= last_s:
                     continue
                 last_s, last_seen_s = time_s, item.arrived_s
                 yield replace(item, time_s=time_s)
-            if not self._come_back(last_seen_s, should_stop):
+            if not self._reconnect(last_seen_s, should_stop):
                 return
 
     def close(self) -> None:
@@ -172,15 +192,15 @@ class VideoStream:
     def _open(self) -> Any:
         if self.is_camera:
             logging = cv2.utils.logging
-            level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # it would print ten lines
+            level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # prints ten lines otherwise
             try:
                 camera = cv2.VideoCapture(int(self.source))
             finally:
                 logging.setLogLevel(level)
             if not camera.isOpened():
                 raise UserError(
-                    f"camera {self.source}: cannot be opened (there is none of this number, or "
-                    "another program has it)"
+                    f"camera {self.source}: cannot be opened (not found, or in use by another "
+                    "program)"
                 )
             camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
             return camera
@@ -190,23 +210,19 @@ class VideoStream:
             container = open_address(self.source, shown_as=self.shown_name)
         else:
             container = open_file(self.source, shown_as=self.shown_name)
-        streams = [s for s in container.streams.video if s.codec_context is not None]
-        if not streams:
-            container.close()
-            raise UserError(f"{self.shown_name}: holds no pictures (sound only, or cut short)")
-        context = streams[0].codec_context
-        context.thread_count = 1
-        context.options = {"err_detect": "explode"}  # a damaged picture is an error, not a guess
-        if streams[0].duration is not None and streams[0].time_base is not None:
-            start = streams[0].start_time or 0
-            # A clock that begins below 0 is shifted: then its length is when it ends.
-            self.duration_s = float((max(0, start) + streams[0].duration) * streams[0].time_base)
+        stream = video_stream_of(container, shown_as=self.shown_name)
+        stream.codec_context.thread_count = 1
+        stream.codec_context.options = {"err_detect": "explode"}  # damage is an error
+        if stream.duration is not None and stream.time_base is not None:
+            # A clock that begins below 0 is shifted to 0: it then ends at the duration.
+            end = max(0, stream.start_time or 0) + stream.duration
+            self.duration_s = float(end * stream.time_base)
         elif container.duration is not None:
             self.duration_s = container.duration / 1e6
         return container
 
     def repairs(self) -> VideoRepairs:
-        """Return what was done to a file's times and frames in the walk so far."""
+        """Return how the file's times and frames were changed so far."""
         return VideoRepairs(
             shift_s=self._shift_s,
             sorts=bool(self._order.moved),
@@ -216,7 +232,7 @@ class VideoStream:
 
     @property
     def shown_name(self) -> str:
-        """Return the source for people to read, on one line and without a password."""
+        """Return the source's name for messages, on one line and without a password."""
         if self.source == STANDARD_INPUT:
             return "standard input"
         if self.is_camera:
@@ -231,12 +247,12 @@ class VideoStream:
             return f"camera{self.source}" if self.is_camera else "stdin"
         return Path(self.shown_name).stem or "video"
 
-    def _file_frames(self, from_s: float | None) -> Iterator[StreamFrame | Hole]:
+    def _file_frames(self, from_s: float | None) -> Iterator[StreamFrame | Gap]:
         stream = self._opened.streams.video[0]
         self._find_shift(stream)
         if from_s is not None and self._sorts(stream):
             self._rewind(stream)
-            from_s = None  # which frame is whose is known from the first one on only
+            from_s = None  # sorted times require decoding from the first frame on
         back_s = 1.0
         while from_s is not None:
             self._at_start = False
@@ -244,22 +260,19 @@ class VideoStream:
             if from_s - back_s <= start_s:
                 self._rewind(stream)
                 break
-            self._opened.seek(
-                int((from_s - back_s - self._shift_s) / stream.time_base), stream=stream
-            )
+            ticks = int((from_s - back_s - self._shift_s) / stream.time_base)
+            self._opened.seek(ticks, stream=stream)
             first = next((f for f in self._decoded() if isinstance(f, StreamFrame)), None)
             if first is not None and first.time_s <= from_s:
-                self._opened.seek(
-                    int((from_s - back_s - self._shift_s) / stream.time_base), stream=stream
-                )
+                self._opened.seek(ticks, stream=stream)
                 break
             back_s *= 2
-        nothing = True
+        has_frame = False
         for item in self._decoded():
-            nothing = nothing and isinstance(item, Hole)
+            has_frame = has_frame or isinstance(item, StreamFrame)
             yield item
-        if nothing and from_s is None:
-            raise UserError(f"{self.shown_name}: holds no frame that can be decoded")
+        if not has_frame and from_s is None:
+            raise UserError(f"{self.shown_name}: contains no decodable frame")
 
     def _find_shift(self, stream: Any) -> None:
         """Shift a clock that begins below 0 as `VideoReader` does: the first frame is at 0 s."""
@@ -275,14 +288,14 @@ class VideoStream:
         self._rewind(stream)
 
     def _sorts(self, stream: Any) -> bool:
-        """Whether the file's times may be those of decoding."""
+        """Return whether the file may store times in decoding order."""
         untimed = self._opened.format.name in UNTIMED_FORMATS
         return bool(stream.codec_context.has_b_frames) and (
             untimed or stream.codec_context.name in PACKING_CODECS
         )
 
     def _in_order(self) -> Iterator[VideoFrame | _Damage]:
-        """Yield what `_packets` does, every frame once and at an ascending time from 0 on."""
+        """Yield the items of `_packets`, every frame once and with ascending times from 0 on."""
         stream = self._opened.streams.video[0]
         sorts = self._sorts(stream)
         order: AscendingTimes[VideoFrame] = AscendingTimes() if sorts else AscendingTimes(depth=0)
@@ -306,8 +319,8 @@ class VideoStream:
         except av.error.FFmpegError:
             self._opened.seek(stream.start_time or 0, stream=stream)
 
-    def _decoded(self) -> Iterator[StreamFrame | Hole]:
-        """Yield good frames; a `Hole` for each stretch between damage and the next sound frame."""
+    def _decoded(self) -> Iterator[StreamFrame | Gap]:
+        """Yield intact frames, and a `Gap` from each damage to the next intact frame."""
         last_s: float | None = None
         reason, broken_s, quiet_since = "", np.inf, np.inf
         for item in self._in_order():
@@ -318,25 +331,25 @@ class VideoStream:
             frame = item
             if frame.time is None or (last_s is not None and frame.time <= last_s):
                 continue
-            if frame.time >= broken_s:  # earlier ones were whole before, and come late
+            if frame.time >= broken_s:  # earlier frames were still in the decoder, and intact
                 quiet_since = min(quiet_since, frame.time)
                 if not frame.key_frame and frame.time - quiet_since < _SETTLED_S:
                     continue
-                if last_s is None:  # nothing of the stretch before the first frame is shown
+                if last_s is None:  # damaged before the first frame
                     last_s = max(0.0, broken_s) if broken_s < frame.time else frame.time
-                yield Hole(last_s, frame.time, reason)
+                yield Gap(last_s, frame.time, reason)
                 broken_s = np.inf
             elif last_s is not None and frame.time - last_s > GAP_S:
-                yield Hole(last_s, frame.time, "no frame: the clock jumped, or a still picture")
+                yield Gap(last_s, frame.time, "no frame: the clock jumped, or a still image")
             last_s = frame.time
             yield self._frame(frame, frame.time)
         if broken_s < np.inf:
             end_s = self.duration_s
             last_s = 0.0 if last_s is None else last_s
-            yield Hole(last_s, max(last_s, end_s if end_s is not None else last_s), reason)
+            yield Gap(last_s, max(last_s, end_s if end_s is not None else last_s), reason)
 
     def _packets(self) -> Iterator[VideoFrame | _Damage]:
-        """Yield frames, and damage where some could not be decoded."""
+        """Yield decoded frames, and `_Damage` where a packet cannot be decoded."""
         packets = packets_of(self._opened, self._opened.streams.video[0])
         counts = self._at_start and not self._sorts(self._opened.streams.video[0])
         opening_s: list[float] | None = [] if counts else None
@@ -367,48 +380,48 @@ class VideoStream:
                     self._opening_packets = sum(one_s < first_s for one_s in opening_s)
                     opening_s = None
                 if frame.is_corrupt:
-                    yield _Damage("damaged pictures", frame.time)
+                    yield _Damage("damaged frames", frame.time)
                 else:
                     yield frame
 
     def _connected_frames(self) -> Iterator[StreamFrame | str]:
-        """Yield frames of a live source until it breaks off; then say why."""
+        """Yield frames of a live source until the connection is lost, then the reason."""
         if self._opened is None:
             yield "not connected"
             return
         if self.is_camera:
             while True:
-                ok, picture = self._opened.read()
+                ok, frame = self._opened.read()
                 now_s = time.monotonic()
                 if not ok:
-                    yield "no picture"
+                    yield "no frame"
                     return
-                height, width = picture.shape[:2]
-                yield StreamFrame(now_s, width, height, now_s, picture, self._convert)
+                height, width = frame.shape[:2]
+                yield StreamFrame(now_s, width, height, now_s, frame, self._convert)
         untimed = 0
         try:
             for packet in packets_of(self._opened, self._opened.streams.video[0]):
                 try:
                     frames = packet.decode()
                 except (av.error.InvalidDataError, ValueError):
-                    continue  # damaged on the way; the next key frame mends it
+                    continue  # damaged in transit; decodable again from the next key frame on
                 for frame in frames:
                     if frame.is_corrupt:
                         continue
-                    # A connection may begin with some; a source that tells none is timed here.
+                    # A connection may begin with untimed frames; if all are untimed, use our clock.
                     if frame.time is None and untimed < _MOST_UNTIMED:
                         untimed += 1
                         continue
                     now_s = time.monotonic()
-                    told = frame.time is not None and untimed < _MOST_UNTIMED
-                    yield self._frame(frame, frame.time if told else now_s)
+                    timed = frame.time is not None and untimed < _MOST_UNTIMED
+                    yield self._frame(frame, frame.time if timed else now_s)
         except av.error.FFmpegError as error:
             yield reason_of(error)
             return
         yield "ended"
 
-    def _come_back(self, last_seen_s: float, should_stop: Callable[[], bool]) -> bool:
-        """Open a live source again; False where it stays away."""
+    def _reconnect(self, last_seen_s: float, should_stop: Callable[[], bool]) -> bool:
+        """Open a live source again; False where that fails for `reconnect_s`."""
         self.close()
         tries = 0
         while time.monotonic() - last_seen_s < self._reconnect_s and not should_stop():
@@ -427,15 +440,15 @@ class VideoStream:
         if quarter_turns(frame) % 2:
             width, height, shape = height, width, 1 / shape
         now_s = time.monotonic()
-        odd = None if shape == 1 else shape
-        return StreamFrame(time_s, width, height, now_s, frame, self._convert, odd)
+        pixel_shape = None if shape == 1 else shape
+        return StreamFrame(time_s, width, height, now_s, frame, self._convert, pixel_shape)
 
 
-def join_films(parts: Sequence[Path], path: str | Path) -> None:
-    """Put H.264 files of one size, written without B-frames, one behind the other; no encoding.
+def join_videos(parts: Sequence[Path], path: str | Path) -> None:
+    """Concatenate H.264 files of one size, written without B-frames, without encoding.
 
-    Every frame keeps its presentation time; the parts must ascend. Stretches without frames that
-    no MP4 file can hold become a second, as with `VideoWriter`.
+    Every frame keeps its presentation time; the files must be in order of time. Gaps too long for
+    an MP4 file are shortened to a second, as by `VideoWriter`.
     """
     last_dts: int | None = None
     closed = 0
@@ -457,4 +470,4 @@ def join_films(parts: Sequence[Path], path: str | Path) -> None:
                         packet.stream = written
                         joined.mux(packet)
         if written is None:
-            raise ValueError(f"{path}: no films to join")
+            raise ValueError(f"{path}: no videos to join")

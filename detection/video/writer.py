@@ -1,11 +1,10 @@
-"""Video files written as H.264, each frame at a time of its own."""
+"""Writes H.264 video files, each frame with its own presentation time."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 
 import av
 import av.error
@@ -18,22 +17,27 @@ from detection.errors import UserError
 from detection.files import CannotWriteError, replacing, why_not_written
 
 WRITER_TIME_BASE = Fraction(1, 90000)
-# A late start is noted in the film's own time scale, which is milliseconds unless asked for.
-# The time to the next frame is noted in 32 bits, read by some as signed.
+# MP4 stores the time to the next frame in 32 bits, which some players read as signed.
 LONGEST_GAP_TICKS = 2**31 - 2
 LONGEST_GAP_S = float(LONGEST_GAP_TICKS * WRITER_TIME_BASE)
+# movie_timescale: unit of the start time, by default milliseconds.
 MP4_OPTIONS = {"movflags": "+faststart", "movie_timescale": "90000"}
 
 
 class VideoWriter:
     """Writes an H.264 file (yuv420p, index at the front) that browsers play. A context manager.
 
-    The file appears at `path` when the block ends well, not before. Frames of odd width or height
-    gain one repeated column or row, which yuv420p needs. fps: of frames that are written without a
-    time; crf: quality, 0 (lossless) to 51; keyframe_interval_s: a seek costs at most that much
-    decoding. preset, tune: x264's. shape: width to height of one pixel, as players show it.
-    b_frames: False for files that `join_films` puts together. closes_gaps: a stretch without frames
-    that no MP4 file can hold (`LONGEST_GAP_S`) becomes a second, in place of a `UserError`.
+    The file appears at `path` when the block ends without an error. Frames of odd width or height
+    get one repeated column or row, as yuv420p requires.
+
+    fps: frame rate of frames written without a time.
+    crf: quality, 0 (lossless) to 51.
+    keyframe_interval_s: longest time between key frames.
+    preset, tune: x264's.
+    shape: width to height of one pixel, as displayed.
+    b_frames: False for files to be concatenated by `join_videos`.
+    closes_gaps: shorten a gap too long for an MP4 file (`LONGEST_GAP_S`) to a second, in place of
+    raising `UserError`.
     """
 
     def __init__(
@@ -73,11 +77,11 @@ class VideoWriter:
     def write(self, frame_rgb: NDArray[np.uint8], time_s: float | None = None) -> None:
         """Append a (H, W, 3) uint8 RGB frame, shown at `time_s` seconds (None: the next 1 / fps).
 
-        Times must ascend; a file may start late.
+        Times must ascend; the first may be above 0.
         """
         if frame_rgb.shape != (*self._size, 3) or frame_rgb.dtype != np.uint8:
             raise ValueError(
-                f"frame is {frame_rgb.dtype} {frame_rgb.shape}, wanted uint8 {(*self._size, 3)}"
+                f"frame is {frame_rgb.dtype} {frame_rgb.shape}, uint8 {(*self._size, 3)} required"
             )
         if time_s is None:
             pts = round(self._next / self._fps / WRITER_TIME_BASE)
@@ -93,29 +97,27 @@ class VideoWriter:
         self._encode(frame, pts)
         self._next += 1
 
-    def write_picture(self, picture: VideoFrame, time_s: float) -> bool:
-        """Append a yuv420p picture of the writer's size, shown at `time_s`, its colours unchanged.
+    def write_frame(self, frame: VideoFrame, time_s: float) -> bool:
+        """Append a yuv420p frame of the writer's size, shown at `time_s`, its colours unchanged.
 
-        The first one of each `keyframe_interval_s` of time is a key frame, at whatever rate they
-        come. Returns False for one that is shown in the same 1/90000 s as the one before: it is
-        left out.
+        The first frame of each `keyframe_interval_s` is a key frame, at any frame rate. Returns
+        False, and skips the frame, where it has the time of the one before (in 1/90000 s).
         """
-        if (picture.height, picture.width) != self._size or picture.format.name != "yuv420p":
-            raise ValueError(f"picture is {picture}, wanted yuv420p {self._size}")
+        if (frame.height, frame.width) != self._size or frame.format.name != "yuv420p":
+            raise ValueError(f"frame is {frame}, yuv420p {self._size} required")
         pts = round(Fraction(time_s) / WRITER_TIME_BASE)
         if self._last_pts is not None and pts == self._last_pts:
             return False
         if self._last_pts is not None and pts < self._last_pts:
-            raise ValueError(f"picture times must ascend, got {time_s} s after the one before")
+            raise ValueError(f"frame times must ascend, got {time_s} s after the one before")
         if self._last_pts is None:
             context = self._stream.codec_context
-            context.color_range, context.colorspace = picture.color_range, picture.colorspace
-            context.color_trc = picture.color_trc
-            context.color_primaries = picture.color_primaries
+            context.color_range, context.colorspace = frame.color_range, frame.colorspace
+            context.color_trc, context.color_primaries = frame.color_trc, frame.color_primaries
         ticks = self._interval_s / WRITER_TIME_BASE
-        opens = self._last_pts is None or pts // ticks > self._last_pts // ticks
-        picture.pict_type = PictureType.I if opens else PictureType.NONE
-        self._encode(picture, pts)
+        is_key = self._last_pts is None or pts // ticks > self._last_pts // ticks
+        frame.pict_type = PictureType.I if is_key else PictureType.NONE
+        self._encode(frame, pts)
         return True
 
     def _encode(self, frame: VideoFrame, pts: int) -> None:
@@ -134,9 +136,9 @@ class VideoWriter:
         self._last_pts = pts
 
     def _put(self, frame: VideoFrame | None) -> None:
-        """Encode and mux a frame (None: what the encoder holds back).
+        """Encode and mux a frame (None: flush the encoder).
 
-        An encoder or a muxer that failed once is never called again: it may crash the process.
+        An encoder or muxer that has failed is never called again: it may crash the process.
         """
         if self._failure is not None:
             raise CannotWriteError(
@@ -159,7 +161,7 @@ class VideoWriter:
         with self._cleanup:
             temporary = self._cleanup.enter_context(replacing(self._path))
             self._container = self._cleanup.enter_context(
-                av.open(  # a device's name has no suffix that would tell the format
+                av.open(  # a device's name has no suffix to choose the format by
                     str(temporary),
                     "w",
                     format=None if self._path.suffix else "mp4",
@@ -181,12 +183,7 @@ class VideoWriter:
             self._cleanup = self._cleanup.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         with self._cleanup:
             if error is not None:
                 raise error
@@ -196,9 +193,9 @@ class VideoWriter:
 
 
 def ticks_to_close(last: int | None, following: int) -> int:
-    """Return how many ticks of 1/90000 s to leave out so that an MP4 file can hold the gap.
+    """Return how many ticks of 1/90000 s to cut from a gap that is too long for an MP4 file.
 
-    A gap that it can hold stays; a longer one becomes a second.
+    Such a gap becomes a second; others stay.
     """
     gap = 0 if last is None else following - last
     return gap - round(1 / WRITER_TIME_BASE) if gap > LONGEST_GAP_TICKS else 0

@@ -77,7 +77,7 @@ def test_a_clean_data_set_has_nothing_but_statistics(root):
         ("train_0,77,.5,.1,.6,.9,3", "time outside the video", "error", "shows 0.000 to 3.0"),
         ("train_0,soon,.5,.1,.6,.9,3", "unreadable row", "error", "time must be a number"),
         ("train_0,1,.5", "unreadable row", "error", "found 3"),
-        ("gone,1,.5,.1,.6,.9,3", "video", "error", "no such video file"),
+        ("gone,1,.5,.1,.6,.9,3", "video", "error", "video file not found"),
         ("val_0,1,.5,.1,.6,.9,3", "split leak", "error", "in split train and in split val"),
         ("Train 0,1,.5,.1,.6,.9,3", "ids nearly the same", "warning", "differ in case or marks"),
     ],

@@ -86,7 +86,7 @@ def damaged(path):
         (damaged, "damaged or cut short after"),
         (lambda path: path.write_bytes(b""), "not a video"),
         (lambda path: path.write_bytes(b"nothing" * 999), "not a video"),
-        (lambda path: path.unlink(), "no such video file"),
+        (lambda path: path.unlink(), "video file not found"),
         (lambda path: (path.unlink(), path.mkdir()), "is a folder"),
     ],
     ids=["cut", "damaged", "empty", "junk", "missing", "folder"],
@@ -118,7 +118,7 @@ def test_keyframes_of_boxes_count_too(root):
     change_split(root, boxes={"x": place})
     assert "boxes_x.csv:2" in only_problem(root)
     (root / place).unlink()
-    assert "boxes_x.csv: no such file" in only_problem(root)
+    assert "boxes_x.csv: file not found" in only_problem(root)
 
 
 def test_a_list_of_videos_is_heeded(root):
@@ -139,7 +139,7 @@ def test_missing_and_malformed_annotations_are_problems(root, name):
 
 def test_no_data_set_and_bad_options_are_user_errors(root, tmp_path):
     for arguments, message in (
-        ([tmp_path], "dataset.yaml: no such file"),
+        ([tmp_path], "dataset.yaml: file not found"),
         ([root, "--split", "test"], "no split 'test'"),
         ([root, "optim.lr=1"], "need --cfg"),
         ([root, "--frame-lists", tmp_path], "no frame list"),
@@ -269,7 +269,7 @@ def test_half_written_frames_are_found(frames):
     assert "v_000070.jpg" in only_problem(frames)
     for frame in (frames / "frames/v").iterdir():
         frame.unlink()
-    assert "holds no frames" in only_problem(frames)
+    assert "contains no frames" in only_problem(frames)
 
 
 def test_a_source_of_tubes_short_of_its_boxes(tmp_path, capsys):

@@ -179,7 +179,7 @@ def test_videos_are_checked_before_the_work_begins(root):
     ):
         data.check_videos()
     data = dataset(root, EvalTransform(short_side=96), rows=ROWS + "three,1,0,0,1,1,11,0\n")
-    with pytest.raises(UserError, match=r"other\.csv:7: .*three\.mp4: no such video file"):
+    with pytest.raises(UserError, match=r"other\.csv:7: .*three\.mp4: video file not found"):
         data.check_videos()
 
 

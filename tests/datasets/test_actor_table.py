@@ -50,7 +50,9 @@ def test_actors_of_several_actions_are_named_where_one_is_wanted(tmp_path):
     build_actor_table(rows, LABELS).check_one_label(why="x")
     again = "a,1,0.1,0.1,0.5,0.9,11,0\na,2,0.1,0.1,0.5,0.9,11,0\na,2,0.1,0.1,0.5,0.9,14,0\n"
     table = build_actor_table(rows_of(again, tmp_path), LABELS)
-    with pytest.raises(UserError, match="csv:2: 1 boxes have more than one action.* x wants one"):
+    with pytest.raises(
+        UserError, match="csv:2: 1 boxes have more than one action.* x requires one"
+    ):
         table.check_one_label(why="x")
     nobody = build_actor_table(rows_of("a,0902\n", tmp_path), LABELS, keep_empty=True)
     nobody.check_one_label(why="x")
@@ -191,10 +193,10 @@ def test_a_split_with_found_boxes(folder):
 
 def test_a_split_where_nobody_is_left(folder):
     (folder.root / "annotations" / "videos.txt").write_text("z\n")
-    with pytest.raises(UserError, match=r"val\.csv: no keyframe with anybody in it"):
+    with pytest.raises(UserError, match=r"val\.csv: no keyframe with persons"):
         read_actor_table(folder, "val", LABELS)
     (folder.root / "annotations" / "videos.txt").write_text("\n")
-    with pytest.raises(UserError, match=r"videos\.txt: no video id"):
+    with pytest.raises(UserError, match=r"videos\.txt: contains no video id"):
         read_actor_table(folder, "val", LABELS)
 
 

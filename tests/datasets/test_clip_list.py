@@ -82,13 +82,13 @@ def test_several_labels_and_none(folder):
         ("", "lists no video"),
         ("path,label\n", "lists no video"),
         ("a.mp4 0\na.mp4 1\n", r"list.csv:2: 'a.mp4' is listed twice \(first in line 1\)"),
-        ("a.mp4 0\nb c.mp4 3\n", "list.csv:2: label '3' is none of the 3 classes"),
-        ("a.mp4 -1\n", "label '-1' is none"),
-        ("path,label\na.mp4,\n", "list.csv:2: label '' is none"),
+        ("a.mp4 0\nb c.mp4 3\n", "list.csv:2: label '3' is not one of 3 classes"),
+        ("a.mp4 -1\n", "label '-1' is not one"),
+        ("path,label\na.mp4,\n", "list.csv:2: label '' is not one"),
         ("path,label\na.mp4,0;2\n", "several classes are for classification.labels=multi"),
-        ("a.mp4 0\ngone.mp4 1\n", "list.csv:2: .*gone.mp4: no such video file"),
-        ("a.mp4\n", "list.csv:1: wanted 'path label', found 'a.mp4'"),
-        ("a.mp4,0\nb c.mp4,0,1\n", "list.csv:2: 3 columns, wanted path, label"),
+        ("a.mp4 0\ngone.mp4 1\n", "list.csv:2: .*gone.mp4: video file not found"),
+        ("a.mp4\n", "list.csv:1: 'path label' required, found 'a.mp4'"),
+        ("a.mp4,0\nb c.mp4,0,1\n", "list.csv:2: 3 columns, path, label required"),
         (
             "label,youtube_id,time_start\narchery,x,3\n",
             "list.csv:2: no path, and no youtube_id, time_start, time_end",
@@ -126,10 +126,10 @@ def test_class_files(tmp_path, name, text):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("c.txt", "", "holds no class name"),
+        ("c.txt", "", "contains no class name"),
         ("c.txt", "a\n\nb\n", "c.txt:2: an empty line"),
         ("c.txt", "a\na\n", "there twice"),
-        ("c.json", "[1]", "wanted a list of class names"),
+        ("c.json", "[1]", "a list of class names, .* is required"),
         ("c.json", "{", "not a file of class names"),
         ("c.json", "{}", "at least one class"),
     ],
@@ -138,7 +138,7 @@ def test_class_files_that_are_none(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=message):
         read_class_file(tmp_path / name)
-    with pytest.raises(UserError, match="no such file of class names"):
+    with pytest.raises(UserError, match="file of class names not found"):
         read_class_file(tmp_path / "gone.txt")
 
 

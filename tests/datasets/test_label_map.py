@@ -77,12 +77,12 @@ def test_groups_are_given_to_avas_own_classes_only(tmp_path):
         ('item {\n  name: "a"\n  id: ' + "9" * 5000 + "\n}\n", 1, "at most 2147483647"),
         ('item {\n  name: "a"\n  id: 2147483648\n}\n', 1, "at most 2147483647"),
         ('item {\n  name: "a"\n  id: -1\n}\n', 1, "from 1, not -1"),
-        ('item {\n  name: "\x1b[31mred"\n  id: 1\n}\n', 1, "cannot name a class"),
-        ('item {\n  name: "a\\nb"\n  id: 1\n}\n', 1, "cannot name a class"),
-        ('item {\n  name: "\\033[2J"\n  id: 1\n}\n', 1, "cannot name a class"),
-        ('item {\n  name: "a\u2028b"\n  id: 1\n}\n', 1, "cannot name a class"),
+        ('item {\n  name: "\x1b[31mred"\n  id: 1\n}\n', 1, "no valid class name"),
+        ('item {\n  name: "a\\nb"\n  id: 1\n}\n', 1, "no valid class name"),
+        ('item {\n  name: "\\033[2J"\n  id: 1\n}\n', 1, "no valid class name"),
+        ('item {\n  name: "a\u2028b"\n  id: 1\n}\n', 1, "no valid class name"),
         ('item {\n  name: "\\377"\n  id: 1\n}\n', 2, "is not UTF-8 text"),
-        ('item {\n  name: " "\n  id: 1\n}\n', 1, "cannot name a class"),
+        ('item {\n  name: " "\n  id: 1\n}\n', 1, "no valid class name"),
     ],
 )
 def test_errors_name_the_line(tmp_path, text, line, words):

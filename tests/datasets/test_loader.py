@@ -210,7 +210,7 @@ def test_samples_that_cannot_be_read_are_named_counted_and_replaced(half_broken)
             on_unreadable="replace",
             most_unreadable=0.5,
         )
-        loader.tell = told.append
+        loader.report_unreadable = told.append
         runs.append(list(loader))
         assert 0 < len(loader.unreadable) < 8
         assert all(re.search(r"c\.mp4: damaged", line) for line in loader.unreadable)

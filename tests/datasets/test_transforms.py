@@ -6,7 +6,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from detection.datasets.transforms import Draw, EvalTransform, TrainTransform
+from detection.datasets.transforms import EvalTransform, TrainTransform, TransformParams
 
 
 def painted(width, height, box_px):
@@ -50,11 +50,11 @@ def test_boxes_follow_the_pixels_through_resize_crop_and_flip(case, seed, min_vi
     width, height, box = case
     crop = 48
     transform = TrainTransform(crop=crop, short_side=(48, 80), min_visible=min_visible)
-    draw = transform.draw(np.random.default_rng(seed))
-    done = transform.apply(painted(width, height, box), as_fractions(width, height, box), draw)
+    params = transform.make_params(np.random.default_rng(seed))
+    done = transform.apply(painted(width, height, box), as_fractions(width, height, box), params)
     assert done.frames.shape == (3, 2, crop, crop) and done.frames.dtype == torch.uint8
     expected, visible = found(done.frames.permute(1, 0, 2, 3))
-    scale = draw.short_side / min(width, height)
+    scale = params.short_side / min(width, height)
     area = (box[2] - box[0]) * (box[3] - box[1]) * scale**2
     if len(done.kept):
         (actual,) = done.boxes_px.tolist()
@@ -76,8 +76,8 @@ def test_without_resizing_boxes_follow_to_the_pixel(case, seed):
     width, height, box = case
     short = min(width, height)
     transform = TrainTransform(crop=short - 10, short_side=(short, short), min_visible=0)
-    draw = transform.draw(np.random.default_rng(seed))
-    done = transform.apply(painted(width, height, box), as_fractions(width, height, box), draw)
+    params = transform.make_params(np.random.default_rng(seed))
+    done = transform.apply(painted(width, height, box), as_fractions(width, height, box), params)
     expected, visible = found(done.frames.permute(1, 0, 2, 3))
     if len(done.kept):
         if expected is not None:
@@ -93,7 +93,7 @@ def test_evaluation_keeps_the_whole_frame_and_everybody(case, short_side):
     transform = EvalTransform(short_side=short_side)
     boxes = np.concatenate([as_fractions(width, height, box), [[0, 0, 1, 1]], [[0.9, 0.9, 1, 1]]])
     done = transform.apply(
-        painted(width, height, box), boxes, transform.draw(np.random.default_rng(0))
+        painted(width, height, box), boxes, transform.make_params(np.random.default_rng(0))
     )
     _, _, new_height, new_width = done.frames.shape
     assert min(new_height, new_width) == short_side
@@ -118,7 +118,7 @@ def test_visibility_rule_by_hand(min_visible, kept):
     )
     frames = torch.zeros(1, 3, 100, 200, dtype=torch.uint8)
     transform = square_crop(min_visible=min_visible)
-    done = transform.apply(frames, boxes, Draw(short_side=100, top_01=0.0, left_01=0.0))
+    done = transform.apply(frames, boxes, TransformParams(short_side=100, top_01=0.0, left_01=0.0))
     assert done.kept.tolist() == kept
     expected = torch.tensor([[0, 0, 80, 100], [80, 0, 100, 100]])[: len(kept)]
     torch.testing.assert_close(done.boxes_px, expected.float(), atol=1e-4, rtol=0)
@@ -128,22 +128,22 @@ def test_what_lies_outside_the_frame_does_not_count_against_an_actor():
     """A detector's box may stick out; only its part inside the frame can ever be seen."""
     boxes = np.array([[-1.0, 0, 0.4, 1]], np.float32)
     frames = torch.zeros(1, 3, 100, 200, dtype=torch.uint8)
-    done = square_crop(min_visible=0.9).apply(frames, boxes, Draw(100, 0.0, 0.0))
+    done = square_crop(min_visible=0.9).apply(frames, boxes, TransformParams(100, 0.0, 0.0))
     assert done.boxes_px.tolist() == [pytest.approx([0, 0, 80, 100])]
 
 
 def test_nobody_is_legal():
     frames = torch.zeros(2, 3, 100, 200, dtype=torch.uint8)
     for transform in (square_crop(), EvalTransform(short_side=100)):
-        draw = transform.draw(np.random.default_rng(0))
-        done = transform.apply(frames, np.zeros((0, 4), np.float32), draw)
+        params = transform.make_params(np.random.default_rng(0))
+        done = transform.apply(frames, np.zeros((0, 4), np.float32), params)
         assert done.boxes_px.shape == (0, 4) and done.kept.tolist() == []
 
 
 def test_flip_mirrors_frames_and_boxes():
     frames = painted(100, 100, (10, 20, 30, 60))
     boxes = as_fractions(100, 100, (10, 20, 30, 60))
-    done = square_crop().apply(frames, boxes, Draw(100, flip=True))
+    done = square_crop().apply(frames, boxes, TransformParams(100, flip=True))
     assert done.boxes_px.tolist() == [pytest.approx([70, 20, 90, 60], abs=1e-4)]
     torch.testing.assert_close(done.frames[:, 0], frames[0].flip(-1))
 
@@ -151,17 +151,21 @@ def test_flip_mirrors_frames_and_boxes():
 def test_draws_cover_sizes_places_and_both_flips():
     transform = TrainTransform(crop=160, short_side=(182, 228))
     generator = np.random.default_rng(0)
-    draws = [transform.draw(generator) for _ in range(800)]
-    assert {draw.short_side for draw in draws} == set(range(182, 229))
-    assert 0.4 < np.mean([draw.flip for draw in draws]) < 0.6
-    assert np.ptp([draw.left_01 for draw in draws]) > 0.95
+    draws = [transform.make_params(generator) for _ in range(800)]
+    assert {params.short_side for params in draws} == set(range(182, 229))
+    assert 0.4 < np.mean([params.flip for params in draws]) < 0.6
+    assert np.ptp([params.left_01 for params in draws]) > 0.95
 
 
 def test_every_place_of_the_crop_can_be_drawn():
     """The crop reaches both edges: an off-by-one would never show the last column."""
     ramp = torch.arange(103, dtype=torch.uint8).expand(1, 3, 100, 103)
     lefts = {
-        int(square_crop().apply(ramp, np.zeros((0, 4)), Draw(100, 0.0, left)).frames[0, 0, 0, 0])
+        int(
+            square_crop()
+            .apply(ramp, np.zeros((0, 4)), TransformParams(100, 0.0, left))
+            .frames[0, 0, 0, 0]
+        )
         for left in np.linspace(0, 0.9999, 50)
     }
     assert lefts == {0, 1, 2, 3}
@@ -171,13 +175,13 @@ def test_color_jitter_changes_all_frames_alike_and_no_box():
     generator = np.random.default_rng(0)
     transform = TrainTransform(crop=100, short_side=(100, 100), color_jitter=0.4)
     frames = torch.randint(0, 255, (1, 3, 100, 100), dtype=torch.uint8).expand(4, -1, -1, -1)
-    draw = dataclasses.replace(transform.draw(generator), flip=False)
-    done = transform.apply(frames, np.array([[0, 0, 0.5, 0.5]]), draw)
+    params = dataclasses.replace(transform.make_params(generator), flip=False)
+    done = transform.apply(frames, np.array([[0, 0, 0.5, 0.5]]), params)
     assert (done.frames[:, 0] != frames[0]).any()
     assert (done.frames == done.frames[:, :1]).all()
     assert done.frames.dtype == torch.uint8
     assert done.boxes_px.tolist() == [[0, 0, 50, 50]]
-    still = square_crop(color_jitter=0.0).apply(frames, np.zeros((0, 4)), draw)
+    still = square_crop(color_jitter=0.0).apply(frames, np.zeros((0, 4)), params)
     assert (still.frames[:, 0] == frames[0]).all()
 
 
@@ -185,17 +189,17 @@ def test_box_jitter_moves_edges_within_bounds_and_repeats_itself():
     transform = square_crop(box_jitter=0.1)
     frames = torch.zeros(1, 3, 100, 100, dtype=torch.uint8)
     boxes = np.array([[0.2, 0.2, 0.6, 0.4]] * 200, dtype=np.float32)
-    draw = Draw(100, box_seed=7)
-    moved = transform.apply(frames, boxes, draw).boxes_px.numpy()
-    assert np.array_equal(moved, transform.apply(frames, boxes, draw).boxes_px.numpy())
+    params = TransformParams(100, box_seed=7)
+    moved = transform.apply(frames, boxes, params).boxes_px.numpy()
+    assert np.array_equal(moved, transform.apply(frames, boxes, params).boxes_px.numpy())
     shift = moved - np.array([20, 20, 60, 40])
     assert (np.abs(shift) <= np.array([4, 2, 4, 2]) + 1e-4).all()
     assert (np.abs(shift).max(axis=0) > np.array([3.5, 1.7, 3.5, 1.7])).all()
-    other = transform.apply(frames, boxes, Draw(100, box_seed=8)).boxes_px.numpy()
+    other = transform.apply(frames, boxes, TransformParams(100, box_seed=8)).boxes_px.numpy()
     assert not np.array_equal(moved, other)
-    seeds = {transform.draw(np.random.default_rng(i)).box_seed for i in range(5)}
+    seeds = {transform.make_params(np.random.default_rng(i)).box_seed for i in range(5)}
     assert len(seeds) == 5
-    assert len(transform.apply(frames, np.zeros((0, 4), np.float32), draw).boxes_px) == 0
+    assert len(transform.apply(frames, np.zeros((0, 4), np.float32), params).boxes_px) == 0
 
 
 @pytest.mark.parametrize(

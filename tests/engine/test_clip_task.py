@@ -199,12 +199,15 @@ def test_gmacs_of_a_view_are_those_of_the_reference():
     ("change", "message"),
     [
         ({"train.csv": ""}, "train.csv: lists no video"),
-        ({"train.csv": "path,label\n{video},be green\n"}, "train.csv:2: label 'be green' is none"),
-        ({"val.csv": "gone.mp4 0\n"}, "val.csv:1: .*gone.mp4: no such video file"),
+        (
+            {"train.csv": "path,label\n{video},be green\n"},
+            "train.csv:2: label 'be green' is not one",
+        ),
+        ({"val.csv": "gone.mp4 0\n"}, "val.csv:1: .*gone.mp4: video file not found"),
         ({"val.csv": "classes.txt 0\n"}, "val.csv:1: .*classes.txt: not a video"),
         ({"val.csv": "cut.mp4 0\n"}, "val.csv:1: .*cut.mp4: .*cut short"),
-        ({"val.csv": "sound.wav 0\n"}, "val.csv:1: .*sound.wav: holds no pictures"),
-        ({"classes.txt": None}, "classes.txt: no such file of class names"),
+        ({"val.csv": "sound.wav 0\n"}, "val.csv:1: .*sound.wav: contains no video stream"),
+        ({"classes.txt": None}, "classes.txt: file of class names not found"),
     ],
 )
 def test_bad_lists_end_a_run_before_its_folder_is_made(tmp_path, cfg, lists, change, message):

@@ -286,7 +286,7 @@ def test_the_tolerance_is_the_same_wherever_an_epoch_is_gone_on_with(start):
         loader = ClipLoader(
             Bad(), order, collate=list, on_unreadable="replace", most_unreadable=most
         )
-        loader.tell = lambda _: None
+        loader.report_unreadable = lambda _: None
         epochs = runs.EpochBatches(loader, order)
         epochs.go_on([before], rank=0)
         for _ in epochs.epoch(0, start=begin):
@@ -304,7 +304,7 @@ def test_an_epoch_that_begins_anew_takes_over_no_unreadable_samples():
     """Not those of the epoch before, nor those of a checkpoint that was saved at an epoch's end."""
     order = TrainBatches([Keyframe("v", float(time_s)) for time_s in range(30)], batch_size=4)
     loader = ClipLoader(Bad(), order, collate=list, on_unreadable="replace", most_unreadable=0.99)
-    loader.tell = lambda _: None
+    loader.report_unreadable = lambda _: None
     epochs = runs.EpochBatches(loader, order)
     epochs.go_on([7], rank=0)
     for epoch in (1, 2):
@@ -357,7 +357,7 @@ def test_a_slip_of_a_number_is_refused(cfg, option, most):
 ORPHAN = """
 import os, signal, sys, time
 from torch.utils.data import DataLoader
-from detection.datasets.readers import Readers
+from detection.datasets.workers import ManagedLoader
 from detection.datasets.workers import start_worker
 
 def start(number):
@@ -372,7 +372,8 @@ class Slow:
         print(os.getpid(), flush=True)
         time.sleep(600)
 
-readers = Readers(DataLoader(Slow(), num_workers=2, worker_init_fn=start, persistent_workers=True))
+loader = DataLoader(Slow(), num_workers=2, worker_init_fn=start, persistent_workers=True)
+readers = ManagedLoader(loader)
 next(iter(readers))
 """
 

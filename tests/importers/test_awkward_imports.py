@@ -136,7 +136,7 @@ def test_frame_numbers_count_what_players_show(segment, tmp_path, capsys, write)
     )
     assert pictures_of(rows, folder) == [first + frame for frame in frames]
     (warning,) = [line for line in printed.splitlines() if line.startswith("warning")]
-    assert warning.startswith("warning: 1 videos hold packets of which no frame can be decoded")
+    assert warning.startswith("warning: 1 videos contain packets of which no frame can be decoded")
     assert warning.endswith(f"{segment.name}: {packets} packets, {shown} frames")
 
 
@@ -165,7 +165,7 @@ def test_tasks_of_cvat_say_how_they_were_counted(segment, tmp_path, capsys, coun
     (warning,) = [line for line in printed.splitlines() if "packets" in line]
     assert warning.startswith(f"warning: {segment.name}: {packets} packets in the file, {shown} fr")
     assert (f"CVAT's task has {count}" in warning) == (count is not None)
-    assert "frame numbers count the frames that are shown" in warning
+    assert "frame numbers count displayed frames" in warning
 
 
 def test_tubes_say_it_by_their_own_number_of_frames(segment, tmp_path, capsys):

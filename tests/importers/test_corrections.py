@@ -148,11 +148,11 @@ def test_bad_files_are_named_and_nothing_is_written(given, rows, reviewed, said)
 
 
 def test_missing_files_and_splits(given):
-    with pytest.raises(UserError, match="no such file; a review page exports it"):
+    with pytest.raises(UserError, match="file not found; a review page exports it"):
         merge_corrections(
             given / "data", given / "out", split="train", corrections=given / "x", reviewed="y"
         )
-    with pytest.raises(UserError, match="no split 'test', it has train, val"):
+    with pytest.raises(UserError, match="split 'test' not found, it has train, val"):
         merge(given, GOOD, "a,0001\n", split="test")
 
 

@@ -13,8 +13,8 @@ from detection.datasets.ava_csv import read_ground_truth
 from detection.datasets.folder import DatasetFolder
 from detection.errors import UserError
 from detection.importers.coco import read_coco_videos
-from detection.importers.csv_table import read_own_csv
-from detection.importers.custom import Choices, choose_val, import_own
+from detection.importers.csv_table import read_csv_table
+from detection.importers.custom import Choices, choose_val, import_annotations
 from detection.importers.cvat import read_cvat_videos
 
 FPS = 10
@@ -82,7 +82,7 @@ def write(path, text):
 
 def import_cvat(source, videos, out, **options):
     data = read_cvat_videos(source, videos, **options)
-    return import_own(
+    return import_annotations(
         out, data.videos, classes=data.classes, exclusive=data.exclusive, choices=Choices()
     )
 
@@ -131,7 +131,7 @@ def test_cvat_every_frame_and_without_the_occluded(videos, tmp_path):
     source = write(tmp_path / "a.xml", cvat("a", [box(3, occluded=1), box(4), box(6, outside=1)]))
     data = read_cvat_videos(source, videos, every_s=0, keep_occluded=False)
     (video,) = data.videos
-    assert [round(b.moment, 6) for b in video.boxes] == [0.4, 0.5] and len(video.empty) == 38
+    assert [round(b.frame_or_time, 6) for b in video.boxes] == [0.4, 0.5] and len(video.empty) == 38
     assert [b.line for b in video.boxes] == [34, 34]
 
 
@@ -146,7 +146,7 @@ def test_cvat_zip_one_video_and_labels_as_actions(videos, tmp_path):
     data = read_cvat_videos(tmp_path / "export.zip", videos / "a.mp4")
     assert data.classes == ["jump"] and data.exclusive == {}
     (found,) = data.videos[0].boxes
-    assert found.moment == 1 and found.actions == ("jump",) and found.person == "0"
+    assert found.frame_or_time == 1 and found.actions == ("jump",) and found.person == "0"
 
 
 def test_two_attributes_may_share_a_value(videos, tmp_path):
@@ -168,7 +168,7 @@ BOMB = """<?xml version="1.0"?>
         ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotations/>', r"a\.xml:1: a document type"),
         (cvat("a", [box(0)])[:-40], r"a\.xml:\d+: not XML, or cut short"),
         ("", r"a\.xml:1: not XML, or cut short"),
-        ("<html></html>", r"a\.xml:1: <html> is no file of CVAT's"),
+        ("<html></html>", r"a\.xml:1: <html>: CVAT's <annotations> is required"),
         ('<annotations><image id="0"/></annotations>', "export the task as 'CVAT for video 1.1'"),
         (cvat("a", [box("x")]), r"a\.xml:30: frame must be a whole number from 0, found 'x'"),
         (cvat("a", [box(-1)]), r"a\.xml:30: frame must be"),
@@ -182,9 +182,9 @@ BOMB = """<?xml version="1.0"?>
         (cvat("/etc/passwd", [box(0)]), "leads out of the folder"),
         (cvat("C:\\a", [box(0)]), "leads out of the folder"),
         (cvat("..\\a", [box(0)]), "leads out of the folder"),
-        (cvat("zzz", [box(0)]), "no video 'zzz.mp4' in"),
+        (cvat("zzz", [box(0)]), "video 'zzz.mp4' not found in"),
         (cvat("a", [box(0)]).replace("<height>96<", "<height>400<"), "annotated on 160x400"),
-        ("<annotations>" + "<x>" * 50, "too deep"),
+        ("<annotations>" + "<x>" * 50, "nested deeper than 32"),
         ('<?xml version="1.0" encoding="ebcdic-9"?><annotations/>', r"a\.xml:1: not XML"),
     ],
 )
@@ -194,7 +194,7 @@ def test_a_bad_cvat_file_is_named_by_line(videos, tmp_path, text, message):
     source = write(tmp_path / name, text)
     with pytest.raises(UserError, match=message) as caught:
         data = read_cvat_videos(source, videos)
-        import_own(
+        import_annotations(
             tmp_path / "out", data.videos, classes=data.classes, exclusive={},
             choices=Choices(val_share=0),
         )  # fmt: skip
@@ -212,8 +212,8 @@ def test_csv_in_pixels_with_frames_and_splits(videos, tmp_path):
         "val;b;1;0;0;163;96;;bob\n"
         "val;b;40;;;;;;\n",
     )
-    found = read_own_csv(source, videos, first_frame=1)
-    report = import_own(
+    found = read_csv_table(source, videos, first_frame=1)
+    report = import_annotations(
         tmp_path / "out", found, classes=(), exclusive={},
         choices=Choices(exclusive={"any": ["stand", "wave"]}),
     )  # fmt: skip
@@ -235,7 +235,7 @@ HEAD = "video,time,x1,y1,x2,y2,action\n"
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("", "empty; a header line is wanted"),
+        ("", "empty; a header line is required"),
         (HEAD, "a header line and no rows"),
         ("a.mp4,1,0,0,1,1,stand\n", r"t\.csv:1: the header line lacks video and action and x1"),
         ("video,x1,y1,x2,y2,action\n", r"lacks one of time and frame"),
@@ -249,9 +249,9 @@ HEAD = "video,time,x1,y1,x2,y2,action\n"
         (HEAD + '"a.mp4,1,0,0,1,1,s\n', r"t\.csv:2: not a row of comma-separated values"),
         (HEAD + "a" * 200_000 + ",1,0,0,1,1,s\n", r"t\.csv:2: not a row of comma-separated"),
         (HEAD.replace(",", "\t") + '"a', r"t\.csv:2: not a row of tab-separated values"),
-        (HEAD + "c.mp4,1,0,0,1,1,s\n", r"t\.csv:2: no video 'c\.mp4'"),
-        (HEAD + ",1,0,0,1,1,s\n", r"t\.csv:2: '' is no name of a video"),
-        (HEAD + "a.mp4,1,0,0,1,1,\n", "nobody does anything here"),
+        (HEAD + "c.mp4,1,0,0,1,1,s\n", r"t\.csv:2: video 'c\.mp4' not found"),
+        (HEAD + ",1,0,0,1,1,s\n", r"t\.csv:2: '' is not a valid name of a video"),
+        (HEAD + "a.mp4,1,0,0,1,1,\n", "no class in 1 videos"),
         (HEAD.replace("action", "action,split") + "a,1,0,0,1,1,s,maybe\n", "split must be train"),
         (HEAD + "a.mp4,1,0,0,1,1,s\n", "one video .* cannot be in train and in val"),
         (
@@ -259,15 +259,18 @@ HEAD = "video,time,x1,y1,x2,y2,action\n"
             r"t\.csv:3: b\.mp4: time 9 s, the video",
         ),
         (HEAD + "b,6,0,0,1,1,s\na,1,.9,0,.1,1,s\n", r"t\.csv:3: a\.mp4: the box is inside out"),
-        (HEAD + "b,6,0,0,1,1,s\na,1,0,0,1e8,1,s\n", r"t\.csv:3: a\.mp4: the box reaches far out"),
+        (
+            HEAD + "b,6,0,0,1,1,s\na,1,0,0,1e8,1,s\n",
+            r"t\.csv:3: a\.mp4: the box extends too far beyond",
+        ),
         (HEAD.encode() + b"a.mp4,1,0,0,1,1,caf\xe9\n", r"t\.csv:2: not UTF-8 text"),
     ],
 )
 def test_a_bad_table_is_named_by_line(videos, tmp_path, text, message):
     (tmp_path / "t.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=message):
-        found = read_own_csv(tmp_path / "t.csv", videos)
-        import_own(tmp_path / "out", found, classes=(), exclusive={}, choices=Choices())
+        found = read_csv_table(tmp_path / "t.csv", videos)
+        import_annotations(tmp_path / "out", found, classes=(), exclusive={}, choices=Choices())
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
 
 
@@ -294,7 +297,7 @@ def write_coco(path, values):
 def test_coco_categories_or_attributes_are_actions(videos, tmp_path):
     data = read_coco_videos(write_coco(tmp_path / "c.json", coco()), videos)
     assert data.classes == ["stand", "wave"]
-    report = import_own(
+    report = import_annotations(
         tmp_path / "out", data.videos, classes=data.classes, exclusive={},
         choices=Choices(val_videos=("b",)),
     )  # fmt: skip
@@ -385,8 +388,8 @@ def test_a_coco_box_that_no_video_has_is_named_by_path(videos, tmp_path):
     path = write_coco(tmp_path / "c.json", coco(annotations=annotations))
     found = read_coco_videos(path, videos).videos
     with pytest.raises(UserError, match=r"c\.json: annotations\[1\]: a\.mp4: the box lies outside"):
-        import_own(tmp_path / "out", found, classes=(), exclusive={}, choices=Choices())
-    report = import_own(
+        import_annotations(tmp_path / "out", found, classes=(), exclusive={}, choices=Choices())
+    report = import_annotations(
         tmp_path / "out", found, classes=(), exclusive={}, choices=Choices(leave_out_bad=True)
     )
     assert [row.place for row in report.left_out] == [f"{path}: annotations[1]"]
@@ -394,8 +397,8 @@ def test_a_coco_box_that_no_video_has_is_named_by_path(videos, tmp_path):
 
 def test_bad_boxes_can_be_left_out_and_listed(videos, tmp_path):
     text = HEAD + "a.mp4,1,0,0,.5,1,s\na.mp4,1,.9,0,.1,1,s\nb.mp4,6,0,0,1,1,s\nb.mp4,66,0,0,1,1,s\n"
-    found = read_own_csv(write(tmp_path / "t.csv", text), videos)
-    report = import_own(
+    found = read_csv_table(write(tmp_path / "t.csv", text), videos)
+    report = import_annotations(
         tmp_path / "out", found, classes=(), exclusive={}, choices=Choices(leave_out_bad=True)
     )
     assert sorted(report.num_rows.values()) == [1, 1]
@@ -406,13 +409,13 @@ def test_bad_boxes_can_be_left_out_and_listed(videos, tmp_path):
 def test_labels_outside_a_given_map_are_named_with_what_was_meant(videos, tmp_path):
     label_map = write(tmp_path / "m.pbtxt", 'item { name: "stand" id: 4 } item { name: "x" id: 9 }')
     text = HEAD + "a.mp4,1,0,0,.5,1,stnd\nb.mp4,6,0,0,1,1,stand\n"
-    found = read_own_csv(write(tmp_path / "t.csv", text), videos)
+    found = read_csv_table(write(tmp_path / "t.csv", text), videos)
     with pytest.raises(UserError, match=r"t\.csv:2: class 'stnd' is not in .*mean 'stand'"):
-        import_own(
+        import_annotations(
             tmp_path / "out", found, classes=(), exclusive={}, choices=Choices(label_map=label_map)
         )
     found[0].boxes.clear()
-    import_own(
+    import_annotations(
         tmp_path / "out", found, classes=(), exclusive={},
         choices=Choices(label_map=label_map, val_videos=("a",)),
     )  # fmt: skip
@@ -442,8 +445,8 @@ def test_ids_of_persons_are_numbers_one_per_person(videos, tmp_path):
     head = "video,time,x1,y1,x2,y2,action,person\n"
     rows = ("a,1,{}s,ann", "a,2,{}s,", "a,2,{}t,", "a,3,{}s,ann", "b,6,{}s,7")
     lines = "".join(row.format("0,0,.5,1,") + "\n" for row in rows)
-    found = read_own_csv(write(tmp_path / "t.csv", head + lines), videos)
-    import_own(
+    found = read_csv_table(write(tmp_path / "t.csv", head + lines), videos)
+    import_annotations(
         tmp_path / "out", found, classes=(), exclusive={}, choices=Choices(val_videos=("b",))
     )
     assert [row[-1] for row in rows_of(tmp_path / "out", "train")[0]] == [1, 2, 2, 1]
@@ -485,10 +488,10 @@ def test_damaged_files_are_refused_or_read_never_worse(videos, tmp_path, kind):
             if kind == "cvat":
                 found = read_cvat_videos(path, videos).videos
             elif kind == "csv":
-                found = read_own_csv(path, videos)
+                found = read_csv_table(path, videos)
             else:
                 found = read_coco_videos(path, videos).videos
-            import_own(out, found, classes=(), exclusive={}, choices=Choices(val_share=0))
+            import_annotations(out, found, classes=(), exclusive={}, choices=Choices(val_share=0))
             assert DatasetFolder.open(out).split("train")
         except UserError as error:
             refused += 1
@@ -501,9 +504,9 @@ def test_damaged_files_are_refused_or_read_never_worse(videos, tmp_path, kind):
 def test_a_class_that_a_label_map_cannot_hold_is_refused(videos, tmp_path, name):
     categories = [{"id": 3, "name": name or " "}, {"id": 4, "name": "wave"}]
     path = write_coco(tmp_path / "c.json", coco(categories=categories))
-    with pytest.raises(UserError, match=r"c\.json: categories\[\d\]: .* cannot name a class"):
+    with pytest.raises(UserError, match=r"c\.json: categories\[\d\]: .* no valid class name"):
         data = read_coco_videos(path, videos)
-        import_own(
+        import_annotations(
             tmp_path / "out", data.videos, classes=data.classes, exclusive={},
             choices=Choices(val_share=0),
         )  # fmt: skip
@@ -513,9 +516,9 @@ def test_a_class_that_a_label_map_cannot_hold_is_refused(videos, tmp_path, name)
 def test_half_a_character_in_a_class_is_refused(videos, tmp_path):
     path = tmp_path / "c.json"
     path.write_text(json.dumps(coco()).replace('"wave"', '"\\ud800"'))
-    with pytest.raises(UserError, match=r"c\.json: categories\[\d\]: .* cannot name a class"):
+    with pytest.raises(UserError, match=r"c\.json: categories\[\d\]: .* no valid class name"):
         data = read_coco_videos(path, videos)
-        import_own(
+        import_annotations(
             tmp_path / "out", data.videos, classes=data.classes, exclusive={},
             choices=Choices(val_share=0),
         )  # fmt: skip
@@ -561,7 +564,7 @@ def test_a_project_of_several_tasks_in_one_cvat_file(videos, tmp_path):
     text = head + "</tasks></project></meta>" + track.format(1, 30) + track.format(2, 40)
     path = write(tmp_path / "p.xml", text.replace("OTHER", "b") + "</annotations>")
     data = read_cvat_videos(path, videos)
-    found = {video.name: [box.moment for box in video.boxes] for video in data.videos}
+    found = {video.name: [box.frame_or_time for box in video.boxes] for video in data.videos}
     assert found == {"a.mp4": [3], "b.mp4": [5, 6, 7, 8]} and data.classes == ["run"]
     with pytest.raises(UserError, match="video 'a.mp4' is annotated in .* already"):
         read_cvat_videos(write(path, text.replace("OTHER", "a") + "</annotations>"), videos)
@@ -576,7 +579,7 @@ def test_an_annotation_of_a_part_has_keyframes_in_that_part_only(videos, tmp_pat
         "<size>40<", "<start_frame>5</start_frame><stop_frame>24</stop_frame><size>20<"
     )
     (video,) = read_cvat_videos(write(tmp_path / "a.xml", text), videos).videos
-    assert [b.moment for b in video.boxes] == [1, 2] and video.empty == []
+    assert [b.frame_or_time for b in video.boxes] == [1, 2] and video.empty == []
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(videos, tmp_path, monkeypatch):
@@ -587,7 +590,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(videos, tmp_path, monkeypatc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(shutil, "copyfile", full)
-    found = read_own_csv(write(tmp_path / "t.csv", HEAD + "a,1,0,0,1,1,s\nb,6,0,0,1,1,s\n"), videos)
+    found = read_csv_table(
+        write(tmp_path / "t.csv", HEAD + "a,1,0,0,1,1,s\nb,6,0,0,1,1,s\n"), videos
+    )
     with pytest.raises(UserError, match=r"a\.mp4: cannot be copied .*No space left"):
-        import_own(tmp_path / "out", found, classes=(), exclusive={}, choices=Choices())
+        import_annotations(tmp_path / "out", found, classes=(), exclusive={}, choices=Choices())
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]

@@ -13,7 +13,7 @@ from ava_tools import export_cvat, import_dataset
 from detection.datasets.ava_csv import read_ground_truth
 from detection.datasets.folder import DatasetFolder
 from detection.errors import UserError
-from detection.importers.cvat_export import ActionChoices, TrackBox, thin
+from detection.importers.cvat_export import ActionChoices, TrackBox, without_interpolated
 from detection.importers.cvat_xml import read_cvat
 
 
@@ -121,7 +121,7 @@ def test_labels_go_to_cvat_and_come_back_the_same(raw, tmp_path):
         (("--one-of", "pose"), "NAME=ACTION,ACTION,... is required"),
         (("--one-of", "pose=sit,"), "NAME=ACTION,ACTION,... is required"),
         (("--actions", "sit", "--one-of", "pose=sit,lie"), "action 'sit' is there twice"),
-        (("--actions", "a\x01b"), "cannot name an action"),
+        (("--actions", "a\x01b"), "is an invalid name of an action"),
     ],
 )
 def test_bad_choices_are_named_and_nothing_is_written(raw, tmp_path, more, message):
@@ -151,7 +151,7 @@ def test_thinned_tracks_explain_what_was_left_out(drawn, keep_iou):
         TrackBox(10 * i, np.array([x, 0.1, x + 0.3, 0.9]), actions)
         for i, (x, actions) in enumerate(drawn)
     ]
-    kept = thin(part, keep_iou)
+    kept = without_interpolated(part, keep_iou)
     frames = [box.frame for box in kept]
     assert frames == sorted(set(frames)) and kept[0] is part[0] and kept[-1] is part[-1]
     assert keep_iou < 1 or kept == part

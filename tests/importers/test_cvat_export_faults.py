@@ -11,7 +11,7 @@ from detection.errors import UserError
 from detection.importers.cvat_export import (
     ActionChoices,
     TrackBox,
-    VideoHead,
+    VideoHeader,
     cvat_text,
     is_xml_text,
 )
@@ -87,10 +87,10 @@ def test_labels_of_other_actions_are_kept_unless_asked(raw, tmp_path):
 @pytest.mark.parametrize(
     "more, message",
     [
-        (("--actions", "a\x7fb"), r"'a\\x7fb' cannot name an action"),
-        (("--actions", "a\x9bb"), "cannot name an action"),
-        (("--actions", "a\ufffeb"), "cannot name an action"),
-        (("--actions", "a\ud800b"), "cannot name an action"),
+        (("--actions", "a\x7fb"), r"'a\\x7fb' is an invalid name of an action"),
+        (("--actions", "a\x9bb"), "is an invalid name of an action"),
+        (("--actions", "a\ufffeb"), "is an invalid name of an action"),
+        (("--actions", "a\ud800b"), "is an invalid name of an action"),
         (("--actions", "pose", "--one-of", "pose=sit,lie"), "an action and the name of a group"),
         (("--one-of", "pose=sit,None"), "'None' in group 'pose' means no action"),
         (("--one-of", "pose=sit,-"), "'-' in group 'pose' means no action"),
@@ -113,7 +113,7 @@ def test_an_option_that_is_no_number_ends_with_one_line(raw, tmp_path, capsys):
 def test_two_actions_of_one_group_are_not_halved():
     choices = ActionChoices(("wave",), {"pose": ("sit", "lie", "stand")})
     with pytest.raises(
-        UserError, match="does 'sit' and 'stand' at once, of which the group 'pose'"
+        UserError, match="does 'sit' and 'stand' at once, which exclude each other in group 'pose'"
     ):
         choices.values(("stand", "sit"))
     assert choices.values(("stand", "wave")) == {"pose": "stand", "wave": "true"}
@@ -124,11 +124,11 @@ def test_names_of_videos_that_xml_cannot_hold():
     track = [[TrackBox(0, np.array([0, 0, 1, 1.0]))]]
     for name in ("a\x1b", "a\x00", "a\ud800", "a\nb"):
         assert not is_xml_text(name)
-        with pytest.raises(UserError, match="a video's name that no XML file can hold"):
-            cvat_text(VideoHead(name, "a.mp4", 9, (4, 4)), track, choices, 1)
-        with pytest.raises(UserError, match="a video's name that no XML file can hold"):
-            cvat_text(VideoHead("a", name, 9, (4, 4)), track, choices, 1)
-    text, count = cvat_text(VideoHead("é & <漢字> 🎬", "a.mp4", 9, (4, 4)), track, choices, 1)
+        with pytest.raises(UserError, match="the video's name is invalid in XML"):
+            cvat_text(VideoHeader(name, "a.mp4", 9, (4, 4)), track, choices, 1)
+        with pytest.raises(UserError, match="the video's name is invalid in XML"):
+            cvat_text(VideoHeader("a", name, 9, (4, 4)), track, choices, 1)
+    text, count = cvat_text(VideoHeader("é & <漢字> 🎬", "a.mp4", 9, (4, 4)), track, choices, 1)
     assert count == 1 and "é &amp; &lt;漢字&gt; 🎬" in text
 
 

@@ -17,8 +17,8 @@ from detection.datasets.ava_csv import read_ground_truth
 from detection.datasets.folder import DatasetFolder, inside
 from detection.errors import UserError
 from detection.importers.coco import CocoRules, read_coco_videos
-from detection.importers.csv_table import read_own_csv
-from detection.importers.custom import Choices, import_own
+from detection.importers.csv_table import read_csv_table
+from detection.importers.custom import Choices, import_annotations
 from detection.importers.run_lengths import box_of_mask
 from detection.importers.source_videos import find_video, list_videos
 from detection.prepare.annotations import write_prepared_dataset
@@ -36,7 +36,9 @@ def videos(tmp_path_factory):
 
 
 def imported(out, found, **choices):
-    import_own(out, found, classes=(), exclusive={}, choices=Choices(val_share=0, **choices))
+    import_annotations(
+        out, found, classes=(), exclusive={}, choices=Choices(val_share=0, **choices)
+    )
     return read_ground_truth(DatasetFolder.open(out).split("train").annotations)
 
 
@@ -53,14 +55,14 @@ def test_a_table_that_states_its_frame_size_is_divided_by_it(videos, tmp_path, n
     width, height = map(int, sizes.split(","))
     box = f"{width * 0.1},{height * 0.1},{width * 0.2},{height * 0.5}"
     source = table(tmp_path, f"video,frame,x1,y1,x2,y2,action,{names}\na,3,{box},walk,{sizes}\n")
-    rows = imported(tmp_path / "out", read_own_csv(source, videos))
+    rows = imported(tmp_path / "out", read_csv_table(source, videos))
     assert rows.boxes_01 == pytest.approx(np.array([[0.1, 0.1, 0.2, 0.5]]))
 
 
 def test_width_and_height_of_the_box_itself_say_nothing_new(videos, tmp_path):
     head = "video,frame,x1,y1,x2,y2,action,width,height\n"
     source = table(tmp_path, head + "a,3,16,12,32,36,walk,16,24\n")
-    rows = imported(tmp_path / "out", read_own_csv(source, videos))
+    rows = imported(tmp_path / "out", read_csv_table(source, videos))
     assert rows.boxes_01.tolist() == [[0.25, 0.25, 0.5, 0.75]]
 
 
@@ -68,30 +70,30 @@ def test_width_and_height_of_the_box_itself_say_nothing_new(videos, tmp_path):
     ("rows", "message"),
     [
         ("a,3,1,1,40,9,walk,20,15\na,4,1,1,9,9,walk,20,15\n", r"t\.csv:2: a box to 40, 9 in a fr"),
-        ("a,3,1,1,9,9,walk,32,24\na,4,1,1,9,9,walk,64,48\n", r"t\.csv:3: .*one size a video"),
-        ("a,3,1,1,9,9,walk,48,64\n", r"t\.csv:2: .*the same shape is required"),
+        ("a,3,1,1,9,9,walk,32,24\na,4,1,1,9,9,walk,64,48\n", r"t\.csv:3: .*one size per video"),
+        ("a,3,1,1,9,9,walk,48,64\n", r"t\.csv:2: .*the same aspect ratio is required"),
         ("a,3,1,1,9,9,walk,0,0\n", r"t\.csv:2: width and height must be above 0"),
     ],
 )
 def test_sizes_that_contradict_are_named_by_row(videos, tmp_path, rows, message):
     source = table(tmp_path, "video,frame,x1,y1,x2,y2,action,width,height\n" + rows)
     with pytest.raises(UserError, match=message):
-        imported(tmp_path / "out", read_own_csv(source, videos))
+        imported(tmp_path / "out", read_csv_table(source, videos))
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["\x1b[2J", "a\u2028b", "\u202eevil"])
 def test_control_characters_in_a_class_of_a_table_are_named_by_row(videos, tmp_path, name):
     source = table(tmp_path, f"video,frame,x1,y1,x2,y2,action\na,3,1,1,9,9,{name}\n")
-    with pytest.raises(UserError, match=r"t\.csv:2: .* cannot name a class") as error:
-        read_own_csv(source, videos)
+    with pytest.raises(UserError, match=r"t\.csv:2: .* no valid class name") as error:
+        read_csv_table(source, videos)
     assert "\x1b" not in str(error.value)
 
 
 def test_marks_between_actions_are_the_users_choice(videos, tmp_path):
     source = table(tmp_path, "video,frame,x1,y1,x2,y2,action\na,3,1,1,9,9,walk|sit;run\n")
     for marks, names in (("", ("walk|sit", "run")), ("|", ("walk", "sit", "run"))):
-        found = read_own_csv(source, videos, separators=marks)
+        found = read_csv_table(source, videos, separators=marks)
         assert found[0].boxes[0].actions == names
 
 
@@ -143,7 +145,7 @@ def test_stray_attributes_do_not_drop_the_categories(videos, tmp_path):
 def test_the_sources_own_count_of_frames_wins(videos, tmp_path, images, frames, said):
     annotations = [{"image_id": 1}, {"image_id": 2}]
     data = read_coco_videos(coco(tmp_path, images, annotations), videos)
-    assert [box.moment for box in data.videos[0].boxes] == frames
+    assert [box.frame_or_time for box in data.videos[0].boxes] == frames
     assert [said in note for note in data.notes if "frame numbers" in note] == [True] * bool(said)
 
 
@@ -153,7 +155,7 @@ def test_counts_of_frames_that_disagree_need_a_choice(videos, tmp_path):
     with pytest.raises(UserError, match="frame_index 5 and frame_id 3: --frame-field"):
         read_coco_videos(path, videos)
     data = read_coco_videos(path, videos, rules=CocoRules(frame_field="frame_id"))
-    assert data.videos[0].boxes[0].moment == 3
+    assert data.videos[0].boxes[0].frame_or_time == 3
     path = coco(tmp_path, [{"frame_id": 1, "frame_index": 40}, {"frame_id": 2, "frame_index": 4}],
                 [{"image_id": 1}])  # fmt: skip
     with pytest.raises(UserError, match=r"frame 41 \(counted from 1\) of 30"):
@@ -173,7 +175,7 @@ def test_somebody_without_a_box_leaves_the_keyframe_unjudged(videos, tmp_path, d
     images = [{"frame": 0}, {"frame": 10}, {"frame": 20}]
     path = coco(tmp_path, images, annotations)
     data = read_coco_videos(path, videos)
-    assert [box.moment for box in data.videos[0].boxes] == [10]
+    assert [box.frame_or_time for box in data.videos[0].boxes] == [10]
     assert data.videos[0].empty == [20]
     assert any("1 keyframes left out, not judged" in note for note in data.notes)
     if "iscrowd" not in drawn:
@@ -207,7 +209,7 @@ def test_a_mask_becomes_the_box_around_its_pixels(mask, packed):
         edges = np.flatnonzero(np.diff(flat, prepend=False, append=not flat[-1]))
         value["counts"] = np.diff(edges, prepend=0).tolist()
     if not mask.any():
-        with pytest.raises(ValueError, match="a mask without a pixel"):
+        with pytest.raises(ValueError, match="a mask without pixels"):
             box_of_mask(value)
         return
     x, y, width, height = coco_mask.toBbox(coded).tolist()
@@ -228,8 +230,8 @@ def test_a_mask_becomes_the_box_around_its_pixels(mask, packed):
         ({"size": [4, 4], "counts": [3, True, 12]}, "lengths of runs within"),
         ({"size": [4, 4], "counts": None}, "lengths of runs within"),
         ({"size": [4, 4], "counts": ""}, "cover 0 of 4x4"),
-        ({"size": [4, 4], "counts": "\x1b"}, "that COCO packs"),
-        ({"size": [4, 4], "counts": "o" * 40}, "that COCO packs"),
+        ({"size": [4, 4], "counts": "\x1b"}, "COCO's encoding of run lengths"),
+        ({"size": [4, 4], "counts": "o" * 40}, "COCO's encoding of run lengths"),
         ({"size": [4, 4], "counts": "P"}, "end within a number"),
     ],
 )
@@ -259,7 +261,7 @@ def test_sizes_of_images(videos, tmp_path):
             with pytest.raises(UserError, match=message):
                 read_coco_videos(path, videos)
     path = coco(tmp_path, [{"frame": 3, "width": 100, "height": 200}], annotations[:1])
-    with pytest.raises(UserError, match="the same shape is required"):
+    with pytest.raises(UserError, match="the same aspect ratio is required"):
         imported(tmp_path / "out", read_coco_videos(path, videos).videos)
     path = coco(tmp_path, [{"frame": 3}], [{"image_id": 1, "bbox": [0.25, 0.25, 0.25, 0.5]}])
     data = read_coco_videos(path, videos)

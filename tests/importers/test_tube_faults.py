@@ -56,15 +56,18 @@ def one(array, key=0):
     [
         (
             one(tube(1, 2, box=(0, 0, np.nan, 9))),
-            r"sit/b: .* 2 of 2 rows hold none, .* 1, 0, 0, nan",
+            r"sit/b: finite numbers are required, 2 of 2 rows have others, .* 1, 0, 0, nan",
         ),
-        (one(tube(1, box=(0, -np.inf, 9, 9))), r"1 of 1 rows hold none"),
+        (
+            one(tube(1, box=(0, -np.inf, 9, 9))),
+            r"finite numbers are required, 1 of 1 rows have others",
+        ),
         (one(tube(1, 2.5, 3)), r"whole numbers from 1 on, 1 of 3 are not, the first: 2.5"),
         (one(tube(1, -4, -5)), r"2 of 3 are not, the first: -4"),
         (one(tube(0)), r"1 of 1 are not, the first: 0"),
         (one(tube(2e9)), r"1 of 1 are not"),
-        (one([["1", "0", "0", "9", "9"]]), "got an array of shape"),
-        (one(tube(1), key="0"), r"a class of sit/b is a str, no number"),
+        (one([["1", "0", "0", "9", "9"]]), "found an array of shape"),
+        (one(tube(1), key="0"), r"a class of sit/b is a str, a number is required"),
         (one(tube(1), key=0.5), r"a class of sit/b is 0.5, a whole number is required"),
         (one(tube(1), key=-1), r"sit/b: class -1 of 1"),
         ({"nframes": dict.fromkeys(NAMES, 11.5)}, "nframes of sit/a is 11.5, a whole number"),
@@ -74,8 +77,8 @@ def one(array, key=0):
         ({"resolution": dict.fromkeys(NAMES, (0, 320))}, "sit/a: a resolution of 0, 320"),
         (
             {"resolution": dict.fromkeys(NAMES, (320, 240))},
-            r"4 videos of another shape than their boxes' resolution: sit/a: boxes in 240x320, the "
-            r"video shows 320x240; sit/b: .*; sit/c: .*; and 1 more",
+            r"4 videos of another aspect ratio than their boxes' resolution: sit/a: "
+            r"boxes in 240x320, frames of 320x240; sit/b: .*; sit/c: .*; and 1 more",
         ),
         ({"test_videos": [NAMES[1:]]}, "1 videos in train and in test of split 1: sit/b"),
         ({"labels": [b"sit"]}, "a label that is a bytes, text is required"),

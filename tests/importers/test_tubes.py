@@ -166,18 +166,24 @@ def break_clip(source):
 @pytest.mark.parametrize(
     "damage, message",
     [
-        (lambda s: (s / "JHMDB-GT.pkl").unlink(), r"JHMDB-GT\.pkl: no such file"),
+        (lambda s: (s / "JHMDB-GT.pkl").unlink(), r"JHMDB-GT\.pkl: file not found"),
         (lambda s: (s / "JHMDB-GT.pkl").write_bytes(b"x"), r"JHMDB-GT\.pkl: not a pickle"),
-        (lambda s: (s / "JHMDB-GT.pkl").write_bytes(pickle.dumps([1])), "wanted a dictionary"),
+        (
+            lambda s: (s / "JHMDB-GT.pkl").write_bytes(pickle.dumps([1])),
+            "a dictionary with .* is required",
+        ),
         (
             lambda s: (s / "videos" / f"{SIT}.mp4").unlink(),
-            "1 of 3 videos are missing, the first: no video .sit/plain_sit_1.",
+            "1 of 3 videos are missing, the first: video .sit/plain_sit_1. not found",
         ),
         (break_clip, r"plain_sit_1\.mp4: .*cut short"),
         (lambda s: rewrite(s, gttubes={SIT: {0: [np.zeros((3, 4))]}}), r"shape \(3, 4\)"),
         (lambda s: rewrite(s, gttubes={SIT: {7: [tube([1])]}}), "class 7 of 2"),
         (lambda s: rewrite(s, gttubes={SIT: {0: [tube([0])]}}), "whole numbers from 1 on"),
-        (lambda s: rewrite(s, gttubes={SIT: {0: [tube([np.nan])]}}), "plain_sit_1: wanted numbers"),
+        (
+            lambda s: rewrite(s, gttubes={SIT: {0: [tube([np.nan])]}}),
+            "plain_sit_1: finite numbers are required",
+        ),
         (lambda s: rewrite(s, gttubes={SIT: 5}), "not JHMDB-21.s annotations"),
         (lambda s: rewrite(s, train_videos=[["sit/unknown"]], test_videos=[[]]), "sit/unknown"),
         (lambda s: rewrite(s, resolution={}), "not JHMDB-21.s annotations"),
@@ -190,9 +196,9 @@ def break_clip(source):
             ),
             "plain_sit_1: the box lies outside the frame",
         ),
-        (lambda s: rewrite(s, gttubes={"../../etc/passwd": {}}), "is no FOLDER/NAME"),
-        (lambda s: rewrite(s, gttubes={"sit/../x": {}}), "is no FOLDER/NAME"),
-        (lambda s: rewrite(s, gttubes={"/etc": {}}), "is no FOLDER/NAME"),
+        (lambda s: rewrite(s, gttubes={"../../etc/passwd": {}}), "is not FOLDER/NAME"),
+        (lambda s: rewrite(s, gttubes={"sit/../x": {}}), "is not FOLDER/NAME"),
+        (lambda s: rewrite(s, gttubes={"/etc": {}}), "is not FOLDER/NAME"),
     ],
 )
 def test_a_bad_source_is_named_and_nothing_is_written(source, tmp_path, damage, message):

@@ -420,7 +420,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_done(
     named = {tuple(line.split(",")[:2]) for line in lines}
     assert {("val_0", t) for t in ("0000", "0.500000", "1.260000", "2.900000")} <= named
     assert ("val_1", "7.250000") in named and any(video == "train_1" for video, _ in named)
-    assert "past the last frame" in lines[-1] and "no such video file" in "".join(lines)
+    assert "past the last frame" in lines[-1] and "video file not found" in "".join(lines)
     without = [
         line for line in unbroken.decode().splitlines() if tuple(line.split(",")[:2]) not in named
     ]

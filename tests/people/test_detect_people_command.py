@@ -136,8 +136,8 @@ def test_a_missing_video_does_not_stop_every_second(root, weights, tmp_path, cap
     ("changes", "words"),
     [
         (("--weights", "no.pt"), "no.pt: no such file"),
-        (("--split", "test"), "no split 'test'"),
-        (("--dataset", "nowhere"), "dataset.yaml: no such file"),
+        (("--split", "test"), "split 'test' not found"),
+        (("--dataset", "nowhere"), "dataset.yaml: file not found"),
         (("--actor-class", "persn"), "did you mean person"),
         (("--batch-size", "0"), "--batch-size must be at least 1"),
         (("--shard", "9/8"), "K/N with K from 1 to N is required"),

@@ -21,7 +21,11 @@ from detection.datasets.held_out import read_boxes, read_training_boxes, split_b
 from detection.datasets.loader import ClipLoader
 from detection.datasets.open_video import open_video
 from detection.datasets.people import InOrder, PeopleFrames, PictureBatch
-from detection.datasets.people_transforms import VariedPicture, WholePicture, fitted_size
+from detection.datasets.people_transforms import (
+    PeopleEvalTransform,
+    PeopleTrainTransform,
+    fitted_size,
+)
 from detection.engine import runs
 from detection.engine.tasks.people import score_run
 from detection.errors import UserError
@@ -48,7 +52,7 @@ def where_red(image):
 def test_boxes_follow_their_pixels(seed, low, high):
     """Whatever scale, cut and mirror: what is red lies in the box, to a pixel."""
     frame, boxes = red_square(90, 120, 50, 30, 80, 70)
-    transform = VariedPicture(
+    transform = PeopleTrainTransform(
         short_side=72, long_side=200, scale=(low, high), flip=0.5, color_jitter=0, min_visible=0.5
     )
     size = transform.size(120, 90)
@@ -63,7 +67,7 @@ def test_boxes_follow_their_pixels(seed, low, high):
 
 def test_cut_away_people_are_left_out():
     frame, boxes = red_square(80, 80, 0, 0, 40, 40)
-    transform = VariedPicture(
+    transform = PeopleTrainTransform(
         short_side=80, long_side=80, scale=(2, 2), flip=0, color_jitter=0, min_visible=0.25
     )
     kept = [
@@ -74,7 +78,7 @@ def test_cut_away_people_are_left_out():
 
 def test_colours_change_and_boxes_do_not():
     frame, boxes = red_square(64, 64, 10, 10, 40, 40)
-    transform = VariedPicture(
+    transform = PeopleTrainTransform(
         short_side=64, long_side=64, scale=(1, 1), flip=0, color_jitter=0.5, min_visible=0.25
     )
     images = [transform(frame, (64, 64), boxes, np.random.default_rng(s)) for s in range(5)]
@@ -94,11 +98,11 @@ def test_colours_change_and_boxes_do_not():
 )
 def test_whole_pictures_meet_the_short_or_the_long_side(width, height, expected):
     assert fitted_size(width, height, 144, 256) == expected
-    assert WholePicture(short_side=144, long_side=256).size(width, height) == expected
+    assert PeopleEvalTransform(short_side=144, long_side=256).size(width, height) == expected
 
 
 def test_whole_pictures_are_not_enlarged():
-    assert WholePicture(short_side=800, long_side=1333).size(320, 240) == (240, 320)
+    assert PeopleEvalTransform(short_side=800, long_side=1333).size(320, 240) == (240, 320)
 
 
 names = st.lists(st.text("abcd", min_size=1, max_size=3), min_size=1, max_size=30, unique=True)
@@ -173,7 +177,7 @@ def frames(root, transform, **options):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_pictures_do_not_depend_on_workers_or_on_what_is_kept(tiny, workers):
-    transform = VariedPicture(
+    transform = PeopleTrainTransform(
         short_side=48, long_side=96, scale=(0.7, 1.4), flip=0.5, color_jitter=0.2, min_visible=0.2
     )
     plain = frames(tiny, transform, seed=3)
@@ -196,9 +200,9 @@ def test_pictures_do_not_depend_on_workers_or_on_what_is_kept(tiny, workers):
 def test_missing_video_names_its_row(tmp_path):
     root = make_dataset(tmp_path / "data", train=2, val=1)
     (root / "videos" / "train_1.mp4").unlink()
-    dataset = frames(root, WholePicture(short_side=48, long_side=96))
+    dataset = frames(root, PeopleEvalTransform(short_side=48, long_side=96))
     loader = ClipLoader(dataset, InOrder(range(4), batch_size=4), collate=PictureBatch, workers=1)
-    with pytest.raises(UserError, match=r"train.csv:\d+: .*train_1.mp4: no such video file"):
+    with pytest.raises(UserError, match=r"train.csv:\d+: .*train_1.mp4: video file not found"):
         list(loader)
 
 

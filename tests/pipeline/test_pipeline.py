@@ -68,7 +68,7 @@ def test_scores_are_those_of_the_network_on_the_frames_nearest_in_time(tmp_path,
             boxes = chosen.boxes_01[:: len(LABELS)].astype(np.float32)
             times_s = ClipSampling(4, 6, at_ends).times_s(time_us / 1e6, within_s=(0.0, 11.9))
             frames = reader.read(times_s, short_side=64).frames
-            clip = transform.apply(frames, boxes, transform.draw(np.random.default_rng(0)))
+            clip = transform.apply(frames, boxes, transform.make_params(np.random.default_rng(0)))
             rois = torch.nn.functional.pad(clip.boxes_px, (1, 0))
             wanted = model(clip.frames[None], rois).sigmoid().numpy()
             found = chosen.score.reshape(-1, len(LABELS))

@@ -21,7 +21,7 @@ from detection.datasets.ava_csv import read_detections
 from detection.errors import UserError
 from detection.pipeline import ActionDetectorPipeline, PipelineOptions
 from detection.video.reader import VideoReader
-from detection.video.stream import Hole, StreamFrame, VideoStream, join_films
+from detection.video.stream import Gap, StreamFrame, VideoStream, join_videos
 from detection.video.writer import VideoWriter
 
 
@@ -57,7 +57,7 @@ def test_damage_in_the_middle_is_skipped_and_named(tmp_path, run_folder):
     damage(film, 3.25, 4.6)
     with VideoStream(film) as stream:
         items = list(stream.frames())
-    (hole,) = [item for item in items if isinstance(item, Hole)]
+    (hole,) = [item for item in items if isinstance(item, Gap)]
     assert hole.start_s == pytest.approx(3.2) and hole.end_s == pytest.approx(5.0)
     detector = detector_of(run_folder)
     named = []
@@ -248,7 +248,7 @@ def test_whatever_a_live_source_tells_of_time_ours_ascends(tmp_path, times_s, wa
     with VideoStream(film, live=True, reconnect_s=0.0) as stream:
         stream._opened = Camera()
         items = list(stream.frames())
-    found = [item for item in items if isinstance(item, Hole)]
+    found = [item for item in items if isinstance(item, Gap)]
     assert [hole.reason for hole in found] == ["the source's clock jumped"] * holes
     shown = [item.time_s for item in items if isinstance(item, StreamFrame)]
     assert shown == pytest.approx(wanted_s, abs=0.05) and (np.diff(shown) > 0).all()
@@ -287,7 +287,7 @@ def test_standard_input_is_run_like_the_file(tmp_path, run_folder, monkeypatch):
     film = write_squares(tmp_path / "film.mp4", seconds=8)
     list(detector_of(run_folder).run(film, out=tmp_path / "file", video_id="film"))
     remuxed = tmp_path / "film.mkv"
-    join_films([film], remuxed)
+    join_videos([film], remuxed)
 
     class Pipe(io.RawIOBase):
         def __init__(self):

@@ -97,11 +97,11 @@ def damaged(path):
     "harm, message",
     [
         (cut, "cut short"),
-        (sound, "holds no pictures"),
+        (sound, "contains no video stream"),
         (damaged, "damaged"),
         (lambda path: path.write_bytes(b""), "not a video"),
         (lambda path: path.write_bytes(b"<html>no film here</html>" * 99), "not a video"),
-        (lambda path: path.unlink(), "no such video file"),
+        (lambda path: path.unlink(), "video file not found"),
         (lambda path: (path.unlink(), path.mkdir()), "cannot be read"),
     ],
     ids=["cut", "sound", "damaged", "empty", "page", "missing", "folder"],
@@ -222,7 +222,7 @@ def test_sources_may_be_deleted_when_their_work_is_done(tmp_path):
     assert prepare(root, out).kept == ("a", "b")
     (out / "videos/a.mp4").unlink()
     report = prepare(root, out)
-    assert "no such video file" in report.failed["a"] and report.kept == ("b",)
+    assert "video file not found" in report.failed["a"] and report.kept == ("b",)
 
 
 def test_only_some(tmp_path):

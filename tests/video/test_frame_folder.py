@@ -65,14 +65,14 @@ def test_short_side_and_colours(folder):
 
 
 def test_bad_folders_are_named(tmp_path, folder):
-    with pytest.raises(UserError, match="gone: no such folder of frames"):
+    with pytest.raises(UserError, match="gone: folder of frames not found"):
         FrameFolder(tmp_path / "gone", fps=30, start_s=0).read([0])
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "readme.txt").write_text("")
-    with pytest.raises(UserError, match="none: holds no frames named like"):
+    with pytest.raises(UserError, match="none: contains no frames named like"):
         FrameFolder(tmp_path / "none", fps=30, start_s=0).read([0])
     (folder / "ID_000007.jpg").write_bytes(b"broken")
-    with pytest.raises(UserError, match=r"ID_000007\.jpg: not a JPEG"):
+    with pytest.raises(UserError, match=r"ID_000007\.jpg: not a readable JPEG"):
         FrameFolder(folder, fps=30, start_s=0).read([0.2])
     cv2.imwrite(str(folder / "ID_0008.jpg"), numbered_image(8))
     with pytest.raises(UserError, match="a second frame 8"):
@@ -85,8 +85,8 @@ def test_bad_folders_are_named(tmp_path, folder):
     st.lists(st.integers(-20, 150), max_size=12),
 )
 def test_nearest_equals_the_oracle(shown, wanted):
-    shown_s, wanted_s = np.sort(np.array(shown, float)), np.array(wanted, float) / 2
-    assert nearest_frames(shown_s, wanted_s).tolist() == nearest(shown_s.tolist(), wanted_s)
+    shown_s, times_s = np.sort(np.array(shown, float)), np.array(wanted, float) / 2
+    assert nearest_frames(shown_s, times_s).tolist() == nearest(shown_s.tolist(), times_s)
 
 
 @pytest.mark.parametrize("name", ["q_999999999.jpg", f"q_{'9' * 30}.jpg", f"q_{'9' * 200}.jpg"])

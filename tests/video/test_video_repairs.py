@@ -14,7 +14,7 @@ from ava_tools import import_dataset, prepare, verify
 from detection.datasets.folder import DatasetFile, SplitPart, write_dataset_file
 from detection.video.reader import VideoReader
 from detection.video.repairs import repair_lines
-from detection.video.stream import Hole, VideoStream
+from detection.video.stream import Gap, VideoStream
 
 MAKERS = {
     "shifted": lambda path: write_wrapping_ts(path.with_suffix(".ts")),
@@ -22,7 +22,7 @@ MAKERS = {
     "13 packet(s)": lambda path: write_segment(
         path.with_suffix(".ts"), drop=7, options={"sc_threshold": "0"}
     ),
-    "20 of 80 slots": lambda path: write_avi(
+    "20 of its 80 time slots": lambda path: write_avi(
         path.with_suffix(".avi"), "mpeg4", COUNT, slots=[n + (n + 1) // 3 for n in range(COUNT)],
         b_frames=0,
     ),
@@ -57,11 +57,11 @@ def test_reader_and_stream_say_it_once_all_was_read(mended):
     path, word = mended
     with VideoReader(path) as video:
         times_s = video.frame_times_s()
-        assert [word in said for said in video.repairs().in_words()] == [True]
+        assert [word in said for said in video.repairs().descriptions()] == [True]
     with VideoStream(path) as stream:
         items = list(stream.frames())
-        said = stream.repairs().in_words()
-    frames = [item for item in items if not isinstance(item, Hole)]
+        said = stream.repairs().descriptions()
+    frames = [item for item in items if not isinstance(item, Gap)]
     np.testing.assert_allclose([frame.time_s for frame in frames], times_s)
     assert [word in one for one in said] == ([True] if "slots" not in word else [])
 
@@ -71,7 +71,7 @@ def test_a_plain_file_has_nothing_to_say(tmp_path):
     with VideoReader(path) as video, VideoStream(path) as stream:
         video.frame_times_s()
         list(stream.frames())
-        assert video.repairs().in_words() == stream.repairs().in_words() == []
+        assert video.repairs().descriptions() == stream.repairs().descriptions() == []
 
 
 def test_verify_and_prepare_say_it_and_prepare_writes_every_frame(mended, tmp_path, capsys):
@@ -129,6 +129,6 @@ def test_a_clock_that_falls_back_is_counted(tmp_path):
     both.write_bytes(first.read_bytes() + second.read_bytes())
     with VideoStream(both) as stream:
         items = list(stream.frames())
-        assert sum(not isinstance(item, Hole) for item in items) == 2 * COUNT
+        assert sum(not isinstance(item, Gap) for item in items) == 2 * COUNT
         assert stream.repairs().resets == 1 and not stream.repairs().sorts
-        assert "falls back 1 time(s)" in stream.repairs().in_words()[0]
+        assert "falls back 1 time(s)" in stream.repairs().descriptions()[0]

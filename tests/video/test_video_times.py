@@ -17,7 +17,7 @@ from numbered_video import numbers_of, write_numbered
 from detection.drawing.annotated_video import displayed_size
 from detection.errors import UserError
 from detection.video.reader import VideoReader
-from detection.video.stream import Hole, VideoStream
+from detection.video.stream import Gap, VideoStream
 from detection.video.writer import LONGEST_GAP_S, VideoWriter
 
 COUNT = 60
@@ -48,9 +48,9 @@ def test_every_frame_of_an_avi_is_shown_once_and_in_order(disordered, name):
         ]
         assert [number for _, number in walked] == list(range(COUNT))
         np.testing.assert_allclose([time_s for time_s, _ in walked], times_s)
-        shown = [video.to_rgb(picture).transpose(2, 0, 1) for _, picture in video.pictures()]
+        shown = [video.to_rgb(picture).transpose(2, 0, 1) for _, picture in video.decoded_frames()]
         assert numbers_of(np.stack(shown)) == list(range(COUNT))
-        assert bool(video.repairs().in_words()) == (name != "mpeg4")
+        assert bool(video.repairs().descriptions()) == (name != "mpeg4")
 
 
 @pytest.mark.parametrize("name", ["packed", "h264"])
@@ -66,7 +66,7 @@ def test_one_frame_at_a_time_is_the_right_one(disordered, name):
 def test_part_of_a_disordered_video(disordered):
     with VideoReader(disordered["packed"]) as video:
         times_s = video.frame_times_s()
-        found = list(video.pictures(start_s=times_s[20], end_s=times_s[30]))
+        found = list(video.decoded_frames(start_s=times_s[20], end_s=times_s[30]))
         shown = [video.to_rgb(picture).transpose(2, 0, 1) for _, picture in found]
         assert numbers_of(np.stack(shown)) == list(range(20, 31))
 
@@ -127,7 +127,7 @@ def test_a_clock_below_0_is_shifted(tmp_path):
         times_s = video.frame_times_s()
         np.testing.assert_allclose(times_s, np.arange(COUNT) / 25, atol=1e-9)
         assert video.clock_shift_s > 0
-        assert "shifted" in video.repairs().in_words()[0]
+        assert "shifted" in video.repairs().descriptions()[0]
         assert numbers_of(video.read(times_s).frames) == list(range(COUNT))
         assert numbers_of(video.read(times_s[[40]]).frames) == [40]
         assert video.ends_s() == pytest.approx((times_s[0], times_s[-1]))
@@ -138,7 +138,7 @@ def test_a_late_clock_stays_what_it_is(tmp_path):
     path = write_numbered(tmp_path / "late.mp4", 900 + np.arange(COUNT) / 25)
     with VideoReader(path) as video:
         assert video.clock_shift_s == 0
-        assert not video.repairs().in_words()
+        assert not video.repairs().descriptions()
         assert video.frame_times_s()[0] == pytest.approx(900)
 
 
@@ -167,7 +167,7 @@ def test_a_keyframe_at_an_end_that_cannot_be_decoded_is_told_before_it_is_read(t
 def streamed(path, from_s=None):
     with VideoStream(path) as stream:
         items = list(stream.frames(from_s=from_s))
-    assert not any(isinstance(item, Hole) for item in items)
+    assert not any(isinstance(item, Gap) for item in items)
     images = np.stack([item.rgb().transpose(2, 0, 1) for item in items])
     return [item.time_s for item in items], numbers_of(images)
 
@@ -207,7 +207,7 @@ def test_a_list_of_files_opens_none(tmp_path, name):
             [sys.executable, "-c", opens, str(tmp_path / name)],
             cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
-        assert f"{name}: not a video that can be read, or cut short (" in done.stderr
+        assert f"{name}: not a video, or cut short (" in done.stderr
         assert "UserError" in done.stderr.splitlines()[-1]
 
 

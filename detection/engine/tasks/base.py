@@ -14,7 +14,7 @@ from detection.checkpoints.file import ModelFile
 from detection.config import AnyConfig
 from detection.datasets.actions import AvaDataset
 from detection.datasets.clips import ClipDataset
-from detection.datasets.loader import ClipLoader, TrainBatches, tell_on_stderr
+from detection.datasets.loader import ClipLoader, TrainBatches, print_unreadable
 from detection.engine.distributed import Processes
 from detection.engine.metrics_log import MetricsLog
 
@@ -139,4 +139,4 @@ def check_videos(
     )
     if processes.is_first:
         for line in unreadable.values() if isinstance(unreadable, dict) else unreadable:
-            tell_on_stderr(line)
+            print_unreadable(line)

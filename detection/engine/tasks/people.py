@@ -26,7 +26,7 @@ from detection.datasets.held_out import read_boxes, read_training_boxes
 from detection.datasets.loader import ClipLoader, TrainBatches
 from detection.datasets.open_video import open_video
 from detection.datasets.people import PeopleFrames, PictureBatch
-from detection.datasets.people_transforms import VariedPicture
+from detection.datasets.people_transforms import PeopleTrainTransform
 from detection.datasets.transforms import EvalTransform
 from detection.engine.checkpoint import followed_weights
 from detection.engine.data_digests import RULES, rules_of, split_files
@@ -141,7 +141,7 @@ class PeopleTask:
         dataset = PeopleFrames(
             table,
             open_video=functools.partial(open_video, self._data),
-            transform=VariedPicture(
+            transform=PeopleTrainTransform(
                 short_side=picture.short_side_px,
                 long_side=picture.long_side_px,
                 scale=picture.scale_jitter,

@@ -19,7 +19,7 @@ from detection.datasets.folder import DatasetFolder
 from detection.datasets.loader import ClipLoader
 from detection.datasets.open_video import open_video
 from detection.datasets.people import InOrder, PeopleFrames, PictureBatch
-from detection.datasets.people_transforms import WholePicture
+from detection.datasets.people_transforms import PeopleEvalTransform
 from detection.datasets.sampling import choose_keyframes
 from detection.engine.distributed import ALONE, Processes
 from detection.engine.tasks.action_scoring import refuse_if_nothing_is_left, words_for_unreadable
@@ -87,7 +87,7 @@ def score_people(
         PeopleFrames(
             table,
             open_video=functools.partial(open_video, folder),
-            transform=WholePicture(short_side=short_side, long_side=long_side),
+            transform=PeopleEvalTransform(short_side=short_side, long_side=long_side),
         ),
         InOrder(positions[processes.rank :: processes.count].tolist(), batch_size=batch_size),
         collate=PictureBatch,

@@ -10,12 +10,11 @@ import time
 import pytest
 from torch.utils.data import DataLoader
 
-from detection.datasets.readers import Readers
-from detection.datasets.workers import start_worker
+from detection.datasets.workers import ManagedLoader, start_worker
 
 
 def make(workers=2):
-    return Readers(
+    return ManagedLoader(
         DataLoader(
             range(8),
             num_workers=workers,
@@ -59,13 +58,13 @@ def test_workers_of_a_loader_in_a_garbage_cycle_end_at_once():
 def test_a_program_that_fails_while_it_reads_ends(workers):
     program = f"""
 from torch.utils.data import DataLoader
-from detection.datasets.readers import Readers
+from detection.datasets.workers import ManagedLoader
 from detection.datasets.workers import start_worker
 
 def read():
     loader = DataLoader(range(8), num_workers={workers}, worker_init_fn=start_worker,
                         persistent_workers=True)
-    readers = Readers(loader)
+    readers = ManagedLoader(loader)
     for number in readers:
         raise KeyError(int(number))
 
@@ -97,4 +96,4 @@ def test_no_workers_and_workers_of_nobody():
     assert [int(n) for n in readers] == list(range(8))
     readers.close()
     with pytest.raises(ValueError, match="must be persistent"):
-        Readers(DataLoader(range(8), num_workers=1))
+        ManagedLoader(DataLoader(range(8), num_workers=1))
