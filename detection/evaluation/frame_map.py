@@ -24,7 +24,7 @@ from detection.errors import UserError, at_row
 from detection.evaluation.average_precision import average_precision_of_sorted
 from detection.evaluation.finite import check_finite, check_rows_finite
 from detection.evaluation.keyframe_index import ClassColumns, SharedKeys, cells
-from detection.evaluation.matching import best_rows, take_ground_truth
+from detection.evaluation.matching import best_rows, match_detections
 from detection.evaluation.protocols import (
     DEFAULT_FRACTIONAL,
     DEFAULT_WHOLE,
@@ -182,7 +182,7 @@ def score_rows(
     with np.errstate(over="ignore"):
         score: NDArray[np.floating] = detections.score[row].astype(number, copy=False)
     check_finite(score, f"{detections.path}: scores in the precision of protocol {rules.name}")
-    matched = take_ground_truth(
+    matched = match_detections(
         det_cell=cells(det_key, det_class, len(label_map), len(keys)),
         det_row=row,
         all_boxes=detections.boxes_01,

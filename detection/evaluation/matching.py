@@ -19,7 +19,7 @@ _LARGEST_TABLE = 1 << 27
 PAIRS_AT_ONCE = 1 << 18
 
 
-def take_ground_truth(
+def match_detections(
     *,
     det_cell: NDArray[np.integer],
     det_row: NDArray[np.int64],
