@@ -16,7 +16,7 @@ from detection.evaluation.average_precision import average_precision_of_sorted
 from detection.evaluation.frame_map import ScoredRows, mean_without_nan
 from detection.evaluation.keyframe_index import cells
 from detection.evaluation.matching import best_overlap
-from detection.evaluation.people import People, find_people, pairs
+from detection.evaluation.people import People, pair_people, pairs
 
 # An overlap below this is none: the box belongs to nobody (TIDE's background threshold).
 BACKGROUND_IOU = 0.1
@@ -60,7 +60,7 @@ def diagnose(
     scored: ScoredRows, ground_truth: AvaRows, detections: AvaRows, *, num_confusions: int = 20
 ) -> Diagnosis:
     """Look at every false positive and every missed label of a scoring."""
-    people = find_people(scored, ground_truth, detections)
+    people = pair_people(scored, ground_truth, detections)
     kinds = _Kinds(scored, ground_truth, detections, people)
     base = mean_without_nan(scored.per_class_ap())
     gain, rows = {}, {}
@@ -85,7 +85,7 @@ def false_positive_kinds(
     scored: ScoredRows, ground_truth: AvaRows, detections: AvaRows
 ) -> dict[str, NDArray[np.bool_]]:
     """Return a mask (D,) of the detections that count for each kind of false positive."""
-    people = find_people(scored, ground_truth, detections)
+    people = pair_people(scored, ground_truth, detections)
     kinds = _Kinds(scored, ground_truth, detections, people)
     return {kind: kinds.is_kind(kind) for kind in FALSE_POSITIVES}
 

@@ -51,7 +51,7 @@ class People:
         return float((self.iou_of_person >= iou_threshold).mean())
 
 
-def find_people(scored: ScoredRows, ground_truth: AvaRows, detections: AvaRows) -> People:
+def pair_people(scored: ScoredRows, ground_truth: AvaRows, detections: AvaRows) -> People:
     """Gather the distinct boxes of rows that count and pair them within their keyframes."""
     people = distinct(scored.gt_key, ground_truth.boxes_01[scored.gt_row])
     boxes = distinct(scored.key, detections.boxes_01, scored.row)

@@ -14,7 +14,7 @@ from detection.datasets.ava_csv import AvaRows, time_us_of
 from detection.datasets.label_map import LabelMap
 from detection.evaluation.diagnosis import FALSE_POSITIVES, MISSED, false_positive_kinds
 from detection.evaluation.frame_map import score_rows
-from detection.evaluation.people import find_people
+from detection.evaluation.people import pair_people
 from detection.review.document import ReviewDocument, ReviewTruth, ReviewVideo
 from detection.structures import Keyframe
 
@@ -89,7 +89,7 @@ def _wrong(
     best = np.zeros(len(scored.gt_row))
     taken = scored.matched >= 0
     best[scored.matched[taken]] = scored.score[taken]
-    people = find_people(scored, known, found)
+    people = pair_people(scored, known, found)
     there = people.iou_of_person[people.people.of_row] >= IOU
     kind = np.where(there, ERROR_KINDS.index(MISSED_LABEL), ERROR_KINDS.index(MISSED))
     column, row = scored.gt_class.astype(np.int64), scored.gt_row
