@@ -166,7 +166,7 @@ def choose_frames(
     return chosen
 
 
-def write_film(
+def write_annotated_video(
     path: str | Path,
     source: FrameSource,
     actors: VideoActors,

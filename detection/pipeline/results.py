@@ -86,7 +86,7 @@ class Results:
         if self._film is not None:
             self._film.finish()
             with self._report.clock.measure("write"):
-                writers.write_film(folder.folder, folder.films())
+                writers.join_annotated_video(folder.folder, folder.films())
         if long_s and (plan.film or plan.page):
             self._report.notes.append(
                 f"{len(long_s)} stretch(es) without frames, of up to {max(long_s):.0f} s, are "

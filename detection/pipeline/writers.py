@@ -134,7 +134,7 @@ def track_line(
     yield "]}\n"
 
 
-def write_film(folder: Path, films: Sequence[Path]) -> Path | None:
+def join_annotated_video(folder: Path, films: Sequence[Path]) -> Path | None:
     """Join the drawn segments; None where no frame was drawn."""
     if not films:
         return None
