@@ -18,7 +18,7 @@ from detection.files import replacing
 from detection.pipeline.postprocess import Reading
 from detection.pipeline.recording import write_recording
 from detection.review.document import ReviewDocument, ReviewTrack, ReviewVideo
-from detection.review.media import place_video
+from detection.review.media import place_playable_video
 from detection.review.page import write_review
 from detection.structures import ActorBoxes, Detections, Keyframe
 from detection.tracking.events import ActionEvent, TrackedKeyframe
@@ -206,7 +206,7 @@ def write_page(
 def _place(video: Path, folder: Path, *, damaged: bool) -> str:
     """Put the video beside the page; of a damaged one the pictures that were judged."""
     if not damaged:
-        return place_video(video, folder, name="video")
+        return place_playable_video(video, folder, name="video")
     with VideoStream(video, live=False) as stream:
         write_recording(folder / "videos" / "video.mp4", stream.frames())
     return "videos/video.mp4"

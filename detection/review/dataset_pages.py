@@ -26,7 +26,7 @@ from detection.review.document import (
 )
 from detection.review.errors import find_errors
 from detection.review.from_csv import keyframes_of, tracks_of, truth_of
-from detection.review.media import place_video, write_playable
+from detection.review.media import place_playable_video, write_playable
 from detection.review.page import write_review
 from detection.structures import Keyframe
 from detection.video.reader import VideoReader
@@ -89,7 +89,7 @@ def review_split(
                 place = f"videos/{name}.mp4"
                 write_playable(Path(out) / place, source)
             else:
-                place = place_video(path, out, name=name)
+                place = place_playable_video(path, out, name=name)
             videos.append(_video(Path(out), video_id, place, source, rows, thumbnail=name))
     return write_review(out, _document(title, note, videos, rows))
 
@@ -104,7 +104,7 @@ def review_file(
     for given in (rows.truth, rows.predicted):
         if given is not None and not keyframes_of(video_id, given):
             raise which_videos(given, video_id)
-    place = place_video(video, out)
+    place = place_playable_video(video, out)
     with VideoReader(video) as source:
         videos = [_video(Path(out), video_id, place, source, rows)]
     return write_review(out, _document(video_id, note, videos, rows))

@@ -84,7 +84,7 @@ class ReviewVideo:
     """One video of a page.
 
     video_id: as in the data set's files.  source: the file that a browser plays, relative to the
-    folder of the page, with forward slashes (`media.place_video` makes one).  width_px, height_px:
+    folder of the page, with forward slashes (`media.place_playable_video` makes one).  width_px, height_px:
     as displayed.  start_s: when the first frame is shown, on the video's own clock.  keyframes_s:
     (n,) ascending, those with nobody too.  truth: None where none is given.  thumbnail: a picture,
     relative as `source`; None: none.  Zero keyframes and zero tracks are legal.

@@ -27,7 +27,7 @@ _PLAYED = {
 _MAX_KEY_FRAME_GAP_S = 4.0
 
 
-def place_video(source: str | Path, folder: str | Path, *, name: str | None = None) -> str:
+def place_playable_video(source: str | Path, folder: str | Path, *, name: str | None = None) -> str:
     """Put a video into `folder` (the page's) so that browsers play it; return its relative path.
 
     A file that browsers play and seek as it is becomes a hard link (a copy on another disk), so

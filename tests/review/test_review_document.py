@@ -21,7 +21,7 @@ from detection.review.document import (
 )
 from detection.review.encoding import encode_document
 from detection.review.errors import ERROR_KINDS, UNSURE, find_errors
-from detection.review.media import place_video
+from detection.review.media import place_playable_video
 from detection.review.page import page_pieces, write_review
 from detection.video.writer import VideoWriter
 
@@ -197,7 +197,7 @@ def test_a_video_beside_a_page_has_a_plain_name_whatever_its_own_is(tmp_path, na
     source = tmp_path / "from" / f"{name}.mp4"
     source.parent.mkdir()
     write_clip(source)
-    place = place_video(source, tmp_path / "page")
+    place = place_playable_video(source, tmp_path / "page")
     assert re.fullmatch(r"videos/[\w .,+@()-]+\.mp4", place)
     assert (tmp_path / "page" / place).read_bytes() == source.read_bytes()
     video(source=place)
