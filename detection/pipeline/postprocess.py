@@ -23,14 +23,14 @@ class ShownKeyframe:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Postprocessed:
     """Keyframes that are final, and the events that ended with them."""
 
     keyframes: list[ShownKeyframe]
     events: list[ActionEvent]
 
 
-class Interpretation:
+class Postprocessor:
     """Tracks, smoothed scores and events of one video, as moments come in order of time."""
 
     def __init__(self, video_id: str, networks: Networks, options: PipelineOptions) -> None:
@@ -54,11 +54,11 @@ class Interpretation:
             top_k=options.top_k,
         )
 
-    def feed(self, moment: MomentPeople) -> Reading:
+    def feed(self, moment: MomentPeople) -> Postprocessed:
         """Take the next moment."""
         track = self._tracker.update(moment.time_s, moment.boxes)
         if moment.action_scores is None:
-            return Reading([], [])
+            return Postprocessed([], [])
         known = np.flatnonzero(track > 0)
         keyframe = TrackedKeyframe(
             moment.time_s,
@@ -69,15 +69,15 @@ class Interpretation:
         )
         return self._read(self._smoother.feed(keyframe))
 
-    def finish(self) -> Reading:
+    def finish(self) -> Postprocessed:
         """No more moments."""
-        reading = self._read(self._smoother.finish())
-        return Reading(reading.keyframes, reading.events + self._finder.finish())
+        result = self._read(self._smoother.finish())
+        return Postprocessed(result.keyframes, result.events + self._finder.finish())
 
-    def _read(self, keyframes: Iterator[TrackedKeyframe]) -> Reading:
+    def _read(self, keyframes: Iterator[TrackedKeyframe]) -> Postprocessed:
         final, events = [], []
         for keyframe in keyframes:
             events += self._finder.feed(keyframe)
             doing = tuple(frozenset(self._finder.active(t)) for t in keyframe.track.tolist())
             final.append(ShownKeyframe(keyframe, doing))
-        return Reading(final, events)
+        return Postprocessed(final, events)

@@ -14,7 +14,7 @@ from detection.pipeline.annotated_video import FilmJob, FilmMaker, FrameWalk
 from detection.pipeline.networks import Networks
 from detection.pipeline.options import PipelineOptions
 from detection.pipeline.plan import Plan, Report
-from detection.pipeline.postprocess import Interpretation, Reading, ShownKeyframe
+from detection.pipeline.postprocess import Postprocessed, Postprocessor, ShownKeyframe
 from detection.pipeline.recording import Recorder
 from detection.pipeline.segments import PartsFolder
 from detection.video.stream import StreamFrame, VideoStream
@@ -160,13 +160,13 @@ class Results:
             damaged=bool(self._report.holes) and self._recorder is None,
         )
 
-    def _again(self, folder: PartsFolder) -> Iterator[Reading]:
+    def _again(self, folder: PartsFolder) -> Iterator[Postprocessed]:
         """Read everything found once more, from disk, in order."""
-        interpretation = Interpretation(self._plan.video_id, self._networks, self._options)
+        postprocessor = Postprocessor(self._plan.video_id, self._networks, self._options)
         for segment in folder.segments():
             for moment in segment.moments:
-                yield interpretation.feed(moment)
+                yield postprocessor.feed(moment)
         tail = folder.tail()
         for moment in [] if tail is None else tail.moments:
-            yield interpretation.feed(moment)
-        yield interpretation.finish()
+            yield postprocessor.feed(moment)
+        yield postprocessor.finish()

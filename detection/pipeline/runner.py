@@ -15,7 +15,7 @@ from detection.pipeline.clip_buffer import ClipGatherer, FrameWindow, Group, wit
 from detection.pipeline.networks import MomentPeople, Networks
 from detection.pipeline.options import PipelineOptions
 from detection.pipeline.plan import Plan, Report
-from detection.pipeline.postprocess import Interpretation, Reading
+from detection.pipeline.postprocess import Postprocessed, Postprocessor
 from detection.pipeline.results import Results
 from detection.pipeline.segments import PartsFolder, Segment
 from detection.tracking.events import ActionEvent
@@ -56,7 +56,7 @@ class VideoRun:
         if folder is not None and folder.is_complete:
             self.report.already_complete = True
             return
-        interpretation = self._interpretation()
+        postprocessor = self._postprocessor()
         threads_before = torch.get_num_threads()
         try:
             if folder is not None:
@@ -66,13 +66,13 @@ class VideoRun:
                 )
                 for segment in folder.segments():
                     for moment in segment.moments:
-                        yield from self._publish(interpretation.feed(moment))
+                        yield from self._publish(postprocessor.feed(moment))
                         self.report.resumed_s = moment.time_s
                     self.report.holes += segment.holes
                 self._segment_number = folder.saved
             for moment in self._moments():
-                yield from self._publish(interpretation.feed(moment))
-            yield from self._publish(interpretation.finish())
+                yield from self._publish(postprocessor.feed(moment))
+            yield from self._publish(postprocessor.finish())
             if folder is not None and self._results is not None:
                 folder.check_inputs()
                 self._results.finish()
@@ -189,8 +189,8 @@ class VideoRun:
 
     # Results
 
-    def _interpretation(self) -> Interpretation:
-        return Interpretation(self._plan.video_id, self._networks, self._options)
+    def _postprocessor(self) -> Postprocessor:
+        return Postprocessor(self._plan.video_id, self._networks, self._options)
 
     def _note(self, moment: MomentPeople) -> None:
         self.report.end_s = moment.time_s
@@ -222,10 +222,10 @@ class VideoRun:
         if self._folder is not None and (self._segment.moments or self._segment.holes):
             self._folder.save(self._segment, None)
 
-    def _publish(self, reading: Reading) -> Iterator[ActionEvent]:
+    def _publish(self, result: Postprocessed) -> Iterator[ActionEvent]:
         if self._results is not None:
-            self._results.show(reading.keyframes)
-        for event in reading.events:
+            self._results.show(result.keyframes)
+        for event in result.events:
             self.report.events += 1
             yield event
 

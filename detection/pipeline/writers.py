@@ -15,7 +15,7 @@ from detection.datasets.label_map import LabelMap, write_label_map
 from detection.drawing.annotated_video import displayed_size
 from detection.errors import UserError
 from detection.files import replacing
-from detection.pipeline.postprocess import Reading
+from detection.pipeline.postprocess import Postprocessed
 from detection.pipeline.recording import write_recording
 from detection.review.document import ReviewDocument, ReviewTrack, ReviewVideo
 from detection.review.media import place_playable_video
@@ -46,7 +46,11 @@ class TrackRows:
 
 
 def write_tables(
-    folder: Path, video_id: str, label_map: LabelMap, readings: Iterable[Reading], max_gap_s: float
+    folder: Path,
+    video_id: str,
+    label_map: LabelMap,
+    results: Iterable[Postprocessed],
+    max_gap_s: float,
 ) -> None:
     """Write detections.csv, tracks.jsonl, events.jsonl and the label map from one pass.
 
@@ -65,7 +69,7 @@ def write_tables(
                 tracks.write(piece)
 
         def detections() -> Iterator[Detections]:
-            for keyframe in _walk(readings, events.write, write_track, max_gap_s):
+            for keyframe in _walk(results, events.write, write_track, max_gap_s):
                 yield Detections(
                     Keyframe(video_id, keyframe.time_s),
                     ActorBoxes(keyframe.boxes_01, keyframe.person_score),
@@ -76,16 +80,16 @@ def write_tables(
 
 
 def _walk(
-    readings: Iterable[Reading],
+    results: Iterable[Postprocessed],
     write_event: Callable[[str], object],
     write_track: Callable[[int, TrackRows], None],
     max_gap_s: float,
 ) -> Iterator[TrackedKeyframe]:
     open_tracks: dict[int, TrackRows] = {}
-    for reading in readings:
-        for event in reading.events:
+    for result in results:
+        for event in result.events:
             write_event(event_line(event))
-        for shown in reading.keyframes:
+        for shown in result.keyframes:
             keyframe = shown.keyframe
             for number in list(open_tracks):
                 if keyframe.time_s - open_tracks[number].times_s[-1] > max_gap_s + 1e-6:
@@ -147,7 +151,7 @@ def write_page(
     video_id: str,
     video: Path,
     label_map: LabelMap,
-    readings: Iterable[Reading],
+    results: Iterable[Postprocessed],
     *,
     thresholds: Sequence[float],
     threshold: float,
@@ -158,8 +162,8 @@ def write_page(
     """Write review.html beside a playable copy of the video."""
     keyframes_s: list[float] = []
     tracks: dict[int, TrackRows] = {}
-    for reading in readings:
-        for shown in reading.keyframes:
+    for result in results:
+        for shown in result.keyframes:
             keyframe = shown.keyframe
             if keyframe.time_s < 0:
                 continue
