@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from detection.pipeline.segments import PartsFolder
+from detection.pipeline.segments import SegmentsFolder
 from detection.pipeline.timing import StageClock
 from detection.video.stream import Hole, StreamFrame
 from detection.video.writer import VideoWriter
@@ -36,7 +36,7 @@ class Recorder:
     """Writes frames in a thread of its own. may_drop: leave frames out rather than wait."""
 
     def __init__(
-        self, folder: PartsFolder, segment_s: float, *, may_drop: bool, clock: StageClock
+        self, folder: SegmentsFolder, segment_s: float, *, may_drop: bool, clock: StageClock
     ) -> None:
         self._folder, self._segment_s, self._may_drop = folder, segment_s, may_drop
         self._clock = clock

@@ -16,7 +16,7 @@ from detection.pipeline.options import PipelineOptions
 from detection.pipeline.plan import Plan, Report
 from detection.pipeline.postprocess import Postprocessed, Postprocessor, ShownKeyframe
 from detection.pipeline.recording import Recorder
-from detection.pipeline.segments import PartsFolder
+from detection.pipeline.segments import SegmentsFolder
 from detection.video.stream import StreamFrame, VideoStream
 from detection.video.writer import LONGEST_GAP_S
 
@@ -29,7 +29,7 @@ class Results:
 
     def __init__(
         self,
-        folder: PartsFolder,
+        folder: SegmentsFolder,
         stream: VideoStream,
         networks: Networks,
         options: PipelineOptions,
@@ -139,7 +139,7 @@ class Results:
             with VideoStream(path, live=False) as stream:
                 yield from stream.frames()
 
-    def _write_page(self, folder: PartsFolder) -> None:
+    def _write_page(self, folder: SegmentsFolder) -> None:
         video = Path(self._stream.source)
         if self._recorder is not None:
             recordings = folder.recordings()
@@ -160,7 +160,7 @@ class Results:
             damaged=bool(self._report.holes) and self._recorder is None,
         )
 
-    def _again(self, folder: PartsFolder) -> Iterator[Postprocessed]:
+    def _again(self, folder: SegmentsFolder) -> Iterator[Postprocessed]:
         """Read everything found once more, from disk, in order."""
         postprocessor = Postprocessor(self._plan.video_id, self._networks, self._options)
         for segment in folder.segments():

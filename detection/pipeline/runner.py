@@ -17,7 +17,7 @@ from detection.pipeline.options import PipelineOptions
 from detection.pipeline.plan import Plan, Report
 from detection.pipeline.postprocess import Postprocessed, Postprocessor
 from detection.pipeline.results import Results
-from detection.pipeline.segments import PartsFolder, Segment
+from detection.pipeline.segments import Segment, SegmentsFolder
 from detection.tracking.events import ActionEvent
 from detection.video.stream import Hole, StreamFrame, VideoStream
 
@@ -31,7 +31,7 @@ class VideoRun:
         networks: Networks,
         options: PipelineOptions,
         plan: Plan,
-        folder: PartsFolder | None,
+        folder: SegmentsFolder | None,
         *,
         should_stop: Callable[[], bool],
         on_progress: Callable[[float], object],

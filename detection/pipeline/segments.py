@@ -49,7 +49,7 @@ class Segment:
     holes: list[Hole] = field(default_factory=list)
 
 
-class PartsFolder:
+class SegmentsFolder:
     """The folder of one video's results, and its unfinished parts.
 
     decisive: what decides the results.  now: returns it as it is by then, to be told from it.
