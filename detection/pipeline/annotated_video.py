@@ -51,7 +51,7 @@ FrameWalk = Iterator[StreamFrame | Hole]
 
 
 @dataclass(frozen=True)
-class FilmJob:
+class DrawingJob:
     """A stretch to draw. keyframes: those in it, and one more on either side where there is one.
 
     walk: its frames, from `start_s` (or before) to `end_s` (or beyond).
@@ -64,7 +64,7 @@ class FilmJob:
     walk: Callable[[float], FrameWalk]
 
 
-class FilmMaker:
+class AnnotatedVideoWriter:
     """Draws jobs in order in one thread; `submit` waits where two are waiting.
 
     names: of the classes.  interval_s: between keyframes; a person is drawn where both neighbours
@@ -74,13 +74,13 @@ class FilmMaker:
     def __init__(self, names: Sequence[str], interval_s: float, clock: StageClock) -> None:
         self._names, self._interval_s, self._clock = names, interval_s, clock
         self._places = CardPlaces()
-        self._jobs: queue.Queue[FilmJob | None] = queue.Queue(_QUEUED_SEGMENTS)
+        self._jobs: queue.Queue[DrawingJob | None] = queue.Queue(_QUEUED_SEGMENTS)
         self._error: BaseException | None = None
         self._frames = _Frames()
         self._thread = threading.Thread(target=self._work, name="film", daemon=True)
         self._thread.start()
 
-    def submit(self, job: FilmJob) -> None:
+    def submit(self, job: DrawingJob) -> None:
         """Add a job. Raises what went wrong with an earlier one."""
         self._check()
         self._jobs.put(job)
@@ -109,12 +109,12 @@ class FilmMaker:
             except BaseException as error:  # raised again where the results are waited for
                 self._error = error
 
-    def _draw(self, job: FilmJob) -> None:
+    def _draw(self, job: DrawingJob) -> None:
         drawn = TrackPlaces(job.keyframes, self._names, self._interval_s)
         shape: tuple[int, ...] = ()
         frames = self._frames.between(job)
         with ExitStack() as ending:
-            film: _Film | None = None
+            film: _EncodedSegment | None = None
             while True:
                 with self._clock.measure("film: decode"):
                     item = next(frames, None)
@@ -128,7 +128,7 @@ class FilmMaker:
                     self._paint(picture, drawn.at(item.time_s))
                 if film is None:
                     shape = picture.shape
-                    film = ending.enter_context(_Film(job.path, shape, self._clock))
+                    film = ending.enter_context(_EncodedSegment(job.path, shape, self._clock))
                 film.add(picture, item.time_s)
 
     def _paint(self, picture: np.ndarray, placed: Sequence[Placed]) -> None:
@@ -158,7 +158,7 @@ def color_of(track: int) -> Color:
     return PALETTE[(track - 1) % len(PALETTE)]
 
 
-class _Film:
+class _EncodedSegment:
     """A file of frames that a thread of its own encodes while the next ones are drawn.
 
     A context manager; `add` waits where some frames are waiting, and raises what went wrong.
@@ -187,7 +187,7 @@ class _Film:
         with self._clock.measure("film: encode"):
             self._writer.write(picture, time_s)
 
-    def __enter__(self) -> _Film:
+    def __enter__(self) -> _EncodedSegment:
         self._thread = ThreadPoolExecutor(1, "film encoder")
         self._writer.__enter__()
         return self
@@ -218,7 +218,7 @@ class _Frames:
         self._kept: StreamFrame | None = None
         self._reached_s = -np.inf
 
-    def between(self, job: FilmJob) -> Iterator[StreamFrame]:
+    def between(self, job: DrawingJob) -> Iterator[StreamFrame]:
         """Yield the frames of a job's stretch."""
         if self._walk is None or self._source != job.walk or self._reached_s != job.start_s:
             self._walk, self._source, self._kept = job.walk(job.start_s), job.walk, None

@@ -58,7 +58,7 @@ class Recorder:
             return
         self._frames.put(frame)
 
-    def parts_from(self, from_s: float) -> Iterator[Path]:
+    def recordings_from(self, from_s: float) -> Iterator[Path]:
         """Yield the recorded segments from a time on, each once it is whole."""
         position = 0
         while True:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from detection.pipeline import writers
-from detection.pipeline.annotated_video import FilmJob, FilmMaker, FrameWalk
+from detection.pipeline.annotated_video import AnnotatedVideoWriter, DrawingJob, FrameWalk
 from detection.pipeline.networks import Networks
 from detection.pipeline.options import PipelineOptions
 from detection.pipeline.plan import Plan, Report
@@ -41,14 +41,14 @@ class Results:
         self._keyframes: list[ShownKeyframe] = []
         self._segment = max(0, math.floor(plan.start_s / plan.segment_s))
         self._recorder: Recorder | None = None
-        self._film: FilmMaker | None = None
+        self._film: AnnotatedVideoWriter | None = None
         if not stream.can_seek and (plan.film or plan.page):
             self._recorder = Recorder(
                 folder, plan.segment_s, may_drop=stream.is_live, clock=report.clock
             )
         if plan.film:
             names = networks.label_map.names
-            self._film = FilmMaker(names, plan.sampling.interval_s, report.clock)
+            self._film = AnnotatedVideoWriter(names, plan.sampling.interval_s, report.clock)
 
     def record(self, frame: StreamFrame) -> None:
         """Keep a frame of what passes only once."""
@@ -86,12 +86,12 @@ class Results:
         if self._film is not None:
             self._film.finish()
             with self._report.clock.measure("write"):
-                writers.join_annotated_video(folder.folder, folder.films())
+                writers.join_annotated_video(folder.folder, folder.annotated_segments())
         if long_s and (plan.film or plan.page):
             self._report.notes.append(
                 f"{len(long_s)} stretch(es) without frames, of up to {max(long_s):.0f} s, are "
                 f"longer than the {LONGEST_GAP_S:.0f} s that an MP4 file can hold: "
-                f"{writers.FILM_NAME} shows each as one second, and review.html is not made"
+                f"{writers.ANNOTATED_NAME} shows each as one second, and review.html is not made"
             )
         if not self._report.stopped or self._stream.is_live:
             folder.complete()
@@ -115,7 +115,7 @@ class Results:
         """
         assert self._film is not None
         number, length_s = self._segment, self._plan.segment_s
-        path = self._folder.film_path(None if after is None else number)
+        path = self._folder.annotated_path(None if after is None else number)
         known = self._keyframes + ([] if after is None else [after])
         if after is None:
             half_s = self._plan.sampling.interval_s / 2
@@ -126,7 +126,7 @@ class Results:
         start_s = max(number * length_s, self._plan.start_s)
         if start_s < min(end_s, self._plan.end_s) and not path.is_file():
             walk = self._walk if self._recorder is None else self._walk_recordings
-            self._film.submit(FilmJob(path, start_s, min(end_s, self._plan.end_s), known, walk))
+            self._film.submit(DrawingJob(path, start_s, min(end_s, self._plan.end_s), known, walk))
         self._keyframes = self._keyframes[-1:]
 
     def _walk(self, from_s: float) -> FrameWalk:
@@ -135,7 +135,7 @@ class Results:
 
     def _walk_recordings(self, from_s: float) -> FrameWalk:
         assert self._recorder is not None
-        for path in self._recorder.parts_from(from_s):
+        for path in self._recorder.recordings_from(from_s):
             with VideoStream(path, live=False) as stream:
                 yield from stream.frames()
 

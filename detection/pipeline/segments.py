@@ -67,7 +67,7 @@ class SegmentsFolder:
         can_resume: bool,
         overwrite: bool,
     ) -> None:
-        self.folder, self._parts = folder, folder / "parts"
+        self.folder, self._segments_folder = folder, folder / "parts"
         self._decisive, self._now = decisive, now
         state = self._read_state(overwrite=overwrite)
         if state is None and folder.is_dir() and any(folder.iterdir()):
@@ -93,12 +93,12 @@ class SegmentsFolder:
 
     def tail(self) -> Segment | None:
         """Return what a stopped run had beyond its whole segments."""
-        path = self._parts / "tail.npz"
+        path = self._segments_folder / "tail.npz"
         return self._read(path) if path.is_file() else None
 
     def save(self, segment: Segment, number: int | None) -> None:
         """Write segment `number`, above all that were written; None: the tail of a stopped run."""
-        path = self._parts / "tail.npz" if number is None else self._moments_path(number)
+        path = self._segments_folder / "tail.npz" if number is None else self._moments_path(number)
         moments, holes = segment.moments, segment.holes
         actions = [m.action_scores for m in moments if m.action_scores is not None]
         with replacing(path) as temporary:
@@ -119,33 +119,33 @@ class SegmentsFolder:
             self._numbers.append(number)
             self.saved = number + 1
 
-    def film_path(self, segment: int | None) -> Path:
+    def annotated_path(self, segment: int | None) -> Path:
         """Return where a segment's film is (None: of what lies beyond the whole segments)."""
-        return self._parts / ("tail.mp4" if segment is None else f"{segment:06d}.mp4")
+        return self._segments_folder / ("tail.mp4" if segment is None else f"{segment:06d}.mp4")
 
     def recording_path(self, segment: int) -> Path:
         """Return where a segment of a passing source is recorded."""
-        return self._parts / f"{segment:06d}.clean.mp4"
+        return self._segments_folder / f"{segment:06d}.clean.mp4"
 
     def recordings(self) -> list[Path]:
         """Return the recordings, in order."""
-        return sorted(self._parts.glob("*.clean.mp4"), key=_number_of)
+        return sorted(self._segments_folder.glob("*.clean.mp4"), key=_number_of)
 
-    def films(self) -> list[Path]:
-        """Return the films drawn, in order."""
-        drawn = [p for p in self._parts.glob("*.mp4") if p.stem.isdecimal()]
-        tail = self.film_path(None)
+    def annotated_segments(self) -> list[Path]:
+        """Return the annotated_segments drawn, in order."""
+        drawn = [p for p in self._segments_folder.glob("*.mp4") if p.stem.isdecimal()]
+        tail = self.annotated_path(None)
         return sorted(drawn, key=_number_of) + ([tail] if tail.is_file() else [])
 
-    def drop_tail(self, films: int) -> None:
+    def drop_tail(self, annotated_segments: int) -> None:
         """Forget what a stopped run had beyond its whole segments: it is done again.
 
-        films: so many whole segments' films go too, for their labels did not know what follows.
+        annotated_segments: so many whole segments' annotated_segments go too, for their labels did not know what follows.
         """
-        for path in (self._parts / "tail.npz", self.film_path(None)):
+        for path in (self._segments_folder / "tail.npz", self.annotated_path(None)):
             path.unlink(missing_ok=True)
-        for path in self.films():
-            if _number_of(path) >= self.saved - films:
+        for path in self.annotated_segments():
+            if _number_of(path) >= self.saved - annotated_segments:
                 path.unlink()
 
     def check_inputs(self) -> None:
@@ -168,14 +168,14 @@ class SegmentsFolder:
         """Note that all results are written, and let the parts go; as `check_inputs`."""
         self.check_inputs()
         self._write_state(complete=True)
-        shutil.rmtree(self._parts, ignore_errors=True)
+        shutil.rmtree(self._segments_folder, ignore_errors=True)
 
     def _moments_path(self, number: int) -> Path:
-        return self._parts / f"{number:06d}.npz"
+        return self._segments_folder / f"{number:06d}.npz"
 
     def _start_over(self) -> None:
         """Remove the results of an earlier run, and its unfinished work."""
-        shutil.rmtree(self._parts, ignore_errors=True)
+        shutil.rmtree(self._segments_folder, ignore_errors=True)
         for path in [self.folder / name for name in RESULT_NAMES]:
             path.unlink(missing_ok=True)
         for path in (self.folder / "videos").glob("video.*"):
@@ -195,7 +195,7 @@ class SegmentsFolder:
     def _find_saved(self) -> list[int]:
         """Return the numbers of the whole segments, up to where a file is gone."""
         numbers: list[int] = []
-        paths = [path for path in self._parts.glob("*.npz") if path.stem.isdecimal()]
+        paths = [path for path in self._segments_folder.glob("*.npz") if path.stem.isdecimal()]
         for path in sorted(paths, key=_number_of):
             if int(self._values(path)["after"]) != (numbers[-1] if numbers else -1):
                 break

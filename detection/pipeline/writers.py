@@ -25,7 +25,7 @@ from detection.tracking.events import ActionEvent, TrackedKeyframe
 from detection.video.reader import VideoReader
 from detection.video.stream import VideoStream, join_films
 
-FILM_NAME = "annotated.mp4"
+ANNOTATED_NAME = "annotated.mp4"
 
 
 @dataclass
@@ -138,12 +138,12 @@ def track_line(
     yield "]}\n"
 
 
-def join_annotated_video(folder: Path, films: Sequence[Path]) -> Path | None:
+def join_annotated_video(folder: Path, annotated_segments: Sequence[Path]) -> Path | None:
     """Join the drawn segments; None where no frame was drawn."""
-    if not films:
+    if not annotated_segments:
         return None
-    join_films(films, folder / FILM_NAME)
-    return folder / FILM_NAME
+    join_films(annotated_segments, folder / ANNOTATED_NAME)
+    return folder / ANNOTATED_NAME
 
 
 def write_page(
