@@ -22,8 +22,8 @@ from detection.expansion.axes import (
     grow_to,
 )
 from detection.expansion.report import Finalist
-from detection.expansion.scheduler import Trainings
-from detection.expansion.search import Search, Wanted
+from detection.expansion.scheduler import Scheduler
+from detection.expansion.search import Search, TrainingRequest
 from detection.models.x3d import X3DDescription
 
 # Whole frames make the coarsest rungs, so they come first and the finer axes make up for them.
@@ -105,7 +105,7 @@ def grow_at_random(
 
 
 def train_finalists(
-    search: Search, trainings: Trainings, *, draws: int, seeds: Sequence[int]
+    search: Search, scheduler: Scheduler, *, draws: int, seeds: Sequence[int]
 ) -> list[Finalist]:
     """Train the network of a finished search and its rivals again, from random weights.
 
@@ -130,9 +130,9 @@ def train_finalists(
         )
         ways.append((f"random draw {draw} ({', '.join(path)})", network))
     again = dataclasses.replace(
-        trainings, folder=trainings.folder.parent / "finalists", seeds=seeds, initial=None
+        scheduler, folder=scheduler.folder.parent / "finalists", seeds=seeds, initial=None
     )
-    outcomes = again([Wanted(network) for _, network in ways])
+    outcomes = again([TrainingRequest(network) for _, network in ways])
     return [
         Finalist(way, network, search.cost(network), outcome)
         for (way, network), outcome in zip(ways, outcomes, strict=True)

@@ -26,7 +26,7 @@ from typing import IO, Any
 import yaml
 
 from detection.errors import EXIT_STOPPED, UserError
-from detection.expansion.search import Outcome, Wanted
+from detection.expansion.search import Outcome, TrainingRequest
 from detection.files import only_writer, write_text
 from detection.models.x3d import X3DDescription
 
@@ -40,7 +40,7 @@ class Stopped(Exception):
 
 
 @dataclass
-class Trainings:
+class Scheduler:
     """Trains and scores networks, several side by side.
 
     folder: of the candidates.  training: options of train_ava.py.  command: the program, such as
@@ -62,14 +62,14 @@ class Trainings:
     tell: Callable[[str], None] = print
     started: list[str] = field(default_factory=list)
 
-    def __call__(self, wanted: Sequence[Wanted]) -> list[Outcome]:
+    def __call__(self, requests: Sequence[TrainingRequest]) -> list[Outcome]:
         """Return the outcomes of the networks, trained where there are none yet.
 
         Raises `Stopped` when `should_stop` says so.
         """
         work = [
-            Training(self.folder / name_of(one.description) / f"seed{seed}", one, seed)
-            for one in wanted
+            TrainingJob(self.folder / name_of(one.description) / f"seed{seed}", one, seed)
+            for one in requests
             for seed in self.seeds
         ]
         # Rivals may arrive at one network: it is trained once.
@@ -86,8 +86,8 @@ class Trainings:
             for index in range(0, len(work), per_network)
         ]
 
-    def _train(self, waiting: list[Training]) -> None:
-        running: list[tuple[Training, subprocess.Popen[bytes], IO[str]]] = []
+    def _train(self, waiting: list[TrainingJob]) -> None:
+        running: list[tuple[TrainingJob, subprocess.Popen[bytes], IO[str]]] = []
         try:
             while waiting or running:
                 while waiting and len(running) < self.jobs and not self.should_stop():
@@ -118,7 +118,7 @@ class Trainings:
                 process.wait()
                 lock.close()
 
-    def _start(self, training: Training, lock: IO[str]) -> subprocess.Popen[bytes]:
+    def _start(self, training: TrainingJob, lock: IO[str]) -> subprocess.Popen[bytes]:
         checkpoint = training.run / "checkpoints" / "last.pt"
         if checkpoint.is_file():
             arguments = ["--resume", str(training.run)]
@@ -145,18 +145,18 @@ class Trainings:
                 preexec_fn=functools.partial(_stop_with_parent, os.getpid()),
             )
 
-    def _values(self, training: Training) -> dict[str, Any]:
-        values = with_network(self.training, training.wanted.description)
+    def _values(self, training: TrainingJob) -> dict[str, Any]:
+        values = with_network(self.training, training.request.description)
         values |= {"seed": training.seed, "output": str(training.run)}
-        parent = training.wanted.parent
+        parent = training.request.parent
         if self.initial is not None and parent is not None:
             start = training.folder / "initial.pt"
             run = self.folder / name_of(parent) / f"seed{training.seed}" / "run"
-            self.initial(training.wanted.description, run, start)
+            self.initial(training.request.description, run, start)
             values["model"]["pretrained"] = str(start)
         return values
 
-    def _end(self, training: Training, code: int) -> None:
+    def _end(self, training: TrainingJob, code: int) -> None:
         if code == EXIT_STOPPED or self.should_stop():
             return
         if code == 0:
@@ -189,11 +189,11 @@ _PR_SET_PDEATHSIG = 1  # sys/prctl.h
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingJob:
     """One network and seed, and its folder."""
 
     folder: Path
-    wanted: Wanted
+    request: TrainingRequest
     seed: int
 
     @property
@@ -274,7 +274,7 @@ def with_network(training: Mapping[str, Any], description: X3DDescription) -> di
     return values
 
 
-def _outcome(trainings: Sequence[Training]) -> Outcome:
+def _outcome(trainings: Sequence[TrainingJob]) -> Outcome:
     results = [one.result() or {} for one in trainings]
     failures = [result["failure"] for result in results if "failure" in result]
     return Outcome(

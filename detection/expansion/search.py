@@ -48,14 +48,14 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TrainingRequest:
     """A network to be trained and scored.  parent: the one it was grown from."""
 
     description: X3DDescription
     parent: X3DDescription | None = None
 
 
-Train = Callable[[Sequence[Wanted]], Sequence[Outcome]]
+Train = Callable[[Sequence[TrainingRequest]], Sequence[Outcome]]
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Search:
         self, number: int, grown: Sequence[Grown], left_out: tuple[LeftOut, ...], train: Train
     ) -> Step:
         parent = self.current.description if self.steps else None
-        outcomes = train([Wanted(one.description, parent) for one in grown])
+        outcomes = train([TrainingRequest(one.description, parent) for one in grown])
         candidates = tuple(
             Candidate(one.description, one.axis if number else None, one.cost, one.asked, outcome)
             for one, outcome in zip(grown, outcomes, strict=True)
@@ -164,7 +164,7 @@ class Search:
         assert last.axis is not None
         grown = Grown(last.axis, last.description, last.cost, last.asked)
         fitted = contract(grown, before.description, cost=self.cost, target=self.target)
-        outcome = train([Wanted(fitted.description, before.description)])[0]
+        outcome = train([TrainingRequest(fitted.description, before.description)])[0]
         candidate = Candidate(fitted.description, last.axis, fitted.cost, self.target, outcome)
         self.steps.append(Step(self.steps[-1].number, (candidate,), contraction=True))
         return self.steps[-1]
