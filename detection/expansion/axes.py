@@ -80,7 +80,7 @@ class Grown:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class SkippedAxis:
     """An axis that cannot take this step, and why."""
 
     axis: Axis
@@ -95,7 +95,7 @@ def expand(
     factor: float = 2.0,
     limits: DataLimits = NO_LIMITS,
     tolerance: float = TOLERANCE,
-) -> Grown | LeftOut:
+) -> Grown | SkippedAxis:
     """Grow one axis until `cost` is about `factor` times what it was.
 
     Of the two rungs around the asked cost the nearer one (by ratio) is taken. The axis is left out
@@ -116,7 +116,7 @@ def expand_all(
     factor: float = 2.0,
     limits: DataLimits = NO_LIMITS,
     tolerance: float = TOLERANCE,
-) -> tuple[list[Grown], list[LeftOut]]:
+) -> tuple[list[Grown], list[SkippedAxis]]:
     """Grow each axis on its own; return those that can take this step, and those left out.
 
     In the step that passes `target`, so is an axis so coarse that contraction would end further
@@ -127,14 +127,14 @@ def expand_all(
         result = expand(
             description, axis, cost=cost, factor=factor, limits=limits, tolerance=tolerance
         )
-        if isinstance(result, LeftOut):
+        if isinstance(result, SkippedAxis):
             left_out.append(result)
             continue
         fitted = contract(result, description, cost=cost, target=target)
         if result.cost > target and fitted.cost < target * (1 - tolerance):
             share = fitted.cost / target
             reason = f"rounding: contracted, it would cost {share:.2f} of the target"
-            coarse.append((result, LeftOut(axis, reason)))
+            coarse.append((result, SkippedAxis(axis, reason)))
         else:
             grown.append(result)
     if grown:
@@ -150,11 +150,11 @@ def grow_to(
     asked: float,
     limits: DataLimits = NO_LIMITS,
     tolerance: float = TOLERANCE,
-) -> Grown | LeftOut:
+) -> Grown | SkippedAxis:
     """Grow one axis until the cost is about `asked`, in the units of `cost`."""
     start, start_cost = rung(description, axis), cost(description)
     if cost(at_rung(description, axis, 2 * max(1, start))) == start_cost:
-        return LeftOut(axis, "this axis does not change the cost")
+        return SkippedAxis(axis, "this axis does not change the cost")
     below = start
     above = start + 1
     end = _FARTHEST * max(1, start)
@@ -170,10 +170,10 @@ def grow_to(
     best = min(found, key=lambda one: abs(math.log(cost(one) / asked)))
     refusal = limits.refusal(best)
     if refusal is not None:
-        return LeftOut(axis, refusal)
+        return SkippedAxis(axis, refusal)
     reached = cost(best)
     if abs(reached / asked - 1) > tolerance:
-        return LeftOut(
+        return SkippedAxis(
             axis, f"rounding: the nearest cost is {reached / asked:.2f} of what was asked"
         )
     return Grown(axis, best, reached, asked)

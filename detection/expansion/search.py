@@ -20,7 +20,7 @@ from detection.expansion.axes import (
     Cost,
     DataLimits,
     Grown,
-    LeftOut,
+    SkippedAxis,
     contract,
     expand_all,
 )
@@ -75,7 +75,7 @@ class Step:
 
     number: int
     candidates: tuple[Candidate, ...]
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[SkippedAxis, ...] = ()
     chosen: int = 0  # of equal scores the first, in the order of the axes
     contraction: bool = False
 
@@ -144,7 +144,7 @@ class Search:
             yield self._contract(train)
 
     def _add(
-        self, number: int, grown: Sequence[Grown], left_out: tuple[LeftOut, ...], train: Train
+        self, number: int, grown: Sequence[Grown], left_out: tuple[SkippedAxis, ...], train: Train
     ) -> Step:
         parent = self.current.description if self.steps else None
         outcomes = train([TrainingRequest(one.description, parent) for one in grown])
