@@ -181,7 +181,7 @@ def trainings_of(
         share=(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))),
         initial=write_shared_weights if config.start_from_parent else None,
         should_stop=should_stop,
-        tell=partial(print, flush=True),
+        on_progress=partial(print, flush=True),
     )
 
 

@@ -385,7 +385,9 @@ def _write_film(job: Job, options: argparse.Namespace, look: Look) -> None:
                 file=sys.stderr,
             )
         with tqdm(total=len(times_s), unit="frame", desc=printable(job.film.name)[-40:]) as bar:
-            write_annotated_video(job.film, source, job.actors, times_s, look=look, told=bar.update)
+            write_annotated_video(
+                job.film, source, job.actors, times_s, look=look, on_progress=bar.update
+            )
 
 
 def _write_sheet(path: Path, jobs: Sequence[Job], options: argparse.Namespace, look: Look) -> None:

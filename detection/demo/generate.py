@@ -45,11 +45,11 @@ def generate_demo(
     *,
     workers: int = 2,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> bool:
     """Write the made data set to the folder `out`; False when it is there already, the same.
 
-    workers: processes that draw (0: this one).  overwrite: replace what is there.  progress: told
+    workers: processes that draw (0: this one).  overwrite: replace what is there.  on_progress: told
     how many videos of how many are done.  Raises `UserError` where `out` is something else.
     """
     parameters = parameters or DemoParameters()
@@ -63,8 +63,8 @@ def generate_demo(
         jobs = chain.from_iterable(_stories(split, parameters) for split in SPLITS)
         for done, (split, notes) in enumerate(_drawn(folder, jobs, parameters, workers), start=1):
             kept[split] += notes
-            if progress is not None:
-                progress(done, total)
+            if on_progress is not None:
+                on_progress(done, total)
         _write_annotations(folder, kept)
         write_text(folder / PARAMETERS_FILE, _parameters_text(parameters))
     return True

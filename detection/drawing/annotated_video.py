@@ -141,7 +141,7 @@ def choose_frames(
     end_s: float | None,
     max_s: float | None,
 ) -> NDArray[np.float64]:
-    """Return the times of the frames to draw: around the keyframes, unless told otherwise.
+    """Return the times of the frames to draw: around the keyframes, unless on_progress otherwise.
 
     Raises `UserError` where no keyframe lies within the video, or no frame within the times asked.
     """
@@ -173,11 +173,11 @@ def write_annotated_video(
     times_s: NDArray[np.float64],
     *,
     look: Look,
-    told: Callable[[], object] = lambda: None,
+    on_progress: Callable[[], object] = lambda: None,
 ) -> None:
     """Draw the frames at `times_s` (ascending) and write them as H.264, in their own rhythm.
 
-    The file starts at 0 s; `told` is called after each frame. Raises `UserError` for a source that
+    The file starts at 0 s; `on_progress` is called after each frame. Raises `UserError` for a source that
     cannot be read, and then writes nothing.
     """
     intervals = np.diff(times_s)
@@ -194,7 +194,7 @@ def write_annotated_video(
     with VideoWriter(path, width=width, height=height, fps=1 / interval_s) as writer:
         for time_s, frame in pictures(source, times_s, min(scene.panel)):
             writer.write(scene.draw(frame, time_s), time_s - float(times_s[0]))
-            told()
+            on_progress()
 
 
 def displayed_size(source: FrameSource) -> tuple[int, int]:

@@ -46,7 +46,8 @@ class Scheduler:
     folder: of the candidates.  training: options of train_ava.py.  command: the program, such as
     [python, train_ava.py].  score_of: reads the score from a run's metrics.json.  share: rank and
     number of processes that share this search (and its disk).  initial: writes the weights that a
-    network shares with its parent's finished run; None: random weights.  tell: says what ended.
+    network shares with its parent's finished run; None: random weights.  on_progress: called with
+    a line on each training that has ended.
     """
 
     folder: Path
@@ -59,7 +60,7 @@ class Scheduler:
     share: tuple[int, int] = (0, 1)
     initial: Callable[[X3DDescription, Path, Path], None] | None = None
     should_stop: Callable[[], bool] = lambda: False
-    tell: Callable[[str], None] = print
+    on_progress: Callable[[str], None] = print
     started: list[str] = field(default_factory=list)
 
     def __call__(self, requests: Sequence[TrainingRequest]) -> list[Outcome]:
@@ -168,7 +169,7 @@ class Scheduler:
             result = {"failure": training.last_words(code)}
         write_text(training.folder / "result.json", json.dumps(result) + "\n")
         words = f"{result['score']:.4f}" if "score" in result else f"failed: {result['failure']}"
-        self.tell(f"  {training.folder.parent.name}, seed {training.seed}: {words}")
+        self.on_progress(f"  {training.folder.parent.name}, seed {training.seed}: {words}")
 
 
 def _stop_with_parent(parent: int) -> None:

@@ -71,11 +71,11 @@ def write_playable(
     *,
     short_side_px: int = 720,
     crf: int = 23,
-    told: Callable[[], object] = lambda: None,
+    on_progress: Callable[[], object] = lambda: None,
 ) -> None:
     """Write frames as H.264 at their own presentation times, a key frame each second.
 
-    short_side_px: larger frames are shrunk to it.  told: called after each frame.
+    short_side_px: larger frames are shrunk to it.  on_progress: called after each frame.
     """
     times_s = source.frame_times_s()
     intervals_s = np.diff(times_s)
@@ -88,7 +88,7 @@ def write_playable(
     ) as writer:
         for time_s, frame in pictures(source, times_s, short_side):
             writer.write(frame, time_s)
-            told()
+            on_progress()
 
 
 def _link_or_copy(source: Path, path: Path) -> None:

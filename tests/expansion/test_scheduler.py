@@ -30,7 +30,7 @@ def trainings(folder, *, wishes=None, **options):
         training,
         [sys.executable, str(FAKE)],
         lambda metrics: metrics["mean_ap"],
-        **{"tell": lambda _: None, **options},
+        **{"on_progress": lambda _: None, **options},
     )
 
 
