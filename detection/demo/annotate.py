@@ -34,8 +34,9 @@ _SPLIT_NUMBER: dict[Split, int] = {"train": 0, "val": 1}
 class PersonNote:
     """One person at one keyframe.
 
-    box_01: the whole figure within the frame, hidden parts included.  visible, inside: shares (see
-    Scene.people_seen).  standing_height: in frame heights.
+    box_01: the whole figure within the frame, hidden parts included.
+    visible, inside: shares (see Scene.people_seen).
+    standing_height: in frame heights.
     """
 
     keyframe: Keyframe

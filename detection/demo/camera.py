@@ -19,8 +19,9 @@ REST_S = 3.5  # the path passes through its home view at this time
 class CameraPath:
     """A smooth way of the view; lengths in frame heights.
 
-    speed: sideways and downwards, per second.  zoom_rate: per second.  wobble: amplitude of the
-    shake, of three sines with `wobble_hz` and phases from `seed`.
+    speed: sideways and downwards, per second.
+    zoom_rate: per second.
+    wobble: amplitude of the shake, of three sines with `wobble_hz` and phases from `seed`.
     """
 
     kind: str

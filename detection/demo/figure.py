@@ -23,7 +23,9 @@ _CIRCLE = np.linspace(0, 2 * np.pi, 16, endpoint=False)
 class Part:
     """One shape of a figure over time.
 
-    outline: (T, K, 2), convex.  depth: (T,), larger is nearer.  body: False for what is held.
+    outline: (T, K, 2), convex.
+    depth: (T,), larger is nearer.
+    body: False for what is held.
     """
 
     outline: Array

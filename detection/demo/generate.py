@@ -49,8 +49,10 @@ def generate_demo(
 ) -> bool:
     """Write the made data set to the folder `out`; False when it is there already, the same.
 
-    workers: processes that draw (0: this one).  overwrite: replace what is there.  on_progress: told
-    how many videos of how many are done.  Raises `UserError` where `out` is something else.
+    workers: processes that draw (0: this one).
+    overwrite: replace what is there.
+    on_progress: told how many videos of how many are done.
+    Raises `UserError` where `out` is something else.
     """
     parameters = parameters or DemoParameters()
     out = Path(out)

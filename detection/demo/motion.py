@@ -18,8 +18,11 @@ from detection.demo.skeleton import ARMS, FIELD, FIELDS, Array
 class Rhythm:
     """One person's way of doing one thing.
 
-    period_s: of one cycle.  phase: where it starts, 0 to 1.  strength: factor on the angles, about
-    1.  left: which hand or foot leads.  frozen: hold the pose of `phase`.
+    period_s: of one cycle.
+    phase: where it starts, 0 to 1.
+    strength: factor on the angles, about 1.
+    left: which hand or foot leads.
+    frozen: hold the pose of `phase`.
     """
 
     period_s: float

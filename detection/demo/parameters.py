@@ -16,8 +16,9 @@ FIRST_S = 1  # the first keyframe; the last one is a second before the video's e
 class DemoParameters:
     """What a made data set follows from.
 
-    keyframes: annotated seconds a video, the first at 1 s; a video lasts one second longer than
-    its last one.  width, height: pixels.
+    keyframes: annotated seconds a video, the first at 1 s; a video lasts one second longer than its
+        last one.
+    width, height: pixels.
     """
 
     seed: int = 0

@@ -24,9 +24,11 @@ NOBODY = 255
 class _Layer:
     """What is drawn together: one person or one prop.
 
-    depth: ground height, larger is nearer.  outlines: in pixels, each (T, K, 2).  order: (T,
-    shapes) which shape to draw when.  colours: (T, shapes, 3).  body: per shape, False for what is
-    held.
+    depth: ground height, larger is nearer.
+    outlines: in pixels, each (T, K, 2).
+    order: (T, shapes) which shape to draw when.
+    colours: (T, shapes, 3).
+    body: per shape, False for what is held.
     """
 
     depth: float

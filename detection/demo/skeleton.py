@@ -68,7 +68,7 @@ def joints_of(poses: Array, build: Build) -> Array:
     """Return (T, J, 3) joints in the body frame; the lowest part touches y = 0 unless it rises.
 
     poses: (T, P). The two ankles keep their middle over x = z = 0, so that whoever sits down, bows
-    or falls does so over the feet.
+        or falls does so over the feet.
     """
     column = {name: poses[:, index] for name, index in FIELD.items()}
     t = len(poses)

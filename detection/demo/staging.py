@@ -25,10 +25,12 @@ _AT_ONCE = 1e5
 class Person:
     """Somebody in a video.
 
-    height: standing, in frame heights.  home_x, ground_y: where the feet are at first, in frame
-    heights (y down).  reach: least and greatest x of the feet.  facing, slant: degrees (see
-    skeleton.turned_to_view); whoever moves faces `slant` or 180 - `slant`.  posture: the rhythm of
-    the poses at rest.
+    height: standing, in frame heights.
+    home_x, ground_y: where the feet are at first, in frame heights (y down).
+    reach: least and greatest x of the feet.
+    facing, slant: degrees (see skeleton.turned_to_view); whoever moves faces `slant` or 180 -
+        `slant`.
+    posture: the rhythm of the poses at rest.
     """
 
     person_id: int

@@ -21,8 +21,10 @@ from detection.demo.motion import Rhythm
 class Doing:
     """What one person does for a while.
 
-    body, arms: names of movements in motion.py.  body_still, arms_still: held like a statue.
-    speed: heights a second over the ground.  passage: from and to which state, None when staying.
+    body, arms: names of movements in motion.py.
+    body_still, arms_still: held like a statue.
+    speed: heights a second over the ground.
+    passage: from and to which state, None when staying.
     """
 
     name: str

@@ -177,8 +177,8 @@ def write_annotated_video(
 ) -> None:
     """Draw the frames at `times_s` (ascending) and write them as H.264, in their own rhythm.
 
-    The file starts at 0 s; `on_progress` is called after each frame. Raises `UserError` for a source that
-    cannot be read, and then writes nothing.
+    The file starts at 0 s; `on_progress` is called after each frame. Raises `UserError` for a
+    source that cannot be read, and then writes nothing.
     """
     intervals = np.diff(times_s)
     interval_s = float(np.median(intervals)) if len(intervals) else 0.04

@@ -31,8 +31,8 @@ def draw_actors(
     """Draw every actor's box, then their cards where they hide least.
 
     numbered: with the actor's number on box and card, so that one finds the other in a crowd.
-    Actors without labels get a thin grey box and no card. color_of: each number's own colour in
-    place of `color`, thin without labels but never grey.
+        Actors without labels get a thin grey box and no card.
+    color_of: each number's own colour in place of `color`, thin without labels but never grey.
     """
     boxes_px = [_to_pixels(picture, item) for item in placed]
     for item, box_px in zip(placed, boxes_px, strict=True):

@@ -62,11 +62,15 @@ def panel_size(width: int, height: int, short_side_px: int) -> tuple[int, int]:
 class Scene:
     """Draws finished pictures of one video; make one per video, frames in order of time.
 
-    title and note: any text, shown on the top line.  frame_size: (width, height) of the video's
-    frames.  short_side_px: of a panel.  start_s, end_s: ends of the time line.  rules: how labels
-    were chosen, for the legend.  judged: whether labels carry signs.  frame_interval_s: of the
-    video.  footer: with time line and legend (a sheet of many scenes has one `legend` for all).
-    `panel`: (width, height) of one.
+    title and note: any text, shown on the top line.
+    frame_size: (width, height) of the video's frames.
+    short_side_px: of a panel.
+    start_s, end_s: ends of the time line.
+    rules: how labels were chosen, for the legend.
+    judged: whether labels carry signs.
+    frame_interval_s: of the video.
+    footer: with time line and legend (a sheet of many scenes has one `legend` for all). `panel`:
+        (width, height) of one.
     """
 
     def __init__(

@@ -35,7 +35,8 @@ class Placed:
 class Timeline:
     """Actors of one video at any time.
 
-    times_s: the keyframes, ascending.  actors, numbers: of each keyframe, in one order.
+    times_s: the keyframes, ascending.
+    actors, numbers: of each keyframe, in one order.
     """
 
     def __init__(self, keyframes: Keyframes) -> None:

@@ -21,7 +21,7 @@ def average_precision(
     """Return the AP of N scored detections.
 
     scores, is_true_positive: (N,). NaN without ground truth, 0 without a true positive. Raises
-    `ValueError` for scores that are not finite.
+        `ValueError` for scores that are not finite.
     """
     check_finite(scores, "scores")
     true_scores = scores[is_true_positive]

@@ -28,9 +28,9 @@ HIGHEST, LOWEST = 1.0, 0.01  # protocols that leave out low scores keep a hundre
 class PerfectClassifier:
     """Knows what everybody does, and is given boxes to say it about.
 
-    boxes: (B) person boxes with scores.  protocol: None for the evaluator's default.  Under
-    `mmaction2`, which leaves classes out of the mean that are never predicted, it is the best of
-    those that predict every class.
+    boxes: (B) person boxes with scores.
+    protocol: None for the evaluator's default. Under `mmaction2`, which leaves classes out of the
+        mean that are never predicted, it is the best of those that predict every class.
     """
 
     def __init__(

@@ -49,14 +49,18 @@ class BoxReport:
     """A box file beside the ground truth of its keyframes.
 
     num_keyframes: that count: those of the ground truth less the excluded ones (and, where asked
-    for, those that it does not list).  num_videos: of these keyframes, and videos_without_boxes.
+        for, those that it does not list).
+    num_videos: of these keyframes, and videos_without_boxes.
     num_people, num_boxes: on these keyframes; keyframes_without_boxes: of them.
     boxes_elsewhere: on keyframes_elsewhere, which count in no figure here.
-    ap: COCO's figures for all boxes.  curve: precision over recall.  table: by threshold.
-    best: highest F1, None where no box is right.  asked: at the threshold in use.
+    ap: COCO's figures for all boxes.
+    curve: precision over recall.
+    table: by threshold.
+    best: highest F1, None where no box is right.
+    asked: at the threshold in use.
     ceiling: the evaluation behind the ceiling of all boxes.
     people_per_keyframe, boxes_per_keyframe: keyframes with 0, 1, 2 ... of them; boxes from the
-    threshold in use on.
+        threshold in use on.
     partly_labelled: some people have no ground truth, so precision is a lower bound.
     """
 
@@ -93,8 +97,10 @@ def report_boxes(
 ) -> BoxReport:
     """Hold boxes to the ground truth.
 
-    threshold: the one in use.  thresholds: rows of the table.  unlisted_are_empty: keyframes of the
-    ground truth's videos that it does not list have nobody in them (as in AVA's files).
+    threshold: the one in use.
+    thresholds: rows of the table.
+    unlisted_are_empty: keyframes of the ground truth's videos that it does not list have nobody in
+        them (as in AVA's files).
     Raises `UserError` for boxes without scores and for boxes of other keyframes.
     """
     row_score = boxes.score

@@ -20,9 +20,9 @@ class ClipAccuracy:
     """Scores of a list of videos, fractions.
 
     Where a video has one class: top1, top5 (5 or all classes, where there are fewer), mean_class
-    (mean over the classes of each one's top-1), and per_class the top-1 of each class.
-    Where it has any number: mean_ap, the mean over the classes that occur, and per_class the AP.
-    What does not apply is NaN; so is per_class of a class without videos.
+    (mean over the classes of each one's top-1), and per_class the top-1 of each class. Where it has
+    any number: mean_ap, the mean over the classes that occur, and per_class the AP. What does not
+    apply is NaN; so is per_class of a class without videos.
     num_videos: scored; num_of_class: of each class.
     """
 
@@ -45,7 +45,7 @@ def single_label_accuracy(
     """scores, labels: (n, K), one 1 in each row of labels, n >= 1.
 
     has_scores: (n,); a video without (it cannot be read) counts as answered wrongly. Raises
-    `ValueError` for scores that are not finite.
+        `ValueError` for scores that are not finite.
     """
     check_finite(scores, "scores of videos")
     wanted = labels.argmax(1)

@@ -41,8 +41,9 @@ class Confusion:
 class Diagnosis:
     """What stands between the detections and a mean of 1.
 
-    gain: mean AP won by mending one kind of error.  num_rows: false positives of that kind (for
-    missed people: labels).  ceiling: the mean AP if every box that is there had perfect scores.
+    gain: mean AP won by mending one kind of error.
+    num_rows: false positives of that kind (for missed people: labels).
+    ceiling: the mean AP if every box that is there had perfect scores.
     box_recall: share of people with a box of that overlap, by threshold.
     """
 

@@ -35,8 +35,9 @@ def find_causes(
 ) -> list[str]:
     """Return one sentence per mistake that the files show; empty when none is found.
 
-    Ids and times that have no partner are told by `sides.mismatches`. most_keyframes: boxes and
-    class ids are tried on about so many annotated keyframes, spread evenly (None: all).
+    Ids and times that have no partner are told by `sides.mismatches`.
+    most_keyframes: boxes and class ids are tried on about so many annotated keyframes, spread
+        evenly (None: all).
     """
     causes = [*_scores(detections, scored)]
     if most_keyframes is not None and scored.num_annotated_keyframes > most_keyframes:

@@ -38,9 +38,11 @@ from detection.structures import FrameMap, Keyframe
 class AvaFrameMap(FrameMap):
     """A frame-mAP with AVA's groups and everything that was left out.
 
-    group_ap: mean AP of the classes of each group.  num_boxes: distinct ground-truth boxes.
-    num_keyframes: those with ground truth and those with detections that count.
-    num_annotated_keyframes: those in the ground-truth file alone.  left_out: rows by reason.
+    group_ap: mean AP of the classes of each group.
+    num_boxes: distinct ground-truth boxes. num_keyframes: those with ground truth and those with
+        detections that count.
+    num_annotated_keyframes: those in the ground-truth file alone.
+    left_out: rows by reason.
     """
 
     group_ap: Mapping[str, float] = field(default_factory=dict)

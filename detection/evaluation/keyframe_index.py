@@ -19,8 +19,8 @@ _LARGEST_ID, _LARGEST_TABLE = 2**31 - 1, 1 << 20
 class SharedKeys:
     """One number per keyframe, the same for ground truth, detections and exclusions.
 
-    ground_truth, detections: (rows,) int32, the key of each row of the two files.
-    excluded, in_ground_truth_file: (K,) bool.
+    ground_truth, detections: (rows,) int32, the key of each row of the two files. excluded,
+    in_ground_truth_file: (K,) bool.
     """
 
     def __init__(

@@ -26,7 +26,9 @@ MAX_DETECTIONS = 100  # COCO's: the best so many boxes of each picture count
 class PersonAp:
     """COCO's figures for one class; fractions, NaN where there is no ground truth.
 
-    ap: mean over IoU 0.5 to 0.95.  ap50, ap75: at one IoU.  ar: mean recall over the same IoUs.
+    ap: mean over IoU 0.5 to 0.95.
+    ap50, ap75: at one IoU.
+    ar: mean recall over the same IoUs.
     recall50: share of people found at IoU 0.5, whatever the score.
     """
 

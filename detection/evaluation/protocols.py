@@ -18,10 +18,10 @@ class Protocol:
     whole_seconds: keyframes are keyed by whole seconds; fractional times are refused.
     rows_per_keyframe: only so many of the highest-scored rows of a keyframe count.
     match_by_score: detections choose their ground truth from the highest score down, else in the
-    order of the file.
+        order of the file.
     ignore_keyframes_without: detections count only where the ground-truth file has the keyframe
-    ("rows": also as an unlabelled or two-column row; "labels": with a known class); None: they are
-    false positives everywhere.
+        ("rows": also as an unlabelled or two-column row; "labels": with a known class); None: they
+        are false positives everywhere.
     min_score: lower scores do not count.
     unpredicted_is_zero: a class that is never predicted has AP 0, else it is left out of the mean.
     drop_empty_boxes: detections without area do not count at all.

@@ -37,8 +37,9 @@ THRESHOLDS = (0.2, *STRICT)
 class VideoMap:
     """Video-mAP at several overlaps.
 
-    mean_ap: by name, "0.2", "0.5", "0.5:0.95".  per_class: AP by class name, for the same names;
-    NaN without a ground-truth tube.  linked: whether the tubes were linked here.
+    mean_ap: by name, "0.2", "0.5", "0.5:0.95".
+    per_class: AP by class name, for the same names; NaN without a ground-truth tube.
+    linked: whether the tubes were linked here.
     """
 
     mean_ap: Mapping[str, float]

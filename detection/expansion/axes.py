@@ -38,8 +38,9 @@ _FARTHEST = 64  # how far a single step looks, as a multiple of the axis' value
 class DataLimits:
     """What the videos can give.
 
-    longest_clip_s: seconds that the frames of a clip may span.  fastest_fps: frames a second there
-    are to take.  largest_side_px: the short side of the videos.
+    longest_clip_s: seconds that the frames of a clip may span.
+    fastest_fps: frames a second there are to take.
+    largest_side_px: the short side of the videos.
     """
 
     longest_clip_s: float = math.inf
@@ -182,7 +183,8 @@ def grow_to(
 def contract(grown: Grown, before: X3DDescription, *, cost: Cost, target: float) -> Grown:
     """Shrink the last expansion alone until the cost is at most `target` (backward contraction).
 
-    before: the network that was grown. Raises ValueError where even that one costs more.
+    before: the network that was grown.
+    Raises ValueError where even that one costs more.
     """
     if cost(before) > target:
         raise ValueError(f"the network before the step costs {cost(before):g}, above {target:g}")

@@ -109,8 +109,9 @@ def train_finalists(
 ) -> list[Finalist]:
     """Train the network of a finished search and its rivals again, from random weights.
 
-    draws: random paths.  seeds: of the trainings; take others than the search's, by which its
-    network was picked and which would flatter it.
+    draws: random paths.
+    seeds: of the trainings; take others than the search's, by which its network was picked and
+        which would flatter it.
     """
     bounds: dict[str, Any] = {
         "cost": search.cost,

@@ -86,8 +86,9 @@ def remembered(
     """Return a cost that is counted or measured once and kept in a file.
 
     Measured milliseconds differ from one time and machine to the next, but a search that goes on,
-    and all processes that share one, must make the same choices.  of: the search; what the file
-    holds of another one is not used.  first: this process counts, the others wait for its answers.
+    and all processes that share one, must make the same choices.
+    of: the search; what the file holds of another one is not used.
+    first: this process counts, the others wait for its answers.
     Raises `Stopped` while waiting, when `should_stop` says so.
     """
     costs: dict[str, float] = _read_costs(path, of)

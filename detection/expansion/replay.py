@@ -19,7 +19,8 @@ from detection.models.x3d import VARIANTS, X3DDescription
 class PaperStep:
     """One row.  number: of the step, from 0; a contraction has that of the step it takes back.
 
-    changes: fields of the description that the step sets.  start: which step's network it changes.
+    changes: fields of the description that the step sets.
+    start: which step's network it changes.
     name: the published variant that it reaches, where it does.
     """
 

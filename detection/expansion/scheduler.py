@@ -43,11 +43,14 @@ class Stopped(Exception):
 class Scheduler:
     """Trains and scores networks, several side by side.
 
-    folder: of the candidates.  training: options of train_ava.py.  command: the program, such as
-    [python, train_ava.py].  score_of: reads the score from a run's metrics.json.  share: rank and
-    number of processes that share this search (and its disk).  initial: writes the weights that a
-    network shares with its parent's finished run; None: random weights.  on_progress: called with
-    a line on each training that has ended.
+    folder: of the candidates.
+    training: options of train_ava.py.
+    command: the program, such as [python, train_ava.py].
+    score_of: reads the score from a run's metrics.json.
+    share: rank and number of processes that share this search (and its disk).
+    initial: writes the weights that a network shares with its parent's finished run; None: random
+        weights.
+    on_progress: called with a line on each training that has ended.
     """
 
     folder: Path

@@ -23,8 +23,8 @@ class PeopleDetector(Protocol):
         """Return the actors of each picture, best score first.
 
         images: (3, H, W) uint8 RGB, each of its own size. Boxes are fractions of the picture,
-        inside it and of positive area; scores lie in 0 to 1. A picture with nobody in it gives
-        `ActorBoxes.empty()`, no pictures give an empty list.
+            inside it and of positive area; scores lie in 0 to 1. A picture with nobody in it gives
+            `ActorBoxes.empty()`, no pictures give an empty list.
         """
 
 

@@ -42,12 +42,14 @@ _NO_BOXES = {
 class Detectron2Detector:
     """Finds actors with a network of detectron2; a `PeopleDetector`.
 
-    network: takes and gives what detectron2's detectors do.  actor_ids: its classes (from 0) that
-    count as actors; where there are several, boxes of one being under two names are made one
-    (suppressed at nms_iou).  short_side_px, long_side_px: pictures are scaled until one of them is
-    met (short side 0: never).  channel_order: "BGR" or "RGB", what the network was trained on.
-    half_precision: float16, on a GPU only.  max_people: at most so many a picture.
-    Results do not depend on which other pictures are asked about at the same time.
+    network: takes and gives what detectron2's detectors do.
+    actor_ids: its classes (from 0) that count as actors; where there are several, boxes of one
+        being under two names are made one (suppressed at nms_iou).
+    short_side_px, long_side_px: pictures are scaled until one of them is met (short side 0: never).
+    channel_order: "BGR" or "RGB", what the network was trained on.
+    half_precision: float16, on a GPU only.
+    max_people: at most so many a picture. Results do not depend on which other pictures are asked
+        about at the same time.
     """
 
     def __init__(
@@ -157,10 +159,12 @@ def load_detectron2_detector(
     """Open a detector of detectron2.
 
     config: a name of its model zoo, as COCO-Detection/faster_rcnn_X_101_32x8d_FPN_3x.yaml, or a
-    YAML file.  weights: a file (.pth, .pkl) or an address (https://, detectron2://); None: those
-    that the model zoo publishes for `config`, fetched once and kept in detectron2's cache.
+        YAML file.
+    weights: a file (.pth, .pkl) or an address (https://, detectron2://); None: those that the model
+        zoo publishes for `config`, fetched once and kept in detectron2's cache.
     actor_classes: by name, or by detectron2's number (from 0) where it knows no names; by default
-    "person", or the only class.  score_floor: boxes below it are not returned.
+        "person", or the only class.
+    score_floor: boxes below it are not returned.
     Raises `UserError` where detectron2 is absent or broken, for a configuration or weights that do
     not load or do not belong together, and for unknown classes.
     """

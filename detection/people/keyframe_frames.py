@@ -35,8 +35,9 @@ class Unreadable:
 class FrameBatch:
     """The pictures of one batch.
 
-    keyframes: those that could be read.  runs: their pictures in that order, (n, 3, H, W) uint8 RGB
-    for n that were read together (a tensor each would be a file descriptor each between processes).
+    keyframes: those that could be read.
+    runs: their pictures in that order, (n, 3, H, W) uint8 RGB for n that were read together (a
+        tensor each would be a file descriptor each between processes).
     """
 
     number: int
@@ -69,7 +70,8 @@ def read_batches(
     """Yield the batches of these numbers, in their order.
 
     sides_px: short and longest long side that pictures are scaled down to while they are decoded
-    (None: as they are).  workers: processes that read ahead; 0 reads in this one.
+        (None: as they are).
+    workers: processes that read ahead; 0 reads in this one.
     """
     wanted = list(numbers)
     workers = min(workers, len(wanted))

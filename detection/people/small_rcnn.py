@@ -45,8 +45,9 @@ def small_rcnn(
 ) -> FasterRCNN:
     """Build the network with random weights.
 
-    num_classes: without the background.  min_size: short side in pixels, to which the anchors are
-    fitted.  width: channels of the first stage.  options: of torchvision's `FasterRCNN`.
+    num_classes: without the background.
+    min_size: short side in pixels, to which the anchors are fitted.
+    width: channels of the first stage. options: of torchvision's `FasterRCNN`.
     """
     backbone = SmallBackbone(width=width, out_channels=map_channels)
     sizes = tuple(round(share * min_size) for share in ANCHOR_SHARES)

@@ -42,10 +42,13 @@ class TorchvisionDetector:
     """Finds actors with a torchvision Faster R-CNN; a `PeopleDetector`.
 
     network: gives a list of {"boxes", "labels", "scores"} for a list of (3, H, W) pictures in 0 to
-    1.  actor_labels: the network's labels (0 is the background) that count as actors; where there
-    are several, boxes of one being under two names are made one.  half_precision: float16, on a GPU
-    only.  score_floor: boxes below it are not returned.  max_people: at most so many a picture.
-    Results do not depend on which other pictures are asked about at the same time.
+        1.
+    actor_labels: the network's labels (0 is the background) that count as actors; where there are
+        several, boxes of one being under two names are made one.
+    half_precision: float16, on a GPU only.
+    score_floor: boxes below it are not returned.
+    max_people: at most so many a picture. Results do not depend on which other pictures are asked
+        about at the same time.
     """
 
     def __init__(
@@ -155,9 +158,10 @@ def build_people_network(
 ) -> FasterRCNN:
     """Build a network with random weights drawn from torch's global generator.
 
-    num_classes: the actor classes, without the background.  short_side_px, long_side_px: pictures
-    are scaled until one of them is met (None: the network's usual sides).  In training the network
-    takes pictures as they come: scaling is the loader's work there.
+    num_classes: the actor classes, without the background.
+    short_side_px, long_side_px: pictures are scaled until one of them is met (None: the network's
+        usual sides). In training the network takes pictures as they come: scaling is the loader's
+        work there.
     """
     usual_short, usual_long = USUAL_SIDES_PX[name]
     short_side = short_side_px or usual_short

@@ -67,8 +67,9 @@ class DrawingJob:
 class AnnotatedVideoWriter:
     """Draws jobs in order in one thread; `submit` waits where two are waiting.
 
-    names: of the classes.  interval_s: between keyframes; a person is drawn where both neighbours
-    are no further apart than half as much again.
+    names: of the classes.
+    interval_s: between keyframes; a person is drawn where both neighbours are no further apart than
+        half as much again.
     """
 
     def __init__(self, names: Sequence[str], interval_s: float, clock: StageClock) -> None:

@@ -52,7 +52,8 @@ class Segment:
 class SegmentsFolder:
     """The folder of one video's results, and its unfinished parts.
 
-    decisive: what decides the results.  now: returns it as it is by then, to be told from it.
+    decisive: what decides the results.
+    now: returns it as it is by then, to be told from it.
     can_resume: whether the source can be read again.
     Raises `UserError` where the folder holds something else, or results that something else has
     decided. With `overwrite` all of them go first, so that none is left beside the new ones.
@@ -140,7 +141,8 @@ class SegmentsFolder:
     def drop_tail(self, annotated_segments: int) -> None:
         """Forget what a stopped run had beyond its whole segments: it is done again.
 
-        annotated_segments: so many whole segments' annotated_segments go too, for their labels did not know what follows.
+        annotated_segments: so many whole segments' annotated_segments go too, for their labels did
+            not know what follows.
         """
         for path in (self._segments_folder / "tail.npz", self.annotated_path(None)):
             path.unlink(missing_ok=True)

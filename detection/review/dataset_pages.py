@@ -61,7 +61,8 @@ def review_split(
 ) -> Path:
     """Write the page of a split (or some of its videos) into the folder `out`; return its path.
 
-    predicted: None for the ground truth alone.  video_ids: None for all that any file has.
+    predicted: None for the ground truth alone.
+    video_ids: None for all that any file has.
     Raises `UserError` for a video that cannot be read, and for an id without any row.
     """
     label_map = folder.read_label_map()

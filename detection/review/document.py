@@ -23,9 +23,11 @@ from detection.datasets.label_map import LabelMap
 class ReviewTrack:
     """One person as predicted.
 
-    track_id: any whole number, once a video.  times_s: (K,) ascending, each a keyframe of the
-    video.  boxes_01: (K, 4).  action_scores: (K, A) probabilities, column j is the label map's
-    j-th class.  person_score: (K,) the detector's confidence.
+    track_id: any whole number, once a video.
+    times_s: (K,) ascending, each a keyframe of the video.
+    boxes_01: (K, 4).
+    action_scores: (K, A) probabilities, column j is the label map's j-th class.
+    person_score: (K,) the detector's confidence.
     """
 
     track_id: int
@@ -48,8 +50,10 @@ class ReviewTrack:
 class TruePerson:
     """One person of the ground truth.
 
-    person_id: as in the file; None where it has none (then K is 1).  times_s: (K,) ascending.
-    boxes_01: (K, 4) float64, exactly the file's numbers.  labels: (K, A) bool.
+    person_id: as in the file; None where it has none (then K is 1).
+    times_s: (K,) ascending.
+    boxes_01: (K, 4) float64, exactly the file's numbers.
+    labels: (K, A) bool.
     """
 
     person_id: int | None
@@ -83,11 +87,15 @@ class ReviewTruth:
 class ReviewVideo:
     """One video of a page.
 
-    video_id: as in the data set's files.  source: the file that a browser plays, relative to the
-    folder of the page, with forward slashes (`media.place_playable_video` makes one).  width_px, height_px:
-    as displayed.  start_s: when the first frame is shown, on the video's own clock.  keyframes_s:
-    (n,) ascending, those with nobody too.  truth: None where none is given.  thumbnail: a picture,
-    relative as `source`; None: none.  Zero keyframes and zero tracks are legal.
+    video_id: as in the data set's files.
+    source: the file that a browser plays, relative to the folder of the page, with forward slashes
+        (`media.place_playable_video` makes one).
+    width_px, height_px: as displayed.
+    start_s: when the first frame is shown, on the video's own clock.
+    keyframes_s: (n,) ascending, those with nobody too.
+    truth: None where none is given.
+    thumbnail: a picture, relative as `source`; None: none. Zero keyframes and zero tracks are
+        legal.
     """
 
     video_id: str
@@ -126,9 +134,10 @@ class ReviewDocument:
     """A page: one video, or a sheet of several that leads to each.
 
     exclusive: groups of columns of which a person does at most one at a time, by name, as
-    `DatasetFolder.exclusive_groups` gives them (choosing one unsets the others).
-    score_threshold: least probability of a label when the page opens.  class_thresholds: by class
-    id, where a class has one of its own; the page's slider moves all of them together.
+        `DatasetFolder.exclusive_groups` gives them (choosing one unsets the others).
+    score_threshold: least probability of a label when the page opens.
+    class_thresholds: by class id, where a class has one of its own; the page's slider moves all of
+        them together.
     note: a line below the title, such as what made the predictions.
     """
 

@@ -32,9 +32,10 @@ def place_playable_video(source: str | Path, folder: str | Path, *, name: str | 
 
     A file that browsers play and seek as it is becomes a hard link (a copy on another disk), so
     that the folder can be moved and sent on its own; anything else is written anew as H.264 with
-    the same presentation times and without sound. name: of the file without its suffix (default:
-    the source's, with `_` for what could be read otherwise in an address). Raises `UserError` where
-    the source cannot be read.
+    the same presentation times and without sound.
+    name: of the file without its suffix (default: the source's, with `_` for what could be read
+        otherwise in an address).
+    Raises `UserError` where the source cannot be read.
     """
     source = Path(source)
     with VideoReader(source) as reader:
@@ -75,7 +76,8 @@ def write_playable(
 ) -> None:
     """Write frames as H.264 at their own presentation times, a key frame each second.
 
-    short_side_px: larger frames are shrunk to it.  on_progress: called after each frame.
+    short_side_px: larger frames are shrunk to it.
+    on_progress: called after each frame.
     """
     times_s = source.frame_times_s()
     intervals_s = np.diff(times_s)

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 class ActionEvent:
     """Somebody does something for a while.
 
-    track: whose; numbers count from 1 in a video.  start_s, end_s: seconds on the video's clock,
-    half a keyframe interval beyond the first and the last keyframe.  peak_score: probability.
+    track: whose; numbers count from 1 in a video.
+    start_s, end_s: seconds on the video's clock, half a keyframe interval beyond the first and the
+        last keyframe.
+    peak_score: probability.
     """
 
     video_id: str
@@ -111,9 +113,12 @@ class _Run:
 class EventFinder:
     """Makes events with two thresholds: a run above the lower one that once reaches the upper one.
 
-    names, ids: (A,) of the classes.  on, off: (A,) thresholds.  interval_s: between keyframes.
-    max_gap_s: a person away for longer ends their events.  top_k: only a person's so many likeliest
-    classes of a keyframe count there, so that no more go on at a time.
+    names, ids: (A,) of the classes.
+    on, off: (A,) thresholds.
+    interval_s: between keyframes.
+    max_gap_s: a person away for longer ends their events.
+    top_k: only a person's so many likeliest classes of a keyframe count there, so that no more go
+        on at a time.
     """
 
     video_id: str

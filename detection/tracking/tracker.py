@@ -21,10 +21,11 @@ _PREDICTED_S = 0.5
 class Tracker:
     """Gives each box a track number, by overlap with where its people are expected.
 
-    start_score: a box of this confidence begins a track where it continues none.  keep_score: a
-    weaker box, from this confidence on, may continue a track and never begins one.  max_gap_s:
-    somebody who was not seen for longer is somebody new.  min_similarity: least generalised IoU
-    (-1 to 1; below 0 boxes need not touch) of a box with its track's expected one.
+    start_score: a box of this confidence begins a track where it continues none.
+    keep_score: a weaker box, from this confidence on, may continue a track and never begins one.
+    max_gap_s: somebody who was not seen for longer is somebody new.
+    min_similarity: least generalised IoU (-1 to 1; below 0 boxes need not touch) of a box with its
+        track's expected one.
     predict_motion: expect people where their velocity takes them within half a second.
     """
 
@@ -125,9 +126,9 @@ def count_switches(
     """Return (identity switches, links): how often a person's track changed, of how many times.
 
     truth, found: for each moment in order, person and track numbers of the same boxes; a negative
-    number on either side is left out. A link is a person seen again after having had a track; it is
-    a switch where the track is another one (as the "IDSW" of K. Bernardin and R. Stiefelhagen,
-    "Evaluating Multiple Object Tracking Performance", 2008).
+        number on either side is left out. A link is a person seen again after having had a track;
+        it is a switch where the track is another one (as the "IDSW" of K. Bernardin and R.
+        Stiefelhagen, "Evaluating Multiple Object Tracking Performance", 2008).
     """
     last: dict[int, int] = {}
     switches = links = 0
