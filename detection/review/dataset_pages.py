@@ -1,4 +1,4 @@
-"""The review page of a data set's split, or of one file: videos placed, thumbnails drawn."""
+"""Writes the review page of a data set's split or of one file, with videos and thumbnails."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ _THUMBNAIL_SHORT_SIDE_PX = 240
 
 @dataclass(frozen=True)
 class ReviewRows:
-    """What is known of the videos of a page; ground truth, detections or both (None: not given)."""
+    """Rows of the videos of a page: ground truth, detections or both (None: not given).
+
+    exclusive: as `ReviewDocument.exclusive`.
+    left_out: keyframes that are not reviewed.
+    """
 
     label_map: LabelMap
     truth: AvaRows | None
@@ -61,8 +65,8 @@ def review_split(
 ) -> Path:
     """Write the page of a split (or some of its videos) into the folder `out`; return its path.
 
-    predicted: None for the ground truth alone.
-    video_ids: None for all that any file has.
+    predicted: detections; None for the ground truth alone.
+    video_ids: videos to show (None: all that either file has).
     Raises `UserError` for a video that cannot be read, and for an id without any row.
     """
     label_map = folder.read_label_map()
@@ -165,7 +169,7 @@ def _video(
 
 
 def _write_thumbnail(path: Path, source: FrameSource, video: ReviewVideo, rows: ReviewRows) -> None:
-    """Draw the keyframe with the worst error (else the middle one), with its boxes."""
+    """Draw the keyframe with the worst error (else the middle one) with its boxes."""
     time_s = _worst_s(video, rows)
     clip = source.read([time_s], short_side=min(_THUMBNAIL_SHORT_SIDE_PX, *source.frame_size()))
     picture: NDArray[np.uint8] = clip.frames[0].permute(1, 2, 0).contiguous().numpy()

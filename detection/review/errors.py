@@ -1,6 +1,6 @@
-"""What a reviewer should look at first: errors where there is ground truth, else unsure labels.
+"""Ranks what to review first: errors if there is ground truth, else labels near the threshold.
 
-Kinds are those of `detection.evaluation.diagnosis`, matched by frame-mAP's rules at IoU 0.5.
+Kinds are those of `detection.evaluation.diagnosis`, matched as in frame-mAP at IoU 0.5.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from detection.structures import Keyframe
 
 MISSED_LABEL, UNSURE = "missed label", "unsure"
 ERROR_KINDS = (MISSED_LABEL, MISSED, *FALSE_POSITIVES, UNSURE)
-# A false positive that no sensible threshold shows is no error.
+# False positives below this are not listed.
 LEAST_SCORE = 0.1
 UNSURE_MARGIN = 0.15
-# Lower ones take no ground truth from higher ones.
+# Lower scores cannot change the matching of higher ones.
 _LEAST_FOUND = 0.01
 MAX_ENTRIES = 5000
 IOU = 0.5
@@ -35,7 +35,11 @@ Error = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True)
 class Worst:
-    """Errors of a video at the document's thresholds. words: the kind that costs most."""
+    """Errors of a video at the document's thresholds.
+
+       count, weight: number and summed score errors.
+    words: the kind that costs most.
+    """
 
     count: int
     weight: float
@@ -43,9 +47,9 @@ class Worst:
 
 
 def find_errors(video: ReviewVideo, document: ReviewDocument, place: dict[int, int]) -> list[Error]:
-    """Return what to look at, the heaviest first, `MAX_ENTRIES` at most.
+    """Return the errors, worst first, at most `MAX_ENTRIES`.
 
-    Missed labels are there whatever their scores, so that the page's threshold decides.
+    Missed labels are listed at any score, since the page's threshold decides.
     """
     if video.truth is None:
         return _unsure(video, document, place)
@@ -110,7 +114,7 @@ def _wrong(
 def _truth_rows(
     video_id: str, truth: ReviewTruth, label_map: LabelMap, place: dict[int, int]
 ) -> tuple[AvaRows, NDArray[np.int64]]:
-    """Return one row a label, and the id that the page gives its person."""
+    """Return one row per label, and the page's id of its person."""
     keys, boxes, actions, ids = [], [], [], []
     seen: dict[int, int] = {}
     for person in truth.people:
@@ -134,7 +138,7 @@ def _truth_rows(
 def _found_rows(
     video: ReviewVideo, truth: ReviewTruth, label_map: LabelMap
 ) -> tuple[AvaRows, NDArray[np.int64]]:
-    """Return the detections of annotated keyframes, from a hundredth on, and their track ids."""
+    """Return the detections of annotated keyframes, scored 0.01 or more, and their track ids."""
     annotated = np.array([time_us_of(float(time_s)) for time_s in truth.keyframes_s], np.int64)
     ids = np.array(label_map.ids, np.int32)
     time_us, boxes, actions, scores, names = [], [], [], [], []
@@ -161,7 +165,7 @@ def _found_rows(
 
 
 def _unsure(video: ReviewVideo, document: ReviewDocument, place: dict[int, int]) -> list[Error]:
-    """Return labels whose scores are close to their thresholds, the closest first."""
+    """Return labels with scores near their thresholds, nearest first."""
     thresholds = _thresholds(document)
     kind = ERROR_KINDS.index(UNSURE)
     closest = np.zeros(0)
