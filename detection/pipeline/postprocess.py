@@ -1,4 +1,4 @@
-"""From people and scores, moment after moment, to tracks with steady labels and to events."""
+"""Postprocessing: from people and scores over time to tracks, smoothed labels and events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from detection.tracking.tracker import Tracker
 
 @dataclass(frozen=True)
 class ShownKeyframe:
-    """A final keyframe. doing: for each of its people the columns of what they are shown doing."""
+    """A final keyframe.
+
+    doing: for each of its people the class columns of current events.
+    """
 
     keyframe: TrackedKeyframe
     doing: tuple[frozenset[int], ...]
@@ -24,14 +27,14 @@ class ShownKeyframe:
 
 @dataclass(frozen=True)
 class Postprocessed:
-    """Keyframes that are final, and the events that ended with them."""
+    """Final keyframes, and the events that ended with them."""
 
     keyframes: list[ShownKeyframe]
     events: list[ActionEvent]
 
 
 class Postprocessor:
-    """Tracks, smoothed scores and events of one video, as moments come in order of time."""
+    """Computes tracks, smoothed scores and events of one video, in order of time."""
 
     def __init__(self, video_id: str, networks: Networks, options: PipelineOptions) -> None:
         label_map: LabelMap = networks.label_map
@@ -55,7 +58,7 @@ class Postprocessor:
         )
 
     def feed(self, moment: MomentPeople) -> Postprocessed:
-        """Take the next moment."""
+        """Add the people of the next point in time."""
         track = self._tracker.update(moment.time_s, moment.boxes)
         if moment.action_scores is None:
             return Postprocessed([], [])
@@ -70,7 +73,7 @@ class Postprocessor:
         return self._read(self._smoother.feed(keyframe))
 
     def finish(self) -> Postprocessed:
-        """No more moments."""
+        """Return the remaining keyframes and events."""
         result = self._read(self._smoother.finish())
         return Postprocessed(result.keyframes, result.events + self._finder.finish())
 

@@ -1,6 +1,6 @@
-"""The results of one run as they come: a recording where it is needed, the film, at last all files.
+"""Collects the results of one run: records and draws as frames arrive, writes all files at the end.
 
-Tables, page and the joined film are made of what lies in the parts folder.
+Tables, page and the joined annotated video are made of the saved segments.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from detection.video.writer import LONGEST_GAP_S
 class Results:
     """Takes frames and final keyframes of one run in order; `finish` writes the files.
 
-    `close` ends its threads, whatever happened.
+    `close` ends its threads, also after an error.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class Results:
             self._film = AnnotatedVideoWriter(names, plan.sampling.interval_s, report.clock)
 
     def record(self, frame: StreamFrame) -> None:
-        """Keep a frame of what passes only once."""
+        """Record a frame if the source cannot be read twice."""
         if self._recorder is not None:
             self._recorder.put(frame)
 
     def show(self, keyframes: Sequence[ShownKeyframe]) -> None:
-        """Take the next final keyframes; segments of the film that they end are drawn."""
+        """Add the next final keyframes, and draw the segments that they complete."""
         if self._film is None:
             return
         for shown in keyframes:
@@ -65,7 +65,7 @@ class Results:
             self._keyframes.append(shown)
 
     def finish(self) -> None:
-        """Write everything, once no keyframe comes any more."""
+        """Write all files, after the last keyframe."""
         folder, plan, networks = self._folder, self._plan, self._networks
         long_s = [h.end_s - h.start_s for h in self._report.holes]
         long_s = [gap_s for gap_s in long_s if gap_s > LONGEST_GAP_S]
@@ -73,7 +73,7 @@ class Results:
             self._recorder.close()
         if self._film is not None:
             self._draw_segment(None)
-        with self._report.clock.measure("write"):  # while the rest of the film is drawn
+        with self._report.clock.measure("write"):  # while the last segments are drawn
             writers.write_tables(
                 folder.folder,
                 plan.video_id,
@@ -97,9 +97,9 @@ class Results:
             folder.complete()
 
     def close(self) -> None:
-        """End the threads after what they have begun."""
+        """End the threads after their current work."""
         try:
-            if self._recorder is not None:  # first, for the film may be waiting for its parts
+            if self._recorder is not None:  # first: drawing may be waiting for recordings
                 self._recorder.close()
         finally:
             if self._film is not None:
@@ -109,9 +109,9 @@ class Results:
         return math.floor((shown.keyframe.time_s + 1e-6) / self._plan.segment_s)
 
     def _draw_segment(self, after: ShownKeyframe | None) -> None:
-        """Hand a segment to the film maker, with one keyframe beyond it; None: the last one.
+        """Queue the current segment for drawing, with the keyframe `after` it (None: the last one).
 
-        Segments without any keyframe that follow it, up to that of `after`, are drawn with it.
+        Following segments without a keyframe, up to that of `after`, are drawn with it.
         """
         assert self._film is not None
         number, length_s = self._segment, self._plan.segment_s
@@ -161,7 +161,7 @@ class Results:
         )
 
     def _again(self, folder: SegmentsFolder) -> Iterator[Postprocessed]:
-        """Read everything found once more, from disk, in order."""
+        """Postprocess the saved detections again, in order."""
         postprocessor = Postprocessor(self._plan.video_id, self._networks, self._options)
         for segment in folder.segments():
             for moment in segment.moments:

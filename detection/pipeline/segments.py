@@ -1,10 +1,10 @@
-"""The unfinished work of a run on disk: whole segments, from which a killed run goes on.
+"""Saved segments of an unfinished run, from which a killed run resumes.
 
-A folder `parts` beside the results holds, for segment n of the video, who was found at its moments
-(`000012.npz`, plain arrays), the film drawn of it (`000012.mp4`), and for sources that pass only
-once what was recorded of it (`000012.clean.mp4`). Everything is made of these files at the end. A
-segment without any moment has no file: each file names the one before it, so that a gap in the
-video is told from a file that is gone.
+The folder `parts` beside the results holds for segment n of the video the detections (`000012.npz`,
+plain arrays), the annotated video (`000012.mp4`) and, for sources that cannot be read twice, a
+recording (`000012.clean.mp4`). The results are made of these files at the end. A segment without
+detection times has no file: each file names the one before it, which tells a gap in the video from
+a missing file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from detection.video.stream import Hole
 
 STATE_NAME = "run.json"
 FORMAT = 2
-# What a run writes beside its parts and its state.
+# Files that a run writes beside its segments and its state.
 RESULT_NAMES = (
     "annotated.mp4",
     "detections.csv",
@@ -43,20 +43,21 @@ RESULT_NAMES = (
 
 @dataclass
 class Segment:
-    """What was found in a stretch of video, in order of time."""
+    """The detections of a segment of the video, in order of time."""
 
     moments: list[MomentPeople] = field(default_factory=list)
     holes: list[Hole] = field(default_factory=list)
 
 
 class SegmentsFolder:
-    """The folder of one video's results, and its unfinished parts.
+    """The folder of one video's results, with the saved segments of an unfinished run.
 
-    decisive: what decides the results.
-    now: returns it as it is by then, to be told from it.
+    decisive: options and inputs that determine the results.
+    now: returns the same as of now, to find inputs that changed during the run.
     can_resume: whether the source can be read again.
-    Raises `UserError` where the folder holds something else, or results that something else has
-    decided. With `overwrite` all of them go first, so that none is left beside the new ones.
+    overwrite: remove existing results first.
+
+    Raises `UserError` if the folder holds other files, or results of other options or inputs.
     """
 
     def __init__(
@@ -72,14 +73,14 @@ class SegmentsFolder:
         self._decisive, self._now = decisive, now
         state = self._read_state(overwrite=overwrite)
         if state is None and folder.is_dir() and any(folder.iterdir()):
-            raise UserError(f"{folder}: holds files that are not of this command; another --out")
+            raise UserError(f"{folder}: contains other files; choose another --out")
         other = "" if state is None else self._why_other(state)
         if state is not None and not overwrite and (other or not can_resume):
             why = other or "of a source that cannot be read again"
             raise UserError(f"{folder}: holds results {why}: another --out, or --overwrite")
         complete = state is not None and state.get("complete") is True
         self.is_complete = complete and not other and not overwrite
-        self.saved = 0  # segments before this number are whole
+        self.saved = 0  # number of complete segments
         if self.is_complete:
             return
         if overwrite or state is None:
@@ -88,17 +89,17 @@ class SegmentsFolder:
         self.saved = self._numbers[-1] + 1 if self._numbers else 0
 
     def segments(self) -> Iterator[Segment]:
-        """Read the whole segments, and what a stopped run had of the next one."""
+        """Read the complete segments."""
         for number in self._numbers:
             yield self._read(self._moments_path(number))
 
     def tail(self) -> Segment | None:
-        """Return what a stopped run had beyond its whole segments."""
+        """Return what a stopped run had saved of its last, incomplete segment."""
         path = self._segments_folder / "tail.npz"
         return self._read(path) if path.is_file() else None
 
     def save(self, segment: Segment, number: int | None) -> None:
-        """Write segment `number`, above all that were written; None: the tail of a stopped run."""
+        """Write segment `number`, greater than all before; None: the tail of a stopped run."""
         path = self._segments_folder / "tail.npz" if number is None else self._moments_path(number)
         moments, holes = segment.moments, segment.holes
         actions = [m.action_scores for m in moments if m.action_scores is not None]
@@ -121,11 +122,11 @@ class SegmentsFolder:
             self.saved = number + 1
 
     def annotated_path(self, segment: int | None) -> Path:
-        """Return where a segment's film is (None: of what lies beyond the whole segments)."""
+        """Return the path of a segment's annotated video (None: of the tail)."""
         return self._segments_folder / ("tail.mp4" if segment is None else f"{segment:06d}.mp4")
 
     def recording_path(self, segment: int) -> Path:
-        """Return where a segment of a passing source is recorded."""
+        """Return the path of a segment's recording."""
         return self._segments_folder / f"{segment:06d}.clean.mp4"
 
     def recordings(self) -> list[Path]:
@@ -133,41 +134,41 @@ class SegmentsFolder:
         return sorted(self._segments_folder.glob("*.clean.mp4"), key=_number_of)
 
     def annotated_segments(self) -> list[Path]:
-        """Return the annotated_segments drawn, in order."""
+        """Return the annotated videos of segments, in order."""
         drawn = [p for p in self._segments_folder.glob("*.mp4") if p.stem.isdecimal()]
         tail = self.annotated_path(None)
         return sorted(drawn, key=_number_of) + ([tail] if tail.is_file() else [])
 
-    def drop_tail(self, annotated_segments: int) -> None:
-        """Forget what a stopped run had beyond its whole segments: it is done again.
+    def drop_tail(self, redraw: int) -> None:
+        """Remove the tail of a stopped run, to be computed again.
 
-        annotated_segments: so many whole segments' annotated_segments go too, for their labels did
-            not know what follows.
+        redraw: also remove the annotated videos of this many last segments, whose labels depend on
+        what follows.
         """
         for path in (self._segments_folder / "tail.npz", self.annotated_path(None)):
             path.unlink(missing_ok=True)
         for path in self.annotated_segments():
-            if _number_of(path) >= self.saved - annotated_segments:
+            if _number_of(path) >= self.saved - redraw:
                 path.unlink()
 
     def check_inputs(self) -> None:
-        """Remove everything and raise `UserError` where an input has changed since the beginning.
+        """Remove everything and raise `UserError` if an input has changed since the start.
 
-        What was found is then of the one and of the other, nobody knows which.
+        The detections are then of a mixture of both.
         """
         changed = self._now().differences_from(self._decisive.as_json())
         if not changed:
             return
         self._start_over()
         (self.folder / STATE_NAME).unlink()
-        with suppress(OSError):  # not made, or somebody's files are in it
+        with suppress(OSError):  # missing, or not empty
             (self.folder / "videos").rmdir()
         raise UserError(
             f"{self.folder}: no results: {changed} it was begun; give the same command again"
         )
 
     def complete(self) -> None:
-        """Note that all results are written, and let the parts go; as `check_inputs`."""
+        """Mark the results as complete and remove the segments; as `check_inputs`."""
         self.check_inputs()
         self._write_state(complete=True)
         shutil.rmtree(self._segments_folder, ignore_errors=True)
@@ -176,7 +177,7 @@ class SegmentsFolder:
         return self._segments_folder / f"{number:06d}.npz"
 
     def _start_over(self) -> None:
-        """Remove the results of an earlier run, and its unfinished work."""
+        """Remove the results and the segments of an earlier run."""
         shutil.rmtree(self._segments_folder, ignore_errors=True)
         for path in [self.folder / name for name in RESULT_NAMES]:
             path.unlink(missing_ok=True)
@@ -185,7 +186,7 @@ class SegmentsFolder:
         self._write_state(complete=False)
 
     def _why_other(self, state: dict[str, Any]) -> str:
-        """Say of what else the results in the folder are; "" where they are of the same."""
+        """Describe what differs from the run in the folder; "" if nothing does."""
         if state.get("format") != FORMAT:
             return "of an older version, which does not say of which files they were made"
         differences = self._decisive.differences_from(state)
@@ -195,7 +196,7 @@ class SegmentsFolder:
         return f"of other {'files' if same_options else 'options'} ({differences})"
 
     def _find_saved(self) -> list[int]:
-        """Return the numbers of the whole segments, up to where a file is gone."""
+        """Return the numbers of the saved segments, up to the first missing file."""
         numbers: list[int] = []
         paths = [path for path in self._segments_folder.glob("*.npz") if path.stem.isdecimal()]
         for path in sorted(paths, key=_number_of):
@@ -250,10 +251,10 @@ _ARRAYS = (
 
 
 def _segment_of(values: Mapping[str, Any]) -> Segment:
-    """Return a segment of its arrays; raises ValueError or IndexError for what makes none."""
+    """Build a segment from its arrays; raises ValueError or IndexError for invalid ones."""
     for name in ("time_s", "boxes_01", "score", "actions"):
         if not np.isfinite(values[name]).all():
-            raise ValueError(f"{name} holds what is no number")
+            raise ValueError(f"{name} is not finite")
     segment = Segment()
     row = action_row = 0
     for position, count in enumerate(values["people"].tolist()):

@@ -1,4 +1,4 @@
-"""The results of a video as files: detections, tracks, events, the film and the review page."""
+"""Writes the results of a video: detections, tracks, events, annotated video and review page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ANNOTATED_NAME = "annotated.mp4"
 
 @dataclass
 class TrackRows:
-    """A track's keyframes while it is still going on."""
+    """The keyframes of a track so far."""
 
     times_s: list[float] = field(default_factory=list)
     boxes_01: list[Any] = field(default_factory=list)
@@ -38,7 +38,7 @@ class TrackRows:
     scores: list[Any] = field(default_factory=list)
 
     def add(self, keyframe: TrackedKeyframe, row: int) -> None:
-        """Take the track's row of a keyframe."""
+        """Add the track's row of a keyframe."""
         self.times_s.append(keyframe.time_s)
         self.boxes_01.append(keyframe.boxes_01[row])
         self.person_score.append(float(keyframe.person_score[row]))
@@ -52,9 +52,9 @@ def write_tables(
     results: Iterable[Postprocessed],
     max_gap_s: float,
 ) -> None:
-    """Write detections.csv, tracks.jsonl, events.jsonl and the label map from one pass.
+    """Write detections.csv, tracks.jsonl, events.jsonl and the label map in one pass.
 
-    A track's line is written when nobody can go on with it; so only open tracks are in memory.
+    A track is written once it has ended, so that only open tracks are in memory.
     """
     write_label_map(folder / "label_map.pbtxt", label_map)
     with (
@@ -102,7 +102,7 @@ def _walk(
 
 
 def event_line(event: ActionEvent) -> str:
-    """Return an event as a line of JSON that drives no terminal."""
+    """Return an event as a line of JSON without control characters."""
     values = {
         "video": event.video_id,
         "track": event.track,
@@ -118,7 +118,7 @@ def event_line(event: ActionEvent) -> str:
 def track_line(
     video_id: str, number: int, rows: TrackRows, classes: Sequence[str]
 ) -> Iterator[str]:
-    """Yield the pieces of a track's line of JSON; a long track is never one text in memory."""
+    """Yield a track's line of JSON in pieces, so that a long one is never one string in memory."""
     head = {
         "video": video_id,
         "track": number,
@@ -139,7 +139,7 @@ def track_line(
 
 
 def join_annotated_video(folder: Path, annotated_segments: Sequence[Path]) -> Path | None:
-    """Join the drawn segments; None where no frame was drawn."""
+    """Join the annotated segments; None if there are none."""
     if not annotated_segments:
         return None
     join_films(annotated_segments, folder / ANNOTATED_NAME)
@@ -171,7 +171,7 @@ def write_page(
             for row, number in enumerate(keyframe.track.tolist()):
                 tracks.setdefault(number, TrackRows()).add(keyframe, row)
     source = _place(video, folder, damaged=damaged)
-    # What was left out of a damaged one is not in its length.
+    # The length of a damaged video includes what could not be read: that of the copy is used.
     with VideoReader(folder / source if damaged else video) as reader:
         info = reader.info
         width, height = displayed_size(reader)
@@ -208,7 +208,7 @@ def write_page(
 
 
 def _place(video: Path, folder: Path, *, damaged: bool) -> str:
-    """Put the video beside the page; of a damaged one the pictures that were judged."""
+    """Put the video beside the page; of a damaged one the readable frames."""
     if not damaged:
         return place_playable_video(video, folder, name="video")
     with VideoStream(video, live=False) as stream:
@@ -217,22 +217,22 @@ def _place(video: Path, folder: Path, *, damaged: bool) -> str:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise `UserError` where something that is no folder stands in the results' place."""
+    """Raise `UserError` if the path for the results is not a folder."""
     if not folder.is_dir() and (folder.exists() or folder.is_symlink()):
-        raise UserError(f"{folder}: is no folder, which is required for results")
+        raise UserError(f"{folder}: not a folder, which is required for results")
 
 
 def check_output(folder: Path) -> None:
-    """Make the folder for results; raise `UserError` where that cannot be."""
+    """Create the folder for results; raises `UserError` if that fails."""
     check_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror})") from error
+        raise UserError(f"{folder}: cannot be created ({error.strerror})") from error
 
 
 def _json(values: Mapping[str, Any]) -> str:
-    """Return JSON with every character of text but the unprintable ones as it is."""
+    """Return JSON in which only unprintable characters are escaped."""
     text = json.dumps(values, ensure_ascii=False)
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 

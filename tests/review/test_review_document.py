@@ -217,7 +217,7 @@ def test_a_video_beside_a_page_has_a_plain_name_whatever_its_own_is(tmp_path, na
         (lambda: ReviewDocument("t", MAP, (video(), video())), "a video id occurs twice"),
         (lambda: ReviewDocument("t", MAP, (), exclusive={"pose": (3,)}), "not in the label map"),
         (lambda: ReviewDocument("t", MAP, (), exclusive={"a": (1,), "b": (1,)}), "two exclusive"),
-        (lambda: ReviewDocument("t", LabelMap(("a",), (1,)), (video(),)), "not 1 classes"),
+        (lambda: ReviewDocument("t", LabelMap(("a",), (1,)), (video(),)), "must have 1 classes"),
         (lambda: ReviewDocument("t", MAP, (), score_threshold=1.5), "from 0 to 1"),
         (lambda: ReviewTrack(1, [1.0], [[0, 0, np.nan, 1]], [[0.5]], [1]), "finite"),
         (lambda: ReviewTrack(1, [1.0], [[0, 0, 1]], [[0.5]], [1]), "of shape"),
