@@ -10,8 +10,8 @@ import sys
 
 import pytest
 import torch
-from pipeline.tiny_pipeline import save_tiny_run
 from tiny_data import make_dataset
+from tiny_pipeline import save_tiny_run
 
 from ava_tools import cli
 from detection.checkpoints.factory import network_numbers

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from people.fake_people import FakeDetector
+from fake_people import FakeDetector
 
 from detection.build import build_model
 from detection.checkpoints.factory import network_numbers
