@@ -42,8 +42,8 @@ def build() -> ActionDetector:
 
 def prepared(network: ActionDetector) -> Updater:
     """A run that has done a step, so that its optimiser has something to keep."""
-    optimizer = torch.optim.AdamW(factory.parameters(), lr=0.1)
-    for weight in factory.parameters():
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
+    for weight in network.parameters():
         weight.grad = torch.zeros_like(weight)
     optimizer.step()
     average = WeightAverage(network, decay=0.9)
@@ -407,7 +407,7 @@ def wrappings(network: ActionDetector) -> dict[str, Any]:
     averaged = torch.optim.swa_utils.AveragedModel(network)
     lightning = Wrapped(network, "model").state_dict()
     other = Wrapped(network, "net").state_dict()
-    state = factory.state_dict()
+    state = network.state_dict()
     inner = {k.replace("trunk.", "trunk._orig_mod."): v for k, v in state.items()}
     return {
         "AveragedModel": averaged.state_dict(),

@@ -72,7 +72,7 @@ def test_processes_share_the_work(tmp_path):
         f"""
         import sys
         sys.path.insert(0, {str(FAKE.parent)!r})
-        from test_trainings import networks, trainings
+        from test_scheduler import networks, trainings
         rank = int(sys.argv[1])
         work = trainings(__import__("pathlib").Path({str(tmp_path)!r}), share=(rank, 2))
         print([one.scores for one in work(networks(1, 2, 3))], len(work.started))
@@ -95,7 +95,7 @@ def test_a_killed_search_goes_on_and_repeats_nothing(tmp_path, of_sigterm):
         f"""
         import sys
         sys.path.insert(0, {str(FAKE.parent)!r})
-        from test_trainings import networks, trainings
+        from test_scheduler import networks, trainings
         path = __import__("pathlib").Path({str(tmp_path)!r})
         trainings(path, wishes={{"holds_at": 2}})(networks(1, 2, 3))
         """

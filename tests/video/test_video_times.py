@@ -201,8 +201,8 @@ def test_a_list_of_files_opens_none(tmp_path, name):
     """The neighbour is a pipe that nobody writes to: whoever opened it would wait for ever."""
     os.mkfifo(tmp_path / "secret.mp4")
     (tmp_path / name).write_text(LISTS[name])
-    for opening in ("video import VideoReader", "video_stream import VideoStream"):
-        opens = f"from detection.data.{opening} as Opens; import sys; Opens(sys.argv[1])"
+    for opening in ("reader import VideoReader", "stream import VideoStream"):
+        opens = f"from detection.video.{opening} as Opens; import sys; Opens(sys.argv[1])"
         done = subprocess.run(
             [sys.executable, "-c", opens, str(tmp_path / name)],
             cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
