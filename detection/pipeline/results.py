@@ -41,14 +41,14 @@ class Results:
         self._keyframes: list[ShownKeyframe] = []
         self._segment = max(0, math.floor(plan.start_s / plan.segment_s))
         self._recorder: Recorder | None = None
-        self._film: AnnotatedVideoWriter | None = None
+        self._annotated: AnnotatedVideoWriter | None = None
         if not stream.can_seek and (plan.film or plan.page):
             self._recorder = Recorder(
                 folder, plan.segment_s, may_drop=stream.is_live, clock=report.clock
             )
         if plan.film:
             names = networks.label_map.names
-            self._film = AnnotatedVideoWriter(names, plan.sampling.interval_s, report.clock)
+            self._annotated = AnnotatedVideoWriter(names, plan.sampling.interval_s, report.clock)
 
     def record(self, frame: StreamFrame) -> None:
         """Record a frame if the source cannot be read twice."""
@@ -57,7 +57,7 @@ class Results:
 
     def show(self, keyframes: Sequence[ShownKeyframe]) -> None:
         """Add the next final keyframes, and draw the segments that they complete."""
-        if self._film is None:
+        if self._annotated is None:
             return
         for shown in keyframes:
             if self._segment_of(shown) > self._segment:
@@ -71,7 +71,7 @@ class Results:
         long_s = [gap_s for gap_s in long_s if gap_s > LONGEST_GAP_S]
         if self._recorder is not None:
             self._recorder.close()
-        if self._film is not None:
+        if self._annotated is not None:
             self._draw_segment(None)
         with self._report.clock.measure("write"):  # while the last segments are drawn
             writers.write_tables(
@@ -83,8 +83,8 @@ class Results:
             )
             if plan.page and not long_s:
                 self._write_page(folder)
-        if self._film is not None:
-            self._film.finish()
+        if self._annotated is not None:
+            self._annotated.finish()
             with self._report.clock.measure("write"):
                 writers.join_annotated_video(folder.folder, folder.annotated_segments())
         if long_s and (plan.film or plan.page):
@@ -102,8 +102,8 @@ class Results:
             if self._recorder is not None:  # first: drawing may be waiting for recordings
                 self._recorder.close()
         finally:
-            if self._film is not None:
-                self._film.close()
+            if self._annotated is not None:
+                self._annotated.close()
 
     def _segment_of(self, shown: ShownKeyframe) -> int:
         return math.floor((shown.keyframe.time_s + 1e-6) / self._plan.segment_s)
@@ -113,7 +113,7 @@ class Results:
 
         Following segments without a keyframe, up to that of `after`, are drawn with it.
         """
-        assert self._film is not None
+        assert self._annotated is not None
         number, length_s = self._segment, self._plan.segment_s
         path = self._folder.annotated_path(None if after is None else number)
         known = self._keyframes + ([] if after is None else [after])
@@ -126,7 +126,7 @@ class Results:
         start_s = max(number * length_s, self._plan.start_s)
         if start_s < min(end_s, self._plan.end_s) and not path.is_file():
             walk = self._walk if self._recorder is None else self._walk_recordings
-            self._film.submit(DrawingJob(path, start_s, min(end_s, self._plan.end_s), known, walk))
+            self._annotated.submit(DrawingJob(path, start_s, min(end_s, self._plan.end_s), known, walk))
         self._keyframes = self._keyframes[-1:]
 
     def _walk(self, from_s: float) -> FrameWalk:
