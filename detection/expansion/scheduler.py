@@ -1,8 +1,8 @@
-"""Candidates of a search, each trained and scored by a program of its own.
+"""Trains and scores the candidates of a search, each in its own process.
 
-A folder a network and seed: `config.yaml` (what `train_ava.py` was given), `run/` (its run folder),
-`output.txt` (what it said) and, when it has ended, `result.json`. What has a result is never
-trained again, what was interrupted goes on, so a search may be killed anywhere.
+Each network and seed has a folder: `config.yaml` (for `train_ava.py`), `run/` (its run folder),
+`output.txt` (its output) and, when it has ended, `result.json`. Finished candidates are never
+trained again and interrupted ones are resumed, so a search may be killed at any time.
 """
 
 from __future__ import annotations
@@ -31,23 +31,26 @@ from detection.files import only_writer, write_text
 from detection.models.x3d import X3DDescription
 
 _POLL_S = 0.3
-# What torchrun tells its processes is not for the programs that they start.
+# Variables of torchrun are not passed on to training processes.
 _NOT_PASSED_ON = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
 
 
 class Stopped(Exception):
-    """The search was asked to stop; the trainings under way have saved."""
+    """The search was asked to stop; running trainings have saved."""
 
 
 @dataclass
 class Scheduler:
-    """Trains and scores networks, several side by side.
+    """Trains and scores networks, several at a time.
 
     folder: of the candidates.
     training: options of train_ava.py.
     command: the program, such as [python, train_ava.py].
     score_of: reads the score from a run's metrics.json.
-    share: rank and number of processes that share this search (and its disk).
+    share: rank and number of the processes that share this search (and its disk).
+    seeds: of each network.
+    jobs: trainings at a time.
+    threads: of each.
     initial: writes the weights that a network shares with its parent's finished run; None: random
         weights.
     on_progress: called with a line on each training that has ended.
@@ -67,7 +70,7 @@ class Scheduler:
     started: list[str] = field(default_factory=list)
 
     def __call__(self, requests: Sequence[TrainingRequest]) -> list[Outcome]:
-        """Return the outcomes of the networks, trained where there are none yet.
+        """Return the outcomes of the networks, training those without one.
 
         Raises `Stopped` when `should_stop` says so.
         """
@@ -76,7 +79,7 @@ class Scheduler:
             for one in requests
             for seed in self.seeds
         ]
-        # Rivals may arrive at one network: it is trained once.
+        # Candidates may coincide: each network is trained once.
         different = list({one.folder: one for one in work}.values())
         rank, count = self.share
         self._train([one for one in different[rank::count] if one.result() is None])
@@ -109,7 +112,7 @@ class Scheduler:
                         lock.close()
                         self._end(training, process.returncode)
                         if training.result() is None and not self.should_stop():
-                            waiting.append(training)  # stopped by others, and saved: goes on
+                            waiting.append(training)  # stopped by another process: to be resumed
                 if self.should_stop():
                     for _, process, _ in running:
                         process.terminate()
@@ -145,7 +148,7 @@ class Scheduler:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 pass_fds=[lock.fileno()],
-                start_new_session=True,  # a Ctrl-C reaches it as one SIGTERM, through us
+                start_new_session=True,  # a Ctrl-C reaches it as one SIGTERM, from this process
                 preexec_fn=functools.partial(_stop_with_parent, os.getpid()),
             )
 
@@ -176,10 +179,10 @@ class Scheduler:
 
 
 def _stop_with_parent(parent: int) -> None:
-    """Have the system send SIGTERM to this process, a child just forked, when `parent` ends.
+    """Make the kernel send SIGTERM to this forked process when `parent` ends.
 
-    A training whose search was killed saves and ends. Systems other than Linux cannot; there it
-    trains to its end.
+    A training whose search was killed then saves and ends. Linux only; elsewhere it trains to the
+    end.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # where it was ignored, so it would be here
     if _PRCTL is not None:
@@ -194,7 +197,7 @@ _PR_SET_PDEATHSIG = 1  # sys/prctl.h
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One network and seed, and its folder."""
+    """The training of one network and seed, and its folder."""
 
     folder: Path
     request: TrainingRequest
@@ -206,7 +209,7 @@ class TrainingJob:
         return self.folder / "run"
 
     def result(self) -> dict[str, Any] | None:
-        """Return what it came to; None where it has not ended."""
+        """Return its result; None if it has not ended."""
         path = self.folder / "result.json"
         if not path.is_file():
             return None
@@ -215,7 +218,7 @@ class TrainingJob:
         except ValueError as error:
             raise UserError(f"{path}: not JSON; remove it to train this network again") from error
         if not isinstance(values, dict) or not ("score" in values) ^ ("failure" in values):
-            raise UserError(f"{path}: a score or a failure is wanted, found {values!r}")
+            raise UserError(f"{path}: a score or a failure is required, found {values!r}")
         return values
 
     def locked(self, should_stop: Callable[[], bool] = lambda: False) -> IO[str]:
@@ -240,7 +243,7 @@ class TrainingJob:
                 raise UserError(f"{self.folder}: cannot be locked ({error.strerror})") from error
 
     def last_words(self, code: int) -> str:
-        """Say why a training failed: its last line, or the signal that ended it."""
+        """Return why a training failed: its last line, or the signal that ended it."""
         if code < 0:
             return f"ended by signal {-code}" + (" (out of memory?)" if code == -9 else "")
         text = (self.folder / "output.txt").read_text(encoding="utf-8", errors="replace")
@@ -249,7 +252,7 @@ class TrainingJob:
 
 
 def name_of(description: X3DDescription) -> str:
-    """Name a network by its numbers, for a folder and for people."""
+    """Return a network's name, made of its numbers, for folders and reports."""
     return (
         f"{description.num_frames}x{description.step:.6g}_{description.train_crop}px"
         f"_w{description.width_factor:g}_b{description.bottleneck_factor:g}"
@@ -258,7 +261,7 @@ def name_of(description: X3DDescription) -> str:
 
 
 def with_network(training: Mapping[str, Any], description: X3DDescription) -> dict[str, Any]:
-    """Return options of train_ava.py that build and feed this network."""
+    """Return train_ava.py's options for this network."""
     values = copy.deepcopy(dict(training))
     values["clip"] = {
         **(values.get("clip") or {}),

@@ -1,7 +1,7 @@
 """Forward expansion by coordinate descent, then backward contraction (X3D paper, section 3.2).
 
-Pure: networks are described, costed and scored by what the caller passes in. The same answers give
-the same search, so that one that was stopped is gone through again and asks nothing anew.
+The caller passes in functions that compute costs and train networks. The search is deterministic
+given their results, so that a stopped one is resumed by running it again on stored results.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ from detection.models.x3d import X3DDescription
 
 @dataclass(frozen=True)
 class Outcome:
-    """What training a network gave.  scores: by seed.  failure: why there are fewer than asked."""
+    """The result of training a network.
+
+    scores: by seed.
+    failure: why there are fewer than asked.
+    """
 
     scores: tuple[float, ...] = ()
     failure: str | None = None
@@ -49,7 +53,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """A network to be trained and scored.  parent: the one it was grown from."""
+    """A network to be trained and scored.
+
+    parent: the one it was grown from.
+    """
 
     description: X3DDescription
     parent: X3DDescription | None = None
@@ -71,7 +78,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: its candidates, the axes that could not take part, and the choice among them."""
+    """One step: its candidates, the skipped axes, and the choice."""
 
     number: int
     candidates: tuple[Candidate, ...]
@@ -87,9 +94,9 @@ class Step:
 
 @dataclass
 class Search:
-    """The six axes, the cost and the bounds of a search; `steps` fill up as it goes.
+    """A search: its axes, cost and limits, and its steps so far.
 
-    words: says a cost in errors.
+    words: formats a cost in errors.
     """
 
     basis: X3DDescription
@@ -116,9 +123,9 @@ class Search:
         return self.steps[-1].choice
 
     def run(self, train: Train) -> Iterator[Step]:
-        """Yield each step when it is done: the basis, expansions, and a contraction if needed.
+        """Yield each step when it is done: the basis, expansions, and a contraction if required.
 
-        Raises `UserError` where no axis can take a step, or where every candidate of one failed.
+        Raises `UserError` if no axis can take a step, or if every candidate of one failed.
         """
         self.steps.clear()
         yield self._add(0, [Grown(AXES[0], self.basis, self.cost(self.basis), math.nan)], (), train)
