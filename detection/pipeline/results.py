@@ -126,7 +126,9 @@ class Results:
         start_s = max(number * length_s, self._plan.start_s)
         if start_s < min(end_s, self._plan.end_s) and not path.is_file():
             walk = self._walk if self._recorder is None else self._walk_recordings
-            self._annotated.submit(DrawingJob(path, start_s, min(end_s, self._plan.end_s), known, walk))
+            self._annotated.submit(
+                DrawingJob(path, start_s, min(end_s, self._plan.end_s), known, walk)
+            )
         self._keyframes = self._keyframes[-1:]
 
     def _walk(self, from_s: float) -> FrameWalk:
