@@ -61,7 +61,8 @@ class DataLimits:
                 f"have {self.fastest_fps:.2f}"
             )
         if description.train_crop > self.largest_side_px:
-            return f"{description.train_crop} px are required, the videos have {self.largest_side_px:g}"
+            crop_px, side_px = description.train_crop, self.largest_side_px
+            return f"{crop_px} px are required, the videos have {side_px:g}"
         return None
 
 
