@@ -234,10 +234,9 @@ def score_rows(
 def _scores(rules: Protocol, rows: AvaRows, row: NDArray[np.int64]) -> NDArray[np.floating]:
     """Return the scores of some rows in the protocol's precision."""
     assert rows.score is not None
+    number: type[np.floating] = np.float32 if rules.single_precision else np.float64
     with np.errstate(over="ignore"):
-        score = rows.score[row].astype(
-            np.float32 if rules.single_precision else np.float64, copy=False
-        )
+        score: NDArray[np.floating] = rows.score[row].astype(number, copy=False)
     check_finite(score, f"{rows.path}: scores in the precision of protocol {rules.name}")
     return score
 
