@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _keyframes(folder: DatasetFolder, options: argparse.Namespace) -> list[Keyframe]:
-    from detection.people import keyframes
+    from detection.people import keyframe_frames as keyframes
 
     split = folder.split(options.split)
     if options.keyframes:

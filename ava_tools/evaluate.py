@@ -167,9 +167,9 @@ def _causes(files: _Files, scored: ScoredRows, mean_ap: float, *, seen: bool) ->
     seen: whether ids or times were named already, which may be all that is wrong.
     """
     from detection.evaluation import explain_low_map
-    from detection.evaluation.people import find_people
+    from detection.evaluation.people import pair_people
 
-    recall = find_people(scored, files.ground_truth, files.detections).recall(scored.iou_threshold)
+    recall = pair_people(scored, files.ground_truth, files.detections).recall(scored.iou_threshold)
     honest = mean_ap >= explain_low_map.LOW_MEAN and recall >= explain_low_map.LOW_RECALL
     found = explain_low_map.find_causes(
         files.ground_truth, files.detections, files.label_map, scored, exclusions=files.exclusions,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from detection.expansion.axes import Cost, DataLimits
     from detection.expansion.config import ExpandConfig
     from detection.expansion.report import Finalist, Units
-    from detection.expansion.scheduler import Trainings
+    from detection.expansion.scheduler import Scheduler
     from detection.expansion.search import Search
     from detection.models.x3d import X3DDescription
 
@@ -157,12 +157,12 @@ def search_of(config: ExpandConfig, cost: Cost, limits: DataLimits, units: Units
 
 def trainings_of(
     config: ExpandConfig, folder: Path, task: ActionTask | ClipTask, should_stop: Callable[[], bool]
-) -> Trainings:
+) -> Scheduler:
     """Return what trains and scores candidates, in programs of their own."""
     from detection.expansion.inherit import write_shared_weights
-    from detection.expansion.scheduler import Trainings
+    from detection.expansion.scheduler import Scheduler
 
-    return Trainings(
+    return Scheduler(
         folder / "candidates",
         config.training,
         train_command(),
@@ -173,7 +173,7 @@ def trainings_of(
         share=(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))),
         initial=write_shared_weights if config.start_from_parent else None,
         should_stop=should_stop,
-        tell=partial(print, flush=True),
+        on_progress=partial(print, flush=True),
     )
 
 

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parameters,
             workers=options.workers,
             overwrite=options.overwrite,
-            progress=lambda done, _: bar.update(done - bar.n),
+            on_progress=lambda done, _: bar.update(done - bar.n),
         )
     if made:
         took = time.monotonic() - started

@@ -342,7 +342,7 @@ def _look(options: argparse.Namespace, heading: str = "Prediction", note: str = 
 def _write_film(job: Job, options: argparse.Namespace, look: Look) -> None:
     from tqdm import tqdm
 
-    from detection.drawing.annotated_video import choose_frames, write_film
+    from detection.drawing.annotated_video import choose_frames, write_annotated_video
 
     assert job.film is not None
     with job.open() as source:
@@ -357,7 +357,9 @@ def _write_film(job: Job, options: argparse.Namespace, look: Look) -> None:
                 file=sys.stderr,
             )
         with tqdm(total=len(times_s), unit="frame", desc=printable(job.film.name)[-40:]) as bar:
-            write_film(job.film, source, job.actors, times_s, look=look, told=bar.update)
+            write_annotated_video(
+                job.film, source, job.actors, times_s, look=look, on_progress=bar.update
+            )
 
 
 def _write_sheet(path: Path, jobs: Sequence[Job], options: argparse.Namespace, look: Look) -> None:

@@ -30,8 +30,7 @@ from tqdm import tqdm
 from detection.datasets.folder import DatasetFolder
 from detection.models.timing import describe_device
 from detection.people.box_table import make_box_table
-from detection.people.keyframe_frames import batches_of, read_batches
-from detection.people.keyframes import annotated_keyframes
+from detection.people.keyframe_frames import annotated_keyframes, batches_of, read_batches
 from detection.people.torchvision_rcnn import (
     NETWORKS,
     TorchvisionDetector,

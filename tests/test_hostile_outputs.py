@@ -144,7 +144,7 @@ def test_a_place_that_is_no_folder_is_named(place, tmp_path, command, kind):
     assert "\n" not in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
     if kind == "file":
-        assert out.read_text() == "mine" and "is no folder" in str(caught.value)
+        assert out.read_text() == "mine" and "not a folder" in str(caught.value)
 
 
 def test_a_disk_that_takes_nothing_is_one_line(place, command):

@@ -161,7 +161,7 @@ def test_a_run_that_fails_leaves_nothing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        generate_demo(tmp_path / "out", TINY, workers=0, progress=stop)
+        generate_demo(tmp_path / "out", TINY, workers=0, on_progress=stop)
     assert list(tmp_path.iterdir()) == []
 
 

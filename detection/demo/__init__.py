@@ -1,6 +1,6 @@
-"""The embedded data set: animated people in AVA's own form. Made up, and says so.
+"""The synthetic data set: animated people, in AVA's format, marked as made up.
 
-`generate_demo` is in `detection.demo.generate`; this file stays light.
+`generate_demo` is in `detection.demo.generate`; importing this file is cheap.
 """
 
 from detection.demo.actions import CLASSES, MOTION_ONLY

@@ -1,6 +1,6 @@
-"""The actions of the made data set: AVA's own names, ids and groups.
+"""The actions of the synthetic data set, with AVA's names, ids and groups.
 
-What a label means here is in docs/demo.md. Poses are one to a person; the others come on top.
+docs/demo.md defines them. A person has one pose, and further actions on top of it.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ CLASSES: tuple[ActionClass, ...] = (
     WAVE,
 )  # fmt: skip
 
-# Classes whose every pose is also struck by people who do not do the action: those who hold still
-# in it (statues), or those who go through the same poses the other way.
+# Classes that only motion tells: all their poses also occur without the action, held still
+# (statues) or in reverse order.
 MOTION_ONLY: tuple[str, ...] = tuple(
     action.name for action in (FALL, GET_UP, RUN, WALK, LIFT, PUT_DOWN, WAVE)
 )

@@ -1,8 +1,7 @@
-"""What the made data set says about a story: who is where, does what, and how visible.
+"""Annotations of a story: boxes, actions and visibility of its people at the keyframes.
 
-A keyframe is annotated when everybody in it can be: whoever is less than 20 % visible, lies less
-than 60 % within the frame or has a box outside 15 to 90 % of the frame's height would not be judged
-fairly, so that keyframe goes to the exclusion file instead.
+A keyframe with a person who is less than 20 % visible, less than 60 % within the frame, or whose
+box is not 15 to 90 % of the frame's height is excluded from evaluation.
 """
 
 from __future__ import annotations
@@ -34,8 +33,9 @@ _SPLIT_NUMBER: dict[Split, int] = {"train": 0, "val": 1}
 class PersonNote:
     """One person at one keyframe.
 
-    box_01: the whole figure within the frame, hidden parts included.  visible, inside: shares (see
-    Scene.people_seen).  standing_height: in frame heights.
+    box_01: of the whole figure, with hidden parts, within the frame.
+    visible, inside: shares (see Scene.people_seen).
+    standing_height: in frame heights.
     """
 
     keyframe: Keyframe
@@ -58,7 +58,7 @@ class PersonNote:
 
     @property
     def fair(self) -> bool:
-        """Whether the person can be judged."""
+        """Whether the person can be evaluated."""
         low, high = BOX_HEIGHTS
         return (
             self.visible >= LEAST_VISIBLE
@@ -86,19 +86,19 @@ def tell_stories(
 
 
 def doing_at(person: Person, time_s: float) -> Doing:
-    """Return what somebody does at a time."""
+    """Return what a person does at a time."""
     return next(s.doing for s in person.spans if s.start_s <= time_s < s.end_s)
 
 
 def notes_of(story: Story, *, slots: int, size_px: tuple[int, int]) -> list[list[PersonNote]]:
-    """Return what is to be said about each keyframe of a story, everybody in it."""
+    """Return the people at each keyframe of a story."""
     times = np.arange(FIRST_S, FIRST_S + slots, dtype=np.float64)
     scene = Scene(story, times, size_px=size_px)
     scale = np.array([*size_px, *size_px], np.float64)
     notes = []
-    for moment, time_s in enumerate(times.tolist()):
-        boxes = scene.boxes_px(moment) / scale
-        visible, inside = scene.people_seen(moment)
+    for index, time_s in enumerate(times.tolist()):
+        boxes = scene.boxes_px(index) / scale
+        visible, inside = scene.people_seen(index)
         notes.append(
             [
                 PersonNote(

@@ -1,4 +1,4 @@
-"""How the camera moves: a pool of paths, of which training and validation share none."""
+"""Camera movements: a pool of paths; training and validation share none."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ REST_S = 3.5  # the path passes through its home view at this time
 
 @dataclass(frozen=True)
 class CameraPath:
-    """A smooth way of the view; lengths in frame heights.
+    """A smooth camera path; lengths in frame heights.
 
-    speed: sideways and downwards, per second.  zoom_rate: per second.  wobble: amplitude of the
-    shake, of three sines with `wobble_hz` and phases from `seed`.
+    speed: horizontal and vertical, per second.
+    zoom_rate: per second.
+    wobble: amplitude of the shake, of three sines with `wobble_hz` and phases from `seed`.
     """
 
     kind: str
@@ -38,7 +39,7 @@ class CameraPath:
         phases = rng.uniform(0, 2 * np.pi, (3, 3))
         rates = 2 * np.pi * self.wobble_hz * np.array([0.6, 1.0, 1.7])
         shake = np.sin(time_s[:, None, None] * rates + phases).mean(axis=2) * self.wobble
-        # A slow ease at both ends keeps the view near home in long videos.
+        # Eased at both ends, so that the view stays near its start in long videos.
         away = 2.6 * np.tanh((time_s - REST_S) / 2.6)
         zoom = self.zoom * np.exp(self.zoom_rate * away) * height
         roll = 0.25 * shake[:, 2]

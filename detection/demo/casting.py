@@ -1,4 +1,4 @@
-"""One video's cast: how many people, how large, in which roles, and what stands before them."""
+"""Composes a video: number, size and roles of its people, and occluding props."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _HEIGHTS = {1: (0.64, 0.76), 2: (0.6, 0.74), 3: (0.54, 0.68), 4: (0.48, 0.6)}
 _FAR_HEIGHTS = (0.2, 0.3)
 _LEAST_HEIGHT = {"floor": 0.5, "porter": 0.32, "seat": 0.26}
 _FAR_ROLES = ("roam", "seat")
-_TRIES = 10  # of where people are, the least crowded one is taken
+_TRIES = 10  # arrangements of people, of which the least crowded is chosen
 
 
 @dataclass(frozen=True)
 class Story:
-    """All that decides one video, before a pixel is drawn."""
+    """Everything that determines one video."""
 
     video_id: str
     split: Split
@@ -66,7 +66,7 @@ def _people(
     split: Split, roles: list[str], doings: list[list[Doing]], *, far: bool, aspect: float,
     rng: np.random.Generator,
 ) -> list[Person]:  # fmt: skip
-    """Return somebody for each role, side by side."""
+    """Return a person for each role, side by side."""
     count = len(roles)
     spots = (rng.permutation(count) + 0.5 + rng.uniform(-0.15, 0.15, count)) / count * aspect
     bodies = rng.permutation(len(looks.bodies(split)))
@@ -85,12 +85,12 @@ def _people(
 
 
 def crowding(people: list[Person], times_s: Array) -> float:
-    """Return how much people stand in each other's way at some moments, in frame heights."""
+    """Return the overlap of people across the frame, summed over times, in frame heights."""
     paths = [person.path(times_s) for person in people]
     total = 0.0
-    for moment, time_s in enumerate(times_s.tolist()):
+    for index, time_s in enumerate(times_s.tolist()):
         spans = [
-            _taken(person, x[moment], facing[moment], time_s)
+            _taken(person, x[index], facing[index], time_s)
             for person, (x, facing) in zip(people, paths, strict=True)
         ]
         total += sum(
@@ -101,7 +101,7 @@ def crowding(people: list[Person], times_s: Array) -> float:
 
 
 def _taken(person: Person, x: float, facing_deg: float, time_s: float) -> tuple[float, float]:
-    """Return about from where to where somebody reaches across the picture."""
+    """Return the approximate horizontal extent of a person."""
     doing = next(s.doing for s in person.spans if s.start_s <= time_s < s.end_s)
     forward = float(np.cos(np.radians(facing_deg)))
     behind, ahead = 0.17, 0.17
@@ -117,7 +117,7 @@ def _taken(person: Person, x: float, facing_deg: float, time_s: float) -> tuple[
 
 
 def _roles(count: int, far: bool, decks: Decks, rng: np.random.Generator) -> list[str]:
-    """Deal a role to each of `count` people; who is far away has one that shows at that size."""
+    """Assign a role to each of `count` people; far ones get roles that are visible at that size."""
     shares = {role: n for role, n in ROLE_SHARES.items() if not far or role in _FAR_ROLES}
     return [decks.deal("role", shares, rng) for _ in range(count)]
 
@@ -132,13 +132,13 @@ def _person(
     sideways = slant if rng.random() < 0.5 else 180.0 - slant
     facing = sideways
     if role == "seat":
-        turned = float(rng.uniform(-20, 20))  # from the side thighs and the chair's back show
+        turned = float(rng.uniform(-20, 20))  # seen from the side, thighs and chair back show
         facing = turned if rng.random() < 0.5 else 180.0 - turned
     if role == "roam" and all(d.speed == 0 for d in doings) and rng.random() < 0.6:
         facing = float(rng.uniform(0, 360))
     forward = float(np.cos(np.radians(facing)))
     if role == "floor":
-        spot += 0.42 * height * forward  # whoever lies does so behind the feet
+        spot += 0.42 * height * forward  # lying people extend behind their feet
     edge = 0.10 + 0.16 * height
     roaming = float(rng.uniform(0.25, 0.4))
     reach = (max(edge, spot - roaming), min(aspect - edge, spot + roaming))
@@ -162,7 +162,7 @@ def _person(
 def _props(
     split: Split, people: list[Person], decks: Decks, rng: np.random.Generator
 ) -> list[Prop]:
-    """Return seats for those who sit and things that hide some of the people."""
+    """Return seats for sitting people, and things that occlude some people."""
     props = []
     for person in people:
         if person.role == "seat":

@@ -1,7 +1,7 @@
-"""People as flat shapes: tapered limbs, clothes and hair, nearest last.
+"""Draws people as flat shapes: tapered limbs, clothes and hair, nearest last.
 
-Legend: T moments, K corners of an outline. Points are on the picture plane in units of the
-standing height, x to the right, y **down**, the middle of the feet at (0, 0).
+Legend: T times, K corners of an outline. Points are on the image plane in units of the standing
+height, x to the right, y **down**, the middle of the feet at (0, 0).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from detection.demo.looks import Body, Clothes, Colour
 from detection.demo.skeleton import JOINT, Array, Build, joints_of, turned_to_view
 
-VIEW_TILT = 0.16  # the viewer stands a little higher than the people: what is near is lower
+VIEW_TILT = 0.16  # seen from slightly above: what is near is lower
 _ROUND = np.linspace(np.pi / 2, 3 * np.pi / 2, 6)
 _CIRCLE = np.linspace(0, 2 * np.pi, 16, endpoint=False)
 
@@ -23,7 +23,9 @@ _CIRCLE = np.linspace(0, 2 * np.pi, 16, endpoint=False)
 class Part:
     """One shape of a figure over time.
 
-    outline: (T, K, 2), convex.  depth: (T,), larger is nearer.  body: False for what is held.
+    outline: (T, K, 2), convex.
+    depth: (T,), larger is nearer.
+    body: False for held objects.
     """
 
     outline: Array
@@ -34,7 +36,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Held:
-    """Something in both hands: its size in heights and its colours."""
+    """An object in both hands: its size in heights and its colours."""
 
     width: float
     height: float
@@ -45,7 +47,7 @@ class Held:
 def figure(
     poses: Array, facing: Array, body: Body, clothes: Clothes, held: Held | None
 ) -> list[Part]:
-    """Return the shapes of a person at T moments; `facing` in degrees (see turned_to_view)."""
+    """Return the shapes of a person at T times; `facing` in degrees (see turned_to_view)."""
     seen = turned_to_view(joints_of(poses, body.build), facing)
     at = {name: _on_picture(seen[:, row]) for name, row in JOINT.items()}
     depth = {name: seen[:, row, 2] for name, row in JOINT.items()}
@@ -177,7 +179,7 @@ def _head(at: dict[str, Array], depth: dict[str, Array], facing: Array, body: Bo
     parts.append(Part(face, level + 0.012, body.skin))
     if body.hair_style == "bald":
         return parts + _eyes(at["head"], up, ahead, towards, r, level)
-    # Hair: a cap that slides back on the head as the face turns to the viewer.
+    # Hair: a cap that moves back on the head as the face turns to the viewer.
     crown = at["head"] + up * (0.3 * r) - ahead * (0.26 * r)
     behind = np.where(towards > 0.35, -0.03, 0.013)
     lock = at["head"] + up * 0.16 * r - ahead * 0.32 * r
@@ -213,7 +215,7 @@ def _arms(
     at: dict[str, Array], depth: dict[str, Array], body: Body, clothes: Clothes
 ) -> list[Part]:
     limb = body.build.limb
-    # Sleeves of another colour than the chest: an arm before it still shows.
+    # Sleeves differ in colour from the chest, so that an arm in front of it is visible.
     sleeve = clothes.trim if clothes.long_sleeves else body.skin
     parts = []
     for side in "lr":
@@ -227,7 +229,7 @@ def _arms(
 
 def _held(at: dict[str, Array], depth: dict[str, Array], facing: Array, held: Held) -> list[Part]:
     middle = (at["hand_l"] + at["hand_r"]) / 2
-    # A box is as wide from the side as from the front, near enough.
+    # A box is drawn as wide from the side as from the front.
     level = np.maximum(depth["hand_l"], depth["hand_r"]) + np.where(
         np.sin(np.radians(facing)) > 0.3, 0.02, -0.012
     )

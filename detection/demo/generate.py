@@ -1,4 +1,4 @@
-"""Writes the made data set: videos by worker processes, annotations, one folder or none."""
+"""Writes the synthetic data set: videos by worker processes, and annotations; all or nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from detection.structures import LabelMap
 from detection.video.writer import VideoWriter
 
 PARAMETERS_FILE = "made_up.json"
-VERSION = 6  # of what is drawn: raise it when the same parameters give another data set
+VERSION = 6  # of the drawing: raise it when the same parameters give another data set
 SPLITS: tuple[Split, ...] = ("train", "val")
 
 
@@ -46,12 +46,15 @@ def generate_demo(
     *,
     workers: int = 2,
     overwrite: bool = False,
-    progress: Callable[[int, int], object] | None = None,
+    on_progress: Callable[[int, int], object] | None = None,
 ) -> bool:
-    """Write the made data set to the folder `out`; False when it is there already, the same.
+    """Write the data set to the folder `out`; returns False if the same one exists already.
 
-    workers: processes that draw (0: this one).  overwrite: replace what is there.  progress: told
-    how many videos of how many are done.  Raises `UserError` where `out` is something else.
+    workers: processes that draw (0: this one).
+    overwrite: replace an existing folder.
+    on_progress: called with the numbers of finished and of all videos.
+
+    Raises `UserError` if `out` is another folder.
     """
     parameters = parameters or DemoParameters()
     out = Path(out)
@@ -64,15 +67,15 @@ def generate_demo(
         jobs = chain.from_iterable(_stories(split, parameters) for split in SPLITS)
         for done, (split, notes) in enumerate(_drawn(folder, jobs, parameters, workers), start=1):
             kept[split] += notes
-            if progress is not None:
-                progress(done, total)
+            if on_progress is not None:
+                on_progress(done, total)
         _write_annotations(folder, kept)
         write_text(folder / PARAMETERS_FILE, _parameters_text(parameters))
     return True
 
 
 def label_map() -> LabelMap:
-    """Return the classes of the made data set under AVA's names and ids."""
+    """Return the classes, with AVA's names and ids."""
     return LabelMap(
         names=tuple(action.name for action in CLASSES),
         ids=tuple(action.action_id for action in CLASSES),
@@ -89,8 +92,8 @@ def draw_video(story: Story, path: Path, parameters: DemoParameters) -> list[lis
     with VideoWriter(
         path, width=size[0], height=size[1], fps=parameters.fps, crf=23, preset="ultrafast"
     ) as writer:
-        for moment in range(len(times)):
-            writer.write(scene.frame(moment))
+        for index in range(len(times)):
+            writer.write(scene.frame(index))
     return notes_of(story, slots=parameters.keyframes, size_px=size)
 
 
@@ -107,7 +110,7 @@ def _stories(split: Split, parameters: DemoParameters) -> Iterator[Story]:
 def _drawn(
     folder: Path, stories: Iterator[Story], parameters: DemoParameters, workers: int
 ) -> Iterator[tuple[Split, list[list[PersonNote]]]]:
-    """Yield the notes of each video in order while workers draw ahead."""
+    """Yield the annotations of each video in order, while workers draw ahead."""
 
     def path_of(story: Story) -> Path:
         return folder / "videos" / f"{story.video_id}.mp4"
@@ -116,7 +119,7 @@ def _drawn(
         for story in stories:
             yield story.split, draw_video(story, path_of(story), parameters)
         return
-    # Forked from a fresh process: a copy of this one might inherit a lock that a thread holds.
+    # Forked from a fresh process: a fork of this one could inherit a lock held by a thread.
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
@@ -176,7 +179,7 @@ def _parameters_text(parameters: DemoParameters) -> str:
 
 
 def _made_already(out: Path, parameters: DemoParameters) -> bool:
-    """Whether `out` is this data set, whole; raises `UserError` when it is another one."""
+    """Whether `out` is this data set, complete; raises `UserError` if it is another one."""
     written = out / PARAMETERS_FILE
     if not written.is_file():
         return False

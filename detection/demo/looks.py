@@ -1,4 +1,4 @@
-"""What people look like: bodies and clothes, of which training and validation share none.
+"""Appearance of people: bodies and clothes; training and validation share none.
 
 Colours are (red, green, blue), 0 to 255.
 """

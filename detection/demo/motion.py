@@ -1,7 +1,7 @@
-"""How people move: every movement is a function of time that gives joint angles.
+"""Movements of people: functions of time that return joint angles.
 
-Legend: T moments, P angles of a pose (skeleton.FIELDS). A movement that is frozen is the same
-function at one moment, held: a statue. That is what makes these actions a matter of motion alone.
+Legend: T times, P angles of a pose (skeleton.FIELDS). A frozen movement is the same function at a
+fixed time: a statue. So a single frame cannot tell these actions apart.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from detection.demo.skeleton import ARMS, FIELD, FIELDS, Array
 
 @dataclass(frozen=True)
 class Rhythm:
-    """One person's way of doing one thing.
+    """Timing and style of a movement.
 
-    period_s: of one cycle.  phase: where it starts, 0 to 1.  strength: factor on the angles, about
-    1.  left: which hand or foot leads.  frozen: hold the pose of `phase`.
+    period_s: of one cycle.
+    phase: where it starts, 0 to 1.
+    strength: factor on the angles, about 1.
+    left: which hand or foot leads.
+    frozen: hold the pose of `phase`.
     """
 
     period_s: float
@@ -35,7 +38,7 @@ class Rhythm:
 
 
 def still(time_s: Array, **angles: float) -> Array:
-    """Return (T, P): a relaxed upright body with the named angles set, breathing a little."""
+    """Return (T, P): a relaxed upright pose with the named angles set, breathing slightly."""
     base = dict(
         thigh_out_l=4.0, thigh_out_r=4.0, shank_out_l=2.0, shank_out_r=2.0,
         upper_out_l=9.0, upper_out_r=9.0, fore_l=12.0, fore_r=12.0, fore_out_l=5.0, fore_out_r=5.0,

@@ -1,4 +1,4 @@
-"""What a made data set follows from. Imports nothing heavy: the command's --help reads it."""
+"""Parameters of the synthetic data set; cheap to import, for the command's --help."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ FIRST_S = 1  # the first keyframe; the last one is a second before the video's e
 
 @dataclass(frozen=True)
 class DemoParameters:
-    """What a made data set follows from.
+    """Parameters that determine the data set.
 
-    keyframes: annotated seconds a video, the first at 1 s; a video lasts one second longer than
-    its last one.  width, height: pixels.
+    keyframes: annotated seconds per video, the first at 1 s; a video ends one second after the
+        last.
+    width, height: pixels.
     """
 
     seed: int = 0

@@ -1,4 +1,4 @@
-"""Things that stand about: seats, and what hides people from the viewer.
+"""Props: seats, and things that occlude people.
 
 A prop is a list of convex outlines (K, 2) in world heights (y down) with a colour each, the nearest
 last.
@@ -58,7 +58,7 @@ def chair(x: float, ground_y: float, seat: float, tone: Colour, *, back: int) ->
 def hiding(
     kind: str, rng: np.random.Generator, split: Split, x: float, ground_y: float, w: float, h: float
 ) -> Prop:
-    """Return a thing of about w x h that stands at x before somebody."""
+    """Return a prop of about w x h at x that occludes a person."""
     tone = colour(hue_of(split, rng), float(rng.uniform(0.05, 0.3)), float(rng.uniform(0.35, 0.7)))
     return Prop(_KINDS[kind](rng, x, ground_y, w, h, tone), ground_y)
 

@@ -1,6 +1,6 @@
-"""A story at given moments: frames, boxes and how much of everybody can be seen.
+"""Renders a story at given times: frames, boxes and the visibility of people.
 
-Legend: T moments, N people, H W pixels.
+Legend: T times, N people, H W pixels.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ NOBODY = 255
 
 @dataclass(frozen=True)
 class _Layer:
-    """What is drawn together: one person or one prop.
+    """Shapes that are drawn together: one person or one prop.
 
-    depth: ground height, larger is nearer.  outlines: in pixels, each (T, K, 2).  order: (T,
-    shapes) which shape to draw when.  colours: (T, shapes, 3).  body: per shape, False for what is
-    held.
+    depth: ground height, larger is nearer.
+    outlines: in pixels, each (T, K, 2).
+    order: (T, shapes) which shape to draw when.
+    colours: (T, shapes, 3).
+    body: per shape, False for held objects.
     """
 
     depth: float
@@ -36,16 +38,14 @@ class _Layer:
     colours: NDArray[np.int64]
     body: tuple[bool, ...]
 
-    def shapes(self, moment: int) -> tuple[list[Array], list[Colour]]:
-        order = self.order[moment]
-        colours = self.colours[moment]
-        return [self.outlines[i][moment] for i in order], [
-            tuple(colours[i].tolist()) for i in order
-        ]
+    def shapes(self, index: int) -> tuple[list[Array], list[Colour]]:
+        order = self.order[index]
+        colours = self.colours[index]
+        return [self.outlines[i][index] for i in order], [tuple(colours[i].tolist()) for i in order]
 
 
 class Scene:
-    """A story seen by its camera at T moments, in frames of (width, height) pixels."""
+    """A story as seen by its camera at T times, in frames of (width, height) pixels."""
 
     def __init__(self, story: Story, time_s: Array, *, size_px: tuple[int, int]) -> None:
         self.story = story
@@ -56,31 +56,31 @@ class Scene:
         self._layers = sorted(layers, key=lambda layer: layer.depth)
         self._background: tuple[NDArray[np.uint8], Array] | None = None
 
-    def frame(self, moment: int) -> NDArray[np.uint8]:
-        """Return the (H, W, 3) uint8 RGB picture at a moment."""
+    def frame(self, index: int) -> NDArray[np.uint8]:
+        """Return the (H, W, 3) uint8 RGB frame at time `index`."""
         if self._background is None:
             width, height = self.size_px
             self._background = paint(self.story.place, height, width / height)
         canvas, canvas_of_world = self._background
         square = np.vstack([canvas_of_world, (0, 0, 1)])
-        matrix = self._view[moment] @ np.linalg.inv(square)
+        matrix = self._view[index] @ np.linalg.inv(square)
         image = cv2.warpAffine(
             canvas, matrix, self.size_px, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
         )
         for layer in self._layers:
-            draw(image, *layer.shapes(moment))
+            draw(image, *layer.shapes(index))
         return image  # type: ignore[return-value]
 
-    def boxes_px(self, moment: int) -> Array:
+    def boxes_px(self, index: int) -> Array:
         """Return (N, 4) boxes around whole figures, hidden parts included, clipped to the frame.
 
-        What is held does not count. A figure outside the frame gets a box without area.
+        Held objects do not count. A figure outside the frame gets a box without area.
         """
         boxes = np.zeros((len(self.story.people), 4))
         for layer in self._layers:
             if layer.person is not None:
                 points = np.concatenate(
-                    [o[moment] for o, body in zip(layer.outlines, layer.body, strict=True) if body]
+                    [o[index] for o, body in zip(layer.outlines, layer.body, strict=True) if body]
                 )
                 boxes[layer.person] = (*points.min(axis=0), *points.max(axis=0))
         width, height = self.size_px
@@ -88,22 +88,22 @@ class Scene:
         boxes[:, 1::2] = boxes[:, 1::2].clip(0, height)
         return boxes
 
-    def people_seen(self, moment: int) -> tuple[Array, Array]:
-        """Return (N,) how much of each person is visible and (N,) how much lies in the frame.
+    def people_seen(self, index: int) -> tuple[Array, Array]:
+        """Return the shares (N,) of each person that are visible, and (N,) that lie in the frame.
 
-        Visible: pixels not hidden by somebody or something nearer, as a share of the figure's
-        pixels within the frame. In the frame: these pixels as a share of all of the figure's.
+        Visible: pixels that nothing nearer hides, as a share of the figure's pixels within the
+        frame. In the frame: the latter as a share of all the figure's pixels.
         """
         width, height = self.size_px
         who = np.full((height, width), NOBODY, np.uint8)
         whole = np.zeros(len(self.story.people))
         inside = np.zeros(len(self.story.people))
         for layer in self._layers:
-            outlines, _ = layer.shapes(moment)
+            outlines, _ = layer.shapes(index)
             name = NOBODY if layer.person is None else layer.person
             draw(who, outlines, [(name, name, name)] * len(outlines), smooth=False)
             if layer.person is not None:
-                # Half a frame of margin: nobody reaches farther out.
+                # A margin of half a frame: no figure reaches farther out.
                 wide = np.zeros((2 * height, 2 * width), np.uint8)
                 shift = np.array([width / 2, height / 2])
                 draw(wide, [o + shift for o in outlines], [(1, 1, 1)] * len(outlines), smooth=False)
@@ -130,9 +130,9 @@ class Scene:
 
     def _prop_layer(self, number: int) -> _Layer:
         prop = self.story.props[number]
-        moments = len(self._view)
+        num_times = len(self._view)
         outlines = [
-            self._to_pixels(np.broadcast_to(outline, (moments, *outline.shape)))
+            self._to_pixels(np.broadcast_to(outline, (num_times, *outline.shape)))
             for outline, _ in prop.shapes
         ]
         colours = np.array([tone for _, tone in prop.shapes])
@@ -140,13 +140,13 @@ class Scene:
             depth=prop.ground_y,
             person=None,
             outlines=outlines,
-            order=np.tile(np.arange(len(outlines)), (moments, 1)),
-            colours=np.broadcast_to(colours, (moments, *colours.shape)),
+            order=np.tile(np.arange(len(outlines)), (num_times, 1)),
+            colours=np.broadcast_to(colours, (num_times, *colours.shape)),
             body=(False,) * len(outlines),
         )
 
     def _to_pixels(self, outline: Array) -> Array:
-        """Take (T, K, 2) world points to pixels of each moment's frame."""
+        """Transform (T, K, 2) world points to pixels of each frame."""
         turned = np.einsum("tij,tkj->tki", self._view[:, :, :2], outline)
         pixels: Array = turned + self._view[:, None, :, 2]
         return pixels

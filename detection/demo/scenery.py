@@ -1,4 +1,4 @@
-"""Rooms and streets to move in: textured backgrounds made from numbers and noise.
+"""Procedural backgrounds: textured rooms and streets.
 
 A background is painted once per video, larger than the frame, and warped by the camera.
 """
@@ -25,7 +25,7 @@ FLOORS = ("boards", "carpet", "slabs", "grass")
 
 @dataclass(frozen=True)
 class Place:
-    """What a background is made from."""
+    """Parameters of a background."""
 
     wall: str
     floor: str
@@ -77,7 +77,7 @@ def paint(place: Place, height_px: int, aspect: float) -> tuple[Image, NDArray[n
         cv2.rectangle(canvas, (0, split - 5), (columns, split), skirting, -1)
         for _ in range(place.pieces):
             _furniture(rng, canvas, split, height_px)
-    # A bright haze over all that is far: whoever is in front stands out from it.
+    # A bright haze over the background, from which people stand out.
     canvas = np.rint((1 - HAZE) * canvas + HAZE * 235).astype(np.uint8)
     shift = MARGIN * height_px
     return canvas, np.array([[height_px, 0, shift], [0, height_px, shift]], np.float64)

@@ -20,7 +20,7 @@ _BOX, _TEXT, _SHADE = (255, 214, 64), (255, 255, 255), (20, 20, 20)
 def write_sheet(
     root: str | Path, path: str | Path, *, split: str = "val", rows: int = 6, columns: int = 4
 ) -> None:
-    """Write a picture of `rows` videos with `columns` keyframes each, boxes and labels drawn."""
+    """Write an image of `rows` videos with `columns` keyframes each, with boxes and labels."""
     folder = DatasetFolder.open(root)
     names = folder.read_label_map()
     actors = _actors(folder, split, names)

@@ -1,8 +1,8 @@
-"""A person of sixteen joints: from joint angles to points in space.
+"""Skeletons of sixteen joints: from joint angles to points in space.
 
-Legend: T moments, J joints, P angles of a pose. The body frame has x to the person's left, y up and
-z forward; lengths are fractions of the standing height. A limb that hangs has flexion 0 and
-abduction 0; flexion (degrees) swings it forward, abduction away from the body's middle.
+Legend: T times, J joints, P angles of a pose. The body frame has x to the person's left, y up and z
+forward; lengths are fractions of the standing height. A limb that hangs has flexion 0 and abduction
+0; flexion (degrees) swings it forward, abduction away from the body's middle.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def direction(flexion: Array, abduction: Array, side: float) -> Array:
 def joints_of(poses: Array, build: Build) -> Array:
     """Return (T, J, 3) joints in the body frame; the lowest part touches y = 0 unless it rises.
 
-    poses: (T, P). The two ankles keep their middle over x = z = 0, so that whoever sits down, bows
-    or falls does so over the feet.
+    poses: (T, P). The middle of the ankles stays at x = z = 0: people sit down, bow and fall over
+        their feet.
     """
     column = {name: poses[:, index] for name, index in FIELD.items()}
     t = len(poses)

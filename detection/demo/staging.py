@@ -1,6 +1,6 @@
-"""Where people are and which pose they have, at any time.
+"""Position and pose of people at any time.
 
-Legend: T moments, P angles of a pose.
+Legend: T times, P angles of a pose.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ from detection.demo.motion import Rhythm
 from detection.demo.skeleton import Array
 from detection.demo.story import Span
 
-BLEND_S = 0.3  # from one thing to the next
+BLEND_S = 0.3  # duration of a transition
 _STEP_S = 0.02
 _AT_ONCE = 1e5
 
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody in a video.
+    """A person in a video.
 
-    height: standing, in frame heights.  home_x, ground_y: where the feet are at first, in frame
-    heights (y down).  reach: least and greatest x of the feet.  facing, slant: degrees (see
-    skeleton.turned_to_view); whoever moves faces `slant` or 180 - `slant`.  posture: the rhythm of
-    the poses at rest.
+    height: standing, in frame heights.
+    home_x, ground_y: where the feet are at first, in frame heights (y down).
+    reach: least and greatest x of the feet.
+    facing, slant: degrees (see skeleton.turned_to_view); moving people face `slant` or 180 -
+        `slant`.
+    posture: the rhythm of the poses at rest.
     """
 
     person_id: int
@@ -46,7 +48,7 @@ class Person:
     posture: Rhythm
 
     def parts(self, time_s: Array) -> list[Part]:
-        """Return the shapes of the person in world heights at T moments."""
+        """Return the shapes of the person in world heights at T times."""
         x, facing = self.path(time_s)
         scaled = []
         for part in figure(self.poses(time_s), facing, self.body, self.clothes, self.held):
@@ -79,7 +81,7 @@ class Person:
                 time_s, pitch=-36.0, spine=20.0, thigh_l=92.0, thigh_r=84.0, shank_l=-12.0,
                 shank_r=-16.0, upper_l=50.0, upper_r=30.0, fore_l=80.0, fore_r=60.0,
             )  # fmt: skip
-        elif "seat" in doing.passage:  # as people do: the weight goes forward, over the feet
+        elif "seat" in doing.passage:  # the weight moves forward, over the feet
             middle = motion.still(
                 time_s, pitch=4.0, spine=40.0, neck=-10.0, thigh_l=58.0, thigh_r=58.0,
                 shank_l=-20.0, shank_r=-20.0, upper_l=62.0, upper_r=62.0, fore_l=80.0, fore_r=80.0,
@@ -108,8 +110,8 @@ class Person:
                     heading = 1.0 if at < (low + high) / 2 else -1.0
                 if not low < at + heading * moving * _STEP_S < high:
                     heading = -heading
-                wanted = self.slant if heading > 0 else 180.0 - self.slant
-                looks += float(np.clip(wanted - looks, -600 * _STEP_S, 600 * _STEP_S))
+                target = self.slant if heading > 0 else 180.0 - self.slant
+                looks += float(np.clip(target - looks, -600 * _STEP_S, 600 * _STEP_S))
                 at += heading * moving * _STEP_S
             x[step], facing[step] = at, looks
         return np.interp(time_s, grid, x), np.interp(time_s, grid, facing)
@@ -118,10 +120,10 @@ class Person:
 _IN_MOTION = ("walk", "run")
 
 
-def _ramp(time_s: Array, moment_s: float) -> Array:
-    """Return (T,) 0 before a moment, 1 after it, a smooth step in between."""
-    if abs(moment_s) >= _AT_ONCE:
-        return (time_s >= moment_s).astype(np.float64)
-    share = np.clip((time_s - moment_s) / BLEND_S + 0.5, 0, 1)
+def _ramp(time_s: Array, at_s: float) -> Array:
+    """Return (T,) a smooth step from 0 to 1 around `at_s`."""
+    if abs(at_s) >= _AT_ONCE:
+        return (time_s >= at_s).astype(np.float64)
+    share = np.clip((time_s - at_s) / BLEND_S + 0.5, 0, 1)
     smooth: Array = share * share * (3 - 2 * share)
     return smooth

@@ -1,8 +1,8 @@
-"""Who does what and when: the timeline of every person, a slot for every annotated second.
+"""Timelines: what each person does, a slot for every annotated second.
 
-Each person has a role, and a role is a small machine of states: whoever has sat down can only sit
-on or get up. A slot holds what is done around one keyframe; passages from state to state are
-timed to be half done at their keyframe.
+Each person has a role, a small state machine: a sitting person can only stay seated or get up. A
+slot holds what is done around one keyframe; passages between states are half done at their
+keyframe.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from detection.demo.motion import Rhythm
 
 @dataclass(frozen=True)
 class Doing:
-    """What one person does for a while.
+    """What a person does over one or more slots.
 
-    body, arms: names of movements in motion.py.  body_still, arms_still: held like a statue.
-    speed: heights a second over the ground.  passage: from and to which state, None when staying.
+    body, arms: names of movements in motion.py.
+    body_still, arms_still: frozen, like a statue.
+    speed: heights a second over the ground.
+    passage: start and end state; None without a change.
     """
 
     name: str
@@ -50,7 +52,7 @@ UPRIGHT = _doings(
     Doing("statue of walking", (a.STAND,), "walk", body_still=True),
     Doing("statue of running", (a.STAND,), "run", body_still=True),
 )
-# Shares of what free people do, and of what goes on between two passages.
+# Shares of what people do who roam, and between two passages.
 ROAM_SHARES = {
     "walk": 22, "walk, wave": 5, "walk, arm held up": 4, "run": 25, "stand": 2, "stand, wave": 18,
     "statue of walking": 11, "statue of running": 11, "statue of waving": 9,
@@ -78,14 +80,14 @@ _PASSAGE = {doing.passage: doing for doing in PASSAGES.values()}
 
 @dataclass
 class Decks:
-    """Deals choices so that their shares come out as wished, however short the run."""
+    """Draws choices so that the given shares are kept even in short runs."""
 
     dealt: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def deal(
         self, deck: str, shares: Mapping[str, float], rng: np.random.Generator, weight: int = 1
     ) -> str:
-        """Return a key of `shares`: one that is behind its share, by chance among these."""
+        """Return a key of `shares`, at random among those below their share."""
         counts = self.dealt.setdefault(deck, {})
         total = sum(counts.get(key, 0) for key in shares) + 1.0
         whole = sum(shares.values())
@@ -103,7 +105,7 @@ class Decks:
 
 
 def timeline(role: str, slots: int, decks: Decks, rng: np.random.Generator) -> list[Doing]:
-    """Return what somebody of a role does at each of `slots` keyframes."""
+    """Return what a person of a role does at each of `slots` keyframes."""
     if role == "roam":
         return _in_holds(slots, rng, lambda hold: UPRIGHT[decks.deal(role, ROAM_SHARES, rng, hold)])
     upper, lower = STATES[role]
@@ -132,7 +134,7 @@ def _in_holds(slots: int, rng: np.random.Generator, choose) -> list[Doing]:  # t
 def _staying(role: str, state: str, hold: int, decks: Decks, rng: np.random.Generator) -> Doing:
     """Return what is done in a state between two passages."""
     if state == "up":
-        # Only whoever has no seat to come back to may leave the spot.
+        # People with a seat to return to stay on the spot.
         shares = STAY_SHARES if role == "seat" else ROAM_SHARES
         return UPRIGHT[decks.deal(f"{role} up", shares, rng, hold)]
     if state == "carry":
@@ -150,7 +152,7 @@ def _staying(role: str, state: str, hold: int, decks: Decks, rng: np.random.Gene
 
 @dataclass(frozen=True)
 class Span:
-    """A time in which one thing is done, with its rhythms of body and arms."""
+    """A time span of one activity, with the rhythms of body and arms."""
 
     start_s: float
     end_s: float
@@ -183,17 +185,17 @@ def spans_of(doings: list[Doing], first_s: float, rng: np.random.Generator) -> t
         last = index
         while last + 1 < len(doings) and doings[last + 1] == doings[index]:
             last += 1
-        doing, moment = doings[index], first_s + last
+        doing, time_s = doings[index], first_s + last
         following = doings[last + 1] if last + 1 < len(doings) else None
         if doing.passage:
-            # Even around the keyframe: otherwise how far it got would tell the direction.
-            centre = moment + float(rng.uniform(-0.05, 0.05))
+            # Centred on the keyframe: otherwise its progress would reveal the direction.
+            centre = time_s + float(rng.uniform(-0.05, 0.05))
             half = float(rng.uniform(0.42, 0.48))
             if spans:
                 spans[-1] = _ending(spans[-1], centre - half)
             start, end = centre - half, centre + half
         else:
-            end = 1e6 if following is None else moment + 0.5 + float(rng.uniform(-0.1, 0.1))
+            end = 1e6 if following is None else time_s + 0.5 + float(rng.uniform(-0.1, 0.1))
         spans.append(
             Span(
                 start,

@@ -1,1 +1,1 @@
-"""Boxes, labels and timelines painted into frames."""
+"""Drawing of boxes, labels and timelines on frames."""

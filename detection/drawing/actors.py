@@ -1,8 +1,8 @@
-"""Who is where and does what at each keyframe, ready to be shown: rows gathered, labels judged.
+"""Actors of each keyframe for drawing: rows grouped by box, predicted labels marked right or wrong.
 
-A predicted label is right when the actor's best-overlapping person of the ground truth (IoU of at
-least `iou_threshold`) carries it, as the frame-mAP rules match; a label of the ground truth is
-missed when no matched prediction shows it. Keyframes without ground truth are not judged.
+A predicted label is right when the ground-truth person that the actor overlaps most (by at least
+`iou_threshold`) has it, as in frame-mAP; a ground-truth label is missed when no matched prediction
+has it. Keyframes without ground truth get no marks.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ Keyframes = Mapping[float, tuple[Actor, ...]]
 def gather(rows: AvaRows, video_id: str, label_map: LabelMap) -> dict[float, tuple[Actor, ...]]:
     """Return a video's actors by keyframe: rows of one box (and person) are one actor.
 
-    Labels come in the order of their scores (ground truth: of the file). A class outside the label
-    map shows as its number. A video that is not in the rows gives an empty dictionary.
+    Labels are sorted by score (ground truth: in file order). A class outside the label map is shown
+    as its number. Empty for a video without rows.
     """
     found: dict[float, tuple[Actor, ...]] = {
         key.time_s: () for key in rows.empty_keyframes if key.video_id == video_id
@@ -98,7 +98,7 @@ def judge(
 ) -> tuple[dict[float, tuple[Actor, ...]], dict[float, tuple[Actor, ...]]]:
     """Return both with marks: predictions right or wrong, ground truth right (found) or missed.
 
-    Keyframes that only one of the two has stay without marks.
+    Keyframes that only one of the two has get no marks.
     """
     judged_truth, judged_predicted = dict(truth), dict(predicted)
     for time_s in truth.keys() & predicted.keys():

@@ -1,6 +1,6 @@
-"""Films and sheets of pictures: a video with what is known and what was found, drawn in.
+"""Annotated videos and contact sheets: ground truth and predictions drawn on the frames of a video.
 
-Legend: pictures are (H, W, 3) uint8 RGB; times are seconds on the video's own clock.
+Legend: frames are (H, W, 3) uint8 RGB; times are seconds on the video's own clock.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from detection.datasets.ava_csv import AvaRows
 from detection.datasets.open_video import FrameSource
 from detection.drawing.actors import Keyframes, gather, judge, keep_likely
-from detection.drawing.paint import DARK, Picture
+from detection.drawing.paint import DARK, Frame
 from detection.drawing.scene import Panel, Scene, prediction_panel, truth_panel
 from detection.drawing.timeline import Timeline
 from detection.errors import UserError
@@ -27,7 +27,7 @@ from detection.video.frames import scaled_size
 from detection.video.reader import VideoReader
 from detection.video.writer import VideoWriter
 
-# Pictures decoded at a time: each read seeks anew.
+# Frames decoded per read, in bytes: each read seeks anew.
 _BYTES_A_READ = 128 << 20
 _SHEET_SHORT_SIDE_PX = 320
 _SHEET_GAP_PX = 18
@@ -35,7 +35,12 @@ _SHEET_GAP_PX = 18
 
 @dataclass(frozen=True)
 class Look:
-    """What is shown. short_side_px: of a panel; None: 480 for two panels, 720 for one."""
+    """What is shown.
+
+    score_threshold, top_k: predicted labels shown of an actor.
+    short_side_px: of a panel; None: 480 for two panels, 720 for one.
+    note: text on the top line.
+    """
 
     score_threshold: float = 0.3
     top_k: int = 3
@@ -47,7 +52,7 @@ class Look:
 
 @dataclass(frozen=True)
 class VideoActors:
-    """Who is in one video: by ground truth, by prediction, or both (None: not given)."""
+    """Actors of one video, by ground truth, prediction or both (None: not given)."""
 
     video_id: str
     truth: Keyframes | None
@@ -67,12 +72,12 @@ def actors_of(
     predicted: AvaRows | None,
     look: Look,
 ) -> VideoActors:
-    """Gather a video's rows and, where there are both, judge them.
+    """Collect a video's actors; if both files are given, mark right and wrong labels.
 
-    Raises `UserError` where a file has no row of the video, naming videos that it has.
+    Raises `UserError` if a file has no row of the video, naming videos that it has.
     """
     if truth is None and predicted is None:
-        raise ValueError("ground truth, detections or both are wanted")
+        raise ValueError("ground truth, detections or both are required")
     sides: list[Keyframes | None] = []
     for rows in (truth, predicted):
         keyframes = None if rows is None else gather(rows, video_id, label_map)
@@ -141,9 +146,10 @@ def choose_frames(
     end_s: float | None,
     max_s: float | None,
 ) -> NDArray[np.float64]:
-    """Return the times of the frames to draw: around the keyframes, unless told otherwise.
+    """Return the times of the frames to draw, from `start_s` to `end_s`, at most `max_s` long.
 
-    Raises `UserError` where no keyframe lies within the video, or no frame within the times asked.
+    By default from 1 s before the first keyframe to 1 s after the last one. Raises `UserError` if
+    no keyframe lies within the video, or no frame within these times.
     """
     keys = np.array(actors.keyframes_s)
     slack_s = float(np.diff(times_s).max()) if len(times_s) > 1 else 0.05
@@ -166,19 +172,19 @@ def choose_frames(
     return chosen
 
 
-def write_film(
+def write_annotated_video(
     path: str | Path,
     source: FrameSource,
     actors: VideoActors,
     times_s: NDArray[np.float64],
     *,
     look: Look,
-    told: Callable[[], object] = lambda: None,
+    on_progress: Callable[[], object] = lambda: None,
 ) -> None:
-    """Draw the frames at `times_s` (ascending) and write them as H.264, in their own rhythm.
+    """Draw the frames at `times_s` (ascending) and write them as H.264 with the same spacing.
 
-    The file starts at 0 s; `told` is called after each frame. Raises `UserError` for a source that
-    cannot be read, and then writes nothing.
+    The file starts at 0 s; `on_progress` is called after each frame. Raises `UserError` for an
+    unreadable source, and then writes nothing.
     """
     intervals = np.diff(times_s)
     interval_s = float(np.median(intervals)) if len(intervals) else 0.04
@@ -192,22 +198,22 @@ def write_film(
     )
     width, height = scene.size
     with VideoWriter(path, width=width, height=height, fps=1 / interval_s) as writer:
-        for time_s, frame in pictures(source, times_s, min(scene.panel)):
+        for time_s, frame in read_frames(source, times_s, min(scene.panel)):
             writer.write(scene.draw(frame, time_s), time_s - float(times_s[0]))
-            told()
+            on_progress()
 
 
 def displayed_size(source: FrameSource) -> tuple[int, int]:
-    """Return (width, height) as players show it, where pixels are no squares wider or narrower."""
+    """Return (width, height) as players show it: scaled in width where pixels are not square."""
     width, height = source.frame_size()
     shape = source.pixel_shape if isinstance(source, VideoReader) else None
     return (width, height) if shape is None else (max(1, round(width * shape)), height)
 
 
-def pictures(
+def read_frames(
     source: FrameSource, times_s: NDArray[np.float64], short_side_px: int
-) -> Iterator[tuple[float, Picture]]:
-    """Yield (time, picture); large pictures are shrunk to `short_side_px` while decoding."""
+) -> Iterator[tuple[float, Frame]]:
+    """Yield (time, frame); larger frames are scaled down to `short_side_px` while decoding."""
     size = source.frame_size()
     short_side = short_side_px if min(size) > short_side_px else None
     width, height = scaled_size(*size, short_side)
@@ -222,7 +228,7 @@ def pictures(
 
 @dataclass(frozen=True)
 class SheetPart:
-    """One video of a sheet and the keyframes of it that are shown."""
+    """One video of a contact sheet and the keyframes to show."""
 
     source: FrameSource
     actors: VideoActors
@@ -230,7 +236,7 @@ class SheetPart:
 
 
 def spread_keyframes(actors: VideoActors, times_s: NDArray[np.float64], count: int) -> list[float]:
-    """Return up to `count` keyframes within the video, evenly spread; those with people first."""
+    """Return up to `count` evenly spaced keyframes of the video, preferring those with people."""
     both = [side for side in (actors.truth, actors.predicted) if side is not None]
     inside = [t for t in actors.keyframes_s if times_s[0] - 0.1 <= t <= times_s[-1] + 0.1]
     peopled = [t for t in inside if all(side.get(t) for side in both)]
@@ -242,11 +248,11 @@ def spread_keyframes(actors: VideoActors, times_s: NDArray[np.float64], count: i
 
 
 def write_sheet(path: str | Path, parts: Sequence[SheetPart], *, look: Look) -> None:
-    """Write a PNG of keyframes in a grid, each as a film shows it, with one legend below."""
+    """Write a PNG of keyframes in a grid, each as in the annotated video, with one legend below."""
     if look.short_side_px is None:
         look = replace(look, short_side_px=_SHEET_SHORT_SIDE_PX)
-    tiles: list[Picture] = []
-    legend: Picture | None = None
+    tiles: list[Frame] = []
+    legend: Frame | None = None
     for part in parts:
         scene = make_scene(
             part.actors,
@@ -270,8 +276,8 @@ def write_sheet(path: str | Path, parts: Sequence[SheetPart], *, look: Look) -> 
         temporary.write_bytes(data.tobytes())
 
 
-def _grid(tiles: Sequence[Picture], legend: Picture) -> Picture:
-    """Lay tiles out in rows, about as wide as high, the legend below."""
+def _grid(tiles: Sequence[Frame], legend: Frame) -> Frame:
+    """Arrange tiles in a roughly square grid with the legend below."""
     cell_w = max(tile.shape[1] for tile in tiles)
     cell_h = max(tile.shape[0] for tile in tiles)
     columns = max(1, math.ceil((len(tiles) * cell_h / cell_w) ** 0.5))

@@ -1,4 +1,4 @@
-"""Label cards: what an actor does, laid out and put where it hides least."""
+"""Label cards: the labels of an actor, laid out and placed where they cover least."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from detection.drawing.paint import (
     MARK_COLOR,
     PREDICTION,
     TEXT,
-    Picture,
+    Frame,
     Style,
     darken,
     draw_heading,
@@ -27,14 +27,14 @@ from detection.drawing.timeline import Placed
 
 @dataclass
 class CardPlaces:
-    """Where each person's card was put last, so that cards do not hop from frame to frame."""
+    """Position of each person's last card, so that cards do not jump from frame to frame."""
 
     last: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Card:
-    """An actor's labels laid out: widths in pixels of the columns, from left to right."""
+    """The layout of an actor's labels: widths of its columns in pixels, from left to right."""
 
     item: Placed
     number: int | None
@@ -47,7 +47,7 @@ class Card:
 
     @classmethod
     def of(cls, item: Placed, style: Style, panel_width: int, *, numbered: bool) -> Card:
-        """Lay out an actor's labels; long names are cut to what the panel has room for."""
+        """Lay out an actor's labels; long names are shortened to fit the panel."""
         labels = item.actor.labels
         stripe = badge_px(item.number, style) if numbered else style.line_px
         sign = round(1.2 * style.text_px) * any(label.mark != "none" for label in labels)
@@ -77,9 +77,9 @@ def find_place(
     bodies: Sequence[NDArray[np.float64]],
     last: dict[int, int],
 ) -> tuple[int, int]:
-    """Return the corner of the place that hides least: cards weigh most, then heads, then bodies.
+    """Return the corner where the card covers least: cards weigh most, then heads, then bodies.
 
-    last: the place of each number in the frame before, which is kept unless it is much worse.
+    last: position of each number in the previous frame, which is kept unless it is much worse.
     """
     height, width = shape[:2]
     w, h = card.width, card.height
@@ -127,40 +127,40 @@ def _common(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
 
 
 def draw_card(
-    picture: Picture, corner: tuple[int, int], card: Card, *, color: Color, style: Style
+    frame: Frame, corner: tuple[int, int], card: Card, *, color: Color, style: Style
 ) -> None:
-    """Draw the number, and one row a label: sign, name, bar and probability."""
+    """Draw the number and one row per label: sign, name, bar and probability."""
     x, y = corner
-    darken(picture, x, y, card.width, card.height)
-    fill(picture, x, y, x + card.stripe, y + card.height, color)
+    darken(frame, x, y, card.width, card.height)
+    fill(frame, x, y, x + card.stripe, y + card.height, color)
     first = y + style.padding_px // 2 + style.row_px // 2
     if card.number is not None:
         text = str(card.number)
         left = x + (card.stripe - width_of(text, style.text_px, BOLD)) // 2
-        draw_heading(picture, text, left, first, style.text_px, DARK)
+        draw_heading(frame, text, left, first, style.text_px, DARK)
     for row, label in enumerate(card.item.actor.labels):
         middle = first + row * style.row_px
         left = x + card.stripe + style.padding_px
         if card.sign:
-            draw_sign(picture, label.mark, left, middle, style.text_px)
+            draw_sign(frame, label.mark, left, middle, style.text_px)
             left += card.sign
         name = fit(label.name, card.text, style.text_px)
-        draw_text(picture, name, left, middle, size=style.text_px, color=TEXT)
+        draw_text(frame, name, left, middle, size=style.text_px, color=TEXT)
         if label.score is not None:
             left += card.text + style.padding_px
-            _draw_bar(picture, left, middle, label, style)
+            _draw_bar(frame, left, middle, label, style)
             text = f"{label.score:.2f}"
             left += _bar_px(style) + 5
-            draw_text(picture, text, left, middle, size=style.text_px, color=TEXT)
+            draw_text(frame, text, left, middle, size=style.text_px, color=TEXT)
 
 
-def _draw_bar(picture: Picture, x: int, middle: int, label: ShownLabel, style: Style) -> None:
+def _draw_bar(frame: Frame, x: int, middle: int, label: ShownLabel, style: Style) -> None:
     height = max(4, round(0.42 * style.text_px))
     top, full = middle - height // 2, _bar_px(style)
     filled = round(full * float(np.clip(np.nan_to_num(label.score or 0.0), 0, 1)))
     color = PREDICTION if label.mark == "none" else MARK_COLOR[label.mark]
-    picture[max(0, top) : top + height, x : x + full] = (66, 71, 82)
-    picture[max(0, top) : top + height, x : x + filled] = color
+    frame[max(0, top) : top + height, x : x + full] = (66, 71, 82)
+    frame[max(0, top) : top + height, x : x + filled] = color
 
 
 def head_of(box_px: NDArray[np.float64]) -> NDArray[np.float64]:

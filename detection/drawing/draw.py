@@ -1,6 +1,6 @@
-"""Actors on one picture: boxes, numbers and label cards, painted in place.
+"""Draws actors on a frame, in place: boxes, numbers and label cards.
 
-Legend: pictures are (H, W, 3) uint8 RGB; `_px` are pixels of that picture. Ground truth is dashed,
+Legend: frames are (H, W, 3) uint8 RGB; `_px` are pixels of that frame. Ground truth is dashed,
 predictions are solid.
 """
 
@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.drawing.cards import Card, CardPlaces, badge_px, draw_card, find_place, head_of
-from detection.drawing.paint import DARK, DIM, Picture, Style, draw_heading, fill
+from detection.drawing.paint import DARK, DIM, Frame, Style, draw_heading, fill
 from detection.drawing.text import BOLD, Color, width_of
 from detection.drawing.timeline import Placed
 
 
 def draw_actors(
-    picture: Picture,
+    frame: Frame,
     placed: Sequence[Placed],
     *,
     color: Color,
@@ -28,30 +28,31 @@ def draw_actors(
     numbered: bool = False,
     color_of: Callable[[int], Color] | None = None,
 ) -> None:
-    """Draw every actor's box, then their cards where they hide least.
+    """Draw every actor's box, then the cards where they cover least.
 
-    numbered: with the actor's number on box and card, so that one finds the other in a crowd.
-    Actors without labels get a thin grey box and no card. color_of: each number's own colour in
-    place of `color`, thin without labels but never grey.
+    Actors without labels get a thin grey box and no card.
+
+    numbered: write the actor's number on box and card.
+    color_of: colour by number, in place of `color` and of grey.
     """
-    boxes_px = [_to_pixels(picture, item) for item in placed]
+    boxes_px = [_to_pixels(frame, item) for item in placed]
     for item, box_px in zip(placed, boxes_px, strict=True):
         own = color if color_of is None else color_of(item.number)
         idle = own if color_of is not None else DIM
-        _draw_box(picture, box_px, color=own, idle=idle, dashed=dashed, style=style, item=item)
+        _draw_box(frame, box_px, color=own, idle=idle, dashed=dashed, style=style, item=item)
         if numbered:
             shown = own if item.actor.labels else idle
-            _draw_badge(picture, box_px, item, color=shown, style=style)
+            _draw_badge(frame, box_px, item, color=shown, style=style)
     taken: list[NDArray[np.floating]] = []
     heads = [head_of(box_px) for box_px in boxes_px]
     for position in sorted(range(len(placed)), key=lambda i: placed[i].number):
         item = placed[position]
         if not item.actor.labels:
             continue
-        card = Card.of(item, style, picture.shape[1], numbered=numbered)
+        card = Card.of(item, style, frame.shape[1], numbered=numbered)
         others = [i for i in range(len(placed)) if i != position]
         corner = find_place(
-            picture.shape,
+            frame.shape,
             boxes_px[position],
             card,
             taken=taken,
@@ -60,19 +61,19 @@ def draw_actors(
             last=places.last,
         )
         own = color if color_of is None else color_of(item.number)
-        draw_card(picture, corner, card, color=own, style=style)
+        draw_card(frame, corner, card, color=own, style=style)
         taken.append(np.array([*corner, corner[0] + card.width, corner[1] + card.height]))
 
 
-def _to_pixels(picture: Picture, item: Placed) -> NDArray[np.float64]:
-    height, width = picture.shape[:2]
+def _to_pixels(frame: Frame, item: Placed) -> NDArray[np.float64]:
+    height, width = frame.shape[:2]
     box = np.clip(np.nan_to_num(item.actor.box_01), 0, 1)
     scaled: NDArray[np.float64] = box * np.array([width, height, width, height])
     return scaled
 
 
 def _draw_box(
-    picture: Picture,
+    frame: Frame,
     box_px: NDArray[np.float64],
     *,
     color: Color,
@@ -85,13 +86,13 @@ def _draw_box(
     if not item.actor.labels:
         color, line = idle, max(1, line - 1)
     dash_px = 4 * style.line_px if dashed else None
-    # A dark line underneath keeps the bright one visible on bright pictures.
-    _draw_edges(picture, box_px, DARK, line, dash_px, margin=1)
-    _draw_edges(picture, box_px, color, line, dash_px, margin=0)
+    # A dark line underneath keeps the bright one visible on bright frames.
+    _draw_edges(frame, box_px, DARK, line, dash_px, margin=1)
+    _draw_edges(frame, box_px, color, line, dash_px, margin=0)
 
 
 def _draw_edges(
-    picture: Picture,
+    frame: Frame,
     box_px: NDArray[np.float64],
     color: Color,
     line: int,
@@ -104,14 +105,14 @@ def _draw_edges(
     x2, y2 = max(x2, x1 + line), max(y2, y1 + line)
     for a, b in _pieces(x1, x2, dash_px):
         for top in (y1, y2 - line):
-            fill(picture, a - margin, top - margin, b + margin, top + line + margin, color)
+            fill(frame, a - margin, top - margin, b + margin, top + line + margin, color)
     for a, b in _pieces(y1, y2, dash_px):
         for left in (x1, x2 - line):
-            fill(picture, left - margin, a - margin, left + line + margin, b + margin, color)
+            fill(frame, left - margin, a - margin, left + line + margin, b + margin, color)
 
 
 def _pieces(start: int, end: int, dash_px: int | None) -> list[tuple[int, int]]:
-    """Split a stretch into dashes of about `dash_px`, gaps as long, one at either end."""
+    """Split a line into dashes of about `dash_px` with equal gaps, a dash at either end."""
     if dash_px is None:
         return [(start, end)]
     count = 2 * ((end - start) // (2 * dash_px)) + 1
@@ -120,12 +121,12 @@ def _pieces(start: int, end: int, dash_px: int | None) -> list[tuple[int, int]]:
 
 
 def _draw_badge(
-    picture: Picture, box_px: NDArray[np.float64], item: Placed, *, color: Color, style: Style
+    frame: Frame, box_px: NDArray[np.float64], item: Placed, *, color: Color, style: Style
 ) -> None:
     """Write the actor's number into the upper left corner of the box."""
     text = str(item.number)
     x, y = np.round(box_px[:2]).astype(int).tolist()
     width, height = badge_px(item.number, style), style.row_px - 2
-    fill(picture, x, y, x + width, y + height, color)
+    fill(frame, x, y, x + width, y + height, color)
     left = x + (width - width_of(text, style.text_px, BOLD)) // 2
-    draw_heading(picture, text, left, y + height // 2, style.text_px, DARK)
+    draw_heading(frame, text, left, y + height // 2, style.text_px, DARK)

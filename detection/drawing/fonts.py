@@ -1,8 +1,7 @@
-"""Fonts of this machine, for characters that the drawing's own face has no glyphs for.
+"""System fonts for characters that OpenCV's built-in font has no glyphs for.
 
-A font file is taken from the environment variable `ACTION_FONT`, else found by fontconfig (its
-command `fc-list`, where it is installed). Only outline fonts serve: coloured ones (most of those
-for emoji) do not.
+The font file is that of the environment variable `ACTION_FONT`, else one found by fontconfig (its
+command `fc-list`, if installed). Only outline fonts are used, no colour fonts (most emoji).
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ VARIABLE = "ACTION_FONT"
 _FORMAT = r"%{weight|80}\t%{slant|0}\t%{file}\t%{index}\n"
 _REGULAR_WEIGHT = 80.0  # fontconfig's number for it
 _PATIENCE_S = 20.0
-_NO_CHARACTER = "\U0010ffff"  # of which no font has a glyph
-# A line takes 1.05 + 0.4 sizes: letters with marks above and below are made smaller to fit.
+_NO_CHARACTER = "\U0010ffff"  # no font has a glyph for it
+# A line is 1.05 + 0.4 sizes high: letters with marks above and below are scaled down to fit.
 _LEAST_SHARE = 0.6
 
 
 @lru_cache(maxsize=1024)
 def font_for(text: str) -> tuple[str, int] | None:
-    """Return the file and the face number in it of a font that has all of `text`; None: no such.
+    """Return file and face index of a font that has all of `text`; None if not found.
 
-    Raises `UserError` where `ACTION_FONT` names no font.
+    Raises `UserError` if `ACTION_FONT` is not a font file.
     """
     named = os.environ.get(VARIABLE)
     candidates = [(named, 0)] if named else []
@@ -48,7 +47,7 @@ def font_for(text: str) -> tuple[str, int] | None:
 def text_mask(
     text: str, font: tuple[str, int], size: int, *, ascent: int, height: int
 ) -> NDArray[np.uint8]:
-    """Return a line as an (height, w) mask, its baseline `ascent` pixels below the top."""
+    """Return a line as a (height, w) mask with the baseline `ascent` pixels below the top."""
     face = ImageFont.truetype(font[0], size, index=font[1])
     _, top, _, bottom = face.getbbox(text, anchor="ls")
     share = min(1.0, ascent / max(1.0, -top), (height - ascent) / max(1.0, bottom))
@@ -56,14 +55,14 @@ def text_mask(
         face = face.font_variant(size=max(1, int(size * max(share, _LEAST_SHARE))))
     left, _, right, _ = face.getbbox(text, anchor="ls")
     width = max(1, round(max(face.getlength(text), right)) - min(0, int(left)))
-    picture = Image.new("L", (width, height))
-    ImageDraw.Draw(picture).text((max(0, -left), ascent), text, 255, face, anchor="ls")
-    return np.array(picture, np.uint8)
+    image = Image.new("L", (width, height))
+    ImageDraw.Draw(image).text((max(0, -left), ascent), text, 255, face, anchor="ls")
+    return np.array(image, np.uint8)
 
 
 @lru_cache(maxsize=1024)
 def _listed(characters: frozenset[str]) -> tuple[tuple[str, int], ...]:
-    """Return the outline fonts that fontconfig knows to have all characters, plain ones first."""
+    """Return fontconfig's outline fonts that have all characters, plain ones first."""
     command = shutil.which("fc-list")
     if command is None or not characters:
         return ()
@@ -73,14 +72,14 @@ def _listed(characters: frozenset[str]) -> tuple[tuple[str, int], ...]:
         done = subprocess.run(
             [command, "-f", _FORMAT, pattern], capture_output=True, timeout=_PATIENCE_S, check=False
         )
-    except (OSError, subprocess.TimeoutExpired):  # as where it is not installed: the warning stays
+    except (OSError, subprocess.TimeoutExpired):  # as if not installed: the warning stays
         return ()
     found = []
     for row in os.fsdecode(done.stdout).splitlines():
         weight, slant, path, index = row.split("\t")
-        # A range of weights, "[50 200]", is of a font that varies: it has the regular one.
+        # A range of weights, "[50 200]", is of a variable font, which has the regular one.
         away = 0.0 if weight.startswith("[") else abs(float(weight) - _REGULAR_WEIGHT)
-        # The upper half of the number names an instance of a font that varies.
+        # The upper half of the index names an instance of a variable font.
         found.append((slant != "0", away, "mono" in path.lower(), path, int(index) & 0xFFFF))
     return tuple((path, index) for *_, path, index in sorted(found) if Path(path).is_file())
 
@@ -95,7 +94,7 @@ def _opens(path: str, index: int) -> bool:
 
 
 def _has_glyphs(path: str, index: int, text: str) -> bool:
-    """Say whether a font draws each character (but marks that show nothing) otherwise than none."""
+    """Whether a font has a glyph for each visible character of `text`."""
     if not _opens(path, index):
         return False
     face = ImageFont.truetype(path, 16, index=index, layout_engine=ImageFont.Layout.BASIC)

@@ -1,8 +1,8 @@
-"""Colours, sizes and the strokes that everything here is painted with.
+"""Colours, sizes and basic drawing operations.
 
-Legend: pictures are (H, W, 3) uint8 RGB, painted in place; `_px` are pixels of that picture.
-Ground truth is blue, predictions are yellow; right and wrong differ by sign as well as by colour
-(colours after Okabe and Ito's palette, made for every kind of colour vision).
+Legend: frames are (H, W, 3) uint8 RGB, drawn on in place; `_px` are pixels of the frame. Ground
+truth is blue, predictions are yellow; right and wrong differ by sign as well as by colour (colours
+after Okabe and Ito's colour-blind safe palette).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from detection.drawing.actors import Mark
 from detection.drawing.text import BOLD, Color, draw_text
 
-Picture = NDArray[np.uint8]
+Frame = NDArray[np.uint8]
 
 TRUTH: Color = (86, 180, 233)
 PREDICTION: Color = (240, 228, 66)
@@ -32,13 +32,13 @@ _SUBPIXEL_BITS = 4
 
 @dataclass(frozen=True)
 class Style:
-    """Sizes in pixels, all from the size of the letters."""
+    """Sizes in pixels, derived from the text size."""
 
     text_px: int
 
     @classmethod
     def for_panel(cls, short_side_px: int) -> Style:
-        """Return letters of a thirtieth of the panel's short side, 11 to 32 pixels."""
+        """Return text of a thirtieth of the panel's short side, 11 to 32 pixels."""
         return cls(int(np.clip(round(short_side_px / 30), 11, 32)))
 
     @property
@@ -48,27 +48,27 @@ class Style:
 
     @property
     def padding_px(self) -> int:
-        """Between the edge of a card and what it holds."""
+        """Padding inside a card."""
         return round(0.4 * self.text_px)
 
     @property
     def line_px(self) -> int:
-        """Width of a box's line."""
+        """Line width of a box."""
         return max(2, round(self.text_px / 5.5))
 
 
-def fill(picture: Picture, x1: int, y1: int, x2: int, y2: int, color: Color) -> None:
-    """Fill x1 to x2 and y1 to y2 (ends excluded) with a colour; the outside is left out."""
-    picture[max(0, y1) : max(0, y2), max(0, x1) : max(0, x2)] = color
+def fill(frame: Frame, x1: int, y1: int, x2: int, y2: int, color: Color) -> None:
+    """Fill x1 to x2 and y1 to y2 (ends excluded) with a colour, clipped to the frame."""
+    frame[max(0, y1) : max(0, y2), max(0, x1) : max(0, x2)] = color
 
 
-def darken(picture: Picture, x: int, y: int, w: int, h: int, share: float = 0.82) -> None:
-    """Lay a dark sheet over part of the picture, for letters to be read on."""
-    part = picture[max(0, y) : max(0, y + h), max(0, x) : max(0, x + w)]
+def darken(frame: Frame, x: int, y: int, w: int, h: int, share: float = 0.82) -> None:
+    """Darken part of the frame, for letters to be read on."""
+    part = frame[max(0, y) : max(0, y + h), max(0, x) : max(0, x + w)]
     part[:] = (part * (1 - share) + np.array(DARK, np.float32) * share).astype(np.uint8)
 
 
-def draw_sign(picture: Picture, mark: Mark, x: int, middle: int, text_px: int) -> None:
+def draw_sign(frame: Frame, mark: Mark, x: int, middle: int, text_px: int) -> None:
     """Draw a tick (right), a cross (wrong) or a ring (missed) in a square of `text_px`."""
     color, size = MARK_COLOR[mark], 0.8 * text_px
     line = max(1, round(text_px / 7))
@@ -78,28 +78,28 @@ def draw_sign(picture: Picture, mark: Mark, x: int, middle: int, text_px: int) -
         return left + across * size, top + down * size
 
     if mark == "right":
-        _line(picture, at(0.08, 0.55), at(0.36, 0.84), color, line)
-        _line(picture, at(0.36, 0.84), at(0.94, 0.16), color, line)
+        _line(frame, at(0.08, 0.55), at(0.36, 0.84), color, line)
+        _line(frame, at(0.36, 0.84), at(0.94, 0.16), color, line)
     elif mark == "wrong":
-        _line(picture, at(0.14, 0.14), at(0.86, 0.86), color, line)
-        _line(picture, at(0.86, 0.14), at(0.14, 0.86), color, line)
+        _line(frame, at(0.14, 0.14), at(0.86, 0.86), color, line)
+        _line(frame, at(0.86, 0.14), at(0.14, 0.86), color, line)
     elif mark == "missed":
         scale = 1 << _SUBPIXEL_BITS
         centre = at(0.5, 0.5)
         where = (round(centre[0] * scale), round(centre[1] * scale))
         radius = round(0.44 * size * scale)
-        cv2.circle(picture, where, radius, color, max(1, line - 1), cv2.LINE_AA, _SUBPIXEL_BITS)
+        cv2.circle(frame, where, radius, color, max(1, line - 1), cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
-def draw_heading(picture: Picture, text: str, x: int, middle: int, size: int, color: Color) -> int:
+def draw_heading(frame: Frame, text: str, x: int, middle: int, size: int, color: Color) -> int:
     """Draw bold letters; return where they end."""
-    return draw_text(picture, text, x, middle, size=size, color=color, weight=BOLD)
+    return draw_text(frame, text, x, middle, size=size, color=color, weight=BOLD)
 
 
 def _line(
-    picture: Picture, start: Sequence[float], end: Sequence[float], color: Color, width: int
+    frame: Frame, start: Sequence[float], end: Sequence[float], color: Color, width: int
 ) -> None:
     scale = 1 << _SUBPIXEL_BITS
     a = (round(start[0] * scale), round(start[1] * scale))
     b = (round(end[0] * scale), round(end[1] * scale))
-    cv2.line(picture, a, b, color, width, cv2.LINE_AA, _SUBPIXEL_BITS)
+    cv2.line(frame, a, b, color, width, cv2.LINE_AA, _SUBPIXEL_BITS)

@@ -1,6 +1,6 @@
-"""One finished picture: ground truth beside prediction, with title, time and legend.
+"""A rendered frame: ground truth beside prediction, with title, time and legend.
 
-Legend: pictures are (H, W, 3) uint8 RGB. A scene has one or two panels, each the whole frame.
+Legend: frames are (H, W, 3) uint8 RGB. A scene has one or two panels, each showing the whole frame.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from detection.drawing.paint import (
     PREDICTION,
     TEXT,
     TRUTH,
-    Picture,
+    Frame,
     Style,
     draw_heading,
     draw_sign,
@@ -44,29 +44,33 @@ class Panel:
 
 
 def truth_panel(timeline: Timeline, heading: str = "Ground truth") -> Panel:
-    """Dashed and blue."""
+    """Return a panel with dashed blue boxes."""
     return Panel(heading, timeline, TRUTH, dashed=True)
 
 
 def prediction_panel(timeline: Timeline, heading: str = "Prediction") -> Panel:
-    """Solid and yellow."""
+    """Return a panel with solid yellow boxes."""
     return Panel(heading, timeline, PREDICTION, dashed=False)
 
 
 def panel_size(width: int, height: int, short_side_px: int) -> tuple[int, int]:
-    """Return (width, height) of a panel: the short side as asked, the long one at most twice it."""
+    """Return (width, height) of a panel; the long side is at most twice `short_side_px`."""
     scale = min(short_side_px / min(width, height), 2 * short_side_px / max(width, height))
     return max(2, round(width * scale)), max(2, round(height * scale))
 
 
 class Scene:
-    """Draws finished pictures of one video; make one per video, frames in order of time.
+    """Renders the frames of one video, in order of time.
 
-    title and note: any text, shown on the top line.  frame_size: (width, height) of the video's
-    frames.  short_side_px: of a panel.  start_s, end_s: ends of the time line.  rules: how labels
-    were chosen, for the legend.  judged: whether labels carry signs.  frame_interval_s: of the
-    video.  footer: with time line and legend (a sheet of many scenes has one `legend` for all).
-    `panel`: (width, height) of one.
+    title and note: any text, shown on the top line.
+    frame_size: (width, height) of the video's frames.
+    short_side_px: of a panel.
+    start_s, end_s: range of the time line.
+    rules: how labels were chosen, for the legend.
+    judged: whether labels have marks, for the legend.
+    frame_interval_s: of the video.
+    footer: draw time line and legend (a sheet of many scenes has one `legend` for all).
+    panel: (width, height) of one panel.
     """
 
     def __init__(
@@ -99,14 +103,14 @@ class Scene:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) of a finished picture."""
+        """(width, height) of a rendered frame."""
         height = self.panel[1] + 2 * self._row_px
         if self._footer:
             height += self._row_px * len(self._legend_rows) + 2 * _GAP_PX + self._track_px
         return self._width, height
 
-    def draw(self, frame: Picture, time_s: float) -> Picture:
-        """Return the picture of one frame, (H, W, 3) uint8 RGB of any size, shown at `time_s`."""
+    def draw(self, frame: Frame, time_s: float) -> Frame:
+        """Render a frame, (H, W, 3) uint8 RGB of any size, that is shown at `time_s`."""
         width, height = self.size
         canvas = np.empty((height, width, 3), np.uint8)
         canvas[:] = DARK
@@ -116,9 +120,9 @@ class Scene:
         for index, panel in enumerate(self._panels):
             left = index * (self.panel[0] + _GAP_PX)
             self._draw_panel_heading(canvas, panel, left)
-            picture = scaled.copy()
+            drawn = scaled.copy()
             draw_actors(
-                picture,
+                drawn,
                 panel.timeline.at(time_s),
                 color=panel.color,
                 dashed=panel.dashed,
@@ -126,13 +130,13 @@ class Scene:
                 places=panel.places,
                 numbered=self._numbered,
             )
-            canvas[top : top + self.panel[1], left : left + self.panel[0]] = picture
+            canvas[top : top + self.panel[1], left : left + self.panel[0]] = drawn
         if self._footer:
             self._draw_track(canvas, time_s, top + self.panel[1] + _GAP_PX)
             self._draw_legend(canvas, top + self.panel[1] + 2 * _GAP_PX + self._track_px)
         return canvas
 
-    def legend(self) -> Picture:
+    def legend(self) -> Frame:
         """Return the legend alone, as wide as the scene."""
         canvas = np.empty((self._row_px * len(self._legend_rows), self._width, 3), np.uint8)
         canvas[:] = DARK
@@ -151,10 +155,10 @@ class Scene:
     def _track_px(self) -> int:
         return max(4, self._size_px // 2)
 
-    def _draw_title(self, canvas: Picture, time_s: float) -> None:
+    def _draw_title(self, canvas: Frame, time_s: float) -> None:
         size, middle, pad = self._size_px, self._row_px // 2, self._size_px // 2
         clock = f"{time_s:.2f} s"
-        # As wide as the longest clock, so that nothing jumps while the figures run.
+        # As wide as the longest time, so that nothing moves while it runs.
         left = self._width - width_of(f"{max(self._end_s, time_s):.2f} s", size, BOLD) - pad
         draw_heading(canvas, clock, left, middle, size, TEXT)
         if self._is_keyframe(time_s):
@@ -172,7 +176,7 @@ class Scene:
     def _is_keyframe(self, time_s: float) -> bool:
         return any(abs(tick - time_s) <= self._half_frame_s for tick in self._ticks)
 
-    def _draw_panel_heading(self, canvas: Picture, panel: Panel, left: int) -> None:
+    def _draw_panel_heading(self, canvas: Frame, panel: Panel, left: int) -> None:
         top, size = self._row_px, self._size_px
         canvas[top : top + self._row_px, left : left + self.panel[0]] = _BAR
         middle = top + self._row_px // 2
@@ -180,8 +184,8 @@ class Scene:
         heading = fit(panel.heading, self.panel[0] - 4 * size, size, BOLD)
         draw_heading(canvas, heading, end + size // 2, middle, size, TEXT)
 
-    def _draw_swatch(self, canvas: Picture, panel: Panel, left: int, middle: int) -> int:
-        """Draw a small box as this panel draws its boxes."""
+    def _draw_swatch(self, canvas: Frame, panel: Panel, left: int, middle: int) -> int:
+        """Draw a small box in the style of the panel."""
         size = self._size_px
         right, line = left + round(1.5 * size), max(2, size // 7)
         top, bottom = middle - round(0.45 * size), middle + round(0.45 * size)
@@ -197,8 +201,8 @@ class Scene:
             canvas[y : min(bottom, y + step), right - line : right] = panel.color
         return right
 
-    def _draw_track(self, canvas: Picture, time_s: float, top: int) -> None:
-        """Draw how far the clip is, with a tick at every keyframe."""
+    def _draw_track(self, canvas: Frame, time_s: float, top: int) -> None:
+        """Draw the time line, with a tick at every keyframe."""
         width, height = self._width, self._track_px
         span = self._end_s - self._start_s
 
@@ -214,7 +218,7 @@ class Scene:
         canvas[top : top + height, max(0, head - 1) : head + 2] = TEXT
 
     def _legend_items(self) -> list[tuple[str, str]]:
-        """Return (sign, words) of what the legend explains."""
+        """Return the legend's entries as (sign, text)."""
         items: list[tuple[str, str]] = []
         if self._judged:
             items += [
@@ -229,7 +233,7 @@ class Scene:
         return items
 
     def _lay_out_legend(self) -> list[list[tuple[int, str, str]]]:
-        """Return rows of (left, sign, words), broken where the picture ends."""
+        """Return the legend's rows of (left, sign, text), wrapped to the width of the scene."""
         size = self._size_px - 1
         rows: list[list[tuple[int, str, str]]] = []
         left = 0
@@ -243,7 +247,7 @@ class Scene:
             left += item + round(1.6 * size)
         return rows
 
-    def _draw_legend(self, canvas: Picture, top: int) -> None:
+    def _draw_legend(self, canvas: Frame, top: int) -> None:
         size = self._size_px - 1
         for row in self._legend_rows:
             middle = top + self._row_px // 2
@@ -258,10 +262,10 @@ class Scene:
             top += self._row_px
 
 
-def _resize(frame: NDArray[np.uint8], size: tuple[int, int]) -> Picture:
+def _resize(frame: NDArray[np.uint8], size: tuple[int, int]) -> Frame:
     if (frame.shape[1], frame.shape[0]) == size:
         return np.ascontiguousarray(frame)
     larger = size[0] > frame.shape[1]
     how = cv2.INTER_CUBIC if larger else cv2.INTER_AREA
-    scaled: Picture = np.asarray(cv2.resize(frame, size, interpolation=how), np.uint8)
+    scaled: Frame = np.asarray(cv2.resize(frame, size, interpolation=how), np.uint8)
     return scaled

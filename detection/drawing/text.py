@@ -1,4 +1,4 @@
-"""Text in pictures: measured, cut to fit, and harmless whatever is in it."""
+"""Text in frames: measured, shortened to fit, with control characters removed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def plain(text: str, *, max_characters: int = 200) -> str:
 
 
 def width_of(text: str, size: int, weight: int = REGULAR) -> int:
-    """Return how many pixels a line takes."""
+    """Return the width of a line in pixels."""
     return int(_mask(plain(text), size, weight).shape[1])
 
 
@@ -49,16 +49,16 @@ def fit(text: str, width: int, size: int, weight: int = REGULAR) -> str:
 
 
 def not_drawn(texts: Iterable[str]) -> str:
-    """Return the characters, each once and in order, that are drawn as question marks.
+    """Return the distinct characters, sorted, that are drawn as question marks.
 
-    Neither the face nor any font of this machine (`fonts.font_for`) has a glyph for them.
+    Neither the built-in font nor any system font (`fonts.font_for`) has a glyph for them.
     """
     characters = sorted({character for text in texts for character in plain(text)})
     return "".join(c for c in characters if _face_lacks(c) and fonts.font_for(c) is None)
 
 
 def font_warning(texts: Iterable[str]) -> str | None:
-    """Say in one line which characters of class names and ids cannot be drawn; None: all can."""
+    """Return a one-line warning of the characters that cannot be drawn; None: all can."""
     missing = not_drawn(texts)
     if not missing:
         return None
@@ -71,7 +71,7 @@ def font_warning(texts: Iterable[str]) -> str | None:
 
 
 def draw_text(
-    picture: NDArray[np.uint8],
+    frame: NDArray[np.uint8],
     text: str,
     x: int,
     middle_y: int,
@@ -82,24 +82,22 @@ def draw_text(
 ) -> int:
     """Draw one line from `x` on, its lower-case letters centred on `middle_y`; return its end.
 
-    picture: (H, W, 3) uint8, painted in place. Parts outside the picture are left out.
+    frame: (H, W, 3) uint8, drawn on in place. Text outside the frame is clipped.
     """
     mask = _mask(plain(text), size, weight)
     top = middle_y - _middle(size, weight)
-    blend(picture, mask, x, top, color)
+    blend(frame, mask, x, top, color)
     return x + int(mask.shape[1])
 
 
-def blend(
-    picture: NDArray[np.uint8], mask: NDArray[np.uint8], x: int, y: int, color: Color
-) -> None:
+def blend(frame: NDArray[np.uint8], mask: NDArray[np.uint8], x: int, y: int, color: Color) -> None:
     """Paint `color` through an 8-bit mask whose corner lies at (x, y)."""
-    height, width = picture.shape[:2]
+    height, width = frame.shape[:2]
     left, top = max(0, x), max(0, y)
     right, bottom = min(width, x + mask.shape[1]), min(height, y + mask.shape[0])
     if left >= right or top >= bottom:
         return
-    part = picture[top:bottom, left:right]
+    part = frame[top:bottom, left:right]
     share = mask[top - y : bottom - y, left - x : right - x, None].astype(np.float32) / 255
     paint = np.array(color, np.float32)
     part[:] = np.round(part * (1 - share) + paint * share).astype(np.uint8)
@@ -121,7 +119,7 @@ def _mask(text: str, size: int, weight: int) -> NDArray[np.uint8]:
 
 
 def _face_mask(text: str, size: int, weight: int) -> NDArray[np.uint8]:
-    """Return a line as the face draws it, as `_mask`."""
+    """Return a line in the built-in font, as `_mask`."""
     ascent, height = round(1.05 * size), round(1.45 * size)
     face = _face()
     _, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), face, size, weight, 0, _NO_WRAP)
@@ -132,10 +130,10 @@ def _face_mask(text: str, size: int, weight: int) -> NDArray[np.uint8]:
 
 
 def _runs(text: str) -> list[tuple[str, tuple[str, int] | None]]:
-    """Cut a line into parts of one font each; None: the face's own, also where there is no other.
+    """Split a line into runs of one font each; None: the built-in font, also where none is found.
 
-    A word that the face cannot draw whole is one part where one font has all of it, since letters
-    of many scripts change with their neighbours.
+    A word that the built-in font lacks is one run if a font has all of it, since letters of many
+    scripts depend on their neighbours.
     """
     if not any(map(_face_lacks, set(text))):
         return [(text, None)]
@@ -164,7 +162,7 @@ def _pieces(word: str) -> list[tuple[str, tuple[str, int] | None]]:
 
 @lru_cache(maxsize=1 << 16)
 def _face_lacks(character: str) -> bool:
-    """Say whether the face draws a character as it draws the question mark."""
+    """Whether the built-in font draws a character as a question mark."""
     if character in "? ":
         return False
     unknown = _face_mask("?", _TRIED_PX, REGULAR)

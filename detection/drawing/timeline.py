@@ -1,32 +1,36 @@
-"""Boxes between keyframes: moved in a straight line where a person is in both, else held a while.
+"""Boxes between keyframes: interpolated where a person is in both keyframes, else held for a while.
 
-Two actors of neighbouring keyframes are one person when their boxes overlap (the same person id
-asks for less of it: ids are kept across cuts of a film, where a gliding box would be nonsense).
-Labels, and marks, are those of the nearer keyframe.
+Two actors of neighbouring keyframes are one person when their boxes overlap (less so if they have
+the same person id: ids are kept across cuts of a film, where an interpolated box would be wrong).
+Labels and marks are those of the nearer keyframe.
 
-Numbers name the people of a video for the eye: the same person has the same one on either side.
+A person has the same number in ground truth and prediction.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from detection.drawing.actors import Actor, Keyframes, actor_iou
 
+TimeT = TypeVar("TimeT")
+
 _MIN_IOU = 0.3
 _MIN_IOU_SAME_ID = 0.1
 _USUAL_SPACING_S = 1.0
-# A neighbour further away than this many usual spacings is no neighbour.
+# Keyframes further apart than this many median spacings are not linked.
 _MAX_GAP = 1.5
 
 
 @dataclass(frozen=True)
 class Placed:
-    """An actor at one moment; `number` stays one person's from keyframe to keyframe."""
+    """An actor at a time; `number` is the person's, the same at all keyframes."""
 
     actor: Actor
     number: int
@@ -35,7 +39,8 @@ class Placed:
 class Timeline:
     """Actors of one video at any time.
 
-    times_s: the keyframes, ascending.  actors, numbers: of each keyframe, in one order.
+    times_s: the keyframes, ascending.
+    actors, numbers: of each keyframe, in the same order.
     """
 
     def __init__(self, keyframes: Keyframes) -> None:
@@ -48,7 +53,7 @@ class Timeline:
         self._link()
 
     def at(self, time_s: float) -> list[Placed]:
-        """Return who is shown at `time_s` (seconds on the video's clock)."""
+        """Return the actors to show at `time_s` (seconds on the video's clock)."""
         after = bisect_right(self.times_s, time_s)
         before = after - 1
         shown: list[Placed] = []
@@ -65,20 +70,13 @@ class Timeline:
             shown += self._alone(after, skip=gone_on)
         return shown
 
-    def nearest_keyframe_s(self, time_s: float) -> float | None:
-        """Return the keyframe nearest to `time_s`; None where there is none at all."""
-        if not self.times_s:
-            return None
-        after = bisect_right(self.times_s, time_s)
-        return min(self.times_s[max(0, after - 1) : after + 1], key=lambda t: abs(t - time_s))
-
     @property
     def most_people(self) -> int:
-        """How many actors the fullest keyframe has."""
+        """Largest number of actors at a keyframe."""
         return max(map(len, self.actors), default=0)
 
     def number_like(self, other: Timeline, *, iou_threshold: float = 0.5) -> None:
-        """Take the numbers of `other` for the people that overlap its people most often."""
+        """Renumber people like the people of `other` that they overlap most often."""
         votes: Counter[tuple[int, int]] = Counter()
         place = {time_s: index for index, time_s in enumerate(other.times_s)}
         for time_s, actors, numbers in zip(self.times_s, self.actors, self.numbers, strict=True):
@@ -92,17 +90,8 @@ class Timeline:
         for keyframe, numbers in enumerate(self.numbers):
             for number in numbers:
                 seen.setdefault(number, set()).add(keyframe)
-        renamed: dict[int, int] = {}
-        bearers: dict[int, set[int]] = {}
-        for (mine, their), _ in sorted(votes.items(), key=lambda vote: (-vote[1], vote[0])):
-            # Two stretches of boxes may be one person's, unless both are there at once.
-            if mine not in renamed and not bearers.get(their, set()) & seen[mine]:
-                renamed[mine] = their
-                bearers.setdefault(their, set()).update(seen[mine])
-        fresh = 1 + max((n for numbers in other.numbers for n in numbers), default=0)
-        for mine in sorted(seen.keys() - renamed.keys()):
-            renamed[mine] = fresh
-            fresh += 1
+        first_free = 1 + max((n for numbers in other.numbers for n in numbers), default=0)
+        renamed = renumber_by_votes(votes, seen, first_free)
         self.numbers = [[renamed[n] for n in numbers] for numbers in self.numbers]
 
     def _between(self, keyframe: int, first: int, second: int, share: float) -> Placed:
@@ -149,8 +138,26 @@ class Timeline:
             self._next.append({})
 
 
+def renumber_by_votes(
+    votes: Mapping[tuple[int, int], int], seen: Mapping[int, set[TimeT]], first_free: int
+) -> dict[int, int]:
+    """Return a new number for each track: the one with the most votes, else a free one.
+
+    votes: of (track, new number).
+    seen: when each track is there; tracks that coincide never get the same number.
+    """
+    renumbered: dict[int, int] = {}
+    taken: dict[int, set[TimeT]] = {}
+    for (track, number), _ in sorted(votes.items(), key=lambda vote: (-vote[1], vote[0])):
+        if track not in renumbered and not taken.get(number, set()) & seen[track]:
+            renumbered[track] = number
+            taken.setdefault(number, set()).update(seen[track])
+    rest = sorted(seen.keys() - renumbered.keys())
+    return renumbered | {track: first_free + n for n, track in enumerate(rest)}
+
+
 def match_actors(first: tuple[Actor, ...], second: tuple[Actor, ...]) -> dict[int, int]:
-    """Pair actors of two keyframes, the largest overlaps first: {position: position}."""
+    """Match actors of two keyframes, largest overlaps first: {position: position}."""
     overlap = actor_iou(first, second)
     for i, a in enumerate(first):
         for j, b in enumerate(second):

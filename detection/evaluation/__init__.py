@@ -1,1 +1,1 @@
-"""AVA frame-mAP by named rules, what was lost and why, and tubes; no model and no torch."""
+"""Metrics: AVA's frame-mAP by protocol, error diagnosis, video-mAP; no model and no torch."""

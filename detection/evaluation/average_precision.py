@@ -1,8 +1,8 @@
 """Average precision: pure functions of arrays.
 
 AP is PASCAL VOC's of 2010 and later: the area under the precision-recall curve over all points,
-with precision made non-increasing. Equal scores are one point of the curve, so that the order of
-rows never changes the result; a true positive among equals gets the precision of the whole group.
+with precision made non-increasing. Equal scores are one point of the curve, so the order of rows
+never changes the result: a true positive among equal scores gets the precision of the whole group.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def average_precision(
     """Return the AP of N scored detections.
 
     scores, is_true_positive: (N,). NaN without ground truth, 0 without a true positive. Raises
-    `ValueError` for scores that are not finite.
+        `ValueError` for scores that are not finite.
     """
     check_finite(scores, "scores")
     true_scores = scores[is_true_positive]
@@ -33,9 +33,9 @@ def average_precision_of_sorted(
     true_scores: NDArray[np.floating],
     num_ground_truth: int,
 ) -> float:
-    """Return the AP from all scores in ascending order and those of the true positives.
+    """Return the AP of all scores (N,), ascending, and the scores of the true positives.
 
-    Sorting values alone is several times as fast as sorting positions, and no more is needed.
+    Sorting values is several times as fast as argsort, and the values are all that is needed.
     """
     if num_ground_truth == 0:
         return float("nan")
@@ -47,7 +47,7 @@ def average_precision_of_sorted(
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """A curve with one point per distinct score, from the highest score on.
+    """A precision-recall curve: one point per distinct score, from the highest score down.
 
     precision, recall, score: (P,) float64. Precision is as measured, not made non-increasing.
     """
@@ -74,7 +74,7 @@ def precision_recall(
 def _at_true_positives(
     sorted_scores: NDArray[np.floating], true_scores: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return (precision, score) at each true positive, from the highest score on."""
+    """Return (precision, score) at each true positive, from the highest score down."""
     ascending = np.sort(true_scores)
     num_true = len(ascending) - np.searchsorted(ascending, ascending, side="left")
     num_found = len(sorted_scores) - np.searchsorted(sorted_scores, ascending, side="left")

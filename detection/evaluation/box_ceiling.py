@@ -1,10 +1,10 @@
 """The highest frame-mAP that any classifier could reach with given boxes.
 
-Within a keyframe and class a box can only ever take the one person it overlaps most among those who
-have the label. So a label can be reached where some box wants its person, and a classifier that
-gives one such box 1 and everything else the lowest score reaches all of them at precision 1: no
-other scores can do better. That classifier's detections are made here, and the evaluator scores
-them like anybody's.
+Within a keyframe and class a box can only match the one person it overlaps most among those who
+have the label. So a label can be detected if it is the best match of some box; a classifier that
+scores one such box 1 and everything else lowest detects all of them at precision 1, and no other
+scores can do better. The detections of that classifier are made here and scored by the evaluator as
+usual.
 
 Legend: B boxes, G ground-truth rows that count, A classes.
 """
@@ -21,15 +21,17 @@ from detection.evaluation.matching import best_overlap
 from detection.evaluation.people import pairs
 from detection.structures import Keyframe, LabelMap
 
-HIGHEST, LOWEST = 1.0, 0.01  # protocols that leave out low scores keep a hundredth
+HIGHEST, LOWEST = 1.0, 0.01  # above `min_score` of every protocol
 
 
 class PerfectClassifier:
-    """Knows what everybody does, and is given boxes to say it about.
+    """A classifier that knows all labels, applied to given person boxes.
 
-    boxes: (B) person boxes with scores.  protocol: None for the evaluator's default.  Under
-    `mmaction2`, which leaves classes out of the mean that are never predicted, it is the best of
-    those that predict every class.
+    boxes: B person boxes with scores.
+    protocol: None for the evaluator's default.
+
+    `mmaction2` leaves classes that are never predicted out of the mean: there the ceiling is that
+    of classifiers that predict every class.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class PerfectClassifier:
         self._box, self._column, self._label = _reaching_rows(self._scored, ground_truth, boxes)
 
     def ceiling(self, kept: NDArray[np.bool_] | None = None) -> AvaFrameMap:
-        """Return what the evaluator says of it; `kept` (B,): the boxes that it is given."""
+        """Return its frame-mAP, with the boxes of the mask `kept` (B,) alone; None: with all."""
         return frame_map(
             self._ground_truth,
             self.detections(kept),
@@ -71,12 +73,12 @@ class PerfectClassifier:
     def detections(self, kept: NDArray[np.bool_] | None = None) -> AvaRows:
         """Return its detections, in the order of the boxes.
 
-        Rows of the lowest score rank below every right one and so change no AP: only one of each
-        class is there, which says that the class was predicted.
+        Rows of the lowest score rank below every true positive and so change no AP; one per class
+        is kept, so that the class counts as predicted.
         """
         given = slice(None) if kept is None else kept[self._box]
         box, column, label = self._box[given], self._column[given], self._label[given]
-        # One box says each label; the first, for some protocols let the first in the file take it.
+        # One box per label: the first, since in some protocols the first row of the file matches.
         first = np.sort(np.unique(label, return_index=True)[1])
         box, column = box[first], column[first]
         limit = self._scored.protocol.rows_per_keyframe
@@ -112,7 +114,7 @@ class PerfectClassifier:
 def _reaching_rows(
     scored: ScoredRows, ground_truth: AvaRows, boxes: AvaRows
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return (box, class, ground-truth row) of every row that could be right, boxes in order."""
+    """Return (box, class, ground-truth row) of every possible true positive, boxes in order."""
     classes = len(scored.label_map)
     key = scored.keys.detections
     order = np.argsort(key, kind="stable")
@@ -123,7 +125,7 @@ def _reaching_rows(
     if not len(cell):
         return box, column, cell
     number = np.float32 if scored.protocol.single_precision else np.float64
-    wanted, overlap, candidate = best_overlap(
+    target, overlap, candidate = best_overlap(
         det_cell=cells(key[box], column, classes, len(scored.keys)),
         det_row=box,
         all_boxes=boxes.boxes_01,
@@ -132,7 +134,7 @@ def _reaching_rows(
         num_cells=len(scored.keys) * classes,
     )
     enough = overlap >= scored.iou_threshold
-    return box[candidate[enough]], column[candidate[enough]], wanted[enough]
+    return box[candidate[enough]], column[candidate[enough]], target[enough]
 
 
 def _most_valuable(
@@ -140,7 +142,7 @@ def _most_valuable(
 ) -> NDArray[np.int64]:
     """Return the positions of the `limit` rows of each keyframe that add most to the mean.
 
-    A right row adds one part in as many as its class has labels.
+    A true positive adds 1 / (number of labels of its class) to the AP of its class.
     """
     key = scored.keys.detections[box]
     order = np.lexsort((scored.num_ground_truth[column], key))

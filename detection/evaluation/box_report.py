@@ -1,7 +1,7 @@
-"""What a file of person boxes is good for: who is found, at which score, and what that allows.
+"""Quality of a file of person boxes: AP, recall and F1 by threshold, and the frame-mAP they allow.
 
-Legend: K keyframes that count, N boxes of a keyframe. A box is right when it overlaps a person by
-IoU 0.5 whom no box of a higher score took (COCO's matching, as for AP).
+Legend: K keyframes that count, N boxes of a keyframe. A box is a true positive when it overlaps a
+person by IoU 0.5 whom no box of a higher score has matched (COCO's matching, as for AP).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ MATCH_IOU = 0.5
 
 @dataclass(frozen=True)
 class AtThreshold:
-    """The boxes of at least one score; NaN where nothing is divided.
+    """Figures of the boxes with a score of at least `threshold`; NaN where undefined.
 
-    ceiling: the highest frame-mAP that any classifier could reach with them.
+    ceiling: highest frame-mAP that any classifier could reach with these boxes.
     """
 
     threshold: float
@@ -45,18 +45,22 @@ class AtThreshold:
 
 @dataclass(frozen=True)
 class BoxReport:
-    """A box file beside the ground truth of its keyframes.
+    """A box file compared with the ground truth of its keyframes.
 
-    num_keyframes: that count: those of the ground truth less the excluded ones (and, where asked
-    for, those that it does not list).  num_videos: of these keyframes, and videos_without_boxes.
-    num_people, num_boxes: on these keyframes; keyframes_without_boxes: of them.
-    boxes_elsewhere: on keyframes_elsewhere, which count in no figure here.
-    ap: COCO's figures for all boxes.  curve: precision over recall.  table: by threshold.
-    best: highest F1, None where no box is right.  asked: at the threshold in use.
-    ceiling: the evaluation behind the ceiling of all boxes.
-    people_per_keyframe, boxes_per_keyframe: keyframes with 0, 1, 2 ... of them; boxes from the
-    threshold in use on.
-    partly_labelled: some people have no ground truth, so precision is a lower bound.
+    num_keyframes: keyframes that count: those of the ground truth, without excluded ones (and, if
+        `unlisted_are_empty`, those that it does not list).
+    num_videos, videos_without_boxes: videos of these keyframes.
+    num_people, num_boxes, keyframes_without_boxes: on these keyframes.
+    boxes_elsewhere, keyframes_elsewhere: boxes on other keyframes, which count in no figure.
+    ap: COCO's AP and AR of all boxes.
+    curve: precision-recall curve.
+    table: one entry per threshold.
+    best: threshold of the highest F1; None without a true positive.
+    asked: at the threshold in use.
+    ceiling: frame-mAP of a perfect classifier on all boxes.
+    people_per_keyframe, boxes_per_keyframe: number of keyframes with 0, 1, 2 ... of them; boxes
+        above the threshold in use.
+    partly_labelled: whether some people have no ground truth; precision is then a lower bound.
     """
 
     num_keyframes: int
@@ -90,10 +94,12 @@ def report_boxes(
     partly_labelled: bool = False,
     unlisted_are_empty: bool = False,
 ) -> BoxReport:
-    """Hold boxes to the ground truth.
+    """Compare boxes with the ground truth.
 
-    threshold: the one in use.  thresholds: rows of the table.  unlisted_are_empty: keyframes of the
-    ground truth's videos that it does not list have nobody in them (as in AVA's files).
+    threshold: score threshold in use.
+    thresholds: rows of the table.
+    unlisted_are_empty: keyframes that the ground truth does not list, of its videos, hold nobody
+        (as in AVA's files).
     Raises `UserError` for boxes without scores and for boxes of other keyframes.
     """
     row_score = boxes.score
@@ -140,9 +146,9 @@ def report_boxes(
 def best_f1_threshold(
     scores: NDArray[np.float64], right: NDArray[np.bool_], num_people: int
 ) -> float | None:
-    """Return the hundredth with the highest F1, the middle one of several in a row.
+    """Return the threshold, in hundredths, of the highest F1; of equal neighbours the middle one.
 
-    scores, right: (boxes,). None where no box is right.
+    scores, right: (boxes,); `right` marks true positives. None without any.
     """
     if not right.any():
         return None
@@ -172,7 +178,7 @@ def _at(
 
 
 def _coverage(keys: SharedKeys, counted: NDArray[np.bool_]) -> dict[str, int]:
-    """Return how keyframes that count and keyframes with boxes overlap."""
+    """Count keyframes, videos and boxes, on the keyframes that count and elsewhere."""
     is_here = counted[keys.detections]
     with_boxes, elsewhere = np.zeros(len(keys), bool), np.zeros(len(keys), bool)
     with_boxes[keys.detections[is_here]] = True
@@ -190,7 +196,7 @@ def _coverage(keys: SharedKeys, counted: NDArray[np.bool_]) -> dict[str, int]:
 
 
 def _check_common(keys: SharedKeys, ground_truth: AvaRows, boxes: AvaRows) -> None:
-    """Refuse boxes of other keyframes."""
+    """Raise `UserError` if the boxes share no keyframe with the ground truth."""
     if not (keys.in_ground_truth_file & ~keys.excluded).any():
         raise UserError(f"{ground_truth.path}: no keyframe that counts, all are excluded")
     if keys.in_ground_truth_file[keys.detections].any():
@@ -215,16 +221,16 @@ def _by_keyframe(
     boxes: AvaRows,
     score: NDArray[np.float64],
 ) -> tuple[list[ActorBoxes], list[ActorBoxes], NDArray[np.float64]]:
-    """Return the people and the boxes of each of K keyframes, and the scores of all of the latter.
+    """Return people and boxes of each of K keyframes, and the scores of all boxes.
 
     A person with several actions is one person.
     """
-    wanted = np.flatnonzero(counted)
+    chosen = np.flatnonzero(counted)
     people = distinct(keys.ground_truth, ground_truth.boxes_01)
     order = np.argsort(keys.detections, kind="stable")
     order = order[counted[keys.detections[order]]]
-    there = _cut(people.xyxy_01, np.ones(len(people)), people.key, wanted)
-    found = _cut(boxes.boxes_01[order], score[order], keys.detections[order], wanted)
+    there = _cut(people.xyxy_01, np.ones(len(people)), people.key, chosen)
+    found = _cut(boxes.boxes_01[order], score[order], keys.detections[order], chosen)
     return there, found, score[order]
 
 
@@ -232,11 +238,11 @@ def _cut(
     boxes_01: NDArray[np.float64],
     score: NDArray[np.float64],
     sorted_keys: NDArray[np.int32],
-    wanted: NDArray[np.int64],
+    chosen: NDArray[np.int64],
 ) -> list[ActorBoxes]:
-    """Return the boxes of each wanted key."""
-    begin = np.searchsorted(sorted_keys, wanted, side="left").tolist()
-    end = np.searchsorted(sorted_keys, wanted, side="right").tolist()
+    """Return the boxes of each of the keys `chosen`."""
+    begin = np.searchsorted(sorted_keys, chosen, side="left").tolist()
+    end = np.searchsorted(sorted_keys, chosen, side="right").tolist()
     boxes, scores = boxes_01.astype(np.float32), score.astype(np.float32)
     return [ActorBoxes(boxes[a:b], scores[a:b]) for a, b in zip(begin, end, strict=True)]
 

@@ -1,4 +1,4 @@
-"""How well whole clips are classified: top-1, top-5, and mAP where clips have several classes.
+"""Accuracy of clip classification: top-1, top-5, and mAP where clips have several classes.
 
 Legend: n videos, K classes. Pure functions of arrays.
 """
@@ -17,12 +17,15 @@ from detection.evaluation.finite import check_finite
 
 @dataclass(frozen=True)
 class ClipAccuracy:
-    """Scores of a list of videos, fractions.
+    """Accuracy over a list of videos, as fractions; NaN where a figure does not apply.
 
-    Where a video has one class: top1, top5 (5 or all classes, where there are fewer), mean_class
-    (mean over the classes of each one's top-1), and per_class the top-1 of each class.
-    Where it has any number: mean_ap, the mean over the classes that occur, and per_class the AP.
-    What does not apply is NaN; so is per_class of a class without videos.
+    num_videos: videos scored.
+    per_class: single-label: top-1 of each class; multi-label: AP of each class. NaN for a class
+        without videos.
+    num_of_class: videos of each class.
+    top1, top5: single-label.
+    mean_class: single-label: mean of `per_class`.
+    mean_ap: multi-label: mean of `per_class`.
     num_videos: scored; num_of_class: of each class.
     """
 
@@ -45,11 +48,11 @@ def single_label_accuracy(
     """scores, labels: (n, K), one 1 in each row of labels, n >= 1.
 
     has_scores: (n,); a video without (it cannot be read) counts as answered wrongly. Raises
-    `ValueError` for scores that are not finite.
+        `ValueError` for scores that are not finite.
     """
     check_finite(scores, "scores of videos")
-    wanted = labels.argmax(1)
-    hit = in_top_k(scores, wanted, 1) & has_scores
+    target = labels.argmax(1)
+    hit = in_top_k(scores, target, 1) & has_scores
     count = labels.sum(0).astype(int)
     per_class = np.full(len(count), np.nan)
     there = count > 0
@@ -59,7 +62,7 @@ def single_label_accuracy(
         per_class=dict(zip(class_names, per_class.tolist(), strict=True)),
         num_of_class=dict(zip(class_names, count.tolist(), strict=True)),
         top1=float(hit.mean()),
-        top5=float((in_top_k(scores, wanted, 5) & has_scores).mean()),
+        top5=float((in_top_k(scores, target, 5) & has_scores).mean()),
         mean_class=float(np.nanmean(per_class)),
     )
 
@@ -91,13 +94,13 @@ def multi_label_accuracy(
 
 
 def in_top_k(
-    scores: NDArray[np.floating], wanted: NDArray[np.integer], k: int
+    scores: NDArray[np.floating], target: NDArray[np.integer], k: int
 ) -> NDArray[np.bool_]:
-    """Say for each row (n,) whether fewer than k classes come before the wanted one.
+    """Mark the rows (n,) in which fewer than k classes rank before the target class (n,).
 
     Of equal scores the lower column comes first.
     """
-    own = np.take_along_axis(scores, wanted[:, None], 1)
+    own = np.take_along_axis(scores, target[:, None], 1)
     columns = np.arange(scores.shape[1])
-    before = (scores > own) | ((scores == own) & (columns < wanted[:, None]))
+    before = (scores > own) | ((scores == own) & (columns < target[:, None]))
     return before.sum(1) < k

@@ -1,9 +1,9 @@
-"""Two systems on the same ground truth: the difference per class, with a bootstrap interval.
+"""Compare two systems on the same ground truth: AP difference per class, with bootstrap intervals.
 
-What is drawn again and again is whole videos, since keyframes of one video are alike; where there
-are few videos, stretches of neighbouring keyframes. Both systems are scored on the same draws.
+Whole videos are resampled, since keyframes of one video are correlated; with few videos, stretches
+of neighbouring keyframes. Both systems are scored on the same draws.
 
-Legend: A classes, U units that are drawn, R draws, J true positives with distinct scores, N
+Legend: A classes, U units that are resampled, R draws, J distinct scores of true positives, N
 detections. Time and memory grow with N, whatever the number of units.
 """
 
@@ -19,16 +19,19 @@ from detection.evaluation.progress import progress_bar
 
 FEWEST_VIDEOS = 20
 STRETCHES = 200
-# Draws that are scored at once, and at most so many detections times draws: memory stays bounded.
+# Draws scored at a time, and an upper bound of detections times draws: this bounds the memory.
 _MOST_DRAWS = 250
 _MOST_CELLS = 4_000_000
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """AP of two systems, `difference` = second less first, and the middle 95 % of the draws.
+    """AP of two systems, their difference (second minus first) and the middle 95 % of the draws.
 
-    per_class: name to (first, second, difference, low, high); mean: the same five numbers.
+    per_class: class name to (first, second, difference, low, high).
+    mean: the same five numbers for mean AP.
+    num_units: units resampled.
+    unit: their name in words.
     """
 
     per_class: dict[str, tuple[float, float, float, float, float]]
@@ -72,7 +75,7 @@ def compare(
 
 
 class _Units:
-    """What is drawn: videos, or stretches of them, over the keyframes of both systems."""
+    """The resampled units: videos, or stretches of them, over the keyframes of both systems."""
 
     def __init__(self, *systems: ScoredRows) -> None:
         self._span: dict[str, tuple[float, float]] = {}
@@ -89,7 +92,7 @@ class _Units:
         return len(self._span) * self._each
 
     def of_keys(self, scored: ScoredRows) -> NDArray[np.int64]:
-        """Return the unit (K,) of every keyframe of a scoring."""
+        """Return the unit (K,) of every keyframe of a scored system."""
         out = np.empty(len(scored.keys), np.int64)
         for key in range(len(scored.keys)):
             video, time_s = scored.keys.keyframe(key)
@@ -134,10 +137,10 @@ def _drawn_ap(
 def _in_steps_of_recall(
     score: NDArray[np.floating], true: NDArray[np.bool_], unit: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
-    """Sort detections by steps of recall, of which each distinct score of a true positive is one.
+    """Sort detections into steps of recall, one per distinct score of a true positive.
 
-    Returns the units (N,), which are true (N,) and where each step ends (J,). Detections below the
-    last true positive change nothing and are not there.
+    Returns units (N,), a mask of true positives (N,) and the last position of each step (J,).
+    Detections below the last true positive change nothing and are left out.
     """
     levels = np.unique(score[true])  # ascending
     step = len(levels) - np.searchsorted(levels, score, side="right")
@@ -153,7 +156,7 @@ def _drawn_area(
     true: NDArray[np.bool_],
     ends: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Return the area under precision over recall (D,), in true positives, of D draws (U, D)."""
+    """Return the area (D,) under precision over number of true positives, for D draws (U, D)."""
     drawn = weights[unit]
     right = np.cumsum(drawn * true[:, None], axis=0, dtype=np.int32)[ends]
     total = np.cumsum(drawn, axis=0, dtype=np.int32)[ends]
@@ -164,7 +167,7 @@ def _drawn_area(
 
 
 def _middle(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the 2.5th and 97.5th percentile of each row, NaN where a row has no number."""
+    """Return the 2.5th and 97.5th percentile of each row, NaN for a row of NaN."""
     low, high = np.full(len(values), np.nan), np.full(len(values), np.nan)
     for row, drawn in enumerate(values):
         drawn = drawn[~np.isnan(drawn)]
@@ -174,6 +177,6 @@ def _middle(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
 
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean over classes (R,), without those that have no number."""
+    """Return the mean over classes (R,), without NaN."""
     count = (~np.isnan(values)).sum(axis=0)
     return np.nansum(values, axis=0) / np.maximum(count, 1)

@@ -1,7 +1,7 @@
-"""Where the average precision goes: errors by kind, the ceiling of the boxes, confused actions.
+"""Error diagnosis: mean AP lost to each kind of error, the ceiling of the boxes, confused actions.
 
-In the spirit of TIDE (Bolya et al., ECCV 2020): each kind of error is mended alone and the gain in
-mean AP is reported. Gains do not add up to what is lost, since mending one kind leaves the others.
+In the spirit of TIDE (Bolya et al., ECCV 2020): each kind of error is corrected alone and the gain
+in mean AP is reported. Gains do not add up to 1 - mean AP, since the other errors remain.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import AvaRows
-from detection.evaluation.average_precision import average_precision_of_sorted
 from detection.evaluation.frame_map import ScoredRows, mean_without_nan
 from detection.evaluation.keyframe_index import cells
 from detection.evaluation.matching import best_overlap
-from detection.evaluation.people import People, find_people, pairs
+from detection.evaluation.people import People, pair_people, pairs
 
-# An overlap below this is none: the box belongs to nobody (TIDE's background threshold).
+# A box that overlaps nobody by this is background (TIDE's background threshold).
 BACKGROUND_IOU = 0.1
 WRONG_CLASS, POOR_BOX, BOTH, DUPLICATE, BACKGROUND, MISSED = (
     "wrong class", "poor box", "poor box and wrong class", "duplicate", "background",
@@ -39,11 +38,12 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What stands between the detections and a mean of 1.
+    """Errors of a set of detections.
 
-    gain: mean AP won by mending one kind of error.  num_rows: false positives of that kind (for
-    missed people: labels).  ceiling: the mean AP if every box that is there had perfect scores.
-    box_recall: share of people with a box of that overlap, by threshold.
+    gain: gain in mean AP when one kind of error is corrected.
+    num_rows: number of false positives of that kind (for missed people: of labels).
+    ceiling: mean AP of these boxes with perfect scores.
+    box_recall: share of people that some box overlaps, by IoU threshold.
     """
 
     mean_ap: float
@@ -59,8 +59,8 @@ class Diagnosis:
 def diagnose(
     scored: ScoredRows, ground_truth: AvaRows, detections: AvaRows, *, num_confusions: int = 20
 ) -> Diagnosis:
-    """Look at every false positive and every missed label of a scoring."""
-    people = find_people(scored, ground_truth, detections)
+    """Sort all false positives and missed labels into kinds of error."""
+    people = pair_people(scored, ground_truth, detections)
     kinds = _Kinds(scored, ground_truth, detections, people)
     base = mean_without_nan(scored.per_class_ap())
     gain, rows = {}, {}
@@ -84,14 +84,14 @@ def diagnose(
 def false_positive_kinds(
     scored: ScoredRows, ground_truth: AvaRows, detections: AvaRows
 ) -> dict[str, NDArray[np.bool_]]:
-    """Return a mask (D,) of the detections that count for each kind of false positive."""
-    people = find_people(scored, ground_truth, detections)
+    """Return a mask (D,) of the scored detections for each kind of false positive."""
+    people = pair_people(scored, ground_truth, detections)
     kinds = _Kinds(scored, ground_truth, detections, people)
     return {kind: kinds.is_kind(kind) for kind in FALSE_POSITIVES}
 
 
 class _Kinds:
-    """The kind of each false positive, and mean AP with one kind mended."""
+    """The kind of each false positive, and mean AP with one kind corrected."""
 
     def __init__(
         self, scored: ScoredRows, ground_truth: AvaRows, detections: AvaRows, people: People
@@ -99,7 +99,7 @@ class _Kinds:
         self.scored = scored
         classes = len(scored.label_map)
         number = scored.score.dtype
-        wanted, overlap, candidate = best_overlap(
+        target, overlap, candidate = best_overlap(
             det_cell=cells(scored.key, scored.class_index, classes, len(scored.keys)),
             det_row=scored.row,
             all_boxes=detections.boxes_01,
@@ -120,60 +120,46 @@ class _Kinds:
         self._of[WRONG_CLASS] = other & (anyone >= threshold)
         self._of[BOTH] = other & (anyone >= BACKGROUND_IOU) & (anyone < threshold)
         self._of[BACKGROUND] = other & (anyone < BACKGROUND_IOU)
-        self._wanted, self._candidate = wanted, candidate
+        self._target, self._candidate = target, candidate
         covered = people.iou_of_person >= threshold
         self.missed = ~covered[people.people.of_row]
 
     def is_kind(self, kind: str) -> NDArray[np.bool_]:
-        """Return a mask of the rows of one kind."""
+        """Return a mask (D,) of the detections of one kind."""
         return self._of[kind]
 
     def mean_ap_without(self, kind: str) -> float:
-        """Return mean AP when false positives of a kind go; poor boxes become right where free."""
+        """Return mean AP without one kind; poor boxes turn true positives if the label is free."""
         keep, true = ~self._of[kind], self.scored.matched >= 0
         if kind == POOR_BOX:
             mended = self._mended()
             keep, true = keep | mended, true | mended
-        return self._mean_ap(keep, true, self.scored.num_ground_truth)
+        return mean_without_nan(self.scored.per_class_ap(keep, true))
 
     def mean_ap_of_found_people(self) -> float:
-        """Return mean AP when labels of people without a box do not count."""
+        """Return mean AP without the labels of people who have no box."""
         lost = np.bincount(self.scored.gt_class[self.missed], minlength=len(self.scored.label_map))
         left = self.scored.num_ground_truth - lost
-        true = self.scored.matched >= 0
-        return self._mean_ap(np.ones(len(true), bool), true, np.where(left > 0, left, 0))
+        return mean_without_nan(self.scored.per_class_ap(num_ground_truth=left.clip(0)))
 
     def _mended(self) -> NDArray[np.bool_]:
-        """Return the best-scored poor box of every ground truth that nobody took."""
+        """Mark (D,) the best-scored poor box of every unmatched ground truth."""
         free = np.ones(len(self.scored.gt_row), bool)
         free[self.scored.matched[self.scored.matched >= 0]] = False
-        poor = self._of[POOR_BOX][self._candidate] & free[self._wanted]
-        rows, wanted = self._candidate[poor], self._wanted[poor]
+        poor = self._of[POOR_BOX][self._candidate] & free[self._target]
+        rows, target = self._candidate[poor], self._target[poor]
         order = np.argsort(-self.scored.score[rows], kind="stable")
-        _, first = np.unique(wanted[order], return_index=True)
+        _, first = np.unique(target[order], return_index=True)
         mended = np.zeros(len(self.scored.row), bool)
         mended[rows[order][first]] = True
         return mended
 
-    def _mean_ap(
-        self, keep: NDArray[np.bool_], true: NDArray[np.bool_], counts: NDArray[np.int64]
-    ) -> float:
-        values = np.full(len(counts), np.nan)
-        for column, members in enumerate(self.scored.by_class):
-            if not len(members) and not self.scored.protocol.unpredicted_is_zero:
-                continue
-            scores = self.scored.score[members]
-            kept = np.sort(scores[keep[members]])
-            right = scores[true[members]]
-            values[column] = average_precision_of_sorted(kept, right, int(counts[column]))
-        return mean_without_nan(values)
-
 
 def ceiling(scored: ScoredRows, people: People) -> float:
-    """Return the mean AP if the scores were perfect and the boxes stayed as they are.
+    """Return the mean AP of these boxes with perfect scores.
 
-    A label can be reached where some box overlaps its person most among those who have the label,
-    and by the threshold; perfect scores put such boxes first, so AP is the share reached.
+    A label can be detected where some box overlaps its person most among those who have the label,
+    and by the threshold; perfect scores rank such boxes first, so AP is the share of such labels.
     """
     classes = len(scored.label_map)
     gt_person = people.people.of_row
@@ -181,10 +167,10 @@ def ceiling(scored: ScoredRows, people: People) -> float:
     label, box = pairs(label_key, people.boxes.key)
     if not len(label):
         return mean_without_nan(np.where(scored.num_ground_truth > 0, 0.0, np.nan))
-    # One candidate row per box and class that its keyframe has.
+    # One candidate row per box and class of its keyframe.
     unique = np.sort(box * classes + label_class[label])
     key = people.boxes.key[unique // classes]
-    wanted, overlap, _ = best_overlap(
+    target, overlap, _ = best_overlap(
         det_cell=cells(key, unique % classes, classes, len(scored.keys)),
         det_row=unique // classes,
         all_boxes=people.boxes.xyxy_01,
@@ -192,7 +178,7 @@ def ceiling(scored: ScoredRows, people: People) -> float:
         gt_boxes=people.people.xyxy_01[gt_person],
         num_cells=len(scored.keys) * classes,
     )
-    reached = np.unique(wanted[overlap >= scored.iou_threshold])
+    reached = np.unique(target[overlap >= scored.iou_threshold])
     found = np.bincount(scored.gt_class[reached], minlength=classes)
     counts = scored.num_ground_truth
     share = np.divide(found, counts, out=np.full(classes, np.nan), where=counts > 0)
@@ -200,7 +186,7 @@ def ceiling(scored: ScoredRows, people: People) -> float:
 
 
 def confused_actions(scored: ScoredRows, people: People, limit: int) -> tuple[Confusion, ...]:
-    """Return the pairs of actions that most people who are found score in the wrong order."""
+    """Return the pairs of actions that detected people most often score in the wrong order."""
     names, classes = scored.label_map.names, len(scored.label_map)
     found = np.flatnonzero(people.iou_of_person >= scored.iou_threshold)
     place = np.full(len(people.boxes), -1)

@@ -1,4 +1,4 @@
-"""The evaluator of a run: `reset`, `update` with what was found, `compute`."""
+"""The evaluator of a run: `reset`, `update` with detections, `compute`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from detection.structures import Detections, Keyframe, LabelMap
 
 
 class ActionEvaluator:
-    """Gathers detections by keyframe and scores them under a named protocol.
+    """Collects detections by keyframe and scores them under a named protocol.
 
-    A keyframe that comes again (a sampler that pads the last batch, an overlap between processes)
-    is dropped: the first one counts. Processes send their `found()` to one of them, which gives all
-    of them to `update`.
+    A repeated keyframe (a sampler that pads the last batch, an overlap between processes) is
+    dropped: the first one counts. Several processes send their `found()` to one of them, which
+    passes all to `update`.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class ActionEvaluator:
         multiply_person_score: bool = False,
         scored: LabelMap | None = None,
     ) -> None:
-        """label_map: of the columns of scores.  scored: the classes that count (None: the same)."""
+        """label_map: classes of the score columns. scored: classes that count (None: the same)."""
         self.ground_truth = ground_truth
         self.scored = scored or label_map
         self.label_map = label_map
@@ -48,7 +48,7 @@ class ActionEvaluator:
         self.num_repeated = 0
 
     def update(self, detections: Iterable[Detections]) -> None:
-        """Add what was found at some keyframes, in any order.
+        """Add the detections of some keyframes, in any order.
 
         Raises `UserError` for scores and boxes that are not finite.
         """
@@ -73,7 +73,7 @@ class ActionEvaluator:
         return [self._by_key[key] for key in sorted(self._by_key)]
 
     def compute(self) -> AvaFrameMap:
-        """Score what was found so far; the order of updates does not matter."""
+        """Score the detections so far; the order of updates does not matter."""
         return frame_map(
             self.ground_truth,
             rows_of(self.found(), self.label_map, multiply_person_score=self.multiply_person_score),

@@ -1,4 +1,4 @@
-"""The usual mistakes in scores, boxes and class ids, each tested on the files themselves."""
+"""Likely causes of a low mAP: common mistakes in scores, boxes and class ids, tried out."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from detection.evaluation.frame_map import ScoredRows, score_rows
 from detection.evaluation.people import distinct, pair
 from detection.structures import Keyframe, LabelMap
 
-# Below these, chance or an honest but weak detector is an unlikely reason: everything is tried.
+# Below these a weak detector is an unlikely reason: all keyframes are tried.
 LOW_MEAN, LOW_RECALL = 0.01, 0.1
-# Else about so many keyframes are tried: mistakes show on a few, and the command stays quick.
+# Otherwise about this many keyframes are tried: mistakes show on a few, and it stays fast.
 MOST_KEYFRAMES = 400
-# More scores over 1 than this share are no rounding, and none over this is no detector's range.
+# A larger share of scores over 1 is not rounding; a detector has some score over TINY_SCORE.
 MANY_OVER_1, TINY_SCORE = 0.01, 0.01
-# Boxes read another way fit far too well to be chance; class ids moved by one gain as much.
+# Boxes (or class ids) in another form that fit by this much better are not chance.
 CLOSE_IOU, BETTER_IOU, BETTER_MEAN = 0.6, 0.05, 0.2
 
 
@@ -32,10 +32,11 @@ def find_causes(
     exclusions: frozenset[Keyframe] = frozenset(),
     most_keyframes: int | None = None,
 ) -> list[str]:
-    """Return one sentence per mistake that the files show; empty when none is found.
+    """Return one sentence per mistake found in the files.
 
-    Ids and times that have no partner are told by `sides.mismatches`. most_keyframes: boxes and
-    class ids are tried on about so many annotated keyframes, spread evenly (None: all).
+    Ids and times without a counterpart are reported by `sides.mismatches`.
+    most_keyframes: try boxes and class ids on about this many annotated keyframes, evenly spaced
+        (None: all).
     """
     causes = [*_scores(detections, scored)]
     if most_keyframes is not None and scored.num_annotated_keyframes > most_keyframes:
@@ -44,21 +45,14 @@ def find_causes(
         chosen[np.flatnonzero(scored.keys.in_ground_truth_file)[::step]] = True
         ground_truth = ground_truth.select(chosen[scored.keys.ground_truth])
         detections = detections.select(chosen[scored.keys.detections])
-        scored = score_rows(
-            ground_truth,
-            detections,
-            label_map,
-            exclusions=exclusions,
-            protocol=scored.protocol.name,
-            iou_threshold=scored.iou_threshold,
-        )
+        scored = _score_again(scored, ground_truth, detections, exclusions)
     causes += _boxes(scored, ground_truth, detections)
     causes += _labels(ground_truth, detections, label_map, scored, exclusions)
     return causes
 
 
 def _scores(detections: AvaRows, scored: ScoredRows) -> Iterator[str]:
-    """Look at the range of the scores: equal, per cent, logits, tiny, below a threshold."""
+    """Check the range of the scores: equal, per cent, logits, tiny, below a threshold."""
     score = detections.score
     if score is None or len(score) < 2:
         return
@@ -86,7 +80,7 @@ def _scores(detections: AvaRows, scored: ScoredRows) -> Iterator[str]:
 
 
 def _boxes(scored: ScoredRows, ground_truth: AvaRows, detections: AvaRows) -> Iterator[str]:
-    """Try what people do to boxes and see whether more people are found."""
+    """Try other box formats and see whether more people are found."""
     boxes = detections.boxes_01
     if not len(boxes):
         return
@@ -143,20 +137,27 @@ def _labels(
     mean = scored.frame_map().mean_ap
     for shift in (1, -1):
         moved = replace(detections, action_id=(detections.action_id + shift).astype(np.int32))
-        other = score_rows(
-            ground_truth,
-            moved,
-            label_map,
-            exclusions=exclusions,
-            protocol=scored.protocol.name,
-            iou_threshold=scored.iou_threshold,
-        ).frame_map()
+        other = _score_again(scored, ground_truth, moved, exclusions).frame_map()
         if other.mean_ap > min(2 * mean + 0.01, mean + BETTER_MEAN):
             small = "small" if shift == 1 else "large"
             yield (
                 f"class ids are off by one: with {shift:+d} added to those of the detections "
                 f"(now one too {small}) the mean is {other.mean_ap:.4f} instead of {mean:.4f}"
             )
+
+
+def _score_again(
+    scored: ScoredRows, truth: AvaRows, detections: AvaRows, exclusions: frozenset[Keyframe]
+) -> ScoredRows:
+    """Score other rows under the rules of `scored`."""
+    return score_rows(
+        truth,
+        detections,
+        scored.label_map,
+        exclusions=exclusions,
+        protocol=scored.protocol.name,
+        iou_threshold=scored.iou_threshold,
+    )
 
 
 def _some(names: Iterable[str]) -> str:

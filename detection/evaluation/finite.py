@@ -1,7 +1,7 @@
-"""Numbers that are not finite are refused wherever they are given to the evaluator.
+"""Checks that scores and boxes are finite, before they reach the evaluator.
 
-A NaN compares as false with everything: it would be sorted to an end, counted, and leave a mean
-that looks like any other.
+A NaN compares as false with everything: it would be sorted to an end and counted, and the mean
+would look like any other.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Frame-mAP as AVA defines it, under a named protocol.
 
-Within a keyframe and class each detection goes to the one ground truth it overlaps most (of equal
-overlaps, the one listed first): a true positive if the overlap reaches the threshold and nobody
-took that ground truth before, else a false positive, without a second choice.
+Within a keyframe and class each detection is compared with the one ground truth it overlaps most
+(of equal overlaps, the one listed first): a true positive if the overlap reaches the threshold and
+that ground truth is not matched yet, else a false positive, without a second choice.
 
-Legend: D detection rows, G ground-truth rows, K keyframes, A classes. Equal scores: one point of
-the precision-recall curve; where a rule must choose among rows of equal score (who takes a ground
-truth, who is among the 50 rows of a keyframe), the one listed first is chosen.
+Legend: D detection rows, G ground-truth rows, K keyframes, A classes. Equal scores are one point of
+the precision-recall curve; where a rule must choose among rows of equal score (which one matches a
+ground truth, which is among the 50 rows of a keyframe), the one listed first is chosen.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from detection.errors import UserError, at_row
 from detection.evaluation.average_precision import average_precision_of_sorted
 from detection.evaluation.finite import check_finite, check_rows_finite
 from detection.evaluation.keyframe_index import ClassColumns, SharedKeys, cells
-from detection.evaluation.matching import best_rows, take_ground_truth
+from detection.evaluation.matching import best_rows, match_detections
 from detection.evaluation.protocols import (
     DEFAULT_FRACTIONAL,
     DEFAULT_WHOLE,
@@ -35,11 +35,13 @@ from detection.structures import FrameMap, Keyframe, LabelMap
 
 @dataclass(frozen=True)
 class AvaFrameMap(FrameMap):
-    """A frame-mAP with AVA's groups and everything that was left out.
+    """Frame-mAP with AVA's groups and counts of the rows that were left out.
 
-    group_ap: mean AP of the classes of each group.  num_boxes: distinct ground-truth boxes.
-    num_keyframes: those with ground truth and those with detections that count.
-    num_annotated_keyframes: those in the ground-truth file alone.  left_out: rows by reason.
+    group_ap: mean AP of the classes of each group.
+    num_boxes: distinct ground-truth boxes.
+    num_annotated_keyframes: keyframes of the ground-truth file; `num_keyframes` also counts those
+        with detections alone.
+    left_out: number of rows left out, by reason.
     """
 
     group_ap: Mapping[str, float] = field(default_factory=dict)
@@ -75,12 +77,15 @@ def frame_map(
 
 @dataclass(frozen=True)
 class ScoredRows:
-    """Who matched whom: what the mean, the curves and the diagnosis are made of.
+    """Matched detections: the mean, the curves and the diagnosis are computed from these.
 
-    The D detections that count, in file order: `row` (D,) position in the detections,
-    `class_index`, `score`, `key` (D,) number in `keys`, `matched` (D,) position of the ground
-    truth taken (among the G that count), -1 for a false positive.
-    The G ground-truth rows that count: `gt_row`, `gt_class`, `gt_key` (G,).
+    keys: keyframes as numbers.
+    row: (D,) position in the detections, of those that count, in file order.
+    class_index, score: (D,) of each.
+    key: (D,) keyframe of each, a number in `keys`.
+    matched: (D,) position of the matched ground truth among the G; -1 for a false positive.
+    gt_row, gt_class, gt_key: (G,) the same of ground-truth rows that count.
+    num_ground_truth: (A,) that recall is measured by.
     """
 
     protocol: Protocol
@@ -109,23 +114,35 @@ class ScoredRows:
         return np.split(order, ends[:-1])
 
     def labels_of_keyframes(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Return (keyframe, class) of every class that somebody does at a keyframe, each once."""
+        """Return the distinct (keyframe, class) pairs of the ground truth."""
         classes = len(self.label_map)
         cell = np.sort(self.gt_key.astype(np.int64) * classes + self.gt_class)
         cell = cell[np.diff(cell, prepend=-1) > 0]  # np.unique hashes, which takes longer
         return (cell // classes).astype(np.int32), cell % classes
 
-    def per_class_ap(self) -> NDArray[np.float64]:
-        """Return the AP (A,) of each class, NaN where the protocol leaves it out."""
+    def per_class_ap(
+        self,
+        kept: NDArray[np.bool_] | None = None,
+        true: NDArray[np.bool_] | None = None,
+        num_ground_truth: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float64]:
+        """Return the AP (A,) of each class, NaN where the protocol leaves it out.
+
+        kept, true: (D,) detections to score and those that are true positives (None: all; those
+            matched).
+        num_ground_truth: (A,) in place of the counts of the matching.
+        """
         average = np.full(len(self.label_map), np.nan)
+        true = self.matched >= 0 if true is None else true
+        counts = self.num_ground_truth if num_ground_truth is None else num_ground_truth
         for column, members in enumerate(self.by_class):
-            if not len(members) and not self.protocol.unpredicted_is_zero:
-                continue
-            scores = self.score[members]
-            true_scores = scores[self.matched[members] >= 0]
-            average[column] = average_precision_of_sorted(
-                np.sort(scores), true_scores, int(self.num_ground_truth[column])
-            )
+            if len(members) or self.protocol.unpredicted_is_zero:
+                scored = members if kept is None else members[kept[members]]
+                average[column] = average_precision_of_sorted(
+                    np.sort(self.score[scored]),
+                    self.score[members[true[members]]],
+                    int(counts[column]),
+                )
         return average
 
     def frame_map(self) -> AvaFrameMap:
@@ -167,7 +184,7 @@ def score_rows(
         protocol = DEFAULT_WHOLE if keys.all_whole_seconds else DEFAULT_FRACTIONAL
     rules = protocol_named(protocol)
     if rules.whole_seconds and not keys.all_whole_seconds:
-        raise _refusal(rules, ground_truth, detections, exclusions)
+        raise _fractional_time(rules, ground_truth, detections, exclusions)
     columns = ClassColumns(label_map)
     gt_class = columns.of(ground_truth.action_id)
     left_out: dict[str, int] = {}
@@ -177,17 +194,14 @@ def score_rows(
         rules, keys, detections, columns.of(detections.action_id), gt_key, left_out
     )
     det_key = keys.detections[row]
-    number: type[np.floating] = np.float32 if rules.single_precision else np.float64
-    with np.errstate(over="ignore"):
-        score: NDArray[np.floating] = detections.score[row].astype(number, copy=False)
-    check_finite(score, f"{detections.path}: scores in the precision of protocol {rules.name}")
-    matched = take_ground_truth(
+    score = _scores(rules, detections, row)
+    matched = match_detections(
         det_cell=cells(det_key, det_class, len(label_map), len(keys)),
         det_row=row,
         all_boxes=detections.boxes_01,
         det_score=score,
         gt_cell=cells(gt_key, gt_class_kept, len(label_map), len(keys)),
-        gt_boxes=ground_truth.boxes_01[gt_row].astype(number, copy=False),
+        gt_boxes=ground_truth.boxes_01[gt_row].astype(score.dtype, copy=False),
         num_cells=len(keys) * len(label_map),
         iou_threshold=iou_threshold,
         by_score=rules.match_by_score,
@@ -216,6 +230,16 @@ def score_rows(
     )
 
 
+def _scores(rules: Protocol, rows: AvaRows, row: NDArray[np.int64]) -> NDArray[np.floating]:
+    """Return the scores of some rows in the protocol's precision."""
+    assert rows.score is not None
+    number: type[np.floating] = np.float32 if rules.single_precision else np.float64
+    with np.errstate(over="ignore"):
+        score: NDArray[np.floating] = rows.score[row].astype(number, copy=False)
+    check_finite(score, f"{rows.path}: scores in the precision of protocol {rules.name}")
+    return score
+
+
 def _ground_truth_that_counts(
     rules: Protocol,
     keys: SharedKeys,
@@ -223,7 +247,7 @@ def _ground_truth_that_counts(
     gt_class: NDArray[np.int16],
     left_out: dict[str, int],
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the rows that can be matched and a mask of those that recall is measured by."""
+    """Return the rows that can be matched, and a mask of the rows that recall is measured by."""
     known = gt_class >= 0
     excluded = keys.excluded[keys.ground_truth]
     keep = known & ~excluded
@@ -243,7 +267,7 @@ def _detections_that_count(
     gt_key: NDArray[np.int32],
     left_out: dict[str, int],
 ) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
-    """Return the positions and classes of the rows that the protocol looks at."""
+    """Return the positions and classes of the rows that count under the protocol."""
     assert rows.score is not None
     key, boxes, keep = keys.detections, rows.boxes_01, det_class >= 0
 
@@ -277,7 +301,7 @@ def _detections_that_count(
 
 
 def mean_without_nan(values: NDArray[np.float64]) -> float:
-    """Return the mean of what is not NaN, NaN when nothing is."""
+    """Return the mean without NaN; NaN if nothing is left."""
     kept = values[~np.isnan(values)]
     return float(kept.mean()) if len(kept) else float("nan")
 
@@ -290,10 +314,10 @@ def group_means(average: NDArray[np.float64], label_map: LabelMap) -> dict[str, 
     return {str(g): mean_without_nan(average[groups == g]) for g in dict.fromkeys(groups.tolist())}
 
 
-def _refusal(
+def _fractional_time(
     rules: Protocol, ground_truth: AvaRows, detections: AvaRows, exclusions: frozenset[Keyframe]
 ) -> UserError:
-    """Say which time is not a whole second."""
+    """Return the error that names the first fractional time."""
     where, line, time_s = "the exclusions", None, 0.0
     for rows in (ground_truth, detections):
         odd = np.flatnonzero(rows.time_us % 1_000_000)

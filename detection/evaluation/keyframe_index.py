@@ -1,4 +1,4 @@
-"""Keyframes and classes of two files as small shared numbers."""
+"""Keyframes and classes of two files as small integers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from detection.datasets.ava_csv import AvaRows, time_us_of
 from detection.errors import UserError
 from detection.structures import Keyframe, LabelMap
 
-# Ids of files are 32-bit numbers; a table as long as the largest of a few classes may not be.
+# Class ids are 32-bit numbers; larger ones than _LARGEST_TABLE are searched, not tabulated.
 _LARGEST_ID, _LARGEST_TABLE = 2**31 - 1, 1 << 20
 
 
 class SharedKeys:
-    """One number per keyframe, the same for ground truth, detections and exclusions.
+    """Numbers the keyframes of ground truth, detections and exclusions alike, from 0 to K - 1.
 
-    ground_truth, detections: (rows,) int32, the key of each row of the two files.
+    ground_truth, detections: (rows,) int32, the number of each row's keyframe.
     excluded, in_ground_truth_file: (K,) bool.
     """
 
@@ -55,7 +55,7 @@ class SharedKeys:
         return len(self._codes)
 
     def keyframe(self, key: int) -> Keyframe:
-        """Return the keyframe that a number stands for."""
+        """Return the keyframe of a number."""
         video, time_us = divmod(int(self._codes[key]), self._span)
         return Keyframe(self._names[video], time_us / 1e6)
 
@@ -72,10 +72,6 @@ class SharedKeys:
             times.setdefault(self._names[video], []).append(time_us)
         return times
 
-    def of_videos(self, names: set[str]) -> NDArray[np.bool_]:
-        """Return a mask (K,) of the keyframes of some videos."""
-        return np.array([name in names for name in self._names], bool)[self.video_of_key]
-
     @cached_property
     def all_whole_seconds(self) -> bool:
         """Whether every time of the files and the exclusions is a whole second."""
@@ -89,7 +85,7 @@ class SharedKeys:
 
 
 class ClassColumns:
-    """Class ids into columns of a label map."""
+    """Maps class ids to columns of a label map."""
 
     def __init__(self, label_map: LabelMap) -> None:
         column = {i: c for i, c in label_map.index_by_id.items() if i <= _LARGEST_ID}

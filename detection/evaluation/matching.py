@@ -1,4 +1,4 @@
-"""Which detections count, and which ground truth each of them takes: arrays in, arrays out.
+"""Matching of detections to ground truth, on plain arrays.
 
 Legend: D detections, G ground truths, K keyframes, A classes; a cell is a (keyframe, class) pair.
 """
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from detection.boxes import paired_iou
 
-# Above this many cells a table of them would cost more memory than a search costs time.
+# With more cells than this a search is used in place of a table, to save memory.
 _LARGEST_TABLE = 1 << 27
-# Pairs of a detection and a ground truth that are compared at a time: 200 people who all do the
-# same are 40,000 pairs a keyframe and class, and a pair takes about 150 bytes.
+# Pairs of detections and ground truths compared at a time: 200 people with the same action are
+# 40,000 pairs per keyframe and class, and a pair takes about 150 bytes.
 PAIRS_AT_ONCE = 1 << 18
 
 
-def take_ground_truth(
+def match_detections(
     *,
     det_cell: NDArray[np.integer],
     det_row: NDArray[np.int64],
@@ -31,15 +31,15 @@ def take_ground_truth(
     iou_threshold: float,
     by_score: bool,
 ) -> NDArray[np.int32]:
-    """Return for each detection (D,) the ground truth it takes, -1 for a false positive.
+    """Return for each detection (D,) the ground truth it matches, -1 for a false positive.
 
-    Each detection wants the one ground truth of its cell that it overlaps most; of those that want
-    the same one with at least the threshold, the highest score (by_score) or else the first listed
-    takes it. `det_row` (D,) says which of `all_boxes` are theirs: only the few boxes that share a
-    cell with ground truth are copied. Overlaps are computed in the precision of `gt_boxes`.
+    Each detection is compared with the one ground truth of its cell that it overlaps most; of the
+    detections that overlap the same one by the threshold, the highest score (by_score) or else the
+    first listed matches it. `det_row` (D,) are their rows in `all_boxes`: only boxes that share a
+    cell with ground truth are copied. IoU is computed in the precision of `gt_boxes`.
     """
     taken = np.full(len(det_cell), -1, np.int32)
-    wanted, overlap, candidate = best_overlap(
+    target, overlap, candidate = best_overlap(
         det_cell=det_cell,
         det_row=det_row,
         all_boxes=all_boxes,
@@ -48,12 +48,12 @@ def take_ground_truth(
         num_cells=num_cells,
     )
     enough = overlap >= iou_threshold
-    candidate, wanted = candidate[enough], wanted[enough]
+    candidate, target = candidate[enough], target[enough]
     if by_score:
         order = np.argsort(-det_score[candidate], kind="stable")
-        candidate, wanted = candidate[order], wanted[order]
+        candidate, target = candidate[order], target[order]
     winner = np.full(len(gt_cell), -1, np.int64)
-    winner[wanted[::-1]] = candidate[::-1]  # the last assignment stays: the first in order
+    winner[target[::-1]] = candidate[::-1]  # the last assignment stays: the first in order
     found = np.flatnonzero(winner >= 0)
     taken[winner[found]] = found
     return taken
@@ -68,9 +68,9 @@ def best_overlap(
     gt_boxes: NDArray[np.floating],
     num_cells: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.floating], NDArray[np.int64]]:
-    """Return (ground truth, IoU, detection) for the C detections whose cell has ground truth.
+    """Return (ground truth, IoU, detection), each (C,), for the C detections with ground truth.
 
-    Memory grows with C, not with the pairs of detections and ground truths.
+    Those are the detections whose cell has ground truth. Memory grows with C, not with the pairs.
     """
     gt_order = np.argsort(gt_cell, kind="stable")
     cells, starts, counts = np.unique(gt_cell[gt_order], return_index=True, return_counts=True)
@@ -78,7 +78,7 @@ def best_overlap(
     if not len(candidate):
         return np.zeros(0, np.int64), np.zeros(0), candidate
     place = np.searchsorted(cells, det_cell[candidate])
-    wanted = np.empty(len(candidate), np.int64)
+    target = np.empty(len(candidate), np.int64)
     overlap = np.empty(len(candidate), gt_boxes.dtype)
     for now in slices_of(counts[place], PAIRS_AT_ONCE):
         pairs = counts[place[now]]
@@ -92,12 +92,12 @@ def best_overlap(
         is_best = np.flatnonzero(iou == np.repeat(best, pairs))
         owner = np.repeat(np.arange(len(pairs)), pairs)[is_best]
         first_best = is_best[np.append(True, owner[1:] != owner[:-1])]
-        wanted[now], overlap[now] = pair_gt[first_best], best
-    return wanted, overlap, candidate
+        target[now], overlap[now] = pair_gt[first_best], best
+    return target, overlap, candidate
 
 
 def slices_of(sizes: NDArray[np.integer], most: int) -> Iterator[slice]:
-    """Yield slices of neighbours whose sizes add up to at most `most` (or one that is larger)."""
+    """Yield slices of consecutive sizes that sum to at most `most` (or of one larger size)."""
     ends = np.cumsum(sizes)
     start = 0
     while start < len(sizes):
@@ -108,7 +108,7 @@ def slices_of(sizes: NDArray[np.integer], most: int) -> Iterator[slice]:
 
 
 def best_rows(key: NDArray[np.int32], score: NDArray[np.floating], limit: int) -> NDArray[np.bool_]:
-    """Return a mask (D,) of the `limit` highest-scored rows of each keyframe, ties as listed."""
+    """Return a mask (D,) of the `limit` highest-scored rows of each keyframe; of ties the first."""
     keep = np.ones(len(key), bool)
     order = None
     starts = _run_starts(key)
@@ -117,7 +117,7 @@ def best_rows(key: NDArray[np.int32], score: NDArray[np.floating], limit: int) -
         starts = _run_starts(key[order])
     lengths = np.diff(np.append(starts, len(key)))
     for length in np.unique(lengths[lengths > limit]).tolist():
-        # Keyframes of as many rows are one matrix, of which one call finds every 50th best.
+        # Keyframes with equally many rows form one matrix: one `partition` serves them all.
         rows = starts[lengths == length][:, None] + np.arange(length)
         if order is not None:
             rows = order[rows]

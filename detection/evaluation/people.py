@@ -1,4 +1,4 @@
-"""The people behind the rows: distinct boxes of a keyframe, with their labels and scores.
+"""Distinct boxes of keyframes (rows of one box are one person), and their pairs by overlap.
 
 Legend: P ground-truth people, B detected boxes, A classes.
 """
@@ -19,7 +19,12 @@ from detection.evaluation.matching import PAIRS_AT_ONCE, slices_of
 
 @dataclass(frozen=True)
 class Boxes:
-    """Distinct boxes: `key` (N,), `xyxy_01` (N, 4); `of_row` (rows,) says which box a row has."""
+    """Distinct boxes.
+
+    key: (N,) keyframe of each.
+    xyxy_01: (N, 4).
+    of_row: (rows,) the box of each row.
+    """
 
     key: NDArray[np.int32]
     xyxy_01: NDArray[np.float64]
@@ -33,8 +38,8 @@ class Boxes:
 class People:
     """Ground-truth people and detected boxes of the same keyframes.
 
-    person_of_box, iou_of_box: (B,) the person each box overlaps most (-1: nobody in the keyframe).
-    box_of_person, iou_of_person: (P,) the box that overlaps each person most (-1: none there).
+    person_of_box, iou_of_box: (B,) person that each box overlaps most (-1: nobody there).
+    box_of_person, iou_of_person: (P,) box that overlaps each person most (-1: none there).
     """
 
     people: Boxes
@@ -51,8 +56,8 @@ class People:
         return float((self.iou_of_person >= iou_threshold).mean())
 
 
-def find_people(scored: ScoredRows, ground_truth: AvaRows, detections: AvaRows) -> People:
-    """Gather the distinct boxes of rows that count and pair them within their keyframes."""
+def pair_people(scored: ScoredRows, ground_truth: AvaRows, detections: AvaRows) -> People:
+    """Pair the distinct people and boxes of the rows that count, within their keyframes."""
     people = distinct(scored.gt_key, ground_truth.boxes_01[scored.gt_row])
     boxes = distinct(scored.key, detections.boxes_01, scored.row)
     return pair(people, boxes)
@@ -77,7 +82,7 @@ def distinct(
     rows = np.arange(len(key)) if row is None else row
     if not len(key):
         return Boxes(key, np.zeros((0, 4)), rows)
-    # Rows of one box mostly follow each other: shrink runs first, then sort what is left.
+    # Rows of one box are mostly adjacent: reduce runs first, then sort the rest.
     changed = np.append(True, key[1:] != key[:-1])
     for column in range(4):
         values = xyxy_01[rows, column]
@@ -107,7 +112,7 @@ def pairs(
 def pairs_in_parts(
     first: NDArray[np.int32], second: NDArray[np.int32]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield what `pairs` returns, so many at a time that memory does not grow with the crowd."""
+    """Yield what `pairs` returns in chunks of bounded size."""
     low = np.searchsorted(second, first, side="left")
     count = np.searchsorted(second, first, side="right") - low
     for now in slices_of(count, PAIRS_AT_ONCE):
@@ -116,7 +121,7 @@ def pairs_in_parts(
 
 
 class _Best:
-    """For each owner (size,) the partner of the largest overlap (of equals the last); -1: none."""
+    """For each of `size` boxes the partner of the largest overlap (of ties the last); -1: none."""
 
     def __init__(self, size: int) -> None:
         self.partner, self.iou = np.full(size, -1, np.int64), np.zeros(size)

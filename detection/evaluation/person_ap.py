@@ -1,7 +1,7 @@
-"""How well boxes find people: COCO's AP and AR (pycocotools), whatever the people do.
+"""AP and AR of person detections by COCO's rules (pycocotools), whatever the actions.
 
-Legend: P pictures, N boxes of a picture. Boxes are fractions of the picture: IoU is the same in any
-unit, and sizes in pixels are not asked about.
+Legend: P frames, N boxes of a frame. Boxes are fractions of the frame: IoU is the same in any unit,
+and COCO's size ranges are not used.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ from detection.boxes import iou_matrix
 from detection.evaluation.finite import check_finite
 from detection.structures import ActorBoxes
 
-MAX_DETECTIONS = 100  # COCO's: the best so many boxes of each picture count
+MAX_DETECTIONS = 100  # COCO's: boxes of a frame that count, by score
 
 
 @dataclass(frozen=True)
 class PersonAp:
-    """COCO's figures for one class; fractions, NaN where there is no ground truth.
+    """COCO's metrics for one class; fractions, NaN without ground truth.
 
-    ap: mean over IoU 0.5 to 0.95.  ap50, ap75: at one IoU.  ar: mean recall over the same IoUs.
-    recall50: share of people found at IoU 0.5, whatever the score.
+    ap: mean over IoU 0.5 to 0.95.
+    ap50, ap75: at one IoU.
+    ar: mean recall over the same IoUs.
+    recall50: share of people found at IoU 0.5, at any score.
+    num_pictures: frames scored.
     """
 
     ap: float
@@ -43,7 +46,7 @@ class PersonAp:
 
 @dataclass(frozen=True)
 class ScoreThreshold:
-    """What is left of boxes from `threshold` on; right at IoU 0.5. NaN where nothing is divided."""
+    """Precision and recall at IoU 0.5 of boxes with at least this score; NaN where undefined."""
 
     threshold: float
     precision: float
@@ -51,13 +54,15 @@ class ScoreThreshold:
 
 
 def person_ap(ground_truth: Sequence[ActorBoxes], detections: Sequence[ActorBoxes]) -> PersonAp:
-    """Score the detections of P pictures against the people who are there.
+    """Score the detections of P frames against the ground truth.
 
-    Entry i of both is picture i. Raises `ValueError` where they are not as many, and for boxes or
-    scores that are not finite.
+    Entry i of both is frame i. Raises `ValueError` for different lengths, and for boxes or scores
+    that are not finite.
     """
     if len(ground_truth) != len(detections):
-        raise ValueError(f"{len(ground_truth)} pictures of people, {len(detections)} of detections")
+        raise ValueError(
+            f"{len(ground_truth)} frames of ground truth, {len(detections)} of detections"
+        )
     _check(ground_truth, detections)
     num_people = sum(len(boxes) for boxes in ground_truth)
     num_found = sum(len(boxes) for boxes in detections)
@@ -103,7 +108,7 @@ def threshold_at(
 def _right_by_score(
     ground_truth: Sequence[ActorBoxes], detections: Sequence[ActorBoxes]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
-    """Return all scores, best first, which of their boxes are right, and how many people are."""
+    """Return all scores, best first, a mask of true positives, and the number of people."""
     _check(ground_truth, detections)
     pairs = list(zip(ground_truth, detections, strict=True))
     right = np.concatenate([np.zeros(0, bool), *(match_boxes(t, d) for t, d in pairs)])
@@ -113,7 +118,7 @@ def _right_by_score(
 
 
 def _check(ground_truth: Sequence[ActorBoxes], detections: Sequence[ActorBoxes]) -> None:
-    """Refuse boxes and scores that are not finite, by the number of their frame."""
+    """Raise `UserError` for boxes and scores that are not finite, naming the frame."""
     for what, frames in (("people", ground_truth), ("detections", detections)):
         for number, boxes in enumerate(frames):
             check_finite(boxes.xyxy_01, f"boxes of {what} of frame {number}")
@@ -123,9 +128,9 @@ def _check(ground_truth: Sequence[ActorBoxes], detections: Sequence[ActorBoxes])
 def match_boxes(
     ground_truth: ActorBoxes, detections: ActorBoxes, iou_threshold: float = 0.5
 ) -> NDArray[np.bool_]:
-    """Return (N,) which detections find somebody: best score first, each person once.
+    """Return a mask (N,) of true positives: best score first, each person once.
 
-    Of people who overlap equally the last is taken, as pycocotools does.
+    Of equal overlaps the last person is matched, as in pycocotools.
     """
     right = np.zeros(len(detections), dtype=bool)
     overlap = iou_matrix(detections.xyxy_01, ground_truth.xyxy_01)
@@ -150,7 +155,7 @@ def _coco_figures(
             for number, entry in enumerate(_entries(ground_truth))
         ],
     }
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints progress
         truth.createIndex()
         found = truth.loadRes([*_entries(detections)])
         scoring = COCOeval(truth, found, iouType="bbox")

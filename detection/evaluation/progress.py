@@ -1,4 +1,4 @@
-"""A progress bar where one is asked for and tqdm is there: the evaluator needs numpy alone."""
+"""A progress bar if tqdm is installed: the evaluator itself needs numpy alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ItemT = TypeVar("ItemT")
 
 
 def progress_bar(items: Iterable[ItemT], *, what: str, unit: str, shown: bool) -> Iterable[ItemT]:
-    """Return the items, with a bar on stderr as they are taken where it is shown."""
+    """Return the items; if `shown`, with a progress bar on stderr while they are iterated."""
     if not shown or find_spec("tqdm") is None:
         return items
     from tqdm import tqdm

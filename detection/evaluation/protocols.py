@@ -1,7 +1,7 @@
-"""The rules under which "AVA mAP" has been computed, by name.
+"""Named evaluation protocols: the rules under which "AVA mAP" has been computed.
 
-The revisions of the official script differ, and so do the copies; see docs/evaluation.md for the
-table and how each was checked against the script it stands for.
+The revisions of the official script differ, and so do its copies; docs/evaluation.md has the table,
+and how each was checked against its script.
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ from detection.errors import UserError
 
 @dataclass(frozen=True)
 class Protocol:
-    """One set of rules.
+    """One set of evaluation rules.
 
-    whole_seconds: keyframes are keyed by whole seconds; fractional times are refused.
-    rows_per_keyframe: only so many of the highest-scored rows of a keyframe count.
-    match_by_score: detections choose their ground truth from the highest score down, else in the
-    order of the file.
-    ignore_keyframes_without: detections count only where the ground-truth file has the keyframe
-    ("rows": also as an unlabelled or two-column row; "labels": with a known class); None: they are
-    false positives everywhere.
+    whole_seconds: keyframes are whole seconds; fractional times are an error.
+    rows_per_keyframe: only this many of the highest-scored rows of a keyframe count.
+    match_by_score: detections are matched from the highest score down, else in file order.
+    ignore_keyframes_without: detections count only on keyframes that the ground-truth file has
+        ("rows": with any row, unlabelled ones too; "labels": with a known class); None: on all, as
+        false positives.
     min_score: lower scores do not count.
     unpredicted_is_zero: a class that is never predicted has AP 0, else it is left out of the mean.
-    drop_empty_boxes: detections without area do not count at all.
+    drop_empty_boxes: detections without area do not count.
     excluded_count_in_recall: ground truth on excluded keyframes still counts in recall.
     single_precision: boxes and scores are compared as float32.
     """
@@ -72,7 +71,7 @@ DEFAULT_WHOLE, DEFAULT_FRACTIONAL = "activitynet-2018", "frame-map"
 
 
 def protocol_named(name: str) -> Protocol:
-    """Return the rules of that name; raises `UserError` for a name that is none."""
+    """Return the protocol of that name; raises `UserError` for an unknown name."""
     if name not in PROTOCOLS:
         raise UserError(f"no protocol {name!r}: choose one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

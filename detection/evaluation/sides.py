@@ -1,7 +1,7 @@
-"""Where ground truth, detections, exclusions and label map do not speak of the same things.
+"""Mismatches between the ids and times of ground truth, detections, exclusions and label map.
 
-Each join is one sentence, whatever the mean: what has no partner is missed or wrong without
-a trace, and a mean over the rest looks honest.
+Each is reported whatever the mean: rows without a counterpart are silently missed or wrong, and the
+mean over the rest looks plausible.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ def mismatches(
     *,
     exclusions: frozenset[Keyframe] = frozenset(),
 ) -> list[Mismatch]:
-    """Return every join whose sides do not agree: videos, keyframes, exclusions, class ids."""
+    """Return all mismatches of videos, keyframes, excluded videos and class ids."""
     truth_name, found_name = "the ground truth", "the detections"
     found_mask = np.zeros(len(keys), bool)
     found_mask[keys.detections] = True
-    # Where nobody is, nothing need be found; a keyframe of two columns was looked at.
+    # Keyframes without people need no detection.
     somebody = np.zeros(len(keys), bool)
     somebody[keys.ground_truth] = True
     annotated = keys.in_ground_truth_file & ~keys.excluded
@@ -52,7 +52,7 @@ def mismatches(
 
 
 def _class_ids(rows: AvaRows, label_map: LabelMap, name: str) -> Mismatch | None:
-    """Compare the class ids of a file with the label map, which may hold more of them."""
+    """Find class ids of a file that the label map lacks."""
     there: NDArray[np.int32] = np.unique(rows.action_id)
     unknown = [i for i in there.tolist() if i >= 0 and i not in label_map.index_by_id]
     if not unknown:

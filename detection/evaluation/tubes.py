@@ -1,14 +1,15 @@
 """Tubes: the boxes of one action of one person over the frames of a video.
 
-Frames are counted on the video's own grid, the sorted keyframes of either file, so that a tube
-lasts from one number to another whatever the rate. Ground-truth tubes are the rows of one person
-and class; detected ones come from a `track_id` column or are linked from frame to frame.
+Frames are numbered along the sorted keyframes of either file, whatever the frame rate. Ground-truth
+tubes are the rows of one person and class; detected ones come from a `track_id` column or are
+linked from frame to frame.
 
 Linking is the rule of the ACT detector (Kalogeiton et al., ICCV 2017; its released code, for
 tubelets of one frame): per class and frame non-maximum suppression at 0.3 and the 10 best boxes;
-tubes in order of mean score take the best-scored box that overlaps their last one by 0.2; a tube
-ends after 5 frames without a box; tubes under a mean score of 0.01 or shorter than 15 frames go;
-suppression of tubes at 0.3. Frames that a tube has no box for are interpolated.
+tubes, by mean score, are extended by the best-scored box that overlaps their last one by 0.2; a
+tube ends after 5 frames without a box; tubes below a mean score of 0.01 or shorter than 15 frames
+are dropped; non-maximum suppression of tubes at 0.3. Frames that a tube has no box for are
+interpolated.
 """
 
 from __future__ import annotations
@@ -31,7 +32,12 @@ LEAST_SCORE, LEAST_FRAMES, TUBE_NMS = 0.01, 15, 0.3
 
 @dataclass(frozen=True)
 class Tube:
-    """Boxes (F, 4) of the frames from `first` on, and the mean of their scores."""
+    """A box for each of F consecutive frames.
+
+    first: number of the first frame.
+    boxes: (F, 4).
+    score: mean score of the boxes.
+    """
 
     first: int
     boxes: NDArray[np.float64]
@@ -63,7 +69,7 @@ class Frames:
 
 
 def ground_truth_tubes(rows: AvaRows, frames: Frames, label_map: LabelMap) -> Tubes:
-    """Return one tube per person, class and stretch without a gap."""
+    """Return one tube per person, class and run of consecutive frames."""
     person = np.zeros(len(rows), np.int64) if rows.person_id is None else rows.person_id
     return _tubes_of_ids(
         rows, person, frames.video_of_ground_truth, frames.of_ground_truth, label_map, gaps=False
@@ -88,7 +94,8 @@ def linked_tubes(
 ) -> Tubes:
     """Link boxes into tubes by ACT's rule.
 
-    least_frames: shorter tubes go; in videos with fewer frames, those shorter than the video.
+    least_frames: shorter tubes are dropped; in videos with fewer frames, those shorter than the
+        video.
     """
     assert rows.score is not None
     out: Tubes = {}
@@ -105,7 +112,7 @@ def linked_tubes(
 
 
 def overlap(first: Tube, second: Tube) -> float:
-    """Return the spatiotemporal IoU: mean box IoU where both are, times the IoU in time."""
+    """Return the spatiotemporal IoU: mean box IoU of common frames, times the temporal IoU."""
     start, end = max(first.first, second.first), min(first.last, second.last)
     if end < start:
         return 0.0
@@ -116,7 +123,7 @@ def overlap(first: Tube, second: Tube) -> float:
 
 
 def suppress(tubes: list[Tube], threshold: float) -> list[Tube]:
-    """Return the best-scored tubes that do not overlap a better one by more than a threshold."""
+    """Non-maximum suppression: drop tubes that overlap a better one by more than the threshold."""
     kept: list[Tube] = []
     for tube in sorted(tubes, key=lambda tube: -tube.score):
         if all(overlap(tube, better) <= threshold for better in kept):
@@ -127,7 +134,7 @@ def suppress(tubes: list[Tube], threshold: float) -> list[Tube]:
 def _groups(
     rows: AvaRows, video: NDArray[np.int64], label_map: LabelMap
 ) -> dict[tuple[int, int], NDArray[np.int64]]:
-    """Return the rows of each (class, video) that the label map has."""
+    """Return the rows of each (class, video), of classes in the label map."""
     columns = ClassColumns(label_map).of(rows.action_id).astype(np.int64)
     solid = (rows.boxes_01[:, 0] < rows.boxes_01[:, 2]) & (
         rows.boxes_01[:, 1] < rows.boxes_01[:, 3]
@@ -168,9 +175,9 @@ def _tubes_of_ids(
 
 
 def _tube(frame: NDArray[np.int64], boxes: NDArray[np.float64], score: float) -> Tube:
-    """Fill frames without a box by straight lines between their neighbours."""
-    wanted = np.arange(frame[0], frame[-1] + 1)
-    filled = np.stack([np.interp(wanted, frame, boxes[:, side]) for side in range(4)], axis=1)
+    """Interpolate the boxes of missing frames linearly."""
+    every_frame = np.arange(frame[0], frame[-1] + 1)
+    filled = np.stack([np.interp(every_frame, frame, boxes[:, side]) for side in range(4)], axis=1)
     return Tube(int(frame[0]), filled, score)
 
 
@@ -178,7 +185,7 @@ def _link(
     frame: NDArray[np.int64], boxes: NDArray[np.float64], score: NDArray[np.float64]
 ) -> list[Tube]:
     """Link the boxes of one class in one video."""
-    # A frame holds a few boxes: plain numbers are several times as fast as arrays.
+    # For the few boxes of a frame plain numbers are several times as fast as arrays.
     box, value, time = boxes.tolist(), score.tolist(), frame.tolist()
     members: dict[int, list[int]] = {}
     for row in sorted(range(len(time)), key=lambda row: (time[row], -value[row])):
@@ -205,7 +212,7 @@ def _link(
 
 @dataclass
 class _Growing:
-    """The rows of a tube so far and the sum of their scores."""
+    """A tube under construction: its rows and the sum of their scores."""
 
     rows: list[int]
     total: float
@@ -220,7 +227,7 @@ class _Growing:
 
 
 def _best_boxes(rows: list[int], box: list[list[float]]) -> list[int]:
-    """Return the boxes of a frame after suppression; given and returned the best first."""
+    """Return the rows of a frame after non-maximum suppression; best first, as given."""
     kept: list[int] = []
     for row in rows:
         if all(plain_iou(box[row], box[better]) <= BOX_NMS for better in kept):

@@ -1,9 +1,9 @@
 """Video-mAP: average precision of tubes, as JHMDB and UCF101-24 are scored.
 
 The rule is that of the ACT detector's released code, which the field uses: detected tubes of a
-class, best score first, take the ground-truth tube of their video that they overlap most among
-those still free; AP is the area under the precision-recall points joined by straight lines. Boxes
-are fractions of the frame, so the code's "+ 1" pixel in widths and heights does not apply.
+class, best score first, match the unmatched ground-truth tube of their video that they overlap
+most; AP is the area under the precision-recall points, joined linearly. Boxes are fractions of the
+frame, so the code's "+ 1" pixel in widths and heights does not apply.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ THRESHOLDS = (0.2, *STRICT)
 
 @dataclass(frozen=True)
 class VideoMap:
-    """Video-mAP at several overlaps.
+    """Video-mAP at several IoU thresholds.
 
-    mean_ap: by name, "0.2", "0.5", "0.5:0.95".  per_class: AP by class name, for the same names;
-    NaN without a ground-truth tube.  linked: whether the tubes were linked here.
+    mean_ap: by threshold: "0.2", "0.5", "0.5:0.95".
+    per_class: AP by class name and threshold; NaN without a ground-truth tube.
+    num_ground_truth, num_detections: tubes by class name.
+    linked: whether detections were linked to tubes here (else by `track_id`).
     """
 
     mean_ap: Mapping[str, float]
@@ -59,8 +61,7 @@ def video_map(
 ) -> VideoMap:
     """Score tubes: those of the `track_id` column, else boxes linked from frame to frame.
 
-    Raises `UserError` where the ground truth has no tube, and for scores or boxes that are not
-    finite.
+    Raises `UserError` if the ground truth has no tube, and for scores or boxes that are not finite.
     """
     check_rows_finite(ground_truth)
     check_rows_finite(detections)

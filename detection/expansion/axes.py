@@ -1,8 +1,8 @@
 """The six axes along which a network grows, one at a time (X3D paper, section 3.2).
 
-Every axis is a ladder of values that whole frames, pixels, channels and blocks allow. A step climbs
-one ladder until the cost has grown by the factor asked for, as nearly as the rungs allow; backward
-contraction climbs down again until the cost fits.
+Each axis is a ladder of discrete values (rungs): whole frames, pixels, channels, blocks. A step
+grows one axis until the cost has grown by about `factor`, as nearly as the rungs allow; backward
+contraction shrinks it again until the cost fits the target.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ SYMBOLS: dict[Axis, str] = {
 }
 TOLERANCE = 0.15
 
-_PIXELS = 4  # resolution grows by whole multiples of it
-_FACTOR = 0.05  # rungs of width, bottleneck and depth; channels and blocks are rounded from there
-_FARTHEST = 64  # how far a single step looks, as a multiple of the axis' value
+_PIXELS = 4  # resolution is a multiple of it
+_FACTOR = 0.05  # spacing of the rungs of width, bottleneck and depth
+_FARTHEST = 64  # largest growth of an axis in a step
 
 
 @dataclass(frozen=True)
 class DataLimits:
-    """What the videos can give.
+    """Limits of the videos.
 
-    longest_clip_s: seconds that the frames of a clip may span.  fastest_fps: frames a second there
-    are to take.  largest_side_px: the short side of the videos.
+    longest_clip_s: seconds that the frames of a clip may span.
+    fastest_fps: frame rate of the videos.
+    largest_side_px: the short side of the videos.
     """
 
     longest_clip_s: float = math.inf
@@ -47,7 +48,7 @@ class DataLimits:
     largest_side_px: float = math.inf
 
     def refusal(self, description: X3DDescription) -> str | None:
-        """Say what of a network these videos cannot feed; None where they can."""
+        """Return why these videos cannot feed a network; None if they can."""
         span_s = description.sampling.span_s
         if span_s > self.longest_clip_s:
             return (
@@ -56,13 +57,12 @@ class DataLimits:
             )
         if description.num_frames > 1 and 30 / description.step > self.fastest_fps * (1 + 1e-6):
             return (
-                f"{30 / description.step:.2f} frames a second are wanted, the videos have "
-                f"{self.fastest_fps:.2f}"
+                f"{30 / description.step:.2f} frames a second are required, the videos "
+                f"have {self.fastest_fps:.2f}"
             )
         if description.train_crop > self.largest_side_px:
-            return (
-                f"{description.train_crop} px are wanted, the videos have {self.largest_side_px:g}"
-            )
+            crop_px, side_px = description.train_crop, self.largest_side_px
+            return f"{crop_px} px are required, the videos have {side_px:g}"
         return None
 
 
@@ -71,7 +71,10 @@ NO_LIMITS = DataLimits()
 
 @dataclass(frozen=True)
 class Grown:
-    """A network grown along one axis.  asked: the cost that was aimed at."""
+    """A network grown along one axis.
+
+    asked: the cost that was aimed at.
+    """
 
     axis: Axis
     description: X3DDescription
@@ -80,8 +83,8 @@ class Grown:
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """An axis that cannot take this step, and why."""
+class SkippedAxis:
+    """An axis that cannot take a step, and why."""
 
     axis: Axis
     reason: str
@@ -95,11 +98,11 @@ def expand(
     factor: float = 2.0,
     limits: DataLimits = NO_LIMITS,
     tolerance: float = TOLERANCE,
-) -> Grown | LeftOut:
+) -> Grown | SkippedAxis:
     """Grow one axis until `cost` is about `factor` times what it was.
 
-    Of the two rungs around the asked cost the nearer one (by ratio) is taken. The axis is left out
-    where even that is further than `tolerance` from what was asked, or where the videos end first.
+    Of the two rungs around the target cost the nearer one (by ratio) is chosen. The axis is skipped
+    if that is further than `tolerance` from the target cost, or beyond the limits of the videos.
     """
     if factor <= 1:
         raise ValueError(f"a step grows the cost: factor must be above 1, got {factor}")
@@ -116,25 +119,25 @@ def expand_all(
     factor: float = 2.0,
     limits: DataLimits = NO_LIMITS,
     tolerance: float = TOLERANCE,
-) -> tuple[list[Grown], list[LeftOut]]:
-    """Grow each axis on its own; return those that can take this step, and those left out.
+) -> tuple[list[Grown], list[SkippedAxis]]:
+    """Grow each axis on its own; return the grown networks and the skipped axes.
 
-    In the step that passes `target`, so is an axis so coarse that contraction would end further
-    than `tolerance` below it (two frames: back to one), unless there are no others.
+    In the step that passes `target`, an axis is also skipped if contraction would end further than
+    `tolerance` below it (as from two frames to one), unless there are no others.
     """
     grown, coarse, left_out = [], [], []
     for axis in axes:
         result = expand(
             description, axis, cost=cost, factor=factor, limits=limits, tolerance=tolerance
         )
-        if isinstance(result, LeftOut):
+        if isinstance(result, SkippedAxis):
             left_out.append(result)
             continue
         fitted = contract(result, description, cost=cost, target=target)
         if result.cost > target and fitted.cost < target * (1 - tolerance):
             share = fitted.cost / target
             reason = f"rounding: contracted, it would cost {share:.2f} of the target"
-            coarse.append((result, LeftOut(axis, reason)))
+            coarse.append((result, SkippedAxis(axis, reason)))
         else:
             grown.append(result)
     if grown:
@@ -150,11 +153,11 @@ def grow_to(
     asked: float,
     limits: DataLimits = NO_LIMITS,
     tolerance: float = TOLERANCE,
-) -> Grown | LeftOut:
+) -> Grown | SkippedAxis:
     """Grow one axis until the cost is about `asked`, in the units of `cost`."""
     start, start_cost = rung(description, axis), cost(description)
     if cost(at_rung(description, axis, 2 * max(1, start))) == start_cost:
-        return LeftOut(axis, "this axis does not change the cost")
+        return SkippedAxis(axis, "this axis does not change the cost")
     below = start
     above = start + 1
     end = _FARTHEST * max(1, start)
@@ -170,10 +173,10 @@ def grow_to(
     best = min(found, key=lambda one: abs(math.log(cost(one) / asked)))
     refusal = limits.refusal(best)
     if refusal is not None:
-        return LeftOut(axis, refusal)
+        return SkippedAxis(axis, refusal)
     reached = cost(best)
     if abs(reached / asked - 1) > tolerance:
-        return LeftOut(
+        return SkippedAxis(
             axis, f"rounding: the nearest cost is {reached / asked:.2f} of what was asked"
         )
     return Grown(axis, best, reached, asked)
@@ -182,7 +185,8 @@ def grow_to(
 def contract(grown: Grown, before: X3DDescription, *, cost: Cost, target: float) -> Grown:
     """Shrink the last expansion alone until the cost is at most `target` (backward contraction).
 
-    before: the network that was grown. Raises ValueError where even that one costs more.
+    before: the network before the step.
+    Raises ValueError if that one costs more already.
     """
     if cost(before) > target:
         raise ValueError(f"the network before the step costs {cost(before):g}, above {target:g}")
@@ -200,7 +204,7 @@ def contract(grown: Grown, before: X3DDescription, *, cost: Cost, target: float)
 
 
 def rung(description: X3DDescription, axis: Axis) -> int:
-    """Return where a network stands on the ladder of an axis (the rung at or below it)."""
+    """Return the rung of a network on an axis, rounded down."""
     if axis in ("frame_rate", "frames"):
         return description.num_frames
     if axis == "resolution":
@@ -209,11 +213,11 @@ def rung(description: X3DDescription, axis: Axis) -> int:
 
 
 def at_rung(description: X3DDescription, axis: Axis, index: int) -> X3DDescription:
-    """Return the network with one axis moved to a rung, all others as they are.
+    """Return the network with one axis moved to a rung, all others unchanged.
 
-    frames: longer clips at the same frame rate.  frame_rate: the same duration, taken more finely.
-    resolution: the crop, and with it the short sides of training and test in the paper's
-    proportions (8/7 to 10/7 of the crop).
+    `frames`: longer clips at the same frame rate. `frame_rate`: the same duration with more frames.
+    `resolution`: the crop, with the short sides of training and test in the paper's proportions
+    (8/7 to 10/7 of the crop).
     """
     if axis == "frames":
         return dataclasses.replace(description, num_frames=index)
@@ -227,7 +231,7 @@ def at_rung(description: X3DDescription, axis: Axis, index: int) -> X3DDescripti
 
 
 def with_crop(description: X3DDescription, crop_px: int) -> X3DDescription:
-    """Return the network at another training crop, short sides in the paper's proportions."""
+    """Return the network with another training crop and short sides in the paper's proportions."""
     return dataclasses.replace(
         description,
         train_crop=crop_px,
@@ -237,7 +241,7 @@ def with_crop(description: X3DDescription, crop_px: int) -> X3DDescription:
 
 
 def axis_value(description: X3DDescription, axis: Axis) -> str:
-    """Say in words where a network stands on an axis."""
+    """Return the value of an axis in words."""
     if axis == "frames":
         return f"{description.num_frames} frames"
     if axis == "frame_rate":

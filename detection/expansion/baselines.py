@@ -1,4 +1,4 @@
-"""Two other ways from the same basis to the same cost, to hold the search against."""
+"""Two baselines for the search: other ways from the same basis to the same cost."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from detection.expansion.axes import (
     grow_to,
 )
 from detection.expansion.report import Finalist
-from detection.expansion.scheduler import Trainings
-from detection.expansion.search import Search, Wanted
+from detection.expansion.scheduler import Scheduler
+from detection.expansion.search import Search, TrainingRequest
 from detection.models.x3d import X3DDescription
 
-# Whole frames make the coarsest rungs, so they come first and the finer axes make up for them.
+# Frames have the coarsest rungs, so they come first and the finer axes compensate.
 _COARSE_FIRST: tuple[Axis, ...] = (
     "frames",
     "frame_rate",
@@ -45,10 +45,10 @@ def grow_all_together(
     axes: Sequence[Axis] = AXES,
     limits: DataLimits = NO_LIMITS,
 ) -> X3DDescription:
-    """Grow every axis by an equal share of the cost, as compound scaling does.
+    """Grow every axis by an equal share of the cost, as in compound scaling.
 
-    An axis that the data or rounding stops leaves its share to those after it. The network costs
-    at most `target`.
+    An axis that is limited by the data or by rounding passes its share on. The network costs at
+    most `target`.
     """
     current, start = basis, cost(basis)
     order = [axis for axis in _COARSE_FIRST if axis in axes]
@@ -77,9 +77,9 @@ def grow_at_random(
     limits: DataLimits = NO_LIMITS,
     tolerance: float = TOLERANCE,
 ) -> tuple[X3DDescription, tuple[Axis, ...]]:
-    """Take the search's steps with an axis drawn at random each time; return network and path.
+    """Take the search's steps along random axes; return network and path.
 
-    Drawn among the axes that can take the step; the last one is contracted to fit `target`.
+    Axes are drawn among those that can take the step; the last one is contracted to fit `target`.
     """
     draw = random.Random(seed)
     current, path = basis, []
@@ -105,12 +105,12 @@ def grow_at_random(
 
 
 def train_finalists(
-    search: Search, trainings: Trainings, *, draws: int, seeds: Sequence[int]
+    search: Search, scheduler: Scheduler, *, draws: int, seeds: Sequence[int]
 ) -> list[Finalist]:
-    """Train the network of a finished search and its rivals again, from random weights.
+    """Train the network of a finished search and the baselines again, from random weights.
 
-    draws: random paths.  seeds: of the trainings; take others than the search's, by which its
-    network was picked and which would flatter it.
+    draws: number of random paths.
+    seeds: of training; others than the search's, for which its network was selected.
     """
     bounds: dict[str, Any] = {
         "cost": search.cost,
@@ -130,9 +130,9 @@ def train_finalists(
         )
         ways.append((f"random draw {draw} ({', '.join(path)})", network))
     again = dataclasses.replace(
-        trainings, folder=trainings.folder.parent / "finalists", seeds=seeds, initial=None
+        scheduler, folder=scheduler.folder.parent / "finalists", seeds=seeds, initial=None
     )
-    outcomes = again([Wanted(network) for _, network in ways])
+    outcomes = again([TrainingRequest(network) for _, network in ways])
     return [
         Finalist(way, network, search.cost(network), outcome)
         for (way, network), outcome in zip(ways, outcomes, strict=True)

@@ -1,4 +1,4 @@
-"""The options of a search (`configs/expand_*.yaml`), each typed, with its unit and a sentence."""
+"""The options of a search (`configs/expand_*.yaml`), typed, with units and descriptions."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class BasisConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class LimitsConfig:
-    """What the videos can give; null: the median over training videos, from their headers."""
+    """Limits of the videos; null: the median over training videos, from their headers."""
 
     longest_clip_s: float | None = Field(
         default=None, gt=0, description="Seconds that the frames of a clip may span."

@@ -1,6 +1,6 @@
-"""What a network costs: multiply-adds, parameters, or milliseconds on this machine.
+"""Cost of a network: multiply-adds, parameters, or milliseconds on this machine.
 
-Every cost is that of the network itself, built anew by `build`.
+Every cost is measured on the network itself, which `build` constructs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Build = Callable[[X3DDescription], Network]
 def macs_cost(build: Build) -> Cost:
     """Count multiply-adds of one clip at the train crop, as the paper does.
 
-    With an actor head one person is in the clip.
+    With an actor head for one person.
     """
 
     @functools.cache
@@ -56,9 +56,9 @@ def parameter_cost(build: Build) -> Cost:
 
 
 def milliseconds_cost(build: Build, *, device: torch.device, repeats: int = 7) -> Cost:
-    """Measure the median milliseconds of one clip at the train crop on this machine, as it is now.
+    """Measure the median milliseconds of one clip at the train crop on this machine.
 
-    Every network is measured once; noise of the machine goes into the answer.
+    Every network is measured once, with the noise of the machine.
     """
 
     @functools.cache
@@ -83,11 +83,14 @@ def remembered(
     first: bool = True,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Cost:
-    """Return a cost that is counted or measured once and kept in a file.
+    """Return `cost` with a cache on disk.
 
-    Measured milliseconds differ from one time and machine to the next, but a search that goes on,
-    and all processes that share one, must make the same choices.  of: the search; what the file
-    holds of another one is not used.  first: this process counts, the others wait for its answers.
+    Measured milliseconds vary, but a resumed search, and all processes that share one, must make
+    the same choices.
+
+    of: the search; costs of another one are ignored.
+    first: whether this process computes costs; the others wait for them.
+
     Raises `Stopped` while waiting, when `should_stop` says so.
     """
     costs: dict[str, float] = _read_costs(path, of)

@@ -1,4 +1,4 @@
-"""What a search must know of its data: how many classes, and what the videos can give."""
+"""Limits of a search that follow from its data."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _AT_MOST = 50  # videos that are opened, evenly spread over the training list
 
 
 def data_limits(config: RunConfig, label_map: LabelMap, given: LimitsConfig) -> DataLimits:
-    """Return the limits given, and where there are none the medians over the training videos.
+    """Return the given limits; missing ones are medians over the training videos.
 
-    Frames that a clip wants past its video's end repeat the last one, so a longer clip than most
-    videos last would cost without showing more.
+    Frames past the end of a video repeat the last one, so a clip longer than most videos would only
+    cost more.
     """
     values: dict[str, Any] = {
         "longest_clip_s": given.longest_clip_s,
@@ -66,6 +66,6 @@ def _videos(config: RunConfig, label_map: LabelMap) -> Sequence[Callable[[], Fra
 
 
 def _spread(values: Sequence[Any]) -> list[Any]:
-    """Return at most `_AT_MOST` of them, evenly spread."""
+    """Return at most `_AT_MOST` values, evenly spaced."""
     count = min(len(values), _AT_MOST)
     return [values[index * len(values) // count] for index in range(count)]

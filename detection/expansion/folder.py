@@ -1,4 +1,4 @@
-"""The folder of a search: whose it is, and the network that it chose."""
+"""The folder of a search: its options, and the network that it chose."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from detection.expansion.search import Candidate
 from detection.files import write_text
 from detection.yaml_files import read_yaml
 
-# How a search is carried out, never what it finds.
+# Options that do not affect what a search finds.
 _CHANGEABLE = ("jobs", "threads", "output")
 _BEFORE_IT_BEGINS = ("lock", "costs.json")
 
 
 def settings_of(config: ExpandConfig) -> dict[str, Any]:
-    """Return the options that decide what a search finds."""
+    """Return the options that affect what a search finds."""
     return {key: value for key, value in to_values(config).items() if key not in _CHANGEABLE}
 
 
 def refuse_another(config: ExpandConfig, folder: Path, *, first: bool) -> None:
-    """Refuse a folder that holds another search, naming the differences, or other files.
+    """Raise `UserError` for a folder of another search, naming the differences, or of other files.
 
-    first: of the processes that share this search; the others may find it begun.
+    first: whether this is the first process of the search; the others may find it started.
     """
     path = folder / "search.yaml"
     if path.is_file():
@@ -48,13 +48,13 @@ def refuse_another(config: ExpandConfig, folder: Path, *, first: bool) -> None:
 
 
 def begin(config: ExpandConfig, folder: Path) -> None:
-    """Make the folder this search's, if it is not."""
+    """Write the search's options into its folder, if missing."""
     if not (folder / "search.yaml").is_file():
         write_text(folder / "search.yaml", yaml.safe_dump(settings_of(config), sort_keys=False))
 
 
 def write_chosen(config: ExpandConfig, chosen: Candidate, folder: Path, units: Units) -> None:
-    """Write the network as a configuration that train_ava.py takes as it is."""
+    """Write the chosen network as a configuration for train_ava.py."""
     values = with_network(config.training, chosen.description)
     values["output"] = str(folder / "chosen")
     failure = chosen.outcome.failure

@@ -1,4 +1,4 @@
-"""Weights that a network shares with the one it was grown from."""
+"""Initial weights of a grown network, from the one it was grown from."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from detection.models.x3d import X3DDescription
 
 
 def write_shared_weights(description: X3DDescription, parent_run: Path, path: Path) -> None:
-    """Write a checkpoint of the network that starts from its parent's last weights.
+    """Write a checkpoint of the network, initialised from its parent's last weights.
 
-    Where a tensor has grown, its first rows and columns are the parent's and the rest is drawn
-    anew; blocks that are new are drawn anew, and begin as their shortcut. Raises `UserError` for a
-    checkpoint that cannot be read.
+    Of a grown tensor the first rows and columns are the parent's and the rest is random; new blocks
+    are random, and start as their shortcut. Raises `UserError` for an unreadable checkpoint.
     """
     source = parent_run / "checkpoints" / "last.pt"
     file = read_checkpoint(source, weights_only=True)
@@ -41,7 +40,7 @@ def write_shared_weights(description: X3DDescription, parent_run: Path, path: Pa
 
 
 def copy_shared(grown: Tensor, parent: Tensor) -> None:
-    """Copy what two tensors of one rank have in common, from the first number of each axis on."""
+    """Copy the common leading part of two tensors of the same rank."""
     if grown.ndim != parent.ndim:
         raise ValueError(f"tensors of {grown.ndim} and {parent.ndim} axes share nothing")
     common = tuple(

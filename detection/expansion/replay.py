@@ -1,7 +1,7 @@
-"""The published path from X2D to X3D-XL, step by step, each cost counted on a network built anew.
+"""The paper's path from X2D to X3D-XL, step by step, with the cost of each network.
 
-The order of the steps is as remembered from the paper's figures; that every step about doubles the
-cost follows from the counts.
+The order of the steps was reconstructed from the paper's figures; the costs confirm that each step
+about doubles the cost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from detection.models.x3d import VARIANTS, X3DDescription
 class PaperStep:
     """One row.  number: of the step, from 0; a contraction has that of the step it takes back.
 
-    changes: fields of the description that the step sets.  start: which step's network it changes.
+    changes: fields of the description that the step sets.
+    start: step whose network it changes.
     name: the published variant that it reaches, where it does.
     """
 
@@ -50,7 +51,7 @@ PAPER_PATH: tuple[PaperStep, ...] = (
 
 @dataclass(frozen=True)
 class Replayed:
-    """A step, the network after it, its cost, and that as a multiple of the one it started from."""
+    """A step, the network after it, its cost, and the growth of the cost in this step."""
 
     step: PaperStep
     description: X3DDescription

@@ -1,8 +1,8 @@
-"""Candidates of a search, each trained and scored by a program of its own.
+"""Trains and scores the candidates of a search, each in its own process.
 
-A folder a network and seed: `config.yaml` (what `train_ava.py` was given), `run/` (its run folder),
-`output.txt` (what it said) and, when it has ended, `result.json`. What has a result is never
-trained again, what was interrupted goes on, so a search may be killed anywhere.
+Each network and seed has a folder: `config.yaml` (for `train_ava.py`), `run/` (its run folder),
+`output.txt` (its output) and, when it has ended, `result.json`. Finished candidates are never
+trained again and interrupted ones are resumed, so a search may be killed at any time.
 """
 
 from __future__ import annotations
@@ -25,27 +25,34 @@ from typing import Any
 import yaml
 
 from detection.errors import EXIT_STOPPED, UserError
-from detection.expansion.search import Outcome, Wanted
+from detection.expansion.search import Outcome, TrainingRequest
 from detection.files import only_writer, write_text
 from detection.models.x3d import X3DDescription
 
 _POLL_S = 0.3
-# What torchrun tells its processes is not for the programs that they start.
+# Variables of torchrun are not passed on to training processes.
 _NOT_PASSED_ON = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
 
 
 class Stopped(Exception):
-    """The search was asked to stop; the trainings under way have saved."""
+    """The search was asked to stop; running trainings have saved."""
 
 
 @dataclass
-class Trainings:
-    """Trains and scores networks, several side by side.
+class Scheduler:
+    """Trains and scores networks, several at a time.
 
-    folder: of the candidates.  training: options of train_ava.py.  command: the program, such as
-    [python, train_ava.py].  score_of: reads the score from a run's metrics.json.  share: rank and
-    number of processes that share this search (and its disk).  initial: writes the weights that a
-    network shares with its parent's finished run; None: random weights.  tell: says what ended.
+    folder: of the candidates.
+    training: options of train_ava.py.
+    command: the program, such as [python, train_ava.py].
+    score_of: reads the score from a run's metrics.json.
+    share: rank and number of the processes that share this search (and its disk).
+    seeds: of each network.
+    jobs: trainings at a time.
+    threads: of each.
+    initial: writes the weights that a network shares with its parent's finished run; None: random
+        weights.
+    on_progress: called with a line on each training that has ended.
     """
 
     folder: Path
@@ -58,20 +65,20 @@ class Trainings:
     share: tuple[int, int] = (0, 1)
     initial: Callable[[X3DDescription, Path, Path], None] | None = None
     should_stop: Callable[[], bool] = lambda: False
-    tell: Callable[[str], None] = print
+    on_progress: Callable[[str], None] = print
     started: list[str] = field(default_factory=list)
 
-    def __call__(self, wanted: Sequence[Wanted]) -> list[Outcome]:
-        """Return the outcomes of the networks, trained where there are none yet.
+    def __call__(self, requests: Sequence[TrainingRequest]) -> list[Outcome]:
+        """Return the outcomes of the networks, training those without one.
 
         Raises `Stopped` when `should_stop` says so.
         """
         work = [
-            Training(self.folder / name_of(one.description) / f"seed{seed}", one, seed)
-            for one in wanted
+            TrainingJob(self.folder / name_of(one.description) / f"seed{seed}", one, seed)
+            for one in requests
             for seed in self.seeds
         ]
-        # Rivals may arrive at one network: it is trained once.
+        # Candidates may coincide: each network is trained once.
         different = list({one.folder: one for one in work}.values())
         rank, count = self.share
         self._train([one for one in different[rank::count] if one.result() is None])
@@ -85,8 +92,8 @@ class Trainings:
             for index in range(0, len(work), per_network)
         ]
 
-    def _train(self, waiting: list[Training]) -> None:
-        running: list[tuple[Training, subprocess.Popen[bytes], ExitStack]] = []
+    def _train(self, waiting: list[TrainingJob]) -> None:
+        running: list[tuple[TrainingJob, subprocess.Popen[bytes], ExitStack]] = []
         try:
             while waiting or running:
                 while waiting and len(running) < self.jobs and not self.should_stop():
@@ -105,7 +112,7 @@ class Trainings:
                         lock.close()
                         self._end(training, process.returncode)
                         if training.result() is None and not self.should_stop():
-                            waiting.append(training)  # stopped by others, and saved: goes on
+                            waiting.append(training)  # stopped by another process: to be resumed
                 if self.should_stop():
                     for _, process, _ in running:
                         process.terminate()
@@ -118,7 +125,7 @@ class Trainings:
                 process.wait()
                 lock.close()
 
-    def _only(self, training: Training) -> AbstractContextManager[int]:
+    def _only(self, training: TrainingJob) -> AbstractContextManager[int]:
         """Hold a training's folder.
 
         Where a search was killed its trainings live on until they have saved; they are waited for.
@@ -131,7 +138,7 @@ class Trainings:
 
         return only_writer(training.folder, busy="is being trained", may_wait=may_wait)
 
-    def _start(self, training: Training, handle: int) -> subprocess.Popen[bytes]:
+    def _start(self, training: TrainingJob, handle: int) -> subprocess.Popen[bytes]:
         checkpoint = training.run / "checkpoints" / "last.pt"
         if checkpoint.is_file():
             arguments = ["--resume", str(training.run)]
@@ -156,24 +163,24 @@ class Trainings:
                     stderr=subprocess.STDOUT,
                     env=environment,
                     pass_fds=[copied],
-                    start_new_session=True,  # a Ctrl-C reaches it as one SIGTERM, through us
+                    start_new_session=True,  # a Ctrl-C reaches it as one SIGTERM, from this process
                     preexec_fn=functools.partial(_stop_with_parent, os.getpid()),
                 )
         finally:
             os.close(copied)
 
-    def _values(self, training: Training) -> dict[str, Any]:
-        values = with_network(self.training, training.wanted.description)
+    def _values(self, training: TrainingJob) -> dict[str, Any]:
+        values = with_network(self.training, training.request.description)
         values |= {"seed": training.seed, "output": str(training.run)}
-        parent = training.wanted.parent
+        parent = training.request.parent
         if self.initial is not None and parent is not None:
             start = training.folder / "initial.pt"
             run = self.folder / name_of(parent) / f"seed{training.seed}" / "run"
-            self.initial(training.wanted.description, run, start)
+            self.initial(training.request.description, run, start)
             values["model"]["pretrained"] = str(start)
         return values
 
-    def _end(self, training: Training, code: int) -> None:
+    def _end(self, training: TrainingJob, code: int) -> None:
         if code == EXIT_STOPPED or self.should_stop():
             return
         if code == 0:
@@ -185,14 +192,14 @@ class Trainings:
             result = {"failure": training.last_words(code)}
         write_text(training.folder / "result.json", json.dumps(result) + "\n")
         words = f"{result['score']:.4f}" if "score" in result else f"failed: {result['failure']}"
-        self.tell(f"  {training.folder.parent.name}, seed {training.seed}: {words}")
+        self.on_progress(f"  {training.folder.parent.name}, seed {training.seed}: {words}")
 
 
 def _stop_with_parent(parent: int) -> None:
-    """Have the system send SIGTERM to this process, a child just forked, when `parent` ends.
+    """Make the kernel send SIGTERM to this forked process when `parent` ends.
 
-    A training whose search was killed saves and ends. Systems other than Linux cannot; there it
-    trains to its end.
+    A training whose search was killed then saves and ends. Linux only; elsewhere it trains to the
+    end.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # where it was ignored, so it would be here
     if _PRCTL is not None:
@@ -206,11 +213,11 @@ _PR_SET_PDEATHSIG = 1  # sys/prctl.h
 
 
 @dataclass(frozen=True)
-class Training:
-    """One network and seed, and its folder."""
+class TrainingJob:
+    """The training of one network and seed, and its folder."""
 
     folder: Path
-    wanted: Wanted
+    request: TrainingRequest
     seed: int
 
     @property
@@ -219,7 +226,7 @@ class Training:
         return self.folder / "run"
 
     def result(self) -> dict[str, Any] | None:
-        """Return what it came to; None where it has not ended."""
+        """Return its result; None if it has not ended."""
         path = self.folder / "result.json"
         if not path.is_file():
             return None
@@ -228,11 +235,11 @@ class Training:
         except ValueError as error:
             raise UserError(f"{path}: not JSON; remove it to train this network again") from error
         if not isinstance(values, dict) or not ("score" in values) ^ ("failure" in values):
-            raise UserError(f"{path}: a score or a failure is wanted, found {values!r}")
+            raise UserError(f"{path}: a score or a failure is required, found {values!r}")
         return values
 
     def last_words(self, code: int) -> str:
-        """Say why a training failed: its last line, or the signal that ended it."""
+        """Return why a training failed: its last line, or the signal that ended it."""
         if code < 0:
             return f"ended by signal {-code}" + (" (out of memory?)" if code == -9 else "")
         text = (self.folder / "output.txt").read_text(encoding="utf-8", errors="replace")
@@ -241,7 +248,7 @@ class Training:
 
 
 def name_of(description: X3DDescription) -> str:
-    """Name a network by its numbers, for a folder and for people."""
+    """Return a network's name, made of its numbers, for folders and reports."""
     return (
         f"{description.num_frames}x{description.step:.6g}_{description.train_crop}px"
         f"_w{description.width_factor:g}_b{description.bottleneck_factor:g}"
@@ -250,7 +257,7 @@ def name_of(description: X3DDescription) -> str:
 
 
 def with_network(training: Mapping[str, Any], description: X3DDescription) -> dict[str, Any]:
-    """Return options of train_ava.py that build and feed this network."""
+    """Return train_ava.py's options for this network."""
     values = copy.deepcopy(dict(training))
     values["clip"] = {
         **(values.get("clip") or {}),
@@ -270,7 +277,7 @@ def with_network(training: Mapping[str, Any], description: X3DDescription) -> di
     return values
 
 
-def _outcome(trainings: Sequence[Training]) -> Outcome:
+def _outcome(trainings: Sequence[TrainingJob]) -> Outcome:
     results = [one.result() or {} for one in trainings]
     failures = [result["failure"] for result in results if "failure" in result]
     return Outcome(

@@ -1,7 +1,7 @@
 """Forward expansion by coordinate descent, then backward contraction (X3D paper, section 3.2).
 
-Pure: networks are described, costed and scored by what the caller passes in. The same answers give
-the same search, so that one that was stopped is gone through again and asks nothing anew.
+The caller passes in functions that compute costs and train networks. The search is deterministic
+given their results, so that a stopped one is resumed by running it again on stored results.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from detection.expansion.axes import (
     Cost,
     DataLimits,
     Grown,
-    LeftOut,
+    SkippedAxis,
     contract,
     expand_all,
 )
@@ -29,7 +29,11 @@ from detection.models.x3d import X3DDescription
 
 @dataclass(frozen=True)
 class Outcome:
-    """What training a network gave.  scores: by seed.  failure: why there are fewer than asked."""
+    """The result of training a network.
+
+    scores: by seed.
+    failure: why there are fewer than asked.
+    """
 
     scores: tuple[float, ...] = ()
     failure: str | None = None
@@ -48,14 +52,17 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A network to be trained and scored.  parent: the one it was grown from."""
+class TrainingRequest:
+    """A network to be trained and scored.
+
+    parent: the one it was grown from.
+    """
 
     description: X3DDescription
     parent: X3DDescription | None = None
 
 
-Train = Callable[[Sequence[Wanted]], Sequence[Outcome]]
+Train = Callable[[Sequence[TrainingRequest]], Sequence[Outcome]]
 
 
 @dataclass(frozen=True)
@@ -71,11 +78,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: its candidates, the axes that could not take part, and the choice among them."""
+    """One step: its candidates, the skipped axes, and the choice."""
 
     number: int
     candidates: tuple[Candidate, ...]
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[SkippedAxis, ...] = ()
     chosen: int = 0  # of equal scores the first, in the order of the axes
     contraction: bool = False
 
@@ -87,9 +94,9 @@ class Step:
 
 @dataclass
 class Search:
-    """The six axes, the cost and the bounds of a search; `steps` fill up as it goes.
+    """A search: its axes, cost and limits, and its steps so far.
 
-    words: says a cost in errors.
+    words: formats a cost in errors.
     """
 
     basis: X3DDescription
@@ -116,9 +123,9 @@ class Search:
         return self.steps[-1].choice
 
     def run(self, train: Train) -> Iterator[Step]:
-        """Yield each step when it is done: the basis, expansions, and a contraction if needed.
+        """Yield each step when it is done: the basis, expansions, and a contraction if required.
 
-        Raises `UserError` where no axis can take a step, or where every candidate of one failed.
+        Raises `UserError` if no axis can take a step, or if every candidate of one failed.
         """
         self.steps.clear()
         yield self._add(0, [Grown(AXES[0], self.basis, self.cost(self.basis), math.nan)], (), train)
@@ -144,10 +151,10 @@ class Search:
             yield self._contract(train)
 
     def _add(
-        self, number: int, grown: Sequence[Grown], left_out: tuple[LeftOut, ...], train: Train
+        self, number: int, grown: Sequence[Grown], left_out: tuple[SkippedAxis, ...], train: Train
     ) -> Step:
         parent = self.current.description if self.steps else None
-        outcomes = train([Wanted(one.description, parent) for one in grown])
+        outcomes = train([TrainingRequest(one.description, parent) for one in grown])
         candidates = tuple(
             Candidate(one.description, one.axis if number else None, one.cost, one.asked, outcome)
             for one, outcome in zip(grown, outcomes, strict=True)
@@ -164,7 +171,7 @@ class Search:
         assert last.axis is not None
         grown = Grown(last.axis, last.description, last.cost, last.asked)
         fitted = contract(grown, before.description, cost=self.cost, target=self.target)
-        outcome = train([Wanted(fitted.description, before.description)])[0]
+        outcome = train([TrainingRequest(fitted.description, before.description)])[0]
         candidate = Candidate(fitted.description, last.axis, fitted.cost, self.target, outcome)
         self.steps.append(Step(self.steps[-1].number, (candidate,), contraction=True))
         return self.steps[-1]

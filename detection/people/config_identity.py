@@ -1,4 +1,4 @@
-"""What a configuration of detectron2's is known by: its text and that of all it builds on."""
+"""Identity of a detectron2 configuration: its text and that of all its base files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _MOST_BYTES = 1 << 20
 
 
 def config_digest(path: str | Path) -> str:
-    """Return a digest of a YAML file and of every file that its `_BASE_` leads to, in that order.
+    """Return a digest of a YAML file and of all files that its `_BASE_` leads to, in that order.
 
-    What cannot be read counts as not there, or as holding no `_BASE_`: whoever opens the
-    configuration says what is wrong with it. Raises `UserError` for the first file alone.
+    An unreadable base counts as missing: the error is reported when the configuration is opened.
+    Raises `UserError` if the first file is unreadable.
     """
     texts = [read_text(path, what="configuration")]
     for base in _bases(Path(path), {Path(path).resolve()}):
@@ -30,7 +30,7 @@ def config_digest(path: str | Path) -> str:
 
 
 def _bases(path: Path, seen: set[Path]) -> Iterator[Path]:
-    """Yield the files that `path` builds on, each once, nearest first."""
+    """Yield the base files of `path`, each once, nearest first."""
     try:
         text = read_text(path, what="configuration", limit_bytes=_MOST_BYTES)
         named = list(_named_bases(text))
@@ -45,7 +45,7 @@ def _bases(path: Path, seen: set[Path]) -> Iterator[Path]:
 
 
 def _named_bases(text: str) -> Iterator[str]:
-    """Yield what a configuration's `_BASE_` names: a file, seldom several."""
+    """Yield the files named by a configuration's `_BASE_`, usually one."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     for key, value in root.value if isinstance(root, yaml.MappingNode) else []:
         if key.value == _BASE:
@@ -56,5 +56,5 @@ def _named_bases(text: str) -> Iterator[str]:
 def _home(name: str) -> Path:
     try:
         return Path(name).expanduser()
-    except RuntimeError:  # nobody's home folder
+    except RuntimeError:  # unknown home folder
         return Path(name)

@@ -1,9 +1,8 @@
-"""Detectors of detectron2: its model zoo, or a configuration and weights of one's own.
+"""People detectors of detectron2, from its model zoo or from custom configurations and weights.
 
-Legend: B pictures, H W pixels, N boxes of a picture. The only importer of detectron2, which is an
-optional package: everything of it is imported when a detector is opened. Pictures go the way of
-detectron2's own `DefaultPredictor` (Pillow's bilinear scaling, the channel order of the
-configuration), so that its networks see what they were trained on.
+Legend: B frames, H W pixels, N boxes of a frame. The only importer of detectron2, an optional
+package, which is imported when a detector is opened. Frames are preprocessed as in detectron2's
+`DefaultPredictor` (Pillow's bilinear scaling, the configuration's channel order), as in training.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
 
 from detection.errors import UserError
+from detection.people.base import actor_boxes, check_frame, check_half_precision
 from detection.people.detectron2_weights import Detectron2Weights, read_detectron2_weights
 from detection.structures import ActorBoxes
 
@@ -31,7 +30,7 @@ INSTALL_HINT = (
     'pip install "setuptools<81" wheel && pip install --no-build-isolation '
     '"git+https://github.com/facebookresearch/detectron2@02b5c4e295e990042a714712c21dc79b731e8833"'
 )
-# Networks of the model zoo that give no boxes with a class, and why not.
+# Networks of the model zoo that predict no boxes with a class, and why.
 _NO_BOXES = {
     "ProposalNetwork": "it proposes regions without a class",
     "SemanticSegmentor": "it labels pixels, not objects",
@@ -40,14 +39,17 @@ _NO_BOXES = {
 
 
 class Detectron2Detector:
-    """Finds actors with a network of detectron2; a `PeopleDetector`.
+    """Detects actors with a network of detectron2; a `PeopleDetector`.
 
-    network: takes and gives what detectron2's detectors do.  actor_ids: its classes (from 0) that
-    count as actors; where there are several, boxes of one being under two names are made one
-    (suppressed at nms_iou).  short_side_px, long_side_px: pictures are scaled until one of them is
-    met (short side 0: never).  channel_order: "BGR" or "RGB", what the network was trained on.
-    half_precision: float16, on a GPU only.  max_people: at most so many a picture.
-    Results do not depend on which other pictures are asked about at the same time.
+    network: with inputs and outputs of detectron2's detectors.
+    actor_ids: its classes (from 0) that are actors; boxes of several classes are suppressed across
+        classes (at nms_iou).
+    short_side_px, long_side_px: frames are scaled until one of them is met (short side 0: never).
+    channel_order: "BGR" or "RGB", as in training.
+    half_precision: float16, on a GPU only.
+    max_people: per frame at most.
+
+    Results do not depend on the other frames of a call.
     """
 
     def __init__(
@@ -66,12 +68,9 @@ class Detectron2Detector:
         max_people: int = 100,
     ) -> None:
         self.device = torch.device(device)
-        if half_precision and self.device.type != "cuda":
-            raise UserError("half precision of the people detector needs a GPU")
+        check_half_precision(half_precision, self.device)
         if channel_order not in ("BGR", "RGB"):
-            raise UserError(
-                f"{name}: pictures in {channel_order!r} cannot be given, BGR or RGB can"
-            )
+            raise UserError(f"{name}: channel order {channel_order!r}, BGR or RGB is required")
         if not actor_ids:
             raise ValueError("no class is an actor")
         self._name = name
@@ -86,12 +85,12 @@ class Detectron2Detector:
 
     @property
     def name(self) -> str:
-        """Say which network this is."""
+        """Name of the network."""
         return self._name
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Tensor]) -> list[ActorBoxes]:
-        """Return the actors of each (3, H, W) uint8 RGB picture, best score first."""
+        """Return the actors of each (3, H, W) uint8 RGB frame, best score first."""
         by_size: dict[tuple[int, ...], list[dict[str, Any]]] = defaultdict(list)
         for index, image in enumerate(images):
             scaled = self._scale(image)
@@ -100,7 +99,7 @@ class Detectron2Detector:
                 {"image": scaled, "height": height, "width": width, "index": index}
             )
         found = [ActorBoxes.empty()] * len(images)
-        for inputs in by_size.values():  # padding to another's size would change results
+        for inputs in by_size.values():  # padding to a common size would change results
             with torch.autocast(self.device.type, dtype=torch.float16, enabled=self._half):
                 outputs = self.network(inputs)
             for given, output in zip(inputs, outputs, strict=True):
@@ -108,21 +107,16 @@ class Detectron2Detector:
         return found
 
     def _scale(self, image: Tensor) -> Tensor:
-        """Return the (3, h, w) uint8 picture in the network's size and channel order."""
+        """Return the (3, h, w) uint8 frame in the network's size and channel order."""
         from detectron2.data.transforms import ResizeShortestEdge, ResizeTransform
 
-        if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
-            raise ValueError(
-                f"pictures must be (3, H, W) uint8, got {tuple(image.shape)} {image.dtype}"
-            )
-        if not image.numel():
-            raise ValueError(f"a picture without pixels: {tuple(image.shape)}")
+        check_frame(image)
         pixels = image.cpu().permute(1, 2, 0).numpy()  # (H, W, 3)
         pixels = np.ascontiguousarray(pixels[:, :, ::-1] if self._backwards else pixels)
         short_side, long_side = self._sides_px
         if short_side > 0:
             size = ResizeShortestEdge.get_output_shape(*pixels.shape[:2], short_side, long_side)
-            height, width = (max(1, side) for side in size)  # a thread of a picture keeps a pixel
+            height, width = (max(1, side) for side in size)  # at least one pixel
             pixels = ResizeTransform(*pixels.shape[:2], height, width).apply_image(pixels)
         return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
@@ -131,17 +125,14 @@ class Detectron2Detector:
             raise UserError(f"{self._name}: this network gives {', '.join(output)}, and no boxes")
         instances = output["instances"]
         boxes, scores = instances.pred_boxes.tensor.float(), instances.scores.float()
-        wanted = torch.isin(instances.pred_classes, self._ids) & (scores >= self._score_floor)
-        boxes, scores = boxes[wanted], scores[wanted]
-        if len(self._ids) > 1:
-            kept = batched_nms(boxes, scores, torch.zeros_like(scores), self._nms_iou)
-            boxes, scores = boxes[kept], scores[kept]
-        sides = boxes.new_tensor([width, height, width, height])
-        xyxy = (boxes / sides).clamp(0, 1).cpu().numpy().astype(np.float32)
-        score = scores.clamp(0, 1).cpu().numpy().astype(np.float32)
-        has_area = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
-        order = np.argsort(-score, kind="stable")
-        return ActorBoxes(xyxy, score).select(order[has_area[order]][: self._max_people])
+        is_actor = torch.isin(instances.pred_classes, self._ids) & (scores >= self._score_floor)
+        return actor_boxes(
+            boxes[is_actor],
+            scores[is_actor],
+            size_px=(width, height),
+            nms_iou=self._nms_iou if len(self._ids) > 1 else None,
+            max_people=self._max_people,
+        )
 
 
 def load_detectron2_detector(
@@ -156,11 +147,13 @@ def load_detectron2_detector(
 ) -> Detectron2Detector:
     """Open a detector of detectron2.
 
-    config: a name of its model zoo, as COCO-Detection/faster_rcnn_X_101_32x8d_FPN_3x.yaml, or a
-    YAML file.  weights: a file (.pth, .pkl) or an address (https://, detectron2://); None: those
-    that the model zoo publishes for `config`, fetched once and kept in detectron2's cache.
-    actor_classes: by name, or by detectron2's number (from 0) where it knows no names; by default
-    "person", or the only class.  score_floor: boxes below it are not returned.
+    config: a name in its model zoo, as COCO-Detection/faster_rcnn_X_101_32x8d_FPN_3x.yaml, or a
+        YAML file.
+    weights: a file (.pth, .pkl) or URL (https://, detectron2://); None: the model zoo's for
+        `config`, downloaded to detectron2's cache.
+    actor_classes: by name, or by number (from 0) if the classes have no names; by default "person",
+        or the only class.
+    score_floor: lower-scored boxes are dropped.
     Raises `UserError` where detectron2 is absent or broken, for a configuration or weights that do
     not load or do not belong together, and for unknown classes.
     """
@@ -191,9 +184,9 @@ def _check_installed() -> None:
     if importlib.util.find_spec("detectron2") is None:
         raise UserError(f"detectron2 is not installed; it is built from its source: {INSTALL_HINT}")
     for name in ("detectron2", "fvcore", "iopath"):
-        # Without any handler Python prints a library's warnings among a command's own lines.
+        # Without a handler Python prints the libraries' warnings to stderr.
         logging.getLogger(name).addHandler(logging.NullHandler())
-    # What torch says to detectron2's authors; a user can do nothing about it.
+    # A warning for detectron2's authors, not for its users.
     warnings.filterwarnings("ignore", message="torch.meshgrid: in an upcoming release")
     try:
         with warnings.catch_warnings():
@@ -202,7 +195,7 @@ def _check_installed() -> None:
             import detectron2.data
             import detectron2.modeling  # noqa: F401
     except Exception as error:
-        # A build for another torch fails in any way at all, undefined symbols among them.
+        # A build for another torch can fail with any exception, such as undefined symbols.
         raise UserError(
             f"detectron2 is installed but cannot be imported ({_in_short(error)}); "
             f"build it again for torch {torch.__version__}: {INSTALL_HINT}"
@@ -210,10 +203,10 @@ def _check_installed() -> None:
 
 
 def _read_config(config: str) -> Any:
-    """Return detectron2's configuration.
+    """Read a configuration of detectron2.
 
-    A user's YAML may hold values only: detectron2 would build any Python object that it names. The
-    package's own files do use that (RetinaNet's anchors are a formula) and are trusted as its code.
+    A user's YAML may hold plain values only: detectron2 would construct any Python object that it
+    names. The package's own files need that (RetinaNet's anchors) and are trusted like its code.
     """
     import yaml
     from detectron2.config import get_cfg
@@ -233,20 +226,20 @@ def _read_config(config: str) -> Any:
         AssertionError,
         RecursionError,
     ) as error:
-        # What detectron2 raises for unknown keys, wrong types, text that is no mapping and bases
-        # that go round in a circle.
+        # What detectron2 raises for unknown keys, wrong types, text that is not a mapping and
+        # circular bases.
         raise UserError(
             f"{config}: not a configuration of detectron2 ({_in_short(error)})"
         ) from error
-    cfg.MODEL.DEVICE = "cpu"  # built here, then moved: a missing GPU is no fault of the file
+    cfg.MODEL.DEVICE = "cpu"  # built on the CPU, then moved: the file may name a missing GPU
     return cfg
 
 
 def _find_config(config: str) -> Path:
     if config.endswith(".py"):
         raise UserError(
-            f"{config}: configurations in Python are programs and are not run; wanted a YAML file "
-            "or a YAML name of the model zoo"
+            f"{config}: configurations in Python are not executed; a YAML file or a YAML name of "
+            "the model zoo is required"
         )
     zoo = _zoo_folder()
     for path in (Path(config), zoo / config):
@@ -255,20 +248,20 @@ def _find_config(config: str) -> Path:
     names = [path.relative_to(zoo).as_posix() for path in zoo.rglob("*.yaml")]
     close = difflib.get_close_matches(config, names, n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
-    raise UserError(f"{config}: no such file, and no such name in detectron2's model zoo{hint}")
+    raise UserError(f"{config}: not found, neither as a file nor in detectron2's model zoo{hint}")
 
 
 def _zoo_folder() -> Path:
-    """Return where detectron2 keeps the zoo's files; asking itself would need pkg_resources."""
+    """Return the folder of the model zoo; detectron2's own function needs pkg_resources."""
     import detectron2
 
     return Path(detectron2.__file__).parent / "model_zoo" / "configs"
 
 
 def _published_weights(config: str) -> str:
-    """Return the address of the zoo's weights."""
+    """Return the URL of the model zoo's weights."""
     if Path(config).is_file():
-        raise UserError(f"{config}: a configuration of one's own needs weights of one's own")
+        raise UserError(f"{config}: a custom configuration requires weights")
     try:
         from detectron2 import model_zoo
     except ModuleNotFoundError as error:
@@ -283,7 +276,7 @@ def _published_weights(config: str) -> str:
 
 
 def _local_file(source: str) -> Path:
-    """Return the file of weights, fetched where `source` is an address."""
+    """Return the weights file, downloaded if `source` is a URL."""
     if not source.startswith(("https://", "http://", "detectron2://")):
         return Path(source)
     from detectron2.utils.file_io import PathManager
@@ -300,16 +293,16 @@ def _local_file(source: str) -> Path:
 def _check_gives_boxes(cfg: Any, config: str) -> None:
     reason = _NO_BOXES.get(cfg.MODEL.META_ARCHITECTURE)
     if reason is None and cfg.MODEL.LOAD_PROPOSALS:
-        reason = "it wants proposals of another network"
+        reason = "it requires proposals of another network"
     if reason is not None:
         raise UserError(f"{config}: cannot find people with this network, {reason}")
 
 
 def _ask_for_boxes(cfg: Any, score_floor: float) -> None:
-    """Ask the network for all boxes above the floor, and for no masks or keypoints."""
+    """Configure the network to return all boxes above the floor, and no masks or keypoints."""
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = float(score_floor)
     cfg.MODEL.RETINANET.SCORE_THRESH_TEST = float(score_floor)
-    # This limit is on boxes of all classes: others must not crowd out the actors.
+    # This limit is over all classes: other classes must not displace actors.
     cfg.TEST.DETECTIONS_PER_IMAGE = 10_000
     if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN":
         cfg.MODEL.MASK_ON = False
@@ -317,40 +310,42 @@ def _ask_for_boxes(cfg: Any, score_floor: float) -> None:
 
 
 def _head(cfg: Any) -> Any:
-    """Return the options of the part that names the classes."""
+    """Return the options of the head that predicts classes."""
     is_retinanet = cfg.MODEL.META_ARCHITECTURE == "RetinaNet"
     return cfg.MODEL.RETINANET if is_retinanet else cfg.MODEL.ROI_HEADS
 
 
 def _class_names(cfg: Any) -> list[str]:
-    """Return a name per class: the test data set's where detectron2 knows it, else numbers."""
+    """Return class names: the test data set's if detectron2 knows it, else numbers."""
     from detectron2.data import MetadataCatalog
 
     count = int(_head(cfg).NUM_CLASSES)
     for dataset in cfg.DATASETS.TEST[:1]:
         if dataset in MetadataCatalog.list():
             names = MetadataCatalog.get(dataset).get("thing_classes", [])
-            # A configuration that started from COCO's often still names COCO's data.
+            # Configurations derived from COCO's often still name COCO's data set.
             if len(names) == count:
                 return [str(name) for name in names]
     return [str(number) for number in range(count)]
 
 
-def _find_actors(names: Sequence[str], wanted: Sequence[str] | None, config: str) -> list[int]:
-    """Return the class numbers, from 0, of the actors."""
+def _find_actors(
+    names: Sequence[str], actor_classes: Sequence[str] | None, config: str
+) -> list[int]:
+    """Return the class numbers (from 0) of the actors."""
     shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-    if wanted is None:
+    if actor_classes is None:
         if len(names) > 1 and "person" not in names:
             raise UserError(f"{config}: no class 'person'; name the actors' classes among {shown}")
-        wanted = ["person"] if "person" in names else names
-    if not wanted:
+        actor_classes = ["person"] if "person" in names else names
+    if not actor_classes:
         raise UserError(f"{config}: no actor class named; it knows {shown}")
-    for name in wanted:
+    for name in actor_classes:
         if name not in names:
             close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(close)}?" if close else f"it knows {shown}"
             raise UserError(f"{config}: no class '{name}' among its {len(names)}; {hint}")
-    return [list(names).index(name) for name in wanted]
+    return [list(names).index(name) for name in actor_classes]
 
 
 def _build(cfg: Any, config: str) -> nn.Module:
@@ -359,17 +354,17 @@ def _build(cfg: Any, config: str) -> nn.Module:
     try:
         network: nn.Module = build_model(cfg)
     except Exception as error:
-        # Every number comes from the file, and what is wrong with them ends in asserts, KeyErrors
-        # of a registry, and errors of the layers.
+        # Invalid numbers of the file end in assertions, KeyErrors of a registry, and errors of
+        # layers.
         raise UserError(f"{config}: no network can be built of it ({_in_short(error)})") from error
     return network
 
 
 def _fill(network: nn.Module, weights: Detectron2Weights, config: str) -> None:
-    """Load weights; `UserError` where one is missing or has another shape.
+    """Load weights; raises `UserError` if one is missing or has another shape.
 
-    detectron2's own loader warns and leaves such layers random. Weights too many are no fault: the
-    masks and keypoints of a network that is asked for boxes.
+    detectron2's own loader warns and leaves such layers random. Surplus weights are ignored: masks
+    and keypoints are turned off.
     """
     from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 
@@ -385,12 +380,12 @@ def _fill(network: nn.Module, weights: Detectron2Weights, config: str) -> None:
     wrong = [k for k, value in state.items() if k in own and own[k].shape != value.shape]
     kept = {key: value for key, value in state.items() if key not in wrong}
     missing = network.load_state_dict(kept, strict=False).missing_keys
-    # Counters of BatchNorm are absent from published files; they change no result.
+    # BatchNorm's counters are missing in published files; they do not affect results.
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if wrong or missing:
         problem = (
             f"{wrong[0]} has shape {tuple(state[wrong[0]].shape)}, {tuple(own[wrong[0]].shape)} "
-            "is wanted"
+            "is required"
             if wrong
             else f"{len(missing)} weights are not in it, {missing[0]} among them"
         )

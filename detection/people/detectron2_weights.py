@@ -1,8 +1,8 @@
-"""Reads the weight files that detectron2 writes and publishes, without running what is in them.
+"""Reads detectron2's weight files without executing code in them.
 
-Three forms go about: `.pth` of detectron2's trainer, `.pkl` of its model zoo (pickled arrays), and
-`.pkl` of Detectron 1 and Caffe2. detectron2's own reader unpickles them, which runs whatever code a
-file brings along; here a pickle may hold plain containers and arrays of numbers only.
+Formats: `.pth` of detectron2's trainer, `.pkl` of its model zoo (pickled arrays), and `.pkl` of
+Detectron 1 and Caffe2. detectron2's own reader unpickles them, which can run any code; here a
+pickle may hold plain containers and arrays of numbers only.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _MAX_BYTES = 16 << 30  # the largest published detectors have 3 GB
 
 @dataclass(frozen=True)
 class Detectron2Weights:
-    """Weights by the names of the file.
+    """Weights by the file's names.
 
-    match_names: the names are parts of the network's names, to be matched by detectron2's rules.
-    caffe2_names: they are Caffe2's names, to be translated first.
+    match_names: names must be matched to the network's by detectron2's heuristics.
+    caffe2_names: names are Caffe2's, to be converted first.
     """
 
     path: str
@@ -39,9 +39,9 @@ class Detectron2Weights:
 
 
 def read_detectron2_weights(path: str | Path) -> Detectron2Weights:
-    """Read a file of weights; raises `UserError` where it is missing, damaged or holds none."""
+    """Read a weights file; raises `UserError` if it is missing, damaged or without weights."""
     path = Path(path)
-    # torch.save writes zip archives; one of those under the name .pkl is still no bare pickle.
+    # torch.save writes zip archives, also under the name .pkl.
     if path.suffix.lower() == ".pkl" and path.is_file() and not _is_zip(path):
         return _of_pickle(str(path), read_plain_pickle(path, limit_bytes=_MAX_BYTES))
     content = read_plain(path)
@@ -72,9 +72,9 @@ def _of_pickle(path: str, content: Any) -> Detectron2Weights:
 
 
 def _tensors(path: str, arrays: Any) -> dict[str, Tensor]:
-    """Return copies of the arrays as tensors; what is no array is left out.
+    """Return copies of the arrays as tensors, without other entries.
 
-    Raises `UserError` for values that no network can compute with, as every file of weights does.
+    Raises `UserError` for values that are not finite, and without arrays.
     """
     found = arrays.items() if isinstance(arrays, Mapping) else ()
     state = {

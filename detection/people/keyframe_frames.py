@@ -1,30 +1,87 @@
-"""The pictures of keyframes, read by worker processes ahead of the network.
+"""Keyframes of a split, and their frames, read ahead by worker processes.
 
-Legend: B keyframes of a batch, H W pixels. A batch is the same few keyframes whichever process
-reads it, so that what is found does not depend on how the work is shared out.
+Legend: B keyframes of a batch, H W pixels. Batches are fixed, whichever process reads them, so that
+detections do not depend on how work is distributed.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from detection.datasets.folder import DatasetFolder
+from detection.datasets.actor_table import read_exclusions, read_ground_truth_rows, read_video_list
+from detection.datasets.ava_csv import read_keyframe_list, time_us_of
+from detection.datasets.folder import DatasetFolder, Split
 from detection.datasets.open_video import FrameSource, open_video
 from detection.datasets.workers import ManagedLoader, start_worker
 from detection.errors import UserError
 from detection.structures import Keyframe
 
+# A header gives the end of a video only roughly: no keyframe is made this close to it.
+END_MARGIN_S = 0.1
+
+
+def annotated_keyframes(split: Split) -> list[Keyframe]:
+    """Return the keyframes of the ground truth, with those without people, less excluded ones."""
+    excluded = {_key(keyframe) for keyframe in read_exclusions(split)}
+    keyframes = read_ground_truth_rows(split).keyframes()
+    return in_order(keyframe for keyframe in keyframes if _key(keyframe) not in excluded)
+
+
+def listed_keyframes(path: str | Path) -> list[Keyframe]:
+    """Return the keyframes of a file of `video_id,time` rows."""
+    return in_order(read_keyframe_list(path))
+
+
+def every_second(folder: DatasetFolder, split: Split) -> list[Keyframe]:
+    """Return each whole second of the split's videos (by its list, else by its ground truth).
+
+    Excluded keyframes are left out. A video that cannot be opened gets its second 0, so that
+    reading it reports the error.
+    """
+    videos = read_video_list(split)
+    if videos is None:
+        videos = frozenset(key.video_id for key in read_ground_truth_rows(split).keyframes())
+    excluded = {_key(keyframe) for keyframe in read_exclusions(split)}
+    found = []
+    for video_id in sorted(videos):
+        try:
+            with open_video(folder, video_id) as video:
+                start_s, end_s = video.span_s()
+        except UserError:
+            start_s, end_s = 0.0, 1.0
+        seconds = range(math.ceil(start_s), math.ceil(end_s - END_MARGIN_S))
+        found += [Keyframe(video_id, float(second)) for second in seconds]
+    return in_order(keyframe for keyframe in found if _key(keyframe) not in excluded)
+
+
+def in_order(keyframes: Iterable[Keyframe]) -> list[Keyframe]:
+    """Return the distinct keyframes (to six decimals of time), sorted by video, then time."""
+    unique = {_key(keyframe): keyframe for keyframe in keyframes}
+    return [unique[key] for key in sorted(unique)]
+
+
+def check_any(keyframes: list[Keyframe], source: str) -> None:
+    """Raise `UserError` if there are no keyframes."""
+    if not keyframes:
+        raise UserError(f"{source}: no keyframe to look for people at")
+
+
+def _key(keyframe: Keyframe) -> tuple[str, int]:
+    return keyframe.video_id, time_us_of(keyframe.time_s)
+
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A keyframe whose picture cannot be had, and why in one line."""
+    """A keyframe whose frame cannot be read, and why in one line."""
 
     keyframe: Keyframe
     reason: str
@@ -32,10 +89,12 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class FrameBatch:
-    """The pictures of one batch.
+    """The frames of one batch.
 
-    keyframes: those that could be read.  runs: their pictures in that order, (n, 3, H, W) uint8 RGB
-    for n that were read together (a tensor each would be a file descriptor each between processes).
+    keyframes: those that could be read.
+    runs: their frames in that order, (n, 3, H, W) uint8 RGB for n that were read together (each
+        tensor sent between processes takes a file descriptor).
+    unreadable: the others.
     """
 
     number: int
@@ -45,12 +104,12 @@ class FrameBatch:
 
     @property
     def images(self) -> list[Tensor]:
-        """The (3, H, W) picture of each keyframe."""
+        """The (3, H, W) frame of each keyframe."""
         return [image for run in self.runs for image in run]
 
 
 def batches_of(keyframes: Sequence[Keyframe], batch_size: int) -> list[tuple[Keyframe, ...]]:
-    """Cut the keyframes into batches; neighbours in time share one, and so one pass of decoding."""
+    """Split keyframes into batches; neighbours in time share one, and are decoded in one pass."""
     return [
         tuple(keyframes[start : start + batch_size])
         for start in range(0, len(keyframes), batch_size)
@@ -67,8 +126,9 @@ def read_batches(
 ) -> Iterator[FrameBatch]:
     """Yield the batches of these numbers, in their order.
 
-    sides_px: short and longest long side that pictures are scaled down to while they are decoded
-    (None: as they are).  workers: processes that read ahead; 0 reads in this one.
+    sides_px: short and longest long side that frames are scaled down to while decoding (None: not
+        scaled).
+    workers: processes that read ahead; 0 reads in this one.
     """
     wanted = list(numbers)
     workers = min(workers, len(wanted))
@@ -80,7 +140,7 @@ def read_batches(
         collate_fn=_as_it_is,
         worker_init_fn=start_worker,
         persistent_workers=workers > 0,
-        generator=torch.Generator(),  # its draws must not move anybody's random numbers
+        generator=torch.Generator(),  # keeps the global random state
     )
     readers = ManagedLoader(loader)
     try:
@@ -90,7 +150,7 @@ def read_batches(
 
 
 class _BatchReader(Dataset[FrameBatch]):
-    """Reads whole batches, each run of keyframes of one video in one pass."""
+    """Reads whole batches; consecutive keyframes of one video in one pass."""
 
     def __init__(
         self,
@@ -101,7 +161,8 @@ class _BatchReader(Dataset[FrameBatch]):
         self._folder = folder
         self._batches = batches
         self._sides_px = sides_px
-        self._short_sides: dict[str, int | None] = {}  # opening tells no size: a frame is decoded
+        # Cached: finding the size decodes a frame.
+        self._short_sides: dict[str, int | None] = {}
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -125,7 +186,7 @@ class _BatchReader(Dataset[FrameBatch]):
         return FrameBatch(number, tuple(keyframes), tuple(runs), tuple(unreadable))
 
     def _read(self, video_id: str, run: Sequence[Keyframe]) -> Tensor:
-        """Return (n, 3, H, W) of one video in one pass; `UserError` where any cannot be read."""
+        """Return (n, 3, H, W) of one video in one pass; raises `UserError` if any is unreadable."""
         times_s = [keyframe.time_s for keyframe in run]
         with open_video(self._folder, video_id) as video:
             short_side = self._short_side(video_id, video)
@@ -134,7 +195,7 @@ class _BatchReader(Dataset[FrameBatch]):
     def _read_one_by_one(
         self, video_id: str, run: Sequence[Keyframe], error: UserError
     ) -> Iterator[tuple[Keyframe, Tensor | UserError]]:
-        """Yield what each keyframe gives where they cannot all be read; reopens a damaged video."""
+        """Yield frame or error of each keyframe after reading them together failed."""
         if len(run) == 1:
             yield run[0], error
             return
@@ -153,9 +214,9 @@ class _BatchReader(Dataset[FrameBatch]):
 
 
 def scaled_short_side(size_px: tuple[int, int], sides_px: tuple[int, int]) -> int | None:
-    """Return the short side that fits a picture into `sides_px`, None where it does already.
+    """Return the short side that scales a frame down to `sides_px`; None if it fits.
 
-    sides_px: the short side, or less where the long side would exceed its own limit.
+    sides_px: limits of the short and the long side.
     """
     short, long = min(size_px), max(size_px)
     scale = min(sides_px[0] / short, sides_px[1] / long)

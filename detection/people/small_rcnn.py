@@ -1,8 +1,8 @@
-"""A small Faster R-CNN of torchvision's parts, cheap enough to train on a CPU from nothing.
+"""A small Faster R-CNN of torchvision's parts, which a CPU can train from scratch.
 
-Legend: B pictures, C channels, H W pixels. One map at stride 8 serves all sizes of people: what
-the deeper, coarser stages see is added to it, as in a feature pyramid's finest level (T. Lin et
-al., "Feature Pyramid Networks", 2017).
+Legend: B frames, C channels, H W pixels. One feature map at stride 8 serves people of all sizes:
+the coarser stages are added to it, as in the finest level of a feature pyramid (T. Lin et al.,
+"Feature Pyramid Networks", 2017).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 
 STRIDE = 8
-# Anchor areas are squares of these shares of the short side; people stand, sit and lie.
+# Anchor sizes as shares of the short side, and aspect ratios for standing and sitting people.
 ANCHOR_SHARES = (0.15, 0.25, 0.4, 0.6, 0.85)
 HEIGHT_TO_WIDTH = (1.0, 2.2)
 SAMPLING = {
@@ -45,8 +45,9 @@ def small_rcnn(
 ) -> FasterRCNN:
     """Build the network with random weights.
 
-    num_classes: without the background.  min_size: short side in pixels, to which the anchors are
-    fitted.  width: channels of the first stage.  options: of torchvision's `FasterRCNN`.
+    num_classes: without the background.
+    min_size: short side in pixels, to which the anchors are fitted.
+    width: channels of the first stage. options: of torchvision's `FasterRCNN`.
     """
     backbone = SmallBackbone(width=width, out_channels=map_channels)
     sizes = tuple(round(share * min_size) for share in ANCHOR_SHARES)
@@ -65,7 +66,7 @@ def small_rcnn(
 
 
 class SmallBackbone(nn.Module):
-    """(B, 3, H, W) -> (B, out_channels, H / 8, W / 8), for H and W that 8 divides."""
+    """(B, 3, H, W) -> (B, out_channels, H / 8, W / 8), for H and W divisible by 8."""
 
     def __init__(self, *, width: int, out_channels: int) -> None:
         super().__init__()
@@ -86,7 +87,7 @@ class SmallBackbone(nn.Module):
         self.smooth = nn.Sequential(ConvNorm(out_channels, out_channels), nn.ReLU())
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return one map at stride 8."""
+        """Return one feature map at stride 8."""
         at8 = self.stage8(self.stem(images.contiguous(memory_format=torch.channels_last)))
         at16 = self.stage16(at8)
         at32 = self.stage32(at16)
@@ -95,7 +96,7 @@ class SmallBackbone(nn.Module):
 
 
 class ConvNorm(nn.Sequential):
-    """A 3x3 convolution and its BatchNorm."""
+    """A 3x3 convolution with BatchNorm."""
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
         conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)

@@ -1,4 +1,4 @@
-"""How a run over a data set knows its videos again: by content and time, never by path."""
+"""Identity of a data set's videos, by content and modification time, never by path."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from detection.files import identity_of, sha256_of_text
 from detection.structures import Keyframe
 
 MISSING = "missing"
-# There may be 200,000 videos: their two ends, where the table of frame sizes is, are enough.
+# There may be 200,000 videos: the two ends, with the table of frame sizes, are enough.
 _SAMPLES = 2
 
 
 def video_digests(folder: DatasetFolder, video_ids: Iterable[str]) -> dict[str, str]:
-    """Return a short digest of each video's size, time and ends; `MISSING` of one not there."""
+    """Return a short digest of each video's size, time and ends; `MISSING` if not found."""
     ids = sorted(set(video_ids))
 
     def digest_of(video_id: str) -> str:
         try:
             identity = identity_of(folder.video_path(video_id), samples=_SAMPLES)
-        except (UserError, OSError):  # whoever reads it says what is wrong
+        except (UserError, OSError):  # reported when it is read
             return MISSING
         text = json.dumps(identity, sort_keys=True)
         return sha256_of_text(text)[:16]
@@ -31,7 +31,7 @@ def video_digests(folder: DatasetFolder, video_ids: Iterable[str]) -> dict[str, 
 
 
 def batch_digests(batches: Sequence[Sequence[Keyframe]], digests: Mapping[str, str]) -> list[str]:
-    """Return for each batch a digest of the videos that it is read from."""
+    """Return a digest of the videos of each batch."""
     found = []
     for batch in batches:
         names = sorted({keyframe.video_id for keyframe in batch})
@@ -41,7 +41,7 @@ def batch_digests(batches: Sequence[Sequence[Keyframe]], digests: Mapping[str, s
 
 
 def changed_videos(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:
-    """Say how many videos differ, three of them by name; "" where none does."""
+    """Describe how many videos differ, with three names; "" if none does."""
     changed = sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name))
     if not changed:
         return ""

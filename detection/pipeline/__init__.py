@@ -1,4 +1,4 @@
-"""Any video in, events out: who does what, when. `docs/pipeline.md` opens with three lines."""
+"""Action detection in any video: events of who does what, when (docs/pipeline.md)."""
 
 from detection.pipeline.detector import ActionDetectorPipeline
 from detection.pipeline.options import PipelineOptions

@@ -1,6 +1,6 @@
-"""Draws the film of a video segment by segment: one thread draws, one encodes.
+"""Draws the annotated video segment by segment: one thread draws, another encodes.
 
-Legend: pictures are (H, W, 3) uint8 RGB; times are seconds on the video's own clock.
+Legend: frames are (H, W, 3) uint8 RGB; times are seconds on the video's own clock.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from detection.drawing.paint import Style
 from detection.drawing.text import Color
 from detection.drawing.timeline import Placed
 from detection.pipeline.postprocess import ShownKeyframe
+from detection.pipeline.recording import LARGEST_SHORT_SIDE_PX
 from detection.pipeline.timing import StageClock
 from detection.video.stream import Gap, StreamFrame
 from detection.video.writer import VideoWriter
 
-LARGEST_SHORT_SIDE_PX = 720
 _QUEUED_SEGMENTS = 2
-_QUEUED_FRAMES = 4  # between who draws and who encodes
-_MOST_LABELS = 5  # of a person in the film; the tables have all
-_USUAL_FPS = 30  # decides how often there is a key frame, and nothing else
-# Told apart by every kind of colour vision as far as eight can be (after Okabe and Ito).
+_QUEUED_FRAMES = 4  # between the drawing and the encoding thread
+_MOST_LABELS = 5  # per person drawn; the tables have all
+_USUAL_FPS = 30  # only decides the key frame interval
+# As colour-blind safe as eight colours can be (after Okabe and Ito).
 PALETTE: tuple[Color, ...] = (
     (240, 228, 66),
     (86, 180, 233),
@@ -51,10 +51,11 @@ FrameWalk = Iterator[StreamFrame | Gap]
 
 
 @dataclass(frozen=True)
-class FilmJob:
-    """A stretch to draw. keyframes: those in it, and one more on either side where there is one.
+class DrawingJob:
+    """A segment to draw.
 
-    walk: its frames, from `start_s` (or before) to `end_s` (or beyond).
+    keyframes: those in it and, if any, one more on either side.
+    walk: yields its frames, from `start_s` (or before) to `end_s` (or beyond).
     """
 
     path: Path
@@ -64,34 +65,35 @@ class FilmJob:
     walk: Callable[[float], FrameWalk]
 
 
-class FilmMaker:
-    """Draws jobs in order in one thread; `submit` waits where two are waiting.
+class AnnotatedVideoWriter:
+    """Draws jobs in order in one thread; `submit` blocks while two are queued.
 
-    names: of the classes.  interval_s: between keyframes; a person is drawn where both neighbours
-    are no further apart than half as much again.
+    names: class names.
+    interval_s: between keyframes; boxes are interpolated between keyframes at most 1.5 times this
+        apart.
     """
 
     def __init__(self, names: Sequence[str], interval_s: float, clock: StageClock) -> None:
         self._names, self._interval_s, self._clock = names, interval_s, clock
         self._places = CardPlaces()
-        self._jobs: queue.Queue[FilmJob | None] = queue.Queue(_QUEUED_SEGMENTS)
+        self._jobs: queue.Queue[DrawingJob | None] = queue.Queue(_QUEUED_SEGMENTS)
         self._error: BaseException | None = None
         self._frames = _Frames()
-        self._thread = threading.Thread(target=self._work, name="film", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="annotated video", daemon=True)
         self._thread.start()
 
-    def submit(self, job: FilmJob) -> None:
-        """Add a job. Raises what went wrong with an earlier one."""
+    def submit(self, job: DrawingJob) -> None:
+        """Queue a job; raises the error of an earlier one."""
         self._check()
         self._jobs.put(job)
 
     def finish(self) -> None:
-        """Return when everything is drawn."""
+        """Draw all queued jobs and end the thread; raises the error of a job."""
         self.close()
         self._check()
 
     def close(self) -> None:
-        """End the thread after the jobs that are waiting."""
+        """Draw the queued jobs and end the thread."""
         if self._thread.is_alive():
             self._jobs.put(None)
             self._thread.join()
@@ -103,65 +105,69 @@ class FilmMaker:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             if self._error is not None:
-                continue  # let whoever waits for room go on; they hear of it
+                continue  # lets `submit` go on, which raises the error
             try:
                 self._draw(job)
-            except BaseException as error:  # raised again where the results are waited for
+            except BaseException as error:  # raised again by `submit` and `finish`
                 self._error = error
 
-    def _draw(self, job: FilmJob) -> None:
+    def _draw(self, job: DrawingJob) -> None:
         drawn = TrackPlaces(job.keyframes, self._names, self._interval_s)
         shape: tuple[int, ...] = ()
         frames = self._frames.between(job)
         with ExitStack() as ending:
-            film: _Film | None = None
+            encoder: _EncodedSegment | None = None
             while True:
                 with self._clock.measure("film: decode"):
                     item = next(frames, None)
                     if item is None:
                         break
                     short = min(LARGEST_SHORT_SIDE_PX, item.width, item.height)
-                    picture = _squared(item.rgb(short), item.pixel_shape)
-                if film is not None and picture.shape != shape:
-                    continue  # a source that changed its size: the film keeps its own
+                    frame = _squared(item.rgb(short), item.pixel_shape)
+                if encoder is not None and frame.shape != shape:
+                    continue  # the source changed its frame size: the file keeps its own
                 with self._clock.measure("film: draw"):
-                    self._paint(picture, drawn.at(item.time_s))
-                if film is None:
-                    shape = picture.shape
-                    film = ending.enter_context(_Film(job.path, shape, self._clock))
-                film.add(picture, item.time_s)
+                    self._paint(frame, drawn.at(item.time_s))
+                if encoder is None:
+                    shape = frame.shape
+                    encoder = ending.enter_context(_EncodedSegment(job.path, shape, self._clock))
+                encoder.add(frame, item.time_s)
 
-    def _paint(self, picture: np.ndarray, placed: Sequence[Placed]) -> None:
+    def _paint(self, frame: np.ndarray, placed: Sequence[Placed]) -> None:
         draw_actors(
-            picture,
+            frame,
             placed,
             color=PALETTE[0],
             dashed=False,
-            style=Style.for_panel(min(picture.shape[:2])),
+            style=Style.for_panel(min(frame.shape[:2])),
             places=self._places,
             numbered=True,
             color_of=color_of,
         )
 
 
-def _squared(picture: np.ndarray, shape: Fraction | None) -> np.ndarray:
-    """Return the picture with square pixels, as wide as players show it; shape: of its pixels."""
+def _squared(frame: np.ndarray, shape: Fraction | None) -> np.ndarray:
+    """Return the frame with square pixels, as wide as players show it.
+
+    shape: width over height of its pixels.
+    """
     if shape is None:
-        return picture
-    width = max(1, round(picture.shape[1] * shape))
-    wider = cv2.resize(picture, (width, picture.shape[0]), interpolation=cv2.INTER_LINEAR)
+        return frame
+    width = max(1, round(frame.shape[1] * shape))
+    wider = cv2.resize(frame, (width, frame.shape[0]), interpolation=cv2.INTER_LINEAR)
     return np.asarray(wider, np.uint8)
 
 
 def color_of(track: int) -> Color:
-    """Return a track's colour, the same wherever it is drawn."""
+    """Return a track's colour."""
     return PALETTE[(track - 1) % len(PALETTE)]
 
 
-class _Film:
-    """A file of frames that a thread of its own encodes while the next ones are drawn.
+class _EncodedSegment:
+    """A video file that is encoded in its own thread while the next frames are drawn.
 
-    A context manager; `add` waits where some frames are waiting, and raises what went wrong.
+    A context manager; `add` blocks while the queue is full, and raises the error of an earlier
+    frame.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], clock: StageClock) -> None:
@@ -177,18 +183,18 @@ class _Film:
         self._clock = clock
         self._waiting: deque[Future[None]] = deque()
 
-    def add(self, picture: np.ndarray, time_s: float) -> None:
-        """Hand over a frame."""
-        self._waiting.append(self._thread.submit(self._encode, picture, time_s))
+    def add(self, frame: np.ndarray, time_s: float) -> None:
+        """Queue a frame."""
+        self._waiting.append(self._thread.submit(self._encode, frame, time_s))
         if len(self._waiting) > _QUEUED_FRAMES:
             self._waiting.popleft().result()
 
-    def _encode(self, picture: np.ndarray, time_s: float) -> None:
+    def _encode(self, frame: np.ndarray, time_s: float) -> None:
         with self._clock.measure("film: encode"):
-            self._writer.write(picture, time_s)
+            self._writer.write(frame, time_s)
 
-    def __enter__(self) -> _Film:
-        self._thread = ThreadPoolExecutor(1, "film encoder")
+    def __enter__(self) -> _EncodedSegment:
+        self._thread = ThreadPoolExecutor(1, "video encoder")
         self._writer.__enter__()
         return self
 
@@ -198,7 +204,7 @@ class _Film:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # Once all that was handed over is encoded; after an error the rest is let go.
+        # Waits for the queued frames; after an error drops them.
         self._thread.shutdown(cancel_futures=error is not None)
         if error is None:
             error = next((e for future in self._waiting if (e := future.exception())), None)
@@ -207,9 +213,9 @@ class _Film:
 
 
 class _Frames:
-    """Frames of stretch after stretch, walking on where the next one begins at the last one's end.
+    """Reads the frames of successive jobs, without seeking if one starts where the last ended.
 
-    Between two stretches the one frame that belongs to the next is kept.
+    Between two jobs it keeps the one frame that was read but belongs to the next.
     """
 
     def __init__(self) -> None:
@@ -218,8 +224,8 @@ class _Frames:
         self._kept: StreamFrame | None = None
         self._reached_s = -np.inf
 
-    def between(self, job: FilmJob) -> Iterator[StreamFrame]:
-        """Yield the frames of a job's stretch."""
+    def between(self, job: DrawingJob) -> Iterator[StreamFrame]:
+        """Yield the frames of a job."""
         if self._walk is None or self._source != job.walk or self._reached_s != job.start_s:
             self._walk, self._source, self._kept = job.walk(job.start_s), job.walk, None
         if self._kept is not None:
@@ -239,7 +245,7 @@ class _Frames:
 
 
 class TrackPlaces:
-    """Who is where at any time, from keyframes: in a straight line between two of a track."""
+    """Boxes at any time, interpolated linearly between the keyframes of a track."""
 
     def __init__(
         self, keyframes: Sequence[ShownKeyframe], names: Sequence[str], interval_s: float

@@ -1,8 +1,8 @@
-"""What decides a run's results: its options, and the content of every file that it reads.
+"""Identity of a run's results: its options and the content of every file that it reads.
 
-Kept beside the results, so that a run knows its own unfinished work, and nobody is given the
-results of one video for another's. A file is known by its content and its time, never by its path:
-the same file at another place is the same input, another file of the same name is not.
+It is stored beside the results, so that a run resumes only its own unfinished work. A file is
+identified by content and modification time, never by path: a moved file is the same input, another
+file of the same name is not.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ from detection.video.stream import VideoStream
 
 @dataclass(frozen=True)
 class Input:
-    """One thing that is read. named: for people, as it was given.  content: what it is known by."""
+    """One input file or source.
+
+    named: for people, as it was given.
+    content: what it is known by.
+    """
 
     named: str
     content: Mapping[str, int | str]
@@ -31,13 +35,17 @@ class Input:
 
 @dataclass(frozen=True)
 class Decisive:
-    """Everything that decides the results. options: plain types.  inputs: by their part in it."""
+    """Everything that determines the results.
+
+    options: plain types.
+    inputs: by their part in it.
+    """
 
     options: Mapping[str, Any]
     inputs: Mapping[str, Input] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it in the types that JSON gives back."""
+        """Return it as the plain types that JSON has."""
         inputs = {
             name: {"named": each.named, "content": dict(each.content)}
             for name, each in self.inputs.items()
@@ -48,9 +56,9 @@ class Decisive:
         return content
 
     def differences_from(self, theirs: Mapping[str, Any]) -> str:
-        """Say in a few words what differs from what `as_json` gave another run; "" where nothing.
+        """Describe the differences from another run's `as_json`; "" if there are none.
 
-        Inputs differ where their content does, whatever they are named.
+        Inputs are compared by content, whatever their names.
         """
         ours = self.as_json()
         words = []
@@ -69,7 +77,7 @@ class Decisive:
 
 
 def video_input(stream: VideoStream) -> Input:
-    """Return what a source is known by: a file's size, time and samples; any other's name."""
+    """Identify a source: a file by size, time and samples, any other by name."""
     if not Path(stream.source).is_file():
         return Input(stream.shown_name, {"source": stream.shown_name})
     try:
@@ -79,7 +87,7 @@ def video_input(stream: VideoStream) -> Input:
 
 
 def weights_input(path: str | Path) -> Input:
-    """Return what weights are known by: a digest of all of them, for they are read whole anyway."""
+    """Identify weights by a digest of the whole file, which is read anyway."""
     try:
         return Input(str(path), {"sha256": sha256_of(path)})
     except OSError as error:
@@ -87,7 +95,7 @@ def weights_input(path: str | Path) -> Input:
 
 
 def people_input(people: str | Path | PeopleDetector) -> Input:
-    """Return what a people detector is known by: its weights; an opened one by its name alone."""
+    """Identify a people detector by its weights; an opened one by its name alone."""
     if not isinstance(people, str | Path):
         return Input(people.name, {"name": people.name})
     if str(people) == COCO:

@@ -33,7 +33,7 @@ from detection.pipeline.decisive import (
 from detection.pipeline.networks import Networks, find_people, open_networks
 from detection.pipeline.options import PipelineOptions, Plan, Report
 from detection.pipeline.runner import VideoRun
-from detection.pipeline.segments import PartsFolder
+from detection.pipeline.segments import SegmentsFolder
 from detection.pipeline.writers import check_output
 from detection.tracking.events import ActionEvent
 from detection.video.reader import VideoReader
@@ -124,7 +124,7 @@ class ActionDetectorPipeline:
             folder = None
             if out is not None:
                 check_output(Path(out))
-                folder = PartsFolder(
+                folder = SegmentsFolder(
                     Path(out),
                     self._decisive(stream, plan, identity or {}),
                     now=lambda: self._decisive(stream, plan, identity or {}),

@@ -1,4 +1,4 @@
-"""From people and scores, moment after moment, to tracks with steady labels and to events."""
+"""Postprocessing: from people and scores over time to tracks, smoothed labels and events."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ from detection.tracking.tracker import Tracker
 
 @dataclass(frozen=True)
 class ShownKeyframe:
-    """A final keyframe. doing: for each of its people the columns of what they are shown doing."""
+    """A final keyframe.
+
+    doing: for each of its people the class columns of current events.
+    """
 
     keyframe: TrackedKeyframe
     doing: tuple[frozenset[int], ...]
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Keyframes that are final, and the events that ended with them."""
+class Postprocessed:
+    """Final keyframes, and the events that ended with them."""
 
     keyframes: list[ShownKeyframe]
     events: list[ActionEvent]
 
 
-class Interpretation:
-    """Tracks, smoothed scores and events of one video, as moments come in order of time."""
+class Postprocessor:
+    """Computes tracks, smoothed scores and events of one video, in order of time."""
 
     def __init__(self, video_id: str, networks: Networks, options: PipelineOptions) -> None:
         label_map: LabelMap = networks.label_map
@@ -54,11 +57,11 @@ class Interpretation:
             top_k=options.top_k,
         )
 
-    def feed(self, moment: MomentPeople) -> Reading:
-        """Take the next moment."""
+    def feed(self, moment: MomentPeople) -> Postprocessed:
+        """Add the people of the next point in time."""
         track = self._tracker.update(moment.time_s, moment.boxes)
         if moment.action_scores is None:
-            return Reading([], [])
+            return Postprocessed([], [])
         known = np.flatnonzero(track > 0)
         keyframe = TrackedKeyframe(
             moment.time_s,
@@ -69,15 +72,15 @@ class Interpretation:
         )
         return self._read(self._smoother.feed(keyframe))
 
-    def finish(self) -> Reading:
-        """No more moments."""
-        reading = self._read(self._smoother.finish())
-        return Reading(reading.keyframes, reading.events + self._finder.finish())
+    def finish(self) -> Postprocessed:
+        """Return the remaining keyframes and events."""
+        result = self._read(self._smoother.finish())
+        return Postprocessed(result.keyframes, result.events + self._finder.finish())
 
-    def _read(self, keyframes: Iterator[TrackedKeyframe]) -> Reading:
+    def _read(self, keyframes: Iterator[TrackedKeyframe]) -> Postprocessed:
         final, events = [], []
         for keyframe in keyframes:
             events += self._finder.feed(keyframe)
             doing = tuple(frozenset(self._finder.active(t)) for t in keyframe.track.tolist())
             final.append(ShownKeyframe(keyframe, doing))
-        return Reading(final, events)
+        return Postprocessed(final, events)

@@ -1,4 +1,4 @@
-"""Keeps what passes only once: a live source or a pipe becomes H.264 segments on disk."""
+"""Records sources that cannot be read twice (live ones, pipes) as H.264 segments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from detection.pipeline.segments import PartsFolder
+from detection.pipeline.segments import SegmentsFolder
 from detection.pipeline.timing import StageClock
 from detection.video.stream import Gap, StreamFrame
 from detection.video.writer import VideoWriter
@@ -27,16 +27,19 @@ def write_recording(path: Path, items: Iterable[StreamFrame | Gap]) -> None:
     shape = first.pixel_shape
     with VideoWriter(path, width=width, height=height, fps=30, shape=shape) as writer:
         for frame in chain([first], frames):
-            picture = frame.rgb(short)
-            if picture.shape[:2] == (height, width):
-                writer.write(picture, frame.time_s)
+            pixels = frame.rgb(short)
+            if pixels.shape[:2] == (height, width):
+                writer.write(pixels, frame.time_s)
 
 
 class Recorder:
-    """Writes frames in a thread of its own. may_drop: leave frames out rather than wait."""
+    """Writes frames in its own thread.
+
+    may_drop: drop frames when the queue is full, in place of waiting.
+    """
 
     def __init__(
-        self, folder: PartsFolder, segment_s: float, *, may_drop: bool, clock: StageClock
+        self, folder: SegmentsFolder, segment_s: float, *, may_drop: bool, clock: StageClock
     ) -> None:
         self._folder, self._segment_s, self._may_drop = folder, segment_s, may_drop
         self._clock = clock
@@ -50,7 +53,7 @@ class Recorder:
         self._thread.start()
 
     def put(self, frame: StreamFrame) -> None:
-        """Take a frame. Raises what went wrong with an earlier one."""
+        """Queue a frame; raises the error of an earlier one."""
         if self._error is not None:
             raise self._error
         if self._may_drop and self._frames.full():
@@ -58,8 +61,8 @@ class Recorder:
             return
         self._frames.put(frame)
 
-    def parts_from(self, from_s: float) -> Iterator[Path]:
-        """Yield the recorded segments from a time on, each once it is whole."""
+    def recordings_from(self, from_s: float) -> Iterator[Path]:
+        """Yield the recorded segments from a time on, each once it is complete."""
         position = 0
         while True:
             with self._changed:
@@ -74,7 +77,7 @@ class Recorder:
                 yield path
 
     def close(self) -> None:
-        """End after the frames that are waiting."""
+        """Write the queued frames and end the thread."""
         if self._thread.is_alive():
             self._frames.put(None)
             self._thread.join()
@@ -84,7 +87,7 @@ class Recorder:
     def _work(self) -> None:
         try:
             self._record()
-        except BaseException as error:  # raised again where the next frame is handed over
+        except BaseException as error:  # raised again by the next `put`
             self._error = error
             while self._frames.get() is not None:
                 pass
@@ -102,8 +105,8 @@ class Recorder:
             path = self._folder.recording_path(number)
             short = min(LARGEST_SHORT_SIDE_PX, kept.width, kept.height)
             with self._clock.measure("record"):
-                picture = kept.rgb(short)
-            size = size or (picture.shape[1], picture.shape[0])
+                pixels = kept.rgb(short)
+            size = size or (pixels.shape[1], pixels.shape[0])
             with VideoWriter(
                 path,
                 width=size[0],
@@ -115,9 +118,9 @@ class Recorder:
             ) as writer:
                 while kept is not None and kept.time_s < end_s:
                     with self._clock.measure("record"):
-                        picture = kept.rgb(short)
-                        if (picture.shape[1], picture.shape[0]) == size:
-                            writer.write(picture, kept.time_s)
+                        pixels = kept.rgb(short)
+                        if (pixels.shape[1], pixels.shape[0]) == size:
+                            writer.write(pixels, kept.time_s)
                     kept = self._frames.get()
             with self._changed:
                 self._whole.append(path)

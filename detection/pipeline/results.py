@@ -1,6 +1,6 @@
-"""The results of one run as they come: a recording where it is needed, the film, at last all files.
+"""Collects the results of one run: records and draws as frames arrive, writes all files at the end.
 
-Tables, page and the joined film are made of what lies in the parts folder.
+Tables, page and the joined annotated video are made of the saved segments.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from detection.pipeline import writers
-from detection.pipeline.annotated_video import FilmJob, FilmMaker, FrameWalk
+from detection.pipeline.annotated_video import AnnotatedVideoWriter, DrawingJob, FrameWalk
 from detection.pipeline.networks import Networks
 from detection.pipeline.options import PipelineOptions, Plan, Report
-from detection.pipeline.postprocess import Interpretation, Reading, ShownKeyframe
+from detection.pipeline.postprocess import Postprocessed, Postprocessor, ShownKeyframe
 from detection.pipeline.recording import Recorder
-from detection.pipeline.segments import PartsFolder
+from detection.pipeline.segments import SegmentsFolder
 from detection.video.stream import StreamFrame, VideoStream
 from detection.video.writer import LONGEST_GAP_S
 
@@ -23,12 +23,12 @@ from detection.video.writer import LONGEST_GAP_S
 class Results:
     """Takes frames and final keyframes of one run in order; `finish` writes the files.
 
-    `close` ends its threads, whatever happened.
+    `close` ends its threads, also after an error.
     """
 
     def __init__(
         self,
-        folder: PartsFolder,
+        folder: SegmentsFolder,
         stream: VideoStream,
         networks: Networks,
         options: PipelineOptions,
@@ -40,23 +40,23 @@ class Results:
         self._keyframes: list[ShownKeyframe] = []
         self._segment = max(0, math.floor(plan.start_s / plan.segment_s))
         self._recorder: Recorder | None = None
-        self._film: FilmMaker | None = None
+        self._annotated: AnnotatedVideoWriter | None = None
         if not stream.can_seek and (plan.film or plan.page):
             self._recorder = Recorder(
                 folder, plan.segment_s, may_drop=stream.is_live, clock=report.clock
             )
         if plan.film:
             names = networks.label_map.names
-            self._film = FilmMaker(names, plan.sampling.interval_s, report.clock)
+            self._annotated = AnnotatedVideoWriter(names, plan.sampling.interval_s, report.clock)
 
     def record(self, frame: StreamFrame) -> None:
-        """Keep a frame of what passes only once."""
+        """Record a frame if the source cannot be read twice."""
         if self._recorder is not None:
             self._recorder.put(frame)
 
     def show(self, keyframes: Sequence[ShownKeyframe]) -> None:
-        """Take the next final keyframes; segments of the film that they end are drawn."""
-        if self._film is None:
+        """Add the next final keyframes, and draw the segments that they complete."""
+        if self._annotated is None:
             return
         for shown in keyframes:
             if self._segment_of(shown) > self._segment:
@@ -64,15 +64,15 @@ class Results:
             self._keyframes.append(shown)
 
     def finish(self) -> None:
-        """Write everything, once no keyframe comes any more."""
+        """Write all files, after the last keyframe."""
         folder, plan, networks = self._folder, self._plan, self._networks
         long_s = [h.end_s - h.start_s for h in self._report.holes]
         long_s = [gap_s for gap_s in long_s if gap_s > LONGEST_GAP_S]
         if self._recorder is not None:
             self._recorder.close()
-        if self._film is not None:
+        if self._annotated is not None:
             self._draw_segment(None)
-        with self._report.clock.measure("write"):  # while the rest of the film is drawn
+        with self._report.clock.measure("write"):  # while the last segments are drawn
             writers.write_tables(
                 folder.folder,
                 plan.video_id,
@@ -82,39 +82,39 @@ class Results:
             )
             if plan.page and not long_s:
                 self._write_page(folder)
-        if self._film is not None:
-            self._film.finish()
+        if self._annotated is not None:
+            self._annotated.finish()
             with self._report.clock.measure("write"):
-                writers.write_film(folder.folder, folder.films())
+                writers.join_annotated_video(folder.folder, folder.annotated_segments())
         if long_s and (plan.film or plan.page):
             self._report.notes.append(
                 f"{len(long_s)} stretch(es) without frames, of up to {max(long_s):.0f} s, are "
                 f"longer than the {LONGEST_GAP_S:.0f} s that an MP4 file can hold: "
-                f"{writers.FILM_NAME} shows each as one second, and review.html is not made"
+                f"{writers.ANNOTATED_NAME} shows each as one second, and review.html is not made"
             )
         if not self._report.stopped or self._stream.is_live:
             folder.complete()
 
     def close(self) -> None:
-        """End the threads after what they have begun."""
+        """End the threads after their current work."""
         try:
-            if self._recorder is not None:  # first, for the film may be waiting for its parts
+            if self._recorder is not None:  # first: drawing may be waiting for recordings
                 self._recorder.close()
         finally:
-            if self._film is not None:
-                self._film.close()
+            if self._annotated is not None:
+                self._annotated.close()
 
     def _segment_of(self, shown: ShownKeyframe) -> int:
         return math.floor((shown.keyframe.time_s + 1e-6) / self._plan.segment_s)
 
     def _draw_segment(self, after: ShownKeyframe | None) -> None:
-        """Hand a segment to the film maker, with one keyframe beyond it; None: the last one.
+        """Queue the current segment for drawing, with the keyframe `after` it (None: the last one).
 
-        Segments without any keyframe that follow it, up to that of `after`, are drawn with it.
+        Following segments without a keyframe, up to that of `after`, are drawn with it.
         """
-        assert self._film is not None
+        assert self._annotated is not None
         number, length_s = self._segment, self._plan.segment_s
-        path = self._folder.film_path(None if after is None else number)
+        path = self._folder.annotated_path(None if after is None else number)
         known = self._keyframes + ([] if after is None else [after])
         if after is None:
             half_s = self._plan.sampling.interval_s / 2
@@ -125,7 +125,9 @@ class Results:
         start_s = max(number * length_s, self._plan.start_s)
         if start_s < min(end_s, self._plan.end_s) and not path.is_file():
             walk = self._walk if self._recorder is None else self._walk_recordings
-            self._film.submit(FilmJob(path, start_s, min(end_s, self._plan.end_s), known, walk))
+            self._annotated.submit(
+                DrawingJob(path, start_s, min(end_s, self._plan.end_s), known, walk)
+            )
         self._keyframes = self._keyframes[-1:]
 
     def _walk(self, from_s: float) -> FrameWalk:
@@ -134,11 +136,11 @@ class Results:
 
     def _walk_recordings(self, from_s: float) -> FrameWalk:
         assert self._recorder is not None
-        for path in self._recorder.parts_from(from_s):
+        for path in self._recorder.recordings_from(from_s):
             with VideoStream(path, live=False) as stream:
                 yield from stream.frames()
 
-    def _write_page(self, folder: PartsFolder) -> None:
+    def _write_page(self, folder: SegmentsFolder) -> None:
         video = Path(self._stream.source)
         if self._recorder is not None:
             recordings = folder.recordings()
@@ -159,13 +161,13 @@ class Results:
             damaged=bool(self._report.holes) and self._recorder is None,
         )
 
-    def _again(self, folder: PartsFolder) -> Iterator[Reading]:
-        """Read everything found once more, from disk, in order."""
-        interpretation = Interpretation(self._plan.video_id, self._networks, self._options)
+    def _again(self, folder: SegmentsFolder) -> Iterator[Postprocessed]:
+        """Postprocess the saved detections again, in order."""
+        postprocessor = Postprocessor(self._plan.video_id, self._networks, self._options)
         for segment in folder.segments():
             for moment in segment.moments:
-                yield interpretation.feed(moment)
+                yield postprocessor.feed(moment)
         tail = folder.tail()
         for moment in [] if tail is None else tail.moments:
-            yield interpretation.feed(moment)
-        yield interpretation.finish()
+            yield postprocessor.feed(moment)
+        yield postprocessor.finish()

@@ -1,4 +1,4 @@
-"""One video through the threads: read, networks, tracks, results; stopped, killed and gone on."""
+"""Runs one video through reader, networks, tracking and results; can be stopped and resumed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ import torch
 from detection.pipeline.clip_buffer import ClipGatherer, FrameWindow, Group, with_gaps
 from detection.pipeline.networks import MomentPeople, Networks
 from detection.pipeline.options import PipelineOptions, Plan, Report
-from detection.pipeline.postprocess import Interpretation, Reading
+from detection.pipeline.postprocess import Postprocessed, Postprocessor
 from detection.pipeline.results import Results
-from detection.pipeline.segments import PartsFolder, Segment
+from detection.pipeline.segments import Segment, SegmentsFolder
 from detection.tracking.events import ActionEvent
 from detection.video.stream import Gap, StreamFrame, VideoStream
 
 
 class VideoRun:
-    """The threads around one stream. `events` does all the work and may be left early."""
+    """One run over a stream.
+
+    `events` does all the work; its caller may stop iterating early.
+    """
 
     def __init__(
         self,
@@ -30,7 +33,7 @@ class VideoRun:
         networks: Networks,
         options: PipelineOptions,
         plan: Plan,
-        folder: PartsFolder | None,
+        folder: SegmentsFolder | None,
         *,
         should_stop: Callable[[], bool],
         on_progress: Callable[[float], object],
@@ -42,7 +45,7 @@ class VideoRun:
         self.report = Report()
         self._window = FrameWindow(math.inf if stream.is_live else plan.window_s)
         self._ending = threading.Event()
-        # Results wait here for their turn; whoever reads ahead waits where it is full.
+        # Results in order; the reader blocks while it is full.
         self._queue: queue.Queue[_Result | BaseException | None] = queue.Queue(2 * plan.workers)
         self._in_networks = threading.Semaphore(plan.workers)
         self._segment = Segment()
@@ -50,12 +53,12 @@ class VideoRun:
         self._results: Results | None = None
 
     def events(self) -> Iterator[ActionEvent]:
-        """Yield events as they end; write everything that the plan asks for."""
+        """Yield events as they end, and write the files of the plan."""
         folder = self._folder
         if folder is not None and folder.is_complete:
             self.report.already_complete = True
             return
-        interpretation = self._interpretation()
+        postprocessor = self._postprocessor()
         threads_before = torch.get_num_threads()
         try:
             if folder is not None:
@@ -65,13 +68,13 @@ class VideoRun:
                 )
                 for segment in folder.segments():
                     for moment in segment.moments:
-                        yield from self._publish(interpretation.feed(moment))
+                        yield from self._publish(postprocessor.feed(moment))
                         self.report.resumed_s = moment.time_s
                     self.report.holes += segment.holes
                 self._segment_number = folder.saved
             for moment in self._moments():
-                yield from self._publish(interpretation.feed(moment))
-            yield from self._publish(interpretation.finish())
+                yield from self._publish(postprocessor.feed(moment))
+            yield from self._publish(postprocessor.finish())
             if folder is not None and self._results is not None:
                 folder.check_inputs()
                 self._results.finish()
@@ -86,7 +89,7 @@ class VideoRun:
     # Reading and the networks
 
     def _moments(self) -> Iterator[MomentPeople]:
-        """Read the rest of the video; yield who was found, in order; save whole segments."""
+        """Read the rest of the video; yield detected people in order; save complete segments."""
         threads = max(1, threads_for_networks() // self._plan.workers)
         pool = ThreadPoolExecutor(
             self._plan.workers, "networks", initializer=torch.set_num_threads, initargs=(threads,)
@@ -112,7 +115,7 @@ class VideoRun:
         finally:
             self._ending.set()
             self._window.close()
-            while reader.is_alive():  # it may be waiting for room in the queue
+            while reader.is_alive():  # it may be blocked by a full queue
                 try:
                     self._queue.get(timeout=0.05)
                 except queue.Empty:
@@ -122,7 +125,7 @@ class VideoRun:
     def _read(self, pool: ThreadPoolExecutor) -> None:
         try:
             self._read_all(pool)
-        except BaseException as error:  # raised again in the thread that asks for moments
+        except BaseException as error:  # raised again in the main thread
             self._queue.put(error)
         else:
             self._queue.put(None)
@@ -164,20 +167,20 @@ class VideoRun:
             if group is None:
                 return
             if self._stream.is_live:
-                self._in_networks.acquire()  # `_must_drop` has seen that one is free
+                self._in_networks.acquire()  # `_must_drop` saw a free one
             self._queue.put((group.number, pool.submit(self._compute, group)))
 
     def _compute(self, group: Group) -> list[MomentPeople]:
         try:
             return self._networks.find(group, self.report.clock)
         finally:
-            group.moments.clear()  # before others may take their frames' room
+            group.moments.clear()  # before the window admits other frames
             self._window.finish(group.number)
             if self._stream.is_live:
                 self._in_networks.release()
 
     def _must_drop(self) -> bool:
-        """Say whether the networks are busy: a live keyframe is then too late."""
+        """Whether the networks are busy: a live keyframe is then dropped."""
         if not self._in_networks.acquire(blocking=False):
             return True
         self._in_networks.release()
@@ -188,8 +191,8 @@ class VideoRun:
 
     # Results
 
-    def _interpretation(self) -> Interpretation:
-        return Interpretation(self._plan.video_id, self._networks, self._options)
+    def _postprocessor(self) -> Postprocessor:
+        return Postprocessor(self._plan.video_id, self._networks, self._options)
 
     def _note(self, moment: MomentPeople) -> None:
         self.report.end_s = moment.time_s
@@ -200,7 +203,7 @@ class VideoRun:
         self._on_progress(moment.time_s)
 
     def _keep(self, group: int, moments: list[MomentPeople]) -> None:
-        """Add a group to the segment under way; write the segments that are over."""
+        """Add a group to the current segment; save completed segments."""
         if self._folder is None:
             return
         number = group // self._plan.groups_per_segment
@@ -211,7 +214,7 @@ class VideoRun:
             self._save_segment(number + 1)
 
     def _save_segment(self, following: int) -> None:
-        """Write the segment under way, where it holds anything; go on with another one."""
+        """Save the current segment unless it is empty; start segment `following`."""
         assert self._folder is not None
         if self._segment.moments or self._segment.holes:
             self._folder.save(self._segment, self._segment_number)
@@ -221,10 +224,10 @@ class VideoRun:
         if self._folder is not None and (self._segment.moments or self._segment.holes):
             self._folder.save(self._segment, None)
 
-    def _publish(self, reading: Reading) -> Iterator[ActionEvent]:
+    def _publish(self, result: Postprocessed) -> Iterator[ActionEvent]:
         if self._results is not None:
-            self._results.show(reading.keyframes)
-        for event in reading.events:
+            self._results.show(result.keyframes)
+        for event in result.events:
             self.report.events += 1
             yield event
 
@@ -233,5 +236,5 @@ _Result = tuple[int, "Future[list[MomentPeople]]"] | Gap
 
 
 def threads_for_networks() -> int:
-    """Return how many threads PyTorch computes with at the moment."""
+    """Return PyTorch's current number of threads."""
     return torch.get_num_threads()

@@ -1,10 +1,10 @@
-"""The unfinished work of a run on disk: whole segments, from which a killed run goes on.
+"""Saved segments of an unfinished run, from which a killed run resumes.
 
-A folder `parts` beside the results holds, for segment n of the video, who was found at its moments
-(`000012.npz`, plain arrays), the film drawn of it (`000012.mp4`), and for sources that pass only
-once what was recorded of it (`000012.clean.mp4`). Everything is made of these files at the end. A
-segment without any moment has no file: each file names the one before it, so that a gap in the
-video is told from a file that is gone.
+The folder `parts` beside the results holds for segment n of the video the detections (`000012.npz`,
+plain arrays), the annotated video (`000012.mp4`) and, for sources that cannot be read twice, a
+recording (`000012.clean.mp4`). The results are made of these files at the end. A segment without
+detection times has no file: each file names the one before it, which tells a gap in the video from
+a missing file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from detection.video.stream import Gap
 
 STATE_NAME = "run.json"
 FORMAT = 2
-# What a run writes beside its parts and its state.
+# Files that a run writes beside its segments and its state.
 RESULT_NAMES = (
     "annotated.mp4",
     "detections.csv",
@@ -43,19 +43,21 @@ RESULT_NAMES = (
 
 @dataclass
 class Segment:
-    """What was found in a stretch of video, in order of time."""
+    """The detections of a segment of the video, in order of time."""
 
     moments: list[MomentPeople] = field(default_factory=list)
     holes: list[Gap] = field(default_factory=list)
 
 
-class PartsFolder:
-    """The folder of one video's results, and its unfinished parts.
+class SegmentsFolder:
+    """The folder of one video's results, with the saved segments of an unfinished run.
 
-    decisive: what decides the results.  now: returns it as it is by then, to be told from it.
+    decisive: options and inputs that determine the results.
+    now: returns the same as of now, to find inputs that changed during the run.
     can_resume: whether the source can be read again.
-    Raises `UserError` where the folder holds something else, or results that something else has
-    decided. With `overwrite` all of them go first, so that none is left beside the new ones.
+    overwrite: remove existing results first.
+
+    Raises `UserError` if the folder holds other files, or results of other options or inputs.
     """
 
     def __init__(
@@ -67,18 +69,18 @@ class PartsFolder:
         can_resume: bool,
         overwrite: bool,
     ) -> None:
-        self.folder, self._parts = folder, folder / "parts"
+        self.folder, self._segments_folder = folder, folder / "parts"
         self._decisive, self._now = decisive, now
         state = self._read_state(overwrite=overwrite)
         if state is None and folder.is_dir() and any(folder.iterdir()):
-            raise UserError(f"{folder}: holds files that are not of this command; another --out")
+            raise UserError(f"{folder}: contains other files; choose another --out")
         other = "" if state is None else self._why_other(state)
         if state is not None and not overwrite and (other or not can_resume):
             why = other or "of a source that cannot be read again"
             raise UserError(f"{folder}: holds results {why}: another --out, or --overwrite")
         complete = state is not None and state.get("complete") is True
         self.is_complete = complete and not other and not overwrite
-        self.saved = 0  # segments before this number are whole
+        self.saved = 0  # number of complete segments
         if self.is_complete:
             return
         if overwrite or state is None:
@@ -87,18 +89,18 @@ class PartsFolder:
         self.saved = self._numbers[-1] + 1 if self._numbers else 0
 
     def segments(self) -> Iterator[Segment]:
-        """Read the whole segments, and what a stopped run had of the next one."""
+        """Read the complete segments."""
         for number in self._numbers:
             yield self._read(self._moments_path(number))
 
     def tail(self) -> Segment | None:
-        """Return what a stopped run had beyond its whole segments."""
-        path = self._parts / "tail.npz"
+        """Return what a stopped run had saved of its last, incomplete segment."""
+        path = self._segments_folder / "tail.npz"
         return self._read(path) if path.is_file() else None
 
     def save(self, segment: Segment, number: int | None) -> None:
-        """Write segment `number`, above all that were written; None: the tail of a stopped run."""
-        path = self._parts / "tail.npz" if number is None else self._moments_path(number)
+        """Write segment `number`, greater than all before; None: the tail of a stopped run."""
+        path = self._segments_folder / "tail.npz" if number is None else self._moments_path(number)
         moments, holes = segment.moments, segment.holes
         actions = [m.action_scores for m in moments if m.action_scores is not None]
         with replacing(path) as temporary:
@@ -119,63 +121,64 @@ class PartsFolder:
             self._numbers.append(number)
             self.saved = number + 1
 
-    def film_path(self, segment: int | None) -> Path:
-        """Return where a segment's film is (None: of what lies beyond the whole segments)."""
-        return self._parts / ("tail.mp4" if segment is None else f"{segment:06d}.mp4")
+    def annotated_path(self, segment: int | None) -> Path:
+        """Return the path of a segment's annotated video (None: of the tail)."""
+        return self._segments_folder / ("tail.mp4" if segment is None else f"{segment:06d}.mp4")
 
     def recording_path(self, segment: int) -> Path:
-        """Return where a segment of a passing source is recorded."""
-        return self._parts / f"{segment:06d}.clean.mp4"
+        """Return the path of a segment's recording."""
+        return self._segments_folder / f"{segment:06d}.clean.mp4"
 
     def recordings(self) -> list[Path]:
         """Return the recordings, in order."""
-        return sorted(self._parts.glob("*.clean.mp4"), key=_number_of)
+        return sorted(self._segments_folder.glob("*.clean.mp4"), key=_number_of)
 
-    def films(self) -> list[Path]:
-        """Return the films drawn, in order."""
-        drawn = [p for p in self._parts.glob("*.mp4") if p.stem.isdecimal()]
-        tail = self.film_path(None)
+    def annotated_segments(self) -> list[Path]:
+        """Return the annotated videos of segments, in order."""
+        drawn = [p for p in self._segments_folder.glob("*.mp4") if p.stem.isdecimal()]
+        tail = self.annotated_path(None)
         return sorted(drawn, key=_number_of) + ([tail] if tail.is_file() else [])
 
-    def drop_tail(self, films: int) -> None:
-        """Forget what a stopped run had beyond its whole segments: it is done again.
+    def drop_tail(self, redraw: int) -> None:
+        """Remove the tail of a stopped run, to be computed again.
 
-        films: so many whole segments' films go too, for their labels did not know what follows.
+        redraw: also remove the annotated videos of this many last segments, whose labels depend on
+        what follows.
         """
-        for path in (self._parts / "tail.npz", self.film_path(None)):
+        for path in (self._segments_folder / "tail.npz", self.annotated_path(None)):
             path.unlink(missing_ok=True)
-        for path in self.films():
-            if _number_of(path) >= self.saved - films:
+        for path in self.annotated_segments():
+            if _number_of(path) >= self.saved - redraw:
                 path.unlink()
 
     def check_inputs(self) -> None:
-        """Remove everything and raise `UserError` where an input has changed since the beginning.
+        """Remove everything and raise `UserError` if an input has changed since the start.
 
-        What was found is then of the one and of the other, nobody knows which.
+        The detections are then of a mixture of both.
         """
         changed = self._now().differences_from(self._decisive.as_json())
         if not changed:
             return
         self._start_over()
         (self.folder / STATE_NAME).unlink()
-        with suppress(OSError):  # not made, or somebody's files are in it
+        with suppress(OSError):  # missing, or not empty
             (self.folder / "videos").rmdir()
         raise UserError(
             f"{self.folder}: no results: {changed} it was begun; give the same command again"
         )
 
     def complete(self) -> None:
-        """Note that all results are written, and let the parts go; as `check_inputs`."""
+        """Mark the results as complete and remove the segments; as `check_inputs`."""
         self.check_inputs()
         self._write_state(complete=True)
-        shutil.rmtree(self._parts, ignore_errors=True)
+        shutil.rmtree(self._segments_folder, ignore_errors=True)
 
     def _moments_path(self, number: int) -> Path:
-        return self._parts / f"{number:06d}.npz"
+        return self._segments_folder / f"{number:06d}.npz"
 
     def _start_over(self) -> None:
-        """Remove the results of an earlier run, and its unfinished work."""
-        shutil.rmtree(self._parts, ignore_errors=True)
+        """Remove the results and the segments of an earlier run."""
+        shutil.rmtree(self._segments_folder, ignore_errors=True)
         for path in [self.folder / name for name in RESULT_NAMES]:
             path.unlink(missing_ok=True)
         for path in (self.folder / "videos").glob("video.*"):
@@ -183,7 +186,7 @@ class PartsFolder:
         self._write_state(complete=False)
 
     def _why_other(self, state: dict[str, Any]) -> str:
-        """Say of what else the results in the folder are; "" where they are of the same."""
+        """Describe what differs from the run in the folder; "" if nothing does."""
         if state.get("format") != FORMAT:
             return "of an older version, which does not say of which files they were made"
         differences = self._decisive.differences_from(state)
@@ -193,9 +196,9 @@ class PartsFolder:
         return f"of other {'files' if same_options else 'options'} ({differences})"
 
     def _find_saved(self) -> list[int]:
-        """Return the numbers of the whole segments, up to where a file is gone."""
+        """Return the numbers of the saved segments, up to the first missing file."""
         numbers: list[int] = []
-        paths = [path for path in self._parts.glob("*.npz") if path.stem.isdecimal()]
+        paths = [path for path in self._segments_folder.glob("*.npz") if path.stem.isdecimal()]
         for path in sorted(paths, key=_number_of):
             if int(self._values(path)["after"]) != (numbers[-1] if numbers else -1):
                 break
@@ -248,10 +251,10 @@ _ARRAYS = (
 
 
 def _segment_of(values: Mapping[str, Any]) -> Segment:
-    """Return a segment of its arrays; raises ValueError or IndexError for what makes none."""
+    """Build a segment from its arrays; raises ValueError or IndexError for invalid ones."""
     for name in ("time_s", "boxes_01", "score", "actions"):
         if not np.isfinite(values[name]).all():
-            raise ValueError(f"{name} holds what is no number")
+            raise ValueError(f"{name} is not finite")
     segment = Segment()
     row = action_row = 0
     for position, count in enumerate(values["people"].tolist()):

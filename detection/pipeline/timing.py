@@ -1,4 +1,4 @@
-"""Where the time goes: processor time of every stage, whichever thread it runs in; and latency."""
+"""Measures the CPU time of each stage over all threads, and the latency."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 
 
 class StageClock:
-    """Adds up the processor seconds of named stages over threads.
+    """Adds up the CPU seconds of named stages over threads.
 
-    Only the calling thread's time counts, so that a stage that uses several threads itself must
-    not be measured with it (networks run with one thread a worker where this is read).
+    Only the calling thread's time counts: stages that use several threads themselves are measured
+    too low (benchmarks run networks with one thread per worker).
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class StageClock:
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
-        """Count the block as `stage`."""
+        """Add the CPU time of the block to `stage`."""
         before = time.thread_time()
         try:
             yield
@@ -36,11 +36,11 @@ class StageClock:
                 self.seconds[stage] += spent
 
     def stop(self) -> None:
-        """Note that the run has ended."""
+        """End the wall-clock time."""
         self.wall_s = time.monotonic() - self._started_s
 
     def table(self, video_s: float) -> str:
-        """Return a line a stage: processor seconds and seconds of video per processor second."""
+        """Return a table of CPU seconds and seconds of video per CPU second, a row per stage."""
         lines = [f"{'stage':<14}{'CPU s':>9}{'video s / CPU s':>18}"]
         for stage, seconds in sorted(self.seconds.items(), key=lambda item: -item[1]):
             lines.append(f"{stage:<14}{seconds:>9.2f}{video_s / max(seconds, 1e-9):>18.1f}")
@@ -54,7 +54,7 @@ class StageClock:
 
 
 class Latency:
-    """From the arrival of a keyframe's frame to its result, in seconds; the newest 10,000."""
+    """Seconds from the arrival of a keyframe's frame to its result, of the newest 10,000."""
 
     def __init__(self) -> None:
         self._seconds: list[float] = []

@@ -1,4 +1,4 @@
-"""The results of a video as files: detections, tracks, events, the film and the review page."""
+"""Writes the results of a video: detections, tracks, events, annotated video and review page."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from detection.datasets.label_map import write_label_map
 from detection.drawing.annotated_video import displayed_size
 from detection.errors import UserError
 from detection.files import replacing
-from detection.pipeline.postprocess import Reading
+from detection.pipeline.postprocess import Postprocessed
 from detection.pipeline.recording import write_recording
 from detection.review.document import ReviewDocument, ReviewTrack, ReviewVideo
-from detection.review.media import place_video
+from detection.review.media import place_playable_video
 from detection.review.page import write_review
 from detection.structures import ActorBoxes, Detections, Keyframe, LabelMap
 from detection.tracking.events import ActionEvent, TrackedKeyframe
 from detection.video.reader import VideoReader
 from detection.video.stream import VideoStream, join_videos
 
-FILM_NAME = "annotated.mp4"
+ANNOTATED_NAME = "annotated.mp4"
 
 
 @dataclass
 class TrackRows:
-    """A track's keyframes while it is still going on."""
+    """The keyframes of a track so far."""
 
     times_s: list[float] = field(default_factory=list)
     boxes_01: list[Any] = field(default_factory=list)
@@ -38,7 +38,7 @@ class TrackRows:
     scores: list[Any] = field(default_factory=list)
 
     def add(self, keyframe: TrackedKeyframe, row: int) -> None:
-        """Take the track's row of a keyframe."""
+        """Add the track's row of a keyframe."""
         self.times_s.append(keyframe.time_s)
         self.boxes_01.append(keyframe.boxes_01[row])
         self.person_score.append(float(keyframe.person_score[row]))
@@ -46,11 +46,15 @@ class TrackRows:
 
 
 def write_tables(
-    folder: Path, video_id: str, label_map: LabelMap, readings: Iterable[Reading], max_gap_s: float
+    folder: Path,
+    video_id: str,
+    label_map: LabelMap,
+    results: Iterable[Postprocessed],
+    max_gap_s: float,
 ) -> None:
-    """Write detections.csv, tracks.jsonl, events.jsonl and the label map from one pass.
+    """Write detections.csv, tracks.jsonl, events.jsonl and the label map in one pass.
 
-    A track's line is written when nobody can go on with it; so only open tracks are in memory.
+    A track is written once it has ended, so that only open tracks are in memory.
     """
     write_label_map(folder / "label_map.pbtxt", label_map)
     with (
@@ -65,7 +69,7 @@ def write_tables(
                 tracks.write(piece)
 
         def detections() -> Iterator[Detections]:
-            for keyframe in _walk(readings, events.write, write_track, max_gap_s):
+            for keyframe in _walk(results, events.write, write_track, max_gap_s):
                 yield Detections(
                     Keyframe(video_id, keyframe.time_s),
                     ActorBoxes(keyframe.boxes_01, keyframe.person_score),
@@ -76,16 +80,16 @@ def write_tables(
 
 
 def _walk(
-    readings: Iterable[Reading],
+    results: Iterable[Postprocessed],
     write_event: Callable[[str], object],
     write_track: Callable[[int, TrackRows], None],
     max_gap_s: float,
 ) -> Iterator[TrackedKeyframe]:
     open_tracks: dict[int, TrackRows] = {}
-    for reading in readings:
-        for event in reading.events:
+    for result in results:
+        for event in result.events:
             write_event(event_line(event))
-        for shown in reading.keyframes:
+        for shown in result.keyframes:
             keyframe = shown.keyframe
             for number in list(open_tracks):
                 if keyframe.time_s - open_tracks[number].times_s[-1] > max_gap_s + 1e-6:
@@ -98,7 +102,7 @@ def _walk(
 
 
 def event_line(event: ActionEvent) -> str:
-    """Return an event as a line of JSON that drives no terminal."""
+    """Return an event as a line of JSON without control characters."""
     values = {
         "video": event.video_id,
         "track": event.track,
@@ -114,7 +118,7 @@ def event_line(event: ActionEvent) -> str:
 def track_line(
     video_id: str, number: int, rows: TrackRows, classes: Sequence[str]
 ) -> Iterator[str]:
-    """Yield the pieces of a track's line of JSON; a long track is never one text in memory."""
+    """Yield a track's line of JSON in pieces, so that a long one is never one string in memory."""
     head = {
         "video": video_id,
         "track": number,
@@ -134,12 +138,12 @@ def track_line(
     yield "]}\n"
 
 
-def write_film(folder: Path, films: Sequence[Path]) -> Path | None:
-    """Join the drawn segments; None where no frame was drawn."""
-    if not films:
+def join_annotated_video(folder: Path, annotated_segments: Sequence[Path]) -> Path | None:
+    """Join the annotated segments; None if there are none."""
+    if not annotated_segments:
         return None
-    join_videos(films, folder / FILM_NAME)
-    return folder / FILM_NAME
+    join_videos(annotated_segments, folder / ANNOTATED_NAME)
+    return folder / ANNOTATED_NAME
 
 
 def write_page(
@@ -147,7 +151,7 @@ def write_page(
     video_id: str,
     video: Path,
     label_map: LabelMap,
-    readings: Iterable[Reading],
+    results: Iterable[Postprocessed],
     *,
     thresholds: Sequence[float],
     threshold: float,
@@ -158,8 +162,8 @@ def write_page(
     """Write review.html beside a playable copy of the video."""
     keyframes_s: list[float] = []
     tracks: dict[int, TrackRows] = {}
-    for reading in readings:
-        for shown in reading.keyframes:
+    for result in results:
+        for shown in result.keyframes:
             keyframe = shown.keyframe
             if keyframe.time_s < 0:
                 continue
@@ -167,7 +171,7 @@ def write_page(
             for row, number in enumerate(keyframe.track.tolist()):
                 tracks.setdefault(number, TrackRows()).add(keyframe, row)
     source = _place(video, folder, damaged=damaged)
-    # What was left out of a damaged one is not in its length.
+    # The length of a damaged video includes what could not be read: that of the copy is used.
     with VideoReader(folder / source if damaged else video) as reader:
         info = reader.info
         width, height = displayed_size(reader)
@@ -204,31 +208,31 @@ def write_page(
 
 
 def _place(video: Path, folder: Path, *, damaged: bool) -> str:
-    """Put the video beside the page; of a damaged one the pictures that were judged."""
+    """Put the video beside the page; of a damaged one the readable frames."""
     if not damaged:
-        return place_video(video, folder, name="video")
+        return place_playable_video(video, folder, name="video")
     with VideoStream(video, live=False) as stream:
         write_recording(folder / "videos" / "video.mp4", stream.frames())
     return "videos/video.mp4"
 
 
 def check_folder(folder: Path) -> None:
-    """Raise `UserError` where something that is no folder stands in the results' place."""
+    """Raise `UserError` if the path for the results is not a folder."""
     if not folder.is_dir() and (folder.exists() or folder.is_symlink()):
-        raise UserError(f"{folder}: is no folder, which is required for results")
+        raise UserError(f"{folder}: not a folder, which is required for results")
 
 
 def check_output(folder: Path) -> None:
-    """Make the folder for results; raise `UserError` where that cannot be."""
+    """Create the folder for results; raises `UserError` if that fails."""
     check_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror})") from error
+        raise UserError(f"{folder}: cannot be created ({error.strerror})") from error
 
 
 def _json(values: Mapping[str, Any]) -> str:
-    """Return JSON with every character of text but the unprintable ones as it is."""
+    """Return JSON in which only unprintable characters are escaped."""
     text = json.dumps(values, ensure_ascii=False)
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 

@@ -1,1 +1,1 @@
-"""A page that shows what was found in videos and takes corrections: `docs/review.md`."""
+"""The review page: shows labels and predictions in videos, takes corrections (docs/review.md)."""

@@ -1,4 +1,4 @@
-"""The review page of a data set's split, or of one file: videos placed, thumbnails drawn."""
+"""Writes the review page of a data set's split or of one file, with videos and thumbnails."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from detection.review.document import (
 )
 from detection.review.errors import find_errors
 from detection.review.from_csv import keyframes_of, tracks_of, truth_of
-from detection.review.media import place_video, write_playable
+from detection.review.media import place_playable_video, write_playable
 from detection.review.page import write_review
 from detection.structures import Keyframe, LabelMap
 from detection.video.reader import VideoReader
@@ -35,7 +35,11 @@ _THUMBNAIL_SHORT_SIDE_PX = 240
 
 @dataclass(frozen=True)
 class ReviewRows:
-    """What is known of the videos of a page; ground truth, detections or both (None: not given)."""
+    """Rows of the videos of a page: ground truth, detections or both (None: not given).
+
+    exclusive: as `ReviewDocument.exclusive`.
+    left_out: keyframes that are not reviewed.
+    """
 
     label_map: LabelMap
     truth: AvaRows | None
@@ -60,7 +64,8 @@ def review_split(
 ) -> Path:
     """Write the page of a split (or some of its videos) into the folder `out`; return its path.
 
-    predicted: None for the ground truth alone.  video_ids: None for all that any file has.
+    predicted: detections; None for the ground truth alone.
+    video_ids: videos to show (None: all that either file has).
     Raises `UserError` for a video that cannot be read, and for an id without any row.
     """
     label_map = folder.read_label_map()
@@ -88,7 +93,7 @@ def review_split(
                 place = f"videos/{name}.mp4"
                 write_playable(Path(out) / place, source)
             else:
-                place = place_video(path, out, name=name)
+                place = place_playable_video(path, out, name=name)
             videos.append(_video(Path(out), video_id, place, source, rows, thumbnail=name))
     return write_review(out, _document(title, note, videos, rows))
 
@@ -103,7 +108,7 @@ def review_file(
     for given in (rows.truth, rows.predicted):
         if given is not None and not keyframes_of(video_id, given):
             raise which_videos(given, video_id)
-    place = place_video(video, out)
+    place = place_playable_video(video, out)
     with VideoReader(video) as source:
         videos = [_video(Path(out), video_id, place, source, rows)]
     return write_review(out, _document(video_id, note, videos, rows))
@@ -163,7 +168,7 @@ def _video(
 
 
 def _write_thumbnail(path: Path, source: FrameSource, video: ReviewVideo, rows: ReviewRows) -> None:
-    """Draw the keyframe with the worst error (else the middle one), with its boxes."""
+    """Draw the keyframe with the worst error (else the middle one) with its boxes."""
     time_s = _worst_s(video, rows)
     clip = source.read([time_s], short_side=min(_THUMBNAIL_SHORT_SIDE_PX, *source.frame_size()))
     picture: NDArray[np.uint8] = clip.frames[0].permute(1, 2, 0).contiguous().numpy()

@@ -1,4 +1,4 @@
-"""What a review page shows, as checked values; `page.write_review` makes the page of it.
+"""The content of a review page, as checked values; `page.write_review` writes the page.
 
 Legend: K keyframes of one person, n keyframes of a video, A action classes (columns of the label
 map). Boxes are x1, y1, x2, y2 in fractions of the frame as displayed. Times are seconds on the
@@ -21,11 +21,13 @@ from detection.structures import LabelMap
 
 @dataclass(frozen=True)
 class ReviewTrack:
-    """One person as predicted.
+    """One predicted person.
 
-    track_id: any whole number, once a video.  times_s: (K,) ascending, each a keyframe of the
-    video.  boxes_01: (K, 4).  action_scores: (K, A) probabilities, column j is the label map's
-    j-th class.  person_score: (K,) the detector's confidence.
+    track_id: any integer, unique within a video.
+    times_s: (K,) ascending, keyframes of the video.
+    boxes_01: (K, 4).
+    action_scores: (K, A) probabilities, in the label map's order.
+    person_score: (K,) the detector's confidence.
     """
 
     track_id: int
@@ -48,8 +50,10 @@ class ReviewTrack:
 class TruePerson:
     """One person of the ground truth.
 
-    person_id: as in the file; None where it has none (then K is 1).  times_s: (K,) ascending.
-    boxes_01: (K, 4) float64, exactly the file's numbers.  labels: (K, A) bool.
+    person_id: as in the file; None where it has none (then K is 1).
+    times_s: (K,) ascending.
+    boxes_01: (K, 4) float64, unchanged from the file.
+    labels: (K, A) bool.
     """
 
     person_id: int | None
@@ -68,7 +72,10 @@ class TruePerson:
 
 @dataclass(frozen=True)
 class ReviewTruth:
-    """Ground truth of one video. keyframes_s: all that are annotated, those with nobody too."""
+    """Ground truth of one video.
+
+    keyframes_s: all annotated keyframes, also those without people.
+    """
 
     keyframes_s: Sequence[float]
     people: Sequence[TruePerson] = ()
@@ -83,11 +90,16 @@ class ReviewTruth:
 class ReviewVideo:
     """One video of a page.
 
-    video_id: as in the data set's files.  source: the file that a browser plays, relative to the
-    folder of the page, with forward slashes (`media.place_video` makes one).  width_px, height_px:
-    as displayed.  start_s: when the first frame is shown, on the video's own clock.  keyframes_s:
-    (n,) ascending, those with nobody too.  truth: None where none is given.  thumbnail: a picture,
-    relative as `source`; None: none.  Zero keyframes and zero tracks are legal.
+    video_id: as in the data set's files.
+    source: the video file to play, relative to the page's folder, with forward slashes
+        (`media.place_playable_video` returns it).
+    width_px, height_px: as displayed.
+    start_s: when the first frame is shown, on the video's own clock.
+    keyframes_s: (n,) ascending, also those without people.
+    truth: ground truth, if given.
+    thumbnail: an image file, relative like `source`.
+
+    Zero keyframes and zero tracks are valid.
     """
 
     video_id: str
@@ -116,20 +128,20 @@ class ReviewVideo:
             _inside(track.times_s, known, f"{self.video_id}: track {track.track_id}", "keyframe")
         ids = [track.track_id for track in self.tracks]
         if len(set(ids)) < len(ids):
-            raise ValueError(f"{self.video_id}: a track id is there twice")
+            raise ValueError(f"{self.video_id}: a track id occurs twice")
         if self.truth is not None:
             _inside(self.truth.keyframes_s, known, f"{self.video_id}: ground truth", "keyframe")
 
 
 @dataclass(frozen=True)
 class ReviewDocument:
-    """A page: one video, or a sheet of several that leads to each.
+    """A page of one video, or an overview of several that leads to each.
 
-    exclusive: groups of columns of which a person does at most one at a time, by name, as
-    `DatasetFolder.exclusive_groups` gives them (choosing one unsets the others).
-    score_threshold: least probability of a label when the page opens.  class_thresholds: by class
-    id, where a class has one of its own; the page's slider moves all of them together.
-    note: a line below the title, such as what made the predictions.
+    exclusive: groups of mutually exclusive classes (columns) by name, from
+        `DatasetFolder.exclusive_groups`; choosing one unsets the others.
+    score_threshold: initial threshold of the page's slider.
+    class_thresholds: thresholds of single classes, by class id; the slider moves all together.
+    note: a line below the title, such as the model.
     """
 
     title: str
@@ -146,7 +158,7 @@ class ReviewDocument:
                 raise ValueError(f"a score threshold must be from 0 to 1, got {threshold}")
         ids = [video.video_id for video in self.videos]
         if len(set(ids)) < len(ids):
-            raise ValueError("a video id is there twice")
+            raise ValueError("a video id occurs twice")
         members = [column for group in self.exclusive.values() for column in group]
         if outside := sorted(set(members) - set(range(len(self.label_map)))):
             raise ValueError(f"exclusive columns {outside} are not in the label map")
@@ -160,11 +172,11 @@ class ReviewDocument:
             widths = [track.action_scores.shape[1] for track in video.tracks]
             widths += [person.labels.shape[1] for person in people]
             if any(width != columns for width in widths):
-                raise ValueError(f"{video.video_id}: scores or labels of not {columns} classes")
+                raise ValueError(f"{video.video_id}: scores and labels must have {columns} classes")
 
 
 def _check_times(value: object, what: str, name: str = "times_s") -> int:
-    """Store a field as float64; return its length. Raises ValueError unless it ascends."""
+    """Store a field as float64 and return its length; raises ValueError unless it ascends."""
     times_s = np.asarray(getattr(value, name), np.float64).reshape(-1)
     if not np.isfinite(times_s).all() or (np.diff(times_s) <= 0).any() or (times_s < 0).any():
         raise ValueError(f"{what}: {name} must ascend from 0 on, without repeats")

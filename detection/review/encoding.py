@@ -1,10 +1,10 @@
-"""A review document as the JSON that the page reads.
+"""Encodes a review document as the JSON that the page reads.
 
-Short keys, for there may be a hundred thousand boxes. Legend of a video's `data`:
-`us` [n] keyframes in microseconds; `tracks` of {id, k [K] keyframe numbers, b [4 K] corners, s [K]
-scores as [column, thousandths, column, thousandths, ...], p [K] thousandths}; `truth` of {k [m]
-annotated keyframe numbers, people of {id, k [K], b [4 K], l [K] label columns}} or null; `errors`,
-worst first. Columns count the classes of the label map.
+Keys are short, since there may be a hundred thousand boxes. Legend of a video's `data`: `us` [n]
+keyframes in microseconds; `tracks` of {id, k [K] keyframe numbers, b [4 K] corners, s [K] scores as
+[column, thousandths, column, thousandths, ...], p [K] thousandths}; `truth` of {k [m] annotated
+keyframe numbers, people of {id, k [K], b [4 K], l [K] label columns}} or null; `errors`, worst
+first. Columns count the classes of the label map.
 """
 
 from __future__ import annotations
@@ -27,15 +27,14 @@ from detection.review.document import (
 from detection.review.errors import ERROR_KINDS, find_errors, worst_of
 
 FORMAT = 1
-# Scores below this are left out: no slider goes there, and they are most of all scores.
+# Lower scores are left out: they are the bulk, and the slider does not reach them.
 LEAST_SCORE = 0.01
 
 
 def encode_document(document: ReviewDocument) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return what the page reads at once, and the data of each video, read when it is opened.
+    """Return the page's head, and the data of each video, which is read when the video is opened.
 
-    A video's `tracks` can be walked once, each made when its turn comes: together they would be
-    many times the size of the arrays.
+    A video's `tracks` is a generator, since all of them would be many times the size of the arrays.
     """
     label_map = document.label_map
     groups = label_map.groups or ("",) * len(label_map)
@@ -135,7 +134,7 @@ def _sparse(thousandths: NDArray[np.int_]) -> list[int]:
 def _key(
     classes: list[dict[str, Any]], videos: Sequence[ReviewVideo], clips: list[dict[str, Any]]
 ) -> str:
-    """Name what is corrected: edits outlive new predictions of it, not another ground truth."""
+    """Return the storage key of corrections: the same for new predictions of one ground truth."""
     named: list[Any] = [classes]
     for video, clip in zip(videos, clips, strict=True):
         named.append([video.video_id, clip["us"], clip["truth"]])

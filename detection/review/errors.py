@@ -1,6 +1,6 @@
-"""What a reviewer should look at first: errors where there is ground truth, else unsure labels.
+"""Ranks what to review first: errors if there is ground truth, else labels near the threshold.
 
-Kinds are those of `detection.evaluation.diagnosis`, matched by frame-mAP's rules at IoU 0.5.
+Kinds are those of `detection.evaluation.diagnosis`, matched as in frame-mAP at IoU 0.5.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from detection.datasets.ava_csv import AvaRows, time_us_of
 from detection.evaluation.diagnosis import FALSE_POSITIVES, MISSED, false_positive_kinds
 from detection.evaluation.frame_map import score_rows
-from detection.evaluation.people import find_people
+from detection.evaluation.people import pair_people
 from detection.review.document import ReviewDocument, ReviewTruth, ReviewVideo
 from detection.structures import Keyframe, LabelMap
 
 MISSED_LABEL, UNSURE = "missed label", "unsure"
 ERROR_KINDS = (MISSED_LABEL, MISSED, *FALSE_POSITIVES, UNSURE)
-# A false positive that no sensible threshold shows is no error.
+# False positives below this are not listed.
 LEAST_SCORE = 0.1
 UNSURE_MARGIN = 0.15
-# Lower ones take no ground truth from higher ones.
+# Lower scores cannot change the matching of higher ones.
 _LEAST_FOUND = 0.01
 MAX_ENTRIES = 5000
 IOU = 0.5
@@ -34,7 +34,11 @@ Error = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True)
 class Worst:
-    """Errors of a video at the document's thresholds. words: the kind that costs most."""
+    """Errors of a video at the document's thresholds.
+
+       count, weight: number and summed score errors.
+    words: the kind that costs most.
+    """
 
     count: int
     weight: float
@@ -42,9 +46,9 @@ class Worst:
 
 
 def find_errors(video: ReviewVideo, document: ReviewDocument, place: dict[int, int]) -> list[Error]:
-    """Return what to look at, the heaviest first, `MAX_ENTRIES` at most.
+    """Return the errors, worst first, at most `MAX_ENTRIES`.
 
-    Missed labels are there whatever their scores, so that the page's threshold decides.
+    Missed labels are listed at any score, since the page's threshold decides.
     """
     if video.truth is None:
         return _unsure(video, document, place)
@@ -88,7 +92,7 @@ def _wrong(
     best = np.zeros(len(scored.gt_row))
     taken = scored.matched >= 0
     best[scored.matched[taken]] = scored.score[taken]
-    people = find_people(scored, known, found)
+    people = pair_people(scored, known, found)
     there = people.iou_of_person[people.people.of_row] >= IOU
     kind = np.where(there, ERROR_KINDS.index(MISSED_LABEL), ERROR_KINDS.index(MISSED))
     column, row = scored.gt_class.astype(np.int64), scored.gt_row
@@ -109,7 +113,7 @@ def _wrong(
 def _truth_rows(
     video_id: str, truth: ReviewTruth, label_map: LabelMap, place: dict[int, int]
 ) -> tuple[AvaRows, NDArray[np.int64]]:
-    """Return one row a label, and the id that the page gives its person."""
+    """Return one row per label, and the page's id of its person."""
     keys, boxes, actions, ids = [], [], [], []
     seen: dict[int, int] = {}
     for person in truth.people:
@@ -133,7 +137,7 @@ def _truth_rows(
 def _found_rows(
     video: ReviewVideo, truth: ReviewTruth, label_map: LabelMap
 ) -> tuple[AvaRows, NDArray[np.int64]]:
-    """Return the detections of annotated keyframes, from a hundredth on, and their track ids."""
+    """Return the detections of annotated keyframes, scored 0.01 or more, and their track ids."""
     annotated = np.array([time_us_of(float(time_s)) for time_s in truth.keyframes_s], np.int64)
     ids = np.array(label_map.ids, np.int32)
     time_us, boxes, actions, scores, names = [], [], [], [], []
@@ -160,7 +164,7 @@ def _found_rows(
 
 
 def _unsure(video: ReviewVideo, document: ReviewDocument, place: dict[int, int]) -> list[Error]:
-    """Return labels whose scores are close to their thresholds, the closest first."""
+    """Return labels with scores near their thresholds, nearest first."""
     thresholds = _thresholds(document)
     kind = ERROR_KINDS.index(UNSURE)
     closest = np.zeros(0)

@@ -1,6 +1,7 @@
-"""A review document from AVA's files: rows gathered by box, boxes linked where files name nobody.
+"""Builds the tracks and the ground truth of a review page from AVA files.
 
-Legend: n keyframes, A classes. Everything is numpy; a file of a million rows takes seconds.
+Rows are grouped by box; boxes are linked over time if the file has no ids. Legend: n keyframes, A
+classes. All in numpy: a million rows take seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from detection.boxes import paired_iou
 from detection.datasets.ava_csv import AvaRows, time_us_of
 from detection.drawing.actors import Actor
-from detection.drawing.timeline import Timeline
+from detection.drawing.timeline import Timeline, renumber_by_votes
 from detection.review.document import ReviewTrack, ReviewTruth, TruePerson
 from detection.structures import Keyframe, LabelMap
 
@@ -24,7 +25,7 @@ _SAME_PERSON_IOU = 0.5
 def keyframes_of(
     video_id: str, *files: AvaRows | None, left_out: frozenset[Keyframe] = frozenset()
 ) -> list[float]:
-    """Return a video's keyframes in seconds, ascending: all that any of the files has.
+    """Return the keyframes of a video in all files together, in seconds, ascending.
 
     left_out: keyframes that are not reviewed, such as excluded ones.
     """
@@ -48,8 +49,8 @@ def tracks_of(
 ) -> tuple[ReviewTrack, ...]:
     """Return a video's detections as tracks: by the file's track ids, else linked by overlap.
 
-    Linked ones take the ids of the people of `truth` that they overlap most often. Rows outside the
-    keyframes or of classes outside the label map are left out.
+    Linked tracks get the ids of the people of `truth` that they overlap most often. Rows outside
+    the keyframes and classes outside the label map are left out.
     """
     rows = _at(_rows_of(rows, video_id), keyframes_s)
     if rows.score is None:
@@ -97,7 +98,7 @@ def truth_of(
 def _people(
     boxes: NDArray[np.float64], ids: NDArray[np.int64]
 ) -> list[tuple[int | None, NDArray[np.int64]]]:
-    """Return (person id, positions): boxes without id, and second boxes of an id, stand alone."""
+    """Return (person id, positions); boxes without id, and second boxes of an id, are separate."""
     out: list[tuple[int | None, NDArray[np.int64]]] = []
     for name in np.unique(ids).tolist():
         mine = np.flatnonzero(ids == name)
@@ -143,7 +144,7 @@ def _distinct(
 def _track_names(
     boxes: NDArray[np.float64], named: bool, truth: ReviewTruth | None
 ) -> NDArray[np.int64]:
-    """Return (B,) whole numbers: one a person, never twice in a keyframe."""
+    """Return track ids (B,), unique within a keyframe."""
     if named:
         names = boxes[:, 5].astype(np.int64)
         keys = np.column_stack([boxes[:, 0], names])
@@ -166,7 +167,7 @@ def _track_names(
 def _named_like(
     linked: NDArray[np.int64], boxes: NDArray[np.float64], truth: ReviewTruth
 ) -> NDArray[np.int64]:
-    """Give stretches of boxes the id of the person they overlap most often, one at a time each."""
+    """Give tracks the id of the person that they overlap most often, unique at each time."""
     people: dict[int, list[tuple[int, NDArray[np.float64]]]] = {}
     for person in truth.people:
         if person.person_id is not None:
@@ -180,14 +181,6 @@ def _named_like(
             if overlap.max() >= _SAME_PERSON_IOU:
                 votes[int(linked[row]), there[int(overlap.argmax())][0]] += 1
     times = {name: set(boxes[linked == name, 0].tolist()) for name in np.unique(linked).tolist()}
-    renamed: dict[int, int] = {}
-    taken: dict[int, set[float]] = {}
-    for (name, person_id), _ in sorted(votes.items(), key=lambda vote: (-vote[1], vote[0])):
-        if name not in renamed and not taken.get(person_id, set()) & times[name]:
-            renamed[name] = person_id
-            taken.setdefault(person_id, set()).update(times[name])
-    fresh = 1 + max((p.person_id for p in truth.people if p.person_id is not None), default=0)
-    for name in sorted(times.keys() - renamed.keys()):
-        renamed[name] = fresh
-        fresh += 1
+    first_free = 1 + max((p.person_id for p in truth.people if p.person_id is not None), default=0)
+    renamed = renumber_by_votes(votes, times, first_free)
     return np.array([renamed[name] for name in linked.tolist()], np.int64)

@@ -1,44 +1,43 @@
-"""Videos beside a review page: as they are where browsers play and seek them, else written anew."""
+"""Videos beside a review page: linked if browsers play and seek them, else re-encoded."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from detection.datasets.open_video import FrameSource
-from detection.drawing.annotated_video import pictures
+from detection.drawing.annotated_video import read_frames
 from detection.files import replacing
 from detection.video.frames import scaled_size
 from detection.video.reader import VideoReader
 from detection.video.writer import VideoWriter
 
-# What Chromium, Firefox and Safari play without help, by container.
+# Codecs that Chromium, Firefox and Safari play, by container.
 _PLAYED = {
     ".mp4": {"h264", "av1", "vp9"},
     ".m4v": {"h264", "av1", "vp9"},
     ".webm": {"vp8", "vp9", "av1"},
 }
-# A seek decodes everything since the key frame before it: 4 s of 720p take about 200 ms.
+# A seek decodes from the last key frame on: 4 s of 720p take about 200 ms.
 _MAX_KEY_FRAME_GAP_S = 4.0
 
 
-def place_video(source: str | Path, folder: str | Path, *, name: str | None = None) -> str:
-    """Put a video into `folder` (the page's) so that browsers play it; return its relative path.
+def place_playable_video(source: str | Path, folder: str | Path, *, name: str | None = None) -> str:
+    """Put a video into the page's `folder` so that browsers play it; return its relative path.
 
-    A file that browsers play and seek as it is becomes a hard link (a copy on another disk), so
-    that the folder can be moved and sent on its own; anything else is written anew as H.264 with
-    the same presentation times and without sound. name: of the file without its suffix (default:
-    the source's, with `_` for what could be read otherwise in an address). Raises `UserError` where
-    the source cannot be read.
+    A file that browsers play and seek is hard-linked (copied to another disk), so that the folder
+    can be moved; others are re-encoded as H.264 with the same presentation times, without sound.
+    Raises `UserError` if the source cannot be read.
+
+    name: file name without suffix (default: the source's, with `_` for special characters of URLs).
     """
     source = Path(source)
     with VideoReader(source) as reader:
-        reason = why_written_anew(reader)
+        reason = why_encoded_anew(reader)
         suffix = ".mp4" if reason else source.suffix.lower()
         stem = name or re.sub(r"[^\w .,+@()-]", "_", source.stem)
         path = Path(folder) / "videos" / f"{stem}{suffix}"
@@ -51,8 +50,8 @@ def place_video(source: str | Path, folder: str | Path, *, name: str | None = No
     return path.relative_to(folder).as_posix()
 
 
-def why_written_anew(reader: VideoReader) -> str | None:
-    """Say why browsers would not play or seek a file well; None where they do."""
+def why_encoded_anew(reader: VideoReader) -> str | None:
+    """Return why browsers would not play or seek a file well; None if they do."""
     info = reader.info
     suffix = reader.path.suffix.lower()
     if info.codec not in _PLAYED.get(suffix, ()):
@@ -71,11 +70,10 @@ def write_playable(
     *,
     short_side_px: int = 720,
     crf: int = 23,
-    told: Callable[[], object] = lambda: None,
 ) -> None:
-    """Write frames as H.264 at their own presentation times, a key frame each second.
+    """Write frames as H.264 at their own presentation times, with a key frame each second.
 
-    short_side_px: larger frames are shrunk to it.  told: called after each frame.
+    short_side_px: larger frames are shrunk to it.
     """
     times_s = source.frame_times_s()
     intervals_s = np.diff(times_s)
@@ -86,9 +84,8 @@ def write_playable(
     with VideoWriter(
         path, width=width, height=height, fps=1 / interval_s, crf=crf, shape=shape
     ) as writer:
-        for time_s, frame in pictures(source, times_s, short_side):
+        for time_s, frame in read_frames(source, times_s, short_side):
             writer.write(frame, time_s)
-            told()
 
 
 def _link_or_copy(source: Path, path: Path) -> None:

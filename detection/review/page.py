@@ -1,7 +1,7 @@
-"""Writes a review page: one HTML file that opens from disk, everything inside but the videos.
+"""Writes a review page: one HTML file that opens from disk, with everything inline but the videos.
 
-The script, the style and the data are inlined, since a page opened from disk can fetch nothing;
-the page's own policy lets it load nothing but pictures and videos, and run this script alone.
+A page opened from disk cannot fetch scripts, styles or data; its content security policy allows
+images and videos from its folder, and this script alone.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ PAGE_NAME = "review.html"
 
 
 def write_review(folder: str | Path, document: ReviewDocument) -> Path:
-    """Write `folder/review.html` and return its path; the videos are placed by the caller.
+    """Write `folder/review.html` and return its path; the caller places the videos.
 
-    The folder is made where it is missing. Raises `UserError` where it cannot be written.
+    A missing folder is created. Raises `UserError` if it cannot be written.
     """
     path = Path(folder) / PAGE_NAME
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as page:
@@ -34,7 +34,7 @@ def write_review(folder: str | Path, document: ReviewDocument) -> Path:
 
 
 def page_pieces(document: ReviewDocument) -> Iterator[str]:
-    """Yield the page piece by piece; it is never one text in memory."""
+    """Yield the page in pieces, so that it never is one string in memory."""
     head, clips = encode_document(document)
     script, style = _assets()
     policy = (
@@ -56,7 +56,7 @@ def page_pieces(document: ReviewDocument) -> Iterator[str]:
 
 
 def script_json(value: object) -> str:
-    """Return JSON that ends no script element, whatever its texts hold."""
+    """Return JSON that is safe inside a script element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for mark in "<>&\u2028\u2029":
         text = text.replace(mark, f"\\u{ord(mark):04x}")
@@ -89,5 +89,5 @@ def _assets() -> tuple[str, str]:
 
 
 def _digest(text: str) -> str:
-    """Return a source expression of a content security policy for one inline element."""
+    """Return the content security policy's source expression of an inline element."""
     return "sha256-" + base64.b64encode(bytes.fromhex(sha256_of_text(text))).decode()

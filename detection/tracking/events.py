@@ -1,4 +1,4 @@
-"""Action scores along tracks: averaged over time, and turned into events that do not flicker.
+"""Smooths action scores along tracks and turns them into events, with hysteresis.
 
 Legend: N people of a keyframe, A action classes.
 """
@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class ActionEvent:
-    """Somebody does something for a while.
+    """An action of one person, from start to end.
 
-    track: whose; numbers count from 1 in a video.  start_s, end_s: seconds on the video's clock,
-    half a keyframe interval beyond the first and the last keyframe.  peak_score: probability.
+    track: track number of the person, from 1 on within a video.
+    start_s, end_s: seconds on the video's clock, half a keyframe interval beyond the first and the
+        last keyframe.
+    peak_score: highest probability.
     """
 
     video_id: str
@@ -32,7 +34,12 @@ class ActionEvent:
 
 @dataclass(frozen=True)
 class TrackedKeyframe:
-    """People of a keyframe that have a track. track: (N,).  boxes_01: (N, 4).  scores: (N, A)."""
+    """The tracked people of a keyframe.
+
+    track: (N,).
+    boxes_01: (N, 4).
+    scores: (N, A).
+    """
 
     time_s: float
     track: NDArray[np.int64]
@@ -42,11 +49,10 @@ class TrackedKeyframe:
 
 
 class ScoreSmoother:
-    """Averages each person's scores over the keyframes around, the nearer the more.
+    """Averages each person's scores over neighbouring keyframes of the same track.
 
-    Weights fall in a line from 1 at the keyframe to 0 at `reach_s` before and after; only the same
-    track's keyframes count. A keyframe comes out once all within reach have come in. reach_s 0:
-    scores stay as they are.
+    Weights fall linearly from 1 at the keyframe to 0 at `reach_s` before and after (0: no
+    smoothing). A keyframe is returned once all keyframes within reach have been fed.
     """
 
     def __init__(self, reach_s: float) -> None:
@@ -55,12 +61,12 @@ class ScoreSmoother:
         self._next = 0
 
     def feed(self, keyframe: TrackedKeyframe) -> Iterator[TrackedKeyframe]:
-        """Take the next keyframe; yield those that no later one can change."""
+        """Add the next keyframe; yield those that are final."""
         self._held.append(keyframe)
         yield from self._ready(keyframe.time_s)
 
     def finish(self) -> Iterator[TrackedKeyframe]:
-        """No more keyframes: yield the rest."""
+        """Yield the remaining keyframes."""
         yield from self._ready(np.inf)
         self._held.clear()
         self._next = 0
@@ -99,7 +105,10 @@ class ScoreSmoother:
 
 @dataclass
 class _Run:
-    """Keyframes in a row above the lower threshold. peak: the highest score; real: an event."""
+    """Consecutive keyframes above the lower threshold.
+
+    peak: the highest score; real: an event.
+    """
 
     first_s: float
     last_s: float
@@ -109,11 +118,13 @@ class _Run:
 
 @dataclass
 class EventFinder:
-    """Makes events with two thresholds: a run above the lower one that once reaches the upper one.
+    """Finds events by hysteresis: runs above the lower threshold that reach the upper one.
 
-    names, ids: (A,) of the classes.  on, off: (A,) thresholds.  interval_s: between keyframes.
-    max_gap_s: a person away for longer ends their events.  top_k: only a person's so many likeliest
-    classes of a keyframe count there, so that no more go on at a time.
+    names, ids: (A,) of the classes.
+    on, off: (A,) thresholds.
+    interval_s: between keyframes.
+    max_gap_s: events of a person end when they are not seen for longer.
+    top_k: only this many of a person's likeliest classes count at a keyframe (None: all).
     """
 
     video_id: str
@@ -128,7 +139,7 @@ class EventFinder:
     _seen_s: dict[int, float] = field(default_factory=dict)
 
     def feed(self, keyframe: TrackedKeyframe) -> list[ActionEvent]:
-        """Take the next keyframe; return the events that ended before it."""
+        """Add the next keyframe; return the events that ended before it."""
         ended: list[ActionEvent] = []
         for track in [t for t, s in self._seen_s.items() if keyframe.time_s - s > self.max_gap_s]:
             ended += self._end_track(track)
@@ -152,11 +163,11 @@ class EventFinder:
         return sorted(ended, key=_order)
 
     def active(self, track: int) -> set[int]:
-        """Return the columns whose runs are events at the last keyframe fed."""
+        """Return the columns of a track's current events."""
         return {c for (t, c), run in self._runs.items() if t == track and run.real}
 
     def finish(self) -> list[ActionEvent]:
-        """No more keyframes: return the events that were still going on."""
+        """Return the events that were still going on at the end."""
         ended = [event for track in list(self._seen_s) for event in self._end_track(track)]
         return sorted(ended, key=_order)
 

@@ -1,6 +1,6 @@
-"""Boxes of one moment after another become tracks: the same person keeps the same number.
+"""Online tracking: links the boxes of successive frames, so that a person keeps one track number.
 
-Legend: N boxes of a moment, fractions of the frame. Pure numpy, one pass, as time goes on.
+Legend: N boxes of a frame, as fractions of it. Plain numpy, one pass in order of time.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from detection.boxes import giou_matrix
 from detection.structures import ActorBoxes
 from detection.tracking.association import assign
 
-# A velocity is of use for so long: people turn and stop. Over gaps of a second it does harm.
+# Velocities are extrapolated for this long; over gaps of a second that made tracking worse.
 _PREDICTED_S = 0.5
 
 
 class Tracker:
-    """Gives each box a track number, by overlap with where its people are expected.
+    """Assigns track numbers to boxes by their overlap with the predicted boxes of the tracks.
 
-    start_score: a box of this confidence begins a track where it continues none.  keep_score: a
-    weaker box, from this confidence on, may continue a track and never begins one.  max_gap_s:
-    somebody who was not seen for longer is somebody new.  min_similarity: least generalised IoU
-    (-1 to 1; below 0 boxes need not touch) of a box with its track's expected one.
-    predict_motion: expect people where their velocity takes them within half a second.
+    start_score: a box with at least this confidence starts a track if it matches none.
+    keep_score: a weaker box with at least this confidence can continue a track but not start one.
+    max_gap_s: a track without boxes for longer ends.
+    min_similarity: least generalised IoU (-1 to 1; below 0 boxes need not touch) with the track's
+        predicted box.
+    predict_motion: extrapolate the velocity of a track, for up to half a second.
     """
 
     def __init__(
@@ -48,9 +49,9 @@ class Tracker:
         self._now_s = -np.inf
 
     def update(self, time_s: float, boxes: ActorBoxes) -> NDArray[np.int64]:
-        """Return the (N,) track numbers, from 1 on, of the boxes at `time_s`; -1: of none.
+        """Return the (N,) track numbers, from 1 on, of the boxes at `time_s`; -1: no track.
 
-        Times must ascend; the same moment twice is a mistake.
+        Raises `ValueError` unless times strictly ascend.
         """
         if not time_s > self._now_s:
             raise ValueError(f"times must ascend, got {time_s} s after {self._now_s} s")
@@ -59,7 +60,7 @@ class Tracker:
         corners = boxes.xyxy_01.astype(np.float64)
         numbers = np.full(len(boxes), -1, np.int64)
         strong = boxes.score >= self._start_score
-        # Certain boxes choose first: a shadow of somebody must not take their track from them.
+        # Confident boxes are matched first: a false box must not take a person's track.
         self._continue(time_s, corners, np.flatnonzero(strong), numbers)
         weak = ~strong & (boxes.score >= self._keep_score)
         self._continue(time_s, corners, np.flatnonzero(weak), numbers)
@@ -85,13 +86,18 @@ class Tracker:
         pairs = assign(giou_matrix(expected, corners[chosen]), minimum=self._min_similarity)
         for row, column in zip(*pairs, strict=True):
             index = int(chosen[column])
-            waiting[row].follow(time_s, corners[index])
+            waiting[row].extend(time_s, corners[index])
             numbers[index] = waiting[row].number
 
 
 @dataclass
 class _Track:
-    """Somebody. box_01: (4,) where they were at `seen_s`.  velocity: (2,) of the centre, 1/s."""
+    """A track.
+
+    box_01: (4,) last box, at `seen_s`.
+    velocity: (2,) of the centre, 1/s.
+    velocity: (2,) of the centre, 1/s.
+    """
 
     number: int
     box_01: NDArray[np.float64]
@@ -99,14 +105,14 @@ class _Track:
     velocity: NDArray[np.float64] | None = None
 
     def expected(self, time_s: float) -> NDArray[np.float64]:
-        """Return the box that constant velocity leads to; over longer gaps where it was."""
+        """Return the box at constant velocity; after longer gaps the last box."""
         gap_s = time_s - self.seen_s
         if self.velocity is None or gap_s > _PREDICTED_S + 1e-6:
             return self.box_01
         return self.box_01 + np.tile(self.velocity * gap_s, 2)
 
-    def follow(self, time_s: float, box_01: NDArray[np.float64]) -> None:
-        """Go on to a new box; the velocity is the mean of the newest and the one before."""
+    def extend(self, time_s: float, box_01: NDArray[np.float64]) -> None:
+        """Add a box; the velocity becomes the mean of the newest and the previous one."""
         moved = (box_01[:2] + box_01[2:] - self.box_01[:2] - self.box_01[2:]) / 2
         newest = moved / (time_s - self.seen_s)
         self.velocity = newest if self.velocity is None else (self.velocity + newest) / 2
@@ -114,21 +120,23 @@ class _Track:
 
 
 def link_boxes(
-    moments: Iterable[tuple[float, ActorBoxes]], tracker: Tracker
+    frames: Iterable[tuple[float, ActorBoxes]], tracker: Tracker
 ) -> list[NDArray[np.int64]]:
-    """Return the track numbers of all boxes, one (N,) array a moment, in the order given."""
-    return [tracker.update(time_s, boxes) for time_s, boxes in moments]
+    """Return the track numbers of all boxes, one (N,) array per frame, in the order given."""
+    return [tracker.update(time_s, boxes) for time_s, boxes in frames]
 
 
 def count_switches(
     truth: Iterable[NDArray[np.int64]], found: Iterable[NDArray[np.int64]]
 ) -> tuple[int, int]:
-    """Return (identity switches, links): how often a person's track changed, of how many times.
+    """Return (identity switches, links): changes of a person's track, and chances for one.
 
-    truth, found: for each moment in order, person and track numbers of the same boxes; a negative
-    number on either side is left out. A link is a person seen again after having had a track; it is
-    a switch where the track is another one (as the "IDSW" of K. Bernardin and R. Stiefelhagen,
-    "Evaluating Multiple Object Tracking Performance", 2008).
+    truth, found: for each frame in order, person and track numbers of the same boxes; negative
+        numbers are ignored.
+
+    A link is a person seen again after having had a track; it is a switch where the track is
+    another one (as the "IDSW" of K. Bernardin and R. Stiefelhagen, "Evaluating Multiple Object
+    Tracking Performance", 2008).
     """
     last: dict[int, int] = {}
     switches = links = 0

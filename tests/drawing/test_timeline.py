@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +23,6 @@ def shown(timeline: Timeline, time_s: float) -> list[tuple[str, float]]:
 
 def test_nobody() -> None:
     assert Timeline({}).at(1.0) == []
-    assert Timeline({}).nearest_keyframe_s(1.0) is None
     assert Timeline({1.0: ()}).at(1.0) == []
 
 
@@ -119,11 +117,6 @@ def test_both_sides_number_a_person_alike() -> None:
     nobody.number_like(truth)
     found.number_like(nobody)
     assert sorted({n for numbers in found.numbers for n in numbers}) == [1, 2, 3, 4]
-
-
-@pytest.mark.parametrize(("time_s", "nearest"), [(0.0, 1.0), (1.4, 1.0), (1.6, 2.0), (9.0, 3.0)])
-def test_nearest_keyframe(time_s: float, nearest: float) -> None:
-    assert Timeline({1.0: (), 2.0: (), 3.0: ()}).nearest_keyframe_s(time_s) == nearest
 
 
 @settings(deadline=None, max_examples=60)

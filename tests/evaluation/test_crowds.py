@@ -16,7 +16,7 @@ from detection.evaluation.diagnosis import diagnose
 from detection.evaluation.frame_map import score_rows
 from detection.evaluation.keyframe_index import ClassColumns
 from detection.evaluation.matching import slices_of
-from detection.evaluation.people import _Best, find_people
+from detection.evaluation.people import _Best, pair_people
 from detection.structures import LabelMap
 
 LABEL_MAP = LabelMap(("a", "b", "c"), (1, 2, 3))
@@ -47,7 +47,7 @@ def crowd(num_people: int, keyframes: int) -> tuple[AvaRows, AvaRows]:
     "work",
     [
         lambda truth, found: score_rows(truth, found, LABEL_MAP),
-        lambda truth, found: find_people(score_rows(truth, found, LABEL_MAP), truth, found),
+        lambda truth, found: pair_people(score_rows(truth, found, LABEL_MAP), truth, found),
         lambda truth, found: diagnose(score_rows(truth, found, LABEL_MAP), truth, found),
         lambda truth, found: PerfectClassifier(truth, found, LABEL_MAP).ceiling(),
     ],
@@ -72,13 +72,13 @@ def test_parts_of_any_size_give_the_same_bits(at_once, seed):
     grid = np.round(found.boxes_01, 1)  # many equal overlaps
     found = AvaRows(**{**vars(found), "boxes_01": grid, "score": rng.integers(0, 4, len(grid)) / 4})
     whole = score_rows(truth, found, LABEL_MAP, iou_threshold=0.2)
-    pairs = find_people(whole, truth, found)
+    pairs = pair_people(whole, truth, found)
     with pytest.MonkeyPatch.context() as patch:
         for module in (matching, people):
             patch.setattr(module, "PAIRS_AT_ONCE", at_once)
         parts = score_rows(truth, found, LABEL_MAP, iou_threshold=0.2)
         assert np.array_equal(parts.matched, whole.matched)
-        other = find_people(parts, truth, found)
+        other = pair_people(parts, truth, found)
     for name in ("person_of_box", "iou_of_box", "box_of_person", "iou_of_person"):
         assert np.array_equal(getattr(other, name), getattr(pairs, name))
 

@@ -17,7 +17,7 @@ from detection.expansion.axes import (
     AXES,
     DataLimits,
     Grown,
-    LeftOut,
+    SkippedAxis,
     at_rung,
     contract,
     expand,
@@ -114,21 +114,23 @@ def test_what_the_videos_cannot_give_is_left_out_and_said():
     ]
     for axis, limits, words in cases:
         result = expand(start, axis, cost=rule_of_thumb, limits=limits)
-        assert isinstance(result, LeftOut), axis
+        assert isinstance(result, SkippedAxis), axis
         assert words in result.reason
         assert isinstance(expand(start, "width", cost=rule_of_thumb, limits=limits), Grown)
 
 
 def test_an_axis_that_rounding_keeps_away_is_left_out():
     result = expand(X2D, "frames", cost=MACS, factor=1.5)  # one frame or two, nothing between
-    assert isinstance(result, LeftOut)
+    assert isinstance(result, SkippedAxis)
     assert "rounding" in result.reason
 
 
 def test_parameters_do_not_grow_with_frames_or_pixels():
     cost = parameter_cost(BUILD)
     for axis in ("frames", "frame_rate", "resolution"):
-        assert expand(X2D, axis, cost=cost) == LeftOut(axis, "this axis does not change the cost")
+        assert expand(X2D, axis, cost=cost) == SkippedAxis(
+            axis, "this axis does not change the cost"
+        )
     assert isinstance(expand(X2D, "depth", cost=cost, factor=1.5), Grown)
 
 
@@ -162,7 +164,7 @@ def test_a_factor_that_does_not_grow_is_refused():
 
 def test_growing_to_a_cost_below_the_network_is_rounding():
     result = grow_to(X2D, "width", cost=MACS, asked=0.3 * MACS(X2D))
-    assert isinstance(result, LeftOut)
+    assert isinstance(result, SkippedAxis)
 
 
 def test_contraction_that_cannot_keep_any_growth_ends_at_the_network_before():

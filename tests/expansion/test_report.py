@@ -48,7 +48,7 @@ def test_every_candidate_has_a_row_and_every_axis_left_out_too(steps):
     assert sum(row[-1] == "chosen" for row in rows) == len(steps) - 1
     assert sum(row[-1] == "contracted" for row in rows) == 1
     assert any("failed: out of <memory>" in row for row in rows)
-    assert any(row[-1] == "left out: 160 px are wanted, the videos have 112" for row in rows)
+    assert any(row[-1] == "left out: 160 px are required, the videos have 112" for row in rows)
 
 
 def test_files_are_whole_and_agree(tmp_path, steps):

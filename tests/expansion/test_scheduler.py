@@ -15,8 +15,8 @@ import pytest
 from landscape import rule_of_thumb
 
 from detection.errors import UserError
-from detection.expansion.scheduler import Stopped, Trainings, name_of, only_search, with_network
-from detection.expansion.search import Search, Wanted
+from detection.expansion.scheduler import Scheduler, Stopped, name_of, only_search, with_network
+from detection.expansion.search import Search, TrainingRequest
 from detection.models.x3d import VARIANTS
 
 FAKE = Path(__file__).with_name("fake_train.py")
@@ -25,17 +25,17 @@ BASIS = dataclasses.replace(VARIANTS["x2d"], step=6)
 
 def trainings(folder, *, wishes=None, **options):
     training = {"data": {"root": "nowhere"}, "wishes": wishes or {}}
-    return Trainings(
+    return Scheduler(
         folder,
         training,
         [sys.executable, str(FAKE)],
         lambda metrics: metrics["mean_ap"],
-        **{"tell": lambda _: None, **options},
+        **{"on_progress": lambda _: None, **options},
     )
 
 
 def networks(*frames):
-    return [Wanted(dataclasses.replace(BASIS, num_frames=count)) for count in frames]
+    return [TrainingRequest(dataclasses.replace(BASIS, num_frames=count)) for count in frames]
 
 
 def calls(folder):
@@ -146,7 +146,7 @@ def test_an_interrupted_training_is_resumed(tmp_path):
     (run / "checkpoints" / "last.pt").write_bytes(b"half")
     values = with_network({"data": {"root": "x"}}, BASIS) | {"seed": 0, "output": str(run)}
     (run / "config.yaml").write_text(json.dumps(values))
-    outcome = trainings(tmp_path)([Wanted(BASIS)])[0]
+    outcome = trainings(tmp_path)([TrainingRequest(BASIS)])[0]
     assert outcome.scores == pytest.approx((0.1,))
     assert calls(tmp_path) == [["--resume"]]
 
@@ -193,7 +193,7 @@ def test_a_broken_result_is_named(tmp_path):
     folder.mkdir(parents=True)
     (folder / "result.json").write_text("{")
     with pytest.raises(UserError, match=r"result\.json: not JSON"):
-        trainings(tmp_path)([Wanted(BASIS)])
+        trainings(tmp_path)([TrainingRequest(BASIS)])
 
 
 def test_two_searches_in_one_folder_are_refused(tmp_path):

@@ -21,7 +21,7 @@ from detection.datasets.ava_csv import read_person_boxes, write_keyframe_list
 from detection.datasets.folder import DatasetFolder
 from detection.datasets.open_video import open_video
 from detection.errors import UserError
-from detection.people import keyframes
+from detection.people import keyframe_frames as keyframes
 from detection.people.box_table import make_box_table, unreadable_path
 from detection.people.keyframe_frames import batches_of, read_batches, scaled_short_side
 from detection.people.shards import Parts, Shard

@@ -233,7 +233,7 @@ def test_pictures_of_another_form_are_a_fault_of_the_caller(farm):
         torch.zeros(1, 3, 8, 8, dtype=torch.uint8),
         torch.zeros(3, 0, 8, dtype=torch.uint8),
     ):
-        with pytest.raises(ValueError, match="picture"):
+        with pytest.raises(ValueError, match="frame"):
             detector.detect([wrong])
 
 

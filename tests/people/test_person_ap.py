@@ -80,7 +80,7 @@ def test_nobody_there_and_nothing_found():
 
 
 def test_as_many_pictures_of_both():
-    with pytest.raises(ValueError, match="1 pictures"):
+    with pytest.raises(ValueError, match="1 frames"):
         person_ap([boxes()], [])
 
 

@@ -19,7 +19,7 @@ from ava_tools import detect_actions
 from detection.datasets.ava_csv import read_detections
 from detection.people.torchvision_rcnn import build_people_network
 from detection.people.weights import PeopleNetworkNumbers, save_people_file
-from detection.pipeline.annotated_video import _Film
+from detection.pipeline.annotated_video import _EncodedSegment
 from detection.pipeline.timing import StageClock
 from detection.video.reader import VideoReader
 from detection.video.stream import VideoStream
@@ -214,7 +214,7 @@ def test_frames_that_wait_for_an_encoder_are_let_go_after_an_error(tmp_path):
         def __exit__(self, *_):
             pass
 
-    film = _Film(tmp_path / "x.mp4", (HEIGHT, WIDTH, 3), StageClock())
+    film = _EncodedSegment(tmp_path / "x.mp4", (HEIGHT, WIDTH, 3), StageClock())
     film._writer = Writer()
     with pytest.raises(RuntimeError), film:
         for time_s in range(4):

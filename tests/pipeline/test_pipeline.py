@@ -282,7 +282,7 @@ def test_finished_work_is_kept_and_other_options_are_refused(tmp_path, place):
     list(other.run(film, out=tmp_path / "out", film=False, page=False, overwrite=True))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("")
-    with pytest.raises(UserError, match="not of this command"):
+    with pytest.raises(UserError, match="contains other files"):
         list(other.run(film, out=tmp_path / "mine"))
     assert (tmp_path / "mine" / "thesis.tex").exists()
 

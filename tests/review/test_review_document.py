@@ -20,7 +20,7 @@ from detection.review.document import (
 )
 from detection.review.encoding import encode_document
 from detection.review.errors import ERROR_KINDS, UNSURE, find_errors
-from detection.review.media import place_video
+from detection.review.media import place_playable_video
 from detection.review.page import page_pieces, write_review
 from detection.structures import LabelMap
 from detection.video.writer import VideoWriter
@@ -197,7 +197,7 @@ def test_a_video_beside_a_page_has_a_plain_name_whatever_its_own_is(tmp_path, na
     source = tmp_path / "from" / f"{name}.mp4"
     source.parent.mkdir()
     write_clip(source)
-    place = place_video(source, tmp_path / "page")
+    place = place_playable_video(source, tmp_path / "page")
     assert re.fullmatch(r"videos/[\w .,+@()-]+\.mp4", place)
     assert (tmp_path / "page" / place).read_bytes() == source.read_bytes()
     video(source=place)
@@ -212,12 +212,12 @@ def test_a_video_beside_a_page_has_a_plain_name_whatever_its_own_is(tmp_path, na
         (lambda: video(keyframes_s=(2.0, 1.0)), "must ascend"),
         (lambda: video(keyframes_s=(1.0,)), "track 4 is at 2.0 s, which is no keyframe"),
         (lambda: video(truth=ReviewTruth((9.0,))), "ground truth is at 9.0 s"),
-        (lambda: video(tracks=(track(), track())), "a track id is there twice"),
+        (lambda: video(tracks=(track(), track())), "a track id occurs twice"),
         (lambda: ReviewTruth((1.0,), (TruePerson(1, [2.0], [[0, 0, 1, 1]], [[True]]),)), "at 2.0"),
-        (lambda: ReviewDocument("t", MAP, (video(), video())), "a video id is there twice"),
+        (lambda: ReviewDocument("t", MAP, (video(), video())), "a video id occurs twice"),
         (lambda: ReviewDocument("t", MAP, (), exclusive={"pose": (3,)}), "not in the label map"),
         (lambda: ReviewDocument("t", MAP, (), exclusive={"a": (1,), "b": (1,)}), "two exclusive"),
-        (lambda: ReviewDocument("t", LabelMap(("a",), (1,)), (video(),)), "not 1 classes"),
+        (lambda: ReviewDocument("t", LabelMap(("a",), (1,)), (video(),)), "must have 1 classes"),
         (lambda: ReviewDocument("t", MAP, (), score_threshold=1.5), "from 0 to 1"),
         (lambda: ReviewTrack(1, [1.0], [[0, 0, np.nan, 1]], [[0.5]], [1]), "finite"),
         (lambda: ReviewTrack(1, [1.0], [[0, 0, 1]], [[0.5]], [1]), "of shape"),

@@ -11,7 +11,7 @@ from ava_tools import visualize
 from detection.datasets.ava_csv import AvaRows, read_detections, read_ground_truth
 from detection.datasets.label_map import write_label_map
 from detection.review.from_csv import keyframes_of, tracks_of, truth_of
-from detection.review.media import place_video, why_written_anew
+from detection.review.media import place_playable_video, why_encoded_anew
 from detection.structures import Keyframe, LabelMap
 from detection.video.reader import VideoReader
 from detection.video.writer import VideoWriter
@@ -72,17 +72,17 @@ def write(path: Path, interval_s: float, seconds: int = 6, **how) -> Path:
 
 def test_playable_videos_are_linked_and_others_written_anew_at_their_times(tmp_path):
     good = write(tmp_path / "good.mp4", 1.0)
-    assert place_video(good, tmp_path / "out") == "videos/good.mp4"
+    assert place_playable_video(good, tmp_path / "out") == "videos/good.mp4"
     assert (tmp_path / "out" / "videos" / "good.mp4").samefile(good)
-    assert place_video(good, tmp_path / "out") == "videos/good.mp4"  # again
+    assert place_playable_video(good, tmp_path / "out") == "videos/good.mp4"  # again
     for slow in (write(tmp_path / "slow.mp4", 60), write(tmp_path / "other.mkv", 1.0)):
         with VideoReader(slow) as reader:
-            assert why_written_anew(reader) is not None
+            assert why_encoded_anew(reader) is not None
             times_s = reader.frame_times_s()
-        place = tmp_path / "out" / place_video(slow, tmp_path / "out")
+        place = tmp_path / "out" / place_playable_video(slow, tmp_path / "out")
         assert place.name == f"{slow.stem}.mp4"
         with VideoReader(place) as reader:
-            assert why_written_anew(reader) is None
+            assert why_encoded_anew(reader) is None
             np.testing.assert_allclose(reader.frame_times_s(), times_s, atol=1e-4)
 
 
