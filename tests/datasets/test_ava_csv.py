@@ -390,7 +390,7 @@ def test_rows_that_cross_the_border_of_a_chunk(tmp_path, monkeypatch):
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_bad_rows_among_many_are_looked_for_in_their_chunks_alone(tmp_path, monkeypatch, end):
     rows = [f"v{i % 7},{i:04d},0.{i:03d},0.1,0.9,0.9,{i},{i}" for i in range(600)]
-    rows[3] = ""
+    rows[560] = ""
     rows[50], rows[550], rows[599] = "v,soon,0,0,1,1,1,1", "v,1,0,0,1,7,1,1", "v,1"
     rows[551] = "v,1,0.5,0,0.1,1,1,1"
     path = write(tmp_path, "\ufeff" + end.join(rows) + end)
@@ -412,8 +412,8 @@ def test_bad_rows_among_many_are_looked_for_in_their_chunks_alone(tmp_path, monk
     assert str(quick.value) == str(slow.value)
     assert 0 < len(read) < 150
     # Where no row is bad, all are read one by one after all; so where a quote may hold line ends.
-    for line, words in ((49, "v,1e1,0,0,1,1,1,1"), (49, '"v",1,0,0,1,1,1,1')):
-        good = [row for i, row in enumerate(rows) if i not in (3, 550, 551)]
+    for line, words in ((50, "v,1e1,0,0,1,1,1,1"), (50, '"v",1,0,0,1,1,1,1')):
+        good = [row for i, row in enumerate(rows) if i not in (550, 551, 560)]
         good[line] = words
         assert len(read_ground_truth(write(tmp_path, end.join(good) + end))) == 596
 

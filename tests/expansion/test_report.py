@@ -122,7 +122,7 @@ def test_networks_trained_again_stand_in_columns_with_their_whole_range():
 
 
 def test_labels_of_a_path_do_not_cover_each_other():
-    points = [Point(10 + index, 0.5 + index / 1000, label="depth: 2.3") for index in range(5)]
+    points = [Point(10, 0.5 + index / 1e6, label="depth: 2.3") for index in range(5)]
     (axes,), _, labels = shown(SearchPlot(points, range(5), "", ""))
     assert len(labels) == 5
     for index, box in enumerate(labels):
