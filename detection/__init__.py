@@ -9,17 +9,26 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from detection.checkpoints.factory import load_network, network_numbers
     from detection.checkpoints.file import read_model_file, save_model_file
+    from detection.checkpoints.load import describe_network, load_network
     from detection.config import load_config
     from detection.datasets.ava_csv import read_ground_truth
     from detection.datasets.folder import DatasetFolder
-    from detection.datasets.label_map import LabelMap
     from detection.errors import UserError
     from detection.evaluation.evaluator import ActionEvaluator
     from detection.pipeline.detector import ActionDetectorPipeline
     from detection.pipeline.options import PipelineOptions
-    from detection.structures import ActorBoxes, Batch, Clip, Detections, FrameMap, Keyframe, Sample
+    from detection.structures import (
+        ActorBoxes,
+        Batch,
+        Clip,
+        ClipSampling,
+        Detections,
+        FrameMap,
+        Keyframe,
+        LabelMap,
+        Sample,
+    )
     from detection.tracking.events import ActionEvent
     from detection.video.reader import VideoReader
 
@@ -31,6 +40,7 @@ __all__ = [
     "ActorBoxes",
     "Batch",
     "Clip",
+    "ClipSampling",
     "DatasetFolder",
     "Detections",
     "FrameMap",
@@ -40,25 +50,34 @@ __all__ = [
     "Sample",
     "UserError",
     "VideoReader",
+    "describe_network",
     "load_config",
     "load_network",
-    "network_numbers",
     "read_ground_truth",
     "read_model_file",
     "save_model_file",
 ]
 _MODULES = {  # where the names live
-    "checkpoints.factory": ("load_network", "network_numbers"),
     "checkpoints.file": ("read_model_file", "save_model_file"),
+    "checkpoints.load": ("describe_network", "load_network"),
     "config": ("load_config",),
     "datasets.ava_csv": ("read_ground_truth",),
     "datasets.folder": ("DatasetFolder",),
-    "datasets.label_map": ("LabelMap",),
     "errors": ("UserError",),
     "evaluation.evaluator": ("ActionEvaluator",),
     "pipeline.detector": ("ActionDetectorPipeline",),
     "pipeline.options": ("PipelineOptions",),
-    "structures": ("ActorBoxes", "Batch", "Clip", "Detections", "FrameMap", "Keyframe", "Sample"),
+    "structures": (
+        "ActorBoxes",
+        "Batch",
+        "Clip",
+        "ClipSampling",
+        "Detections",
+        "FrameMap",
+        "Keyframe",
+        "LabelMap",
+        "Sample",
+    ),
     "tracking.events": ("ActionEvent",),
     "video.reader": ("VideoReader",),
 }
