@@ -109,7 +109,7 @@ def report_boxes(
     check_rows_finite(boxes)
     keys = SharedKeys(ground_truth, boxes, exclusions)
     _check_common(keys, ground_truth, boxes)
-    counted = keys.in_ground_truth_file & ~keys.excluded
+    counted = keys.annotated.copy()
     if unlisted_are_empty:
         known = np.unique(keys.video_of_key[keys.in_ground_truth_file])
         counted |= np.isin(keys.video_of_key, known) & ~keys.excluded
@@ -197,7 +197,7 @@ def _coverage(keys: SharedKeys, counted: NDArray[np.bool_]) -> dict[str, int]:
 
 def _check_common(keys: SharedKeys, ground_truth: AvaRows, boxes: AvaRows) -> None:
     """Raise `UserError` if the boxes share no keyframe with the ground truth."""
-    if not (keys.in_ground_truth_file & ~keys.excluded).any():
+    if not keys.annotated.any():
         raise UserError(f"{ground_truth.path}: no keyframe that counts, all are excluded")
     if keys.in_ground_truth_file[keys.detections].any():
         return

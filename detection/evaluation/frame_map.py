@@ -180,18 +180,16 @@ def score_rows(
     check_rows_finite(ground_truth)
     check_rows_finite(detections)
     keys = SharedKeys(ground_truth, detections, exclusions)
-    if protocol is None:
-        protocol = DEFAULT_WHOLE if keys.all_whole_seconds else DEFAULT_FRACTIONAL
-    rules = protocol_named(protocol)
+    default = DEFAULT_WHOLE if keys.all_whole_seconds else DEFAULT_FRACTIONAL
+    rules = protocol_named(default if protocol is None else protocol)
     if rules.whole_seconds and not keys.all_whole_seconds:
         raise _fractional_time(rules, ground_truth, detections, exclusions)
-    columns = ClassColumns(label_map)
-    gt_class = columns.of(ground_truth.action_id)
+    gt_class = ClassColumns(label_map).of(ground_truth.action_id)
     left_out: dict[str, int] = {}
     gt_row, counted = _ground_truth_that_counts(rules, keys, ground_truth, gt_class, left_out)
     gt_key, gt_class_kept = keys.ground_truth[gt_row], gt_class[gt_row]
     row, det_class = _detections_that_count(
-        rules, keys, detections, columns.of(detections.action_id), gt_key, left_out
+        rules, keys, detections, ClassColumns(label_map).of(detections.action_id), gt_key, left_out
     )
     det_key = keys.detections[row]
     score = _scores(rules, detections, row)
@@ -206,8 +204,7 @@ def score_rows(
         iou_threshold=iou_threshold,
         by_score=rules.match_by_score,
     )
-    annotated = keys.in_ground_truth_file & ~keys.excluded
-    scored = annotated.copy()
+    scored = keys.annotated.copy()
     scored[det_key] = True
     return ScoredRows(
         protocol=rules,
@@ -225,7 +222,7 @@ def score_rows(
         num_ground_truth=np.bincount(gt_class[counted], minlength=len(label_map)),
         num_boxes=_count_boxes(gt_key, ground_truth.boxes_01[gt_row]),
         num_keyframes=int(scored.sum()),
-        num_annotated_keyframes=int(annotated.sum()),
+        num_annotated_keyframes=int(keys.annotated.sum()),
         left_out={reason: count for reason, count in left_out.items() if count},
     )
 

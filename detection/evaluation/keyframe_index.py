@@ -73,6 +73,11 @@ class SharedKeys:
         return times
 
     @cached_property
+    def annotated(self) -> NDArray[np.bool_]:
+        """A mask (K,) of the keyframes of the ground-truth file that are not excluded."""
+        return self.in_ground_truth_file & ~self.excluded
+
+    @cached_property
     def all_whole_seconds(self) -> bool:
         """Whether every time of the files and the exclusions is a whole second."""
         return not (self._codes % self._span % 1_000_000).any()

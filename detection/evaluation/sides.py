@@ -30,8 +30,7 @@ def mismatches(
     # Keyframes without people need no detection.
     somebody = np.zeros(len(keys), bool)
     somebody[keys.ground_truth] = True
-    annotated = keys.in_ground_truth_file & ~keys.excluded
-    ours = keys.times_by_video(annotated & (somebody | found_mask))
+    ours = keys.times_by_video(keys.annotated & (somebody | found_mask))
     theirs = keys.times_by_video(found_mask & ~keys.excluded)
     for key in detections.empty_keyframes:
         theirs.setdefault(key.video_id, []).append(time_us_of(key.time_s))
