@@ -48,7 +48,7 @@ PERSON_BOXES = Form(
 
 @dataclass
 class RawRows:
-    """Columns of a file; see `ava_files.AvaRows`."""
+    """Columns of a file; see `ava_csv.AvaRows`."""
 
     video_names: tuple[str, ...]
     video_index: NDArray[np.int32]
