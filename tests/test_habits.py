@@ -6,6 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 from detection import __version__
@@ -70,9 +71,36 @@ def test_the_changelog_has_this_version_and_what_comes_next():
     assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 
-def test_the_guide_names_files_that_are_there():
-    guide = text("CONTRIBUTING.md")
-    for name in re.findall(r"`([\w/.]+/[\w.]+\.py|[\w/]+/)`", guide) + re.findall(
-        r"\]\(([\w/.]+)\)", guide
-    ):
-        assert (REPOSITORY / name).exists(), name
+PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
+OF_OTHERS = {"get_ava_performance.py", "ava_eval_helper.py", "ava_utils.py"}  # of evaluators
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_documents_name_files_that_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    tops = ("detection", "ava_tools", "tests", "benchmarks", "configs")
+    files = {
+        path.relative_to(REPOSITORY).as_posix()
+        for folder in ("", *tops)
+        for path in (REPOSITORY / folder).glob("**/*.*" if folder else "*.*")
+    }
+    for name in re.findall(r"(?<![\w/.-])((?:[\w-]+/)*[\w-]+\.(?:py|js))\b", text):
+        if Path(name).name not in OF_OTHERS:
+            assert any(f"/{file}".endswith(f"/{name}") for file in files), name
+    for name in re.findall(rf"(?<![\w/.-])((?:{'|'.join(tops)})(?:/[\w-]+)*)/(?![\w*{{-])", text):
+        assert (REPOSITORY / name).is_dir(), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page):
+    def anchors(path: Path) -> set[str]:
+        prose = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+        headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+        return {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}
+
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if not link.startswith("http"):
+            name, _, anchor = link.partition("#")
+            target = page.parent / name if name else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link

@@ -10,7 +10,7 @@ from detection.structures import ActorBoxes
 
 
 class FakeDetector:
-    """Finds the red and the blue squares of tests/helpers/tiny_data.py, roughly, with odd float32 scores.
+    """Finds the red and the blue squares of `tiny_data`, roughly, with odd float32 scores.
 
     empty_below: pictures darker than this have nobody.  delay_s: slept per call.
     """
