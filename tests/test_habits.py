@@ -72,22 +72,25 @@ def test_the_changelog_has_this_version_and_what_comes_next():
 
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
+FOLDERS = ("detection", "ava_tools", "tests", "benchmarks", "configs", "docs")
+PROGRAMS = [path for folder in FOLDERS[:2] for path in REPOSITORY.glob(f"{folder}/**/*.py")]
+FILES = {
+    f"/{path.relative_to(REPOSITORY).as_posix()}"
+    for folder in ("", *FOLDERS)
+    for path in (REPOSITORY / folder).glob("**/*.*" if folder else "*.*")
+}
 OF_OTHERS = {"get_ava_performance.py", "ava_eval_helper.py", "ava_utils.py"}  # of evaluators
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_documents_name_files_that_are_there(page):
+@pytest.mark.parametrize("page", [*PAGES, *PROGRAMS], ids=lambda page: page.name)
+def test_texts_name_files_that_are_there(page):
     text = page.read_text(encoding="utf-8")
-    tops = ("detection", "ava_tools", "tests", "benchmarks", "configs")
-    files = {
-        path.relative_to(REPOSITORY).as_posix()
-        for folder in ("", *tops)
-        for path in (REPOSITORY / folder).glob("**/*.*" if folder else "*.*")
-    }
-    for name in re.findall(r"(?<![\w/.-])((?:[\w-]+/)*[\w-]+\.(?:py|js))\b", text):
+    for name in re.findall(r"(?<![\w/.-])((?:[\w-]+/)*[\w-]+\.(?:py|js|md))\b", text):
         if Path(name).name not in OF_OTHERS:
-            assert any(f"/{file}".endswith(f"/{name}") for file in files), name
-    for name in re.findall(rf"(?<![\w/.-])((?:{'|'.join(tops)})(?:/[\w-]+)*)/(?![\w*{{-])", text):
+            assert any(file.endswith(f"/{name}") for file in FILES), name
+    for name in re.findall(
+        rf"(?<![\w/.-])((?:{'|'.join(FOLDERS)})(?:/[\w-]+)*)/(?![\w*{{-])", text
+    ):
         assert (REPOSITORY / name).is_dir(), name
 
 
