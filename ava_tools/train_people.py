@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ava_tools.cli import check_training, print_options, run_command, training_parser
-from detection.config import list_people_options, load_people_config
 from detection.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     options = parse_arguments(arguments)
     if options.list_options:
+        from detection.config import list_people_options
+
         print_options(list_people_options())
         return 0
 
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def carry_out(options: argparse.Namespace, processes: Processes) -> int:
     """Train and score, as one of the processes of the run; return the exit code."""
+    from detection.config import load_people_config
     from detection.engine import runs
     from detection.engine.run_folder import folder_of, only_run
 

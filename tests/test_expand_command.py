@@ -136,7 +136,7 @@ def test_bad_searches_end_in_one_line(tmp_path, data, changes, words):
 
 def test_bad_training_options_are_named(tmp_path):
     config = write(tmp_path, tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"nowhere.*no such file"):
+    with pytest.raises(UserError, match=r"nowhere.*file not found"):
         expand.main(["--cfg", str(config)])
     with pytest.raises(UserError, match=r"training: unknown option 'optim.lrr'"):
         expand.main(["--cfg", str(config), "training.optim.lrr=1"])

@@ -272,7 +272,7 @@ def test_detected_boxes_that_fit_are_learned_from(tmp_path, dataset, cfg):
 
     assert label_counts() == [6, 4, 10]
     assert label_counts("data.train_boxes=det") == [12, 8, 20]
-    with pytest.raises(UserError, match="no keyframe with anybody"):
+    with pytest.raises(UserError, match="no keyframe with persons"):
         label_counts("data.train_boxes=det", "data.box_score_threshold=0.99")
     with pytest.raises(UserError, match="unmatched_as_negatives needs train_boxes"):
         label_counts("data.unmatched_as_negatives=true")

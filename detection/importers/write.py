@@ -342,8 +342,7 @@ def _time_rows(
 def _skipped_row(
     video: SourceVideo, video_id: str, row: int, num_frames: int, reason: str
 ) -> SkippedRow:
-    line = 0 if video.line is None else int(video.line[row])
-    place = f"{video.source_file}:{line}" if line else video.source_file
+    place = place_in(video.source_file, None if video.line is None else video.line[row] or None)
     frame = None if video.frame is None else int(video.frame[row]) + 1
     x1, y1, x2, y2 = video.boxes[row].tolist()
     return SkippedRow(video_id, video.name, frame, num_frames, (x1, y1, x2, y2), place, reason)

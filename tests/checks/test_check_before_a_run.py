@@ -127,7 +127,7 @@ def boxes_just_past_the_end(root):
 @pytest.mark.parametrize(
     ("harm", "overrides", "message"),
     [
-        (missing_video, (), "val_1.mp4: no such video file"),
+        (missing_video, (), "val_1.mp4: video file not found"),
         (no_video, (), "val_1.mp4: not a video"),
         (keyframe_past_the_end, (), r"val.csv:9: time 4 s, video 'val_1' shows 0.000 to 3.000 s"),
         (keyframe_just_past_the_end, (), "val.csv:9: .*keyframe at 3.040000 s"),
@@ -138,7 +138,7 @@ def boxes_just_past_the_end(root):
         (unknown_class, (), "val.csv:9: action id 8 is not in the label map"),
         (label_map_of_other_classes, (), "action id 53 is not|action id 3 is not in the label map"),
         (no_label_to_learn, (), "train.csv: not a single label of a class of the label map"),
-        (boxes_of_unknown_videos, BOXES, "val_7.mp4: no such video file"),
+        (boxes_of_unknown_videos, BOXES, "val_7.mp4: video file not found"),
         (boxes_past_the_end, BOXES, "boxes.csv:5: keyframe at 5.000000 s is outside video 'val_1'"),
         (boxes_just_past_the_end, BOXES, "boxes.csv:5: .*keyframe at 3.040000 s"),
     ],
@@ -159,7 +159,7 @@ def test_what_a_run_refuses_is_found_beforehand(root, cfg, capsys, harm, overrid
         ("data.val_boxes=mine", "split 'val' has no boxes 'mine'"),
         ("data.also_score_boxes=[mine]", "split 'val' has no boxes 'mine'"),
         ("data.train_boxes=mine", "split 'train' has no boxes 'mine'"),
-        ("data.box_score_threshold=0.95", "boxes.csv: no keyframe with anybody in it"),
+        ("data.box_score_threshold=0.95", "boxes.csv: no keyframe with persons"),
         ("data.label_map=annotations/few.pbtxt", "few.pbtxt"),
         ("model.exclusive_actions=true", "train.csv:1: 6 boxes have more than one action"),
         ("model.pretrained=weights.pt", "weights.pt"),
@@ -180,7 +180,7 @@ def test_a_configuration_of_another_task_and_options_without_one_are_refused(roo
         (["--cfg", cfg, "task=classification"], "task: actions is required"),
         (["data.val_boxes=mine"], "need --cfg"),
         (["--decode", "--no-videos"], "exclude each other"),
-        (["--cfg", cfg, "data.val_split=test"], "no split 'test'"),
+        (["--cfg", cfg, "data.val_split=test"], "split 'test' not found"),
     ):
         with pytest.raises(UserError, match=message):
             command.main([str(root), *map(str, arguments)])

@@ -108,7 +108,7 @@ def test_sound_only_text_and_nothing(tmp_path, run_folder):
     (tmp_path / "text.mp4").write_text("no film")
     detector = detector_of(run_folder)
     for name, words in (
-        ("sound.mp4", "no pictures"),
+        ("sound.mp4", "contains no video stream"),
         ("text.mp4", "not a video"),
         ("none.mp4", "no such"),
     ):
@@ -205,7 +205,7 @@ def test_a_live_source_that_drops_and_returns(tmp_path, run_folder, kind):
     server.join()
     report = detector.report
     (hole,) = report.holes
-    assert "away" in hole.reason and hole.end_s > hole.start_s >= 3
+    assert "disconnected" in hole.reason and hole.end_s > hole.start_s >= 3
     assert with_events and report.keyframes >= 2 and hole.end_s < report.end_s < hole.end_s + 4
     assert "latency" in str(report.latency) and "95th" in str(report.latency)
     for name in ("annotated.mp4", "videos/video.mp4"):
@@ -268,7 +268,7 @@ def test_slow_networks_see_the_newest_keyframes(tmp_path, run_folder):
                     item.width,
                     item.height,
                     time.monotonic(),
-                    item._picture,
+                    item._frame,
                     item._convert,
                 )
             yield "ended"

@@ -193,7 +193,7 @@ def test_a_folder_with_work_undone_is_no_data_set(tmp_path):
     prepare(root, out)
     cut(root / "videos/a.mp4")
     prepare(root, out)
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="file not found"):
         DatasetFolder.open(out)
     write_numbered(root / "videos/a.mp4", [i / 25 for i in range(100)])
     prepare(root, out)
