@@ -28,7 +28,7 @@ from detection.datasets.folder import (
 from detection.datasets.label_map import write_label_map
 from detection.datasets.new_folder import new_dataset_folder
 from detection.datasets.plain_names import check_class_name
-from detection.errors import Problems, UserError, first_few, printable
+from detection.errors import Problems, UserError, first_few, place_in, printable
 from detection.files import replacing, write_text
 from detection.importers.source_videos import copy_or_link_video, video_ids
 from detection.structures import Keyframe, LabelMap
