@@ -11,12 +11,7 @@ from pathlib import Path
 import yaml
 
 from detection.config import GROUND_TRUTH_BOXES
-from detection.datasets.folder import (
-    FILE_NAME,
-    DatasetFile,
-    DatasetFolder,
-    write_dataset_file,
-)
+from detection.datasets.folder import FILE_NAME, DatasetFile, DatasetFolder, write_dataset_file
 from detection.errors import UserError
 from detection.files import only_writer, write_text
 

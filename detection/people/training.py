@@ -101,7 +101,6 @@ def freeze_batch_norm(network: nn.Module) -> int:
 
 
 def _without_likely_actors(labels: list[Tensor], logits: Tensor, above: float) -> list[Tensor]:
-    """Ignore background proposals that look like unlabelled people."""
     actor = 1 - logits.detach().float().softmax(-1)[:, BACKGROUND]
     changed = []
     for label, likely in zip(labels, (actor > above).split([len(x) for x in labels]), strict=True):

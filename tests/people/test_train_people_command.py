@@ -131,7 +131,10 @@ def test_signal_saves_and_resume_finishes(tiny, tmp_path):
         (["--cfg", "CFG", "data.source_pattern=abc"], r"needs a group"),
         (["--cfg", "CFG", "data.root=/nowhere"], "dataset.yaml: file not found"),
         # The data set comes first: nobody should fetch weights for one that is not there.
-        (["--cfg", "CFG", "data.root=/no", "model.start_from=none.pt"], "dataset.yaml: no such"),
+        (
+            ["--cfg", "CFG", "data.root=/no", "model.start_from=none.pt"],
+            "dataset.yaml: file not found",
+        ),
         (["--cfg", "CFG", "data.train_split=night"], "split 'night' not found"),
         (["--cfg", "CFG", "model.start_from=none.pt"], "none.pt: no such file of weights"),
         (["--cfg", "CFG", "model.start_from=coco"], "no COCO weights for the 'small' network"),
