@@ -252,11 +252,7 @@ def build_val_loader(
 
 
 def build_probe_loader(
-    config: RunConfig,
-    dataset: AvaDataset,
-    device: torch.device,
-    *,
-    share: tuple[int, int] = (0, 1),
+    config: RunConfig, dataset: AvaDataset, device: torch.device, *, share: tuple[int, int] = (0, 1)
 ) -> ClipLoader[Batch]:
     """Build the loader of what a linear probe learns from.  share: (rank, processes)."""
     order = EvalBatches(

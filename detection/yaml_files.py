@@ -249,8 +249,7 @@ class _Document:
         if isinstance(node, yaml.ScalarNode) and tag in ("str", "int", "float", "bool", "null"):
             return self._scalar(node, tag)
         raise self._error(
-            line,
-            f"YAML error: the tag {_short(node.tag)} is not read, plain values are required",
+            line, f"YAML error: the tag {_short(node.tag)} is not read, plain values are required"
         )
 
     def _scalar(self, node: yaml.ScalarNode, tag: str) -> Any:
@@ -367,7 +366,6 @@ def _sentence(keys: Key, problem: Mapping[str, Any], known: Collection[str], wor
 
 
 def _brief(value: Any) -> str:
-    """Return a value for an error, short and on one line."""
     if isinstance(value, (dict, list, tuple)) and len(value) > 10:
         return f"a {type(value).__name__} of {len(value)}"
     if isinstance(value, int) and value.bit_length() > 1000:

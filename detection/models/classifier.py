@@ -77,11 +77,7 @@ class ClassificationHead(nn.Module):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        description: HeadDescription,
-        *,
-        pool: tuple[int, int, int],
+        self, in_channels: int, description: HeadDescription, *, pool: tuple[int, int, int]
     ) -> None:
         super().__init__()
         self.description = description
