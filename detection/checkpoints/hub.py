@@ -78,7 +78,8 @@ def fetch_published(name: str, *, cache: Path | None = None) -> Path:
 
 def download(name: str, entry: Published, folder: Path) -> None:
     """Fetch one file into `folder`; a broken attempt is taken up where it ended."""
-    from detection.transfer.download import RemoteFile, fetch_files
+    from detection.transfer.download import fetch_files
+    from detection.transfer.manifest import RemoteFile
 
     path = folder / entry.file_name
     by_hand = f"{name}: fetch {entry.url} by other means and put it at {path}"

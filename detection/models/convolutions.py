@@ -79,7 +79,8 @@ class SpatialConv3d(Convolution):
         images = features.transpose(1, 2).flatten(0, 1)  # (B * T, C, H, W)
         images = images.contiguous(memory_format=torch.channels_last)
         out = conv2d(images, weight.squeeze(2), bias, stride=2, padding=1)
-        return out.unflatten(0, (clips, frames)).transpose(1, 2)
+        result: Tensor = out.unflatten(0, (clips, frames)).transpose(1, 2)  # type: ignore[no-untyped-call]
+        return result
 
 
 class TemporalConv3d(Convolution):
@@ -124,11 +125,13 @@ def convolve_and_normalise(
     they go into the weights, which saves a pass over the map.
     """
     if norm.training or norm.running_mean is None or norm.running_var is None:
-        return norm(convolution(features))
+        result: Tensor = norm(convolution(features))
+        return result
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     shift = norm.bias - norm.running_mean * scale
     weight = convolution.weight * scale[:, None, None, None, None]
-    return convolution(features, weight, shift)
+    result = convolution(features, weight, shift)
+    return result
 
 
 def relu(features: Tensor) -> Tensor:
@@ -144,7 +147,8 @@ def _convolve_in_time(features: Tensor, weight: Tensor, bias: Tensor | None = No
     taps = weight.shape[2]
     images = features.flatten(3)  # (B, C, T, H * W), still channels last
     out = conv2d(images, weight.squeeze(4), bias, padding=(taps // 2, 0), groups=len(weight))
-    return out.unflatten(3, features.shape[3:])
+    result: Tensor = out.unflatten(3, features.shape[3:])  # type: ignore[no-untyped-call]
+    return result
 
 
 class _Subsampled(torch.autograd.Function):
@@ -173,7 +177,7 @@ def _spread(gradient: Tensor, shape: torch.Size, stride: int) -> Tensor:
 class _Depthwise3x3x3(torch.autograd.Function):
     # Under autocast everything here is of one type, in the backward pass too.
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # type: ignore[untyped-decorator]
     def forward(
         ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, stride: int
     ) -> Tensor:
@@ -185,7 +189,7 @@ class _Depthwise3x3x3(torch.autograd.Function):
         )
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")
+    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         features, weight = ctx.saved_tensors
@@ -219,10 +223,12 @@ def _weight_gradient(gradient: Tensor, weight: Tensor, features: Tensor, stride:
     def of_tap(outputs: Tensor, inputs: Tensor, tap: int) -> Tensor:
         kernel = weight[:, :, tap].contiguous()
         pad = [1, 1]
-        return _backward(
+        _, of_kernel, _ = _backward(
             outputs, inputs, kernel, None, [stride, stride], pad, [1, 1], False, [0, 0],
             len(weight), [False, True, False],
-        )[1]  # fmt: skip
+        )  # fmt: skip
+        assert isinstance(of_kernel, Tensor)
+        return of_kernel
 
     before = of_tap(frames_out[1:], frames_in[:-1], 0)
     after = of_tap(frames_out[:-1], frames_in[1:], 2)

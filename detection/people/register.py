@@ -104,7 +104,8 @@ def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
     if isinstance(node, yaml.MappingNode):
         for key_node, value in node.value:
             if key_node.value == key:
-                return value
+                found: yaml.Node = value
+                return found
     return None
 
 

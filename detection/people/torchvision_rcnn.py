@@ -122,7 +122,8 @@ class TorchvisionDetector(NetworkDetector):
         if scale >= 1:
             return images
         size = [max(1, round(height * scale)), max(1, round(width * scale))]
-        return resize(images, size, antialias=True)
+        reduced: Tensor = resize(images, size, antialias=True)
+        return reduced
 
 
 def build_people_network(

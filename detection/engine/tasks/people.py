@@ -102,7 +102,7 @@ class PeopleTask:
 
     def place(self, model: nn.Module, device: torch.device) -> FasterRCNN:
         """See `Task.place`."""
-        network = _rcnn(model.to(device).to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+        network = _rcnn(model.to(device).to(memory_format=torch.channels_last))
         if self._config.model.freeze_batch_norm:
             freeze_batch_norm(network)  # before the optimiser is built: it takes what is trainable
         return network
