@@ -24,14 +24,13 @@ from detection.datasets.loader import (
     BatchT,
     ClipLoader,
     EvalBatches,
-    Samples,
     TrainBatches,
     collate,
 )
 from detection.datasets.open_video import open_video
 from detection.datasets.transfer_labels import add_matched_boxes
 from detection.datasets.transforms import ClipTransform, EvalTransform, TrainTransform
-from detection.datasets.workers import OnUnreadable
+from detection.datasets.workers import OnUnreadable, Samples
 from detection.devices import choose_device
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector, build_detector
@@ -66,7 +65,7 @@ def build_precision(config: AnyConfig, device: torch.device) -> torch.dtype:
 def has_bf16(device: torch.device) -> bool:
     """Tell whether a GPU or this processor computes in bfloat16 itself."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     ask = getattr(torch.cpu, "get_capabilities", None)  # torch 2.11 may not have it yet
     return ask is not None and bool(ask().get("avx512_bf16") or ask().get("amx_bf16"))
 
@@ -153,7 +152,7 @@ def prepare_to_train(config: RunConfig, model: Network, device: torch.device) ->
                 "model.sync_batch_norm works on GPUs only, and PyTorch finds none: leave it "
                 "out, or set model.freeze_batch_norm"
             )
-        converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         assert isinstance(converted, Network)
         return converted
     return model
@@ -252,11 +251,7 @@ def build_val_loader(
 
 
 def build_probe_loader(
-    config: RunConfig,
-    dataset: AvaDataset,
-    device: torch.device,
-    *,
-    share: tuple[int, int] = (0, 1),
+    config: RunConfig, dataset: AvaDataset, device: torch.device, *, share: tuple[int, int] = (0, 1)
 ) -> ClipLoader[Batch]:
     """Build the loader of what a linear probe learns from.  share: (rank, processes)."""
     order = EvalBatches(
@@ -373,7 +368,7 @@ def _dataset(
 
 def parameter_groups(
     model: nn.Module, *, weight_decay: float, head: nn.Module, head_lr_factor: float
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """Split the trainable parameters in four: trunk or head, decayed or not.
 
     Weight decay is kept from norms and biases (every parameter of fewer than two dimensions), as in

@@ -1,8 +1,8 @@
 """The one list of options: every one typed, with its unit and a sentence.
 
 A configuration file holds only what differs from the defaults here. Unknown keys, wrong types and
-doubled keys stop a run before any data is read, with file, line and what was wanted. Importing this
-file does not import torch.
+doubled keys stop a run before any data is read, with file, line and what is required. This file
+does not import torch.
 """
 
 from __future__ import annotations
@@ -10,74 +10,72 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    field_validator,
+)
 from pydantic.dataclasses import dataclass
 
-from detection.bounds import (
-    LARGEST_BATCH,
-    LARGEST_FACTOR,
-    LARGEST_SEED,
-    LARGEST_SIDE_PX,
-    LONGEST_STEP,
-    MOST_EPOCHS,
-    MOST_FRAMES,
-    MOST_MINUTES,
-    MOST_PIXELS,
-    MOST_THREADS,
-    MOST_WIDTH,
-    MOST_WORKERS,
-    SMALLEST_FACTOR,
-)
+from detection import bounds
 from detection.structures import AtEnds, ClipSampling
 from detection.yaml_files import ConfigurationFiles, expand_home
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
 GROUND_TRUTH_BOXES = "ground-truth"
+
+Share = Annotated[float, Field(ge=0, le=1)]
+ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+OptionalCount = Annotated[int | None, Field(ge=1)]
+BatchSize = Annotated[int, Field(ge=1, le=bounds.LARGEST_BATCH)]
+SidePx = Annotated[int, Field(ge=32, le=bounds.LARGEST_SIDE_PX)]
+Factor = Annotated[float | None, Field(ge=bounds.SMALLEST_FACTOR, le=bounds.LARGEST_FACTOR)]
+
+
+def _option(default: Any, description: str, **limits: Any) -> Any:
+    """Return an option's default, the sentence that lists of options say of it, and its bounds."""
+    return Field(default=default, description=description, **limits)
+
 
 # What more than one kind of configuration has.
 _ROOT = Field(description="Data set folder (holds dataset.yaml); see docs/data.md.")
-_TRAIN_SPLIT = Field(default="train", description="Split to learn from, as dataset.yaml names it.")
-_OUTPUT = Field(
-    default=None, description="Run folder; null: runs/ and the configuration file's name."
+_TRAIN_SPLIT = _option("train", "Split to learn from, as dataset.yaml names it.")
+_OUTPUT = _option(None, "Run folder; null: runs/ and the configuration file's name.")
+_DEVICE: Any = _option("auto", "auto: a GPU if there.")
+_THREADS = _option(
+    None, "CPU threads of the network; null: PyTorch's default.", ge=1, le=bounds.MOST_THREADS
 )
-_DEVICE: Any = Field(default="auto", description="auto: a GPU if there.")
-_THREADS = Field(
-    default=None,
-    ge=1,
-    le=MOST_THREADS,
-    description="CPU threads of the network; null: PyTorch's default.",
+_TENSORBOARD = _option(
+    False,
+    "Write the log for TensorBoard too, to the run folder's tensorboard/ (an extra: pip install "
+    "tensorboard).",
 )
-_TENSORBOARD = Field(
-    default=False,
-    description="Write the log for TensorBoard too, to the run folder's tensorboard/ (an "
-    "extra: pip install tensorboard).",
-)
-_CHECKPOINTS_KEPT = Field(
-    default=0,
+_CHECKPOINTS_KEPT = _option(
+    0,
+    "Checkpoints of the last n epochs that are kept (checkpoints/epoch_0012.pt), beside last.pt "
+    "and best.pt.",
     ge=0,
-    description="Checkpoints of the last n epochs that are kept (checkpoints/epoch_0012.pt), "
-    "beside last.pt and best.pt.",
 )
-_MAX_UNREADABLE = Field(
-    default=0.02,
+_MAX_UNREADABLE = _option(
+    0.02,
+    "Share of an epoch's samples that may turn out to be unreadable: each is named, counted and "
+    "replaced; more of them end the run. 0: the first does. In scoring they count as missed, "
+    "however many.",
     ge=0,
     lt=1,
-    description="Share of an epoch's samples that may turn out to be unreadable: each is "
-    "named, counted and replaced; more of them end the run. 0: the first does. In scoring "
-    "they count as missed, however many.",
 )
-_USE_AVERAGE = Field(
-    default=True,
-    description="Score the averaged weights where there are any (optim.ema_decay); false: the "
-    "weights as last updated, for comparison.",
+_USE_AVERAGE = _option(
+    True,
+    "Score the averaged weights where there are any (optim.ema_decay); false: the weights as last "
+    "updated, for comparison.",
 )
-_HOW_TO_GET = Field(
-    default=None, description="Command that makes the folder, named when it is not there."
-)
+_HOW_TO_GET = _option(None, "Command that makes the folder, named when it is not there.")
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -86,53 +84,43 @@ class DataConfig:
 
     root: str = _ROOT
     train_split: str = _TRAIN_SPLIT
-    val_split: str = Field(default="val", description="Split to score on.")
-    val_boxes: str = Field(
-        default=GROUND_TRUTH_BOXES,
-        description="Actor boxes when scoring: 'ground-truth', or a box file named in the split.",
+    val_split: str = _option("val", "Split to score on.")
+    val_boxes: str = _option(
+        GROUND_TRUTH_BOXES,
+        "Actor boxes when scoring: 'ground-truth', or a box file named in the split.",
     )
-    also_score_boxes: tuple[str, ...] = Field(
-        default=(),
-        description="Further boxes to score on at the end, beside `val_boxes`, the headline.",
+    also_score_boxes: tuple[str, ...] = _option(
+        (), "Further boxes to score on at the end, beside `val_boxes`, the headline."
     )
-    box_score_threshold: float = Field(
-        default=0.8, ge=0, le=1, description="Detected boxes below this confidence are left out."
+    box_score_threshold: Share = _option(0.8, "Detected boxes below this confidence are left out.")
+    train_boxes: str | None = _option(
+        None,
+        "Box file of the training split, by name: boxes that fit a ground-truth box are learned "
+        "from too, with its labels. null: ground truth alone.",
     )
-    train_boxes: str | None = Field(
-        default=None,
-        description="Box file of the training split, by name: boxes that fit a ground-truth box "
-        "are learned from too, with its labels. null: ground truth alone.",
+    train_box_iou: ShareBelowOne = _option(
+        0.9, "A detected training box fits where its IoU with ground truth is above this."
     )
-    train_box_iou: float = Field(
-        default=0.9,
-        ge=0,
-        lt=1,
-        description="A detected training box fits where its IoU with ground truth is above this.",
-    )
-    unmatched_as_negatives: bool = Field(
-        default=False,
-        description="Learn from detected boxes that fit nobody as people who do nothing (AVA's "
-        "labels do not say so: they may be people whom nobody labelled).",
+    unmatched_as_negatives: bool = _option(
+        False,
+        "Learn from detected boxes that fit nobody as people who do nothing (AVA's labels do not "
+        "say so: they may be people whom nobody labelled).",
     )
     how_to_get: str | None = _HOW_TO_GET
-    label_map: str | None = Field(
-        default=None,
-        description="Classes that are learned, a file in the data set folder; null: those that "
-        "dataset.yaml names, which are the ones scored in any case.",
+    label_map: str | None = _option(
+        None,
+        "Classes that are learned, a file in the data set folder; null: those that dataset.yaml "
+        "names, which are the ones scored in any case.",
     )
-    skip_unknown_labels: bool = Field(
-        default=False, description="Skip (and count) rows whose action is not in the label map."
+    skip_unknown_labels: bool = _option(
+        False, "Skip (and count) rows whose action is not in the label map."
     )
-    train_keyframes_per_video: int | None = Field(
-        default=None,
-        ge=1,
-        description="Random keyframes taken from each video an epoch; null: every keyframe.",
+    train_keyframes_per_video: OptionalCount = _option(
+        None, "Random keyframes taken from each video an epoch; null: every keyframe."
     )
     max_unreadable: float = _MAX_UNREADABLE
-    val_every: int = Field(
-        default=1,
-        ge=1,
-        description="While training, score on every n-th keyframe; the end scores all.",
+    val_every: Count = _option(
+        1, "While training, score on every n-th keyframe; the end scores all."
     )
 
     _home = field_validator("root")(expand_home)
@@ -146,52 +134,36 @@ class DataConfig:
 class ClipConfig:
     """Which frames a clip holds, and how they are cut."""
 
-    num_frames: int = Field(default=16, ge=1, le=MOST_FRAMES, description="Frames in a clip.")
-    step: float = Field(
-        default=5,
+    num_frames: int = _option(16, "Frames in a clip.", ge=1, le=bounds.MOST_FRAMES)
+    step: float = _option(
+        5,
+        "Spacing of frames in 1/30 s; 0 repeats the keyframe's own frame.",
         ge=0,
-        le=LONGEST_STEP,
-        description="Spacing of frames in 1/30 s; 0 repeats the keyframe's own frame.",
+        le=bounds.LONGEST_STEP,
     )
-    at_ends: AtEnds = Field(
-        default="repeat",
-        description="A clip that would reach past its video's ends: 'repeat' the edge frame, or "
-        "move it 'inside' (one longer than the video is spread over it evenly), for short videos.",
+    at_ends: AtEnds = _option(
+        "repeat",
+        "A clip that would reach past its video's ends: 'repeat' the edge frame, or move it "
+        "'inside' (one longer than the video is spread over it evenly), for short videos.",
     )
-    train_short_side_px: tuple[int, int] = Field(
-        default=(256, 320),
-        description="Training: the short side is drawn from this range, in pixels.",
+    train_short_side_px: tuple[int, int] = _option(
+        (256, 320), "Training: the short side is drawn from this range, in pixels."
     )
-    train_crop_px: int = Field(
-        default=224,
-        ge=32,
-        le=LARGEST_SIDE_PX,
-        description="Training: side of the random crop, pixels.",
+    train_crop_px: SidePx = _option(224, "Training: side of the random crop, pixels.")
+    test_short_side_px: SidePx = _option(256, "Test: short side of the whole frame.")
+    flip_probability: Share = _option(0.5, "Training: horizontal flip.")
+    color_jitter: Share = _option(
+        0.0, "Training: strength of brightness, contrast and saturation jitter."
     )
-    test_short_side_px: int = Field(
-        default=256, ge=32, le=LARGEST_SIDE_PX, description="Test: short side of the whole frame."
-    )
-    flip_probability: float = Field(
-        default=0.5, ge=0, le=1, description="Training: horizontal flip."
-    )
-    color_jitter: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="Training: strength of brightness, contrast and saturation jitter.",
-    )
-    box_jitter: float = Field(
-        default=0.0,
+    box_jitter: float = _option(
+        0.0,
+        "Training: each edge of a box moves by up to this share of its size, so that ground-truth "
+        "boxes prepare for detected ones.",
         ge=0,
         lt=0.5,
-        description="Training: each edge of a box moves by up to this share of its size, so that "
-        "ground-truth boxes prepare for detected ones.",
     )
-    min_visible: float = Field(
-        default=0.25,
-        ge=0,
-        le=1,
-        description="Training: actors with less of their box inside the crop are left out.",
+    min_visible: Share = _option(
+        0.25, "Training: actors with less of their box inside the crop are left out."
     )
 
     @property
@@ -201,15 +173,15 @@ class ClipConfig:
 
     def __post_init__(self) -> None:
         low, high = self.train_short_side_px
-        if not 0 < low <= high <= LARGEST_SIDE_PX:
+        if not 0 < low <= high <= bounds.LARGEST_SIDE_PX:
             raise ValueError(
-                f"train_short_side_px must be [low, high], at most {LARGEST_SIDE_PX}, got "
+                f"train_short_side_px must be [low, high], at most {bounds.LARGEST_SIDE_PX}, got "
                 f"[{low}, {high}]"
             )
-        if self.num_frames * self.test_short_side_px**2 > MOST_PIXELS:
+        if self.num_frames * self.test_short_side_px**2 > bounds.MOST_PIXELS:
             raise ValueError(
                 f"{self.num_frames} frames of {self.test_short_side_px} px are more than the "
-                f"{MOST_PIXELS:,} pixels that a clip may hold"
+                f"{bounds.MOST_PIXELS:,} pixels that a clip may hold"
             )
         if low < self.train_crop_px:
             raise ValueError(
@@ -221,96 +193,85 @@ class ClipConfig:
 class ModelConfig:
     """The network."""
 
-    variant: Literal["xs", "s", "m", "l", "xl", "x2d"] = Field(
-        default="m", description="X3D's family."
+    variant: Literal["xs", "s", "m", "l", "xl", "x2d"] = _option("m", "X3D's family.")
+    width_factor: Factor = _option(
+        None,
+        "The paper's gamma_w times 2: channels are 12, 24, 48, 96 times it; null: the variant's "
+        "(2; XL 2.9).",
     )
-    width_factor: float | None = Field(
-        default=None,
-        ge=SMALLEST_FACTOR,
-        le=LARGEST_FACTOR,
-        description="The paper's gamma_w times 2: channels are 12, 24, 48, 96 times it; null: "
-        "the variant's (2; XL 2.9).",
+    depth_factor: Factor = _option(
+        None,
+        "The paper's gamma_d: blocks are 1, 2, 5, 3 times it, rounded up; null: the variant's "
+        "(2.2; L and XL 5; X2D 1).",
     )
-    depth_factor: float | None = Field(
-        default=None,
-        ge=SMALLEST_FACTOR,
-        le=LARGEST_FACTOR,
-        description="The paper's gamma_d: blocks are 1, 2, 5, 3 times it, rounded up; null: the "
-        "variant's (2.2; L and XL 5; X2D 1).",
+    bottleneck_factor: Factor = _option(
+        None,
+        "The paper's gamma_b: channels inside a block are its outer ones times it; null: the "
+        "variant's (2.25; X2D 1).",
     )
-    bottleneck_factor: float | None = Field(
-        default=None,
-        ge=SMALLEST_FACTOR,
-        le=LARGEST_FACTOR,
-        description="The paper's gamma_b: channels inside a block are its outer ones times it; "
-        "null: the variant's (2.25; X2D 1).",
-    )
-    width_divisor: int | None = Field(
-        default=None,
+    width_divisor: int | None = _option(
+        None,
+        "Channels are rounded to multiples of it; null: 8. SlowFast's XL needs 1.",
         ge=1,
         le=4096,
-        description="Channels are rounded to multiples of it; null: 8. SlowFast's XL needs 1.",
     )
-    pretrained: str | None = Field(
-        default=None,
-        description="File, run folder or published name of weights to start from; null: random.",
+    pretrained: str | None = _option(
+        None, "File, run folder or published name of weights to start from; null: random."
     )
-    allow_unused: bool | tuple[str, ...] = Field(
-        default=False,
-        description="Weights of `pretrained` that the network has no place for: false: an error; "
-        "true: left out; a list: those whose names begin so are left out.",
+    allow_unused: bool | tuple[str, ...] = _option(
+        False,
+        "Weights of `pretrained` that the network has no place for: false: an error; true: left "
+        "out; a list: those whose names begin so are left out.",
     )
-    freeze_batch_norm: bool = Field(
-        default=False, description="Keep BatchNorm's statistics and affine parameters as they are."
+    freeze_batch_norm: bool = _option(
+        False, "Keep BatchNorm's statistics and affine parameters as they are."
     )
-    frozen_stages: int = Field(
-        default=0,
+    frozen_stages: int = _option(
+        0,
+        "Parts of the trunk that keep their weights, from the input on: 1 the stem and res2, 2 "
+        "res3 too, ... 4 res5 too, 5 all of it. No gradient is computed there.",
         ge=0,
         le=5,
-        description="Parts of the trunk that keep their weights, from the input on: 1 the stem and "
-        "res2, 2 res3 too, ... 4 res5 too, 5 all of it. No gradient is computed there.",
     )
-    res5_stride: Literal[1, 2] = Field(default=2, description="Spatial stride of res5 (paper: 2).")
-    roi_size: int = Field(
-        default=7, ge=1, le=64, description="RoIAlign output is roi_size x roi_size."
+    res5_stride: Literal[1, 2] = _option(2, "Spatial stride of res5 (paper: 2).")
+    roi_size: int = _option(7, "RoIAlign output is roi_size x roi_size.", ge=1, le=64)
+    roi_pool: Literal["max", "mean"] = _option(
+        "max",
+        "Over a person's region: max (paper), or mean, as the classifier pools that pretrained "
+        "weights come from.",
     )
-    roi_pool: Literal["max", "mean"] = Field(
-        default="max",
-        description="Over a person's region: max (paper), or mean, as the classifier pools that "
-        "pretrained weights come from.",
+    context: Literal["none", "frame"] = _option(
+        "none",
+        "frame: the last layer also sees the whole frame's pooled features beside the person's; "
+        "none: the person's alone (paper).",
     )
-    context: Literal["none", "frame"] = Field(
-        default="none",
-        description="frame: the last layer also sees the whole frame's pooled features beside the "
-        "person's; none: the person's alone (paper).",
+    unit_features: bool = _option(
+        False,
+        "Bring the features before the last layer to length 1, the person's and the frame's each "
+        "(paper: no).",
     )
-    unit_features: bool = Field(
-        default=False,
-        description="Bring the features before the last layer to length 1, the person's and the "
-        "frame's each (paper: no).",
+    exclusive_actions: bool = _option(
+        False,
+        "Everybody does exactly one of the classes: their probabilities add up to 1, a softmax; "
+        "false: independent, any number of actions (paper).",
     )
-    exclusive_actions: bool = Field(
-        default=False,
-        description="Everybody does exactly one of the classes: their probabilities add up to 1, a "
-        "softmax; false: independent, any number of actions (paper).",
-    )
-    head_width: int = Field(default=2048, ge=1, le=MOST_WIDTH, description="Width of fc1.")
-    dropout: float = Field(default=0.5, ge=0, lt=1, description="Before the last layer.")
-    first_probability: float = Field(
-        default=0.5,
+    head_width: int = _option(2048, "Width of fc1.", ge=1, le=bounds.MOST_WIDTH)
+    dropout: ShareBelowOne = _option(0.5, "Before the last layer.")
+    first_probability: float = _option(
+        0.5,
+        "Probability of every action before anything is learned, by the last layer's bias: about "
+        "the share of people who do one spares short runs learning that. Published weights start "
+        "from 0.5.",
         gt=0,
         lt=1,
-        description="Probability of every action before anything is learned, by the last layer's "
-        "bias: about the share of people who do one spares short runs learning that. Published "
-        "weights start from 0.5.",
     )
-    sync_batch_norm: bool = Field(
-        default=False, description="BatchNorm over the batches of all processes; GPUs only."
+    sync_batch_norm: bool = _option(
+        False, "BatchNorm over the batches of all processes; GPUs only."
     )
-    checkpoint_activations: bool = Field(
-        default=False,
-        description="Keep the inputs of the trunk's blocks alone and compute the rest again on the "
-        "way back: the same numbers from less memory, in a third more time or so.",
+    checkpoint_activations: bool = _option(
+        False,
+        "Keep the inputs of the trunk's blocks alone and compute the rest again on the way back: "
+        "the same numbers from less memory, in a third more time or so.",
     )
 
     _home = field_validator("pretrained")(expand_home)
@@ -328,71 +289,54 @@ class ModelConfig:
 class OptimConfig:
     """How the weights move."""
 
-    epochs: int = Field(
-        default=68,
+    epochs: int = _option(
+        68,
+        "Passes over the training keyframes; 0 (with `probe`): the probe is all.",
         ge=0,
-        le=MOST_EPOCHS,
-        description="Passes over the training keyframes; 0 (with `probe`): the probe is all.",
+        le=bounds.MOST_EPOCHS,
     )
-    batch_size: int = Field(default=16, ge=1, le=LARGEST_BATCH, description="Clips a forward pass.")
-    accumulate: int = Field(
-        default=1, ge=1, le=LARGEST_BATCH, description="Forward passes per update of the weights."
+    batch_size: BatchSize = _option(16, "Clips a forward pass.")
+    accumulate: BatchSize = _option(1, "Forward passes per update of the weights.")
+    lr: PositiveFloat = _option(0.1, "Peak learning rate, of one update.")
+    lr_batch: OptionalCount = _option(
+        None,
+        "Clips an update that `lr` is stated for: it grows linearly with batch_size x accumulate "
+        "(head_lr_factor on top; weight decay, warm-up and averaging stay). null: lr as it is.",
     )
-    lr: float = Field(default=0.1, gt=0, description="Peak learning rate, of one update.")
-    lr_batch: int | None = Field(
-        default=None,
-        ge=1,
-        description="Clips an update that `lr` is stated for: it grows linearly with batch_size x "
-        "accumulate (head_lr_factor on top; weight decay, warm-up and averaging stay). null: lr as "
-        "it is.",
+    head_lr_factor: PositiveFloat = _option(1.0, "Factor on lr for the actor head.")
+    optimizer: Literal["sgd", "adamw"] = _option(
+        "sgd", "sgd (the paper's, Nesterov) or adamw (short runs from scratch)."
     )
-    head_lr_factor: float = Field(default=1.0, gt=0, description="Factor on lr for the actor head.")
-    optimizer: Literal["sgd", "adamw"] = Field(
-        default="sgd", description="sgd (the paper's, Nesterov) or adamw (short runs from scratch)."
-    )
-    momentum: float = Field(
-        default=0.9, ge=0, lt=1, description="Nesterov momentum, 0: plain SGD; AdamW's first beta."
-    )
-    beta2: float = Field(
-        default=0.999,
+    momentum: ShareBelowOne = _option(0.9, "Nesterov momentum, 0: plain SGD; AdamW's first beta.")
+    beta2: float = _option(
+        0.999,
+        "AdamW's second beta; less in runs of few updates, whose first gradients would otherwise "
+        "hold the steps short to the end.",
         gt=0,
         lt=1,
-        description="AdamW's second beta; less in runs of few updates, whose first gradients would "
-        "otherwise hold the steps short to the end.",
     )
-    weight_decay: float = Field(default=1e-7, ge=0, description="Not on norms and biases.")
-    warmup_updates: int = Field(
-        default=0, ge=0, description="Updates over which lr rises linearly."
+    weight_decay: NonNegativeFloat = _option(1e-7, "Not on norms and biases.")
+    warmup_updates: NonNegativeInt = _option(0, "Updates over which lr rises linearly.")
+    warmup_epochs: NonNegativeFloat = _option(
+        0, "The same in epochs, in place of `warmup_updates`."
     )
-    warmup_epochs: float = Field(
-        default=0, ge=0, description="The same in epochs, in place of `warmup_updates`."
+    warmup_start: float = _option(0.1, "First lr, as a share of lr.", gt=0, le=1)
+    schedule: Literal["cosine", "step", "plateau", "constant"] = _option(
+        "cosine", "cosine to 0; step: / 10 at `milestones`; plateau: / 10 when mAP saturates."
     )
-    warmup_start: float = Field(default=0.1, gt=0, le=1, description="First lr, as a share of lr.")
-    schedule: Literal["cosine", "step", "plateau", "constant"] = Field(
-        default="cosine",
-        description="cosine to 0; step: / 10 at `milestones`; plateau: / 10 when mAP saturates.",
+    milestones: tuple[int, ...] = _option((), "Epochs at which `step` divides by 10.")
+    patience: Count = _option(2, "plateau: evaluations without a better mAP before lr is divided.")
+    clip_grad_norm: float | None = _option(None, "Largest gradient norm.", gt=0)
+    precise_bn_batches: NonNegativeInt = _option(
+        0,
+        "Before each scoring, BatchNorm's statistics are computed anew over the first n batches "
+        "of the epoch; 0: the running averages are used.",
     )
-    milestones: tuple[int, ...] = Field(
-        default=(), description="Epochs at which `step` divides by 10."
-    )
-    patience: int = Field(
-        default=2,
-        ge=1,
-        description="plateau: evaluations without a better mAP before lr is divided.",
-    )
-    clip_grad_norm: float | None = Field(default=None, gt=0, description="Largest gradient norm.")
-    precise_bn_batches: int = Field(
-        default=0,
-        ge=0,
-        description="Before each scoring, BatchNorm's statistics are computed anew over the first "
-        "n batches of the epoch; 0: the running averages are used.",
-    )
-    ema_decay: float | None = Field(
-        default=None,
+    ema_decay: float | None = _option(
+        None,
+        "Keep a moving average of the weights, of this decay an update, and score it; null: none.",
         gt=0,
         lt=1,
-        description="Keep a moving average of the weights, of this decay an update, and score it; "
-        "null: none.",
     )
 
     @property
@@ -416,17 +360,15 @@ class OptimConfig:
 class ProbeConfig:
     """A linear probe before the first epoch: a last layer fitted to what pretrained weights see."""
 
-    keyframes_per_video: int | None = Field(
-        default=None,
-        ge=1,
-        description="Random keyframes of each training video, as in testing, that the last layer "
-        "is fitted to before the first epoch; null: it starts at random.",
+    keyframes_per_video: OptionalCount = _option(
+        None,
+        "Random keyframes of each training video, as in testing, that the last layer is fitted to "
+        "before the first epoch; null: it starts at random.",
     )
-    l2: float = Field(
-        default=1e-4,
-        gt=0,
-        description="On the squared weights of the probe; features have a mean squared length of "
-        "1, the loss is summed over classes.",
+    l2: PositiveFloat = _option(
+        1e-4,
+        "On the squared weights of the probe; features have a mean squared length of 1, the loss "
+        "is summed over classes.",
     )
 
 
@@ -434,18 +376,18 @@ class ProbeConfig:
 class EvaluationConfig:
     """When and by which rules the run is scored."""
 
-    every_epochs: int = Field(default=1, ge=1, description="Epochs between evaluations.")
-    batch_size: int = Field(default=16, ge=1, le=LARGEST_BATCH, description="Clips a forward pass.")
+    every_epochs: Count = _option(1, "Epochs between evaluations.")
+    batch_size: BatchSize = _option(16, "Clips a forward pass.")
     use_average: bool = _USE_AVERAGE
-    multiply_person_score: bool = Field(
-        default=False,
-        description="Multiply action scores by the confidence of the person's box, as some systems "
-        "do; the results say so.",
+    multiply_person_score: bool = _option(
+        False,
+        "Multiply action scores by the confidence of the person's box, as some systems do; the "
+        "results say so.",
     )
-    protocol: str | None = Field(
-        default=None,
-        description="Rules of the mAP; null: the data set's, else activitynet-2018 where all "
-        "times are whole seconds and frame-map where not.",
+    protocol: str | None = _option(
+        None,
+        "Rules of the mAP; null: the data set's, else activitynet-2018 where all times are whole "
+        "seconds and frame-map where not.",
     )
 
 
@@ -453,37 +395,27 @@ class EvaluationConfig:
 class ClassificationConfig:
     """Whole videos as labelled clips (`task: classification`)."""
 
-    labels: Literal["single", "multi"] = Field(
-        default="single",
-        description="single: one class a video (softmax, top-1 and top-5); multi: any number, "
-        "joined by ';' (sigmoid, mAP by video, as Charades).",
+    labels: Literal["single", "multi"] = _option(
+        "single",
+        "single: one class a video (softmax, top-1 and top-5); multi: any number, joined by ';' "
+        "(sigmoid, mAP by video, as Charades).",
     )
-    video_folder: str | None = Field(
-        default=None,
-        description="Folder that relative paths in the lists start from; null: data.root.",
+    video_folder: str | None = _option(
+        None, "Folder that relative paths in the lists start from; null: data.root."
     )
-    val_clips: int = Field(
-        default=1,
-        ge=1,
-        le=LARGEST_BATCH,
-        description="While training: clips a video that are scored, one crop each.",
+    val_clips: BatchSize = _option(
+        1, "While training: clips a video that are scored, one crop each."
     )
-    test_clips: int = Field(
-        default=10,
-        ge=1,
-        le=LARGEST_BATCH,
-        description="At the end: clips a video, evenly spaced in time.",
+    test_clips: BatchSize = _option(10, "At the end: clips a video, evenly spaced in time.")
+    test_crops: Literal[1, 3] = _option(
+        1, "At the end: the middle square of each clip, or 3 over its long side."
     )
-    test_crops: Literal[1, 3] = Field(
-        default=1,
-        description="At the end: the middle square of each clip, or 3 over its long side.",
-    )
-    test_crop_px: int | None = Field(
-        default=None,
+    test_crop_px: int | None = _option(
+        None,
+        "Side of a square; null: clip.train_crop_px where there is 1, clip.test_short_side_px "
+        "where there are 3.",
         ge=32,
-        le=LARGEST_SIDE_PX,
-        description="Side of a square; null: clip.train_crop_px where there is 1, "
-        "clip.test_short_side_px where there are 3.",
+        le=bounds.LARGEST_SIDE_PX,
     )
 
     _home = field_validator("video_folder")(expand_home)
@@ -513,41 +445,34 @@ class RunConfig:
     """Everything that decides a run."""
 
     data: DataConfig
-    task: Literal["actions", "classification"] = Field(
-        default="actions",
-        description="actions: of every person (data.root is a data set folder); classification: of "
-        "whole clips (data.root holds lists of videos).",
+    task: Literal["actions", "classification"] = _option(
+        "actions",
+        "actions: of every person (data.root is a data set folder); classification: of whole "
+        "clips (data.root holds lists of videos).",
     )
     output: str | None = _OUTPUT
-    seed: int = Field(
-        default=0,
-        ge=0,
-        le=LARGEST_SEED,
-        description="Decides initial weights, order, crops and dropout.",
+    seed: int = _option(
+        0, "Decides initial weights, order, crops and dropout.", ge=0, le=bounds.LARGEST_SEED
     )
     device: Literal["auto", "cpu", "cuda"] = _DEVICE
-    workers: int = Field(
-        default=2,
-        ge=0,
-        le=MOST_WORKERS,
-        description="Processes that read clips; 0: the main process.",
+    workers: int = _option(
+        2, "Processes that read clips; 0: the main process.", ge=0, le=bounds.MOST_WORKERS
     )
     threads: int | None = _THREADS
-    precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
-        default="fp32",
-        description="Arithmetic of training: bf16 and fp16 are mixed (weights stay fp32); fp16 "
-        "scales the loss and needs a GPU; auto: bf16 where the processor or GPU has it, else fp32. "
-        "Scoring is in fp32.",
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = _option(
+        "fp32",
+        "Arithmetic of training: bf16 and fp16 are mixed (weights stay fp32); fp16 scales the "
+        "loss and needs a GPU; auto: bf16 where the processor or GPU has it, else fp32. Scoring "
+        "is in fp32.",
     )
-    checkpoint_minutes: float = Field(
-        default=10,
+    checkpoint_minutes: float = _option(
+        10,
+        "Longest time between checkpoints; one is written each epoch too.",
         gt=0,
-        le=MOST_MINUTES,
-        description="Longest time between checkpoints; one is written each epoch too.",
+        le=bounds.MOST_MINUTES,
     )
-    compile: bool = Field(
-        default=False,
-        description="Compile the trunk for training (torch.compile; the first steps take minutes).",
+    compile: bool = _option(
+        False, "Compile the trunk for training (torch.compile; the first steps take minutes)."
     )
     tensorboard: bool = _TENSORBOARD
     checkpoints_kept: int = _CHECKPOINTS_KEPT
@@ -598,7 +523,6 @@ class RunConfig:
 
 
 def _refuse_options(config: RunConfig, options: Mapping[str, Sequence[str]]) -> None:
-    """Refuse options that are set and have no use for the task."""
     for section, names in options.items():
         given = getattr(config, section)
         for name in names:
@@ -612,39 +536,26 @@ class PeopleDataConfig:
 
     root: str = _ROOT
     train_split: str = _TRAIN_SPLIT
-    val_split: str = Field(
-        default="val", description="Split to score on at the end; never used to choose anything."
-    )
+    val_split: str = _option("val", "Split to score on at the end; never used to choose anything.")
     how_to_get: str | None = _HOW_TO_GET
-    class_name: str = Field(
-        default="person", description="What the boxes hold: the name of the network's one class."
+    class_name: str = _option("person", "What the boxes hold: the name of the network's one class.")
+    held_out_share: ShareBelowOne = _option(
+        0.1,
+        "Part of the training split's source videos that is not learned from: weights and score "
+        "thresholds are chosen on it. 0: none, the last weights are kept.",
     )
-    held_out_share: float = Field(
-        default=0.1,
-        ge=0,
-        lt=1,
-        description="Part of the training split's source videos that is not learned from: weights "
-        "and score thresholds are chosen on it. 0: none, the last weights are kept.",
+    source_pattern: str | None = _option(
+        None,
+        "Regular expression whose first group finds, in a video id, the source that it was cut "
+        "from; clips of one source are held out together. null: each is its own.",
     )
-    source_pattern: str | None = Field(
-        default=None,
-        description="Regular expression whose first group finds, in a video id, the source that "
-        "it was cut from; clips of one source are held out together. null: each is its own.",
+    keyframes_per_video: OptionalCount = _option(
+        None, "Random keyframes taken from each video an epoch; null: every keyframe."
     )
-    keyframes_per_video: int | None = Field(
-        default=None,
-        ge=1,
-        description="Random keyframes taken from each video an epoch; null: every keyframe.",
+    held_out_every: Count = _option(
+        1, "While training, score on every n-th held-out keyframe of a video; the end scores all."
     )
-    held_out_every: int = Field(
-        default=1,
-        ge=1,
-        description="While training, score on every n-th held-out keyframe of a video; the end "
-        "scores all.",
-    )
-    keep_mb: int = Field(
-        default=512, ge=0, description="Decoded pictures that each worker keeps, MB; 0: none."
-    )
+    keep_mb: NonNegativeInt = _option(512, "Decoded pictures that each worker keeps, MB; 0: none.")
     max_unreadable: float = _MAX_UNREADABLE
 
     _home = field_validator("root")(expand_home)
@@ -664,37 +575,19 @@ class PeopleDataConfig:
 class PictureConfig:
     """The size of pictures, and how training varies them."""
 
-    short_side_px: int = Field(
-        default=144,
-        ge=32,
-        le=LARGEST_SIDE_PX,
-        description="Short side that pictures are scaled to, in pixels.",
+    short_side_px: SidePx = _option(144, "Short side that pictures are scaled to, in pixels.")
+    long_side_px: SidePx = _option(256, "Longest long side; the short side gives way to it.")
+    scale_jitter: tuple[float, float] = _option(
+        (0.7, 1.3),
+        "Training: pictures are drawn at a random scale from this range, cut or padded to their "
+        "usual size.",
     )
-    long_side_px: int = Field(
-        default=256,
-        ge=32,
-        le=LARGEST_SIDE_PX,
-        description="Longest long side; the short side gives way to it.",
+    flip_probability: Share = _option(0.5, "Training: horizontal flip.")
+    color_jitter: Share = _option(
+        0.2, "Training: strength of brightness, contrast and saturation jitter."
     )
-    scale_jitter: tuple[float, float] = Field(
-        default=(0.7, 1.3),
-        description="Training: pictures are drawn at a random scale from this range, cut or "
-        "padded to their usual size.",
-    )
-    flip_probability: float = Field(
-        default=0.5, ge=0, le=1, description="Training: horizontal flip."
-    )
-    color_jitter: float = Field(
-        default=0.2,
-        ge=0,
-        le=1,
-        description="Training: strength of brightness, contrast and saturation jitter.",
-    )
-    min_visible: float = Field(
-        default=0.25,
-        ge=0,
-        le=1,
-        description="Training: boxes of which less is left inside the picture are left out.",
+    min_visible: Share = _option(
+        0.25, "Training: boxes of which less is left inside the picture are left out."
     )
 
     def __post_init__(self) -> None:
@@ -711,16 +604,16 @@ class PictureConfig:
 class PeopleModelConfig:
     """The network and the weights it starts from."""
 
-    network: Literal["small", "mobile_320", "mobile", "resnet50_v2"] = Field(
-        default="small", description="small: cheap on a CPU; the others are torchvision's."
+    network: Literal["small", "mobile_320", "mobile", "resnet50_v2"] = _option(
+        "small", "small: cheap on a CPU; the others are torchvision's."
     )
-    start_from: str | None = Field(
-        default=None,
-        description="Weights to start from: 'coco' (fetched by torchvision), a file or a run of "
-        "train_people; null: random.",
+    start_from: str | None = _option(
+        None,
+        "Weights to start from: 'coco' (fetched by torchvision), a file or a run of train_people; "
+        "null: random.",
     )
-    freeze_batch_norm: bool = Field(
-        default=False, description="Keep BatchNorm as it is: for small batches from good weights."
+    freeze_batch_norm: bool = _option(
+        False, "Keep BatchNorm as it is: for small batches from good weights."
     )
 
     _home = field_validator("start_from")(expand_home)
@@ -730,52 +623,36 @@ class PeopleModelConfig:
 class PeopleOptimConfig(OptimConfig):
     """How the weights move; the same options as above with other defaults, and what is ignored."""
 
-    epochs: int = Field(
-        default=12, ge=1, le=MOST_EPOCHS, description="Passes over the training keyframes."
+    epochs: int = _option(12, "Passes over the training keyframes.", ge=1, le=bounds.MOST_EPOCHS)
+    batch_size: BatchSize = _option(8, "Pictures a forward pass.")
+    lr: PositiveFloat = _option(0.001, "Peak learning rate, of one update.")
+    head_lr_factor: PositiveFloat = _option(
+        1.0, "Factor on lr for the layers that follow the proposals."
     )
-    batch_size: int = Field(
-        default=8, ge=1, le=LARGEST_BATCH, description="Pictures a forward pass."
-    )
-    lr: float = Field(default=0.001, gt=0, description="Peak learning rate, of one update.")
-    head_lr_factor: float = Field(
-        default=1.0, gt=0, description="Factor on lr for the layers that follow the proposals."
-    )
-    optimizer: Literal["sgd", "adamw"] = Field(default="adamw", description="sgd is Nesterov's.")
-    weight_decay: float = Field(default=0.02, ge=0, description="Not on norms and biases.")
-    warmup_updates: int = Field(
-        default=50, ge=0, description="Updates over which lr rises linearly."
-    )
-    warmup_start: float = Field(default=0.01, gt=0, le=1, description="First lr, as a share of lr.")
-    clip_grad_norm: float | None = Field(default=10, gt=0, description="Largest gradient norm.")
-    ignore_unlabelled_above: float | None = Field(
-        default=None,
+    optimizer: Literal["sgd", "adamw"] = _option("adamw", "sgd is Nesterov's.")
+    weight_decay: NonNegativeFloat = _option(0.02, "Not on norms and biases.")
+    warmup_updates: NonNegativeInt = _option(50, "Updates over which lr rises linearly.")
+    warmup_start: float = _option(0.01, "First lr, as a share of lr.", gt=0, le=1)
+    clip_grad_norm: float | None = _option(10, "Largest gradient norm.", gt=0)
+    ignore_unlabelled_above: float | None = _option(
+        None,
+        "Proposals without a label that the network itself takes for a person with more than this "
+        "probability are ignored, not taught as background: for data sets that leave people "
+        "unlabelled. null: they are taught.",
         gt=0,
         lt=1,
-        description="Proposals without a label that the network itself takes for a person with "
-        "more than this probability are ignored, not taught as background: for data sets that "
-        "leave people unlabelled. null: they are taught.",
     )
-    ignore_after: float = Field(
-        default=0.3, ge=0, le=1, description="Share of the run before ignoring begins."
-    )
+    ignore_after: Share = _option(0.3, "Share of the run before ignoring begins.")
 
 
 @dataclass(frozen=True, config=_STRICT)
 class PeopleEvaluationConfig:
     """When the held-out part is scored, and which boxes count."""
 
-    every_epochs: int = Field(
-        default=1000, ge=1, description="Epochs between scorings of the held-out part."
-    )
-    batch_size: int = Field(
-        default=16, ge=1, le=LARGEST_BATCH, description="Pictures a forward pass."
-    )
-    score_floor: float = Field(
-        default=0.05, ge=0, lt=1, description="Boxes below this confidence are not looked at."
-    )
-    max_people: int = Field(
-        default=100, ge=1, le=LARGEST_BATCH, description="At most so many boxes a picture."
-    )
+    every_epochs: Count = _option(1000, "Epochs between scorings of the held-out part.")
+    batch_size: BatchSize = _option(16, "Pictures a forward pass.")
+    score_floor: ShareBelowOne = _option(0.05, "Boxes below this confidence are not looked at.")
+    max_people: BatchSize = _option(100, "At most so many boxes a picture.")
     use_average: bool = _USE_AVERAGE
 
 
@@ -785,30 +662,24 @@ class PeopleConfig:
 
     data: PeopleDataConfig
     output: str | None = _OUTPUT
-    seed: int = Field(
-        default=0,
-        ge=0,
-        le=LARGEST_SEED,
-        description="Decides weights, order, pictures and samples.",
+    seed: int = _option(
+        0, "Decides weights, order, pictures and samples.", ge=0, le=bounds.LARGEST_SEED
     )
     device: Literal["auto", "cpu", "cuda"] = _DEVICE
-    workers: int = Field(
-        default=1,
-        ge=0,
-        le=MOST_WORKERS,
-        description="Processes that read pictures; 0: the main process.",
+    workers: int = _option(
+        1, "Processes that read pictures; 0: the main process.", ge=0, le=bounds.MOST_WORKERS
     )
     threads: int | None = _THREADS
-    precision: Literal["fp32", "bf16", "auto"] = Field(
-        default="fp32",
-        description="Arithmetic of training: bf16 is mixed (weights stay fp32); auto: bf16 where "
-        "the processor or GPU has it, else fp32. Scoring is in fp32.",
+    precision: Literal["fp32", "bf16", "auto"] = _option(
+        "fp32",
+        "Arithmetic of training: bf16 is mixed (weights stay fp32); auto: bf16 where the "
+        "processor or GPU has it, else fp32. Scoring is in fp32.",
     )
-    checkpoint_minutes: float = Field(
-        default=5,
+    checkpoint_minutes: float = _option(
+        5,
+        "Longest time between checkpoints; one is written each epoch too.",
         gt=0,
-        le=MOST_MINUTES,
-        description="Longest time between checkpoints; one is written each epoch too.",
+        le=bounds.MOST_MINUTES,
     )
     tensorboard: bool = _TENSORBOARD
     checkpoints_kept: int = _CHECKPOINTS_KEPT
@@ -851,7 +722,8 @@ def config_to_yaml(config: AnyConfig) -> str:
 
 def same_kind_from_dict(config: AnyConfig, values: Mapping[str, Any], source: str) -> AnyConfig:
     """Check a plain dictionary as a configuration of the kind of `config`."""
-    return _files_of(config).from_dict(values, source)
+    same: AnyConfig = _files_of(config).from_dict(values, source)
+    return same
 
 
 def _files_of(config: AnyConfig) -> ConfigurationFiles[Any]:

@@ -86,7 +86,6 @@ def _settle(temporary: Path) -> None:
 
 
 def _pour(temporary: Path, path: Path) -> None:
-    """Write a file's bytes into a device or a pipe."""
     with temporary.open("rb") as written:
         try:
             with path.open("wb") as output:

@@ -9,73 +9,50 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection
 
-# Lower case, the last part of a dotted name or all of it -> options, of which those count that the
-# configuration at hand knows.
-_ELSEWHERE: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(
-        ("learning_rate", "base_lr", "init_lr", "initial_lr", "lr_init", "peak_lr"), ("optim.lr",)
+# Options -> their names elsewhere: lower case, the last part of a dotted name or all of it.
+# Of several options those count that the configuration at hand knows.
+_OPTIONS = {
+    "optim.lr": "learning_rate base_lr init_lr initial_lr lr_init peak_lr",
+    "optim.epochs": "max_epoch max_epochs num_epochs total_epochs n_epochs",
+    "optim.batch_size": "train.batch_size videos_per_gpu samples_per_gpu batchsize bs",
+    "evaluation.batch_size": "test.batch_size val_batch_size",
+    "optim.optimizer": "optimizing_method optim optimiser",
+    "optim.schedule": "lr_policy lr_scheduler scheduler",
+    "optim.milestones": "lr_steps steps lr_milestones",
+    "optim.warmup_updates": "warmup warmup_iters",
+    "optim.clip_grad_norm": "grad_clip clip_grad clip_grad_l2norm max_norm clip_gradient",
+    "optim.accumulate": "accum_iter accumulation_steps gradient_accumulation_steps grad_accum",
+    "optim.ema_decay": "ema model_ema model_ema_decay",
+    "optim.weight_decay": "wd l2",
+    "clip.num_frames": "frames clip_len clip_length t",
+    "clip.step": "sampling_rate frame_interval stride tau frame_step",
+    "clip.train_crop_px picture.short_side_px": (
+        "train_crop_size crop_size input_size img_size image_size resolution"
     ),
-    **dict.fromkeys(
-        ("max_epoch", "max_epochs", "num_epochs", "total_epochs", "n_epochs"), ("optim.epochs",)
+    "clip.test_short_side_px": "test_crop_size test_scale val_crop_size",
+    "clip.train_short_side_px": "train_jitter_scales jitter_scales scale_range",
+    "picture.short_side_px": "min_size",
+    "picture.long_side_px": "max_size",
+    "clip.flip_probability": "flip hflip random_flip",
+    "model.pretrained model.start_from": (
+        "weights checkpoint checkpoint_file_path load_from init_from finetune "
+        "pretrained_weights pretrained_path resume_from"
     ),
-    **dict.fromkeys(
-        ("train.batch_size", "videos_per_gpu", "samples_per_gpu", "batchsize", "bs"),
-        ("optim.batch_size",),
-    ),
-    **dict.fromkeys(("test.batch_size", "val_batch_size"), ("evaluation.batch_size",)),
-    **dict.fromkeys(("optimizing_method", "optim", "optimiser"), ("optim.optimizer",)),
-    **dict.fromkeys(("lr_policy", "lr_scheduler", "scheduler"), ("optim.schedule",)),
-    **dict.fromkeys(("lr_steps", "steps", "lr_milestones"), ("optim.milestones",)),
-    **dict.fromkeys(("warmup", "warmup_iters"), ("optim.warmup_updates",)),
-    **dict.fromkeys(
-        ("grad_clip", "clip_grad", "clip_grad_l2norm", "max_norm", "clip_gradient"),
-        ("optim.clip_grad_norm",),
-    ),
-    **dict.fromkeys(
-        ("accum_iter", "accumulation_steps", "gradient_accumulation_steps", "grad_accum"),
-        ("optim.accumulate",),
-    ),
-    **dict.fromkeys(("ema", "model_ema", "model_ema_decay"), ("optim.ema_decay",)),
-    **dict.fromkeys(("wd", "l2"), ("optim.weight_decay",)),
-    **dict.fromkeys(("frames", "clip_len", "clip_length", "t"), ("clip.num_frames",)),
-    **dict.fromkeys(
-        ("sampling_rate", "frame_interval", "stride", "tau", "frame_step"), ("clip.step",)
-    ),
-    **dict.fromkeys(
-        ("train_crop_size", "crop_size", "input_size", "img_size", "image_size", "resolution"),
-        ("clip.train_crop_px", "picture.short_side_px"),
-    ),
-    **dict.fromkeys(
-        ("test_crop_size", "test_scale", "val_crop_size"), ("clip.test_short_side_px",)
-    ),
-    **dict.fromkeys(
-        ("train_jitter_scales", "jitter_scales", "scale_range"), ("clip.train_short_side_px",)
-    ),
-    **dict.fromkeys(("min_size",), ("picture.short_side_px",)),
-    **dict.fromkeys(("max_size",), ("picture.long_side_px",)),
-    **dict.fromkeys(("flip", "hflip", "random_flip"), ("clip.flip_probability",)),
-    **dict.fromkeys(
-        ("weights", "checkpoint", "checkpoint_file_path", "load_from", "init_from", "finetune")
-        + ("pretrained_weights", "pretrained_path", "resume_from"),
-        ("model.pretrained", "model.start_from"),
-    ),
-    **dict.fromkeys(("arch", "model_name", "backbone", "model_size"), ("model.variant",)),
-    **dict.fromkeys(("dropout_rate", "dropout_ratio", "drop_rate"), ("model.dropout",)),
-    **dict.fromkeys(
-        ("path", "data_path", "path_to_data_dir", "data_root", "dataset", "data_dir", "root_dir"),
-        ("data.root",),
-    ),
-    **dict.fromkeys(
-        ("output_dir", "work_dir", "out_dir", "log_dir", "save_dir", "out"), ("output",)
-    ),
-    **dict.fromkeys(("num_workers", "workers_per_gpu", "n_workers"), ("workers",)),
-    **dict.fromkeys(("num_threads", "cpu_threads"), ("threads",)),
-    **dict.fromkeys(("rng_seed", "random_seed", "manual_seed"), ("seed",)),
-    **dict.fromkeys(("amp", "fp16", "bf16", "mixed_precision", "use_amp"), ("precision",)),
-    **dict.fromkeys(("eval_period", "val_interval", "eval_every"), ("evaluation.every_epochs",)),
-    **dict.fromkeys(("detection_score_thresh", "person_threshold"), ("data.box_score_threshold",)),
-    **dict.fromkeys(("num_ensemble_views", "num_clips"), ("classification.test_clips",)),
-    **dict.fromkeys(("num_spatial_crops", "num_crops"), ("classification.test_crops",)),
+    "model.variant": "arch model_name backbone model_size",
+    "model.dropout": "dropout_rate dropout_ratio drop_rate",
+    "data.root": "path data_path path_to_data_dir data_root dataset data_dir root_dir",
+    "output": "output_dir work_dir out_dir log_dir save_dir out",
+    "workers": "num_workers workers_per_gpu n_workers",
+    "threads": "num_threads cpu_threads",
+    "seed": "rng_seed random_seed manual_seed",
+    "precision": "amp fp16 bf16 mixed_precision use_amp",
+    "evaluation.every_epochs": "eval_period val_interval eval_every",
+    "data.box_score_threshold": "detection_score_thresh person_threshold",
+    "classification.test_clips": "num_ensemble_views num_clips",
+    "classification.test_crops": "num_spatial_crops num_crops",
+}
+_ELSEWHERE = {
+    name: options.split() for options, names in _OPTIONS.items() for name in names.split()
 }
 # What is no option here, and why.
 _NO_OPTION = {

@@ -8,7 +8,7 @@ transformed clip. Zero actors is a legal value everywhere. This file does not im
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
@@ -30,7 +30,7 @@ STEPS_PER_SECOND = 30.0
 
 
 class Keyframe(NamedTuple):
-    """One moment of one video; sorts by video, then time.
+    """One time in one video; sorts by video, then time.
 
     `time_s` is in seconds on the video's own clock (its presentation times): AVA's whole seconds
     and AVA-Kinetics' fractions alike.
@@ -214,7 +214,7 @@ class ActorBoxes:
 
     @classmethod
     def empty(cls) -> ActorBoxes:
-        """Return boxes of nobody."""
+        """Return no boxes."""
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 
 
@@ -223,8 +223,8 @@ class Sample:
     """One keyframe, ready to be batched.
 
     frames: (3, T, H, W) uint8 RGB, after resize, crop and flip.  boxes_px: (N, 4) float32 in pixels
-    of those frames.  boxes: the same N actors as they were in the full frame, so that nobody has
-    to invert a crop.  labels: (N, A) float32 of 0 and 1.
+    of those frames.  boxes: the same N actors as they were in the full frame, so that no crop
+    has to be inverted.  labels: (N, A) float32 of 0 and 1.
     """
 
     keyframe: Keyframe
@@ -284,13 +284,8 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory (called by DataLoader)."""
-        return Batch(
-            self.frames.pin_memory(),
-            self.rois_px.pin_memory(),
-            self.labels.pin_memory(),
-            self.boxes,
-            self.keyframes,
-        )
+        names = ("frames", "rois_px", "labels")
+        return replace(self, **{name: getattr(self, name).pin_memory() for name in names})
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,6 @@ if hasattr(os, "register_at_fork"):
 
 
 def _lock(handle: int, path: Path, if_unknown: bool | None) -> bool:
-    """Tell whether we hold the lock now."""
     from filelock import lock_descriptor  # takes a moment that most commands need not wait for
 
     try:

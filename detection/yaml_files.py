@@ -1,4 +1,4 @@
-"""YAML files read strictly: every mistake is one line with file, line and what was wanted.
+"""YAML files read strictly: every mistake is one line with file, line and what is required.
 
 PyYAML keeps the last of two equal keys in silence, follows aliases without an end and pydantic's
 messages are for programmers; all of it is mended here, for configurations, data set files and
@@ -122,7 +122,7 @@ def read_yaml(path: str | Path, *, what: str = "YAML file") -> YamlValues:
     values = document.read((), places)
     values = {} if values is None else values
     if not isinstance(values, dict):
-        raise UserError(f"{path}: keys and values wanted, found a {type(values).__name__}")
+        raise UserError(f"{path}: keys and values are required, found a {type(values).__name__}")
     return YamlValues(str(path), values, places)
 
 
@@ -182,7 +182,7 @@ class _Loader(yaml.SafeLoader):
         """Compose what follows; refuse what is nested too deep."""
         self.depth += 1
         if self.depth > DEEPEST:
-            mark = self.peek_event().start_mark
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(
                 problem=f"nested deeper than {DEEPEST} levels", problem_mark=mark
             )
@@ -249,8 +249,7 @@ class _Document:
         if isinstance(node, yaml.ScalarNode) and tag in ("str", "int", "float", "bool", "null"):
             return self._scalar(node, tag)
         raise self._error(
-            line,
-            f"YAML error: the tag {_short(node.tag)} is not read, plain values are required",
+            line, f"YAML error: the tag {_short(node.tag)} is not read, plain values are required"
         )
 
     def _scalar(self, node: yaml.ScalarNode, tag: str) -> Any:
@@ -268,7 +267,7 @@ class _Document:
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                raise self._error(line, "a list or a mapping as a key, a text is wanted")
+                raise self._error(line, "a list or a mapping as a key, a text is required")
             name = key_node.value
             if name in values or (key_node.tag.endswith(":merge") and merged):
                 dotted = ".".join((*key, name))
@@ -358,7 +357,7 @@ def _sentence(keys: Key, problem: Mapping[str, Any], known: Collection[str], wor
             return _sentence((*keys, deeper), {**problem, "input": section[deeper]}, known, word)
         return f"unknown {word} '{name}'{hint_for('.'.join(keys), known, word)}"
     if problem["type"] in ("missing", "missing_argument"):
-        return f"{word} '{name}' is wanted and not given"
+        return f"{word} '{name}' is required and not given"
     message = printable(problem["msg"].removeprefix("Value error, "))
     if problem["type"] == "value_error":
         return f"{name}: {message}" if name else message
@@ -367,7 +366,6 @@ def _sentence(keys: Key, problem: Mapping[str, Any], known: Collection[str], wor
 
 
 def _brief(value: Any) -> str:
-    """Return a value for an error, short and on one line."""
     if isinstance(value, (dict, list, tuple)) and len(value) > 10:
         return f"a {type(value).__name__} of {len(value)}"
     if isinstance(value, int) and value.bit_length() > 1000:

@@ -94,7 +94,7 @@ def test_bad_input_is_one_line_with_its_place(tmp_path, text, line, wanted):
 def test_missing_file_missing_option_and_non_mapping(tmp_path):
     with pytest.raises(UserError, match="no such configuration file"):
         load_config(tmp_path / "absent.yaml")
-    with pytest.raises(UserError, match="option 'data' is wanted"):
+    with pytest.raises(UserError, match="option 'data' is required"):
         load_config(write(tmp_path, ""))
     with pytest.raises(UserError, match="found a list"):
         load_config(write(tmp_path, "- 1\n"))

@@ -125,7 +125,7 @@ def test_values_are_counted_with_all_that_aliases_stand_for(tmp_path: Path) -> N
 def test_what_an_override_replaced_is_blamed_no_more(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("data:\n  root: x\n")
-    with pytest.raises(UserError, match="'data.root' is wanted") as caught:
+    with pytest.raises(UserError, match="'data.root' is required") as caught:
         load_config(path, ["data={val_split: v}"])
     assert str(caught.value).startswith("command line: 'data={val_split: v}': ")
 

@@ -29,7 +29,7 @@ from detection.checkpoints.plain_file import (
 from detection.checkpoints.weights import (
     Naming,
     check_weights,
-    find_noted_state,
+    find_state,
     recognise_wrapped,
     shown,
     to_own_names,
@@ -161,7 +161,6 @@ def save_model_file(
         return
     weights = {key: value.detach().cpu() for key, value in state.items()}
     values = form | {"model_state": weights} | facts | {"training": dict(training or {})}
-    refuse_other_types(values, "checkpoint")
     save_plain(path, values)
 
 
@@ -189,7 +188,8 @@ def _plain_sampling(
 
 
 def save_plain(path: str | Path, values: Mapping[str, Any]) -> None:
-    """Write with torch.save, whole or not at all."""
+    """Write with torch.save, whole or not at all; TypeError for what could not be read back."""
+    _refuse_other_types(values, "checkpoint")
     # Through an open file: torch's own writer refuses some file names.
     with replacing(path) as temporary, temporary.open("wb") as opened:
         torch.save(dict(values), opened)
@@ -205,7 +205,7 @@ def read_model_file(path: str | Path, *, weights_only: bool = False) -> ModelFil
     content = read_plain(path)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return read_own(str(path), content, weights_only=weights_only)
-    found = find_noted_state(str(path), content)
+    found = find_state(str(path), content)
     unwrapped = unwrap(str(path), found.state)
     state, naming = recognise_wrapped(unwrapped.state)
     if naming is None:
@@ -220,11 +220,7 @@ def read_model_file(path: str | Path, *, weights_only: bool = False) -> ModelFil
 
 def read_own(path: str, content: Mapping[str, Any], *, weights_only: bool) -> ModelFile:
     """Check and unpack a file that says it is of this project's format."""
-    version = content.get("version")
-    if type(version) is not int or version != FORMAT_VERSION:
-        raise UserError(
-            f"{path}: format version {brief(version)}, this program reads {FORMAT_VERSION}"
-        )
+    check_version(path, content, FORMAT_VERSION)
     said = SavedValues(path, content)
     unwrapped = unwrap(path, read_state(path, said))
     network, labels, sampling = (said.raw(key) for key in ("network", "label_map", "sampling"))
@@ -242,6 +238,13 @@ def read_own(path: str, content: Mapping[str, Any], *, weights_only: bool) -> Mo
         training={} if training is None else dict(said.within("training").items()),
         notes=unwrapped.notes,
     )
+
+
+def check_version(path: str, content: Mapping[str, Any], known: int) -> None:
+    """Raise `UserError` for a file of this project's in a version other than the known one."""
+    version = content.get("version")
+    if type(version) is not int or version != known:
+        raise UserError(f"{path}: format version {brief(version)}, this program reads {known}")
 
 
 def read_network(path: str, values: Any) -> NetworkDescription:
@@ -344,7 +347,7 @@ def check_class_layer(path: str, state: Mapping[str, Tensor], num_classes: int) 
         )
 
 
-def refuse_other_types(value: Any, place: str) -> None:
+def _refuse_other_types(value: Any, place: str) -> None:
     """Raise TypeError where a value is no plain type: such a file could not be opened safely."""
     if value is None or type(value) in (bool, int, float, str, bytes, torch.dtype):
         return
@@ -352,10 +355,10 @@ def refuse_other_types(value: Any, place: str) -> None:
         return
     if isinstance(value, Mapping) and type(value) in (dict, OrderedDict):
         for key, item in value.items():
-            refuse_other_types(key, f"{place} (a key)")
-            refuse_other_types(item, f"{place}[{key!r}]")
+            _refuse_other_types(key, f"{place} (a key)")
+            _refuse_other_types(item, f"{place}[{key!r}]")
     elif isinstance(value, Sequence) and type(value) in (list, tuple):
         for index, item in enumerate(value):
-            refuse_other_types(item, f"{place}[{index}]")
+            _refuse_other_types(item, f"{place}[{index}]")
     else:
         raise TypeError(f"{place} is a {type(value).__name__}; checkpoints hold plain types only")

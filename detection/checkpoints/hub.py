@@ -34,30 +34,28 @@ class Published:
         return self.url.rsplit("/", 1)[1]
 
 
-_SLOWFAST = "https://dl.fbaipublicfiles.com/pyslowfast/x3d_models/x3d_{}.pyth"
-_PYTORCHVIDEO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/X3D_{}.pyth"
+_META = "https://dl.fbaipublicfiles.com"
 _MMACTION2 = (
     "https://download.openmmlab.com/mmaction/v1.0/recognition/x3d/facebook/"
     "x3d_{}_facebook-kinetics400-rgb_20201027-{}.pth"
 )
+_VARIANTS = ("xs", "s", "m", "l")
 
-PUBLISHED: dict[str, Published] = {
-    **{
-        f"x3d_{variant}_kinetics400": Published(_SLOWFAST.format(variant), variant)
-        for variant in ("xs", "s", "m", "l")
-    },
-    **{
-        f"x3d_{variant}_kinetics400_pytorchvideo": Published(
-            _PYTORCHVIDEO.format(variant.upper()), variant
-        )
-        for variant in ("xs", "s", "m", "l")
-    },
-    **{
-        f"x3d_{variant}_kinetics400_mmaction2": Published(
-            _MMACTION2.format(shape, sha256), variant, sha256_prefix=sha256
-        )
-        for variant, shape, sha256 in (("s", "s_13x6x1", "623825a0"), ("m", "m_16x5x1", "3f42382a"))
-    },
+PUBLISHED = {
+    f"x3d_{v}_kinetics400": Published(f"{_META}/pyslowfast/x3d_models/x3d_{v}.pyth", v)
+    for v in _VARIANTS
+}
+PUBLISHED |= {
+    f"x3d_{v}_kinetics400_pytorchvideo": Published(
+        f"{_META}/pytorchvideo/model_zoo/kinetics/X3D_{v.upper()}.pyth", v
+    )
+    for v in _VARIANTS
+}
+PUBLISHED |= {
+    f"x3d_{shape[0]}_kinetics400_mmaction2": Published(
+        _MMACTION2.format(shape, sha256), shape[0], sha256_prefix=sha256
+    )
+    for shape, sha256 in (("s_13x6x1", "623825a0"), ("m_16x5x1", "3f42382a"))
 }
 
 
@@ -80,7 +78,8 @@ def fetch_published(name: str, *, cache: Path | None = None) -> Path:
 
 def download(name: str, entry: Published, folder: Path) -> None:
     """Fetch one file into `folder`; a broken attempt is taken up where it ended."""
-    from detection.transfer.download import RemoteFile, fetch_files
+    from detection.transfer.download import fetch_files
+    from detection.transfer.manifest import RemoteFile
 
     path = folder / entry.file_name
     by_hand = f"{name}: fetch {entry.url} by other means and put it at {path}"

@@ -15,12 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from detection.checkpoints.file import (
-    CLASS_WEIGHT,
-    ModelFile,
-    NetworkDescription,
-    read_model_file,
-)
+from detection.checkpoints.file import CLASS_WEIGHT, ModelFile, NetworkDescription, read_model_file
 from detection.checkpoints.hub import PUBLISHED, fetch_published
 from detection.checkpoints.weights import shown
 from detection.errors import UserError

@@ -21,7 +21,7 @@ import warnings
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Collection, ItemsView, Mapping
+from collections.abc import Collection, ItemsView, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
@@ -29,7 +29,6 @@ import torch
 from torch import Tensor
 
 from detection.bounds import DEEPEST, MOST_VALUES
-from detection.checkpoints.inert import INERT
 from detection.checkpoints.weights import shown
 from detection.errors import UserError, printable
 from detection.files import replacing
@@ -44,16 +43,70 @@ _RESAVE = (
 )
 
 
-def find_checkpoint(file_or_run: str | Path, *, what: str = "checkpoint file") -> Path:
-    """Return the checkpoint file that a path names: itself, or a run folder's last one."""
+class Unread:
+    """Stands for an object of a checkpoint that is of no use here; it keeps and runs nothing."""
+
+    def __new__(cls, *args: object) -> Unread:
+        """Take and forget any arguments."""
+        return super().__new__(cls)
+
+    def __init__(self, *args: object) -> None:
+        """Take and forget any arguments."""
+
+    def __setstate__(self, state: object) -> None:
+        """Forget the state."""
+
+
+_DICTIONARIES = (
+    "yacs.config.CfgNode",
+    "fvcore.common.config.CfgNode",
+    "lightning_fabric.utilities.data.AttributeDict",
+    "lightning.fabric.utilities.data.AttributeDict",
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+)
+_OMEGACONF = (
+    "dictconfig.DictConfig listconfig.ListConfig base.ContainerMetadata base.Metadata "
+    "nodes.AnyNode nodes.BooleanNode nodes.BytesNode nodes.EnumNode nodes.FloatNode "
+    "nodes.IntegerNode nodes.PathNode nodes.StringNode"
+)
+_NAMED_TYPES = "bool dict float int list long str tuple"  # by omegaconf's nodes
+_OTHERS = (
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    "mmengine.config.config.ConfigDict",
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.ndarray",
+    "numpy.dtype",
+    "argparse.Namespace",
+    "pathlib.PosixPath",
+    "typing.Any",
+    "collections.defaultdict",
+)
+# What other trainers put beside the weights. The names are replaced by harmless stand-ins, so the
+# real classes are neither imported nor run.
+INERT: list[tuple[type, str]] = [
+    *((OrderedDict, name) for name in _DICTIONARIES),
+    *((Unread, f"omegaconf.{name}") for name in _OMEGACONF.split()),
+    *((Unread, f"__builtin__.{name}") for name in _NAMED_TYPES.split()),
+    *((Unread, f"builtins.{name}") for name in _NAMED_TYPES.split()),
+    *((Unread, name) for name in _OTHERS),
+]
+
+
+def find_checkpoint(
+    file_or_run: str | Path, *, what: str = "checkpoint file", names: Sequence[str] = ("last.pt",)
+) -> Path:
+    """Return the checkpoint file that a path names: itself, or a run folder's first of `names`."""
     path = Path(file_or_run)
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            last = path / "checkpoints" / "last.pt"
-            if not last.is_file():
-                raise UserError(f"{path}: no checkpoints/last.pt in this folder, it is not a run")
-            return last
+            for name in names:
+                if (file := path / "checkpoints" / name).is_file():
+                    return file
+            raise UserError(f"{path}: no checkpoints/last.pt in this folder, it is not a run")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{path}: no such {what} or run folder") from error
     except (OSError, ValueError) as error:  # a name too long, links in a circle, a NUL byte

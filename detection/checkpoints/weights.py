@@ -10,7 +10,7 @@ Names of other projects are translated by one table each, which reads and writes
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -45,16 +45,12 @@ class FoundState:
     notes: tuple[str, ...] = ()
 
 
-def find_state(path: str, content: Any) -> dict[str, Tensor]:
+def find_state(path: str, content: Any) -> FoundState:
     """Find the weights in a file of another project, by the names of the file, checked.
 
-    Raises `UserError` where there are none, and for values that no network can compute with.
+    Notes say which of several sets of weights was taken. Raises `UserError` where there are none,
+    and for values that no network can compute with.
     """
-    return find_noted_state(path, content).state
-
-
-def find_noted_state(path: str, content: Any) -> FoundState:
-    """Do the work of `find_state`, and say which of several sets of weights was taken."""
     found = _search(content, _DEEPEST)
     if found is None:
         raise UserError(f"{path}: holds no weights ({type(content).__name__} without tensors)")
@@ -82,9 +78,7 @@ def _search(content: Any, depth: int) -> tuple[str, dict[str, Tensor]] | None:
     return ("", state) if state else None
 
 
-def unwrap(
-    path: str, state: Mapping[str, Tensor], *, prefixes: Sequence[str] = PREFIXES
-) -> FoundState:
+def unwrap(path: str, state: Mapping[str, Tensor]) -> FoundState:
     """Drop what DDP, AveragedModel, torch.compile, FSDP and Lightning add to names.
 
     A prefix goes only from the names that have it. Buffers of losses and metrics and
@@ -93,7 +87,7 @@ def unwrap(
     """
     names = {key: _INNER.sub(r"\1", key) for key in state}
     for _ in range(_MOST_PREFIXES):
-        prefix = next((p for p in prefixes if any(n.startswith(p) for n in names.values())), None)
+        prefix = next((p for p in PREFIXES if any(n.startswith(p) for n in names.values())), None)
         if prefix is None:
             break
         names = {key: name.removeprefix(prefix) for key, name in names.items()}
@@ -227,95 +221,41 @@ class NameTable:
             return None
 
 
-SLOWFAST = NameTable(
-    mark="s1.pathway0_stem.conv_xy.weight",
-    fixed={
-        "trunk.stem.spatial": "s1.pathway0_stem.conv_xy",
-        "trunk.stem.temporal": "s1.pathway0_stem.conv",
-        "trunk.stem.norm": "s1.pathway0_stem.bn",
-        "trunk.final": "head.conv_5",
-        "trunk.final_norm": "head.conv_5_bn",
-        "head.hidden": "head.lin_5",
-        "head.classes": "head.projection",
-    },
-    block="s{stage}.pathway0_res{block}.",
-    first_stage=2,
-    parts={
-        "expand": "branch2.a",
-        "expand_norm": "branch2.a_bn",
-        "depthwise": "branch2.b",
-        "depthwise_norm": "branch2.b_bn",
-        "squeeze.reduce": "branch2.se.fc1",
-        "squeeze.restore": "branch2.se.fc2",
-        "project": "branch2.c",
-        "project_norm": "branch2.c_bn",
-        "shortcut": "branch1",
-        "shortcut_norm": "branch1_bn",
-    },
-    hidden_is_conv=True,
-)
+# Ours -> SlowFast's, pytorchvideo's (whose conv_t is the spatial convolution and conv_xy the
+# temporal one) and mmaction2's.
+_FIXED = {
+    "trunk.stem.spatial": ("s1.pathway0_stem.conv_xy", "blocks.0.conv.conv_t", "conv1_s.conv"),
+    "trunk.stem.temporal": ("s1.pathway0_stem.conv", "blocks.0.conv.conv_xy", "conv1_t.conv"),
+    "trunk.stem.norm": ("s1.pathway0_stem.bn", "blocks.0.norm", "conv1_t.bn"),
+    "trunk.final": ("head.conv_5", "blocks.5.pool.pre_conv", "conv5.conv"),
+    "trunk.final_norm": ("head.conv_5_bn", "blocks.5.pool.pre_norm", "conv5.bn"),
+    "head.hidden": ("head.lin_5", "blocks.5.pool.post_conv", "cls_head.fc1"),
+    "head.classes": ("head.projection", "blocks.5.proj", "cls_head.fc2"),
+}
+_PARTS = {
+    "expand": ("branch2.a", "branch2.conv_a", "conv1.conv"),
+    "expand_norm": ("branch2.a_bn", "branch2.norm_a", "conv1.bn"),
+    "depthwise": ("branch2.b", "branch2.conv_b", "conv2.conv"),
+    "depthwise_norm": ("branch2.b_bn", "branch2.norm_b.0", "conv2.bn"),
+    "squeeze.reduce": ("branch2.se.fc1", "branch2.norm_b.1.block.0", "se_module.fc1"),
+    "squeeze.restore": ("branch2.se.fc2", "branch2.norm_b.1.block.2", "se_module.fc2"),
+    "project": ("branch2.c", "branch2.conv_c", "conv3.conv"),
+    "project_norm": ("branch2.c_bn", "branch2.norm_c", "conv3.bn"),
+    "shortcut": ("branch1", "branch1_conv", "downsample.conv"),
+    "shortcut_norm": ("branch1_bn", "branch1_norm", "downsample.bn"),
+}
 
-# Their conv_t is the spatial convolution and conv_xy the temporal one.
-PYTORCHVIDEO = NameTable(
-    mark="blocks.0.conv.conv_t.weight",
-    fixed={
-        "trunk.stem.spatial": "blocks.0.conv.conv_t",
-        "trunk.stem.temporal": "blocks.0.conv.conv_xy",
-        "trunk.stem.norm": "blocks.0.norm",
-        "trunk.final": "blocks.5.pool.pre_conv",
-        "trunk.final_norm": "blocks.5.pool.pre_norm",
-        "head.hidden": "blocks.5.pool.post_conv",
-        "head.classes": "blocks.5.proj",
-    },
-    block="blocks.{stage}.res_blocks.{block}.",
-    first_stage=1,
-    parts={
-        "expand": "branch2.conv_a",
-        "expand_norm": "branch2.norm_a",
-        "depthwise": "branch2.conv_b",
-        "depthwise_norm": "branch2.norm_b.0",
-        "squeeze.reduce": "branch2.norm_b.1.block.0",
-        "squeeze.restore": "branch2.norm_b.1.block.2",
-        "project": "branch2.conv_c",
-        "project_norm": "branch2.norm_c",
-        "shortcut": "branch1_conv",
-        "shortcut_norm": "branch1_norm",
-    },
-    hidden_is_conv=True,
-)
 
-MMACTION2 = NameTable(
-    mark="conv1_s.conv.weight",
-    fixed={
-        "trunk.stem.spatial": "conv1_s.conv",
-        "trunk.stem.temporal": "conv1_t.conv",
-        "trunk.stem.norm": "conv1_t.bn",
-        "trunk.final": "conv5.conv",
-        "trunk.final_norm": "conv5.bn",
-        "head.hidden": "cls_head.fc1",
-        "head.classes": "cls_head.fc2",
-    },
-    block="layer{stage}.{block}.",
-    first_stage=1,
-    parts={
-        "expand": "conv1.conv",
-        "expand_norm": "conv1.bn",
-        "depthwise": "conv2.conv",
-        "depthwise_norm": "conv2.bn",
-        "squeeze.reduce": "se_module.fc1",
-        "squeeze.restore": "se_module.fc2",
-        "project": "conv3.conv",
-        "project_norm": "conv3.bn",
-        "shortcut": "downsample.conv",
-        "shortcut_norm": "downsample.bn",
-    },
-    hidden_is_conv=False,
-)
+def _table(column: int, block: str, *, first_stage: int, hidden_is_conv: bool = True) -> NameTable:
+    fixed, parts = ({k: v[column] for k, v in table.items()} for table in (_FIXED, _PARTS))
+    mark = f"{fixed['trunk.stem.spatial']}.weight"
+    return NameTable(mark, fixed, block, first_stage, parts, hidden_is_conv)
+
 
 TABLES: dict[Naming, NameTable] = {
-    "slowfast": SLOWFAST,
-    "pytorchvideo": PYTORCHVIDEO,
-    "mmaction2": MMACTION2,
+    "slowfast": _table(0, "s{stage}.pathway0_res{block}.", first_stage=2),
+    "pytorchvideo": _table(1, "blocks.{stage}.res_blocks.{block}.", first_stage=1),
+    "mmaction2": _table(2, "layer{stage}.{block}.", first_stage=1, hidden_is_conv=False),
 }
 
 

@@ -40,6 +40,11 @@ class Processes:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
 
+    @property
+    def share_of_data(self) -> tuple[int, int]:
+        """Rank and number of processes, by which batches are shared out."""
+        return self.rank, self.count
+
     def part_of(self, number: int, what: str) -> int:
         """Return each process's share of `number`; `UserError` where it does not divide."""
         if number % self.count:

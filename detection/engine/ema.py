@@ -48,7 +48,8 @@ class WeightAverage:
         number = int(updates)
         decay = min(self._decay, (1 + number) / (10 + number))
         if averages[0].is_floating_point():
-            get_ema_multi_avg_fn(decay)(averages, weights, updates)
+            mix = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+            mix(averages, weights, updates)
         else:  # BatchNorm's counts of batches
             for average, weight in zip(averages, weights, strict=True):
                 with torch.no_grad():

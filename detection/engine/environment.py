@@ -15,6 +15,7 @@ import torch
 
 from detection import build
 from detection.config import AnyConfig
+from detection.models.timing import processor_name
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 _LARGE = 2**31 - 1
@@ -57,7 +58,7 @@ def describe_environment(command: list[str], seed: int, *, processes: int = 1) -
         "commit": _commit(),
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor_name(),
         "cpu_count": os.cpu_count(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "packages": {name: _version(name) for name in _PACKAGES},
@@ -88,12 +89,3 @@ def _commit() -> str | None:
         return (commit + ("+changes" if git("status", "--porcelain") else "")) or None
     except FileNotFoundError:  # git itself is not installed
         return None
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()

@@ -141,26 +141,18 @@ def _saved_if_lost(
         raise
 
 
+@dataclass
 class _Epoch:
-    """The rest of the epoch under way: its updates, its evaluation, and how fast it goes."""
+    updater: Updater
+    batches: TrainingBatches
+    optim: OptimConfig
+    progress: Progress
+    log: MetricsLog
+    bar: tqdm[Any]
 
-    def __init__(
-        self,
-        updater: Updater,
-        batches: TrainingBatches,
-        optim: OptimConfig,
-        progress: Progress,
-        log: MetricsLog,
-        bar: tqdm,
-    ) -> None:
-        self._updater = updater
-        self._batches = batches
-        self._optim = optim
-        self._progress = progress
-        self._log = log
-        self._bar = bar
-        self._updates = math.ceil(len(batches) / optim.accumulate)  # of a whole epoch
-        self._first_batch = progress.batch
+    def __post_init__(self) -> None:
+        self._updates = math.ceil(len(self.batches) / self.optim.accumulate)  # of a whole epoch
+        self._first_batch = self.progress.batch
         self._clips = 0
         self._losses: list[float] = []
 
@@ -171,24 +163,24 @@ class _Epoch:
         should_stop: Callable[[], bool],
     ) -> bool:
         """Train to the epoch's end; return False when stopped in it."""
-        updater, progress, accumulate = self._updater, self._progress, self._optim.accumulate
+        updater, progress, accumulate = self.updater, self.progress, self.optim.accumulate
         updater.begin_epoch()
         saved_at = told_at = time.monotonic()
         self._watch = Stopwatch(synchronize=torch.cuda.synchronize if updater.on_gpu else None)
-        source = iter(self._batches.epoch(progress.epoch, start=progress.batch))
+        source = iter(self.batches.epoch(progress.epoch, start=progress.batch))
         while (batch := self._next(source)) is not None:
             done = progress.batch + 1
-            end_of_update = done % accumulate == 0 or done == len(self._batches)
+            end_of_update = done % accumulate == 0 or done == len(self.batches)
             updater.learn(
                 batch,
                 last=end_of_update,
                 watch=self._watch,
                 update=progress.update,
-                num_updates=self._optim.epochs * self._updates,
+                num_updates=self.optim.epochs * self._updates,
             )
             progress.batch = done
             self._clips += len(batch.keys) * updater.processes.count
-            self._bar.update()
+            self.bar.update()
             if not end_of_update:
                 continue
             late = time.monotonic() - saved_at > 60 * save_every_minutes
@@ -198,7 +190,7 @@ class _Epoch:
             except NotFinite as problem:
                 progress.batch = (done - 1) // accumulate * accumulate
                 save("before_not_finite")
-                raise _explain(problem, progress, self._log) from problem
+                raise _explain(problem, progress, self.log) from problem
             if stopped:
                 return False
             if save_now:
@@ -212,17 +204,17 @@ class _Epoch:
 
     def note(self, evaluation: Evaluation, metric: str, event: str) -> bool:
         """Take an evaluation into account; return whether it is the best so far."""
-        progress, score = self._progress, evaluation.score
-        best = progress.note_evaluation(score, self._optim.patience)
-        self._log.write(
+        progress, score = self.progress, evaluation.score
+        best = progress.note_evaluation(score, self.optim.patience)
+        self.log.write(
             event,
             epoch=progress.epoch,
             best=best,
             **{metric: score},
             per_class=dict(evaluation.per_class),
         )
-        if self._updater.processes.is_first:
-            self._bar.write(f"epoch {progress.epoch + 1}: {metric} {score:.4f}")
+        if self.updater.processes.is_first:
+            self.bar.write(f"epoch {progress.epoch + 1}: {metric} {score:.4f}")
         return best
 
     def _next(self, source: Iterator[TrainingBatch]) -> TrainingBatch | None:
@@ -230,14 +222,13 @@ class _Epoch:
             return next(source, None)
 
     def _step(self, flags: Sequence[bool]) -> tuple[bool, ...]:
-        """Make the update and log it; return its flags."""
-        optim, progress = self._optim, self._progress
+        optim, progress = self.optim, self.progress
         lr = optim.peak_lr * _factor(optim, progress, self._updates)
         with self._watch.measure("update"):
-            update = self._updater.step(lr, flags=flags)
+            update = self.updater.step(lr, flags=flags)
         self._losses.append(update.loss)
         progress.update += 1
-        self._log.write(
+        self.log.write(
             "update",
             update=progress.update,
             loss=update.loss,
@@ -246,14 +237,14 @@ class _Epoch:
             **{name: round(part, 5) for name, part in update.parts.items()},
         )
         epoch = f"epoch {progress.epoch + 1}/{optim.epochs}"
-        self._bar.set_postfix_str(f"{epoch} loss {update.loss:.4f}")
+        self.bar.set_postfix_str(f"{epoch} loss {update.loss:.4f}")
         return update.flags
 
     def _tell_throughput(self) -> None:
-        progress = self._progress
+        progress = self.progress
         per_batch_s = self._watch.total() / (progress.batch - self._first_batch)
-        left = (self._optim.epochs - progress.epoch) * len(self._batches) - progress.batch
-        self._log.write(
+        left = (self.optim.epochs - progress.epoch) * len(self.batches) - progress.batch
+        self.log.write(
             "throughput",
             update=progress.update,
             hours_left=round(left * per_batch_s / 3600, 3),
@@ -261,9 +252,9 @@ class _Epoch:
         )
 
     def _tell_end(self) -> None:
-        self._log.write(
+        self.log.write(
             "epoch",
-            epoch=self._progress.epoch,
+            epoch=self.progress.epoch,
             loss=sum(self._losses) / max(1, len(self._losses)),
             seconds=round(self._watch.total(), 2),
             **self._speed(),

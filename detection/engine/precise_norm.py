@@ -32,13 +32,11 @@ def compute_norm_statistics(
     Averages over all processes, which must call this together. Frozen layers stay as they are; the
     model is left in eval mode.  forward: runs the network over a batch.
     """
-    norms = [
-        module
-        for module in model.modules()
-        if isinstance(module, _BatchNorm) and not isinstance(module, FrozenBatchNorm3d)
-    ]
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    norms = [norm for norm in norms if not isinstance(norm, FrozenBatchNorm3d)]
     momenta = [norm.momentum for norm in norms]
-    tracked = [_copy(norm.num_batches_tracked) for norm in norms]
+    counts = [norm.num_batches_tracked for norm in norms]
+    tracked = [None if count is None else count.clone() for count in counts]
     model.eval()
     for norm in norms:
         norm.reset_running_stats()
@@ -58,7 +56,3 @@ def compute_norm_statistics(
             assert values is not None
             sums = processes.sum(values.double().tolist())
             values.copy_(torch.tensor(sums, dtype=torch.float64) / processes.count)
-
-
-def _copy(value: torch.Tensor | None) -> torch.Tensor | None:
-    return None if value is None else value.clone()

@@ -61,7 +61,7 @@ def fit_linear(
     scale = torch.cat(
         [
             part.square().sum(1).mean().sqrt().clamp(min=1e-12).expand(part.shape[1])
-            for part in (features - centre).split(list(parts), dim=1)
+            for part in torch.split(features - centre, list(parts), dim=1)
         ]
     )
     scaled = (features - centre) / scale
@@ -84,7 +84,7 @@ def fit_linear(
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
 
-    optimizer.step(loss_with_gradient)
+    optimizer.step(loss_with_gradient)  # type: ignore[no-untyped-call]
     weights = weights.detach() / scale
     return weights, biases.detach() - weights @ centre
 

@@ -94,7 +94,8 @@ def make_run_folder(folder: Path, *, config_yaml: str, seed: int, processes: int
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_killed_starts(folder)
+        for left in folder.glob(f"{_BUILDING}*"):  # of starts that were killed
+            _remove(left)
         with tempfile.TemporaryDirectory(prefix=_BUILDING, dir=folder) as temporary:
             new = Path(temporary)
             write_text(new / "config.yaml", config_yaml)
@@ -131,13 +132,8 @@ def check_begins_again(folder: Path) -> None:
 
 
 def _is_content(path: Path) -> bool:
-    """Tell what somebody may want from what a start, under way or killed, has left."""
+    """Tell what a person may need from what a start, under way or killed, has left."""
     return path.name != LOCK_NAME and not path.name.startswith(_BUILDING)
-
-
-def _remove_killed_starts(folder: Path) -> None:
-    for left in folder.glob(f"{_BUILDING}*"):
-        _remove(left)
 
 
 def _remove(path: Path) -> None:

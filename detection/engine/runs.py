@@ -19,15 +19,9 @@ import torch
 from torch import nn
 
 from detection import build
-from detection.checkpoints.file import ModelFile, read_checkpoint
+from detection.checkpoints.file import read_checkpoint
 from detection.checkpoints.load import build_network, load_state
-from detection.config import (
-    AnyConfig,
-    RunConfig,
-    config_from_dict,
-    config_to_yaml,
-    load_config,
-)
+from detection.config import AnyConfig, config_from_dict, config_to_yaml, load_config
 from detection.datasets.loader import ClipLoader, TrainBatches, print_unreadable
 from detection.engine.checkpoint import (
     check_configuration,
@@ -41,7 +35,7 @@ from detection.engine.distributed import ALONE, Processes
 from detection.engine.ema import WeightAverage
 from detection.engine.environment import prepare_device
 from detection.engine.loop import Progress, fit, stop_signals
-from detection.engine.metrics_log import MetricsLog
+from detection.engine.metrics_log import MetricsLog, TensorBoard
 from detection.engine.precise_norm import compute_norm_statistics
 from detection.engine.run_folder import (
     check_begins_again,
@@ -53,7 +47,6 @@ from detection.engine.run_folder import (
 from detection.engine.tasks.base import Task, TrainingBatch
 from detection.engine.tasks.by_name import open_task, read_saved_run
 from detection.engine.tasks.x3d import X3DTask
-from detection.engine.tensorboard_log import TensorBoard
 from detection.engine.update import Updater, random_state
 from detection.errors import EXIT_STOPPED, ProcessLostError, UserError
 from detection.files import write_text
@@ -133,10 +126,7 @@ def start(
     training = _training(run)
     processes.by_first(
         lambda: make_run_folder(
-            folder,
-            config_yaml=config_to_yaml(config),
-            seed=config.seed,
-            processes=processes.count,
+            folder, config_yaml=config_to_yaml(config), seed=config.seed, processes=processes.count
         )
     )
     _seed_apart(config.seed, processes, update=0)
@@ -217,7 +207,11 @@ def resume(
             )
     config = load(folder / "config.yaml", overrides)
     if Path(run_folder).is_dir() and not (folder / "checkpoints" / "last.pt").is_file():
-        return _begin_again(config, folder, processes)
+        check_begins_again(folder)
+        if processes.is_first:
+            print(f"{folder}: stopped before its first checkpoint; it begins again")
+        config = dataclasses.replace(config, output=str(folder))
+        return start(config, overwrite=True, processes=processes)
     _check_processes(config, processes)
     if processes.is_first:
         for left in (folder / "checkpoints").glob(".writing-*"):  # a killed run's
@@ -260,15 +254,6 @@ def _restore(run: Run, training: Training, file: SavedRun) -> None:
     run.log.write("resume", processes=processes.count, **dataclasses.asdict(training.progress))
 
 
-def _begin_again(config: AnyConfig, folder: Path, processes: Processes) -> tuple[Run, Training]:
-    check_begins_again(folder)
-    if processes.is_first:
-        print(f"{folder}: stopped before its first checkpoint; it begins again")
-    return start(
-        dataclasses.replace(config, output=str(folder)), overwrite=True, processes=processes
-    )
-
-
 def open_for_evaluation(
     checkpoint: str | Path,
     *,
@@ -285,7 +270,10 @@ def open_for_evaluation(
         config = load_config(cfg, overrides)
         folder = folder_of(config)
     else:
-        config, folder = _own_config(file, overrides)
+        if file.config is None:
+            raise UserError(f"{file.path}: holds no configuration, give one with --cfg")
+        config = config_from_dict(file.config, file.path, overrides)
+        folder = results_folder(file.path, config, overrides)
     assert file.network is not None
     task = open_task(config)
     assert isinstance(task, X3DTask)
@@ -493,13 +481,6 @@ def _fit_probe(run: Run) -> None:
     if run.processes.is_first:
         print(done)
         run.log.write("probe", report=done)
-
-
-def _own_config(file: ModelFile, overrides: Sequence[str]) -> tuple[RunConfig, Path]:
-    if file.config is None:
-        raise UserError(f"{file.path}: holds no configuration, give one with --cfg")
-    config = config_from_dict(file.config, file.path, overrides)
-    return config, results_folder(file.path, config, overrides)
 
 
 def _uncompiled(call: Callable[..., ResultT], *arguments: Any) -> ResultT:

@@ -126,7 +126,7 @@ class Updater:
             with watch.measure("forward"):
                 loss = self._loss_of(self.model, batch, update=update, num_updates=num_updates)
             with watch.measure("backward"):
-                self.scaler.scale(loss.total / _UNIT).backward()
+                self.scaler.scale(loss.total / _UNIT).backward()  # type: ignore[no-untyped-call]
         self._losses.append(loss.total.detach())
         for name, part in loss.parts.items():
             self._parts.setdefault(name, []).append(part)

@@ -45,7 +45,8 @@ class ActionDetector(nn.Module):
 
         Boxes are in pixels of `frames`. R = 0 gives (0, A).
         """
-        return self.head(self.trunk(self.pixels(frames)), rois_px)
+        result: Tensor = self.head(self.trunk(self.pixels(frames)), rois_px)
+        return result
 
     def actor_features(self, frames: Tensor, rois_px: Tensor) -> Tensor:
         """Take what `forward` takes; return (R, F), what the last layer sees but for dropout."""

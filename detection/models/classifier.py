@@ -59,7 +59,8 @@ class X3DClassifier(nn.Module):
 
     def position_logits(self, frames: Tensor) -> Tensor:
         """(B, 3, T, H, W) uint8 RGB -> (B, P, K) logits of P window positions, T then h then w."""
-        return self.head(self.trunk(self.pixels(frames)))
+        result: Tensor = self.head(self.trunk(self.pixels(frames)))
+        return result
 
     def probabilities(self, frames: Tensor, *, independent: bool = False) -> Tensor:
         """(B, 3, T, H, W) uint8 RGB -> (B, K), softmax first, then the mean over positions.
@@ -77,11 +78,7 @@ class ClassificationHead(nn.Module):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        description: HeadDescription,
-        *,
-        pool: tuple[int, int, int],
+        self, in_channels: int, description: HeadDescription, *, pool: tuple[int, int, int]
     ) -> None:
         super().__init__()
         self.description = description
@@ -97,7 +94,8 @@ class ClassificationHead(nn.Module):
         window = [min(side, size) for side, size in zip(self.pool, sizes, strict=True)]
         pooled = nn.functional.avg_pool3d(features, window, stride=1)
         pooled = pooled.flatten(2).transpose(1, 2)  # (B, P, C)
-        return self.classes(self.dropout(torch.relu(self.hidden(pooled))))
+        result: Tensor = self.classes(self.dropout(torch.relu(self.hidden(pooled))))
+        return result
 
 
 def build_classifier(

@@ -35,13 +35,20 @@ class Convolution(nn.Conv3d):
 
         weight, bias: used instead of the layer's own, for this call.
         """
-        return self.convolve(features, self.weight if weight is None else weight, bias)
+        weight = self.weight if weight is None else weight
+        if features.device.type == "cpu" and not torch.compiler.is_compiling():
+            return self.on_cpu(features, weight, bias)
+        return self.stock(features, weight, bias)
 
-    def convolve(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Convolve with these weights and this bias (C',), where given."""
+    def stock(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve by PyTorch's own kernel, with these weights and this bias (C',), if any."""
         return conv3d(
             features, weight, bias, stride=self.stride, padding=self.padding, groups=self.groups
         )
+
+    def on_cpu(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Do the same by what is fast on a CPU."""
+        return self.stock(features, weight, bias)
 
 
 class PointwiseConv3d(Convolution):
@@ -50,10 +57,8 @@ class PointwiseConv3d(Convolution):
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
         super().__init__(in_channels, out_channels, 1, stride=(1, stride, stride), bias=False)
 
-    def convolve(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def on_cpu(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Multiply every position by the weights."""
-        if not _on_cpu(features):
-            return super().convolve(features, weight, bias)
         if self.stride[1] != 1:
             features = _Subsampled.apply(features, self.stride[1])
         out = linear(features.permute(0, 2, 3, 4, 1), weight.flatten(1), bias)
@@ -68,15 +73,14 @@ class SpatialConv3d(Convolution):
             in_channels, out_channels, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1), bias=False
         )
 
-    def convolve(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def on_cpu(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve every frame by itself."""
-        if not _on_cpu(features):
-            return super().convolve(features, weight, bias)
         clips, frames = features.shape[0], features.shape[2]
         images = features.transpose(1, 2).flatten(0, 1)  # (B * T, C, H, W)
         images = images.contiguous(memory_format=torch.channels_last)
         out = conv2d(images, weight.squeeze(2), bias, stride=2, padding=1)
-        return out.unflatten(0, (clips, frames)).transpose(1, 2)
+        result: Tensor = out.unflatten(0, (clips, frames)).transpose(1, 2)  # type: ignore[no-untyped-call]
+        return result
 
 
 class TemporalConv3d(Convolution):
@@ -87,10 +91,8 @@ class TemporalConv3d(Convolution):
             channels, channels, (5, 1, 1), padding=(2, 0, 0), groups=channels, bias=False
         )
 
-    def convolve(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def on_cpu(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve every position by itself."""
-        if not _on_cpu(features):
-            return super().convolve(features, weight, bias)
         features = features.contiguous(memory_format=torch.channels_last_3d)
         return _convolve_in_time(features, weight, bias)
 
@@ -101,22 +103,17 @@ class DepthwiseConv3d(Convolution):
     def __init__(self, channels: int, *, stride: int = 1) -> None:
         if stride not in (1, 2):
             raise ValueError(f"stride must be 1 or 2, got {stride}")
+        strides = (1, stride, stride)
         super().__init__(
-            channels,
-            channels,
-            3,
-            stride=(1, stride, stride),
-            padding=1,
-            groups=channels,
-            bias=False,
+            channels, channels, 3, stride=strides, padding=1, groups=channels, bias=False
         )
 
-    def convolve(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def on_cpu(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve every channel by itself."""
-        trained = torch.is_grad_enabled() and (features.requires_grad or weight.requires_grad)
-        if not (trained and _on_cpu(features)):
-            return super().convolve(features, weight, bias)
-        return _Depthwise3x3x3.apply(features, weight, bias, self.stride[1])
+        if torch.is_grad_enabled() and (features.requires_grad or weight.requires_grad):
+            result: Tensor = _Depthwise3x3x3.apply(features, weight, bias, self.stride[1])
+            return result
+        return self.stock(features, weight, bias)
 
 
 def convolve_and_normalise(
@@ -128,11 +125,13 @@ def convolve_and_normalise(
     they go into the weights, which saves a pass over the map.
     """
     if norm.training or norm.running_mean is None or norm.running_var is None:
-        return norm(convolution(features))
+        result: Tensor = norm(convolution(features))
+        return result
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     shift = norm.bias - norm.running_mean * scale
     weight = convolution.weight * scale[:, None, None, None, None]
-    return convolution(features, weight, shift)
+    result = convolution(features, weight, shift)
+    return result
 
 
 def relu(features: Tensor) -> Tensor:
@@ -143,16 +142,13 @@ def relu(features: Tensor) -> Tensor:
     return torch.relu(features) if torch.is_grad_enabled() else torch.relu_(features)
 
 
-def _on_cpu(features: Tensor) -> bool:
-    return features.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
 def _convolve_in_time(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Convolve (B, C, T, H, W) with (C, 1, taps, 1, 1) as images of T x HW, a well-trodden path."""
     taps = weight.shape[2]
     images = features.flatten(3)  # (B, C, T, H * W), still channels last
     out = conv2d(images, weight.squeeze(4), bias, padding=(taps // 2, 0), groups=len(weight))
-    return out.unflatten(3, features.shape[3:])
+    result: Tensor = out.unflatten(3, features.shape[3:])  # type: ignore[no-untyped-call]
+    return result
 
 
 class _Subsampled(torch.autograd.Function):
@@ -167,16 +163,21 @@ class _Subsampled(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        clips, channels, *sizes = ctx.shape
-        result = gradient.new_zeros(clips, *sizes, channels).permute(0, 4, 1, 2, 3)
-        result[:, :, :, :: ctx.stride, :: ctx.stride] = gradient
-        return result, None
+        return _spread(gradient, ctx.shape, ctx.stride), None
+
+
+def _spread(gradient: Tensor, shape: torch.Size, stride: int) -> Tensor:
+    """Return a map of zeros, channels last, with the gradient at every `stride`-th position."""
+    clips, channels, *sizes = shape
+    spread = gradient.new_zeros(clips, *sizes, channels).permute(0, 4, 1, 2, 3)
+    spread[:, :, :, ::stride, ::stride] = gradient
+    return spread
 
 
 class _Depthwise3x3x3(torch.autograd.Function):
     # Under autocast everything here is of one type, in the backward pass too.
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # type: ignore[untyped-decorator]
     def forward(
         ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, stride: int
     ) -> Tensor:
@@ -188,7 +189,7 @@ class _Depthwise3x3x3(torch.autograd.Function):
         )
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")
+    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         features, weight = ctx.saved_tensors
@@ -205,10 +206,7 @@ class _Depthwise3x3x3(torch.autograd.Function):
 
 def _input_gradient(gradient: Tensor, weight: Tensor, features: Tensor, stride: int) -> Tensor:
     if stride != 1:  # the gradient of stride 1 if it were zero at all positions that are skipped
-        clips, channels, *sizes = features.shape
-        spread = gradient.new_zeros(clips, *sizes, channels).permute(0, 4, 1, 2, 3)
-        spread[:, :, :, ::stride, ::stride] = gradient
-        gradient = spread
+        gradient = _spread(gradient, features.shape, stride)
     return conv3d(gradient, weight.flip(2, 3, 4), padding=1, groups=len(weight))
 
 
@@ -225,10 +223,12 @@ def _weight_gradient(gradient: Tensor, weight: Tensor, features: Tensor, stride:
     def of_tap(outputs: Tensor, inputs: Tensor, tap: int) -> Tensor:
         kernel = weight[:, :, tap].contiguous()
         pad = [1, 1]
-        return _backward(
+        _, of_kernel, _ = _backward(
             outputs, inputs, kernel, None, [stride, stride], pad, [1, 1], False, [0, 0],
             len(weight), [False, True, False],
-        )[1]  # fmt: skip
+        )  # fmt: skip
+        assert isinstance(of_kernel, Tensor)
+        return of_kernel
 
     before = of_tap(frames_out[1:], frames_in[:-1], 0)
     after = of_tap(frames_out[:-1], frames_in[1:], 2)

@@ -7,6 +7,7 @@ memory and no arithmetic are spent.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -67,17 +68,14 @@ def count_macs(module: nn.Module, run: Callable[[], object]) -> dict[str, int]:
     """
     macs: dict[str, int] = {}
 
-    def watch(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(layer: nn.Module, _: object, output: Tensor) -> None:
-            weight = layer.weight
-            assert isinstance(weight, Tensor)
-            per_number = weight[0].numel() if len(weight) else 0
-            macs[name] = macs.get(name, 0) + output.numel() * per_number
-
-        return hook
+    def add(name: str, layer: nn.Module, _: object, output: Tensor) -> None:
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        per_number = weight[0].numel() if len(weight) else 0
+        macs[name] = macs.get(name, 0) + output.numel() * per_number
 
     hooks = [
-        layer.register_forward_hook(watch(name))
+        layer.register_forward_hook(functools.partial(add, name))
         for name, layer in module.named_modules()
         if isinstance(layer, nn.Conv3d | nn.Linear)
     ]
@@ -109,60 +107,45 @@ def count_stages(
     """
     height, width = (size_px, size_px) if isinstance(size_px, int) else size_px
     device = next(model.parameters()).device
-    frames = torch.zeros((1, 3, num_frames, height, width), dtype=torch.uint8, device=device)
-    trunk = model.trunk
-    stages: list[tuple[str, tuple[str, ...], nn.Module]] = [
-        ("stem", ("trunk.stem",), trunk.stem),
-        *(
-            (f"res{index + 2}", (f"trunk.stages.{index}",), stage)
-            for index, stage in enumerate(trunk.stages)
-        ),
-        ("conv5", ("trunk.final", "trunk.final_norm"), trunk.final),
-        ("head", ("head",), model.head),
-    ]
+    inputs = [torch.zeros((1, 3, num_frames, height, width), dtype=torch.uint8, device=device)]
+    if isinstance(model, ActionDetector):
+        inputs.append(torch.zeros((actors, 5), device=device))
+    stages: dict[str, tuple[str, ...]] = {"stem": ("trunk.stem",)}
+    stages |= {f"res{i + 2}": (f"trunk.stages.{i}",) for i in range(len(model.trunk.stages))}
+    stages |= {"conv5": ("trunk.final", "trunk.final_norm"), "head": ("head",)}
     shapes: dict[str, tuple[int, ...]] = {}
 
-    def note(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(layer: nn.Module, _: object, output: Tensor) -> None:
-            shapes[name] = tuple(output.shape[1:]) if name != "head" else tuple(output.shape)
+    def note(name: str, layer: nn.Module, _: object, output: Tensor) -> None:
+        shapes[name] = tuple(output.shape[1:]) if name != "head" else tuple(output.shape)
 
-        return hook
-
-    hooks = [module.register_forward_hook(note(name)) for name, _, module in stages]
+    hooks = [
+        model.get_submodule(parts[0]).register_forward_hook(functools.partial(note, name))
+        for name, parts in stages.items()
+    ]
     was_training = model.training
     model.eval()
     try:
-        if isinstance(model, ActionDetector):
-            rois_px = torch.zeros((actors, 5), device=device)
-            macs = count_macs(model, lambda: model(frames, rois_px))
-        else:
-            macs = count_macs(model, lambda: model(frames))
+        macs = count_macs(model, lambda: model(*inputs))
     finally:
         model.train(was_training)
         for handle in hooks:
             handle.remove()
-    return [
-        _stage_count(model, name, prefixes, module, shapes[name], macs)
-        for name, prefixes, module in stages
-    ]
+    return [_stage_count(model, name, parts, shapes[name], macs) for name, parts in stages.items()]
 
 
 def _stage_count(
     model: nn.Module,
     name: str,
-    prefixes: tuple[str, ...],
-    module: nn.Module,
+    parts: tuple[str, ...],
     output: tuple[int, ...],
     macs: dict[str, int],
 ) -> StageCount:
-    counts = [count_parameters(model.get_submodule(prefix)) for prefix in prefixes]
-    inside = tuple(f"{prefix}." for prefix in prefixes)
+    modules = [model.get_submodule(part) for part in parts]
+    inside = tuple(f"{part}." for part in parts)
     return StageCount(
         name=name,
-        blocks=len(module) if isinstance(module, nn.Sequential) else 1,
+        blocks=len(modules[0]) if isinstance(modules[0], nn.Sequential) else 1,
         output=output,
-        parameters=ParameterCount(
-            sum(count.all for count in counts), sum(count.without_norm for count in counts)
-        ),
+        parameters=count_parameters(nn.ModuleList(modules)),
         macs=sum(value for layer, value in macs.items() if f"{layer}.".startswith(inside)),
     )

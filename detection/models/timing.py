@@ -65,10 +65,14 @@ def describe_device(device: torch.device) -> str:
     """Name the device, and the threads where it is a CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    name = platform.processor() or platform.machine()
+    return f"{processor_name()}, {torch.get_num_threads()} thread(s)"
+
+
+def processor_name() -> str:
+    """Return the processor's name; its architecture's where the system is not Linux."""
     try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-        name = found[1].strip() if found else name
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        pass  # not Linux: the architecture's name must do
-    return f"{name}, {torch.get_num_threads()} thread(s)"
+        text = ""
+    found = re.search(r"model name\s*:\s*(.+)", text)
+    return found[1].strip() if found else platform.processor() or platform.machine()

@@ -9,11 +9,15 @@ Legend: B clips, T frames, H W pixels, h w = H W / 32 rounded up, C channels.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from detection.bounds import (
     LARGEST_FACTOR,
@@ -23,7 +27,6 @@ from detection.bounds import (
     SMALLEST_FACTOR,
     between,
 )
-from detection.models.activation_checkpointing import recomputed
 from detection.models.convolutions import (
     DepthwiseConv3d,
     PointwiseConv3d,
@@ -186,6 +189,39 @@ class X3DTrunk(nn.Module):
                 parts += [self.final, self.final_norm]
             for part in parts:
                 part.requires_grad_(False)
+
+
+def recomputed(block: nn.Module, features: Tensor) -> Tensor:
+    """Return block(features), keeping nothing but `features` for the way back.
+
+    The block must hold nothing random. Outputs, gradients and BatchNorm's statistics are those of
+    the plain call: the second forward pass leaves statistics alone.
+    """
+    result: Tensor = checkpoint(
+        block,
+        features,
+        use_reentrant=False,
+        preserve_rng_state=False,
+        context_fn=lambda: (nullcontext(), _kept_statistics(block)),
+    )
+    return result
+
+
+@contextmanager
+def _kept_statistics(block: nn.Module) -> Iterator[None]:
+    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training]
+    momenta = [norm.momentum for norm in norms]
+    counts = [norm.num_batches_tracked for norm in norms]
+    kept = [None if count is None else count.clone() for count in counts]
+    for norm in norms:
+        norm.momentum = 0.0  # running <- 1 * running + 0 * batch
+    try:
+        yield
+    finally:
+        for norm, momentum, count, value in zip(norms, momenta, counts, kept, strict=True):
+            norm.momentum = momentum
+            if count is not None and value is not None:
+                count.copy_(value)
 
 
 class Stem(nn.Module):

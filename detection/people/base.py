@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
 from detection.errors import UserError
@@ -20,7 +22,7 @@ class PeopleDetector(Protocol):
     def name(self) -> str:
         """Name of the network, for reports."""
 
-    def detect(self, images: Sequence[torch.Tensor]) -> list[ActorBoxes]:
+    def detect(self, images: Sequence[Tensor]) -> list[ActorBoxes]:
         """Return the actors of each frame, best score first.
 
         images: (3, H, W) uint8 RGB frames, each of its own size.
@@ -39,7 +41,7 @@ def check_finite(boxes: ActorBoxes, where: str) -> None:
         )
 
 
-def check_frame(image: torch.Tensor) -> None:
+def check_frame(image: Tensor) -> None:
     """Raise `ValueError` unless `image` is a (3, H, W) uint8 frame with pixels."""
     if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
         raise ValueError(f"frames must be (3, H, W) uint8, got {tuple(image.shape)} {image.dtype}")
@@ -47,15 +49,76 @@ def check_frame(image: torch.Tensor) -> None:
         raise ValueError(f"a frame without pixels: {tuple(image.shape)}")
 
 
-def check_half_precision(half_precision: bool, device: torch.device) -> None:
-    """Raise `UserError` for half precision without a GPU."""
-    if half_precision and device.type != "cuda":
-        raise UserError("half precision of the people detector needs a GPU")
+def find_classes(
+    names: Sequence[str], required: Sequence[str], *, source: str, numbered: bool = False
+) -> list[int]:
+    """Return the places in `names` (from 0) of the classes `required`.
+
+    source: the file, for errors.  numbered: a class may be given by its place too, counted from 1.
+    """
+    shown = [name for name in names if name != "N/A"]
+    known = f"it knows {', '.join(shown[:8])}" + (", ..." if len(shown) > 8 else "")
+    if not required:
+        raise UserError(f"{source}: no actor class named; {known}")
+    places = []
+    for name in required:
+        if name in names:
+            places.append(names.index(name))
+        elif numbered and name.isdigit() and 1 <= int(name) <= len(names):
+            places.append(int(name) - 1)
+        else:
+            close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(close)}?" if close else known
+            raise UserError(f"{source}: no class '{name}' among its {len(names)}; {hint}")
+    return places
+
+
+class NetworkDetector:
+    """What detectors of one network share.
+
+    classes: the numbers of the network's classes that are actors; boxes of several classes are
+        suppressed across classes (at nms_iou).
+    half_precision: float16, on a GPU only.
+    max_people: per frame at most.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        name: str,
+        classes: Sequence[int],
+        nms_iou: float,
+        device: torch.device | str,
+        half_precision: bool,
+        max_people: int,
+    ) -> None:
+        self.device = torch.device(device)
+        if half_precision and self.device.type != "cuda":
+            raise UserError("half precision of the people detector needs a GPU")
+        self.name = name
+        self.network = network.to(self.device).eval()
+        self._classes = torch.tensor(sorted(set(classes)), device=self.device)
+        self._nms_iou = nms_iou if len(self._classes) > 1 else None
+        self._half = half_precision
+        self._max_people = max_people
+
+    def _actors(
+        self, boxes: Tensor, scores: Tensor, classes: Tensor, *, size_px: tuple[int, int]
+    ) -> ActorBoxes:
+        is_actor = torch.isin(classes, self._classes)
+        return actor_boxes(
+            boxes[is_actor],
+            scores[is_actor],
+            size_px=size_px,
+            nms_iou=self._nms_iou,
+            max_people=self._max_people,
+        )
 
 
 def actor_boxes(
-    boxes: torch.Tensor,
-    scores: torch.Tensor,
+    boxes: Tensor,
+    scores: Tensor,
     *,
     size_px: tuple[int, int],
     nms_iou: float | None,

@@ -150,8 +150,6 @@ def detect_batch(detector: PeopleDetector, batch: FrameBatch) -> list[ActorBoxes
 
 
 class _Share:
-    """The batches of one process."""
-
     def __init__(self, parts: Parts, batches: Sequence[tuple[Keyframe, ...]], shard: Shard) -> None:
         self._parts = parts
         self._batches = batches
@@ -217,8 +215,6 @@ class _Share:
 
 
 class _TableFiles:
-    """The table and what lies beside it."""
-
     def __init__(self, out: Path, notes: Mapping[str, str]) -> None:
         self.table = out
         self._notes = dict(notes)
@@ -327,7 +323,6 @@ def unreadable_path(out: Path) -> Path:
 
 
 def _unreadable_csv(unreadable: Iterable[Unreadable]) -> str:
-    """Return rows of `video_id, time, reason`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for item in unreadable:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from detection.errors import UserError
-from detection.people.base import actor_boxes, check_frame, check_half_precision
+from detection.people.base import NetworkDetector, check_frame, find_classes
 from detection.people.detectron2_weights import Detectron2Weights, read_detectron2_weights
 from detection.structures import ActorBoxes
 
@@ -38,18 +38,15 @@ _NO_BOXES = {
 }
 
 
-class Detectron2Detector:
+class Detectron2Detector(NetworkDetector):
     """Detects actors with a network of detectron2; a `PeopleDetector`.
 
     network: with inputs and outputs of detectron2's detectors.
-    actor_ids: its classes (from 0) that are actors; boxes of several classes are suppressed across
-        classes (at nms_iou).
+    actor_ids: its classes (from 0) that are actors.
     short_side_px, long_side_px: frames are scaled until one of them is met (short side 0: never).
     channel_order: "BGR" or "RGB", as in training.
-    half_precision: float16, on a GPU only.
-    max_people: per frame at most.
 
-    Results do not depend on the other frames of a call.
+    The other options: see `NetworkDetector`. Results do not depend on the other frames of a call.
     """
 
     def __init__(
@@ -67,26 +64,22 @@ class Detectron2Detector:
         score_floor: float = 0.05,
         max_people: int = 100,
     ) -> None:
-        self.device = torch.device(device)
-        check_half_precision(half_precision, self.device)
         if channel_order not in ("BGR", "RGB"):
             raise UserError(f"{name}: channel order {channel_order!r}, BGR or RGB is required")
         if not actor_ids:
             raise ValueError("no class is an actor")
-        self._name = name
-        self._ids = torch.tensor(sorted(set(actor_ids)), device=self.device)
+        super().__init__(
+            network,
+            name=name,
+            classes=actor_ids,
+            nms_iou=nms_iou,
+            device=device,
+            half_precision=half_precision,
+            max_people=max_people,
+        )
         self._sides_px = (short_side_px, long_side_px)
         self._backwards = channel_order == "BGR"
-        self._nms_iou = nms_iou
-        self._half = half_precision
         self._score_floor = score_floor
-        self._max_people = max_people
-        self.network = network.to(self.device).eval()
-
-    @property
-    def name(self) -> str:
-        """Name of the network."""
-        return self._name
 
     @torch.inference_mode()
     def detect(self, images: Sequence[Tensor]) -> list[ActorBoxes]:
@@ -122,17 +115,12 @@ class Detectron2Detector:
 
     def _to_actors(self, output: Mapping[str, Any], width: int, height: int) -> ActorBoxes:
         if "instances" not in output:
-            raise UserError(f"{self._name}: this network gives {', '.join(output)}, and no boxes")
+            raise UserError(f"{self.name}: this network gives {', '.join(output)}, and no boxes")
         instances = output["instances"]
         boxes, scores = instances.pred_boxes.tensor.float(), instances.scores.float()
-        is_actor = torch.isin(instances.pred_classes, self._ids) & (scores >= self._score_floor)
-        return actor_boxes(
-            boxes[is_actor],
-            scores[is_actor],
-            size_px=(width, height),
-            nms_iou=self._nms_iou if len(self._ids) > 1 else None,
-            max_people=self._max_people,
-        )
+        kept = scores >= self._score_floor
+        classes = instances.pred_classes[kept]
+        return self._actors(boxes[kept], scores[kept], classes, size_px=(width, height))
 
 
 def load_detectron2_detector(
@@ -259,7 +247,6 @@ def _zoo_folder() -> Path:
 
 
 def _published_weights(config: str) -> str:
-    """Return the URL of the model zoo's weights."""
     if Path(config).is_file():
         raise UserError(f"{config}: a custom configuration requires weights")
     try:
@@ -332,20 +319,12 @@ def _class_names(cfg: Any) -> list[str]:
 def _find_actors(
     names: Sequence[str], actor_classes: Sequence[str] | None, config: str
 ) -> list[int]:
-    """Return the class numbers (from 0) of the actors."""
-    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     if actor_classes is None:
         if len(names) > 1 and "person" not in names:
+            shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
             raise UserError(f"{config}: no class 'person'; name the actors' classes among {shown}")
         actor_classes = ["person"] if "person" in names else names
-    if not actor_classes:
-        raise UserError(f"{config}: no actor class named; it knows {shown}")
-    for name in actor_classes:
-        if name not in names:
-            close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"it knows {shown}"
-            raise UserError(f"{config}: no class '{name}' among its {len(names)}; {hint}")
-    return [list(names).index(name) for name in actor_classes]
+    return find_classes(names, actor_classes, source=config)
 
 
 def _build(cfg: Any, config: str) -> nn.Module:

@@ -45,7 +45,7 @@ def read_detectron2_weights(path: str | Path) -> Detectron2Weights:
     if path.suffix.lower() == ".pkl" and path.is_file() and not _is_zip(path):
         return _of_pickle(str(path), read_plain_pickle(path, limit_bytes=_MAX_BYTES))
     content = read_plain(path)
-    state = {k.removeprefix("module."): v for k, v in find_state(str(path), content).items()}
+    state = {k.removeprefix("module."): v for k, v in find_state(str(path), content).state.items()}
     match_names = isinstance(content, Mapping) and bool(content.get("matching_heuristics", False))
     return Detectron2Weights(str(path), state, match_names=match_names)
 

@@ -150,8 +150,6 @@ def read_batches(
 
 
 class _BatchReader(Dataset[FrameBatch]):
-    """Reads whole batches; consecutive keyframes of one video in one pass."""
-
     def __init__(
         self,
         folder: DatasetFolder,
@@ -171,39 +169,27 @@ class _BatchReader(Dataset[FrameBatch]):
         keyframes: list[Keyframe] = []
         runs: list[Tensor] = []
         unreadable: list[Unreadable] = []
-        for video_id, group in itertools.groupby(self._batches[number], lambda k: k.video_id):
-            run = list(group)
+
+        def add(run: list[Keyframe]) -> None:
             try:
-                runs.append(self._read(video_id, run))
-                keyframes += run
+                runs.append(self._read(run))
+                keyframes.extend(run)
             except UserError as error:
-                for keyframe, result in self._read_one_by_one(video_id, run, error):
-                    if isinstance(result, UserError):
-                        unreadable.append(Unreadable(keyframe, _one_line(result)))
-                    else:
-                        keyframes.append(keyframe)
-                        runs.append(result)
+                if len(run) == 1:
+                    unreadable.append(Unreadable(run[0], " ".join(str(error).split())))
+                for keyframe in run if len(run) > 1 else ():  # the others may be readable
+                    add([keyframe])
+
+        for _, group in itertools.groupby(self._batches[number], lambda k: k.video_id):
+            add(list(group))
         return FrameBatch(number, tuple(keyframes), tuple(runs), tuple(unreadable))
 
-    def _read(self, video_id: str, run: Sequence[Keyframe]) -> Tensor:
+    def _read(self, run: Sequence[Keyframe]) -> Tensor:
         """Return (n, 3, H, W) of one video in one pass; raises `UserError` if any is unreadable."""
-        times_s = [keyframe.time_s for keyframe in run]
+        video_id, times_s = run[0].video_id, [keyframe.time_s for keyframe in run]
         with open_video(self._folder, video_id) as video:
             short_side = self._short_side(video_id, video)
             return video.read(times_s, short_side=short_side, keyframes_s=times_s).frames
-
-    def _read_one_by_one(
-        self, video_id: str, run: Sequence[Keyframe], error: UserError
-    ) -> Iterator[tuple[Keyframe, Tensor | UserError]]:
-        """Yield frame or error of each keyframe after reading them together failed."""
-        if len(run) == 1:
-            yield run[0], error
-            return
-        for keyframe in run:
-            try:
-                yield keyframe, self._read(video_id, [keyframe])
-            except UserError as own_error:
-                yield keyframe, own_error
 
     def _short_side(self, video_id: str, video: FrameSource) -> int | None:
         if self._sides_px is None:
@@ -221,10 +207,6 @@ def scaled_short_side(size_px: tuple[int, int], sides_px: tuple[int, int]) -> in
     short, long = min(size_px), max(size_px)
     scale = min(sides_px[0] / short, sides_px[1] / long)
     return max(1, int(short * scale + 1e-6)) if scale < 1 else None
-
-
-def _one_line(error: UserError) -> str:
-    return " ".join(str(error).split())
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -11,12 +11,7 @@ from pathlib import Path
 import yaml
 
 from detection.config import GROUND_TRUTH_BOXES
-from detection.datasets.folder import (
-    FILE_NAME,
-    DatasetFile,
-    DatasetFolder,
-    write_dataset_file,
-)
+from detection.datasets.folder import FILE_NAME, DatasetFile, DatasetFolder, write_dataset_file
 from detection.errors import UserError
 from detection.files import only_writer, write_text
 
@@ -109,7 +104,8 @@ def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
     if isinstance(node, yaml.MappingNode):
         for key_node, value in node.value:
             if key_node.value == key:
-                return value
+                found: yaml.Node = value
+                return found
     return None
 
 

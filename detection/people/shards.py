@@ -142,7 +142,6 @@ class Parts:
             let_go(handle)
 
     def _is_at_work(self) -> bool:
-        """Tell whether a process holds one of the parts."""
         for path in self._paths():
             if (handle := hold(path, os.O_RDWR, if_unknown=True)) is None:
                 return True

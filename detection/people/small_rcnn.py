@@ -92,7 +92,10 @@ class SmallBackbone(nn.Module):
         at16 = self.stage16(at8)
         at32 = self.stage32(at16)
         top = self.lateral16(at16) + functional.interpolate(self.lateral32(at32), at16.shape[-2:])
-        return self.smooth(self.lateral8(at8) + functional.interpolate(top, at8.shape[-2:]))
+        result: Tensor = self.smooth(
+            self.lateral8(at8) + functional.interpolate(top, at8.shape[-2:])
+        )
+        return result
 
 
 class ConvNorm(nn.Sequential):

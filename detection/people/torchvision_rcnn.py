@@ -20,7 +20,7 @@ from torchvision.models.detection.faster_rcnn import (
 )
 from torchvision.transforms.v2.functional import resize
 
-from detection.people.base import actor_boxes, check_frame, check_half_precision
+from detection.people.base import NetworkDetector, check_frame
 from detection.people.small_rcnn import small_rcnn
 from detection.structures import ActorBoxes
 
@@ -36,18 +36,17 @@ USUAL_SIDES_PX: Mapping[NetworkName, tuple[int, int]] = {
 }
 
 
-class TorchvisionDetector:
+class TorchvisionDetector(NetworkDetector):
     """Detects actors with a torchvision Faster R-CNN; a `PeopleDetector`.
 
     network: maps a list of (3, H, W) frames in 0 to 1 to a list of {"boxes", "labels", "scores"}.
-    actor_labels: the network's labels (0 is the background) that are actors; boxes of several
-        labels are suppressed across labels.
-    half_precision: float16, on a GPU only.
+    actor_labels: the network's labels (0 is the background) that are actors.
     score_floor: lower-scored boxes are dropped.
-    max_people: per frame at most.
 
-    Results do not depend on the other frames of a call.
+    The other options: see `NetworkDetector`. Results do not depend on the other frames of a call.
     """
+
+    network: FasterRCNN
 
     def __init__(
         self,
@@ -60,29 +59,25 @@ class TorchvisionDetector:
         score_floor: float = 0.05,
         max_people: int = 100,
     ) -> None:
-        self.device = torch.device(device)
-        check_half_precision(half_precision, self.device)
         if not actor_labels or 0 in actor_labels:
             raise ValueError(f"actor labels start at 1, got {list(actor_labels)}")
-        self._name = name
-        self._labels = torch.tensor(sorted(set(actor_labels)), device=self.device)
-        self._half = half_precision
-        self._max_people = max_people
-        self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
-        self.network.roi_heads.score_thresh = score_floor
+        super().__init__(
+            network.to(memory_format=torch.channels_last),
+            name=name,
+            classes=actor_labels,
+            nms_iou=float(network.roi_heads.nms_thresh),
+            device=device,
+            half_precision=half_precision,
+            max_people=max_people,
+        )
+        network.roi_heads.score_thresh = score_floor
         # This limit is over all classes: other classes must not displace actors.
-        self.network.roi_heads.detections_per_img = 10_000
-        self._nms_iou = float(network.roi_heads.nms_thresh)
-
-    @property
-    def name(self) -> str:
-        """Name of the network."""
-        return self._name
+        network.roi_heads.detections_per_img = 10_000
 
     @property
     def actor_labels(self) -> tuple[int, ...]:
         """The network's labels that are actors."""
-        return tuple(self._labels.tolist())
+        return tuple(self._classes.tolist())
 
     @property
     def sides_px(self) -> tuple[int, int]:
@@ -102,9 +97,8 @@ class TorchvisionDetector:
             by_size[tuple(image.shape)].append(index)
         found = [ActorBoxes.empty()] * len(images)
         for indices in by_size.values():  # padding to a common size would change results
-            for index, boxes in zip(
-                indices, self._detect_alike([images[i] for i in indices]), strict=True
-            ):
+            results = self._detect_alike([images[index] for index in indices])
+            for index, boxes in zip(indices, results, strict=True):
                 found[index] = boxes
         return found
 
@@ -114,7 +108,11 @@ class TorchvisionDetector:
         height, width = stacked.shape[-2:]
         with torch.autocast(self.device.type, dtype=torch.float16, enabled=self._half):
             results = self.network(list(stacked))
-        return [self._to_actors(result, width, height) for result in results]
+        size_px = (width, height)
+        return [
+            self._actors(r["boxes"].float(), r["scores"].float(), r["labels"], size_px=size_px)
+            for r in results
+        ]
 
     def _reduce(self, images: Tensor) -> Tensor:
         """Scale large frames down with antialiasing, which the network's own scaling lacks."""
@@ -124,18 +122,8 @@ class TorchvisionDetector:
         if scale >= 1:
             return images
         size = [max(1, round(height * scale)), max(1, round(width * scale))]
-        return resize(images, size, antialias=True)
-
-    def _to_actors(self, result: Mapping[str, Tensor], width: int, height: int) -> ActorBoxes:
-        boxes, scores = result["boxes"].float(), result["scores"].float()
-        is_actor = torch.isin(result["labels"], self._labels)
-        return actor_boxes(
-            boxes[is_actor],
-            scores[is_actor],
-            size_px=(width, height),
-            nms_iou=self._nms_iou if len(self._labels) > 1 else None,
-            max_people=self._max_people,
-        )
+        reduced: Tensor = resize(images, size, antialias=True)
+        return reduced
 
 
 def build_people_network(

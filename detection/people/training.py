@@ -101,9 +101,9 @@ def freeze_batch_norm(network: nn.Module) -> int:
 
 
 def _without_likely_actors(labels: list[Tensor], logits: Tensor, above: float) -> list[Tensor]:
-    """Ignore background proposals that look like unlabelled people."""
     actor = 1 - logits.detach().float().softmax(-1)[:, BACKGROUND]
     changed = []
-    for label, likely in zip(labels, (actor > above).split([len(x) for x in labels]), strict=True):
+    sizes = [len(label) for label in labels]
+    for label, likely in zip(labels, torch.split(actor > above, sizes), strict=True):
         changed.append(label.masked_fill((label == BACKGROUND) & likely, NOT_TAUGHT))
     return changed

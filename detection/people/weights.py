@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +14,17 @@ from torch import Tensor
 from torchvision.models import get_model_weights
 from torchvision.models.detection import FasterRCNN
 
-from detection.bounds import LARGEST_SIDE_PX
-from detection.checkpoints.file import read_state, refuse_other_types, save_plain
-from detection.checkpoints.plain_file import SavedValues, brief, checked_config, read_plain
+from detection.bounds import LARGEST_SIDE_PX, between
+from detection.checkpoints.file import check_version, read_state, save_plain
+from detection.checkpoints.plain_file import (
+    SavedValues,
+    checked_config,
+    find_checkpoint,
+    read_plain,
+)
 from detection.checkpoints.weights import check_weights, find_state, unwrap
 from detection.errors import UserError
-from detection.people.base import PeopleDetector
+from detection.people.base import PeopleDetector, find_classes
 from detection.people.torchvision_rcnn import (
     NETWORKS,
     NetworkName,
@@ -38,17 +43,16 @@ _COCO_MODEL: Mapping[NetworkName, str] = {
 }
 _CLASS_WEIGHT = "roi_heads.box_predictor.cls_score.weight"
 _PREDICTOR = "roi_heads.box_predictor."
-_PREFIXES = ("module.", "model.", "_orig_mod.")
 _MOST_CLASSES = 10_000
 
 
 @dataclass(frozen=True)
 class PeopleNetworkNumbers:
-    """What a network is built from: its kind, and the sides that pictures are scaled to."""
+    """What a network is built from: its kind, and the sides that frames are scaled to."""
 
     name: NetworkName
-    short_side_px: int
-    long_side_px: int
+    short_side_px: int = between(16, LARGEST_SIDE_PX)
+    long_side_px: int = between(16, LARGEST_SIDE_PX)
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,7 @@ class PeopleFile:
     def build_network(self) -> FasterRCNN:
         """Build the network of the file, with the file's weights."""
         network = build_people_network(
-            self.numbers.name,
-            num_classes=len(self.classes),
-            short_side_px=self.numbers.short_side_px,
-            long_side_px=self.numbers.long_side_px,
+            num_classes=len(self.classes), **dataclasses.asdict(self.numbers)
         )
         self.fill(network)
         return network
@@ -116,10 +117,11 @@ def load_people_detector(
         )
     model, names, kind = _open_network(weights, network)
     chosen = _default_classes(names, str(weights)) if actor_classes is None else actor_classes
+    places = find_classes(names, chosen, source=str(weights), numbered=True)
     return TorchvisionDetector(
         model,
         name=f"{kind} ({weights})",
-        actor_labels=find_labels(names, chosen, source=str(weights)),
+        actor_labels=[place + 1 for place in places],
         device=device,
         half_precision=half_precision,
         score_floor=score_floor,
@@ -141,57 +143,36 @@ def save_people_file(
         "format": FORMAT,
         "version": FORMAT_VERSION,
         "model_state": {k: v.detach().cpu() for k, v in network.state_dict().items()},
-        "network": {
-            "name": numbers.name,
-            "short_side_px": numbers.short_side_px,
-            "long_side_px": numbers.long_side_px,
-        },
+        "network": dataclasses.asdict(numbers),
         "classes": list(classes),
         "config": dict(config or {}),
         "training": dict(training or {}),
     }
-    refuse_other_types(values, "checkpoint")
     save_plain(path, values)
 
 
 def read_people_file(file_or_run: str | Path, *, weights_only: bool = False) -> PeopleFile:
     """Read a checkpoint, or the one in a run folder; `weights_only` drops the trainer's part."""
-    path = find_people_file(file_or_run)
-    content = read_plain(path)
-    if not (isinstance(content, dict) and content.get("format") == FORMAT):
+    path, found = _read(file_or_run, weights_only=weights_only)
+    if not isinstance(found, PeopleFile):
         raise UserError(f"{path}: not a checkpoint of train_people")
-    return _unpack(str(path), content, weights_only=weights_only)
+    return found
+
+
+def _read(
+    file_or_run: str | Path, *, weights_only: bool = True
+) -> tuple[str, PeopleFile | dict[str, Tensor]]:
+    """Return a file's path, and its content: ours, or weights of a file of torchvision's kind."""
+    path = str(find_people_file(file_or_run))
+    content = read_plain(Path(path))
+    if isinstance(content, dict) and content.get("format") == FORMAT:
+        return path, _unpack(path, content, weights_only=weights_only)
+    return path, unwrap(path, find_state(path, content).state).state
 
 
 def find_people_file(file_or_run: str | Path) -> Path:
     """Return the file that a path names: itself, or a run folder's best.pt, else last.pt."""
-    path = Path(file_or_run)
-    if path.is_dir():
-        for name in ("best.pt", "last.pt"):
-            file = path / "checkpoints" / name
-            if file.is_file():
-                return file
-        raise UserError(f"{path}: no checkpoints/last.pt in this folder, it is not a run")
-    if not path.is_file():
-        raise UserError(f"{path}: no such file of weights or run folder")
-    return path
-
-
-def find_labels(names: Sequence[str], wanted: Sequence[str], *, source: str) -> list[int]:
-    """Return the labels (from 1) of the classes `wanted`; names[0] belongs to label 1."""
-    if not wanted:
-        raise UserError(f"{source}: no actor class named; it knows {_some(names)}")
-    labels = []
-    for name in wanted:
-        if name in names:
-            labels.append(list(names).index(name) + 1)
-        elif name.isdigit() and 1 <= int(name) <= len(names):
-            labels.append(int(name))
-        else:
-            close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"it knows {_some(names)}"
-            raise UserError(f"{source}: no class '{name}' among its {len(names)}; {hint}")
-    return labels
+    return find_checkpoint(file_or_run, what="file of weights", names=("best.pt", "last.pt"))
 
 
 def start_from_weights(network: FasterRCNN, name: NetworkName, weights: str | Path) -> None:
@@ -213,11 +194,8 @@ def start_from_weights(network: FasterRCNN, name: NetworkName, weights: str | Pa
 def _state_to_start_from(name: NetworkName, weights: str | Path) -> tuple[dict[str, Tensor], str]:
     if str(weights) == COCO:
         return _download_coco(name), COCO
-    path = find_people_file(weights)
-    content = read_plain(path)
-    if isinstance(content, dict) and content.get("format") == FORMAT:
-        return _unpack(str(path), content, weights_only=True).state, str(path)
-    return _foreign_state(path, content), str(path)
+    path, found = _read(weights)
+    return (found.state if isinstance(found, PeopleFile) else found), path
 
 
 def _open_network(
@@ -230,15 +208,12 @@ def _open_network(
         name = _stock_name(network, COCO)
         state = _download_coco(name)
     else:
-        path = find_people_file(weights)
-        content = read_plain(path)
-        if isinstance(content, dict) and content.get("format") == FORMAT:
-            file = _unpack(str(path), content, weights_only=True)
-            if network not in (None, file.numbers.name):
-                raise UserError(f"{path}: a '{file.numbers.name}' network, not '{network}'")
-            return file.build_network(), file.classes, file.numbers.name
-        state = _foreign_state(path, content)
-        name = _stock_name(network, str(path))
+        path, found = _read(weights)
+        if isinstance(found, PeopleFile):
+            if network not in (None, found.numbers.name):
+                raise UserError(f"{path}: a '{found.numbers.name}' network, not '{network}'")
+            return found.build_network(), found.classes, found.numbers.name
+        state, name = found, _stock_name(network, path)
     if _CLASS_WEIGHT not in state:
         raise UserError(f"{weights}: weights of another network, not of torchvision's Faster R-CNN")
     rows = len(state[_CLASS_WEIGHT]) if state[_CLASS_WEIGHT].ndim == 2 else 0
@@ -255,15 +230,12 @@ def _open_network(
 
 
 def _stock_name(network: str | None, source: str) -> NetworkName:
-    """Return the name of the stock network that a state dict without a name belongs to."""
     for name in _COCO_MODEL:
         if name == network:
             return name
     found = "" if network is None else f", not '{network}'"
-    raise UserError(
-        f"{source}: the network of these weights must be named, one of "
-        f"{', '.join(_COCO_MODEL)}{found}"
-    )
+    names = ", ".join(_COCO_MODEL)
+    raise UserError(f"{source}: the network of these weights must be named, one of {names}{found}")
 
 
 def coco_classes() -> tuple[str, ...]:
@@ -286,11 +258,7 @@ def _download_coco(name: NetworkName) -> dict[str, Tensor]:
 
 
 def _unpack(path: str, content: Mapping[str, Any], *, weights_only: bool) -> PeopleFile:
-    version = content.get("version")
-    if type(version) is not int or version != FORMAT_VERSION:
-        raise UserError(
-            f"{path}: format version {brief(version)}, this program reads {FORMAT_VERSION}"
-        )
+    check_version(path, content, FORMAT_VERSION)
     said = SavedValues(path, content)
     numbers = said.within("network")
     numbers.refuse_others(("name", "short_side_px", "long_side_px"))
@@ -299,25 +267,15 @@ def _unpack(path: str, content: Mapping[str, Any], *, weights_only: bool) -> Peo
         said.refuse("classes", classes, f"a list of 1 to {_MOST_CLASSES} names is")
     return PeopleFile(
         path,
-        state=unwrap(path, read_state(path, said), prefixes=_PREFIXES).state,
-        numbers=PeopleNetworkNumbers(
-            name=numbers.one_of("name", NETWORKS),
-            short_side_px=numbers.whole("short_side_px", 16, LARGEST_SIDE_PX),
-            long_side_px=numbers.whole("long_side_px", 16, LARGEST_SIDE_PX),
-        ),
+        state=unwrap(path, read_state(path, said)).state,
+        numbers=PeopleNetworkNumbers(**numbers.fields(PeopleNetworkNumbers)),
         classes=classes,
         config=checked_config(path, said.raw("config")) or {},
         training={} if weights_only else dict(said.within("training").items()),
     )
 
 
-def _foreign_state(path: Path, content: Any) -> dict[str, Tensor]:
-    """Return the weights of a file of torchvision's kind, without wrappers on their names."""
-    return unwrap(str(path), find_state(str(path), content), prefixes=_PREFIXES).state
-
-
 def _fill(network: FasterRCNN, state: Mapping[str, Tensor], source: str, name: str) -> None:
-    """Load weights; `UserError` where names or shapes are another network's."""
     check_weights(source, state)
     own = network.state_dict()
     # Counters of BatchNorm are absent from files of frozen norms; they change no result.
@@ -345,10 +303,5 @@ def _default_classes(names: Sequence[str], source: str) -> list[str]:
     if "person" in names and len(names) > 1:
         return ["person"]
     if list(names) == [str(n + 1) for n in range(len(names))] and len(names) > 1:
-        raise UserError(f"{source}: {len(names)} classes without names: actor classes are wanted")
+        raise UserError(f"{source}: {len(names)} classes without names: actor classes are required")
     return list(names)
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = [name for name in names if name != "N/A"]
-    return ", ".join(shown[:8]) + (", ..." if len(shown) > 8 else "")

@@ -72,7 +72,7 @@ def test_no_folder_says_which_file_and_how_to_make_it(tmp_path):
     "old, new, message",
     [
         ("description: people", "beschreibung: people", "unknown key 'beschreibung'"),
-        ("name: three actions\n", "", "key 'name' is wanted"),
+        ("name: three actions\n", "", "key 'name' is required"),
         ("name: three actions", "name: 7", r"yaml:1: name: .*string.*got 7"),
         ("train.csv", "train.csv\n    boxen: {}", "unknown key 'splits.train.boxen'"),
         ("videos: videos", "videos: videos\nframes: {folder: f, fps: 30}", "either 'videos' or"),

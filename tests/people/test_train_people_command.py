@@ -135,6 +135,7 @@ def test_signal_saves_and_resume_finishes(tiny, tmp_path):
             ["--cfg", "CFG", "data.root=/no", "model.start_from=none.pt"],
             "dataset.yaml: file not found",
         ),
+        (["--cfg", "CFG", "data.train_split=night"], "split 'night' not found"),
         (["--cfg", "CFG", "model.start_from=none.pt"], "none.pt: no such file of weights"),
         (["--cfg", "CFG", "model.start_from=coco"], "no COCO weights for the 'small' network"),
         (["--eval-only", "--checkpoint", "none"], "none: no such file of weights"),

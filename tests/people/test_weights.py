@@ -103,7 +103,7 @@ def test_weights_with_nameless_classes(tmp_path):
     torch.manual_seed(0)
     state = build_people_network("mobile_320", num_classes=3).state_dict()
     torch.save({"model": state}, tmp_path / "three.pth")
-    with pytest.raises(UserError, match="3 classes without names: actor classes are wanted"):
+    with pytest.raises(UserError, match="3 classes without names: actor classes are required"):
         load_people_detector(tmp_path / "three.pth", network="mobile_320")
     chosen = load_people_detector(
         tmp_path / "three.pth", network="mobile_320", actor_classes=["2", "3"]

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from detection import build
 from detection.config import GROUND_TRUTH_BOXES, RunConfig
@@ -19,8 +18,10 @@ from detection.datasets.actions import AvaDataset
 from detection.datasets.actor_table import read_exclusions, read_ground_truth_rows
 from detection.datasets.ava_csv import write_detections
 from detection.datasets.folder import DatasetFolder
+from detection.datasets.loader import ClipLoader
 from detection.engine.distributed import Processes
 from detection.engine.inference import detect
+from detection.engine.tasks.base import progress_bar
 from detection.errors import UserError
 from detection.evaluation.evaluator import ActionEvaluator
 from detection.evaluation.frame_map import AvaFrameMap
@@ -30,33 +31,34 @@ from detection.reports.evaluation_text import as_csv, as_json, number, summary, 
 from detection.structures import Detections, LabelMap
 
 
+@dataclass
 class Scorer:
-    """Knows a split's keyframes, boxes and ground truth; scores a network on them."""
+    """Knows a split's keyframes, boxes and ground truth; scores a network on them.
 
-    def __init__(
-        self,
-        config: RunConfig,
-        folder: DatasetFolder,
-        label_map: LabelMap,
-        dataset: AvaDataset,
-        *,
-        device: torch.device,
-        processes: Processes,
-    ) -> None:
-        split = folder.split(config.data.val_split)
-        self._config = config
-        self._folder = folder
-        self._label_map = label_map
-        self._dataset = dataset
-        self._device = device
-        self._processes = processes
-        self.scored = folder.read_label_map()
+    config: whose validation split and rules.
+    folder: the data set.
+    label_map: the network's classes.
+    dataset: the clips to score.
+    device: that computes.
+    processes: those that share the work.
+    """
+
+    config: RunConfig
+    folder: DatasetFolder
+    label_map: LabelMap
+    dataset: AvaDataset
+    device: torch.device
+    processes: Processes
+
+    def __post_init__(self) -> None:
+        split = self.folder.split(self.config.data.val_split)
+        self.scored = self.folder.read_label_map()
         self.unreadable: list[str] = []  # a line for each keyframe that the last scoring missed
         self._evaluator = ActionEvaluator(
             read_ground_truth_rows(split),
-            label_map,
+            self.label_map,
             exclusions=read_exclusions(split),
-            protocol=config.evaluation.protocol or folder.protocol,
+            protocol=self.config.evaluation.protocol or self.folder.protocol,
             scored=self.scored,
         )
 
@@ -69,46 +71,32 @@ class Scorer:
         With `every` above 1 the keyframes left out count as missed, so such a score is for
         comparing epochs of one run, and nothing else.
         """
-        processes = self._processes
+        processes = self.processes
+        share = processes.share_of_data
         loader = build.build_val_loader(
-            self._config,
-            self._dataset,
-            self._device,
-            every=every,
-            share=(processes.rank, processes.count),
+            self.config, self.dataset, self.device, every=every, share=share
         )
-        bar = tqdm(
-            loader,
-            desc="scoring",
-            unit="batch",
-            leave=False,
-            dynamic_ncols=True,
-            disable=not processes.is_first,
-        )
+        bar = progress_bar(loader, "scoring", processes)
         self._evaluator.reset()
-        for part in processes.gather(list(detect(model, bar, device=self._device))):
+        for part in processes.gather(list(detect(model, bar, device=self.device))):
             self._evaluator.update(self._weighted(part))
-        counts = [len(loader.unreadable), loader.batches.num_samples]
-        lost, asked = (int(count) for count in processes.sum(counts))
-        lines = [line for part in processes.gather(loader.unreadable) for line in part]
-        refuse_if_nothing_is_left(lost, asked, lines)
-        self.unreadable = lines
+        self.unreadable = gather_unreadable(loader, loader.batches.num_samples, processes)
         return processes.share(self._evaluator.compute()), self._evaluator.found()
 
     def describe_boxes(self) -> str:
         """Say whose boxes the actions were scored on."""
-        name = self._config.data.val_boxes
+        name = self.config.data.val_boxes
         if name == GROUND_TRUTH_BOXES:
             return "ground-truth boxes (people are given, not detected)"
-        threshold = self._config.data.box_score_threshold
+        threshold = self.config.data.box_score_threshold
         words = f"detected boxes '{name}' with score of at least {threshold}"
-        if self._config.evaluation.multiply_person_score:
+        if self.config.evaluation.multiply_person_score:
             words += ", action scores multiplied by the box's score"
         return words
 
     def _weighted(self, found: Sequence[Detections]) -> Sequence[Detections]:
         """Multiply by the person's score where asked for."""
-        if not self._config.evaluation.multiply_person_score:
+        if not self.config.evaluation.multiply_person_score:
             return found
         return [
             dataclasses.replace(one, action_scores=one.action_scores * one.boxes.score[:, None])
@@ -146,12 +134,7 @@ def write_results(
 
 
 def print_results(
-    run_folder: Path,
-    score: Score,
-    scored: LabelMap,
-    *,
-    others: Sequence[Score] = (),
-    made_up: bool,
+    run_folder: Path, score: Score, scored: LabelMap, *, others: Sequence[Score] = (), made_up: bool
 ) -> None:
     """Print the table, the number, and where everything is."""
     print(table(score.result, scored))
@@ -163,10 +146,8 @@ def print_results(
         print(f"beside it: frame-mAP {number(other.result.mean_ap)} with {other.boxes}")
     if made_up:
         print("data: made up (drawn by a program), no measure of how well real actions are found")
-    print(f"run folder: {run_folder}")
-    for name in ("metrics.json", "per_class.csv", "detections.csv", "checkpoints/last.pt"):
-        if (run_folder / name).is_file():
-            print(f"  {run_folder / name}")
+    names = ("metrics.json", "per_class.csv", "detections.csv", "checkpoints/last.pt")
+    print_files(run_folder, names)
     print(f"draw it: python -m ava_tools.visualize --run {run_folder}")
 
 
@@ -192,6 +173,25 @@ def words_for_unreadable(lines: Sequence[str], what: str, counted: str) -> str:
     """Say how many could not be read, what became of them, and the first three."""
     more = "; ..." if len(lines) > 3 else ""
     return f"{len(lines)} {what} could not be read and {counted}: {'; '.join(lines[:3])}{more}"
+
+
+def gather_unreadable(loader: ClipLoader[Any], asked: int, processes: Processes) -> list[str]:
+    """Return a line for each sample that any process could not read: in the first process, all.
+
+    asked: how many this process had to read.  Raises `UserError` where nothing could be read.
+    """
+    counts = processes.sum([len(loader.unreadable), asked])
+    lines = [line for part in processes.gather(loader.unreadable) for line in part]
+    refuse_if_nothing_is_left(int(counts[0]), int(counts[1]), lines)
+    return lines
+
+
+def print_files(run_folder: Path, names: Sequence[str]) -> None:
+    """Print where a run's files are: those of `names` that are there."""
+    print(f"run folder: {run_folder}")
+    for name in names:
+        if (run_folder / name).is_file():
+            print(f"  {run_folder / name}")
 
 
 def refuse_if_nothing_is_left(lost: int, asked: int, lines: Sequence[str]) -> None:

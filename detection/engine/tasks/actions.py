@@ -22,7 +22,7 @@ from detection.engine.distributed import Processes
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.probe import collect_features, fit_linear, set_last_layer
 from detection.engine.tasks.action_scoring import Scorer, print_results, timed_score, write_results
-from detection.engine.tasks.base import Evaluation, check_videos
+from detection.engine.tasks.base import Evaluation, check_videos, progress_bar
 from detection.engine.tasks.x3d import X3DTask
 from detection.errors import printable
 from detection.models.action_detector import ActionDetector
@@ -58,11 +58,9 @@ class ActionTask(X3DTask):
     @property
     def data_files(self) -> dict[str, Path | str]:
         """See `Task.data_files`."""
-        data, names = (
-            self._config.data,
-            (self._config.data.val_boxes, *self._config.data.also_score_boxes),
-        )
-        scored = tuple(name for name in dict.fromkeys(names) if name != GROUND_TRUTH_BOXES)
+        data = self._config.data
+        names = dict.fromkeys((data.val_boxes, *data.also_score_boxes))
+        scored = tuple(name for name in names if name != GROUND_TRUTH_BOXES)
         learned = () if data.train_boxes is None else (data.train_boxes,)
         files: dict[str, Path | str] = {"label map": self.classes_path}
         if data.label_map is not None:
@@ -97,7 +95,7 @@ class ActionTask(X3DTask):
         )
         dataset = build.build_train_dataset(self._config, self._data, table)
         check_videos(dataset, self._config, processes)
-        share = processes.rank, processes.count
+        share = processes.share_of_data
         order = build.build_train_order(self._config, table.keyframes(), share=share)
         return build.build_loader(self._config, dataset, order, device, collate=collate), order
 
@@ -111,16 +109,9 @@ class ActionTask(X3DTask):
             return None
         table = build.read_train_table(self._config, self._data, self.label_map)
         dataset = build.build_val_dataset(self._config, self._data, table)
-        share = processes.rank, processes.count
+        share = processes.share_of_data
         loader = build.build_probe_loader(self._config, dataset, device, share=share)
-        bar = tqdm(
-            loader,
-            desc="linear probe",
-            unit="batch",
-            leave=False,
-            dynamic_ncols=True,
-            disable=not processes.is_first,
-        )
+        bar = progress_bar(loader, "linear probe", processes)
         parts = processes.gather(collect_features(model, bar, device=device))
         features, labels = (torch.cat(values) for values in zip(*parts, strict=True))
         layer = None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from detection.checkpoints.file import ModelFile
 from detection.config import AnyConfig
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from detection.people.weights import PeopleFile
 
     SavedRun = ModelFile | PeopleFile
+
+ItemT = TypeVar("ItemT")
 
 
 class TrainingBatch(Protocol):
@@ -140,3 +143,18 @@ def check_videos(
     if processes.is_first:
         for line in unreadable.values() if isinstance(unreadable, dict) else unreadable:
             print_unreadable(line)
+
+
+def progress_bar(batches: Iterable[ItemT], what: str, processes: Processes) -> tqdm[ItemT]:
+    """Return the batches, counted on the terminal by the first process; it goes when all are done.
+
+    what: opens the line.
+    """
+    return tqdm(
+        batches,
+        desc=what,
+        unit="batch",
+        leave=False,
+        dynamic_ncols=True,
+        disable=not processes.is_first,
+    )

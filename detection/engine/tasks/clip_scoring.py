@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from detection import build
 from detection.config import RunConfig
@@ -25,7 +24,12 @@ from detection.datasets.clip_list import ClipList
 from detection.datasets.clips import ClipBatch, ClipDataset, ViewBatches, Views, collate_clips
 from detection.engine.distributed import Processes
 from detection.engine.inference import check_finite
-from detection.engine.tasks.action_scoring import refuse_if_nothing_is_left, words_for_unreadable
+from detection.engine.tasks.action_scoring import (
+    gather_unreadable,
+    print_files,
+    words_for_unreadable,
+)
+from detection.engine.tasks.base import progress_bar
 from detection.evaluation.clip_accuracy import (
     ClipAccuracy,
     multi_label_accuracy,
@@ -49,19 +53,16 @@ class VideoScores:
         self.num_views = np.zeros(num_videos, np.int64)
         self._sum_or_max = np.zeros((num_videos, num_classes))
         self._maximum = maximum
+        self._combine = np.maximum if maximum else np.add
 
     def add(self, videos: NDArray[np.int64], scores: NDArray[np.floating]) -> None:
         """Take in scores (B, K) between 0 and 1 of views of `videos` (B,)."""
-        if self._maximum:
-            np.maximum.at(self._sum_or_max, videos, scores)
-        else:
-            np.add.at(self._sum_or_max, videos, scores)
+        self._combine.at(self._sum_or_max, videos, scores)
         np.add.at(self.num_views, videos, 1)
 
     def merge(self, other: VideoScores) -> None:
         """Take in what another process has gathered of other views."""
-        combine = np.maximum if self._maximum else np.add
-        self._sum_or_max = combine(self._sum_or_max, other._sum_or_max)
+        self._sum_or_max = self._combine(self._sum_or_max, other._sum_or_max)
         self.num_views = self.num_views + other.num_views
 
     def scores(self) -> NDArray[np.float64]:
@@ -91,74 +92,60 @@ class ClipScore:
     unreadable_views: Sequence[str] = ()
 
 
+@dataclass
 class ClipScorer:
-    """Knows a list of videos and their classes; scores a network on any views of them."""
+    """Knows a list of videos and their classes; scores a network on any views of them.
 
-    def __init__(
-        self,
-        config: RunConfig,
-        label_map: LabelMap,
-        dataset: ClipDataset,
-        *,
-        device: torch.device,
-        processes: Processes,
-    ) -> None:
-        assert dataset.views is not None, "views are scored"
-        self.dataset = dataset
-        self.views = dataset.views
-        self._config = config
-        self._label_map = label_map
-        self._device = device
-        self._processes = processes
-        self._multi_label = config.classification.labels == "multi"
+    config: of the run.
+    label_map: the network's classes.
+    dataset: the views to score.
+    device: that computes.
+    processes: those that share the work.
+    """
+
+    config: RunConfig
+    label_map: LabelMap
+    dataset: ClipDataset
+    device: torch.device
+    processes: Processes
+
+    def __post_init__(self) -> None:
+        assert self.dataset.views is not None, "views are scored"
+        self.views = self.dataset.views
+        self._multi_label = self.config.classification.labels == "multi"
 
     def score(self, model: X3DClassifier, *, every: int = 1) -> ClipScore:
         """Score every n-th video; several processes share the views, and all get the score."""
         start = time.perf_counter()
-        processes = self._processes
+        config, processes = self.config, self.processes
         order = ViewBatches(
             self.dataset,
-            batch_size=self._config.evaluation.batch_size,
+            batch_size=config.evaluation.batch_size,
             every=every,
-            share=(processes.rank, processes.count),
+            share=processes.share_of_data,
         )
         loader = build.build_loader(
-            self._config,
+            config,
             self.dataset,
             order,
-            self._device,
+            self.device,
             collate=collate_clips,
             on_unreadable="leave out",
         )
-        bar = tqdm(
-            loader,
-            desc=f"scoring {self.views.clips} x {self.views.crops} views",
-            unit="batch",
-            leave=False,
-            dynamic_ncols=True,
-            disable=not processes.is_first,
-        )
-        gathered: VideoScores | None = None
-        for part in processes.gather(self._score_views(model, bar)):
-            if gathered is None:
-                gathered = part
-            else:
-                gathered.merge(part)
-        assert gathered is not None
-        counts = [len(loader.unreadable), order.num_samples]
-        lost, asked = (int(count) for count in processes.sum(counts))
-        lines = [line for part in processes.gather(loader.unreadable) for line in part]
-        refuse_if_nothing_is_left(lost, asked, lines)
+        what = f"scoring {self.views.clips} x {self.views.crops} views"
+        bar = progress_bar(loader, what, processes)
+        gathered, *others = processes.gather(self._score_views(model, bar))
+        for part in others:
+            gathered.merge(part)
+        lines = gather_unreadable(loader, order.num_samples, processes)
         return processes.share(self._finish(model, gathered, every, start, lines))
 
     @torch.inference_mode()
     def _score_views(self, model: X3DClassifier, batches: Iterable[ClipBatch]) -> VideoScores:
         model.eval()
-        found = VideoScores(
-            len(self.dataset.clips), len(self._label_map), maximum=self._multi_label
-        )
+        found = VideoScores(len(self.dataset.clips), len(self.label_map), maximum=self._multi_label)
         for batch in batches:
-            frames = batch.frames.to(self._device, non_blocking=True)
+            frames = batch.frames.to(self.device, non_blocking=True)
             scores = model.probabilities(frames, independent=self._multi_label)
             check_finite(scores, batch.keys)
             found.add(batch.videos, scores.double().cpu().numpy())
@@ -168,15 +155,15 @@ class ClipScorer:
         self, model: X3DClassifier, found: VideoScores, every: int, start: float, lines: list[str]
     ) -> ClipScore:
         scores, labels = found.scores()[::every], self.dataset.clips.labels[::every]
-        names, readable = self._label_map.names, found.num_views[::every] > 0
+        names, readable = self.label_map.names, found.num_views[::every] > 0
         if self._multi_label:
             accuracy = multi_label_accuracy(scores, labels, names)
         else:
             accuracy = single_label_accuracy(scores, labels, names, has_scores=readable)
         macs = count_view_macs(
             model,
-            num_frames=self._config.clip.sampling.num_frames,
-            size_px=build.test_crop_px(self._config, self.views.crops),
+            num_frames=self.config.clip.sampling.num_frames,
+            size_px=build.test_crop_px(self.config, self.views.crops),
         )
         return ClipScore(
             accuracy,
@@ -222,7 +209,7 @@ def write_clip_results(
 def as_json(score: ClipScore) -> dict[str, Any]:
     """Return plain types; what does not apply is left out, NaN is null."""
     accuracy = score.accuracy
-    values: dict[str, Any] = {
+    return {
         "task": "classification",
         "views": {"clips": score.views.clips, "crops": score.views.crops},
         "num_videos": accuracy.num_videos,
@@ -237,7 +224,6 @@ def as_json(score: ClipScore) -> dict[str, Any]:
         },
         "num_ground_truth": dict(accuracy.num_of_class),
     }
-    return values
 
 
 def headline(accuracy: ClipAccuracy) -> dict[str, float]:
@@ -271,7 +257,5 @@ def print_clip_results(folder: Path, score: ClipScore) -> None:
         f"views: {views.clips} clips x {views.crops} crops a video, "
         f"{len(views)} x {score.macs / 1e9:.3f} GMAC, {score.seconds:.1f} s in all"
     )
-    print(f"run folder: {folder}")
-    for name in ("metrics.json", "per_class.csv", "predictions.csv", "checkpoints/last.pt"):
-        if (folder / name).is_file():
-            print(f"  {folder / name}")
+    names = ("metrics.json", "per_class.csv", "predictions.csv", "checkpoints/last.pt")
+    print_files(folder, names)

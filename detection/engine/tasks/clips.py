@@ -44,13 +44,9 @@ class ClipTask(X3DTask):
     def data_files(self) -> dict[str, Path | str]:
         """See `Task.data_files`."""
         data = self._config.data
-        return {
-            "classes": self.classes_path,
-            **{
-                f"list '{s}'": Path(data.root) / f"{s}.csv"
-                for s in (data.train_split, data.val_split)
-            },
-        }
+        splits = (data.train_split, data.val_split)
+        lists: dict[str, Path | str] = {f"list '{s}'": Path(data.root) / f"{s}.csv" for s in splits}
+        return {"classes": self.classes_path, **lists}
 
     def build_model(self) -> X3DClassifier:
         """See `Task.build_model`."""
@@ -62,11 +58,8 @@ class ClipTask(X3DTask):
         self._val_clips = build.read_clips(
             self._config, self._config.data.val_split, self.label_map
         )
-        check_videos(
-            build.build_view_dataset(self._config, self._val_clips, Views(1)),
-            self._config,
-            processes,
-        )
+        dataset = build.build_view_dataset(self._config, self._val_clips, Views(1))
+        check_videos(dataset, self._config, processes)
 
     def training_batches(
         self, *, device: torch.device, processes: Processes
@@ -75,7 +68,7 @@ class ClipTask(X3DTask):
         clips = build.read_clips(self._config, self._config.data.train_split, self.label_map)
         dataset = build.build_clip_dataset(self._config, clips)
         check_videos(dataset, self._config, processes)
-        share = processes.rank, processes.count
+        share = processes.share_of_data
         videos = [Keyframe(name, 0.0) for name in clips.names]
         order = build.build_train_order(self._config, videos, share=share)
         loader = build.build_loader(self._config, dataset, order, device, collate=collate_clips)

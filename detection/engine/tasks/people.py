@@ -84,12 +84,7 @@ class PeopleTask:
 
     def build_model(self) -> FasterRCNN:
         """See `Task.build_model`."""
-        return build_people_network(
-            self._numbers.name,
-            num_classes=1,
-            short_side_px=self._numbers.short_side_px,
-            long_side_px=self._numbers.long_side_px,
-        )
+        return build_people_network(num_classes=1, **dataclasses.asdict(self._numbers))
 
     def initialize(self, model: nn.Module) -> None:
         """See `Task.initialize`."""
@@ -107,7 +102,7 @@ class PeopleTask:
 
     def place(self, model: nn.Module, device: torch.device) -> FasterRCNN:
         """See `Task.place`."""
-        network = _rcnn(model.to(device).to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+        network = _rcnn(model.to(device).to(memory_format=torch.channels_last))
         if self._config.model.freeze_batch_norm:
             freeze_batch_norm(network)  # before the optimiser is built: it takes what is trainable
         return network
@@ -157,7 +152,7 @@ class PeopleTask:
             batch_size=config.optim.batch_size,
             seed=config.seed,
             per_video=config.data.keyframes_per_video,
-            share=(processes.rank, processes.count),
+            share=processes.share_of_data,
         )
         return build.build_loader(config, dataset, order, device, collate=PictureBatch), order
 

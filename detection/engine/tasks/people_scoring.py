@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from detection.datasets.actor_table import ActorTable
 from detection.datasets.folder import DatasetFolder
@@ -23,6 +22,7 @@ from detection.datasets.people_transforms import PeopleEvalTransform
 from detection.datasets.sampling import choose_keyframes
 from detection.engine.distributed import ALONE, Processes
 from detection.engine.tasks.action_scoring import refuse_if_nothing_is_left, words_for_unreadable
+from detection.engine.tasks.base import progress_bar
 from detection.errors import UserError
 from detection.evaluation.person_ap import (
     PersonAp,
@@ -97,15 +97,7 @@ def score_people(
         most_unreadable=1.0,
     )
     found: dict[Keyframe, ActorBoxes] = {}
-    bar = tqdm(
-        loader,
-        desc="scoring",
-        unit="batch",
-        dynamic_ncols=True,
-        leave=False,
-        disable=not processes.is_first,
-    )
-    for batch in bar:
+    for batch in progress_bar(loader, "scoring", processes):
         people = detector.detect([picture.image for picture in batch.pictures])
         found.update(zip((picture.keyframe for picture in batch.pictures), people, strict=True))
     found = {key: people for part in processes.gather(found) for key, people in part.items()}
