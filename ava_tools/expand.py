@@ -83,10 +83,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def carry_out(
-    config: ExpandConfig,
-    folder: Path,
-    options: argparse.Namespace,
-    should_stop: Callable[[], bool],
+    config: ExpandConfig, folder: Path, options: argparse.Namespace, should_stop: Callable[[], bool]
 ) -> int:
     """Search, as one of the processes that share it; the first of them writes and speaks."""
     from detection.config import config_from_dict

@@ -7,14 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import (
-    command_parser,
-    named_lists,
-    number,
-    run_command,
-    seconds_above_0,
-    share,
-)
+from ava_tools.cli import command_parser, named_lists, number, run_command, seconds_above_0, share
 from detection.errors import UserError, printable
 
 if TYPE_CHECKING:

@@ -182,9 +182,7 @@ def _sheet_path(options: argparse.Namespace) -> Path | None:
     return folder / "visualize" / "keyframes.png"
 
 
-def _read_files(
-    options: argparse.Namespace,
-) -> tuple[LabelMap, AvaRows | None, AvaRows | None]:
+def _read_files(options: argparse.Namespace) -> tuple[LabelMap, AvaRows | None, AvaRows | None]:
     """Return label map, ground truth and detections; all are found before any is read."""
     for path in (options.video, options.label_map, options.ground_truth, options.detections):
         if path is not None and not path.is_file():

@@ -173,12 +173,7 @@ class _EncodedSegment:
     def __init__(self, path: Path, shape: tuple[int, ...], clock: StageClock) -> None:
         height, width = shape[:2]
         self._writer = VideoWriter(
-            path,
-            width=width,
-            height=height,
-            fps=_USUAL_FPS,
-            b_frames=False,
-            closes_gaps=True,
+            path, width=width, height=height, fps=_USUAL_FPS, b_frames=False, closes_gaps=True
         )
         self._clock = clock
         self._waiting: deque[Future[None]] = deque()

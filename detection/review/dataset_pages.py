@@ -17,12 +17,7 @@ from detection.datasets.open_video import FrameSource, open_video
 from detection.drawing.annotated_video import displayed_size, which_videos
 from detection.drawing.paint import PREDICTION, TRUTH
 from detection.files import replacing
-from detection.review.document import (
-    ReviewDocument,
-    ReviewTrack,
-    ReviewTruth,
-    ReviewVideo,
-)
+from detection.review.document import ReviewDocument, ReviewTrack, ReviewTruth, ReviewVideo
 from detection.review.errors import find_errors
 from detection.review.from_csv import keyframes_of, tracks_of, truth_of
 from detection.review.media import place_playable_video, write_playable

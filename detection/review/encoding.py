@@ -18,12 +18,7 @@ from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import time_us_of
 from detection.files import sha256_of_text
-from detection.review.document import (
-    ReviewDocument,
-    ReviewTrack,
-    ReviewTruth,
-    ReviewVideo,
-)
+from detection.review.document import ReviewDocument, ReviewTrack, ReviewTruth, ReviewVideo
 from detection.review.errors import ERROR_KINDS, find_errors, worst_of
 
 FORMAT = 1
