@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from detection.engine.tasks.clips import ClipTask
     from detection.expansion.axes import Cost, DataLimits
     from detection.expansion.config import ExpandConfig
-    from detection.expansion.report import Finalist, Units
+    from detection.expansion.report import Units
     from detection.expansion.scheduler import Scheduler
     from detection.expansion.search import Search
     from detection.models.x3d import X3DDescription
@@ -33,6 +33,7 @@ EXAMPLE = """examples:
   torchrun --nproc-per-node 8 -m ava_tools.expand --cfg configs/expand_demo.yaml
 Killed or interrupted, the same command goes on where it was and repeats nothing.
 """
+METRICS = {"mean_ap": "frame-mAP", "top1": "top-1"}  # as people call them
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,7 +93,13 @@ def carry_out(
     from detection.expansion.config import SCALES, UNITS
     from detection.expansion.data_facts import data_limits
     from detection.expansion.folder import begin, refuse_another, write_chosen
-    from detection.expansion.report import Units, write_report
+    from detection.expansion.report import (
+        Units,
+        finalist_heads,
+        finalist_rows,
+        text_table,
+        write_report,
+    )
     from detection.expansion.scheduler import with_network
 
     first = int(os.environ.get("RANK", "0")) == 0
@@ -101,7 +108,7 @@ def carry_out(
     training = config_from_dict(values, f"{options.cfg}: training")
     task = open_x3d_task(training)
     limits = data_limits(training, task.label_map, config.limits)
-    units = Units(SCALES[config.cost], UNITS[config.cost], score_words(task.metric))
+    units = Units(SCALES[config.cost], UNITS[config.cost], METRICS.get(task.metric, task.metric))
     cost = cost_of(config, folder, task, should_stop)
     search = search_of(config, cost, limits, units)
     trainings = trainings_of(config, folder, task, should_stop)
@@ -128,7 +135,7 @@ def carry_out(
         seeds = range(start, start + options.final_seeds)
         finalists = train_finalists(search, trainings, draws=options.draws, seeds=seeds)
         if first:
-            say_finalists(finalists, units)
+            print(text_table(finalist_rows(finalists, units), finalist_heads(units)))
             report(finalists=finalists)
     if first:
         print(f"page: {folder / 'search.html'}   table: {folder / 'search.csv'}")
@@ -220,13 +227,6 @@ def say_step(search: Search, units: Units) -> None:
     print(f"{name}\n{text_table(list(rows_of([step], units)))}\n", flush=True)
 
 
-def say_finalists(finalists: Sequence[Finalist], units: Units) -> None:
-    """Print the networks trained again, the best first."""
-    from detection.expansion.report import finalist_heads, finalist_rows, text_table
-
-    print(text_table(finalist_rows(finalists, units), finalist_heads(units)))
-
-
 def replay_table() -> str:
     """Lay the paper's path out as text, with costs counted on networks built at each step."""
     from detection.expansion.axes import axis_value
@@ -271,11 +271,6 @@ def remarks_of(config: ExpandConfig, limits: DataLimits, *, made_up: bool) -> li
     if made_up:
         remarks.append("data: made up (drawn by a program)")
     return remarks
-
-
-def score_words(metric: str) -> str:
-    """Name a metric as people do."""
-    return {"mean_ap": "frame-mAP", "top1": "top-1"}.get(metric, metric)
 
 
 def train_command() -> list[str]:

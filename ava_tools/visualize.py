@@ -142,16 +142,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.review:
         print(printable(str(_write_review(options))))
         return 0
-    if options.run is not None:
-        look, jobs = _run_jobs(options)
-    else:
-        look, jobs = _file_jobs(options)
+    look, jobs = _file_jobs(options) if options.run is None else _run_jobs(options)
     _warn_of_glyphs(jobs)
     for job in jobs:
         if job.film is not None:
             _write_film(job, options, look)
             print(printable(str(job.film)))
-    if (sheet := _sheet_path(options)) is not None:
+    if options.sheet is not None or options.keyframes_only:
+        sheet = Path(options.sheet or options.run / "visualize" / "keyframes.png")
         _write_sheet(sheet, jobs, options, look)
         print(printable(str(sheet)))
     whole = options.run is not None and options.video_id is None and not options.keyframes_only
@@ -171,15 +169,6 @@ def _warn_of_glyphs(jobs: Sequence[Job]) -> None:
                 names.update(label.name for actor in people for label in actor.labels)
     if warning := font_warning(names):
         print(warning, file=sys.stderr)
-
-
-def _sheet_path(options: argparse.Namespace) -> Path | None:
-    if options.sheet is None and not options.keyframes_only:
-        return None
-    if options.sheet:
-        return Path(options.sheet)
-    folder: Path = options.run
-    return folder / "visualize" / "keyframes.png"
 
 
 def _read_files(options: argparse.Namespace) -> tuple[LabelMap, AvaRows | None, AvaRows | None]:
@@ -254,12 +243,14 @@ def _open_run(options: argparse.Namespace) -> Run:
 
 def _write_review(options: argparse.Namespace) -> Path:
     """Write the review page that the options ask for; return its path."""
-    if options.video is not None:
-        return _review_file(options)
     from detection.datasets.ava_csv import read_detections, read_ground_truth
     from detection.datasets.folder import DatasetFolder
-    from detection.review.dataset_pages import review_split
+    from detection.review.dataset_pages import ReviewRows, review_file, review_split
 
+    if options.video is not None:
+        rows = ReviewRows(*_read_files(options), score_threshold=options.threshold)
+        video_id = options.video_id or options.video.stem
+        return review_file(options.out, options.video, video_id, rows)
     if options.run is not None:
         run = _open_run(options)
         out, folder, name = options.run / "visualize" / "review", run.folder, run.split
@@ -281,14 +272,6 @@ def _write_review(options: argparse.Namespace) -> Path:
         video_ids=[options.video_id] if options.video_id else None,
         show_progress=True,
     )
-
-
-def _review_file(options: argparse.Namespace) -> Path:
-    label_map, truth, predicted = _read_files(options)
-    from detection.review.dataset_pages import ReviewRows, review_file
-
-    rows = ReviewRows(label_map, truth, predicted, score_threshold=options.threshold)
-    return review_file(options.out, options.video, options.video_id or options.video.stem, rows)
 
 
 def _run_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +23,6 @@ from detection.drawing.paint import (
 )
 from detection.drawing.text import BOLD, Color, draw_text, fit, width_of
 from detection.drawing.timeline import Placed
-
-
-@dataclass
-class CardPlaces:
-    """Position of each person's last card, so that cards do not jump from frame to frame."""
-
-    last: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

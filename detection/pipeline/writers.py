@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from detection.datasets.label_map import write_label_map
 from detection.drawing.annotated_video import displayed_size
 from detection.errors import UserError
 from detection.files import replacing
+from detection.pipeline.networks import Networks
 from detection.pipeline.postprocess import Postprocessed
 from detection.pipeline.recording import write_recording
 from detection.review.document import ReviewDocument, ReviewTrack, ReviewVideo
@@ -23,7 +24,7 @@ from detection.review.page import write_review
 from detection.structures import ActorBoxes, Detections, Keyframe, LabelMap
 from detection.tracking.events import ActionEvent, TrackedKeyframe
 from detection.video.reader import VideoReader
-from detection.video.stream import VideoStream, join_videos
+from detection.video.stream import VideoStream
 
 ANNOTATED_NAME = "annotated.mp4"
 
@@ -103,16 +104,8 @@ def _walk(
 
 def event_line(event: ActionEvent) -> str:
     """Return an event as a line of JSON without control characters."""
-    values = {
-        "video": event.video_id,
-        "track": event.track,
-        "action": event.action,
-        "action_id": event.action_id,
-        "start_s": event.start_s,
-        "end_s": event.end_s,
-        "peak_score": event.peak_score,
-    }
-    return _json(values) + "\n"
+    values = asdict(event)
+    return _json({"video": values.pop("video_id"), **values}) + "\n"
 
 
 def track_line(
@@ -138,28 +131,17 @@ def track_line(
     yield "]}\n"
 
 
-def join_annotated_video(folder: Path, annotated_segments: Sequence[Path]) -> Path | None:
-    """Join the annotated segments; None if there are none."""
-    if not annotated_segments:
-        return None
-    join_videos(annotated_segments, folder / ANNOTATED_NAME)
-    return folder / ANNOTATED_NAME
-
-
 def write_page(
     folder: Path,
     video_id: str,
     video: Path,
-    label_map: LabelMap,
+    networks: Networks,
     results: Iterable[Postprocessed],
     *,
-    thresholds: Sequence[float],
     threshold: float,
-    exclusive: Mapping[str, Sequence[int]],
-    note: str,
-    damaged: bool = False,
+    damaged: bool,
 ) -> Path:
-    """Write review.html beside a playable copy of the video."""
+    """Write review.html beside a playable copy of the video (`damaged`: of its good frames)."""
     keyframes_s: list[float] = []
     tracks: dict[int, TrackRows] = {}
     for result in results:
@@ -170,7 +152,12 @@ def write_page(
             keyframes_s.append(keyframe.time_s)
             for row, number in enumerate(keyframe.track.tolist()):
                 tracks.setdefault(number, TrackRows()).add(keyframe, row)
-    source = _place(video, folder, damaged=damaged)
+    if damaged:
+        source = "videos/video.mp4"
+        with VideoStream(video, live=False) as stream:
+            write_recording(folder / source, stream.frames())
+    else:
+        source = place_playable_video(video, folder, name="video")
     # The length of a damaged video includes what could not be read: that of the copy is used.
     with VideoReader(folder / source if damaged else video) as reader:
         info = reader.info
@@ -194,26 +181,17 @@ def write_page(
             for number, rows in sorted(tracks.items())
         ],
     )
-    by_class = dict(zip(label_map.ids, (float(t) for t in thresholds), strict=True))
+    by_class = zip(networks.label_map.ids, networks.thresholds.tolist(), strict=True)
     document = ReviewDocument(
         video_id,
-        label_map,
+        networks.label_map,
         [shown_video],
-        exclusive=exclusive,
+        exclusive=networks.label_map.exclusive,
         score_threshold=threshold,
-        class_thresholds={i: t for i, t in by_class.items() if t != threshold},
-        note=note,
+        class_thresholds={i: t for i, t in by_class if t != threshold},
+        note="detected people, predicted actions",
     )
     return write_review(folder, document)
-
-
-def _place(video: Path, folder: Path, *, damaged: bool) -> str:
-    """Put the video beside the page; of a damaged one the readable frames."""
-    if not damaged:
-        return place_playable_video(video, folder, name="video")
-    with VideoStream(video, live=False) as stream:
-        write_recording(folder / "videos" / "video.mp4", stream.frames())
-    return "videos/video.mp4"
 
 
 def check_folder(folder: Path) -> None:
