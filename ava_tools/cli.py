@@ -271,11 +271,12 @@ def train(
     list_options: Callable[[], Iterable[tuple[str, str, str, str]]],
     load: Callable[..., AnyConfig],
     evaluate: Callable[[Processes], object],
-    finish: Callable[[Run, Training], int],
+    finish: Callable[[Run, Training], int] | None = None,
 ) -> int:
     """Do what the options of `training_parser` ask for; return the exit code.
 
-    load: reads the configuration.  evaluate: scores --checkpoint.  finish: trains and scores a run.
+    load: reads the configuration.  evaluate: scores --checkpoint.  finish: trains and scores a run
+    (None: `train_and_report`).
     """
     if options.list_options:
         for key, kind, default, sentence in list_options():
@@ -295,15 +296,14 @@ def train(
                 run, training = runs.resume(
                     options.resume, overrides=options.overrides, processes=processes, load=load
                 )
-                return finish(run, training)
+                return (finish or runs.train_and_report)(run, training)
         config = load(options.cfg, options.overrides)
         with only_run(folder_of(config), processes):
             run, training = runs.start(config, overwrite=options.overwrite, processes=processes)
-            return finish(run, training)
+            return (finish or runs.train_and_report)(run, training)
 
 
 def _words_of(error: OSError) -> str:
-    """Return one line for what the system said, and of what."""
     said = error.strerror or str(error) or type(error).__name__
     if error.filename is None:
         return f"{said} (at {_place_of(error)})"
@@ -313,7 +313,6 @@ def _words_of(error: OSError) -> str:
 
 
 def _place_of(error: BaseException) -> str:
-    """Return where in this project an error came from, as file and line."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if Path(frame.filename).is_relative_to(_REPOSITORY)]
     if not ours:

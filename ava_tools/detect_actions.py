@@ -177,28 +177,26 @@ def _say(
     if report.already_complete:
         print(f"{shown}: already made with these options, kept", file=sys.stderr)
         return False
-    for note in report.notes:
-        print(f"note: {name}: {note}", file=sys.stderr)
+    lines = [f"note: {name}: {note}" for note in report.notes]
     if report.resumed_s:
-        print(f"went on from {report.resumed_s:.1f} s", file=sys.stderr)
+        lines.append(f"went on from {report.resumed_s:.1f} s")
     if not report.people:
         why = "nobody was found" if report.keyframes else "no keyframe in the stretch asked for"
-        print(f"{name}: {why}", file=sys.stderr)
-    text = (
+        lines.append(f"{name}: {why}")
+    lines.append(
         f"{report.keyframes:,} keyframes, {report.people:,} people at them, "
         f"{report.events:,} events -> {shown}"
     )
-    print(text, file=sys.stderr)
     if live:
-        print(f"{report.latency}; {report.dropped} keyframes left out", file=sys.stderr)
+        lines.append(f"{report.latency}; {report.dropped} keyframes left out")
     if options.timing:
-        print(report.clock.table(max(0.0, report.end_s - report.resumed_s)), file=sys.stderr)
+        lines.append(report.clock.table(max(0.0, report.end_s - report.resumed_s)))
     if report.stopped and not live:
-        print(
+        lines.append(
             f"stopped at {report.end_s:.1f} s; what was found until there is written, and the same "
-            "command goes on",
-            file=sys.stderr,
+            "command goes on"
         )
+    print("\n".join(lines), file=sys.stderr)
     return report.stopped and not live
 
 

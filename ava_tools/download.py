@@ -57,18 +57,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     release = RELEASES[options.dataset]
     rules = TransferRules(attempts=options.attempts, timeout_s=options.timeout)
-    films_wanted = "films" in options.what and bool(release.film_lists)
+    with_films = "films" in options.what and bool(release.film_lists)
     if options.only and not release.film_lists:
         raise UserError(f"--only {options.only[0]}: {release.name} comes without films")
     # The lists come first: a wrong --only ends before anything large is fetched.
     films = []
-    if films_wanted or options.only:
+    if with_films or options.only:
         films = read_film_lists(release, test=options.test, rules=rules, base_url=options.base_url)
         films = choose_films(films, options.only)
+    if not with_films:
+        films = []
     if options.dry_run:
-        return _dry_run(release, films if films_wanted else [], options, rules)
-    failed = _fetch(release, films if films_wanted else [], options, rules)
-    if failed:
+        return _dry_run(release, films, options, rules)
+    if failed := _fetch(release, films, options, rules):
         first = next(iter(failed))
         raise UserError(
             f"{len(failed)} file(s) did not come; first {first} ({failed[first]}); what came is "

@@ -7,10 +7,11 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ava_tools.cli import SHARED, at_a_time, command_parser, run_command
 from detection.errors import EXIT_STOPPED
@@ -51,9 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rank = int(os.environ.get("RANK", "0"))
     with stop_signals() as should_stop:
         try:
-            if rank:
-                return carry_out(config, folder, options, should_stop)
-            with only_search(folder):
+            with nullcontext() if rank else only_search(folder):
                 return carry_out(config, folder, options, should_stop)
         except Stopped:
             print("stopped; the same command goes on from here", file=sys.stderr)
@@ -170,7 +169,7 @@ def trainings_of(
         folder / "candidates",
         config.training,
         train_command(),
-        lambda metrics: _number(metrics.get(task.metric)),
+        lambda metrics: float(math.nan if (v := metrics.get(task.metric)) is None else v),
         seeds=range(config.first_seed, config.first_seed + config.seeds),
         jobs=config.jobs,
         threads=config.threads,
@@ -238,10 +237,9 @@ def replay_table() -> str:
     rows = []
     for row in replay(macs_cost(build_classifier)):
         axis = row.step.axis
-        what = "" if axis is None else f"{axis}: {axis_value(row.description, axis)}"
-        if row.step.contraction:
-            what += " (contracted)"
         description = row.description
+        what = "" if axis is None else f"{axis}: {axis_value(description, axis)}"
+        what += " (contracted)" * row.step.contraction
         rows.append(
             (
                 str(row.step.number),
@@ -285,10 +283,6 @@ def _made_up(root: str) -> bool:
     from detection.datasets.folder import FILE_NAME, DatasetFolder
 
     return (Path(root) / FILE_NAME).is_file() and DatasetFolder.open(root).made_up
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
 
 
 if __name__ == "__main__":

@@ -194,17 +194,12 @@ def _labelled_tracks(rows: AvaRows, folder: DatasetFolder) -> Iterator[tuple[str
             actions.append(names[int(rows.action_id[row])])
     import numpy as np
 
+    def timed(track: dict[float, tuple[list[float], list[str]]]) -> _Timed:
+        found = sorted(track.items())
+        return [(time_s, np.array(box), tuple(sorted(names))) for time_s, (box, names) in found]
+
     for video, people in sorted(videos.items()):
-        yield (
-            video,
-            [
-                [
-                    (time_s, np.array(box), tuple(sorted(a)))
-                    for time_s, (box, a) in sorted(track.items())
-                ]
-                for track in people.values()
-            ],
-        )
+        yield video, [timed(track) for track in people.values()]
 
 
 def _boxes(frames: Sequence[int], track: _Timed) -> list[TrackBox]:

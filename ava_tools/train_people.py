@@ -13,7 +13,6 @@ from detection.errors import UserError
 
 if TYPE_CHECKING:
     from detection.engine.distributed import Processes
-    from detection.engine.runs import Run, Training
 
 EXAMPLE = """examples:
   python -m ava_tools.train_people --cfg configs/people_demo.yaml optim.epochs=3
@@ -29,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     options = parse_arguments(arguments)
     evaluate = partial(evaluate_checkpoint, options)
-    return train(options, list_people_options, load_people_config, evaluate, train_and_report)
+    return train(options, list_people_options, load_people_config, evaluate)
 
 
 def evaluate_checkpoint(options: argparse.Namespace, processes: Processes) -> None:
@@ -45,13 +44,6 @@ def evaluate_checkpoint(options: argparse.Namespace, processes: Processes) -> No
         )
     else:
         people.score_run(options.checkpoint, overrides=options.overrides, processes=processes)
-
-
-def train_and_report(run: Run, training: Training) -> int:
-    """Train to the last epoch, then score; return the exit code."""
-    from detection.engine import runs
-
-    return runs.train_and_report(run, training)
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

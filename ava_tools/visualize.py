@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Refuse combinations that make no sense, the first in one line."""
     sources = (options.run, options.video, options.dataset)
     run, video, dataset = (source is not None for source in sources)
     files, drawn = options.ground_truth or options.detections, not options.review
@@ -122,18 +122,7 @@ class Job:
 
     actors: VideoActors
     film: Path | None
-    video: Path | None = None
-    folder: DatasetFolder | None = None
-
-    def open(self) -> FrameSource:
-        """Open its frames."""
-        from detection.datasets.open_video import open_video
-        from detection.video.reader import VideoReader
-
-        if self.folder is not None:
-            return open_video(self.folder, self.actors.video_id)
-        assert self.video is not None
-        return VideoReader(self.video)
+    open: Callable[[], FrameSource]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -189,12 +178,13 @@ def _read_files(options: argparse.Namespace) -> tuple[LabelMap, AvaRows | None, 
 def _file_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
     label_map, truth, predicted = _read_files(options)
     from detection.drawing.annotated_video import actors_of
+    from detection.video.reader import VideoReader
 
     look = _look(options)
     video_id = options.video_id or options.video.stem
     actors = actors_of(video_id, label_map, truth=truth, predicted=predicted, look=look)
     film = None if options.keyframes_only else options.out
-    return look, [Job(actors, film, video=options.video)]
+    return look, [Job(actors, film, partial(VideoReader, options.video))]
 
 
 @dataclass(frozen=True)
@@ -203,18 +193,9 @@ class Run:
 
     folder: DatasetFolder
     split: str
-    on_truth: bool
     detections: Path
-
-    @property
-    def heading(self) -> str:
-        """What the predictions are."""
-        return "Prediction on ground-truth boxes" if self.on_truth else "Prediction"
-
-    @property
-    def note(self) -> str:
-        """The data set, and whether it is made up."""
-        return self.folder.name + (" (made-up people)" if self.folder.made_up else "")
+    heading: str
+    note: str
 
 
 def _open_run(options: argparse.Namespace) -> Run:
@@ -238,11 +219,12 @@ def _open_run(options: argparse.Namespace) -> Run:
         )
     folder = DatasetFolder.open(options.data or config.data.root)
     on_truth = config.data.val_boxes == GROUND_TRUTH_BOXES
-    return Run(folder, config.data.val_split, on_truth, detections)
+    heading = "Prediction on ground-truth boxes" if on_truth else "Prediction"
+    note = folder.name + " (made-up people)" * folder.made_up
+    return Run(folder, config.data.val_split, detections, heading, note)
 
 
 def _write_review(options: argparse.Namespace) -> Path:
-    """Write the review page that the options ask for; return its path."""
     from detection.datasets.ava_csv import read_detections, read_ground_truth
     from detection.datasets.folder import DatasetFolder
     from detection.review.dataset_pages import ReviewRows, review_file, review_split
@@ -276,6 +258,7 @@ def _write_review(options: argparse.Namespace) -> Path:
 
 def _run_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
     from detection.datasets.ava_csv import read_detections, read_ground_truth
+    from detection.datasets.open_video import open_video
     from detection.drawing.annotated_video import actors_of
 
     opened = _open_run(options)
@@ -295,12 +278,11 @@ def _run_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
             film = run / "visualize" / f"{file_name(video_id, otherwise='video')}.mp4"
             if film in [job.film for job in jobs]:
                 film = film.with_name(f"{film.stem}_{number}.mp4")
-        jobs.append(Job(actors, film, folder=folder))
+        jobs.append(Job(actors, film, partial(open_video, folder, video_id)))
     return look, jobs
 
 
 def _spread(rows: AvaRows, count: int) -> list[str]:
-    """Return `count` video ids, evenly spread over all of them in order."""
     names = sorted(rows.video_names)
     if len(names) <= count:
         return names

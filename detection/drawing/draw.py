@@ -107,7 +107,6 @@ def _pieces(start: int, end: int, dash_px: int | None) -> list[tuple[int, int]]:
 def _draw_badge(
     frame: Frame, box_px: NDArray[np.float64], item: Placed, *, color: Color, style: Style
 ) -> None:
-    """Write the actor's number into the upper left corner of the box."""
     text = str(item.number)
     x, y = np.round(box_px[:2]).astype(int).tolist()
     width, height = badge_px(item.number, style), style.row_px - 2

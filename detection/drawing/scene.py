@@ -16,9 +16,7 @@ from detection.drawing.draw import draw_actors
 from detection.drawing.paint import (
     DARK,
     DIM,
-    PREDICTION,
     TEXT,
-    TRUTH,
     Frame,
     Style,
     draw_heading,
@@ -40,16 +38,6 @@ class Panel:
     color: Color
     dashed: bool
     places: dict[int, int] = field(default_factory=dict)
-
-
-def truth_panel(timeline: Timeline, heading: str = "Ground truth") -> Panel:
-    """Return a panel with dashed blue boxes."""
-    return Panel(heading, timeline, TRUTH, dashed=True)
-
-
-def prediction_panel(timeline: Timeline, heading: str = "Prediction") -> Panel:
-    """Return a panel with solid yellow boxes."""
-    return Panel(heading, timeline, PREDICTION, dashed=False)
 
 
 def panel_size(width: int, height: int, short_side_px: int) -> tuple[int, int]:
@@ -175,7 +163,6 @@ class Scene:
         draw_heading(canvas, heading, end + size // 2, middle, size, TEXT)
 
     def _draw_swatch(self, canvas: Frame, panel: Panel, left: int, middle: int) -> int:
-        """Draw a small box in the style of the panel."""
         size = self._size_px
         right, line = left + round(1.5 * size), max(2, size // 7)
         top, bottom = middle - round(0.45 * size), middle + round(0.45 * size)
@@ -192,7 +179,6 @@ class Scene:
         return right
 
     def _draw_track(self, canvas: Frame, time_s: float, top: int) -> None:
-        """Draw the time line, with a tick at every keyframe."""
         width, height = self._width, self._track_px
         span = self.end_s - self.start_s
 
@@ -208,7 +194,6 @@ class Scene:
         canvas[top : top + height, max(0, head - 1) : head + 2] = TEXT
 
     def _legend_items(self) -> list[tuple[str, str]]:
-        """Return the legend's entries as (sign, text)."""
         items: list[tuple[str, str]] = []
         if self.judged:
             items += [("right", "in both"), ("wrong", "not in the ground truth")]

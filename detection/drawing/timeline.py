@@ -62,7 +62,11 @@ class Timeline:
             start, end = self.times_s[before], self.times_s[after]
             share = (time_s - start) / (end - start)
             for first, second in self._next[before].items():
-                shown.append(self._between(before, first, second, share))
+                a, b = self.actors[before][first], self.actors[after][second]
+                nearer = a if share <= 0.5 else b
+                box = (1 - share) * a.box_01 + share * b.box_01
+                actor = Actor(box, nearer.labels, nearer.person_id)
+                shown.append(Placed(actor, self.numbers[before][first]))
                 gone_on.add(second)
         if before >= 0 and time_s - self.times_s[before] <= self._hold_s(before, before):
             shown += self._alone(before, skip=set(self._next[before]))
@@ -93,12 +97,6 @@ class Timeline:
         first_free = 1 + max((n for numbers in other.numbers for n in numbers), default=0)
         renamed = renumber_by_votes(votes, seen, first_free)
         self.numbers = [[renamed[n] for n in numbers] for numbers in self.numbers]
-
-    def _between(self, keyframe: int, first: int, second: int, share: float) -> Placed:
-        a, b = self.actors[keyframe][first], self.actors[keyframe + 1][second]
-        nearer = a if share <= 0.5 else b
-        box = (1 - share) * a.box_01 + share * b.box_01
-        return Placed(Actor(box, nearer.labels, nearer.person_id), self.numbers[keyframe][first])
 
     def _alone(self, keyframe: int, skip: set[int]) -> list[Placed]:
         return [

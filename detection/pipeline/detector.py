@@ -153,7 +153,6 @@ class ActionDetectorPipeline:
         )
 
     def _window_s(self, sampling: PipelineSampling, live: bool) -> float:
-        """Return the stretch of time that kept frames may span."""
         others = 0 if live else self.options.batch_size - 1
         return sampling.clip.span_s + others * sampling.interval_s
 

@@ -159,7 +159,6 @@ class Results:
         )
 
     def _again(self) -> Iterator[Postprocessed]:
-        """Postprocess the saved detections again, in order."""
         postprocessor = Postprocessor(self.plan.video_id, self.networks, self.options)
         for segment in self.folder.segments(tail=True):
             for moment in segment.moments:

@@ -42,11 +42,10 @@ class VideoRun:
     def __post_init__(self) -> None:
         self._window = FrameWindow(math.inf if self.stream.is_live else self.plan.window_s)
         self._ending = threading.Event()
+        workers = self.plan.workers
         # Results in order; the reader blocks while it is full.
-        self._queue: queue.Queue[_Result | BaseException | None] = queue.Queue(
-            2 * self.plan.workers
-        )
-        self._in_networks = threading.Semaphore(self.plan.workers)
+        self._queue: queue.Queue[_Result | BaseException | None] = queue.Queue(2 * workers)
+        self._in_networks = threading.Semaphore(workers)
         self._segment = Segment()
         self._segment_number = 0
         self._results: Results | None = None

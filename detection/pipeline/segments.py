@@ -170,7 +170,6 @@ class SegmentsFolder:
         shutil.rmtree(self._segments_folder, ignore_errors=True)
 
     def _start_over(self) -> None:
-        """Remove the results and the segments of an earlier run."""
         shutil.rmtree(self._segments_folder, ignore_errors=True)
         for path in [self.folder / name for name in RESULT_NAMES]:
             path.unlink(missing_ok=True)
@@ -200,7 +199,6 @@ class SegmentsFolder:
         return numbers
 
     def _read(self, path: Path, read: Callable[[Mapping[str, Any]], ValueT]) -> ValueT:
-        """Return what `read` makes of the arrays of a segment's file."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 return read({name: file[name] for name in _ARRAYS})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +29,8 @@ from detection.video.stream import VideoStream
 ANNOTATED_NAME = "annotated.mp4"
 
 
-@dataclass
-class TrackRows:
-    """The keyframes of a track so far."""
-
-    times_s: list[float] = field(default_factory=list)
-    boxes_01: list[Any] = field(default_factory=list)
-    person_score: list[float] = field(default_factory=list)
-    scores: list[Any] = field(default_factory=list)
-
-    def add(self, keyframe: TrackedKeyframe, row: int) -> None:
-        """Add the track's row of a keyframe."""
-        self.times_s.append(keyframe.time_s)
-        self.boxes_01.append(keyframe.boxes_01[row])
-        self.person_score.append(float(keyframe.person_score[row]))
-        self.scores.append(keyframe.scores[row])
+TrackRows = list[tuple[TrackedKeyframe, int]]
+"""The keyframes of a track so far, each with the track's row in it."""
 
 
 def write_tables(
@@ -93,10 +80,10 @@ def _walk(
         for shown in result.keyframes:
             keyframe = shown.keyframe
             for number in list(open_tracks):
-                if keyframe.time_s - open_tracks[number].times_s[-1] > max_gap_s + 1e-6:
+                if keyframe.time_s - open_tracks[number][-1][0].time_s > max_gap_s + 1e-6:
                     write_track(number, open_tracks.pop(number))
             for row, number in enumerate(keyframe.track.tolist()):
-                open_tracks.setdefault(number, TrackRows()).add(keyframe, row)
+                open_tracks.setdefault(number, []).append((keyframe, row))
             yield keyframe
     for number, rows in open_tracks.items():
         write_track(number, rows)
@@ -115,17 +102,17 @@ def track_line(
     head = {
         "video": video_id,
         "track": number,
-        "start_s": rows.times_s[0],
-        "end_s": rows.times_s[-1],
+        "start_s": rows[0][0].time_s,
+        "end_s": rows[-1][0].time_s,
         "classes": list(classes),
     }
     yield _json(head)[:-1] + ', "keyframes": ['
-    for position, time_s in enumerate(rows.times_s):
+    for position, (keyframe, row) in enumerate(rows):
         values = {
-            "time_s": time_s,
-            "box_01": _rounded(rows.boxes_01[position]),
-            "person_score": round(rows.person_score[position], 6),
-            "scores": _rounded(rows.scores[position]),
+            "time_s": keyframe.time_s,
+            "box_01": _rounded(keyframe.boxes_01[row]),
+            "person_score": round(float(keyframe.person_score[row]), 6),
+            "scores": _rounded(keyframe.scores[row]),
         }
         yield (", " if position else "") + json.dumps(values)
     yield "]}\n"
@@ -151,7 +138,7 @@ def write_page(
                 continue
             keyframes_s.append(keyframe.time_s)
             for row, number in enumerate(keyframe.track.tolist()):
-                tracks.setdefault(number, TrackRows()).add(keyframe, row)
+                tracks.setdefault(number, []).append((keyframe, row))
     if damaged:
         source = "videos/video.mp4"
         with VideoStream(video, live=False) as stream:
@@ -173,10 +160,10 @@ def write_page(
         tracks=[
             ReviewTrack(
                 number,
-                np.array(rows.times_s),
-                np.stack(rows.boxes_01),
-                np.stack(rows.scores),
-                np.array(rows.person_score, np.float32),
+                np.array([keyframe.time_s for keyframe, _ in rows]),
+                np.stack([keyframe.boxes_01[row] for keyframe, row in rows]),
+                np.stack([keyframe.scores[row] for keyframe, row in rows]),
+                np.array([keyframe.person_score[row] for keyframe, row in rows], np.float32),
             )
             for number, rows in sorted(tracks.items())
         ],

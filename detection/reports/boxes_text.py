@@ -72,23 +72,20 @@ def ap_line(boxes: BoxReport) -> str:
     ap = boxes.ap
     return (
         f"AP {number(ap.ap)}, AP50 {number(ap.ap50)}, AP75 {number(ap.ap75)}, "
-        f"AR {number(ap.ar)} (COCO's, all boxes); recall at IoU 0.5 "
-        f"{number(ap.recall50)}"
+        f"AR {number(ap.ar)} (COCO's, all boxes); recall at IoU 0.5 {number(ap.recall50)}"
     )
 
 
 def suggestions(boxes: BoxReport) -> list[str]:
     """Return what the suggested threshold and the one in use give."""
-    lines = []
-    if boxes.best is None:
-        lines.append("suggested threshold: none, no box is right")
-    else:
-        lines.append(
-            f"suggested threshold {boxes.best.threshold:.2f} (highest F1): {figures(boxes.best)}"
-        )
-    lines.append(f"threshold {boxes.asked.threshold:.2f}: {figures(boxes.asked)}")
-    lines.append("(a threshold for a test split is chosen on other videos than the test's)")
-    return lines
+    best = ": none, no box is right"
+    if boxes.best is not None:
+        best = f" {boxes.best.threshold:.2f} (highest F1): {figures(boxes.best)}"
+    return [
+        f"suggested threshold{best}",
+        f"threshold {boxes.asked.threshold:.2f}: {figures(boxes.asked)}",
+        "(a threshold for a test split is chosen on other videos than the test's)",
+    ]
 
 
 def figures(at: AtThreshold) -> str:

@@ -49,6 +49,7 @@ def page(
     remarks: Sequence[str] = (),
 ) -> str:
     """Return the whole page; `remarks` are warnings and likely causes, `files` what was read."""
+    left_out = [f"{count:,} {text(reason)}" for reason, count in result.left_out.items()]
     parts = [
         f"<h1>{text(title)}</h1>",
         f'<p><span class="big">{number(result.mean_ap)}</span>'
@@ -60,7 +61,7 @@ def page(
         _diagnosis(diagnosis) if diagnosis else "",
         "<h2>By class</h2>",
         _class_table(result),
-        _left_out(result),
+        f'<p class="soft">Left out: {"; ".join(left_out)}.</p>' if left_out else "",
         "<h2>Precision over recall, and scores</h2>",
         _charts(scored, result),
     ]
@@ -100,7 +101,7 @@ def _groups(result: AvaFrameMap) -> str:
     if not result.group_ap:
         return ""
     rows = [(text(name), number(ap)) for name, ap in evaluation_text.groups(result).items()]
-    return "<h2>By group</h2>" + table(("group", "mean AP"), rows, frozenset())
+    return "<h2>By group</h2>" + table(("group", "mean AP"), rows)
 
 
 def _diagnosis(diagnosis: Diagnosis) -> str:
@@ -135,11 +136,6 @@ def _class_table(result: AvaFrameMap) -> str:
         for name, ap in result.per_class.items()
     ]
     return table(("class", "AP", "", "labels", "detections"), rows, frozenset({2}))
-
-
-def _left_out(result: AvaFrameMap) -> str:
-    rows = [f"{count:,} {text(reason)}" for reason, count in result.left_out.items()]
-    return f'<p class="soft">Left out: {"; ".join(rows)}.</p>' if rows else ""
 
 
 def _bar(value: float) -> str:

@@ -80,7 +80,6 @@ def _clip_json(clip: Mapping[str, Any]) -> Iterator[str]:
 
 @cache
 def _assets() -> tuple[str, str]:
-    """Return the page's script and style, from the files of this package."""
     folder = resources.files("detection.review") / "assets"
     names = sorted(entry.name for entry in folder.iterdir())
     scripts = [(folder / name).read_text("utf-8") for name in names if name.endswith(".js")]

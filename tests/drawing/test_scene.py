@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from detection.drawing.actors import Actor, ShownLabel
 from detection.drawing.draw import draw_actors
 from detection.drawing.paint import DIM, PREDICTION, RIGHT, TRUTH, WRONG, Style
-from detection.drawing.scene import Scene, panel_size, prediction_panel, truth_panel
+from detection.drawing.scene import Panel, Scene, panel_size
 from detection.drawing.timeline import Placed, Timeline
 
 
@@ -130,8 +130,8 @@ def test_small_videos_grow_and_large_ones_shrink(
 def scene(*, truth: bool = True, predicted: bool = True, **more: object) -> Scene:
     box = np.array([0.2, 0.2, 0.8, 0.8])
     timeline = Timeline({1.0: (Actor(box, (ShownLabel("walk"),)),)})
-    panels = [truth_panel(timeline)] if truth else []
-    panels += [prediction_panel(timeline)] if predicted else []
+    panels = [Panel("Ground truth", timeline, TRUTH, dashed=True)] if truth else []
+    panels += [Panel("Prediction", timeline, PREDICTION, dashed=False)] if predicted else []
     options = {"title": "clip", "frame_size": (320, 240), "short_side_px": 240}
     return Scene(panels, start_s=0.0, end_s=2.0, **(options | more))
 
