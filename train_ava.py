@@ -44,23 +44,17 @@ def evaluate_checkpoint(options: argparse.Namespace, processes: Processes) -> No
 
 
 def train_and_score(run: Run, training: Training) -> int:
-    """Train to the last epoch, then evaluate; return the exit code."""
+    """Train to the last epoch, then evaluate; TensorBoard gets a sheet of scored keyframes."""
     from detection.engine import runs
 
     code = runs.train_and_report(run, training)
     if code == 0 and run.log.board is not None and run.task.name == "actions":
-        show_predictions(run)
+        from ava_tools import visualize
+
+        sheet = run.folder / "tensorboard" / "predictions.png"
+        visualize.main(["--run", str(run.folder), "--keyframes-only", "--sheet", str(sheet)])
+        run.log.board.picture("predictions", sheet)
     return code
-
-
-def show_predictions(run: Run) -> None:
-    """Draw some scored keyframes into a sheet, and show it in TensorBoard."""
-    from ava_tools import visualize
-
-    assert run.log.board is not None
-    sheet = run.folder / "tensorboard" / "predictions.png"
-    visualize.main(["--run", str(run.folder), "--keyframes-only", "--sheet", str(sheet)])
-    run.log.board.picture("predictions", sheet)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ava_tools.cli import check_training, run_command, train, training_parser
-from detection.config import list_people_options, load_people_config
 from detection.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,12 +26,15 @@ With --eval-only and --cfg, --checkpoint is also a state dict of torchvision's, 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     options = parse_arguments(arguments)
+    from detection.config import list_people_options, load_people_config
+
     evaluate = partial(evaluate_checkpoint, options)
     return train(options, list_people_options, load_people_config, evaluate)
 
 
 def evaluate_checkpoint(options: argparse.Namespace, processes: Processes) -> None:
     """Score a run, or the weights of a configuration, as one of the processes of the run."""
+    from detection.config import load_people_config
     from detection.engine.tasks import people
 
     if options.cfg:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -150,12 +151,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _warn_of_glyphs(jobs: Sequence[Job]) -> None:
     from detection.drawing.text import font_warning
 
-    names: set[str] = set()
+    names = {job.actors.video_id for job in jobs}
     for job in jobs:
-        names.add(job.actors.video_id)
         for keyframes in (job.actors.truth or {}, job.actors.predicted or {}):
-            for people in keyframes.values():
-                names.update(label.name for actor in people for label in actor.labels)
+            actors = itertools.chain.from_iterable(keyframes.values())
+            names.update(label.name for actor in actors for label in actor.labels)
     if warning := font_warning(names):
         print(warning, file=sys.stderr)
 
@@ -164,7 +164,7 @@ def _read_files(options: argparse.Namespace) -> tuple[LabelMap, AvaRows | None, 
     """Return label map, ground truth and detections; all are found before any is read."""
     for path in (options.video, options.label_map, options.ground_truth, options.detections):
         if path is not None and not path.is_file():
-            raise UserError(f"{path}: no such {'video ' * (path is options.video)}file")
+            raise UserError(f"{path}: {'video ' * (path is options.video)}file not found")
     from detection.datasets.ava_csv import read_detections, read_ground_truth
     from detection.datasets.label_map import read_label_map
 

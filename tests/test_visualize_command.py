@@ -301,7 +301,7 @@ def test_run_whose_data_moved(run_folder: Path, tmp_path: Path) -> None:
 
 def test_run_with_a_missing_video_writes_nothing(run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "data" / "videos" / "c.mp4").unlink()
-    with pytest.raises(UserError, match=r"c\.mp4: no such video"):
+    with pytest.raises(UserError, match=r"c\.mp4: video file not found"):
         visualize.main(["--run", str(run_folder), "--video-id", "c"])
     assert not (run_folder / "visualize").exists()
 

@@ -81,6 +81,9 @@ class Scene:
         self.panel = panel_size(*self.frame_size, self.short_side_px)
         self._style = Style.for_panel(min(self.panel))
         self._size_px = max(13, self._style.text_px)
+        self._width = len(self.panels) * (self.panel[0] + _GAP_PX) - _GAP_PX
+        self._row_px = round(1.9 * self._size_px)
+        self._track_px = max(4, self._size_px // 2)
         self._numbered = any(panel.timeline.most_people > 1 for panel in self.panels)
         self._ticks = sorted({time for panel in self.panels for time in panel.timeline.times_s})
         self._legend_rows = self._lay_out_legend()
@@ -126,18 +129,6 @@ class Scene:
         canvas[:] = DARK
         self._draw_legend(canvas, 0)
         return canvas
-
-    @property
-    def _width(self) -> int:
-        return len(self.panels) * (self.panel[0] + _GAP_PX) - _GAP_PX
-
-    @property
-    def _row_px(self) -> int:
-        return round(1.9 * self._size_px)
-
-    @property
-    def _track_px(self) -> int:
-        return max(4, self._size_px // 2)
 
     def _draw_title(self, canvas: Frame, time_s: float) -> None:
         size, middle, pad = self._size_px, self._row_px // 2, self._size_px // 2

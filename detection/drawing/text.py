@@ -118,7 +118,6 @@ def _mask(text: str, size: int, weight: int) -> NDArray[np.uint8]:
 
 
 def _face_mask(text: str, size: int, weight: int) -> NDArray[np.uint8]:
-    """Return a line in the built-in font, as `_mask`."""
     ascent, height = round(1.05 * size), round(1.45 * size)
     face = _face()
     _, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), face, size, weight, 0, _NO_WRAP)

@@ -164,6 +164,8 @@ class ClipGatherer:
         may_drop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._sampling, self._window = sampling, window
+        self._per_group = sampling.group_size * sampling.per_keyframe
+        self._spacing_s = sampling.interval_s / sampling.per_keyframe
         if sampling.within_s is not None:  # every later clip begins before the end, for ever
             end_s = min(end_s, sampling.within_s[1] + 2 * SAME_TIME_S)
         self._start_s, self._end_s = start_s, end_s
@@ -176,10 +178,6 @@ class ClipGatherer:
         self._moments: dict[int, Moment] = {}
         self._groups: dict[int, Group] = {}
         self._next_moment = first_group * self._per_group - sampling.per_keyframe + 1
-
-    @property
-    def _per_group(self) -> int:
-        return self._sampling.group_size * self._sampling.per_keyframe
 
     def from_s(self) -> float:
         """Return the earliest time at which a frame is required."""
@@ -208,10 +206,6 @@ class ClipGatherer:
             self._forget({moment.index for moment in late})
             yield from self._take(self._before, math.inf)
         yield from self._ready(math.inf)
-
-    @property
-    def _spacing_s(self) -> float:
-        return self._sampling.interval_s / self._sampling.per_keyframe
 
     def _earliest_s(self, moment: int) -> float:
         """Return the earliest required time of a moment and of all later ones."""

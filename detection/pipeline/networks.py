@@ -113,7 +113,6 @@ class Networks:
     def _actions(
         self, keyframes: Sequence[Moment], boxes: Sequence[ActorBoxes]
     ) -> list[NDArray[np.float32]]:
-        """Return (N, A) probabilities of each keyframe's people."""
         transform = EvalTransform(short_side=self.short_side_px)
         params = transform.make_params(np.random.default_rng(0))
         by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)

@@ -49,6 +49,7 @@ def page(
     remarks: Sequence[str] = (),
 ) -> str:
     """Return the whole page; `remarks` are warnings and likely causes, `files` what was read."""
+    groups = [(text(name), number(ap)) for name, ap in evaluation_text.groups(result).items()]
     left_out = [f"{count:,} {text(reason)}" for reason, count in result.left_out.items()]
     parts = [
         f"<h1>{text(title)}</h1>",
@@ -57,7 +58,7 @@ def page(
         f'<span class="soft">{text(evaluation_text.basis(result))}</span></p>',
         "".join(f'<div class="soft">{text(name)}</div>' for name in files),
         "".join(f"<p><b>{text(remark)}</b></p>" for remark in remarks),
-        _groups(result),
+        "<h2>By group</h2>" + table(("group", "mean AP"), groups) if groups else "",
         _diagnosis(diagnosis) if diagnosis else "",
         "<h2>By class</h2>",
         _class_table(result),
@@ -95,13 +96,6 @@ def table(
 
     body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in rows)
     return f"<table><thead><tr>{row(heads, 'th')}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _groups(result: AvaFrameMap) -> str:
-    if not result.group_ap:
-        return ""
-    rows = [(text(name), number(ap)) for name, ap in evaluation_text.groups(result).items()]
-    return "<h2>By group</h2>" + table(("group", "mean AP"), rows)
 
 
 def _diagnosis(diagnosis: Diagnosis) -> str:

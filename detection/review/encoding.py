@@ -59,7 +59,7 @@ def encode_document(document: ReviewDocument) -> tuple[dict[str, Any], list[dict
 
 def _summary(video: ReviewVideo, clip: dict[str, Any], document: ReviewDocument) -> dict[str, Any]:
     people = video.tracks if video.truth is None else video.truth.people
-    summary = {
+    summary: dict[str, Any] = {
         "id": video.video_id,
         "source": video.source,
         "thumbnail": video.thumbnail,
@@ -74,10 +74,8 @@ def _summary(video: ReviewVideo, clip: dict[str, Any], document: ReviewDocument)
         "worst": None,
     }
     if video.truth is not None:
-        worst = worst_of(clip["errors"], document)
-        summary["errors"] = worst.count
-        summary["badness"] = worst.weight / max(1, len(video.truth.keyframes_s))
-        summary["worst"] = worst.words
+        summary["errors"], weight, summary["worst"] = worst_of(clip["errors"], document)
+        summary["badness"] = weight / max(1, len(video.truth.keyframes_s))
     return summary
 
 

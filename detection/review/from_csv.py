@@ -102,13 +102,11 @@ def _people(
     out: list[tuple[int | None, NDArray[np.int64]]] = []
     for name in np.unique(ids).tolist():
         mine = np.flatnonzero(ids == name)
-        if name < 0:
-            out += [(None, mine[i : i + 1]) for i in range(len(mine))]
-            continue
-        _, first = np.unique(boxes[mine, 0], return_index=True)
-        out.append((name, mine[first]))
-        again = np.delete(mine, first)
-        out += [(None, again[i : i + 1]) for i in range(len(again))]
+        if name >= 0:
+            _, first = np.unique(boxes[mine, 0], return_index=True)
+            out.append((name, mine[first]))
+            mine = np.delete(mine, first)
+        out += [(None, mine[i : i + 1]) for i in range(len(mine))]
     return out
 
 
