@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ava_tools.cli import (
     any_seconds,
@@ -26,7 +26,7 @@ from detection.files import only_writer
 if TYPE_CHECKING:
     from detection.pipeline import ActionDetectorPipeline, PipelineOptions
     from detection.pipeline.options import Report
-    from detection.video.stream import VideoStream
+    from detection.video.stream import Gap, VideoStream
 
 EXAMPLE = """examples:
   python -m ava_tools.detect_actions video.mp4 --checkpoint runs/demo_x3d_xs --out found/video
@@ -38,7 +38,7 @@ EXAMPLE = """examples:
 --out gets annotated.mp4, review.html, detections.csv (AVA's form), tracks.jsonl and events.jsonl.
 A run that was killed goes on from its last whole segment when the same command is given again."""
 
-MOST_HOLES = 3  # of a video named one by one
+MOST_GAPS = 3  # of a video named one by one
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,18 +135,14 @@ def _follow(
         def progress(time_s: float) -> None:
             bar.update(max(0.0, time_s - bar.n))
 
-        holes = 0
+        gaps: list[Gap] = []
 
-        def hole(found: Any) -> None:
-            nonlocal holes
-            holes += 1
-            if holes > MOST_HOLES:
-                return  # counted at the end
-            bar.write(
-                f"warning: {name}: {found.start_s:.2f} to {found.end_s:.2f} s skipped "
-                f"({printable(found.reason)})",
-                file=sys.stderr,
-            )
+        def on_gap(gap: Gap) -> None:
+            gaps.append(gap)
+            if len(gaps) <= MOST_GAPS:  # the others are counted at the end
+                where = f"{gap.start_s:.2f} to {gap.end_s:.2f} s"
+                reason = printable(gap.reason)
+                bar.write(f"warning: {name}: {where} skipped ({reason})", file=sys.stderr)
 
         for event in detector.run(
             stream,
@@ -158,14 +154,12 @@ def _follow(
             overwrite=options.overwrite,
             should_stop=should_stop,
             on_progress=progress,
-            on_hole=hole,
+            on_hole=on_gap,
         ):
             if live:
                 print(event_line(event), end="", flush=True)
-        if holes > MOST_HOLES:
-            bar.write(
-                f"warning: {name}: {holes - MOST_HOLES:,} more stretches skipped", file=sys.stderr
-            )
+        if (more := len(gaps) - MOST_GAPS) > 0:
+            bar.write(f"warning: {name}: {more:,} more stretches skipped", file=sys.stderr)
         if total and not detector.report.stopped:
             progress(total)  # the last keyframe is before the end
 

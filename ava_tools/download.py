@@ -96,19 +96,18 @@ def _dry_run(release: Any, films: Sequence[Any], options: argparse.Namespace, ru
         answers = ask_sizes([file.url for file in missing], rules=rules, on_progress=bar.update)
     here, to_come, unknown, refused = 0, 0, 0, 0
     for file in files:
-        if file.url not in answers:
+        answer = answers.get(file.url)
+        if answer is None:
             size = manifest.files[file.path].num_bytes
             here += size
             print(f"{_size(size):>10}  here      {file.path}")
-            continue
-        answer = answers[file.url]
-        if isinstance(answer, str):
+        elif isinstance(answer, str):
             refused += 1
             print(f"{'?':>10}  refused   {file.path}  ({answer})")
-            continue
-        to_come += answer.num_bytes or 0
-        unknown += answer.num_bytes is None
-        print(f"{_size(answer.num_bytes):>10}  to come   {file.path}")
+        else:
+            to_come += answer.num_bytes or 0
+            unknown += answer.num_bytes is None
+            print(f"{_size(answer.num_bytes):>10}  to come   {file.path}")
     print(f"{_size(here)} here, {_size(to_come)} to come in {len(missing) - refused} files", end="")
     print(f", {unknown} of unknown size" if unknown else "", end="")
     print(f", {refused} refused" if refused else "")

@@ -89,7 +89,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check_free(options: argparse.Namespace, video_id: str) -> None:
-    """Refuse a file that is there, and a video's name that leads out of the folder."""
     if Path(video_id).name != video_id or video_id in ("", ".", ".."):
         raise UserError(f"video '{printable(video_id)}': a name that is no name of a file")
     path = options.out / f"{video_id}.xml"

@@ -48,10 +48,9 @@ def draw_actors(
             _draw_badge(frame, box_px, item, color=shown, style=style)
     taken: list[NDArray[np.floating]] = []
     heads = [head_of(box_px) for box_px in boxes_px]
-    for position in sorted(range(len(placed)), key=lambda i: placed[i].number):
+    labelled = [i for i, item in enumerate(placed) if item.actor.labels]
+    for position in sorted(labelled, key=lambda i: placed[i].number):
         item = placed[position]
-        if not item.actor.labels:
-            continue
         card = Card.of(item, style, frame.shape[1], numbered=numbered)
         others = [i for i in range(len(placed)) if i != position]
         corner = find_place(

@@ -119,12 +119,11 @@ class Timeline:
         count = 1
         for keyframe, actors in enumerate(self.actors):
             numbers: list[int] = []
-            came_from: dict[int, int] = {}
-            if keyframe and self._neighbours(keyframe - 1):
-                self._next.append(match_actors(self.actors[keyframe - 1], actors))
-                came_from = {b: a for a, b in self._next[-1].items()}
-            elif keyframe:
-                self._next.append({})
+            linked = keyframe > 0 and self._neighbours(keyframe - 1)
+            pairs = match_actors(self.actors[keyframe - 1], actors) if linked else {}
+            came_from = {b: a for a, b in pairs.items()}
+            if keyframe:
+                self._next.append(pairs)
             for position in range(len(actors)):
                 if position in came_from:
                     numbers.append(self.numbers[-1][came_from[position]])

@@ -198,7 +198,6 @@ class VideoRun:
         self.on_progress(moment.time_s)
 
     def _keep(self, group: int, moments: list[MomentPeople]) -> None:
-        """Add a group to the current segment; save completed segments."""
         if self.folder is None:
             return
         number = group // self.plan.groups_per_segment

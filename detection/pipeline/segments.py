@@ -188,7 +188,6 @@ class SegmentsFolder:
         return f"of other {'files' if same_options else 'options'} ({differences})"
 
     def _find_saved(self) -> list[int]:
-        """Return the numbers of the saved segments, up to the first missing file."""
         numbers: list[int] = []
         paths = [path for path in self._segments_folder.glob("*.npz") if path.stem.isdecimal()]
         for path in sorted(paths, key=_number_of):

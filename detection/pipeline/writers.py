@@ -131,14 +131,12 @@ def write_page(
     """Write review.html beside a playable copy of the video (`damaged`: of its good frames)."""
     keyframes_s: list[float] = []
     tracks: dict[int, TrackRows] = {}
-    for result in results:
-        for shown in result.keyframes:
-            keyframe = shown.keyframe
-            if keyframe.time_s < 0:
-                continue
-            keyframes_s.append(keyframe.time_s)
-            for row, number in enumerate(keyframe.track.tolist()):
-                tracks.setdefault(number, []).append((keyframe, row))
+    for keyframe in (shown.keyframe for result in results for shown in result.keyframes):
+        if keyframe.time_s < 0:
+            continue
+        keyframes_s.append(keyframe.time_s)
+        for row, number in enumerate(keyframe.track.tolist()):
+            tracks.setdefault(number, []).append((keyframe, row))
     if damaged:
         source = "videos/video.mp4"
         with VideoStream(video, live=False) as stream:

@@ -9,6 +9,10 @@ from detection.evaluation.box_report import AtThreshold, BoxReport
 from detection.reports import evaluation_text
 from detection.reports.evaluation_text import number
 
+_COUNTS = (
+    *("num_keyframes", "num_videos", "num_people", "num_boxes", "keyframes_without_boxes"),
+    *("videos_without_boxes", "boxes_elsewhere", "keyframes_elsewhere", "partly_labelled"),
+)
 MANY = 6  # people: keyframes with as many or more share a row
 
 
@@ -139,15 +143,7 @@ def people_table(boxes: BoxReport) -> tuple[tuple[str, ...], list[tuple[str, ...
 def as_json(boxes: BoxReport) -> dict[str, Any]:
     """Return the report as plain values; NaN becomes null."""
     return {
-        "num_keyframes": boxes.num_keyframes,
-        "num_videos": boxes.num_videos,
-        "num_people": boxes.num_people,
-        "num_boxes": boxes.num_boxes,
-        "keyframes_without_boxes": boxes.keyframes_without_boxes,
-        "videos_without_boxes": boxes.videos_without_boxes,
-        "boxes_elsewhere": boxes.boxes_elsewhere,
-        "keyframes_elsewhere": boxes.keyframes_elsewhere,
-        "partly_labelled": boxes.partly_labelled,
+        **{name: getattr(boxes, name) for name in _COUNTS},
         "remarks": remarks(boxes),
         "person_ap": _plain(asdict(boxes.ap)),
         "thresholds": [_plain(asdict(at)) for at in boxes.table],

@@ -142,7 +142,6 @@ def _distinct(
 def _track_names(
     boxes: NDArray[np.float64], named: bool, truth: ReviewTruth | None
 ) -> NDArray[np.int64]:
-    """Return track ids (B,), unique within a keyframe."""
     if named:
         names = boxes[:, 5].astype(np.int64)
         keys = np.column_stack([boxes[:, 0], names])

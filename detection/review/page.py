@@ -70,7 +70,6 @@ def _data_block(name: str, pieces: Iterable[str]) -> Iterator[str]:
 
 
 def _clip_json(clip: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a video's JSON, a piece for each track."""
     rest = {name: value for name, value in clip.items() if name != "tracks"}
     yield script_json(rest)[:-1] + ',"tracks":['
     for number, track in enumerate(clip["tracks"]):
