@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import check_training, print_options, run_command, training_parser
+from ava_tools.cli import check_training, run_command, train, training_parser
 
 if TYPE_CHECKING:
     from detection.engine.distributed import Processes
@@ -23,69 +24,37 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    options = parse_arguments(arguments)
-    if options.list_options:
-        from detection.config import list_options
+    options = check_training(training_parser("train", __doc__).parse_intermixed_args(arguments))
+    from detection.config import list_options, load_config
 
-        print_options(list_options())
-        return 0
-
-    # torch is loaded here, so that --help answers at once
-    from detection.engine.distributed import joined_processes
-
-    with joined_processes() as processes:
-        return carry_out(options, processes)
+    evaluate = partial(evaluate_checkpoint, options)
+    return train(options, list_options, load_config, evaluate, train_and_score)
 
 
-def carry_out(options: argparse.Namespace, processes: Processes) -> int:
-    """Train and evaluate, as one of the processes of the run; return the exit code."""
-    from detection.config import load_config
+def evaluate_checkpoint(options: argparse.Namespace, processes: Processes) -> None:
+    """Score a finished run or a checkpoint, as one of the processes of the run."""
     from detection.engine import runs
-    from detection.engine.run_folder import folder_of, only_run
+    from detection.engine.run_folder import only_run
 
-    if options.eval_only:
-        run = runs.open_for_evaluation(
-            options.checkpoint, cfg=options.cfg, overrides=options.overrides, processes=processes
-        )
-        with only_run(run.folder, processes):
-            runs.evaluate_and_report(run)
-        return 0
-
-    if options.resume:
-        with only_run(runs.folder_to_resume(options.resume), processes):
-            run, training = runs.resume(
-                options.resume, overrides=options.overrides, processes=processes
-            )
-            return train_and_score(run, training)
-    config = load_config(options.cfg, options.overrides)
-    with only_run(folder_of(config), processes):
-        run, training = runs.start(config, overwrite=options.overwrite, processes=processes)
-        return train_and_score(run, training)
+    run = runs.open_for_evaluation(
+        options.checkpoint, cfg=options.cfg, overrides=options.overrides, processes=processes
+    )
+    with only_run(run.folder, processes):
+        runs.evaluate_and_report(run)
 
 
 def train_and_score(run: Run, training: Training) -> int:
-    """Train to the last epoch, then evaluate; return the exit code."""
+    """Train to the last epoch, then evaluate; TensorBoard gets a sheet of scored keyframes."""
     from detection.engine import runs
 
     code = runs.train_and_report(run, training)
     if code == 0 and run.log.board is not None and run.task.name == "actions":
-        show_predictions(run)
+        from ava_tools import visualize
+
+        sheet = run.folder / "tensorboard" / "predictions.png"
+        visualize.main(["--run", str(run.folder), "--keyframes-only", "--sheet", str(sheet)])
+        run.log.board.picture("predictions", sheet)
     return code
-
-
-def show_predictions(run: Run) -> None:
-    """Draw some scored keyframes into a sheet, and show it in TensorBoard."""
-    from ava_tools import visualize
-
-    assert run.log.board is not None
-    sheet = run.folder / "tensorboard" / "predictions.png"
-    visualize.main(["--run", str(run.folder), "--keyframes-only", "--sheet", str(sheet)])
-    run.log.board.picture("predictions", sheet)
-
-
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line and refuse combinations that make no sense."""
-    return check_training(training_parser("train", __doc__).parse_intermixed_args(arguments))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,10 @@ from detection.bounds import MOST_THREADS, MOST_WORKERS
 from detection.errors import EXIT_STOPPED, EXIT_WRONG, UserError, printable
 
 if TYPE_CHECKING:
+    from detection.config import AnyConfig
     from detection.datasets.ava_csv import AvaRows
+    from detection.engine.distributed import Processes
+    from detection.engine.runs import Run, Training
 
 STDOUT = "standard output"
 _LONGEST_LINE = 4000
@@ -263,14 +266,44 @@ def check_training(options: argparse.Namespace) -> argparse.Namespace:
     return options
 
 
-def print_options(options: Iterable[tuple[str, str, str, str]]) -> None:
-    """Print the options of a configuration, each with its type, default and sentence."""
-    for key, kind, default, sentence in options:
-        print(f"{key} ({kind}, default {default})\n    {sentence}")
+def train(
+    options: argparse.Namespace,
+    list_options: Callable[[], Iterable[tuple[str, str, str, str]]],
+    load: Callable[..., AnyConfig],
+    evaluate: Callable[[Processes], object],
+    finish: Callable[[Run, Training], int] | None = None,
+) -> int:
+    """Do what the options of `training_parser` ask for; return the exit code.
+
+    load: reads the configuration.  evaluate: scores --checkpoint.  finish: trains and scores a run
+    (None: `train_and_report`).
+    """
+    if options.list_options:
+        for key, kind, default, sentence in list_options():
+            print(f"{key} ({kind}, default {default})\n    {sentence}")
+        return 0
+    # torch is loaded here, so that --help answers at once
+    from detection.engine import runs
+    from detection.engine.distributed import joined_processes
+    from detection.engine.run_folder import folder_of, only_run
+
+    with joined_processes() as processes:
+        if options.eval_only:
+            evaluate(processes)
+            return 0
+        if options.resume:
+            with only_run(runs.folder_to_resume(options.resume), processes):
+                run, training = runs.resume(
+                    options.resume, overrides=options.overrides, processes=processes, load=load
+                )
+                return (finish or runs.train_and_report)(run, training)
+        config = load(options.cfg, options.overrides)
+        with only_run(folder_of(config), processes):
+            run, training = runs.start(config, overwrite=options.overwrite, processes=processes)
+            return (finish or runs.train_and_report)(run, training)
 
 
 def _words_of(error: OSError) -> str:
-    """Return one line for what the system said, and of what."""
     said = error.strerror or str(error) or type(error).__name__
     if error.filename is None:
         return f"{said} (at {_place_of(error)})"
@@ -280,7 +313,6 @@ def _words_of(error: OSError) -> str:
 
 
 def _place_of(error: BaseException) -> str:
-    """Return where in this project an error came from, as file and line."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if Path(frame.filename).is_relative_to(_REPOSITORY)]
     if not ours:

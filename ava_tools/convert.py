@@ -77,8 +77,7 @@ def write(file: ModelFile, classes: LabelMap | None, args: argparse.Namespace) -
             state = fold_pytorchvideo_shortcut(state)
         key = "state_dict" if args.to == "mmaction2" else "model_state"
         save_plain(args.out, {key: to_their_names(state, args.to)})
-        lost = not_in_weights(file)
-        if lost:
+        if lost := not_in_weights(file):
             print(f"note: {args.to}'s form holds weights alone; left out: {', '.join(lost)}")
         return
     save_model_file(

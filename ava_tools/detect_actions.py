@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ava_tools.cli import (
     any_seconds,
@@ -26,7 +26,7 @@ from detection.files import only_writer
 if TYPE_CHECKING:
     from detection.pipeline import ActionDetectorPipeline, PipelineOptions
     from detection.pipeline.options import Report
-    from detection.video.stream import VideoStream
+    from detection.video.stream import Gap, VideoStream
 
 EXAMPLE = """examples:
   python -m ava_tools.detect_actions video.mp4 --checkpoint runs/demo_x3d_xs --out found/video
@@ -38,7 +38,7 @@ EXAMPLE = """examples:
 --out gets annotated.mp4, review.html, detections.csv (AVA's form), tracks.jsonl and events.jsonl.
 A run that was killed goes on from its last whole segment when the same command is given again."""
 
-MOST_HOLES = 3  # of a video named one by one
+MOST_GAPS = 3  # of a video named one by one
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,18 +135,14 @@ def _follow(
         def progress(time_s: float) -> None:
             bar.update(max(0.0, time_s - bar.n))
 
-        holes = 0
+        gaps: list[Gap] = []
 
-        def hole(found: Any) -> None:
-            nonlocal holes
-            holes += 1
-            if holes > MOST_HOLES:
-                return  # counted at the end
-            bar.write(
-                f"warning: {name}: {found.start_s:.2f} to {found.end_s:.2f} s skipped "
-                f"({printable(found.reason)})",
-                file=sys.stderr,
-            )
+        def on_gap(gap: Gap) -> None:
+            gaps.append(gap)
+            if len(gaps) <= MOST_GAPS:  # the others are counted at the end
+                where = f"{gap.start_s:.2f} to {gap.end_s:.2f} s"
+                reason = printable(gap.reason)
+                bar.write(f"warning: {name}: {where} skipped ({reason})", file=sys.stderr)
 
         for event in detector.run(
             stream,
@@ -158,14 +154,12 @@ def _follow(
             overwrite=options.overwrite,
             should_stop=should_stop,
             on_progress=progress,
-            on_hole=hole,
+            on_hole=on_gap,
         ):
             if live:
                 print(event_line(event), end="", flush=True)
-        if holes > MOST_HOLES:
-            bar.write(
-                f"warning: {name}: {holes - MOST_HOLES:,} more stretches skipped", file=sys.stderr
-            )
+        if (more := len(gaps) - MOST_GAPS) > 0:
+            bar.write(f"warning: {name}: {more:,} more stretches skipped", file=sys.stderr)
         if total and not detector.report.stopped:
             progress(total)  # the last keyframe is before the end
 
@@ -177,28 +171,26 @@ def _say(
     if report.already_complete:
         print(f"{shown}: already made with these options, kept", file=sys.stderr)
         return False
-    for note in report.notes:
-        print(f"note: {name}: {note}", file=sys.stderr)
+    lines = [f"note: {name}: {note}" for note in report.notes]
     if report.resumed_s:
-        print(f"went on from {report.resumed_s:.1f} s", file=sys.stderr)
+        lines.append(f"went on from {report.resumed_s:.1f} s")
     if not report.people:
         why = "nobody was found" if report.keyframes else "no keyframe in the stretch asked for"
-        print(f"{name}: {why}", file=sys.stderr)
-    text = (
+        lines.append(f"{name}: {why}")
+    lines.append(
         f"{report.keyframes:,} keyframes, {report.people:,} people at them, "
         f"{report.events:,} events -> {shown}"
     )
-    print(text, file=sys.stderr)
     if live:
-        print(f"{report.latency}; {report.dropped} keyframes left out", file=sys.stderr)
+        lines.append(f"{report.latency}; {report.dropped} keyframes left out")
     if options.timing:
-        print(report.clock.table(max(0.0, report.end_s - report.resumed_s)), file=sys.stderr)
+        lines.append(report.clock.table(max(0.0, report.end_s - report.resumed_s)))
     if report.stopped and not live:
-        print(
+        lines.append(
             f"stopped at {report.end_s:.1f} s; what was found until there is written, and the same "
-            "command goes on",
-            file=sys.stderr,
+            "command goes on"
         )
+    print("\n".join(lines), file=sys.stderr)
     return report.stopped and not live
 
 

@@ -57,18 +57,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     release = RELEASES[options.dataset]
     rules = TransferRules(attempts=options.attempts, timeout_s=options.timeout)
-    films_wanted = "films" in options.what and bool(release.film_lists)
+    with_films = "films" in options.what and bool(release.film_lists)
     if options.only and not release.film_lists:
         raise UserError(f"--only {options.only[0]}: {release.name} comes without films")
     # The lists come first: a wrong --only ends before anything large is fetched.
     films = []
-    if films_wanted or options.only:
+    if with_films or options.only:
         films = read_film_lists(release, test=options.test, rules=rules, base_url=options.base_url)
         films = choose_films(films, options.only)
+    if not with_films:
+        films = []
     if options.dry_run:
-        return _dry_run(release, films if films_wanted else [], options, rules)
-    failed = _fetch(release, films if films_wanted else [], options, rules)
-    if failed:
+        return _dry_run(release, films, options, rules)
+    if failed := _fetch(release, films, options, rules):
         first = next(iter(failed))
         raise UserError(
             f"{len(failed)} file(s) did not come; first {first} ({failed[first]}); what came is "
@@ -95,19 +96,18 @@ def _dry_run(release: Any, films: Sequence[Any], options: argparse.Namespace, ru
         answers = ask_sizes([file.url for file in missing], rules=rules, on_progress=bar.update)
     here, to_come, unknown, refused = 0, 0, 0, 0
     for file in files:
-        if file.url not in answers:
+        answer = answers.get(file.url)
+        if answer is None:
             size = manifest.files[file.path].num_bytes
             here += size
             print(f"{_size(size):>10}  here      {file.path}")
-            continue
-        answer = answers[file.url]
-        if isinstance(answer, str):
+        elif isinstance(answer, str):
             refused += 1
             print(f"{'?':>10}  refused   {file.path}  ({answer})")
-            continue
-        to_come += answer.num_bytes or 0
-        unknown += answer.num_bytes is None
-        print(f"{_size(answer.num_bytes):>10}  to come   {file.path}")
+        else:
+            to_come += answer.num_bytes or 0
+            unknown += answer.num_bytes is None
+            print(f"{_size(answer.num_bytes):>10}  to come   {file.path}")
     print(f"{_size(here)} here, {_size(to_come)} to come in {len(missing) - refused} files", end="")
     print(f", {unknown} of unknown size" if unknown else "", end="")
     print(f", {refused} refused" if refused else "")

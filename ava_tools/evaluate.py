@@ -29,8 +29,6 @@ frame-map (the default for fractional times), all (side by side). docs/evaluatio
 
 @dataclass(frozen=True)
 class _Files:
-    """What was read."""
-
     ground_truth: AvaRows
     detections: AvaRows
     label_map: LabelMap
@@ -184,7 +182,6 @@ def _causes(files: _Files, scored: ScoredRows, mean_ap: float, *, seen: bool) ->
 
 
 def _all_protocols(files: _Files, options: argparse.Namespace) -> None:
-    """Print every protocol that takes these times, side by side."""
     from detection.evaluation.protocols import PROTOCOLS
     from detection.reports import evaluation_text
 

@@ -7,10 +7,11 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ava_tools.cli import SHARED, at_a_time, command_parser, run_command
 from detection.errors import EXIT_STOPPED
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from detection.engine.tasks.clips import ClipTask
     from detection.expansion.axes import Cost, DataLimits
     from detection.expansion.config import ExpandConfig
-    from detection.expansion.report import Finalist, Units
+    from detection.expansion.report import Units
     from detection.expansion.scheduler import Scheduler
     from detection.expansion.search import Search
     from detection.models.x3d import X3DDescription
@@ -33,6 +34,7 @@ EXAMPLE = """examples:
   torchrun --nproc-per-node 8 -m ava_tools.expand --cfg configs/expand_demo.yaml
 Killed or interrupted, the same command goes on where it was and repeats nothing.
 """
+METRICS = {"mean_ap": "frame-mAP", "top1": "top-1"}  # as people call them
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,9 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rank = int(os.environ.get("RANK", "0"))
     with stop_signals() as should_stop:
         try:
-            if rank:
-                return carry_out(config, folder, options, should_stop)
-            with only_search(folder):
+            with nullcontext() if rank else only_search(folder):
                 return carry_out(config, folder, options, should_stop)
         except Stopped:
             print("stopped; the same command goes on from here", file=sys.stderr)
@@ -83,10 +83,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def carry_out(
-    config: ExpandConfig,
-    folder: Path,
-    options: argparse.Namespace,
-    should_stop: Callable[[], bool],
+    config: ExpandConfig, folder: Path, options: argparse.Namespace, should_stop: Callable[[], bool]
 ) -> int:
     """Search, as one of the processes that share it; the first of them writes and speaks."""
     from detection.config import config_from_dict
@@ -95,7 +92,13 @@ def carry_out(
     from detection.expansion.config import SCALES, UNITS
     from detection.expansion.data_facts import data_limits
     from detection.expansion.folder import begin, refuse_another, write_chosen
-    from detection.expansion.report import Units, write_report
+    from detection.expansion.report import (
+        Units,
+        finalist_heads,
+        finalist_rows,
+        text_table,
+        write_report,
+    )
     from detection.expansion.scheduler import with_network
 
     first = int(os.environ.get("RANK", "0")) == 0
@@ -104,7 +107,7 @@ def carry_out(
     training = config_from_dict(values, f"{options.cfg}: training")
     task = open_x3d_task(training)
     limits = data_limits(training, task.label_map, config.limits)
-    units = Units(SCALES[config.cost], UNITS[config.cost], score_words(task.metric))
+    units = Units(SCALES[config.cost], UNITS[config.cost], METRICS.get(task.metric, task.metric))
     cost = cost_of(config, folder, task, should_stop)
     search = search_of(config, cost, limits, units)
     trainings = trainings_of(config, folder, task, should_stop)
@@ -131,7 +134,7 @@ def carry_out(
         seeds = range(start, start + options.final_seeds)
         finalists = train_finalists(search, trainings, draws=options.draws, seeds=seeds)
         if first:
-            say_finalists(finalists, units)
+            print(text_table(finalist_rows(finalists, units), finalist_heads(units)))
             report(finalists=finalists)
     if first:
         print(f"page: {folder / 'search.html'}   table: {folder / 'search.csv'}")
@@ -166,7 +169,7 @@ def trainings_of(
         folder / "candidates",
         config.training,
         train_command(),
-        lambda metrics: _number(metrics.get(task.metric)),
+        lambda metrics: float(math.nan if (v := metrics.get(task.metric)) is None else v),
         seeds=range(config.first_seed, config.first_seed + config.seeds),
         jobs=config.jobs,
         threads=config.threads,
@@ -223,13 +226,6 @@ def say_step(search: Search, units: Units) -> None:
     print(f"{name}\n{text_table(list(rows_of([step], units)))}\n", flush=True)
 
 
-def say_finalists(finalists: Sequence[Finalist], units: Units) -> None:
-    """Print the networks trained again, the best first."""
-    from detection.expansion.report import finalist_heads, finalist_rows, text_table
-
-    print(text_table(finalist_rows(finalists, units), finalist_heads(units)))
-
-
 def replay_table() -> str:
     """Lay the paper's path out as text, with costs counted on networks built at each step."""
     from detection.expansion.axes import axis_value
@@ -241,10 +237,9 @@ def replay_table() -> str:
     rows = []
     for row in replay(macs_cost(build_classifier)):
         axis = row.step.axis
-        what = "" if axis is None else f"{axis}: {axis_value(row.description, axis)}"
-        if row.step.contraction:
-            what += " (contracted)"
         description = row.description
+        what = "" if axis is None else f"{axis}: {axis_value(description, axis)}"
+        what += " (contracted)" * row.step.contraction
         rows.append(
             (
                 str(row.step.number),
@@ -276,11 +271,6 @@ def remarks_of(config: ExpandConfig, limits: DataLimits, *, made_up: bool) -> li
     return remarks
 
 
-def score_words(metric: str) -> str:
-    """Name a metric as people do."""
-    return {"mean_ap": "frame-mAP", "top1": "top-1"}.get(metric, metric)
-
-
 def train_command() -> list[str]:
     """Return the program that trains, by the file that `train_ava` is."""
     found = find_spec("train_ava")
@@ -293,10 +283,6 @@ def _made_up(root: str) -> bool:
     from detection.datasets.folder import FILE_NAME, DatasetFolder
 
     return (Path(root) / FILE_NAME).is_file() and DatasetFolder.open(root).made_up
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import (
-    command_parser,
-    named_lists,
-    number,
-    run_command,
-    seconds_above_0,
-    share,
-)
+from ava_tools.cli import command_parser, named_lists, number, run_command, seconds_above_0, share
 from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -96,7 +89,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check_free(options: argparse.Namespace, video_id: str) -> None:
-    """Refuse a file that is there, and a video's name that leads out of the folder."""
     if Path(video_id).name != video_id or video_id in ("", ".", ".."):
         raise UserError(f"video '{printable(video_id)}': a name that is no name of a file")
     path = options.out / f"{video_id}.xml"
@@ -201,17 +193,12 @@ def _labelled_tracks(rows: AvaRows, folder: DatasetFolder) -> Iterator[tuple[str
             actions.append(names[int(rows.action_id[row])])
     import numpy as np
 
+    def timed(track: dict[float, tuple[list[float], list[str]]]) -> _Timed:
+        found = sorted(track.items())
+        return [(time_s, np.array(box), tuple(sorted(names))) for time_s, (box, names) in found]
+
     for video, people in sorted(videos.items()):
-        yield (
-            video,
-            [
-                [
-                    (time_s, np.array(box), tuple(sorted(a)))
-                    for time_s, (box, a) in sorted(track.items())
-                ]
-                for track in people.values()
-            ],
-        )
+        yield video, [timed(track) for track in people.values()]
 
 
 def _boxes(frames: Sequence[int], track: _Timed) -> list[TrackBox]:

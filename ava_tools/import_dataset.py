@@ -145,7 +145,6 @@ def _import_annotations(
     classes: Sequence[str] = (),
     exclusive: Mapping[str, Sequence[str]] | None = None,
 ) -> ImportReport:
-    """Write annotations of the user's own as a data set folder."""
     from detection.importers.custom import Choices, import_annotations
 
     choices = Choices(
@@ -209,12 +208,8 @@ def _say_left_out(report: ImportReport, out: Path) -> None:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser("import_dataset", __doc__, EXAMPLE)
     formats = parser.add_subparsers(dest="format", metavar="FORMAT", required=True)
-    _add_tubes(formats, "jhmdb", "JHMDB-21: JHMDB-GT.pkl and videos/CLASS/NAME.mp4; 21 classes, "
-               "splits 1-3")  # fmt: skip
-    _add_tubes(formats, "ucf101-24", "UCF101-24: UCF101v2-GT.pkl and the videos CLASS/NAME.avi; "
-               "24 classes")  # fmt: skip
-    _add_tubes(formats, "multisports", "MultiSports: multisports_GT.pkl and SPORT/NAME.mp4; "
-               "66 classes")  # fmt: skip
+    for name, about in TUBES.items():
+        _add_tubes(formats, name, about)
     _add_corrections(formats)
     _add_clips(formats)
     _add_cvat(formats)
@@ -233,6 +228,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 VIDEOS = "folder of the videos"
+TUBES = {
+    "jhmdb": "JHMDB-21: JHMDB-GT.pkl and videos/CLASS/NAME.mp4; 21 classes, splits 1-3",
+    "ucf101-24": "UCF101-24: UCF101v2-GT.pkl and the videos CLASS/NAME.avi; 24 classes",
+    "multisports": "MultiSports: multisports_GT.pkl and SPORT/NAME.mp4; 66 classes",
+}
 
 
 # fmt: off
@@ -298,7 +298,6 @@ def _add_csv(formats: _Formats) -> None:
 
 
 def _add_units(parser: argparse.ArgumentParser) -> None:
-    """Add how boxes, names and frames are written."""
     add = parser.add_argument
     add("--boxes", choices=("auto", "pixels", "fractions"), default="auto",
         help="unit of the boxes (default auto: fractions where nothing exceeds 1)")
@@ -312,7 +311,6 @@ def _add_own(
     formats: _Formats, name: str, about: str, run: Callable[[argparse.Namespace], ImportReport],
     example: str, *, source: str,
 ) -> argparse.ArgumentParser:
-    """Add a format of people's own annotations."""
     parser = _add_format(formats, name, about, run, example)
     add = parser.add_argument
     add("--source", type=Path, required=True, metavar="PATH", help=source)
@@ -371,7 +369,6 @@ def _add_format(
     formats: _Formats, name: str, about: str,
     run: Callable[[argparse.Namespace], ImportReport | int], example: str,
 ) -> CommandParser:
-    """Add a sub-command with what all of them share."""
     parser = formats.add_parser(name, help=about, description=about, epilog=example)
     parser.set_defaults(run=run)
     parser.shared("--out", help="data set folder to make")

@@ -53,10 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"not enough memory for {num_frames} frames of {size_px} x {size_px} pixels and "
             f"{args.actors} actors; --no-timing counts without computing"
         ) from error
-    if args.json:
-        print(json.dumps(summary, indent=1))
-    else:
-        print(stage_table(title, summary))
+    print(json.dumps(summary, indent=1) if args.json else stage_table(title, summary))
     return 0
 
 
@@ -209,17 +206,13 @@ def stage_table(title: str, summary: dict[str, Any]) -> str:
     )
     for name, words in (("inference", "inference"), ("training", "forward and backward")):
         if f"{name}_ms" in summary:
+            peak = summary[f"{name}_peak_mb"]
+            memory = "memory not measurable here" if peak is None else f"{peak:.0f} MB"
             lines.append(
                 f"{words}: {summary[f'{name}_ms']:.1f} ms a clip (median of {summary['repeats']}), "
-                f"{memory_words(summary[f'{name}_peak_mb'])} above the weights, "
-                f"{summary['device']}"
+                f"{memory} above the weights, {summary['device']}"
             )
     return "\n".join(lines)
-
-
-def memory_words(megabytes: float | None) -> str:
-    """Say a peak, or that this system does not tell."""
-    return "memory not measurable here" if megabytes is None else f"{megabytes:.0f} MB"
 
 
 def measure(

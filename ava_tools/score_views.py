@@ -70,7 +70,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _numbers(text: str) -> list[int]:
-    """Read whole numbers with commas between them."""
     return [int(number) for number in text.split(",")]
 
 
@@ -90,8 +89,7 @@ def _line(score: ClipScore) -> str:
     views = f"{score.views.clips} x {score.views.crops}"
     numbers = "".join(f"{value:>12.4f}" for value in headline(score.accuracy).values())
     macs = score.macs / 1e9
-    total = len(score.views) * macs
-    return f"{views:>8}{numbers}{macs:>12.3f}{total:>12.3f}{score.seconds:>10.1f}"
+    return f"{views:>8}{numbers}{macs:>12.3f}{len(score.views) * macs:>12.3f}{score.seconds:>10.1f}"
 
 
 def _as_json(score: ClipScore) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import check_training, print_options, run_command, training_parser
+from ava_tools.cli import check_training, run_command, train, training_parser
 from detection.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,52 +26,26 @@ With --eval-only and --cfg, --checkpoint is also a state dict of torchvision's, 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     options = parse_arguments(arguments)
-    if options.list_options:
-        from detection.config import list_people_options
+    from detection.config import list_people_options, load_people_config
 
-        print_options(list_people_options())
-        return 0
-
-    # torch is loaded here, so that --help answers at once
-    from detection.engine.distributed import joined_processes
-
-    with joined_processes() as processes:
-        return carry_out(options, processes)
+    evaluate = partial(evaluate_checkpoint, options)
+    return train(options, list_people_options, load_people_config, evaluate)
 
 
-def carry_out(options: argparse.Namespace, processes: Processes) -> int:
-    """Train and score, as one of the processes of the run; return the exit code."""
+def evaluate_checkpoint(options: argparse.Namespace, processes: Processes) -> None:
+    """Score a run, or the weights of a configuration, as one of the processes of the run."""
     from detection.config import load_people_config
-    from detection.engine import runs
-    from detection.engine.run_folder import folder_of, only_run
+    from detection.engine.tasks import people
 
-    if options.eval_only:
-        from detection.engine.tasks import people
-
-        if options.cfg:
-            people.score_weights(
-                options.checkpoint,
-                load_people_config(options.cfg, options.overrides),
-                actor_classes=options.actor_class or None,
-                processes=processes,
-            )
-        else:
-            people.score_run(options.checkpoint, overrides=options.overrides, processes=processes)
-        return 0
-
-    if options.resume:
-        with only_run(runs.folder_to_resume(options.resume), processes):
-            run, training = runs.resume(
-                options.resume,
-                overrides=options.overrides,
-                processes=processes,
-                load=load_people_config,
-            )
-            return runs.train_and_report(run, training)
-    config = load_people_config(options.cfg, options.overrides)
-    with only_run(folder_of(config), processes):
-        run, training = runs.start(config, overwrite=options.overwrite, processes=processes)
-        return runs.train_and_report(run, training)
+    if options.cfg:
+        people.score_weights(
+            options.checkpoint,
+            load_people_config(options.cfg, options.overrides),
+            actor_classes=options.actor_class or None,
+            processes=processes,
+        )
+    else:
+        people.score_run(options.checkpoint, overrides=options.overrides, processes=processes)
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:

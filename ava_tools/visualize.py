@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,7 +91,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Refuse combinations that make no sense, the first in one line."""
     sources = (options.run, options.video, options.dataset)
     run, video, dataset = (source is not None for source in sources)
     files, drawn = options.ground_truth or options.detections, not options.review
@@ -122,18 +123,7 @@ class Job:
 
     actors: VideoActors
     film: Path | None
-    video: Path | None = None
-    folder: DatasetFolder | None = None
-
-    def open(self) -> FrameSource:
-        """Open its frames."""
-        from detection.datasets.open_video import open_video
-        from detection.video.reader import VideoReader
-
-        if self.folder is not None:
-            return open_video(self.folder, self.actors.video_id)
-        assert self.video is not None
-        return VideoReader(self.video)
+    open: Callable[[], FrameSource]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -142,16 +132,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.review:
         print(printable(str(_write_review(options))))
         return 0
-    if options.run is not None:
-        look, jobs = _run_jobs(options)
-    else:
-        look, jobs = _file_jobs(options)
+    look, jobs = _file_jobs(options) if options.run is None else _run_jobs(options)
     _warn_of_glyphs(jobs)
     for job in jobs:
         if job.film is not None:
             _write_film(job, options, look)
             print(printable(str(job.film)))
-    if (sheet := _sheet_path(options)) is not None:
+    if options.sheet is not None or options.keyframes_only:
+        sheet = Path(options.sheet or options.run / "visualize" / "keyframes.png")
         _write_sheet(sheet, jobs, options, look)
         print(printable(str(sheet)))
     whole = options.run is not None and options.video_id is None and not options.keyframes_only
@@ -163,32 +151,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _warn_of_glyphs(jobs: Sequence[Job]) -> None:
     from detection.drawing.text import font_warning
 
-    names: set[str] = set()
+    names = {job.actors.video_id for job in jobs}
     for job in jobs:
-        names.add(job.actors.video_id)
         for keyframes in (job.actors.truth or {}, job.actors.predicted or {}):
-            for people in keyframes.values():
-                names.update(label.name for actor in people for label in actor.labels)
+            actors = itertools.chain.from_iterable(keyframes.values())
+            names.update(label.name for actor in actors for label in actor.labels)
     if warning := font_warning(names):
         print(warning, file=sys.stderr)
 
 
-def _sheet_path(options: argparse.Namespace) -> Path | None:
-    if options.sheet is None and not options.keyframes_only:
-        return None
-    if options.sheet:
-        return Path(options.sheet)
-    folder: Path = options.run
-    return folder / "visualize" / "keyframes.png"
-
-
-def _read_files(
-    options: argparse.Namespace,
-) -> tuple[LabelMap, AvaRows | None, AvaRows | None]:
+def _read_files(options: argparse.Namespace) -> tuple[LabelMap, AvaRows | None, AvaRows | None]:
     """Return label map, ground truth and detections; all are found before any is read."""
     for path in (options.video, options.label_map, options.ground_truth, options.detections):
         if path is not None and not path.is_file():
-            raise UserError(f"{path}: no such {'video ' * (path is options.video)}file")
+            raise UserError(f"{path}: {'video ' * (path is options.video)}file not found")
     from detection.datasets.ava_csv import read_detections, read_ground_truth
     from detection.datasets.label_map import read_label_map
 
@@ -202,12 +178,13 @@ def _read_files(
 def _file_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
     label_map, truth, predicted = _read_files(options)
     from detection.drawing.annotated_video import actors_of
+    from detection.video.reader import VideoReader
 
     look = _look(options)
     video_id = options.video_id or options.video.stem
     actors = actors_of(video_id, label_map, truth=truth, predicted=predicted, look=look)
     film = None if options.keyframes_only else options.out
-    return look, [Job(actors, film, video=options.video)]
+    return look, [Job(actors, film, partial(VideoReader, options.video))]
 
 
 @dataclass(frozen=True)
@@ -216,18 +193,9 @@ class Run:
 
     folder: DatasetFolder
     split: str
-    on_truth: bool
     detections: Path
-
-    @property
-    def heading(self) -> str:
-        """What the predictions are."""
-        return "Prediction on ground-truth boxes" if self.on_truth else "Prediction"
-
-    @property
-    def note(self) -> str:
-        """The data set, and whether it is made up."""
-        return self.folder.name + (" (made-up people)" if self.folder.made_up else "")
+    heading: str
+    note: str
 
 
 def _open_run(options: argparse.Namespace) -> Run:
@@ -251,17 +219,20 @@ def _open_run(options: argparse.Namespace) -> Run:
         )
     folder = DatasetFolder.open(options.data or config.data.root)
     on_truth = config.data.val_boxes == GROUND_TRUTH_BOXES
-    return Run(folder, config.data.val_split, on_truth, detections)
+    heading = "Prediction on ground-truth boxes" if on_truth else "Prediction"
+    note = folder.name + " (made-up people)" * folder.made_up
+    return Run(folder, config.data.val_split, detections, heading, note)
 
 
 def _write_review(options: argparse.Namespace) -> Path:
-    """Write the review page that the options ask for; return its path."""
-    if options.video is not None:
-        return _review_file(options)
     from detection.datasets.ava_csv import read_detections, read_ground_truth
     from detection.datasets.folder import DatasetFolder
-    from detection.review.dataset_pages import review_split
+    from detection.review.dataset_pages import ReviewRows, review_file, review_split
 
+    if options.video is not None:
+        rows = ReviewRows(*_read_files(options), score_threshold=options.threshold)
+        video_id = options.video_id or options.video.stem
+        return review_file(options.out, options.video, video_id, rows)
     if options.run is not None:
         run = _open_run(options)
         out, folder, name = options.run / "visualize" / "review", run.folder, run.split
@@ -285,16 +256,9 @@ def _write_review(options: argparse.Namespace) -> Path:
     )
 
 
-def _review_file(options: argparse.Namespace) -> Path:
-    label_map, truth, predicted = _read_files(options)
-    from detection.review.dataset_pages import ReviewRows, review_file
-
-    rows = ReviewRows(label_map, truth, predicted, score_threshold=options.threshold)
-    return review_file(options.out, options.video, options.video_id or options.video.stem, rows)
-
-
 def _run_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
     from detection.datasets.ava_csv import read_detections, read_ground_truth
+    from detection.datasets.open_video import open_video
     from detection.drawing.annotated_video import actors_of
 
     opened = _open_run(options)
@@ -314,12 +278,11 @@ def _run_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
             film = run / "visualize" / f"{file_name(video_id, otherwise='video')}.mp4"
             if film in [job.film for job in jobs]:
                 film = film.with_name(f"{film.stem}_{number}.mp4")
-        jobs.append(Job(actors, film, folder=folder))
+        jobs.append(Job(actors, film, partial(open_video, folder, video_id)))
     return look, jobs
 
 
 def _spread(rows: AvaRows, count: int) -> list[str]:
-    """Return `count` video ids, evenly spread over all of them in order."""
     names = sorted(rows.video_names)
     if len(names) <= count:
         return names

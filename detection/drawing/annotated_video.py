@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from detection.datasets.ava_csv import AvaRows
 from detection.datasets.open_video import FrameSource
 from detection.drawing.actors import Keyframes, gather, judge, keep_likely
-from detection.drawing.paint import DARK, Frame
-from detection.drawing.scene import Panel, Scene, prediction_panel, truth_panel
+from detection.drawing.paint import DARK, PREDICTION, TRUTH, Frame
+from detection.drawing.scene import Panel, Scene
 from detection.drawing.timeline import Timeline
 from detection.errors import UserError
 from detection.files import replacing
@@ -78,13 +78,12 @@ def actors_of(
     """
     if truth is None and predicted is None:
         raise ValueError("ground truth, detections or both are required")
-    sides: list[Keyframes | None] = []
-    for rows in (truth, predicted):
-        keyframes = None if rows is None else gather(rows, video_id, label_map)
+    known, found = (
+        None if rows is None else gather(rows, video_id, label_map) for rows in (truth, predicted)
+    )
+    for rows, keyframes in ((truth, known), (predicted, found)):
         if rows is not None and not keyframes:
             raise which_videos(rows, video_id)
-        sides.append(keyframes)
-    known, found = sides
     if found is not None:
         found = keep_likely(found, score_threshold=look.score_threshold, top_k=look.top_k)
     if known is not None and found is not None:
@@ -115,12 +114,12 @@ def make_scene(
     panels: list[Panel] = []
     rules = ""
     if actors.truth is not None:
-        panels.append(truth_panel(Timeline(actors.truth)))
+        panels.append(Panel("Ground truth", Timeline(actors.truth), TRUTH, dashed=True))
     if actors.predicted is not None:
         timeline = Timeline(actors.predicted)
         if panels:
             timeline.number_like(panels[0].timeline, iou_threshold=look.iou_threshold)
-        panels.append(prediction_panel(timeline, look.prediction_heading))
+        panels.append(Panel(look.prediction_heading, timeline, PREDICTION, dashed=False))
         rules = f"probability ≥ {look.score_threshold:g}, {look.top_k} likeliest"
     short_side = look.short_side_px or (480 if len(panels) == 2 else 720)
     return Scene(
@@ -219,11 +218,9 @@ def read_frames(
     width, height = scaled_size(*size, short_side)
     count = int(np.clip(_BYTES_A_READ // (3 * width * height), 8, 256))
     for start in range(0, len(times_s), count):
-        wanted = times_s[start : start + count]
-        frames = source.read(wanted, short_side=short_side).frames
-        yield from zip(
-            wanted.tolist(), frames.permute(0, 2, 3, 1).contiguous().numpy(), strict=True
-        )
+        part_s = times_s[start : start + count]
+        frames = source.read(part_s, short_side=short_side).frames.permute(0, 2, 3, 1)
+        yield from zip(part_s.tolist(), frames.contiguous().numpy(), strict=True)
 
 
 @dataclass(frozen=True)
@@ -277,7 +274,6 @@ def write_sheet(path: str | Path, parts: Sequence[SheetPart], *, look: Look) -> 
 
 
 def _grid(tiles: Sequence[Frame], legend: Frame) -> Frame:
-    """Arrange tiles in a roughly square grid with the legend below."""
     cell_w = max(tile.shape[1] for tile in tiles)
     cell_h = max(tile.shape[0] for tile in tiles)
     columns = max(1, math.ceil((len(tiles) * cell_h / cell_w) ** 0.5))

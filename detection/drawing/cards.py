@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.drawing.actors import ShownLabel
 from detection.drawing.paint import (
     DARK,
     MARK_COLOR,
@@ -23,13 +22,6 @@ from detection.drawing.paint import (
 )
 from detection.drawing.text import BOLD, Color, draw_text, fit, width_of
 from detection.drawing.timeline import Placed
-
-
-@dataclass
-class CardPlaces:
-    """Position of each person's last card, so that cards do not jump from frame to frame."""
-
-    last: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -148,19 +140,14 @@ def draw_card(
         draw_text(frame, name, left, middle, size=style.text_px, color=TEXT)
         if label.score is not None:
             left += card.text + style.padding_px
-            _draw_bar(frame, left, middle, label, style)
-            text = f"{label.score:.2f}"
-            left += _bar_px(style) + 5
-            draw_text(frame, text, left, middle, size=style.text_px, color=TEXT)
-
-
-def _draw_bar(frame: Frame, x: int, middle: int, label: ShownLabel, style: Style) -> None:
-    height = max(4, round(0.42 * style.text_px))
-    top, full = middle - height // 2, _bar_px(style)
-    filled = round(full * float(np.clip(np.nan_to_num(label.score or 0.0), 0, 1)))
-    color = PREDICTION if label.mark == "none" else MARK_COLOR[label.mark]
-    frame[max(0, top) : top + height, x : x + full] = (66, 71, 82)
-    frame[max(0, top) : top + height, x : x + filled] = color
+            height, full = max(4, round(0.42 * style.text_px)), _bar_px(style)
+            bar = frame[max(0, middle - height // 2) : middle - height // 2 + height]
+            filled = round(full * float(np.clip(np.nan_to_num(label.score), 0, 1)))
+            bar[:, left : left + full] = (66, 71, 82)
+            marked = PREDICTION if label.mark == "none" else MARK_COLOR[label.mark]
+            bar[:, left : left + filled] = marked
+            left += full + 5
+            draw_text(frame, f"{label.score:.2f}", left, middle, size=style.text_px, color=TEXT)
 
 
 def head_of(box_px: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.drawing.cards import Card, CardPlaces, badge_px, draw_card, find_place, head_of
+from detection.drawing.cards import Card, badge_px, draw_card, find_place, head_of
 from detection.drawing.paint import DARK, DIM, Frame, Style, draw_heading, fill
 from detection.drawing.text import BOLD, Color, width_of
 from detection.drawing.timeline import Placed
@@ -24,7 +24,7 @@ def draw_actors(
     color: Color,
     dashed: bool,
     style: Style,
-    places: CardPlaces,
+    places: dict[int, int],
     numbered: bool = False,
     color_of: Callable[[int], Color] | None = None,
 ) -> None:
@@ -34,21 +34,23 @@ def draw_actors(
 
     numbered: write the actor's number on box and card.
     color_of: colour by number, in place of `color` and of grey.
+    places: where each number's last card was, so that cards do not jump from frame to frame.
     """
     boxes_px = [_to_pixels(frame, item) for item in placed]
     for item, box_px in zip(placed, boxes_px, strict=True):
-        own = color if color_of is None else color_of(item.number)
-        idle = own if color_of is not None else DIM
-        _draw_box(frame, box_px, color=own, idle=idle, dashed=dashed, style=style, item=item)
+        idle = not item.actor.labels
+        shown = color_of(item.number) if color_of is not None else DIM if idle else color
+        dash_px = 4 * style.line_px if dashed else None
+        # A dark line underneath keeps the bright one visible on bright frames.
+        for line_color, margin in ((DARK, 1), (shown, 0)):
+            _draw_edges(frame, box_px, line_color, style.line_px - idle, dash_px, margin=margin)
         if numbered:
-            shown = own if item.actor.labels else idle
             _draw_badge(frame, box_px, item, color=shown, style=style)
     taken: list[NDArray[np.floating]] = []
     heads = [head_of(box_px) for box_px in boxes_px]
-    for position in sorted(range(len(placed)), key=lambda i: placed[i].number):
+    labelled = [i for i, item in enumerate(placed) if item.actor.labels]
+    for position in sorted(labelled, key=lambda i: placed[i].number):
         item = placed[position]
-        if not item.actor.labels:
-            continue
         card = Card.of(item, style, frame.shape[1], numbered=numbered)
         others = [i for i in range(len(placed)) if i != position]
         corner = find_place(
@@ -58,7 +60,7 @@ def draw_actors(
             taken=taken,
             heads=[heads[i] for i in others],
             bodies=[boxes_px[i] for i in others],
-            last=places.last,
+            last=places,
         )
         own = color if color_of is None else color_of(item.number)
         draw_card(frame, corner, card, color=own, style=style)
@@ -70,25 +72,6 @@ def _to_pixels(frame: Frame, item: Placed) -> NDArray[np.float64]:
     box = np.clip(np.nan_to_num(item.actor.box_01), 0, 1)
     scaled: NDArray[np.float64] = box * np.array([width, height, width, height])
     return scaled
-
-
-def _draw_box(
-    frame: Frame,
-    box_px: NDArray[np.float64],
-    *,
-    color: Color,
-    idle: Color,
-    dashed: bool,
-    style: Style,
-    item: Placed,
-) -> None:
-    line = style.line_px
-    if not item.actor.labels:
-        color, line = idle, max(1, line - 1)
-    dash_px = 4 * style.line_px if dashed else None
-    # A dark line underneath keeps the bright one visible on bright frames.
-    _draw_edges(frame, box_px, DARK, line, dash_px, margin=1)
-    _draw_edges(frame, box_px, color, line, dash_px, margin=0)
 
 
 def _draw_edges(
@@ -123,7 +106,6 @@ def _pieces(start: int, end: int, dash_px: int | None) -> list[tuple[int, int]]:
 def _draw_badge(
     frame: Frame, box_px: NDArray[np.float64], item: Placed, *, color: Color, style: Style
 ) -> None:
-    """Write the actor's number into the upper left corner of the box."""
     text = str(item.number)
     x, y = np.round(box_px[:2]).astype(int).tolist()
     width, height = badge_px(item.number, style), style.row_px - 2

@@ -7,7 +7,6 @@ after Okabe and Ito's colour-blind safe palette).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -28,6 +27,11 @@ DIM: Color = (154, 161, 173)
 DARK: Color = (16, 18, 24)
 MARK_COLOR: dict[Mark, Color] = {"right": RIGHT, "wrong": WRONG, "missed": WRONG, "none": TEXT}
 _SUBPIXEL_BITS = 4
+# Lines of a sign, as fractions of it.
+_STROKES = {
+    "right": [((0.08, 0.55), (0.36, 0.84)), ((0.36, 0.84), (0.94, 0.16))],
+    "wrong": [((0.14, 0.14), (0.86, 0.86)), ((0.86, 0.14), (0.14, 0.86))],
+}
 
 
 @dataclass(frozen=True)
@@ -73,33 +77,20 @@ def draw_sign(frame: Frame, mark: Mark, x: int, middle: int, text_px: int) -> No
     color, size = MARK_COLOR[mark], 0.8 * text_px
     line = max(1, round(text_px / 7))
     left, top = x + 0.05 * text_px, middle - size / 2
+    scale = 1 << _SUBPIXEL_BITS
 
-    def at(across: float, down: float) -> tuple[float, float]:
-        return left + across * size, top + down * size
+    def at(across: float, down: float) -> tuple[int, int]:
+        return round((left + across * size) * scale), round((top + down * size) * scale)
 
-    if mark == "right":
-        _line(frame, at(0.08, 0.55), at(0.36, 0.84), color, line)
-        _line(frame, at(0.36, 0.84), at(0.94, 0.16), color, line)
-    elif mark == "wrong":
-        _line(frame, at(0.14, 0.14), at(0.86, 0.86), color, line)
-        _line(frame, at(0.86, 0.14), at(0.14, 0.86), color, line)
-    elif mark == "missed":
-        scale = 1 << _SUBPIXEL_BITS
-        centre = at(0.5, 0.5)
-        where = (round(centre[0] * scale), round(centre[1] * scale))
+    for start, end in _STROKES.get(mark, ()):
+        cv2.line(frame, at(*start), at(*end), color, line, cv2.LINE_AA, _SUBPIXEL_BITS)
+    if mark == "missed":
         radius = round(0.44 * size * scale)
-        cv2.circle(frame, where, radius, color, max(1, line - 1), cv2.LINE_AA, _SUBPIXEL_BITS)
+        cv2.circle(
+            frame, at(0.5, 0.5), radius, color, max(1, line - 1), cv2.LINE_AA, _SUBPIXEL_BITS
+        )
 
 
 def draw_heading(frame: Frame, text: str, x: int, middle: int, size: int, color: Color) -> int:
     """Draw bold letters; return where they end."""
     return draw_text(frame, text, x, middle, size=size, color=color, weight=BOLD)
-
-
-def _line(
-    frame: Frame, start: Sequence[float], end: Sequence[float], color: Color, width: int
-) -> None:
-    scale = 1 << _SUBPIXEL_BITS
-    a = (round(start[0] * scale), round(start[1] * scale))
-    b = (round(end[0] * scale), round(end[1] * scale))
-    cv2.line(frame, a, b, color, width, cv2.LINE_AA, _SUBPIXEL_BITS)

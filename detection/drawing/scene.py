@@ -12,14 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.drawing.cards import CardPlaces
 from detection.drawing.draw import draw_actors
 from detection.drawing.paint import (
     DARK,
     DIM,
-    PREDICTION,
     TEXT,
-    TRUTH,
     Frame,
     Style,
     draw_heading,
@@ -40,17 +37,7 @@ class Panel:
     timeline: Timeline
     color: Color
     dashed: bool
-    places: CardPlaces = field(default_factory=CardPlaces)
-
-
-def truth_panel(timeline: Timeline, heading: str = "Ground truth") -> Panel:
-    """Return a panel with dashed blue boxes."""
-    return Panel(heading, timeline, TRUTH, dashed=True)
-
-
-def prediction_panel(timeline: Timeline, heading: str = "Prediction") -> Panel:
-    """Return a panel with solid yellow boxes."""
-    return Panel(heading, timeline, PREDICTION, dashed=False)
+    places: dict[int, int] = field(default_factory=dict)
 
 
 def panel_size(width: int, height: int, short_side_px: int) -> tuple[int, int]:
@@ -59,6 +46,7 @@ def panel_size(width: int, height: int, short_side_px: int) -> tuple[int, int]:
     return max(2, round(width * scale)), max(2, round(height * scale))
 
 
+@dataclass
 class Scene:
     """Renders the frames of one video, in order of time.
 
@@ -73,39 +61,38 @@ class Scene:
     panel: (width, height) of one panel.
     """
 
-    def __init__(
-        self,
-        panels: Sequence[Panel],
-        *,
-        title: str,
-        frame_size: tuple[int, int],
-        short_side_px: int,
-        start_s: float,
-        end_s: float,
-        note: str = "",
-        rules: str = "",
-        judged: bool = False,
-        frame_interval_s: float = 0.04,
-        footer: bool = True,
-    ) -> None:
-        if not panels:
+    panels: Sequence[Panel]
+    title: str
+    frame_size: tuple[int, int]
+    short_side_px: int
+    start_s: float
+    end_s: float
+    note: str = ""
+    rules: str = ""
+    judged: bool = False
+    frame_interval_s: float = 0.04
+    footer: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.panels:
             raise ValueError("a scene needs at least one panel")
-        self._panels, self._title, self._note, self._rules = panels, title, note, rules
-        self._judged, self._footer = judged, footer
-        self._half_frame_s = frame_interval_s / 2 + 1e-6
-        self._start_s, self._end_s = start_s, max(end_s, start_s + 1e-3)
-        self.panel = panel_size(*frame_size, short_side_px)
+        self._half_frame_s = self.frame_interval_s / 2 + 1e-6
+        self.end_s = max(self.end_s, self.start_s + 1e-3)
+        self.panel = panel_size(*self.frame_size, self.short_side_px)
         self._style = Style.for_panel(min(self.panel))
         self._size_px = max(13, self._style.text_px)
-        self._numbered = any(panel.timeline.most_people > 1 for panel in panels)
-        self._ticks = sorted({time for panel in panels for time in panel.timeline.times_s})
+        self._width = len(self.panels) * (self.panel[0] + _GAP_PX) - _GAP_PX
+        self._row_px = round(1.9 * self._size_px)
+        self._track_px = max(4, self._size_px // 2)
+        self._numbered = any(panel.timeline.most_people > 1 for panel in self.panels)
+        self._ticks = sorted({time for panel in self.panels for time in panel.timeline.times_s})
         self._legend_rows = self._lay_out_legend()
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) of a rendered frame."""
         height = self.panel[1] + 2 * self._row_px
-        if self._footer:
+        if self.footer:
             height += self._row_px * len(self._legend_rows) + 2 * _GAP_PX + self._track_px
         return self._width, height
 
@@ -117,7 +104,7 @@ class Scene:
         scaled = _resize(frame, self.panel)
         self._draw_title(canvas, time_s)
         top = 2 * self._row_px
-        for index, panel in enumerate(self._panels):
+        for index, panel in enumerate(self.panels):
             left = index * (self.panel[0] + _GAP_PX)
             self._draw_panel_heading(canvas, panel, left)
             drawn = scaled.copy()
@@ -131,7 +118,7 @@ class Scene:
                 numbered=self._numbered,
             )
             canvas[top : top + self.panel[1], left : left + self.panel[0]] = drawn
-        if self._footer:
+        if self.footer:
             self._draw_track(canvas, time_s, top + self.panel[1] + _GAP_PX)
             self._draw_legend(canvas, top + self.panel[1] + 2 * _GAP_PX + self._track_px)
         return canvas
@@ -143,38 +130,20 @@ class Scene:
         self._draw_legend(canvas, 0)
         return canvas
 
-    @property
-    def _width(self) -> int:
-        return len(self._panels) * (self.panel[0] + _GAP_PX) - _GAP_PX
-
-    @property
-    def _row_px(self) -> int:
-        return round(1.9 * self._size_px)
-
-    @property
-    def _track_px(self) -> int:
-        return max(4, self._size_px // 2)
-
     def _draw_title(self, canvas: Frame, time_s: float) -> None:
         size, middle, pad = self._size_px, self._row_px // 2, self._size_px // 2
         clock = f"{time_s:.2f} s"
         # As wide as the longest time, so that nothing moves while it runs.
-        left = self._width - width_of(f"{max(self._end_s, time_s):.2f} s", size, BOLD) - pad
+        left = self._width - width_of(f"{max(self.end_s, time_s):.2f} s", size, BOLD) - pad
         draw_heading(canvas, clock, left, middle, size, TEXT)
-        if self._is_keyframe(time_s):
-            word = "keyframe"
-            left -= width_of(word, size) + size
-            draw_text(canvas, word, left, middle, size=size, color=DIM)
-        else:
-            left -= width_of("keyframe", size) + size
-        note = fit(self._note, max(0, left // 2), size)
+        left -= width_of("keyframe", size) + size
+        if any(abs(tick - time_s) <= self._half_frame_s for tick in self._ticks):
+            draw_text(canvas, "keyframe", left, middle, size=size, color=DIM)
+        note = fit(self.note, max(0, left // 2), size)
         left -= width_of(note, size) + size
         draw_text(canvas, note, left, middle, size=size, color=DIM)
-        title = fit(self._title, max(0, left - 2 * pad), size, BOLD)
+        title = fit(self.title, max(0, left - 2 * pad), size, BOLD)
         draw_heading(canvas, title, pad, middle, size, TEXT)
-
-    def _is_keyframe(self, time_s: float) -> bool:
-        return any(abs(tick - time_s) <= self._half_frame_s for tick in self._ticks)
 
     def _draw_panel_heading(self, canvas: Frame, panel: Panel, left: int) -> None:
         top, size = self._row_px, self._size_px
@@ -185,7 +154,6 @@ class Scene:
         draw_heading(canvas, heading, end + size // 2, middle, size, TEXT)
 
     def _draw_swatch(self, canvas: Frame, panel: Panel, left: int, middle: int) -> int:
-        """Draw a small box in the style of the panel."""
         size = self._size_px
         right, line = left + round(1.5 * size), max(2, size // 7)
         top, bottom = middle - round(0.45 * size), middle + round(0.45 * size)
@@ -202,34 +170,29 @@ class Scene:
         return right
 
     def _draw_track(self, canvas: Frame, time_s: float, top: int) -> None:
-        """Draw the time line, with a tick at every keyframe."""
         width, height = self._width, self._track_px
-        span = self._end_s - self._start_s
+        span = self.end_s - self.start_s
 
         def column(moment_s: float) -> int:
-            return round((width - 1) * float(np.clip((moment_s - self._start_s) / span, 0, 1)))
+            return round((width - 1) * float(np.clip((moment_s - self.start_s) / span, 0, 1)))
 
         canvas[top : top + height] = _BAR
         canvas[top : top + height, : column(time_s) + 1] = (70, 76, 90)
         for tick in self._ticks:
-            if self._start_s <= tick <= self._end_s and len(self._ticks) < width // 3:
+            if self.start_s <= tick <= self.end_s and len(self._ticks) < width // 3:
                 canvas[top : top + height, column(tick)] = DIM
         head = column(time_s)
         canvas[top : top + height, max(0, head - 1) : head + 2] = TEXT
 
     def _legend_items(self) -> list[tuple[str, str]]:
-        """Return the legend's entries as (sign, text)."""
         items: list[tuple[str, str]] = []
-        if self._judged:
-            items += [
-                ("right", "in both"),
-                ("wrong", "not in the ground truth"),
-                ("missed", "missed"),
-            ]
-        if any(not panel.dashed for panel in self._panels):
+        if self.judged:
+            items += [("right", "in both"), ("wrong", "not in the ground truth")]
+            items.append(("missed", "missed"))
+        if any(not panel.dashed for panel in self.panels):
             items.append(("grey", "no action likely enough"))
-        if self._rules:
-            items.append(("", self._rules))
+        if self.rules:
+            items.append(("", self.rules))
         return items
 
     def _lay_out_legend(self) -> list[list[tuple[int, str, str]]]:

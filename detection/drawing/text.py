@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 
 import cv2
@@ -85,8 +85,7 @@ def draw_text(
     frame: (H, W, 3) uint8, drawn on in place. Text outside the frame is clipped.
     """
     mask = _mask(plain(text), size, weight)
-    top = middle_y - _middle(size, weight)
-    blend(frame, mask, x, top, color)
+    blend(frame, mask, x, middle_y - _middle(size, weight), color)
     return x + int(mask.shape[1])
 
 
@@ -119,7 +118,6 @@ def _mask(text: str, size: int, weight: int) -> NDArray[np.uint8]:
 
 
 def _face_mask(text: str, size: int, weight: int) -> NDArray[np.uint8]:
-    """Return a line in the built-in font, as `_mask`."""
     ascent, height = round(1.05 * size), round(1.45 * size)
     face = _face()
     _, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), face, size, weight, 0, _NO_WRAP)
@@ -137,19 +135,14 @@ def _runs(text: str) -> list[tuple[str, tuple[str, int] | None]]:
     """
     if not any(map(_face_lacks, set(text))):
         return [(text, None)]
-    pieces = itertools.chain.from_iterable(map(_pieces, _words(text)))
+    words = ("".join(letters) for _, letters in itertools.groupby(text, str.isspace))
     runs: list[tuple[str, tuple[str, int] | None]] = []
-    for part, font in pieces:
+    for part, font in itertools.chain.from_iterable(map(_pieces, words)):
         if runs and (runs[-1][1] == font or not part.strip()):
             runs[-1] = (runs[-1][0] + part, runs[-1][1])
         else:
             runs.append((part, font))
     return runs
-
-
-def _words(text: str) -> Iterator[str]:
-    for _, letters in itertools.groupby(text, str.isspace):
-        yield "".join(letters)
 
 
 def _pieces(word: str) -> list[tuple[str, tuple[str, int] | None]]:

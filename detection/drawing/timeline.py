@@ -62,7 +62,11 @@ class Timeline:
             start, end = self.times_s[before], self.times_s[after]
             share = (time_s - start) / (end - start)
             for first, second in self._next[before].items():
-                shown.append(self._between(before, first, second, share))
+                a, b = self.actors[before][first], self.actors[after][second]
+                nearer = a if share <= 0.5 else b
+                box = (1 - share) * a.box_01 + share * b.box_01
+                actor = Actor(box, nearer.labels, nearer.person_id)
+                shown.append(Placed(actor, self.numbers[before][first]))
                 gone_on.add(second)
         if before >= 0 and time_s - self.times_s[before] <= self._hold_s(before, before):
             shown += self._alone(before, skip=set(self._next[before]))
@@ -94,12 +98,6 @@ class Timeline:
         renamed = renumber_by_votes(votes, seen, first_free)
         self.numbers = [[renamed[n] for n in numbers] for numbers in self.numbers]
 
-    def _between(self, keyframe: int, first: int, second: int, share: float) -> Placed:
-        a, b = self.actors[keyframe][first], self.actors[keyframe + 1][second]
-        nearer = a if share <= 0.5 else b
-        box = (1 - share) * a.box_01 + share * b.box_01
-        return Placed(Actor(box, nearer.labels, nearer.person_id), self.numbers[keyframe][first])
-
     def _alone(self, keyframe: int, skip: set[int]) -> list[Placed]:
         return [
             Placed(actor, self.numbers[keyframe][position])
@@ -121,12 +119,11 @@ class Timeline:
         count = 1
         for keyframe, actors in enumerate(self.actors):
             numbers: list[int] = []
-            came_from: dict[int, int] = {}
-            if keyframe and self._neighbours(keyframe - 1):
-                self._next.append(match_actors(self.actors[keyframe - 1], actors))
-                came_from = {b: a for a, b in self._next[-1].items()}
-            elif keyframe:
-                self._next.append({})
+            linked = keyframe > 0 and self._neighbours(keyframe - 1)
+            pairs = match_actors(self.actors[keyframe - 1], actors) if linked else {}
+            came_from = {b: a for a, b in pairs.items()}
+            if keyframe:
+                self._next.append(pairs)
             for position in range(len(actors)):
                 if position in came_from:
                     numbers.append(self.numbers[-1][came_from[position]])

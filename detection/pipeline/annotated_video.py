@@ -5,8 +5,6 @@ Legend: frames are (H, W, 3) uint8 RGB; times are seconds on the video's own clo
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +18,6 @@ import cv2
 import numpy as np
 
 from detection.drawing.actors import Actor, ShownLabel
-from detection.drawing.cards import CardPlaces
 from detection.drawing.draw import draw_actors
 from detection.drawing.paint import Style
 from detection.drawing.text import Color
@@ -75,41 +72,26 @@ class AnnotatedVideoWriter:
 
     def __init__(self, names: Sequence[str], interval_s: float, clock: StageClock) -> None:
         self._names, self._interval_s, self._clock = names, interval_s, clock
-        self._places = CardPlaces()
-        self._jobs: queue.Queue[DrawingJob | None] = queue.Queue(_QUEUED_SEGMENTS)
-        self._error: BaseException | None = None
+        self._places: dict[int, int] = {}
         self._frames = _Frames()
-        self._thread = threading.Thread(target=self._work, name="annotated video", daemon=True)
-        self._thread.start()
+        self._thread = ThreadPoolExecutor(1, "annotated video")
+        self._waiting: deque[Future[None]] = deque()
 
     def submit(self, job: DrawingJob) -> None:
         """Queue a job; raises the error of an earlier one."""
-        self._check()
-        self._jobs.put(job)
+        self._waiting.append(self._thread.submit(self._draw, job))
+        if len(self._waiting) > _QUEUED_SEGMENTS:
+            self._waiting.popleft().result()
 
     def finish(self) -> None:
         """Draw all queued jobs and end the thread; raises the error of a job."""
         self.close()
-        self._check()
+        for drawn in self._waiting:
+            drawn.result()
 
     def close(self) -> None:
         """Draw the queued jobs and end the thread."""
-        if self._thread.is_alive():
-            self._jobs.put(None)
-            self._thread.join()
-
-    def _check(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            if self._error is not None:
-                continue  # lets `submit` go on, which raises the error
-            try:
-                self._draw(job)
-            except BaseException as error:  # raised again by `submit` and `finish`
-                self._error = error
+        self._thread.shutdown()
 
     def _draw(self, job: DrawingJob) -> None:
         drawn = TrackPlaces(job.keyframes, self._names, self._interval_s)
@@ -127,23 +109,20 @@ class AnnotatedVideoWriter:
                 if encoder is not None and frame.shape != shape:
                     continue  # the source changed its frame size: the file keeps its own
                 with self._clock.measure("film: draw"):
-                    self._paint(frame, drawn.at(item.time_s))
+                    draw_actors(
+                        frame,
+                        drawn.at(item.time_s),
+                        color=PALETTE[0],
+                        dashed=False,
+                        style=Style.for_panel(min(frame.shape[:2])),
+                        places=self._places,
+                        numbered=True,
+                        color_of=color_of,
+                    )
                 if encoder is None:
                     shape = frame.shape
                     encoder = ending.enter_context(_EncodedSegment(job.path, shape, self._clock))
                 encoder.add(frame, item.time_s)
-
-    def _paint(self, frame: np.ndarray, placed: Sequence[Placed]) -> None:
-        draw_actors(
-            frame,
-            placed,
-            color=PALETTE[0],
-            dashed=False,
-            style=Style.for_panel(min(frame.shape[:2])),
-            places=self._places,
-            numbered=True,
-            color_of=color_of,
-        )
 
 
 def _squared(frame: np.ndarray, shape: Fraction | None) -> np.ndarray:
@@ -173,12 +152,7 @@ class _EncodedSegment:
     def __init__(self, path: Path, shape: tuple[int, ...], clock: StageClock) -> None:
         height, width = shape[:2]
         self._writer = VideoWriter(
-            path,
-            width=width,
-            height=height,
-            fps=_USUAL_FPS,
-            b_frames=False,
-            closes_gaps=True,
+            path, width=width, height=height, fps=_USUAL_FPS, b_frames=False, closes_gaps=True
         )
         self._clock = clock
         self._waiting: deque[Future[None]] = deque()

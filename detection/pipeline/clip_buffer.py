@@ -90,7 +90,7 @@ class Group:
 
 
 def with_gaps(items: Iterator[StreamFrame | Gap]) -> Iterator[StreamFrame | Gap]:
-    """Yield the items of a walk, and a hole between frames that are too far apart to be a still."""
+    """Yield the items of a walk, and a gap between frames that are too far apart to be a still."""
     last_s = math.inf
     for item in items:
         if isinstance(item, Gap):
@@ -138,7 +138,7 @@ class FrameWindow:
         return time_s <= oldest + self.length_s + SAME_TIME_S
 
     def close(self) -> None:
-        """Let everybody go."""
+        """Release every waiting reader."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -149,7 +149,7 @@ class ClipGatherer:
 
     first_group: the group to begin with.  end_s: no keyframe from there on.  The frame nearest to
     each required time is taken (a tie goes to the earlier); before the first and after the last one
-    edge frames repeat. Keyframes inside a hole are left out.  may_drop: asked when a group is
+    edge frames repeat. Keyframes inside a gap are left out.  may_drop: asked when a group is
     whole; True: it is let go.
     """
 
@@ -164,6 +164,8 @@ class ClipGatherer:
         may_drop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._sampling, self._window = sampling, window
+        self._per_group = sampling.group_size * sampling.per_keyframe
+        self._spacing_s = sampling.interval_s / sampling.per_keyframe
         if sampling.within_s is not None:  # every later clip begins before the end, for ever
             end_s = min(end_s, sampling.within_s[1] + 2 * SAME_TIME_S)
         self._start_s, self._end_s = start_s, end_s
@@ -177,23 +179,19 @@ class ClipGatherer:
         self._groups: dict[int, Group] = {}
         self._next_moment = first_group * self._per_group - sampling.per_keyframe + 1
 
-    @property
-    def _per_group(self) -> int:
-        return self._sampling.group_size * self._sampling.per_keyframe
-
     def from_s(self) -> float:
         """Return the earliest time at which a frame is required."""
         return self._earliest_s(self._next_moment)
 
     def feed(self, item: StreamFrame | Gap) -> Iterator[Group]:
-        """Take a frame or a hole; yield the groups that are whole now."""
+        """Take a frame or a gap; yield the groups that are whole now."""
         if isinstance(item, Gap):
             self._cancel(item)
             yield from self._ready(item.end_s)
             return
         if self._before is None:
             first = math.ceil((max(item.time_s, self._start_s) - SAME_TIME_S) / self._spacing_s)
-            self._skip_to(first)
+            self._next_moment = max(self._next_moment, first)
         self._open_moments(item.time_s)
         if self._before is not None:
             yield from self._take(self._before, (self._before.time_s + item.time_s) / 2)
@@ -209,23 +207,12 @@ class ClipGatherer:
             yield from self._take(self._before, math.inf)
         yield from self._ready(math.inf)
 
-    @property
-    def _spacing_s(self) -> float:
-        return self._sampling.interval_s / self._sampling.per_keyframe
-
     def _earliest_s(self, moment: int) -> float:
         """Return the earliest required time of a moment and of all later ones."""
         per = self._sampling.per_keyframe
         keyframe = -(-moment // per) * per  # the first keyframe from here on
         clip_s = self._sampling.earliest_s(self._sampling.time_s(keyframe))
         return min(self._sampling.time_s(moment), clip_s)
-
-    def _skip_to(self, moment: int) -> None:
-        self._next_moment = max(self._next_moment, moment)
-
-    def _group_of(self, moment: int) -> int:
-        keyframe = -(-moment // self._sampling.per_keyframe)
-        return keyframe // self._sampling.group_size
 
     def _open_moments(self, now_s: float) -> None:
         """Begin with the moments whose frames are passing."""
@@ -235,7 +222,7 @@ class ClipGatherer:
             if moment.time_s >= self._end_s:
                 return
             self._next_moment += 1
-            number = self._group_of(index)
+            number = -(-index // self._sampling.per_keyframe) // self._sampling.group_size
             group = self._groups.setdefault(number, Group(number))
             if index % self._sampling.per_keyframe == 0:
                 moment.clip = [None] * self._sampling.clip.num_frames
@@ -252,7 +239,7 @@ class ClipGatherer:
             self._window.begin(number, start_s)
 
     def _take(self, frame: StreamFrame, until_s: float) -> Iterator[Group]:
-        """Give the frame to everybody who wants one until then; yield groups before waiting."""
+        """Give the frame to all slots that require one until then; yield groups before waiting."""
         while self._required and self._required[0][0] <= until_s + SAME_TIME_S:
             time_s, index, slot = heapq.heappop(self._required)
             moment = self._moments.get(index)
@@ -303,12 +290,13 @@ class ClipGatherer:
             yield group
 
     def _cancel(self, hole: Gap) -> None:
-        """Leave out the moments inside a hole: those that were begun, and those to come."""
+        """Leave out the moments inside a gap: those that were begun, and those to come."""
         begun = (m for m in self._moments.values() if hole.start_s < m.time_s < hole.end_s)
         self._forget({moment.index for moment in begun})
         next_s = self._sampling.time_s(self._next_moment)
         if self._before is None or hole.start_s < next_s < hole.end_s:
-            self._skip_to(math.ceil((hole.end_s - SAME_TIME_S) / self._spacing_s))
+            after = math.ceil((hole.end_s - SAME_TIME_S) / self._spacing_s)
+            self._next_moment = max(self._next_moment, after)
 
     def _forget(self, indices: set[int]) -> None:
         for index in indices:

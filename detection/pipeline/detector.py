@@ -23,13 +23,7 @@ from detection.devices import choose_device
 from detection.errors import UserError
 from detection.people.base import PeopleDetector
 from detection.pipeline.clip_buffer import PipelineSampling
-from detection.pipeline.decisive import (
-    Decisive,
-    Input,
-    people_input,
-    video_input,
-    weights_input,
-)
+from detection.pipeline.decisive import Decisive, Input, people_input, video_input, weights_input
 from detection.pipeline.networks import Networks, find_people, open_networks
 from detection.pipeline.options import PipelineOptions, Plan, Report
 from detection.pipeline.runner import VideoRun
@@ -159,7 +153,6 @@ class ActionDetectorPipeline:
         )
 
     def _window_s(self, sampling: PipelineSampling, live: bool) -> float:
-        """Return the stretch of time that kept frames may span."""
         others = 0 if live else self.options.batch_size - 1
         return sampling.clip.span_s + others * sampling.interval_s
 

@@ -89,33 +89,30 @@ class Networks:
             found = []
             for moment, boxes in zip(group.moments, self.people.detect(pictures), strict=True):
                 check_finite(boxes, f"{self.people.name}: at {moment.time_s:.3f} s")
-                found.append(self._certain(boxes))
+                sure = np.flatnonzero(boxes.score >= self.keep_score)[: self.max_people]
+                found.append(boxes.select(sure))
         keyframes = [i for i, m in enumerate(group.moments) if m.clip is not None and len(found[i])]
         with clock.measure("actions"):
             scores = self._actions(
                 [group.moments[i] for i in keyframes], [found[i] for i in keyframes]
             )
         by_position = dict(zip(keyframes, scores, strict=True))
-        nobody = np.zeros((0, len(self.columns)), np.float32)
+        no_person = np.zeros((0, len(self.columns)), np.float32)
         return [
             MomentPeople(
                 moment.index,
                 moment.time_s,
                 boxes,
-                None if moment.clip is None else by_position.get(position, nobody),
+                None if moment.clip is None else by_position.get(position, no_person),
                 moment.arrived_s,
             )
             for position, (moment, boxes) in enumerate(zip(group.moments, found, strict=True))
         ]
 
-    def _certain(self, boxes: ActorBoxes) -> ActorBoxes:
-        return boxes.select(np.flatnonzero(boxes.score >= self.keep_score)[: self.max_people])
-
     @torch.inference_mode()
     def _actions(
         self, keyframes: Sequence[Moment], boxes: Sequence[ActorBoxes]
     ) -> list[NDArray[np.float32]]:
-        """Return (N, A) probabilities of each keyframe's people."""
         transform = EvalTransform(short_side=self.short_side_px)
         params = transform.make_params(np.random.default_rng(0))
         by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
@@ -135,12 +132,9 @@ class Networks:
                     for number, position in enumerate(positions)
                 ]
             )
-            counts = [len(rois[position]) for position in positions]
-            for position, part in zip(
-                positions,
-                self._logits(torch.stack([clips[p] for p in positions]), rois_px).split(counts),
-                strict=True,
-            ):
+            logits = self._logits(torch.stack([clips[p] for p in positions]), rois_px)
+            parts = torch.split(logits, [len(rois[position]) for position in positions])
+            for position, part in zip(positions, parts, strict=True):
                 if not part.isfinite().all():
                     raise UserError(
                         f"the action network's scores at {keyframes[position].time_s:.3f} s are "
@@ -153,7 +147,7 @@ class Networks:
     def _logits(self, frames: torch.Tensor, rois_px: torch.Tensor) -> torch.Tensor:
         half = torch.autocast(self.device.type, torch.float16) if self.half_precision else None
         with half or nullcontext():
-            logits = self.model(frames.to(self.device), rois_px.to(self.device))
+            logits: torch.Tensor = self.model(frames.to(self.device), rois_px.to(self.device))
         return logits.float().cpu()
 
 

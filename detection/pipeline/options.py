@@ -48,15 +48,8 @@ class PipelineOptions:
     max_people: int = 50
 
     def __post_init__(self) -> None:
-        least = {
-            "people_per_keyframe": 1,
-            "batch_size": 1,
-            "max_people": 1,
-            "workers": 0,
-            "top_k": 1,
-        }
-        for name, smallest in least.items():
-            value = getattr(self, name)
+        for name in ("people_per_keyframe", "batch_size", "max_people", "workers", "top_k"):
+            value, smallest = getattr(self, name), 0 if name == "workers" else 1
             if value is not None and value < smallest:
                 raise UserError(f"{name} must be at least {smallest}, not {value}")
         if not 0.02 <= self.keyframe_interval_s <= 60:

@@ -18,7 +18,7 @@ _QUEUED_FRAMES = 4
 
 
 def write_recording(path: Path, items: Iterable[StreamFrame | Gap]) -> None:
-    """Write the frames of one walk, from 0 s on, at their own times; holes stay holes."""
+    """Write the frames of one walk, from 0 s on, at their own times; gaps stay gaps."""
     frames = (item for item in items if isinstance(item, StreamFrame) and item.time_s >= 0)
     first = next(frames, None)
     assert first is not None, "keyframes were judged, so there are frames"
@@ -102,7 +102,7 @@ class Recorder:
         while kept is not None:
             number = int(max(0.0, kept.time_s) // self._segment_s)
             end_s = (number + 1) * self._segment_s
-            path = self._folder.recording_path(number)
+            path = self._folder.path(number, ".clean.mp4")
             short = min(LARGEST_SHORT_SIDE_PX, kept.width, kept.height)
             with self._clock.measure("record"):
                 pixels = kept.rgb(short)

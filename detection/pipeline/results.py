@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from detection.pipeline import writers
@@ -16,38 +17,36 @@ from detection.pipeline.options import PipelineOptions, Plan, Report
 from detection.pipeline.postprocess import Postprocessed, Postprocessor, ShownKeyframe
 from detection.pipeline.recording import Recorder
 from detection.pipeline.segments import SegmentsFolder
-from detection.video.stream import StreamFrame, VideoStream
+from detection.video.stream import StreamFrame, VideoStream, join_videos
 from detection.video.writer import LONGEST_GAP_S
 
 
+@dataclass
 class Results:
     """Takes frames and final keyframes of one run in order; `finish` writes the files.
 
     `close` ends its threads, also after an error.
     """
 
-    def __init__(
-        self,
-        folder: SegmentsFolder,
-        stream: VideoStream,
-        networks: Networks,
-        options: PipelineOptions,
-        plan: Plan,
-        report: Report,
-    ) -> None:
-        self._folder, self._stream, self._networks = folder, stream, networks
-        self._options, self._plan, self._report = options, plan, report
+    folder: SegmentsFolder
+    stream: VideoStream
+    networks: Networks
+    options: PipelineOptions
+    plan: Plan
+    report: Report
+
+    def __post_init__(self) -> None:
+        plan, clock = self.plan, self.report.clock
         self._keyframes: list[ShownKeyframe] = []
         self._segment = max(0, math.floor(plan.start_s / plan.segment_s))
         self._recorder: Recorder | None = None
         self._annotated: AnnotatedVideoWriter | None = None
-        if not stream.can_seek and (plan.film or plan.page):
-            self._recorder = Recorder(
-                folder, plan.segment_s, may_drop=stream.is_live, clock=report.clock
-            )
+        if not self.stream.can_seek and (plan.film or plan.page):
+            may_drop = self.stream.is_live
+            self._recorder = Recorder(self.folder, plan.segment_s, may_drop=may_drop, clock=clock)
         if plan.film:
-            names = networks.label_map.names
-            self._annotated = AnnotatedVideoWriter(names, plan.sampling.interval_s, report.clock)
+            names = self.networks.label_map.names
+            self._annotated = AnnotatedVideoWriter(names, plan.sampling.interval_s, clock)
 
     def record(self, frame: StreamFrame) -> None:
         """Record a frame if the source cannot be read twice."""
@@ -65,34 +64,35 @@ class Results:
 
     def finish(self) -> None:
         """Write all files, after the last keyframe."""
-        folder, plan, networks = self._folder, self._plan, self._networks
-        long_s = [h.end_s - h.start_s for h in self._report.holes]
+        folder, plan, networks = self.folder, self.plan, self.networks
+        long_s = [h.end_s - h.start_s for h in self.report.holes]
         long_s = [gap_s for gap_s in long_s if gap_s > LONGEST_GAP_S]
         if self._recorder is not None:
             self._recorder.close()
         if self._annotated is not None:
             self._draw_segment(None)
-        with self._report.clock.measure("write"):  # while the last segments are drawn
+        with self.report.clock.measure("write"):  # while the last segments are drawn
             writers.write_tables(
                 folder.folder,
                 plan.video_id,
                 networks.label_map,
-                self._again(folder),
-                self._options.max_gap_s,
+                self._again(),
+                self.options.max_gap_s,
             )
             if plan.page and not long_s:
-                self._write_page(folder)
+                self._write_page()
         if self._annotated is not None:
             self._annotated.finish()
-            with self._report.clock.measure("write"):
-                writers.join_annotated_video(folder.folder, folder.annotated_segments())
+            with self.report.clock.measure("write"):
+                if drawn := folder.annotated_segments():
+                    join_videos(drawn, folder.folder / writers.ANNOTATED_NAME)
         if long_s and (plan.film or plan.page):
-            self._report.notes.append(
+            self.report.notes.append(
                 f"{len(long_s)} stretch(es) without frames, of up to {max(long_s):.0f} s, are "
                 f"longer than the {LONGEST_GAP_S:.0f} s that an MP4 file can hold: "
                 f"{writers.ANNOTATED_NAME} shows each as one second, and review.html is not made"
             )
-        if not self._report.stopped or self._stream.is_live:
+        if not self.report.stopped or self.stream.is_live:
             folder.complete()
 
     def close(self) -> None:
@@ -105,7 +105,7 @@ class Results:
                 self._annotated.close()
 
     def _segment_of(self, shown: ShownKeyframe) -> int:
-        return math.floor((shown.keyframe.time_s + 1e-6) / self._plan.segment_s)
+        return math.floor((shown.keyframe.time_s + 1e-6) / self.plan.segment_s)
 
     def _draw_segment(self, after: ShownKeyframe | None) -> None:
         """Queue the current segment for drawing, with the keyframe `after` it (None: the last one).
@@ -113,25 +113,25 @@ class Results:
         Following segments without a keyframe, up to that of `after`, are drawn with it.
         """
         assert self._annotated is not None
-        number, length_s = self._segment, self._plan.segment_s
-        path = self._folder.annotated_path(None if after is None else number)
+        number, length_s = self._segment, self.plan.segment_s
+        path = self.folder.path(None if after is None else number, ".mp4")
         known = self._keyframes + ([] if after is None else [after])
         if after is None:
-            half_s = self._plan.sampling.interval_s / 2
-            end_s = math.inf if not self._report.stopped else self._report.end_s + half_s
+            half_s = self.plan.sampling.interval_s / 2
+            end_s = math.inf if not self.report.stopped else self.report.end_s + half_s
         else:
             self._segment = self._segment_of(after)
             end_s = self._segment * length_s
-        start_s = max(number * length_s, self._plan.start_s)
-        if start_s < min(end_s, self._plan.end_s) and not path.is_file():
+        start_s = max(number * length_s, self.plan.start_s)
+        if start_s < min(end_s, self.plan.end_s) and not path.is_file():
             walk = self._walk if self._recorder is None else self._walk_recordings
             self._annotated.submit(
-                DrawingJob(path, start_s, min(end_s, self._plan.end_s), known, walk)
+                DrawingJob(path, start_s, min(end_s, self.plan.end_s), known, walk)
             )
         self._keyframes = self._keyframes[-1:]
 
     def _walk(self, from_s: float) -> FrameWalk:
-        with VideoStream(self._stream.source, live=False) as stream:
+        with VideoStream(self.stream.source, live=False) as stream:
             yield from stream.frames(from_s=from_s)
 
     def _walk_recordings(self, from_s: float) -> FrameWalk:
@@ -140,34 +140,27 @@ class Results:
             with VideoStream(path, live=False) as stream:
                 yield from stream.frames()
 
-    def _write_page(self, folder: SegmentsFolder) -> None:
-        video = Path(self._stream.source)
+    def _write_page(self) -> None:
+        folder, video = self.folder, Path(self.stream.source)
         if self._recorder is not None:
             recordings = folder.recordings()
             if not recordings:
                 return
             video = folder.folder / "videos" / "video.mp4"
-            writers.join_videos(recordings, video)
+            join_videos(recordings, video)
         writers.write_page(
             folder.folder,
-            self._plan.video_id,
+            self.plan.video_id,
             video,
-            self._networks.label_map,
-            self._again(folder),
-            thresholds=self._networks.thresholds.tolist(),
-            threshold=self._options.threshold,
-            exclusive=self._networks.label_map.exclusive,
-            note="detected people, predicted actions",
-            damaged=bool(self._report.holes) and self._recorder is None,
+            self.networks,
+            self._again(),
+            threshold=self.options.threshold,
+            damaged=bool(self.report.holes) and self._recorder is None,
         )
 
-    def _again(self, folder: SegmentsFolder) -> Iterator[Postprocessed]:
-        """Postprocess the saved detections again, in order."""
-        postprocessor = Postprocessor(self._plan.video_id, self._networks, self._options)
-        for segment in folder.segments():
+    def _again(self) -> Iterator[Postprocessed]:
+        postprocessor = Postprocessor(self.plan.video_id, self.networks, self.options)
+        for segment in self.folder.segments(tail=True):
             for moment in segment.moments:
                 yield postprocessor.feed(moment)
-        tail = folder.tail()
-        for moment in [] if tail is None else tail.moments:
-            yield postprocessor.feed(moment)
         yield postprocessor.finish()

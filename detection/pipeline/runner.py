@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import torch
 
@@ -21,50 +22,47 @@ from detection.tracking.events import ActionEvent
 from detection.video.stream import Gap, StreamFrame, VideoStream
 
 
+@dataclass(eq=False)
 class VideoRun:
     """One run over a stream.
 
     `events` does all the work; its caller may stop iterating early.
     """
 
-    def __init__(
-        self,
-        stream: VideoStream,
-        networks: Networks,
-        options: PipelineOptions,
-        plan: Plan,
-        folder: SegmentsFolder | None,
-        *,
-        should_stop: Callable[[], bool],
-        on_progress: Callable[[float], object],
-        on_hole: Callable[[Gap], object],
-    ) -> None:
-        self._stream, self._networks, self._options = stream, networks, options
-        self._plan, self._folder = plan, folder
-        self._asked_to_stop, self._on_progress, self._on_hole = should_stop, on_progress, on_hole
-        self.report = Report()
-        self._window = FrameWindow(math.inf if stream.is_live else plan.window_s)
+    stream: VideoStream
+    networks: Networks
+    options: PipelineOptions
+    plan: Plan
+    folder: SegmentsFolder | None
+    should_stop: Callable[[], bool]
+    on_progress: Callable[[float], object]
+    on_hole: Callable[[Gap], object]
+    report: Report = field(default_factory=Report, init=False)
+
+    def __post_init__(self) -> None:
+        self._window = FrameWindow(math.inf if self.stream.is_live else self.plan.window_s)
         self._ending = threading.Event()
+        workers = self.plan.workers
         # Results in order; the reader blocks while it is full.
-        self._queue: queue.Queue[_Result | BaseException | None] = queue.Queue(2 * plan.workers)
-        self._in_networks = threading.Semaphore(plan.workers)
+        self._queue: queue.Queue[_Result | BaseException | None] = queue.Queue(2 * workers)
+        self._in_networks = threading.Semaphore(workers)
         self._segment = Segment()
         self._segment_number = 0
         self._results: Results | None = None
 
     def events(self) -> Iterator[ActionEvent]:
         """Yield events as they end, and write the files of the plan."""
-        folder = self._folder
+        folder = self.folder
         if folder is not None and folder.is_complete:
             self.report.already_complete = True
             return
-        postprocessor = self._postprocessor()
+        postprocessor = Postprocessor(self.plan.video_id, self.networks, self.options)
         threads_before = torch.get_num_threads()
         try:
             if folder is not None:
-                folder.drop_tail(1 + math.ceil(self._options.smoothing_s / self._plan.segment_s))
+                folder.drop_tail(1 + math.ceil(self.options.smoothing_s / self.plan.segment_s))
                 self._results = Results(
-                    folder, self._stream, self._networks, self._options, self._plan, self.report
+                    folder, self.stream, self.networks, self.options, self.plan, self.report
                 )
                 for segment in folder.segments():
                     for moment in segment.moments:
@@ -90,9 +88,9 @@ class VideoRun:
 
     def _moments(self) -> Iterator[MomentPeople]:
         """Read the rest of the video; yield detected people in order; save complete segments."""
-        threads = max(1, threads_for_networks() // self._plan.workers)
+        threads = max(1, torch.get_num_threads() // self.plan.workers)
         pool = ThreadPoolExecutor(
-            self._plan.workers, "networks", initializer=torch.set_num_threads, initargs=(threads,)
+            self.plan.workers, "networks", initializer=torch.set_num_threads, initargs=(threads,)
         )
         reader = threading.Thread(target=self._read, args=(pool,), name="reader", daemon=True)
         reader.start()
@@ -103,7 +101,7 @@ class VideoRun:
                 if isinstance(item, Gap):
                     self.report.holes.append(item)
                     self._segment.holes.append(item)
-                    self._on_hole(item)
+                    self.on_hole(item)
                     continue
                 number, future = item
                 found = future.result()
@@ -111,7 +109,7 @@ class VideoRun:
                     self._note(moment)
                     yield moment
                 self._keep(number, found)
-            self._save_tail()
+            self._save_segment(None)
         finally:
             self._ending.set()
             self._window.close()
@@ -131,7 +129,7 @@ class VideoRun:
             self._queue.put(None)
 
     def _read_all(self, pool: ThreadPoolExecutor) -> None:
-        plan, clock, stream = self._plan, self.report.clock, self._stream
+        plan, clock, stream = self.plan, self.report.clock, self.stream
         gatherer = ClipGatherer(
             plan.sampling,
             self._window,
@@ -166,17 +164,17 @@ class VideoRun:
                 group = next(groups, None)
             if group is None:
                 return
-            if self._stream.is_live:
+            if self.stream.is_live:
                 self._in_networks.acquire()  # `_must_drop` saw a free one
             self._queue.put((group.number, pool.submit(self._compute, group)))
 
     def _compute(self, group: Group) -> list[MomentPeople]:
         try:
-            return self._networks.find(group, self.report.clock)
+            return self.networks.find(group, self.report.clock)
         finally:
             group.moments.clear()  # before the window admits other frames
             self._window.finish(group.number)
-            if self._stream.is_live:
+            if self.stream.is_live:
                 self._in_networks.release()
 
     def _must_drop(self) -> bool:
@@ -187,12 +185,9 @@ class VideoRun:
         return False
 
     def _is_stopping(self) -> bool:
-        return self._ending.is_set() or self._asked_to_stop()
+        return self._ending.is_set() or self.should_stop()
 
     # Results
-
-    def _postprocessor(self) -> Postprocessor:
-        return Postprocessor(self._plan.video_id, self._networks, self._options)
 
     def _note(self, moment: MomentPeople) -> None:
         self.report.end_s = moment.time_s
@@ -200,29 +195,23 @@ class VideoRun:
             self.report.keyframes += 1
             self.report.people += len(moment.boxes)
             self.report.latency.note(time.monotonic() - moment.arrived_s)
-        self._on_progress(moment.time_s)
+        self.on_progress(moment.time_s)
 
     def _keep(self, group: int, moments: list[MomentPeople]) -> None:
-        """Add a group to the current segment; save completed segments."""
-        if self._folder is None:
+        if self.folder is None:
             return
-        number = group // self._plan.groups_per_segment
+        number = group // self.plan.groups_per_segment
         if number > self._segment_number:
             self._save_segment(number)
         self._segment.moments += moments
-        if (group + 1) % self._plan.groups_per_segment == 0:
+        if (group + 1) % self.plan.groups_per_segment == 0:
             self._save_segment(number + 1)
 
-    def _save_segment(self, following: int) -> None:
-        """Save the current segment unless it is empty; start segment `following`."""
-        assert self._folder is not None
-        if self._segment.moments or self._segment.holes:
-            self._folder.save(self._segment, self._segment_number)
-        self._segment, self._segment_number = Segment(), following
-
-    def _save_tail(self) -> None:
-        if self._folder is not None and (self._segment.moments or self._segment.holes):
-            self._folder.save(self._segment, None)
+    def _save_segment(self, following: int | None) -> None:
+        """Save the current segment unless it is empty; start segment `following` (None: ended)."""
+        if self.folder is not None and (self._segment.moments or self._segment.holes):
+            self.folder.save(self._segment, None if following is None else self._segment_number)
+        self._segment, self._segment_number = Segment(), following or 0
 
     def _publish(self, result: Postprocessed) -> Iterator[ActionEvent]:
         if self._results is not None:
@@ -233,8 +222,3 @@ class VideoRun:
 
 
 _Result = tuple[int, "Future[list[MomentPeople]]"] | Gap
-
-
-def threads_for_networks() -> int:
-    """Return PyTorch's current number of threads."""
-    return torch.get_num_threads()

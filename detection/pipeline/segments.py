@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,7 +28,10 @@ from detection.pipeline.networks import MomentPeople
 from detection.structures import ActorBoxes
 from detection.video.stream import Gap
 
+ValueT = TypeVar("ValueT")
+
 STATE_NAME = "run.json"
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error)
 FORMAT = 2
 # Files that a run writes beside its segments and its state.
 RESULT_NAMES = (
@@ -88,22 +91,18 @@ class SegmentsFolder:
         self._numbers = self._find_saved()
         self.saved = self._numbers[-1] + 1 if self._numbers else 0
 
-    def segments(self) -> Iterator[Segment]:
-        """Read the complete segments."""
+    def segments(self, *, tail: bool = False) -> Iterator[Segment]:
+        """Read the complete segments; `tail`: and the incomplete last one of a stopped run."""
         for number in self._numbers:
-            yield self._read(self._moments_path(number))
-
-    def tail(self) -> Segment | None:
-        """Return what a stopped run had saved of its last, incomplete segment."""
-        path = self._segments_folder / "tail.npz"
-        return self._read(path) if path.is_file() else None
+            yield self._read(self.path(number, ".npz"), _segment_of)
+        if tail and (path := self.path(None, ".npz")).is_file():
+            yield self._read(path, _segment_of)
 
     def save(self, segment: Segment, number: int | None) -> None:
         """Write segment `number`, greater than all before; None: the tail of a stopped run."""
-        path = self._segments_folder / "tail.npz" if number is None else self._moments_path(number)
         moments, holes = segment.moments, segment.holes
         actions = [m.action_scores for m in moments if m.action_scores is not None]
-        with replacing(path) as temporary:
+        with replacing(self.path(number, ".npz")) as temporary:
             np.savez(
                 temporary,
                 after=np.int64(self.saved - 1),
@@ -121,13 +120,10 @@ class SegmentsFolder:
             self._numbers.append(number)
             self.saved = number + 1
 
-    def annotated_path(self, segment: int | None) -> Path:
-        """Return the path of a segment's annotated video (None: of the tail)."""
-        return self._segments_folder / ("tail.mp4" if segment is None else f"{segment:06d}.mp4")
-
-    def recording_path(self, segment: int) -> Path:
-        """Return the path of a segment's recording."""
-        return self._segments_folder / f"{segment:06d}.clean.mp4"
+    def path(self, segment: int | None, suffix: str) -> Path:
+        """Return a file of a segment (None: of the tail): `.npz`, `.mp4` or `.clean.mp4`."""
+        name = "tail" if segment is None else f"{segment:06d}"
+        return self._segments_folder / f"{name}{suffix}"
 
     def recordings(self) -> list[Path]:
         """Return the recordings, in order."""
@@ -136,7 +132,7 @@ class SegmentsFolder:
     def annotated_segments(self) -> list[Path]:
         """Return the annotated videos of segments, in order."""
         drawn = [p for p in self._segments_folder.glob("*.mp4") if p.stem.isdecimal()]
-        tail = self.annotated_path(None)
+        tail = self.path(None, ".mp4")
         return sorted(drawn, key=_number_of) + ([tail] if tail.is_file() else [])
 
     def drop_tail(self, redraw: int) -> None:
@@ -145,7 +141,7 @@ class SegmentsFolder:
         redraw: also remove the annotated videos of this many last segments, whose labels depend on
         what follows.
         """
-        for path in (self._segments_folder / "tail.npz", self.annotated_path(None)):
+        for path in (self.path(None, ".npz"), self.path(None, ".mp4")):
             path.unlink(missing_ok=True)
         for path in self.annotated_segments():
             if _number_of(path) >= self.saved - redraw:
@@ -173,11 +169,7 @@ class SegmentsFolder:
         self._write_state(complete=True)
         shutil.rmtree(self._segments_folder, ignore_errors=True)
 
-    def _moments_path(self, number: int) -> Path:
-        return self._segments_folder / f"{number:06d}.npz"
-
     def _start_over(self) -> None:
-        """Remove the results and the segments of an earlier run."""
         shutil.rmtree(self._segments_folder, ignore_errors=True)
         for path in [self.folder / name for name in RESULT_NAMES]:
             path.unlink(missing_ok=True)
@@ -196,32 +188,21 @@ class SegmentsFolder:
         return f"of other {'files' if same_options else 'options'} ({differences})"
 
     def _find_saved(self) -> list[int]:
-        """Return the numbers of the saved segments, up to the first missing file."""
         numbers: list[int] = []
         paths = [path for path in self._segments_folder.glob("*.npz") if path.stem.isdecimal()]
         for path in sorted(paths, key=_number_of):
-            if int(self._values(path)["after"]) != (numbers[-1] if numbers else -1):
+            after = self._read(path, lambda values: int(values["after"]))
+            if after != (numbers[-1] if numbers else -1):
                 break
             numbers.append(_number_of(path))
         return numbers
 
-    def _values(self, path: Path) -> dict[str, Any]:
+    def _read(self, path: Path, read: Callable[[Mapping[str, Any]], ValueT]) -> ValueT:
         try:
             with np.load(path, allow_pickle=False) as file:
-                values = {name: file[name] for name in _ARRAYS}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
-            raise self._damaged(path, error) from error
-        return values
-
-    def _read(self, path: Path) -> Segment:
-        values = self._values(path)
-        try:
-            return _segment_of(values)
-        except (ValueError, IndexError, TypeError) as error:
-            raise self._damaged(path, error) from error
-
-    def _damaged(self, path: Path, error: Exception) -> UserError:
-        return UserError(f"{path}: damaged ({error}); start again with --overwrite")
+                return read({name: file[name] for name in _ARRAYS})
+        except (OSError, ValueError, TypeError, LookupError, EOFError, *_ZIP_ERRORS) as error:
+            raise UserError(f"{path}: damaged ({error}); start again with --overwrite") from error
 
     def _read_state(self, *, overwrite: bool) -> dict[str, Any] | None:
         path = self.folder / STATE_NAME

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from detection.datasets.label_map import write_label_map
 from detection.drawing.annotated_video import displayed_size
 from detection.errors import UserError
 from detection.files import replacing
+from detection.pipeline.networks import Networks
 from detection.pipeline.postprocess import Postprocessed
 from detection.pipeline.recording import write_recording
 from detection.review.document import ReviewDocument, ReviewTrack, ReviewVideo
@@ -23,26 +24,13 @@ from detection.review.page import write_review
 from detection.structures import ActorBoxes, Detections, Keyframe, LabelMap
 from detection.tracking.events import ActionEvent, TrackedKeyframe
 from detection.video.reader import VideoReader
-from detection.video.stream import VideoStream, join_videos
+from detection.video.stream import VideoStream
 
 ANNOTATED_NAME = "annotated.mp4"
 
 
-@dataclass
-class TrackRows:
-    """The keyframes of a track so far."""
-
-    times_s: list[float] = field(default_factory=list)
-    boxes_01: list[Any] = field(default_factory=list)
-    person_score: list[float] = field(default_factory=list)
-    scores: list[Any] = field(default_factory=list)
-
-    def add(self, keyframe: TrackedKeyframe, row: int) -> None:
-        """Add the track's row of a keyframe."""
-        self.times_s.append(keyframe.time_s)
-        self.boxes_01.append(keyframe.boxes_01[row])
-        self.person_score.append(float(keyframe.person_score[row]))
-        self.scores.append(keyframe.scores[row])
+TrackRows = list[tuple[TrackedKeyframe, int]]
+"""The keyframes of a track so far, each with the track's row in it."""
 
 
 def write_tables(
@@ -92,10 +80,10 @@ def _walk(
         for shown in result.keyframes:
             keyframe = shown.keyframe
             for number in list(open_tracks):
-                if keyframe.time_s - open_tracks[number].times_s[-1] > max_gap_s + 1e-6:
+                if keyframe.time_s - open_tracks[number][-1][0].time_s > max_gap_s + 1e-6:
                     write_track(number, open_tracks.pop(number))
             for row, number in enumerate(keyframe.track.tolist()):
-                open_tracks.setdefault(number, TrackRows()).add(keyframe, row)
+                open_tracks.setdefault(number, []).append((keyframe, row))
             yield keyframe
     for number, rows in open_tracks.items():
         write_track(number, rows)
@@ -103,16 +91,8 @@ def _walk(
 
 def event_line(event: ActionEvent) -> str:
     """Return an event as a line of JSON without control characters."""
-    values = {
-        "video": event.video_id,
-        "track": event.track,
-        "action": event.action,
-        "action_id": event.action_id,
-        "start_s": event.start_s,
-        "end_s": event.end_s,
-        "peak_score": event.peak_score,
-    }
-    return _json(values) + "\n"
+    values = asdict(event)
+    return _json({"video": values.pop("video_id"), **values}) + "\n"
 
 
 def track_line(
@@ -122,55 +102,47 @@ def track_line(
     head = {
         "video": video_id,
         "track": number,
-        "start_s": rows.times_s[0],
-        "end_s": rows.times_s[-1],
+        "start_s": rows[0][0].time_s,
+        "end_s": rows[-1][0].time_s,
         "classes": list(classes),
     }
     yield _json(head)[:-1] + ', "keyframes": ['
-    for position, time_s in enumerate(rows.times_s):
+    for position, (keyframe, row) in enumerate(rows):
         values = {
-            "time_s": time_s,
-            "box_01": _rounded(rows.boxes_01[position]),
-            "person_score": round(rows.person_score[position], 6),
-            "scores": _rounded(rows.scores[position]),
+            "time_s": keyframe.time_s,
+            "box_01": _rounded(keyframe.boxes_01[row]),
+            "person_score": round(float(keyframe.person_score[row]), 6),
+            "scores": _rounded(keyframe.scores[row]),
         }
         yield (", " if position else "") + json.dumps(values)
     yield "]}\n"
-
-
-def join_annotated_video(folder: Path, annotated_segments: Sequence[Path]) -> Path | None:
-    """Join the annotated segments; None if there are none."""
-    if not annotated_segments:
-        return None
-    join_videos(annotated_segments, folder / ANNOTATED_NAME)
-    return folder / ANNOTATED_NAME
 
 
 def write_page(
     folder: Path,
     video_id: str,
     video: Path,
-    label_map: LabelMap,
+    networks: Networks,
     results: Iterable[Postprocessed],
     *,
-    thresholds: Sequence[float],
     threshold: float,
-    exclusive: Mapping[str, Sequence[int]],
-    note: str,
-    damaged: bool = False,
+    damaged: bool,
 ) -> Path:
-    """Write review.html beside a playable copy of the video."""
+    """Write review.html beside a playable copy of the video (`damaged`: of its good frames)."""
     keyframes_s: list[float] = []
     tracks: dict[int, TrackRows] = {}
-    for result in results:
-        for shown in result.keyframes:
-            keyframe = shown.keyframe
-            if keyframe.time_s < 0:
-                continue
-            keyframes_s.append(keyframe.time_s)
-            for row, number in enumerate(keyframe.track.tolist()):
-                tracks.setdefault(number, TrackRows()).add(keyframe, row)
-    source = _place(video, folder, damaged=damaged)
+    for keyframe in (shown.keyframe for result in results for shown in result.keyframes):
+        if keyframe.time_s < 0:
+            continue
+        keyframes_s.append(keyframe.time_s)
+        for row, number in enumerate(keyframe.track.tolist()):
+            tracks.setdefault(number, []).append((keyframe, row))
+    if damaged:
+        source = "videos/video.mp4"
+        with VideoStream(video, live=False) as stream:
+            write_recording(folder / source, stream.frames())
+    else:
+        source = place_playable_video(video, folder, name="video")
     # The length of a damaged video includes what could not be read: that of the copy is used.
     with VideoReader(folder / source if damaged else video) as reader:
         info = reader.info
@@ -186,34 +158,25 @@ def write_page(
         tracks=[
             ReviewTrack(
                 number,
-                np.array(rows.times_s),
-                np.stack(rows.boxes_01),
-                np.stack(rows.scores),
-                np.array(rows.person_score, np.float32),
+                np.array([keyframe.time_s for keyframe, _ in rows]),
+                np.stack([keyframe.boxes_01[row] for keyframe, row in rows]),
+                np.stack([keyframe.scores[row] for keyframe, row in rows]),
+                np.array([keyframe.person_score[row] for keyframe, row in rows], np.float32),
             )
             for number, rows in sorted(tracks.items())
         ],
     )
-    by_class = dict(zip(label_map.ids, (float(t) for t in thresholds), strict=True))
+    by_class = zip(networks.label_map.ids, networks.thresholds.tolist(), strict=True)
     document = ReviewDocument(
         video_id,
-        label_map,
+        networks.label_map,
         [shown_video],
-        exclusive=exclusive,
+        exclusive=networks.label_map.exclusive,
         score_threshold=threshold,
-        class_thresholds={i: t for i, t in by_class.items() if t != threshold},
-        note=note,
+        class_thresholds={i: t for i, t in by_class if t != threshold},
+        note="detected people, predicted actions",
     )
     return write_review(folder, document)
-
-
-def _place(video: Path, folder: Path, *, damaged: bool) -> str:
-    """Put the video beside the page; of a damaged one the readable frames."""
-    if not damaged:
-        return place_playable_video(video, folder, name="video")
-    with VideoStream(video, live=False) as stream:
-        write_recording(folder / "videos" / "video.mp4", stream.frames())
-    return "videos/video.mp4"
 
 
 def check_folder(folder: Path) -> None:

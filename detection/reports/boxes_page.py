@@ -22,6 +22,11 @@ POINTS = 200
 def page(boxes: BoxReport, *, title: str, files: Sequence[str]) -> str:
     """Return the whole page; `files` is what was read."""
     figure = draw_boxes(boxes, title="From each score on")
+    labels = boxes.ceiling.num_ground_truth
+    classes = [
+        (text(name), number(ap), f"{labels[name]:,}")
+        for name, ap in boxes.ceiling.per_class.items()
+    ]
     parts = [
         f"<h1>{text(title)}</h1>",
         f'<p><span class="big">{number(boxes.ap.ap50)}</span>AP50 of the boxes<br>'
@@ -37,7 +42,7 @@ def page(boxes: BoxReport, *, title: str, files: Sequence[str]) -> str:
         "<h2>People a keyframe</h2>",
         table(*boxes_text.people_table(boxes)),
         "<h2>Ceiling by class</h2>",
-        _classes(boxes),
+        table(("class", "highest AP, all boxes", "labels"), classes),
     ]
     return document(title, parts)
 
@@ -53,14 +58,10 @@ def draw_boxes(boxes: BoxReport, *, title: str) -> Figure:
 
 def by_threshold(boxes: BoxReport) -> list[Line]:
     """Return precision, recall, F1 and ceiling over the threshold."""
-    x = np.array([at.threshold for at in boxes.table])
-    columns = (
-        ("precision", BLUE, [at.precision for at in boxes.table]),
-        ("recall", ORANGE, [at.recall for at in boxes.table]),
-        ("F1", INK, [at.f1 for at in boxes.table]),
-        ("ceiling", GREEN, [at.ceiling for at in boxes.table]),
-    )
-    return [Line(name, color, x, np.array(y, np.float64)) for name, color, y in columns]
+    rows = [(at.threshold, at.precision, at.recall, at.f1, at.ceiling) for at in boxes.table]
+    x, *columns = np.array(rows, np.float64).reshape(-1, 5).T
+    lines = (("precision", BLUE), ("recall", ORANGE), ("F1", INK), ("ceiling", GREEN))
+    return [Line(name, color, x, y) for (name, color), y in zip(lines, columns, strict=True)]
 
 
 def precision_over_recall(boxes: BoxReport) -> Line:
@@ -73,12 +74,3 @@ def precision_over_recall(boxes: BoxReport) -> Line:
     places = np.minimum(np.searchsorted(curve.recall, evenly), last)
     chosen = np.unique(np.append(places, last))
     return Line("precision", BLUE, curve.recall[chosen], curve.precision[chosen])
-
-
-def _classes(boxes: BoxReport) -> str:
-    ceiling = boxes.ceiling
-    rows = [
-        (text(name), number(ap), f"{ceiling.num_ground_truth[name]:,}")
-        for name, ap in ceiling.per_class.items()
-    ]
-    return table(("class", "highest AP, all boxes", "labels"), rows)

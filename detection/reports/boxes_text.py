@@ -9,6 +9,10 @@ from detection.evaluation.box_report import AtThreshold, BoxReport
 from detection.reports import evaluation_text
 from detection.reports.evaluation_text import number
 
+_COUNTS = (
+    *("num_keyframes", "num_videos", "num_people", "num_boxes", "keyframes_without_boxes"),
+    *("videos_without_boxes", "boxes_elsewhere", "keyframes_elsewhere", "partly_labelled"),
+)
 MANY = 6  # people: keyframes with as many or more share a row
 
 
@@ -72,23 +76,20 @@ def ap_line(boxes: BoxReport) -> str:
     ap = boxes.ap
     return (
         f"AP {number(ap.ap)}, AP50 {number(ap.ap50)}, AP75 {number(ap.ap75)}, "
-        f"AR {number(ap.ar)} (COCO's, all boxes); recall at IoU 0.5 "
-        f"{number(ap.recall50)}"
+        f"AR {number(ap.ar)} (COCO's, all boxes); recall at IoU 0.5 {number(ap.recall50)}"
     )
 
 
 def suggestions(boxes: BoxReport) -> list[str]:
     """Return what the suggested threshold and the one in use give."""
-    lines = []
-    if boxes.best is None:
-        lines.append("suggested threshold: none, no box is right")
-    else:
-        lines.append(
-            f"suggested threshold {boxes.best.threshold:.2f} (highest F1): {figures(boxes.best)}"
-        )
-    lines.append(f"threshold {boxes.asked.threshold:.2f}: {figures(boxes.asked)}")
-    lines.append("(a threshold for a test split is chosen on other videos than the test's)")
-    return lines
+    best = ": none, no box is right"
+    if boxes.best is not None:
+        best = f" {boxes.best.threshold:.2f} (highest F1): {figures(boxes.best)}"
+    return [
+        f"suggested threshold{best}",
+        f"threshold {boxes.asked.threshold:.2f}: {figures(boxes.asked)}",
+        "(a threshold for a test split is chosen on other videos than the test's)",
+    ]
 
 
 def figures(at: AtThreshold) -> str:
@@ -142,15 +143,7 @@ def people_table(boxes: BoxReport) -> tuple[tuple[str, ...], list[tuple[str, ...
 def as_json(boxes: BoxReport) -> dict[str, Any]:
     """Return the report as plain values; NaN becomes null."""
     return {
-        "num_keyframes": boxes.num_keyframes,
-        "num_videos": boxes.num_videos,
-        "num_people": boxes.num_people,
-        "num_boxes": boxes.num_boxes,
-        "keyframes_without_boxes": boxes.keyframes_without_boxes,
-        "videos_without_boxes": boxes.videos_without_boxes,
-        "boxes_elsewhere": boxes.boxes_elsewhere,
-        "keyframes_elsewhere": boxes.keyframes_elsewhere,
-        "partly_labelled": boxes.partly_labelled,
+        **{name: getattr(boxes, name) for name in _COUNTS},
         "remarks": remarks(boxes),
         "person_ap": _plain(asdict(boxes.ap)),
         "thresholds": [_plain(asdict(at)) for at in boxes.table],

@@ -49,6 +49,8 @@ def page(
     remarks: Sequence[str] = (),
 ) -> str:
     """Return the whole page; `remarks` are warnings and likely causes, `files` what was read."""
+    groups = [(text(name), number(ap)) for name, ap in evaluation_text.groups(result).items()]
+    left_out = [f"{count:,} {text(reason)}" for reason, count in result.left_out.items()]
     parts = [
         f"<h1>{text(title)}</h1>",
         f'<p><span class="big">{number(result.mean_ap)}</span>'
@@ -56,11 +58,11 @@ def page(
         f'<span class="soft">{text(evaluation_text.basis(result))}</span></p>',
         "".join(f'<div class="soft">{text(name)}</div>' for name in files),
         "".join(f"<p><b>{text(remark)}</b></p>" for remark in remarks),
-        _groups(result),
+        "<h2>By group</h2>" + table(("group", "mean AP"), groups) if groups else "",
         _diagnosis(diagnosis) if diagnosis else "",
         "<h2>By class</h2>",
         _class_table(result),
-        _left_out(result),
+        f'<p class="soft">Left out: {"; ".join(left_out)}.</p>' if left_out else "",
         "<h2>Precision over recall, and scores</h2>",
         _charts(scored, result),
     ]
@@ -96,13 +98,6 @@ def table(
     return f"<table><thead><tr>{row(heads, 'th')}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _groups(result: AvaFrameMap) -> str:
-    if not result.group_ap:
-        return ""
-    rows = [(text(name), number(ap)) for name, ap in evaluation_text.groups(result).items()]
-    return "<h2>By group</h2>" + table(("group", "mean AP"), rows, frozenset())
-
-
 def _diagnosis(diagnosis: Diagnosis) -> str:
     rows = [
         (text(kind), evaluation_text.signed(gain), _bar(gain), f"{diagnosis.num_rows[kind]:,}")
@@ -135,11 +130,6 @@ def _class_table(result: AvaFrameMap) -> str:
         for name, ap in result.per_class.items()
     ]
     return table(("class", "AP", "", "labels", "detections"), rows, frozenset({2}))
-
-
-def _left_out(result: AvaFrameMap) -> str:
-    rows = [f"{count:,} {text(reason)}" for reason, count in result.left_out.items()]
-    return f'<p class="soft">Left out: {"; ".join(rows)}.</p>' if rows else ""
 
 
 def _bar(value: float) -> str:

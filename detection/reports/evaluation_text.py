@@ -25,14 +25,11 @@ GROUP_NAMES = {
 def summary(result: AvaFrameMap) -> str:
     """Return the mean in one line with all that another number must share to be comparable."""
     line = f"frame-mAP {number(result.mean_ap)} at IoU {result.iou_threshold:g} ({basis(result)})"
-    return f"{line}: {why_no_mean(result)}" if math.isnan(result.mean_ap) else line
-
-
-def why_no_mean(result: AvaFrameMap) -> str:
-    """Say why a mean is of nothing."""
+    if not math.isnan(result.mean_ap):
+        return line
     if not any(result.num_ground_truth.values()):
-        return "no mean, since no ground truth counts"
-    return "no mean, since this protocol leaves out classes that nothing was detected of"
+        return f"{line}: no mean, since no ground truth counts"
+    return f"{line}: no mean, since this protocol leaves out classes that nothing was detected of"
 
 
 def basis(result: AvaFrameMap) -> str:
@@ -232,19 +229,13 @@ def columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     Names come from files of others: their control characters are written out.
     """
     heads, rows = ([*map(printable, heads)], [[*map(printable, row)] for row in rows])
-    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
-    left = [
-        not any(row[i][:1] in "0123456789+-" for row in rows if row[i]) for i in range(len(heads))
-    ]
-    left[0] = True
-    lines = []
-    for row in [heads, *rows]:
-        cells = [
-            f"{cell:<{width}}" if flush else f"{cell:>{width}}"
-            for cell, width, flush in zip(row, widths, left, strict=True)
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+    aligned = []
+    for i, head in enumerate(heads):
+        cells = [row[i] for row in rows]
+        right = i > 0 and any(cell[:1] in "0123456789+-" for cell in cells if cell)
+        width = max(map(len, [head, *cells]))
+        aligned.append([f"{cell:{'>' if right else '<'}{width}}" for cell in [head, *cells]])
+    return "\n".join("  ".join(row).rstrip() for row in zip(*aligned, strict=True))
 
 
 def or_none(value: float) -> float | None:

@@ -95,7 +95,7 @@ def svg(figure: Figure, *, label: str, titles: Mapping[str, str] | None = None) 
     content = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with _style():
-        FigureCanvasSVG(figure).print_svg(content, metadata=nothing)
+        FigureCanvasSVG(figure).print_svg(content, metadata=nothing)  # type: ignore[no-untyped-call]
     root = ElementTree.fromstring(content.getvalue())
     titles = titles or {}
     kept = {*re.findall(r'(?:href="|url\()#([\w-]+)', content.getvalue()), *titles}
@@ -348,7 +348,6 @@ def _number(value: float, _: Any = None) -> str:
 
 
 def _mark(axes: Axes, point: Point, x: float, number: int, color: str, size: float) -> None:
-    """Draw a point with the range of its scores over seeds."""
     ends = (point.y, *point.scores)
     axes.plot([x, x], [min(ends), max(ends)], color=color, zorder=2)
     axes.plot(

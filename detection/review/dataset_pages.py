@@ -17,12 +17,7 @@ from detection.datasets.open_video import FrameSource, open_video
 from detection.drawing.annotated_video import displayed_size, which_videos
 from detection.drawing.paint import PREDICTION, TRUTH
 from detection.files import replacing
-from detection.review.document import (
-    ReviewDocument,
-    ReviewTrack,
-    ReviewTruth,
-    ReviewVideo,
-)
+from detection.review.document import ReviewDocument, ReviewTrack, ReviewTruth, ReviewVideo
 from detection.review.errors import find_errors
 from detection.review.from_csv import keyframes_of, tracks_of, truth_of
 from detection.review.media import place_playable_video, write_playable
@@ -77,7 +72,9 @@ def review_split(
         left_out=read_keyframe_list(split.exclusions) if split.exclusions else frozenset(),
         score_threshold=score_threshold,
     )
-    known = _ids(truth) | (set() if predicted is None else _ids(predicted))
+    files = [given for given in (truth, predicted) if given is not None]
+    known = {name for given in files for name in given.video_names}
+    known |= {key.video_id for given in files for key in given.empty_keyframes}
     for video_id in video_ids or ():
         if video_id not in known:
             raise which_videos(truth, video_id)
@@ -94,7 +91,7 @@ def review_split(
                 write_playable(Path(out) / place, source)
             else:
                 place = place_playable_video(path, out, name=name)
-            videos.append(_video(Path(out), video_id, place, source, rows, thumbnail=name))
+            videos.append(_video(Path(out), video_id, place, source, rows, number))
     return write_review(out, _document(title, note, videos, rows))
 
 
@@ -127,18 +124,16 @@ def _document(
     )
 
 
-def _ids(rows: AvaRows) -> set[str]:
-    return {*rows.video_names, *(key.video_id for key in rows.empty_keyframes)}
-
-
 def _video(
     out: Path,
     video_id: str,
     place: str,
     source: FrameSource,
     rows: ReviewRows,
-    thumbnail: str | None = None,
+    number: int | None = None,
 ) -> ReviewVideo:
+    """Return a video's part of a page; `number`: with a thumbnail of that name."""
+    thumbnail = None if number is None else f"thumbnails/{number:05d}.jpg"
     keyframes_s = keyframes_of(video_id, rows.truth, rows.predicted, left_out=rows.left_out)
     width, height = displayed_size(source)
     start_s, end_s = source.span_s()
@@ -148,8 +143,6 @@ def _video(
         truth = truth_of(rows.truth, video_id, rows.label_map, keyframes_s)
     if rows.predicted is not None:
         tracks = tracks_of(rows.predicted, video_id, rows.label_map, keyframes_s, truth=truth)
-    if thumbnail is not None:
-        thumbnail = f"thumbnails/{thumbnail}.jpg"
     video = ReviewVideo(
         video_id,
         place,
@@ -169,7 +162,11 @@ def _video(
 
 def _write_thumbnail(path: Path, source: FrameSource, video: ReviewVideo, rows: ReviewRows) -> None:
     """Draw the keyframe with the worst error (else the middle one) with its boxes."""
-    time_s = _worst_s(video, rows)
+    time_s = video.start_s + video.duration_s / 2
+    if keyframes_s := list(video.keyframes_s):
+        place = {time_us_of(t): k for k, t in enumerate(keyframes_s)}
+        errors = find_errors(video, _document("", "", [video], rows), place)
+        time_s = float(keyframes_s[errors[0][0] if errors else len(keyframes_s) // 2])
     clip = source.read([time_s], short_side=min(_THUMBNAIL_SHORT_SIDE_PX, *source.frame_size()))
     picture: NDArray[np.uint8] = clip.frames[0].permute(1, 2, 0).contiguous().numpy()
     size = np.array([picture.shape[1], picture.shape[0]] * 2)
@@ -185,12 +182,3 @@ def _write_thumbnail(path: Path, source: FrameSource, video: ReviewVideo, rows: 
     assert done, "cv2 cannot encode a JPEG"
     with replacing(path) as temporary:
         temporary.write_bytes(data.tobytes())
-
-
-def _worst_s(video: ReviewVideo, rows: ReviewRows) -> float:
-    keyframes_s = list(video.keyframes_s)
-    if not keyframes_s:
-        return video.start_s + video.duration_s / 2
-    place = {time_us_of(t): k for k, t in enumerate(keyframes_s)}
-    errors = find_errors(video, _document("", "", [video], rows), place)
-    return float(keyframes_s[errors[0][0] if errors else len(keyframes_s) // 2])

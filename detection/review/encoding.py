@@ -18,12 +18,7 @@ from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import time_us_of
 from detection.files import sha256_of_text
-from detection.review.document import (
-    ReviewDocument,
-    ReviewTrack,
-    ReviewTruth,
-    ReviewVideo,
-)
+from detection.review.document import ReviewDocument, ReviewTrack, ReviewTruth, ReviewVideo
 from detection.review.errors import ERROR_KINDS, find_errors, worst_of
 
 FORMAT = 1
@@ -64,7 +59,7 @@ def encode_document(document: ReviewDocument) -> tuple[dict[str, Any], list[dict
 
 def _summary(video: ReviewVideo, clip: dict[str, Any], document: ReviewDocument) -> dict[str, Any]:
     people = video.tracks if video.truth is None else video.truth.people
-    summary = {
+    summary: dict[str, Any] = {
         "id": video.video_id,
         "source": video.source,
         "thumbnail": video.thumbnail,
@@ -79,10 +74,8 @@ def _summary(video: ReviewVideo, clip: dict[str, Any], document: ReviewDocument)
         "worst": None,
     }
     if video.truth is not None:
-        worst = worst_of(clip["errors"], document)
-        summary["errors"] = worst.count
-        summary["badness"] = worst.weight / max(1, len(video.truth.keyframes_s))
-        summary["worst"] = worst.words
+        summary["errors"], weight, summary["worst"] = worst_of(clip["errors"], document)
+        summary["badness"] = weight / max(1, len(video.truth.keyframes_s))
     return summary
 
 

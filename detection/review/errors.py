@@ -5,8 +5,6 @@ Kinds are those of `detection.evaluation.diagnosis`, matched as in frame-mAP at 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,19 +30,6 @@ Error = tuple[int, int, int, int, int]
 (ground truth) or of a track; -1 - 100000 * keyframe - position for a person without id."""
 
 
-@dataclass(frozen=True)
-class Worst:
-    """Errors of a video at the document's thresholds.
-
-       count, weight: number and summed score errors.
-    words: the kind that costs most.
-    """
-
-    count: int
-    weight: float
-    words: str | None
-
-
 def find_errors(video: ReviewVideo, document: ReviewDocument, place: dict[int, int]) -> list[Error]:
     """Return the errors, worst first, at most `MAX_ENTRIES`.
 
@@ -55,8 +40,8 @@ def find_errors(video: ReviewVideo, document: ReviewDocument, place: dict[int, i
     return _wrong(video, video.truth, document.label_map, place)
 
 
-def worst_of(errors: list[Error], document: ReviewDocument) -> Worst:
-    """Sum the errors that count at the document's thresholds."""
+def worst_of(errors: list[Error], document: ReviewDocument) -> tuple[int, float, str | None]:
+    """Return number and summed weight of the errors at the thresholds, and the costliest kind."""
     names = document.label_map.names
     thresholds = _thresholds(document)
     weights: dict[tuple[int, int], float] = {}
@@ -70,9 +55,9 @@ def worst_of(errors: list[Error], document: ReviewDocument) -> Worst:
         weight = 1 - score if missed else score
         weights[kind, column] = weights.get((kind, column), 0.0) + weight
     if not weights:
-        return Worst(0, 0.0, None)
+        return 0, 0.0, None
     kind, column = max(weights, key=lambda entry: weights[entry])
-    return Worst(count, sum(weights.values()), f"{names[column]}, {ERROR_KINDS[kind]}")
+    return count, sum(weights.values()), f"{names[column]}, {ERROR_KINDS[kind]}"
 
 
 def _wrong(

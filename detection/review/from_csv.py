@@ -102,13 +102,11 @@ def _people(
     out: list[tuple[int | None, NDArray[np.int64]]] = []
     for name in np.unique(ids).tolist():
         mine = np.flatnonzero(ids == name)
-        if name < 0:
-            out += [(None, mine[i : i + 1]) for i in range(len(mine))]
-            continue
-        _, first = np.unique(boxes[mine, 0], return_index=True)
-        out.append((name, mine[first]))
-        again = np.delete(mine, first)
-        out += [(None, again[i : i + 1]) for i in range(len(again))]
+        if name >= 0:
+            _, first = np.unique(boxes[mine, 0], return_index=True)
+            out.append((name, mine[first]))
+            mine = np.delete(mine, first)
+        out += [(None, mine[i : i + 1]) for i in range(len(mine))]
     return out
 
 
@@ -144,7 +142,6 @@ def _distinct(
 def _track_names(
     boxes: NDArray[np.float64], named: bool, truth: ReviewTruth | None
 ) -> NDArray[np.int64]:
-    """Return track ids (B,), unique within a keyframe."""
     if named:
         names = boxes[:, 5].astype(np.int64)
         keys = np.column_stack([boxes[:, 0], names])

@@ -65,11 +65,7 @@ def why_encoded_anew(reader: VideoReader) -> str | None:
 
 
 def write_playable(
-    path: str | Path,
-    source: FrameSource,
-    *,
-    short_side_px: int = 720,
-    crf: int = 23,
+    path: str | Path, source: FrameSource, *, short_side_px: int = 720, crf: int = 23
 ) -> None:
     """Write frames as H.264 at their own presentation times, with a key frame each second.
 

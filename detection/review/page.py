@@ -70,7 +70,6 @@ def _data_block(name: str, pieces: Iterable[str]) -> Iterator[str]:
 
 
 def _clip_json(clip: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a video's JSON, a piece for each track."""
     rest = {name: value for name, value in clip.items() if name != "tracks"}
     yield script_json(rest)[:-1] + ',"tracks":['
     for number, track in enumerate(clip["tracks"]):
@@ -80,7 +79,6 @@ def _clip_json(clip: Mapping[str, Any]) -> Iterator[str]:
 
 @cache
 def _assets() -> tuple[str, str]:
-    """Return the page's script and style, from the files of this package."""
     folder = resources.files("detection.review") / "assets"
     names = sorted(entry.name for entry in folder.iterdir())
     scripts = [(folder / name).read_text("utf-8") for name in names if name.endswith(".js")]

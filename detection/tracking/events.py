@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,10 +78,9 @@ class ScoreSmoother:
                 return
             yield self._smoothed(centre)
             self._next += 1
-            while self._held and self._next < len(self._held):
-                gone = self._held[self._next].time_s - self._held[0].time_s >= self._reach_s
-                if not gone:
-                    break
+            while self._next < len(self._held) and (
+                self._held[self._next].time_s - self._held[0].time_s >= self._reach_s
+            ):
                 self._held.popleft()
                 self._next -= 1
 
@@ -98,9 +97,7 @@ class ScoreSmoother:
             totals[mine] += weight * other.scores[theirs]
             weights[mine] += weight
         scores = (totals / weights[:, None]).astype(np.float32)
-        return TrackedKeyframe(
-            centre.time_s, centre.track, centre.boxes_01, centre.person_score, scores
-        )
+        return replace(centre, scores=scores)
 
 
 @dataclass
@@ -145,7 +142,9 @@ class EventFinder:
             ended += self._end_track(track)
         for track, scores in zip(keyframe.track.tolist(), keyframe.scores, strict=True):
             self._seen_s[track] = keyframe.time_s
-            among = self._likeliest(scores)
+            among = np.ones(len(scores), bool)
+            if self.top_k is not None:
+                among[np.argsort(-scores, kind="stable")[self.top_k :]] = False
             reached, stays = among & (scores >= self.on), among & (scores >= self.off)
             for column in range(len(self.names)):
                 key = (track, column)
@@ -170,12 +169,6 @@ class EventFinder:
         """Return the events that were still going on at the end."""
         ended = [event for track in list(self._seen_s) for event in self._end_track(track)]
         return sorted(ended, key=_order)
-
-    def _likeliest(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
-        among = np.ones(len(scores), bool)
-        if self.top_k is not None:
-            among[np.argsort(-scores, kind="stable")[self.top_k :]] = False
-        return among
 
     def _end_track(self, track: int) -> list[ActionEvent]:
         del self._seen_s[track]

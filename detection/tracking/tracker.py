@@ -6,7 +6,7 @@ Legend: N boxes of a frame, as fractions of it. Plain numpy, one pass in order o
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from detection.tracking.association import assign
 _PREDICTED_S = 0.5
 
 
+@dataclass(kw_only=True)
 class Tracker:
     """Assigns track numbers to boxes by their overlap with the predicted boxes of the tracks.
 
@@ -30,23 +31,14 @@ class Tracker:
     predict_motion: extrapolate the velocity of a track, for up to half a second.
     """
 
-    def __init__(
-        self,
-        *,
-        start_score: float = 0.5,
-        keep_score: float | None = None,
-        max_gap_s: float = 2.0,
-        min_similarity: float = -0.3,
-        predict_motion: bool = True,
-    ) -> None:
-        self._start_score = start_score
-        self._keep_score = start_score if keep_score is None else min(keep_score, start_score)
-        self._max_gap_s = max_gap_s
-        self._min_similarity = min_similarity
-        self._predict_motion = predict_motion
-        self._tracks: list[_Track] = []
-        self._next_id = 1
-        self._now_s = -np.inf
+    start_score: float = 0.5
+    keep_score: float | None = None
+    max_gap_s: float = 2.0
+    min_similarity: float = -0.3
+    predict_motion: bool = True
+    _tracks: list[_Track] = field(default_factory=list, init=False)
+    _next_id: int = field(default=1, init=False)
+    _now_s: float = field(default=-np.inf, init=False)
 
     def update(self, time_s: float, boxes: ActorBoxes) -> NDArray[np.int64]:
         """Return the (N,) track numbers, from 1 on, of the boxes at `time_s`; -1: no track.
@@ -56,13 +48,14 @@ class Tracker:
         if not time_s > self._now_s:
             raise ValueError(f"times must ascend, got {time_s} s after {self._now_s} s")
         self._now_s = time_s
-        self._tracks = [t for t in self._tracks if time_s - t.seen_s <= self._max_gap_s + 1e-9]
+        self._tracks = [t for t in self._tracks if time_s - t.seen_s <= self.max_gap_s + 1e-9]
         corners = boxes.xyxy_01.astype(np.float64)
         numbers = np.full(len(boxes), -1, np.int64)
-        strong = boxes.score >= self._start_score
+        strong = boxes.score >= self.start_score
         # Confident boxes are matched first: a false box must not take a person's track.
         self._continue(time_s, corners, np.flatnonzero(strong), numbers)
-        weak = ~strong & (boxes.score >= self._keep_score)
+        keep_score = self.start_score if self.keep_score is None else self.keep_score
+        weak = ~strong & (boxes.score >= keep_score)
         self._continue(time_s, corners, np.flatnonzero(weak), numbers)
         for index in np.flatnonzero(strong & (numbers < 0)).tolist():
             numbers[index] = self._next_id
@@ -81,9 +74,9 @@ class Tracker:
         if not waiting or not len(chosen):
             return
         expected = [
-            track.expected(time_s) if self._predict_motion else track.box_01 for track in waiting
+            track.expected(time_s) if self.predict_motion else track.box_01 for track in waiting
         ]
-        pairs = assign(giou_matrix(expected, corners[chosen]), minimum=self._min_similarity)
+        pairs = assign(giou_matrix(expected, corners[chosen]), minimum=self.min_similarity)
         for row, column in zip(*pairs, strict=True):
             index = int(chosen[column])
             waiting[row].extend(time_s, corners[index])
@@ -95,7 +88,6 @@ class _Track:
     """A track.
 
     box_01: (4,) last box, at `seen_s`.
-    velocity: (2,) of the centre, 1/s.
     velocity: (2,) of the centre, 1/s.
     """
 

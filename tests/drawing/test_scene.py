@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detection.drawing.actors import Actor, ShownLabel
-from detection.drawing.cards import CardPlaces
 from detection.drawing.draw import draw_actors
 from detection.drawing.paint import DIM, PREDICTION, RIGHT, TRUTH, WRONG, Style
-from detection.drawing.scene import Scene, panel_size, prediction_panel, truth_panel
+from detection.drawing.scene import Panel, Scene, panel_size
 from detection.drawing.timeline import Placed, Timeline
 
 
@@ -27,7 +26,7 @@ def paint(items: list[Placed], *, dashed: bool = False, shape: tuple[int, int] =
         color=PREDICTION,
         dashed=dashed,
         style=Style.for_panel(min(shape)),
-        places=CardPlaces(),
+        places={},
     )
     return picture
 
@@ -84,14 +83,14 @@ def test_cards_of_neighbours_do_not_cover_each_other() -> None:
 
 def test_a_card_stays_where_it_was() -> None:
     """Of two places that are about as good, the one of the frame before is kept."""
-    places = CardPlaces()
+    places: dict[int, int] = {}
     style = Style.for_panel(480)
     chosen = []
     for shift in np.linspace(0, 0.1, 20):
         picture = np.zeros((480, 640, 3), np.uint8)
         items = placed((0.3 + shift, 0.3, 0.6 + shift, 0.9), labels=WALK)
         draw_actors(picture, items, color=PREDICTION, dashed=False, style=style, places=places)
-        chosen.append(places.last[0])
+        chosen.append(places[0])
     assert len(set(chosen)) == 1
 
 
@@ -131,8 +130,8 @@ def test_small_videos_grow_and_large_ones_shrink(
 def scene(*, truth: bool = True, predicted: bool = True, **more: object) -> Scene:
     box = np.array([0.2, 0.2, 0.8, 0.8])
     timeline = Timeline({1.0: (Actor(box, (ShownLabel("walk"),)),)})
-    panels = [truth_panel(timeline)] if truth else []
-    panels += [prediction_panel(timeline)] if predicted else []
+    panels = [Panel("Ground truth", timeline, TRUTH, dashed=True)] if truth else []
+    panels += [Panel("Prediction", timeline, PREDICTION, dashed=False)] if predicted else []
     options = {"title": "clip", "frame_size": (320, 240), "short_side_px": 240}
     return Scene(panels, start_s=0.0, end_s=2.0, **(options | more))
 
