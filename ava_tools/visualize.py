@@ -369,7 +369,8 @@ def _write_sheet(path: Path, jobs: Sequence[Job], options: argparse.Namespace, l
     with ExitStack() as opened:
         parts = []
         for job in jobs:
-            source = opened.enter_context(job.open())
+            source = job.open()
+            opened.callback(source.close)
             times_s = source.frame_times_s()
             keyframes_s = spread_keyframes(job.actors, times_s, each)
             parts.append(SheetPart(source, job.actors, keyframes_s))

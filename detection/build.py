@@ -24,14 +24,13 @@ from detection.datasets.loader import (
     BatchT,
     ClipLoader,
     EvalBatches,
-    Samples,
     TrainBatches,
     collate,
 )
 from detection.datasets.open_video import open_video
 from detection.datasets.transfer_labels import add_matched_boxes
 from detection.datasets.transforms import ClipTransform, EvalTransform, TrainTransform
-from detection.datasets.workers import OnUnreadable
+from detection.datasets.workers import OnUnreadable, Samples
 from detection.devices import choose_device
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector, build_detector

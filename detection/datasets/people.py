@@ -7,7 +7,7 @@ as it leaves; what people do is not looked at.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,23 +120,3 @@ class PeopleFrames(Dataset[Picture]):
             self._room -= frame.nbytes
             self._kept[position] = frame, size
         return frame, size
-
-
-class InOrder:
-    """Pictures at the given positions in batches, as epoch 0 has them."""
-
-    def __init__(self, positions: Sequence[int], *, batch_size: int) -> None:
-        self._positions = positions
-        self._batch_size = batch_size
-
-    def __iter__(self) -> Iterator[list[SampleIndex]]:
-        for start in range(0, len(self._positions), self._batch_size):
-            yield [(0, int(p)) for p in self._positions[start : start + self._batch_size]]
-
-    def __len__(self) -> int:
-        return -(-len(self._positions) // self._batch_size)
-
-    @property
-    def num_samples(self) -> int:
-        """The number of positions."""
-        return len(self._positions)
