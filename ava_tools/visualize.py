@@ -227,7 +227,7 @@ class Run:
     @property
     def note(self) -> str:
         """The data set, and whether it is made up."""
-        return self.folder.name + (" (made-up people)" if self.folder.made_up else "")
+        return self.folder.name + (" (made-up people)" if self.folder.file.made_up else "")
 
 
 def _open_run(options: argparse.Namespace) -> Run:

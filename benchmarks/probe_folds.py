@@ -30,8 +30,11 @@ sys.path.insert(0, str(REPOSITORY))
 from detection import build  # noqa: E402
 from detection.config import load_config, load_people_config  # noqa: E402
 from detection.datasets.folder import DatasetFolder  # noqa: E402
-from detection.datasets.loader import ClipLoader, collate  # noqa: E402
-from detection.datasets.sampling import choose_keyframes  # noqa: E402
+from detection.datasets.loader import (  # noqa: E402
+    ClipLoader,
+    choose_keyframes,  # noqa: E402
+    collate,
+)
 from detection.datasets.workers import FixedBatches  # noqa: E402
 from detection.engine.environment import keep_malloc_memory  # noqa: E402
 from detection.engine.probe import collect_features, fit_linear, set_last_layer  # noqa: E402

@@ -109,9 +109,7 @@ class PeopleFrames(Dataset[Picture]):
                 size = self._transform.size(width, height)
                 largest = math.ceil(min(size) * self._transform.largest_scale)
                 clip = video.read(
-                    [key.time_s],
-                    short_side=min(largest, width, height),
-                    keyframes_s=[key.time_s],
+                    [key.time_s], short_side=min(largest, width, height), keyframes_s=[key.time_s]
                 )
         except UserError as error:
             raise self.table.row_error(position, str(error)) from error

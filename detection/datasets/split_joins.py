@@ -10,11 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.datasets.actor_table import (
-    read_exclusions,
-    read_ground_truth_rows,
-    read_video_list,
-)
+from detection.datasets.actor_table import read_exclusions, read_ground_truth_rows, read_video_list
 from detection.datasets.ava_csv import AvaRows, read_ground_truth, read_person_boxes, time_us_of
 from detection.datasets.folder import DatasetFolder, Split
 from detection.errors import UserError

@@ -180,10 +180,7 @@ def _known_attributes(
 
 
 def _complete(
-    file: CvatFile,
-    labels: set[str],
-    known: dict[str, CvatAttribute],
-    owners: dict[str, set[str]],
+    file: CvatFile, labels: set[str], known: dict[str, CvatAttribute], owners: dict[str, set[str]]
 ) -> None:
     """Add the attributes and values of the boxes (some files have no header)."""
     seen: dict[str, dict[str, None]] = {}

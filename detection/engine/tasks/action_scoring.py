@@ -56,7 +56,7 @@ class Scorer:
             read_ground_truth_rows(split),
             label_map,
             exclusions=read_exclusions(split),
-            protocol=config.evaluation.protocol or folder.protocol,
+            protocol=config.evaluation.protocol or folder.file.evaluation.protocol,
             scored=self.scored,
         )
 

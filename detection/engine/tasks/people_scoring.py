@@ -16,11 +16,10 @@ from tqdm import tqdm
 
 from detection.datasets.actor_table import ActorTable
 from detection.datasets.folder import DatasetFolder
-from detection.datasets.loader import ClipLoader
+from detection.datasets.loader import ClipLoader, choose_keyframes
 from detection.datasets.open_video import open_video
 from detection.datasets.people import PeopleFrames, PictureBatch
 from detection.datasets.people_transforms import PeopleEvalTransform
-from detection.datasets.sampling import choose_keyframes
 from detection.datasets.workers import FixedBatches
 from detection.engine.distributed import ALONE, Processes
 from detection.engine.tasks.action_scoring import refuse_if_nothing_is_left, words_for_unreadable
