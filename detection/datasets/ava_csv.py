@@ -3,7 +3,7 @@
 Columns, without a header: `video_id, time, x1, y1, x2, y2` and then
 ground truth `action_id, person_id`; detections `action_id, score[, track_id]`; person boxes (FAIR's
 form) `label or empty, score`. Boxes are fractions of the frame, times are seconds. A row of two
-columns is a keyframe with nobody in it (AVA-Kinetics).
+columns is a keyframe without persons (AVA-Kinetics).
 
 The text key of a keyframe is its time with six decimals: `time_us` holds exactly that, as a whole
 number of microseconds.
@@ -37,7 +37,7 @@ def format_time(time_s: float) -> str:
 
 
 def read_ground_truth(path: str | Path) -> AvaRows:
-    """Read labelled boxes: 8 columns, 7 without person ids, 2 for a keyframe with nobody in it.
+    """Read labelled boxes: 8 columns, 7 without person ids, 2 for a keyframe without persons.
 
     Raises `UserError` naming each malformed row (at most ten, then a count).
     """
@@ -77,7 +77,7 @@ def read_keyframe_list(path: str | Path) -> frozenset[Keyframe]:
 
 
 def write_ground_truth(path: str | Path, rows: AvaRows) -> None:
-    """Write labelled boxes, and keyframes with nobody as rows of two columns."""
+    """Write labelled boxes, and keyframes without persons as rows of two columns."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         for row in range(len(rows)):
             video = rows.video_names[rows.video_index[row]]

@@ -91,7 +91,7 @@ class AvaRows:
         return Keyframe(self.video_names[self.video_index[row]], float(self.time_us[row] / 1e6))
 
     def keyframes(self) -> list[Keyframe]:
-        """Return every keyframe once, sorted; those with nobody in them too."""
+        """Return every keyframe once, sorted; those without persons too."""
         both = np.stack([self.video_index.astype(np.int64), self.time_us], axis=1)
         rows = [(self.video_names[v], t / 1e6) for v, t in np.unique(both, axis=0).tolist()]
         return sorted({Keyframe(*row) for row in rows} | set(self.empty_keyframes))

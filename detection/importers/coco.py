@@ -63,7 +63,7 @@ class CocoRules:
 @dataclass
 class _Image:
     video: AnnotatedVideo
-    moment: float
+    when: float
     boxes: list[AnnotatedBox] = field(default_factory=list)
     unjudged: bool = False
 
@@ -169,12 +169,12 @@ class _Reader:
         number = numbers.get(id(image)) if by_frame else image["time"]
         if number is None:
             number = _need(image, *FIELDS, "time")
-        moment = number_of(number, "frame" if by_frame else "time")
+        when = number_of(number, "frame" if by_frame else "time")
         if by_frame:
             first = self.rules.first_frame
-            if moment != int(moment) or moment < first:
+            if when != int(when) or when < first:
                 raise ValueError(f"frame must be whole and from {first} on, found {number}")
-            moment -= first
+            when -= first
         width, height = (number_of(_need(image, side), side) for side in ("width", "height"))
         if width < 1 or height < 1:
             raise ValueError(f"width and height from 1 on are required, found {width:g}x{height:g}")
@@ -193,7 +193,7 @@ class _Reader:
                 f"'{name}' has frames of {video.size[0]:g}x{video.size[1]:g} above and of "
                 f"{width:g}x{height:g} here: one size a video is required"
             )
-        return _Image(video, moment)
+        return _Image(video, when)
 
     def _choose(self, categories: Sequence[str]) -> None:
         """Decide what is an action and which categories are taken; note it where it is a choice."""
@@ -267,7 +267,7 @@ class _Reader:
             box, turned = box_of(annotation)
         self.counts["turned"] += turned
         actions = tuple(self._split(self._actions(annotation, categories)))
-        image.boxes.append(AnnotatedBox(image.moment, box, actions, _person(annotation), place))
+        image.boxes.append(AnnotatedBox(image.when, box, actions, _person(annotation), place))
 
     def _actions(self, annotation: Mapping[str, Any], categories: Mapping[str, str]) -> list[str]:
         if self.acting is None:
@@ -308,19 +308,19 @@ class _Reader:
                 "(--boxes says otherwise)"
             )
         # Two images of one keyframe, one of them unjudged: nothing is known of the keyframe.
-        unjudged = {(i.video.name, i.moment) for i in images.values() if i.unjudged}
-        peopled = {(i.video.name, i.moment) for i in images.values() if i.boxes}
+        unjudged = {(i.video.name, i.when) for i in images.values() if i.unjudged}
+        peopled = {(i.video.name, i.when) for i in images.values() if i.boxes}
         lost = 0
         for image in images.values():
             if fractions:
                 image.video.size = (1.0, 1.0)
-            key = image.video.name, image.moment
+            key = image.video.name, image.when
             if key in unjudged:
                 lost += len(image.boxes)
             elif image.boxes:
                 image.video.boxes += image.boxes
             elif key not in peopled:
-                image.video.empty.append(image.moment)
+                image.video.empty.append(image.when)
         self._note_counts(len(unjudged), lost)
 
     def _note_counts(self, unjudged: int, lost: int) -> None:

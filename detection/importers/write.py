@@ -23,7 +23,7 @@ from detection.datasets.folder import DatasetFile, EvaluationPart, SplitPart, wr
 from detection.datasets.label_map import write_label_map
 from detection.datasets.new_folder import new_dataset_folder
 from detection.datasets.plain_names import check_class_name
-from detection.errors import Problems, UserError, first_few, printable
+from detection.errors import Problems, UserError, first_few, place_in, printable
 from detection.files import replacing, write_text
 from detection.importers.source_videos import copy_or_link_video, video_ids
 from detection.structures import Keyframe, LabelMap
@@ -336,8 +336,7 @@ def _time_rows(
 def _skipped_row(
     video: SourceVideo, video_id: str, row: int, num_frames: int, reason: str
 ) -> SkippedRow:
-    line = 0 if video.line is None else int(video.line[row])
-    place = f"{video.source_file}:{line}" if line else video.source_file
+    place = place_in(video.source_file, video.line[row] or None if video.line else None)
     frame = None if video.frame is None else int(video.frame[row]) + 1
     x1, y1, x2, y2 = video.boxes[row].tolist()
     return SkippedRow(video_id, video.name, frame, num_frames, (x1, y1, x2, y2), place, reason)
