@@ -282,7 +282,7 @@ def train_command() -> list[str]:
 def _made_up(root: str) -> bool:
     from detection.datasets.folder import FILE_NAME, DatasetFolder
 
-    return (Path(root) / FILE_NAME).is_file() and DatasetFolder.open(root).made_up
+    return (Path(root) / FILE_NAME).is_file() and DatasetFolder.open(root).file.made_up
 
 
 if __name__ == "__main__":

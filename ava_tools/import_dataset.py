@@ -125,7 +125,7 @@ def _name_notes(videos: Sequence[AnnotatedVideo], classes: Sequence[str]) -> lis
 
 
 def _write_clip_lists(options: argparse.Namespace) -> int:
-    from detection.importers.clip_lists import write_clip_lists
+    from detection.datasets.clip_list import write_clip_lists
 
     for split, videos in write_clip_lists(options.dataset, options.out).items():
         print(f"{options.out / split}.csv: {videos} videos")

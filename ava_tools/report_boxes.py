@@ -61,7 +61,7 @@ def _report(folder: DatasetFolder, path: Path, options: argparse.Namespace) -> B
         boxes,
         folder.read_label_map(),
         exclusions=read_exclusions(split),
-        protocol=options.protocol or folder.protocol,
+        protocol=options.protocol or folder.file.evaluation.protocol,
         threshold=options.threshold,
         partly_labelled=options.partly_labelled,
         unlisted_are_empty=options.unlisted_are_empty,

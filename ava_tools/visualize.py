@@ -220,7 +220,7 @@ def _open_run(options: argparse.Namespace) -> Run:
     folder = DatasetFolder.open(options.data or config.data.root)
     on_truth = config.data.val_boxes == GROUND_TRUTH_BOXES
     heading = "Prediction on ground-truth boxes" if on_truth else "Prediction"
-    note = folder.name + " (made-up people)" * folder.made_up
+    note = folder.name + " (made-up people)" * folder.file.made_up
     return Run(folder, config.data.val_split, detections, heading, note)
 
 
@@ -332,7 +332,8 @@ def _write_sheet(path: Path, jobs: Sequence[Job], options: argparse.Namespace, l
     with ExitStack() as opened:
         parts = []
         for job in jobs:
-            source = opened.enter_context(job.open())
+            source = job.open()
+            opened.callback(source.close)
             times_s = source.frame_times_s()
             keyframes_s = spread_keyframes(job.actors, times_s, each)
             parts.append(SheetPart(source, job.actors, keyframes_s))

@@ -30,9 +30,12 @@ sys.path.insert(0, str(REPOSITORY))
 from detection import build  # noqa: E402
 from detection.config import load_config, load_people_config  # noqa: E402
 from detection.datasets.folder import DatasetFolder  # noqa: E402
-from detection.datasets.loader import ClipLoader, collate  # noqa: E402
-from detection.datasets.sampling import choose_keyframes  # noqa: E402
-from detection.datasets.workers import SampleIndex  # noqa: E402
+from detection.datasets.loader import (  # noqa: E402
+    ClipLoader,
+    choose_keyframes,  # noqa: E402
+    collate,
+)
+from detection.datasets.workers import FixedBatches  # noqa: E402
 from detection.engine.environment import keep_malloc_memory  # noqa: E402
 from detection.engine.probe import collect_features, fit_linear, set_last_layer  # noqa: E402
 from detection.evaluation.average_precision import average_precision  # noqa: E402
@@ -73,7 +76,7 @@ def main() -> None:
     device = build.build_device(config)
     model = build.build_model(config, num_classes=len(label_map))
     build.start_from_pretrained(config, model, label_map)
-    order = ClipOrder([(0, position) for position in found] for found in spaced)
+    order = FixedBatches(spaced, batch_size=options.frames)
     loader = ClipLoader(dataset, order, workers=config.workers, collate=collate)
     bar = tqdm(loader, desc="features", unit="clip")
     placed = build.place_model(model, device)
@@ -120,15 +123,6 @@ def main() -> None:
             f"mean over a clip {mean_ap(over_clips(scores, actors), truth):.4f}",
             flush=True,
         )
-
-
-class ClipOrder(list[list[SampleIndex]]):
-    """The samples of each clip, one batch a clip."""
-
-    @property
-    def num_samples(self) -> int:
-        """The samples of all clips."""
-        return sum(map(len, self))
 
 
 def evenly(count: int, wanted: int) -> list[int]:

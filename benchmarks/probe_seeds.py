@@ -255,7 +255,7 @@ def _mean_ap(config: RunConfig, folder: DatasetFolder, found: Sequence[Detection
         read_ground_truth_rows(split),
         folder.read_label_map(),
         exclusions=read_exclusions(split),
-        protocol=config.evaluation.protocol or folder.protocol,
+        protocol=config.evaluation.protocol or folder.file.evaluation.protocol,
         scored=folder.read_label_map(),
     )
     evaluator.update(found)

@@ -96,7 +96,7 @@ def test_command_opens_as_a_data_set(site: Server, tmp_path: Path) -> None:
     val = folder.split("val")
     assert folder.boxes_path(val, "fair").is_file()
     assert folder.video_path("-cc").name == "-cc.webm"
-    assert not folder.made_up
+    assert not folder.file.made_up
     assert "--out '" in str(folder.file.how_to_get)
 
 

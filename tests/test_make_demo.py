@@ -49,7 +49,7 @@ def frames(folder: Path) -> dict[str, np.ndarray]:
 
 def test_it_is_a_data_set_folder_that_says_it_is_made_up(made: Path) -> None:
     folder = DatasetFolder.open(made)
-    assert folder.made_up
+    assert folder.file.made_up
     assert "made up" in folder.file.description.lower()
     assert folder.read_label_map().names == tuple(action.name for action in CLASSES)
     for name in ("train", "val"):

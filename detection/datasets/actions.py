@@ -122,7 +122,6 @@ class AvaDataset(Dataset[Sample]):
             if outside is not None:
                 position, message = outside
                 raise table.row_error(positions[position], message)
-
         return self.unreadable_videos
 
     def _too_many(self, problem: UserError, lost: int, most: float) -> UserError:
@@ -148,7 +147,7 @@ class AvaDataset(Dataset[Sample]):
                 )
         except UserError as error:
             raise self._blame(positions, error) from error
-        return clip.frames.split(self._sampling.num_frames)
+        return clip.frames.split(self._sampling.num_frames)  # type: ignore[no-any-return, no-untyped-call]
 
     def _times_s(self, video: FrameSource, keys: Sequence[Keyframe]) -> list[NDArray[np.float64]]:
         """Return the (T,) times of the frames of each keyframe's clip."""

@@ -7,9 +7,9 @@ then reads row by row: it alone words the errors. Both give the same bits (teste
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.ava_csv_rows import (
-    DETECTIONS,
     EDGE_TOLERANCE,
     MAX_TIME_S,
+    AvaRows,
     Form,
-    RawRows,
     note_bad_rows,
     parse_time_us,
 )
 from detection.datasets.plain_names import check_video_id
 from detection.errors import Problems, UserError
 from detection.formats.csv_words import Fields, OddFile, changes, chunks, decimals, split
+from detection.structures import Keyframe
 
 # NumPy lets go of the interpreter in long operations, so that a second thread helps.
 THREADS = 2
@@ -35,21 +35,21 @@ THREADS = 2
 MOST_ODD_CHUNKS = 20
 
 
-def read_rows(path: Path, form: Form, *, name_bad_rows: bool = False) -> RawRows | None:
+def read_rows(path: Path, form: Form, *, name_bad_rows: bool = False) -> AvaRows | None:
     """Read a file of one form, or return None where a row needs a closer look.
 
     name_bad_rows: raise `UserError` naming each malformed row, where a chunk is enough to tell.
     """
     if not path.is_file():  # missing, or a pipe that never ends: the other reader says so
         return None
-    columns = _Columns(form, expected_rows=path.stat().st_size // 40 + 1)
+    parts: list[_Part] = []
     try:
         for part in _parts(path, form):
-            columns.add(part)
-        return columns.finish()
+            parts.append(part)
+        return _joined(path, parts, form)
     except (OddFile, UnicodeDecodeError):
         if name_bad_rows:
-            _name_bad_rows(path, form, fine=columns.parts)
+            _name_bad_rows(path, form, fine=len(parts))
         return None
 
 
@@ -89,7 +89,7 @@ class _Part:
     width: int = 0  # columns of the rows that are not empty keyframes
     videos: tuple[str, ...] = ()
     empty: tuple[tuple[str, int], ...] = ()
-    arrays: dict[str, NDArray[Any]] | None = None
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
 def _parts(path: Path, form: Form) -> Iterator[_Part]:
@@ -154,71 +154,39 @@ def _columns(
     return videos, arrays
 
 
-class _Columns:
-    """Columns that grow part by part; pages that are never written cost no memory."""
-
-    def __init__(self, form: Form, *, expected_rows: int) -> None:
-        self.form = form
-        self.rows = 0
-        self.lines = 0
-        self.parts = 0
-        self.videos: dict[str, int] = {}
-        self.empty: list[tuple[str, int]] = []
-        self.width = 0
-        self.arrays: dict[str, NDArray[Any]] = {
-            "video": np.empty(expected_rows, np.int32),
-            "time_us": np.empty(expected_rows, np.int64),
-            "boxes": np.empty((expected_rows, 4), np.float64),
-            "action": np.empty(expected_rows, np.int32),
-            "line": np.empty(expected_rows, np.int32),
-            "score": np.empty(expected_rows, np.float64),
-            "person": np.empty(expected_rows, np.int64),
-            "track": np.empty(expected_rows, np.int64),
-        }
-
-    def add(self, part: _Part) -> None:
-        """Append a part; raises `OddFile` when its rows have more or fewer columns."""
-        self.empty += part.empty
-        if part.arrays is not None:
-            if self.width not in (0, part.width):
-                raise OddFile
-            self.width = part.width
-            numbers = [self.videos.setdefault(name, len(self.videos)) for name in part.videos]
+def _joined(path: Path, parts: Sequence[_Part], form: Form) -> AvaRows:
+    """Join the chunks of a file; raises `OddFile` where it has no row, or rows of two widths."""
+    widths = {part.width for part in parts} - {0}
+    if len(widths) > 1 or not any(part.width or part.empty for part in parts):
+        raise OddFile
+    videos: dict[str, int] = {}
+    first_line = 1
+    for part in parts:
+        if part.arrays:
+            numbers = [videos.setdefault(name, len(videos)) for name in part.videos]
             part.arrays["video"] = np.array(numbers, np.int32)[part.arrays["video"]]
-            part.arrays["line"] = part.arrays["line"] + (self.lines + 1)
-            new = slice(self.rows, self.rows + len(part.arrays["line"]))
-            self._make_room(new.stop)
-            for name, values in part.arrays.items():
-                self.arrays[name][new] = values
-            self.rows = new.stop
-        self.lines += part.num_lines
-        self.parts += 1
+            part.arrays["line"] = part.arrays["line"] + first_line
+        first_line += part.num_lines
 
-    def _make_room(self, rows: int) -> None:
-        if rows > len(self.arrays["line"]):
-            for name, array in self.arrays.items():
-                longer = np.empty((rows * 3 // 2, *array.shape[1:]), array.dtype)
-                longer[: self.rows] = array[: self.rows]
-                self.arrays[name] = longer
+    has_person = form.last == "person_id" and widths == {8}
 
-    def finish(self) -> RawRows:
-        """Return the columns; raises `OddFile` when there is no row."""
-        if not self.rows and not self.empty:
-            raise OddFile
-        a = {name: array[: self.rows] for name, array in self.arrays.items()}
-        has_person = self.form.last == "person_id" and self.width == 8
-        return RawRows(
-            video_names=tuple(self.videos),
-            video_index=a["video"],
-            time_us=a["time_us"],
-            boxes_01=a["boxes"],
-            action_id=a["action"],
-            person_id=a["person"] if has_person else None,
-            score=a["score"] if self.form.last == "score" else None,
-            track_id=a["track"] if self.form is DETECTIONS and self.width == 9 else None,
-            line=a["line"],
-            empty_keyframes=tuple(self.empty),
-        )
+    def column(name: str, dtype: type, *shape: int) -> NDArray[Any]:
+        found = [part.arrays.pop(name) for part in parts if part.arrays]
+        return np.concatenate([np.zeros((0, *shape), dtype), *found], dtype=dtype)
+
+    return AvaRows(
+        path=str(path),
+        video_names=tuple(videos),
+        video_index=column("video", np.int32),
+        time_us=column("time_us", np.int64),
+        boxes_01=column("boxes", np.float64, 4),
+        action_id=column("action", np.int32),
+        person_id=column("person", np.int64) if has_person else None,
+        score=column("score", np.float64) if form.last == "score" else None,
+        track_id=column("track", np.int64) if widths == {9} else None,
+        line=column("line", np.int32),
+        empty_keyframes=tuple(Keyframe(v, us / 1e6) for part in parts for v, us in part.empty),
+    )
 
 
 def _videos(fields: Fields) -> tuple[tuple[str, ...], NDArray[np.int64]]:
@@ -242,7 +210,7 @@ def _times_us(fields: Fields) -> NDArray[np.int64]:
     time_us[too_late] = 0
     for row in {*numbers.odd.tolist(), *np.flatnonzero(~fine | too_late).tolist()}:
         time_us[row] = _plainly(parse_time_us, fields.text(1, row))
-    return time_us
+    return np.asarray(time_us, np.int64)
 
 
 def _floats(fields: Fields, column: int) -> NDArray[np.float64]:

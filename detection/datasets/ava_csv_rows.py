@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from detection.datasets.plain_names import check_video_id
 from detection.errors import Problems, UserError
 from detection.files import text_lines
-from detection.formats.csv_rows import csv_rows
+from detection.formats.csv_rows import csv_rows, finite_number
+from detection.structures import Keyframe
 
 # Files carry three decimals: a rounded edge may lie this far outside the frame.
 EDGE_TOLERANCE = 1e-3
@@ -46,20 +47,98 @@ PERSON_BOXES = Form(
 )  # fmt: skip
 
 
-@dataclass
-class RawRows:
-    """Columns of a file; see `ava_csv.AvaRows`."""
+_COLUMNS = ("time_us", "boxes_01", "action_id", "person_id", "score", "line", "track_id")
 
+
+@dataclass(frozen=True)
+class AvaRows:
+    """The M rows of an AVA file as columns, in the order of the file.
+
+    video_names: each video once.  video_index: (M,) int32 into it.  time_us: (M,) int64.
+    boxes_01: (M, 4) float64.  action_id: (M,) int32, -1 where the file has none.
+    person_id, track_id: (M,) int64 or None.  score: (M,) float64 or None.
+    line: (M,) int32, from 1 (0: made in memory).  empty_keyframes: the two-column rows.
+    warnings: what is odd about the file, one sentence each.
+    """
+
+    path: str
     video_names: tuple[str, ...]
     video_index: NDArray[np.int32]
     time_us: NDArray[np.int64]
     boxes_01: NDArray[np.float64]
     action_id: NDArray[np.int32]
-    person_id: NDArray[np.int64] | None
-    score: NDArray[np.float64] | None
-    track_id: NDArray[np.int64] | None
-    line: NDArray[np.int32]
-    empty_keyframes: tuple[tuple[str, int], ...]
+    person_id: NDArray[np.int64] | None = None
+    score: NDArray[np.float64] | None = None
+    line: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    empty_keyframes: tuple[Keyframe, ...] = ()
+    track_id: NDArray[np.int64] | None = None
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        rows = len(self.video_index)
+        if rows and not len(self.line):
+            object.__setattr__(self, "line", np.zeros(rows, np.int32))
+        for name in _COLUMNS:
+            column = getattr(self, name)
+            if column is not None and len(column) != rows:
+                raise ValueError(f"{name} has {len(column)} rows, video_index {rows}")
+
+    def __len__(self) -> int:
+        return len(self.video_index)
+
+    def keyframe(self, row: int) -> Keyframe:
+        """Return the keyframe of one row."""
+        return Keyframe(self.video_names[self.video_index[row]], float(self.time_us[row] / 1e6))
+
+    def keyframes(self) -> list[Keyframe]:
+        """Return every keyframe once, sorted; those without persons too."""
+        both = np.stack([self.video_index.astype(np.int64), self.time_us], axis=1)
+        rows = [(self.video_names[v], t / 1e6) for v, t in np.unique(both, axis=0).tolist()]
+        return sorted({Keyframe(*row) for row in rows} | set(self.empty_keyframes))
+
+    def select(self, index: NDArray[np.bool_] | NDArray[np.int64]) -> AvaRows:
+        """Return the rows that `index` (a mask or positions) names."""
+        columns = {name: getattr(self, name) for name in ("video_index", *_COLUMNS)}
+        return replace(self, **{n: col[index] for n, col in columns.items() if col is not None})
+
+    @classmethod
+    def from_rows(
+        cls,
+        keyframes: Sequence[Keyframe],
+        *,
+        boxes_01: NDArray[np.floating] | Sequence[Sequence[float]],
+        action_id: NDArray[np.integer] | Sequence[int],
+        person_id: NDArray[np.integer] | Sequence[int] | None = None,
+        score: NDArray[np.floating] | Sequence[float] | None = None,
+        track_id: NDArray[np.integer] | Sequence[int] | None = None,
+        empty_keyframes: Iterable[Keyframe] = (),
+        path: str = "(memory)",
+    ) -> AvaRows:
+        """Build from one entry per row (a box with two actions is two rows)."""
+        videos: dict[str, int] = {}
+        index = [videos.setdefault(key.video_id, len(videos)) for key in keyframes]
+        return cls(
+            path=path,
+            video_names=tuple(videos),
+            video_index=np.array(index, np.int32).reshape(-1),
+            time_us=np.array([time_us_of(key.time_s) for key in keyframes], np.int64).reshape(-1),
+            boxes_01=np.asarray(boxes_01, np.float64).reshape(-1, 4),
+            action_id=np.asarray(action_id, np.int32).reshape(-1),
+            person_id=None if person_id is None else np.asarray(person_id, np.int64).reshape(-1),
+            score=None if score is None else np.asarray(score, np.float64).reshape(-1),
+            track_id=None if track_id is None else np.asarray(track_id, np.int64).reshape(-1),
+            empty_keyframes=tuple(empty_keyframes),
+        )
+
+
+def time_us_of(time_s: float) -> int:
+    """Return the key of a time: whole microseconds, rounded as `%.6f` rounds.
+
+    Raises `UserError` for a time that is no finite number.
+    """
+    if not math.isfinite(time_s):
+        raise UserError(f"time {time_s} s: a finite number of seconds is required")
+    return int(f"{time_s:.6f}".replace(".", ""))
 
 
 def read_keyframes(path: Path) -> list[tuple[str, int]]:
@@ -70,7 +149,7 @@ def read_keyframes(path: Path) -> list[tuple[str, int]]:
         try:
             if len(fields) != 2:
                 raise ValueError(f"expected 2 columns (video_id, time), found {len(fields)}")
-            keyframes.append((_video(fields[0]), parse_time_us(fields[1])))
+            keyframes.append((check_video_id(fields[0]), parse_time_us(fields[1])))
         except ValueError as error:
             problems.add(path, line, str(error))
     problems.raise_if_any()
@@ -92,7 +171,7 @@ class _Columns:
     empty: list[tuple[str, int]] = field(default_factory=list)
 
 
-def read_rows(path: Path, form: Form, problems: Problems | None = None) -> RawRows:
+def read_rows(path: Path, form: Form, problems: Problems | None = None) -> AvaRows:
     """Read a file of one form; raises `UserError` naming each malformed row.
 
     problems: takes the malformed rows (one that does not raise: they are left out).
@@ -109,7 +188,8 @@ def read_rows(path: Path, form: Form, problems: Problems | None = None) -> RawRo
         person = np.array([-1 if v is None else v for v in columns.last], np.int64)
     if any(value is not None for value in columns.track):
         track = np.array([-1 if v is None else v for v in columns.track], np.int64)
-    return RawRows(
+    return AvaRows(
+        path=str(path),
         video_names=tuple(columns.videos),
         video_index=np.array(columns.video_index, np.int32),
         time_us=np.array(columns.time_us, np.int64),
@@ -119,7 +199,7 @@ def read_rows(path: Path, form: Form, problems: Problems | None = None) -> RawRo
         score=score,
         track_id=track,
         line=np.array(columns.line, np.int32),
-        empty_keyframes=tuple(columns.empty),
+        empty_keyframes=tuple(Keyframe(video, us / 1e6) for video, us in columns.empty),
     )
 
 
@@ -164,24 +244,23 @@ def _parse_rows(
 def _parse_row(fields: list[str], form: Form, columns: _Columns, line: int) -> None:
     count = len(fields)
     if count not in form.columns:
-        wanted = "8" if form is not DETECTIONS else "8 or 9"
+        required = "8" if form is not DETECTIONS else "8 or 9"
         raise ValueError(
-            f"expected {wanted} columns (video_id, time, x1, y1, x2, y2, {form.layout}), "
+            f"expected {required} columns (video_id, time, x1, y1, x2, y2, {form.layout}), "
             f"found {count}{_other_separator(fields)}"
         )
-    video, time_us = _video(fields[0]), parse_time_us(fields[1])
+    video, time_us = check_video_id(fields[0]), parse_time_us(fields[1])
     if count == 2:
         columns.empty.append((video, time_us))
         return
     x1, y1, x2, y2 = (
-        _finite(t, n) for t, n in zip(fields[2:6], ("x1", "y1", "x2", "y2"), strict=True)
+        finite_number(t, n) for t, n in zip(fields[2:6], ("x1", "y1", "x2", "y2"), strict=True)
     )
     if form.in_frame:
         check_box(x1, y1, x2, y2)
     action = _action(fields[6], form)
-    last: float | int | None = None
-    if count > 7:
-        last = _finite(fields[7], "score") if form.last == "score" else _whole(fields[7], form.last)
+    read = finite_number if form.last == "score" else _whole
+    last = read(fields[7], form.last) if count > 7 else None
     columns.track.append(_whole(fields[8], "track_id") if count == 9 else None)
     columns.video_index.append(columns.videos.setdefault(video, len(columns.videos)))
     columns.time_us.append(time_us)
@@ -216,33 +295,14 @@ def check_box(x1: float, y1: float, x2: float, y2: float) -> None:
 
 def parse_time_us(text: str) -> int:
     """Return a time in microseconds, rounded as `%.6f` rounds."""
-    time_s = _finite(text, "time")
+    time_s = finite_number(text, "time")
     if not 0 <= time_s <= MAX_TIME_S:
         raise ValueError(f"time must be from 0 to {MAX_TIME_S:g} seconds, found {text.strip()!r}")
-    return int(f"{time_s:.6f}".replace(".", ""))
-
-
-def _video(text: str) -> str:
-    return check_video_id(text)
-
-
-def _finite(text: str, name: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"{name} must be a number, found {_shown(text)}") from None
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, found {_shown(text)}")
-    return value
-
-
-def _shown(text: str) -> str:
-    text = text.strip()
-    return repr(text) if len(text) <= 60 else f"{text[:60]!r}..."
+    return time_us_of(time_s)
 
 
 def _whole(text: str, name: str) -> int:
-    value = _finite(text, name)
+    value = finite_number(text, name)
     if value != int(value):
         raise ValueError(f"{name} must be a whole number, found {text.strip()!r}")
     try:
@@ -275,7 +335,7 @@ def _likely_unit(score: NDArray[np.float64]) -> str:
     return ""
 
 
-def oddities(raw: RawRows, form: Form) -> Iterator[str]:
+def oddities(raw: AvaRows, form: Form) -> Iterator[str]:
     """Say in sentences what is allowed but seldom meant."""
     if raw.score is not None and (raw.score.min(initial=0) < 0 or raw.score.max(initial=1) > 1):
         odd = np.flatnonzero((raw.score < 0) | (raw.score > 1))

@@ -6,7 +6,7 @@ Legend: B clips, T frames, H W pixels, K classes.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from detection.datasets.clip_list import ClipList
 from detection.datasets.open_video import FrameSource
 from detection.datasets.transforms import ClipTransform, TransformParams
-from detection.datasets.workers import SampleIndex
+from detection.datasets.workers import FixedBatches, SampleIndex
 from detection.errors import UserError
 from detection.structures import ClipSampling
 
@@ -204,7 +204,7 @@ class ClipDataset:
                 clip = source.read(times_s, short_side=short_side)
         except UserError as error:
             raise self.clips.row_error(video, str(error)) from error
-        return clip.frames.split(self._sampling.num_frames)
+        return clip.frames.split(self._sampling.num_frames)  # type: ignore[no-any-return, no-untyped-call]
 
     def _times_s(
         self, source: FrameSource, starts_01: Sequence[float]
@@ -220,7 +220,7 @@ class ClipDataset:
         return [np.asarray(start_s + sampling.offsets_s, np.float64) for start_s in starts_s]
 
 
-class ViewBatches:
+class ViewBatches(FixedBatches):
     """Every view of every video (or of each n-th), in order.
 
     share: (rank, processes), every n-th batch is this process's.
@@ -237,20 +237,8 @@ class ViewBatches:
         assert dataset.views is not None, "views are scored"
         per_video = len(dataset.views)
         positions = [
-            (0, video * per_video + view)
+            video * per_video + view
             for video in range(0, len(dataset.clips), every)
             for view in range(per_video)
         ]
-        starts = range(0, len(positions), batch_size)
-        self._batches = [positions[s : s + batch_size] for s in starts][share[0] :: share[1]]
-
-    def __iter__(self) -> Iterator[list[SampleIndex]]:
-        return iter(self._batches)
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    @property
-    def num_samples(self) -> int:
-        """The views to score, those of this process."""
-        return sum(len(batch) for batch in self._batches)
+        super().__init__([positions], batch_size=batch_size, share=share)

@@ -138,16 +138,6 @@ class DatasetFolder:
         return self.file.name
 
     @property
-    def made_up(self) -> bool:
-        """Whether the videos are synthetic."""
-        return self.file.made_up
-
-    @property
-    def protocol(self) -> str | None:
-        """The data set's evaluation protocol."""
-        return self.file.evaluation.protocol
-
-    @property
     def label_map_path(self) -> Path:
         """The label map's file."""
         return self._existing(self.file.label_map, "label_map")

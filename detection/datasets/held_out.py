@@ -61,7 +61,7 @@ def read_training_boxes(
 def read_boxes(
     folder: DatasetFolder, split_name: str, *, videos: Collection[str] | None = None
 ) -> ActorTable:
-    """Read a split's distinct ground-truth boxes, keyframes with nobody included.
+    """Read a split's distinct ground-truth boxes, keyframes without persons included.
 
     videos: only these. Raises `UserError` where the split has no keyframe at all.
     """

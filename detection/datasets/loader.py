@@ -8,17 +8,18 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from detection.datasets.actions import AvaDataset
-from detection.datasets.sampling import choose_keyframes
 from detection.datasets.workers import (
     CollateResults,
+    FixedBatches,
     GuardedReader,
     ManagedLoader,
     OnUnreadable,
@@ -66,7 +67,7 @@ class ClipLoader(Generic[BatchT]):
         self._most_unreadable = most_unreadable
         loader: DataLoader[object] = DataLoader(
             GuardedReader(dataset, on_unreadable=on_unreadable if most_unreadable else "end"),
-            batch_sampler=_AsSampler(batches),
+            batch_sampler=batches,
             num_workers=workers,
             collate_fn=CollateResults(collate),
             worker_init_fn=start_worker,
@@ -111,18 +112,35 @@ def print_unreadable(line: str) -> None:
     tqdm.write(f"cannot be read: {line}", file=sys.stderr)
 
 
-class BatchOrder(Protocol):
-    """The samples of each batch."""
+def choose_keyframes(
+    keyframes: Sequence[Keyframe],
+    *,
+    every: int = 1,
+    per_video: int | None = None,
+    seed: int = 0,
+    epoch: int = 0,
+) -> NDArray[np.int64]:
+    """Return the positions of the keyframes that one epoch visits, ascending.
 
-    def __iter__(self) -> Iterator[list[SampleIndex]]:
-        """Yield the sample indices of each batch."""
-
-    def __len__(self) -> int:
-        """Return the number of batches of a whole epoch."""
-
-    @property
-    def num_samples(self) -> int:
-        """Number of this process's samples of a whole epoch."""
+    every: take each n-th keyframe of a video, in order of time; the first one taken moves with the
+    epoch, so that n epochs see them all. per_video: of those, at most so many per video, drawn anew
+    for each (seed, epoch). Videos whose frames are all annotated repeat themselves otherwise.
+    """
+    if every < 1 or (per_video is not None and per_video < 1):
+        raise ValueError(f"every and per_video must be at least 1, got {every} and {per_video}")
+    by_video: dict[str, list[int]] = {}
+    for position in sorted(range(len(keyframes)), key=lambda i: keyframes[i]):
+        by_video.setdefault(keyframes[position].video_id, []).append(position)
+    generator = np.random.default_rng((seed, epoch))
+    chosen: list[int] = []
+    for positions in by_video.values():
+        start = epoch % min(every, len(positions))
+        taken = positions[start::every]
+        if per_video is not None and per_video < len(taken):
+            picks = generator.choice(len(taken), size=per_video, replace=False)
+            taken = [taken[pick] for pick in sorted(picks)]
+        chosen.extend(taken)
+    return np.asarray(sorted(chosen), dtype=np.int64)
 
 
 class TrainBatches:
@@ -190,7 +208,7 @@ class TrainBatches:
         return whole * (self._batch_size // count) + -(-rest // count)
 
 
-class EvalBatches:
+class EvalBatches(FixedBatches):
     """Every keyframe once (or some of each video), in order, clips of one size together.
 
     Frames are never padded: squeeze-and-excitation averages over the whole map, so padding would
@@ -213,29 +231,14 @@ class EvalBatches:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch size must be at least 1, got {batch_size}")
+        keyframes = dataset.table.keyframes()
         by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
-        chosen = choose_keyframes(
-            dataset.table.keyframes(), every=every, per_video=per_video, seed=seed
-        )
-        for position in chosen:
+        for position in choose_keyframes(keyframes, every=every, per_video=per_video, seed=seed):
             by_size[dataset.output_size(int(position))].append(int(position))
-        self._batches = [
-            [(0, position) for position in positions[start : start + batch_size]]
-            for positions in by_size.values()
-            for start in range(0, len(positions), batch_size)
-        ][share[0] :: share[1]]
+        super().__init__(by_size.values(), batch_size=batch_size, share=share)
 
-    def __iter__(self) -> Iterator[list[SampleIndex]]:
-        return iter(self._batches)
 
-    def __len__(self) -> int:
-        """Return the number of batches."""
-        return len(self._batches)
-
-    @property
-    def num_samples(self) -> int:
-        """Number of this process's keyframes."""
-        return sum(len(batch) for batch in self._batches)
+BatchOrder = TrainBatches | FixedBatches
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -254,14 +257,3 @@ def collate(samples: Sequence[Sample]) -> Batch:
         boxes=[sample.boxes for sample in samples],
         keyframes=[sample.keyframe for sample in samples],
     )
-
-
-class _AsSampler(Sampler[list[SampleIndex]]):
-    def __init__(self, batches: BatchOrder) -> None:
-        self._batches = batches
-
-    def __iter__(self) -> Iterator[list[SampleIndex]]:
-        return iter(self._batches)
-
-    def __len__(self) -> int:
-        return len(self._batches)

@@ -38,7 +38,7 @@ def new_dataset_folder(out: str | Path, *, overwrite: bool = False) -> Iterator[
         yield building
         try:
             building.chmod(0o755)
-            _refuse_occupied(named, out, overwrite=overwrite)  # somebody may have made it meanwhile
+            _refuse_occupied(named, out, overwrite=overwrite)  # another process may have made it
             _put_in_place(building, out)
         except OSError as error:
             why = error.strerror

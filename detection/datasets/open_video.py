@@ -3,50 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from detection.datasets.folder import DatasetFolder
 from detection.errors import UserError
-from detection.structures import Clip
 from detection.video.frame_folder import FrameFolder
 from detection.video.reader import VideoReader
 
-# A header's idea of where a video begins and ends is no further off than that.
+# The start and end in a header are off by no more than this.
 SURE_S = 1.0
 
 
-class FrameSource(Protocol):
-    """The common interface of `VideoReader` and `FrameFolder`."""
-
-    def read(
-        self, times_s: ArrayLike, *, short_side: int | None = None, keyframes_s: ArrayLike = ()
-    ) -> Clip:
-        """Return the frames nearest to `times_s`."""
-
-    def frame_times_s(self) -> NDArray[np.float64]:
-        """Return the presentation time of every frame."""
-
-    def ends_s(self) -> tuple[float, float]:
-        """Return the times of the first and of the last frame."""
-
-    def frame_size(self) -> tuple[int, int]:
-        """Return (width, height) in pixels as displayed."""
-
-    def span_s(self) -> tuple[float, float]:
-        """Return the approximate start and end of the video in seconds, from the header."""
-
-    def check_keyframes(self, keyframes_s: ArrayLike) -> None:
-        """Raise the `UserError` that `read` would raise for a keyframe outside the video."""
-
-    def close(self) -> None:
-        """Close the file."""
-
-    def __enter__(self) -> FrameSource: ...
-
-    def __exit__(self, *_: object) -> None: ...
+FrameSource = FrameFolder | VideoReader
 
 
 def open_video(folder: DatasetFolder, video_id: str) -> FrameSource:

@@ -1,13 +1,13 @@
-"""Pictures with the boxes of their people: keyframes of a data set in AVA's form.
+"""Frames with the boxes of their people: keyframes of a data set in AVA's form.
 
-Legend: B pictures of a batch, H W pixels, N people of a picture. Boxes in pixels are of the picture
-as it leaves; what people do is not looked at.
+Legend: H W pixels, N people of a frame. Boxes in pixels are of the transformed frame; actions are
+not read.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,13 +34,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class PictureBatch:
-    """Pictures, each of its own size."""
+    """Frames, each of its own size."""
 
     pictures: Sequence[Picture]
 
     @property
     def keys(self) -> list[str]:
-        """What messages call each picture."""
+        """What messages call each frame."""
         return [str(picture.keyframe) for picture in self.pictures]
 
     def pin_memory(self) -> PictureBatch:
@@ -54,10 +54,10 @@ class PictureBatch:
 
 
 class PeopleFrames(Dataset[Picture]):
-    """One picture per keyframe of a table.
+    """One frame per keyframe of a table.
 
-    open_video: gives the frames of a video id.  transform: what happens to pictures and boxes.
-    keep_mb: decoded pictures are kept, until so many megabytes are full, for the next epochs.
+    open_video: gives the frames of a video id.  transform: what happens to frames and boxes.
+    keep_mb: megabytes of decoded frames to keep for the next epochs.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class PeopleFrames(Dataset[Picture]):
         return len(self.table)
 
     def __getitem__(self, index: SampleIndex) -> Picture:
-        """Return the picture at (epoch, position).
+        """Return the frame at (epoch, position).
 
         Raises `UserError` with file and line of the keyframe whose video cannot give it.
         """
@@ -97,11 +97,11 @@ class PeopleFrames(Dataset[Picture]):
         )
 
     def __getitems__(self, indices: Sequence[SampleIndex]) -> list[Picture]:
-        """Return many pictures."""
+        """Return many frames."""
         return [self[index] for index in indices]
 
     def _read(self, position: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-        """Return the (h, w, 3) frame, decoded no larger than wanted, and the wanted (H, W)."""
+        """Return the (h, w, 3) frame, decoded no larger than required, and the required (H, W)."""
         key = self.table.keyframe(position)
         try:
             with self._open_video(key.video_id) as video:
@@ -109,9 +109,7 @@ class PeopleFrames(Dataset[Picture]):
                 size = self._transform.size(width, height)
                 largest = math.ceil(min(size) * self._transform.largest_scale)
                 clip = video.read(
-                    [key.time_s],
-                    short_side=min(largest, width, height),
-                    keyframes_s=[key.time_s],
+                    [key.time_s], short_side=min(largest, width, height), keyframes_s=[key.time_s]
                 )
         except UserError as error:
             raise self.table.row_error(position, str(error)) from error
@@ -120,23 +118,3 @@ class PeopleFrames(Dataset[Picture]):
             self._room -= frame.nbytes
             self._kept[position] = frame, size
         return frame, size
-
-
-class InOrder:
-    """Pictures at the given positions in batches, as epoch 0 has them."""
-
-    def __init__(self, positions: Sequence[int], *, batch_size: int) -> None:
-        self._positions = positions
-        self._batch_size = batch_size
-
-    def __iter__(self) -> Iterator[list[SampleIndex]]:
-        for start in range(0, len(self._positions), self._batch_size):
-            yield [(0, int(p)) for p in self._positions[start : start + self._batch_size]]
-
-    def __len__(self) -> int:
-        return -(-len(self._positions) // self._batch_size)
-
-    @property
-    def num_samples(self) -> int:
-        """The number of positions."""
-        return len(self._positions)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -18,20 +17,6 @@ from detection.boxes import areas, clipped
 Rgb = NDArray[np.uint8]
 Boxes = NDArray[np.float32]
 PADDING_RGB = (124, 116, 104)  # the mean that torchvision's networks subtract
-
-
-class PeopleTransform(Protocol):
-    """A decoded frame and its boxes -> frame and boxes for the network."""
-
-    largest_scale: float
-
-    def size(self, width: int, height: int) -> tuple[int, int]:
-        """Return the (H, W) of a transformed frame of this size."""
-
-    def __call__(
-        self, frame: Rgb, size: tuple[int, int], boxes_01: Boxes, generator: np.random.Generator
-    ) -> tuple[Rgb, Boxes]:
-        """Return the (H, W, 3) frame and its (N, 4) boxes in pixels."""
 
 
 class PeopleEvalTransform:
@@ -104,6 +89,9 @@ class PeopleTrainTransform:
             frame = frame[:, ::-1]
             boxes[:, [0, 2]] = size[1] - boxes[:, [2, 0]]
         return _recolored(frame, self._jitter, generator), boxes.astype(np.float32)
+
+
+PeopleTransform = PeopleEvalTransform | PeopleTrainTransform
 
 
 def fitted_size(width: int, height: int, short_side: int, long_side: int) -> tuple[int, int]:

@@ -11,13 +11,8 @@ VIDEO_SUFFIXES = (
 _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-def has_video_suffix(name: str) -> bool:
-    """Return whether a file name ends in a suffix of videos, in upper or lower case."""
-    return video_suffix(name) != ""
-
-
 def video_suffix(name: str) -> str:
-    """Return the suffix of a video's file name as written, "" where it has none."""
+    """Return the suffix of a video's file name as written (any case), "" where it has none."""
     for suffix in VIDEO_SUFFIXES:
         if len(name) > len(suffix) and name.lower().endswith(suffix):
             return name[-len(suffix) :]

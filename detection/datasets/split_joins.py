@@ -10,11 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.datasets.actor_table import (
-    read_exclusions,
-    read_ground_truth_rows,
-    read_video_list,
-)
+from detection.datasets.actor_table import read_exclusions, read_ground_truth_rows, read_video_list
 from detection.datasets.ava_csv import AvaRows, read_ground_truth, read_person_boxes, time_us_of
 from detection.datasets.folder import DatasetFolder, Split
 from detection.errors import UserError
@@ -50,7 +46,7 @@ def split_mismatches(
 
 
 def require_labels(folder: DatasetFolder, split_name: str, label_map: LabelMap) -> None:
-    """Raise `UserError` where nobody in a split does anything that can be learned."""
+    """Raise `UserError` where no label of a split is a class of the label map."""
     rows = read_ground_truth_rows(folder.split(split_name))
     ids = np.unique(rows.action_id[rows.action_id >= 0])
     if not np.isin(ids, label_map.ids).any():
@@ -148,7 +144,7 @@ def score_mismatches(table: AvaRows, *, name: str, at: float) -> Iterator[str]:
 
 
 def videos_of(rows: AvaRows) -> set[str]:
-    """Return the videos that have rows, of people or of nobody."""
+    """Return the videos that have rows or keyframes without persons."""
     used = {rows.video_names[i] for i in np.unique(rows.video_index).tolist()}
     return used | {key.video_id for key in rows.empty_keyframes}
 
@@ -176,7 +172,7 @@ def listed_elsewhere(folder: DatasetFolder, split: Split) -> frozenset[str]:
 
 
 def times_by_video(rows: AvaRows, excluded: set[tuple[str, int]]) -> dict[str, set[int]]:
-    """Return the keyframes with somebody (microseconds by video), less the excluded ones."""
+    """Return the keyframes with persons (microseconds by video), less the excluded ones."""
     both: NDArray[np.int64] = np.stack([rows.video_index.astype(np.int64), rows.time_us], axis=1)
     found: dict[str, set[int]] = {}
     for video, time_us in np.unique(both, axis=0).tolist():

@@ -1,8 +1,8 @@
-"""Detected boxes as training samples: those that fit somebody take that person's labels.
+"""Detected boxes as training samples: those that fit a labelled person take the labels.
 
 The X3D and SlowFast papers train on ground-truth boxes and on detected boxes whose IoU with one is
-above 0.9. A detected box that fits nobody is left out: in AVA it may show a person whom nobody
-labelled, and as a negative of every class it would teach that people do nothing.
+above 0.9. A detected box that fits no person is left out: in AVA it may show a person without
+labels, and as a negative of every class it would teach that people do nothing.
 
 Legend: G labelled actors, D detected boxes, P pairs of both in one keyframe.
 """
@@ -42,7 +42,7 @@ def _keyframe_of_box(labelled: ActorTable, detected: ActorTable) -> NDArray[np.i
     """Return (D,) the labelled keyframe that each detected box belongs to, -1 for none."""
     rank = {name: index for index, name in enumerate(labelled.video_names)}
     video = np.asarray([rank.get(name, -1) for name in detected.video_names], dtype=np.int64)
-    # One number for video and moment: a day of microseconds leaves room for 10^8 videos.
+    # One number for video and time: a day of microseconds leaves room for 10^8 videos.
     span = 1 + max(np.abs(table.time_us).max(initial=0) for table in (labelled, detected))
     ours = labelled.video_index * (2 * span) + labelled.time_us
     theirs = video[detected.video_index] * (2 * span) + detected.time_us
@@ -50,7 +50,7 @@ def _keyframe_of_box(labelled: ActorTable, detected: ActorTable) -> NDArray[np.i
     found = (ours[place] == theirs) if len(ours) else np.zeros(len(theirs), bool)
     found &= video[detected.video_index] >= 0
     keyframe = np.where(found, place, -1)
-    # A keyframe of nobody that is labelled is a negative as a whole: nothing is added to it.
+    # A labelled keyframe without persons is a negative as a whole: nothing is added to it.
     keyframe[found] = np.where(np.diff(labelled.first_actor)[place[found]] > 0, place[found], -1)
     return np.repeat(keyframe, np.diff(detected.first_actor))
 
@@ -85,7 +85,7 @@ def _with_boxes(
     counts = np.diff(labelled.first_actor)
     keyframe = np.concatenate([np.repeat(np.arange(len(labelled)), counts), keyframe_of_box[added]])
     order = np.argsort(keyframe, kind="stable")
-    # Whose labels each actor of the new table has: its own, its match's, or (-1) nobody's.
+    # Whose labels each actor of the new table has: its own, its match's, or (-1) none.
     source = np.concatenate([np.arange(labelled.num_actors), actor_of_box[added]])[order]
     label_counts = np.where(source >= 0, np.diff(labelled.first_label)[source], 0)
     first_label = np.concatenate([[0], np.cumsum(label_counts)])

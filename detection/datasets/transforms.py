@@ -8,7 +8,6 @@ frames. Clips are decoded at their random size, so a transform first makes its r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -38,18 +37,6 @@ class TransformParams:
     contrast: float = 1.0
     saturation: float = 1.0
     box_seed: int = 0
-
-
-class ClipTransform(Protocol):
-    """Frames and boxes of one clip -> frames and boxes for the network."""
-
-    def make_params(self, generator: np.random.Generator) -> TransformParams:
-        """Make the random choices for one clip."""
-
-    def apply(
-        self, frames: torch.Tensor, boxes_01: NDArray[np.float32], params: TransformParams
-    ) -> TransformedClip:
-        """Transform frames and boxes with the given choices."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +130,7 @@ class TrainTransform:
             clip = F.adjust_brightness(clip, params.brightness)
             clip = F.adjust_contrast(clip, params.contrast)
             clip = F.adjust_saturation(clip, params.saturation)
-        return _finish(clip, actors, kept, flip=params.flip)
+        return _finish(clip, actors, kept, params.flip)
 
 
 class EvalTransform:
@@ -164,6 +151,9 @@ class EvalTransform:
         """frames: (T, 3, H, W) uint8 of any size.  boxes_01: (N, 4) fractions of the frame."""
         clip, boxes = _resize(frames, boxes_01, params.short_side)
         return _finish(clip, boxes, np.ones(len(boxes), bool))
+
+
+ClipTransform = TrainTransform | EvalTransform
 
 
 def _resize(
@@ -191,11 +181,7 @@ def _place(fraction: float, room: int) -> int:
 
 
 def _finish(
-    clip: torch.Tensor,
-    boxes_px: NDArray[np.float32],
-    kept: NDArray[np.bool_],
-    *,
-    flip: bool = False,
+    clip: torch.Tensor, boxes_px: NDArray[np.float32], kept: NDArray[np.bool_], flip: bool = False
 ) -> TransformedClip:
     """(T, 3, H, W) -> (3, T, H, W), flipped if `flip`, in one copy."""
     planes = clip.numpy().transpose(1, 0, 2, 3)

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -20,6 +20,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
@@ -37,6 +38,38 @@ OnUnreadable = Literal["end", "replace", "leave out"]
 
 _WATCH_S = 0.5  # how often a worker checks that its parent is alive
 _ATTEMPTS = 10  # at replacements, before raising
+
+
+class FixedBatches:
+    """Batches of samples in a fixed order, as epoch 0 has them.
+
+    groups: positions in the data set that may share a batch.
+    share: (rank, processes); this process gets every n-th batch.
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[Sequence[int] | NDArray[np.int64]],
+        *,
+        batch_size: int,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        self._batches = [
+            [(0, int(position)) for position in group[start : start + batch_size]]
+            for group in groups
+            for start in range(0, len(group), batch_size)
+        ][share[0] :: share[1]]
+
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
+        return iter(self._batches)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    @property
+    def num_samples(self) -> int:
+        """Number of this process's samples."""
+        return sum(map(len, self._batches))
 
 
 class Samples(Protocol):

@@ -1,8 +1,9 @@
-"""Reads rows of comma-separated values, with the line of a malformed row."""
+"""Reads rows of comma-separated values, and numbers in them; says what is malformed, and where."""
 
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -39,3 +40,15 @@ def csv_rows(
         if fields is None:
             return
         yield start, fields
+
+
+def finite_number(text: str, name: str, *, most: float = math.inf) -> float:
+    """Return a number of at most `most` on either side of 0; raises ValueError naming it `name`."""
+    shown = repr(text.strip()[:60]) + "..." * (len(text.strip()) > 60)
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{name} must be a number, found {shown}") from None
+    if not math.isfinite(value) or abs(value) > most:
+        raise ValueError(f"{name} must be a finite number, found {shown}")
+    return value

@@ -70,7 +70,8 @@ class Numbers:
 
     def as_float(self) -> NDArray[np.float64]:
         """Return the nearest doubles: both numbers are exact, and division rounds correctly."""
-        return self.mantissa.astype(np.float64) / _TEN_FLOAT[self.decimals]
+        values = self.mantissa.astype(np.float64) / _TEN_FLOAT[self.decimals]
+        return np.asarray(values, np.float64)
 
 
 class OddFile(Exception):  # noqa: N818  (not an error: the file goes the slow way)

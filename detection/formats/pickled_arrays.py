@@ -192,10 +192,6 @@ def _set(items: Any = None, *more: Any) -> set[Any]:
     return set(keys_of(list(items or ())))
 
 
-def _frozen_set(*arguments: Any) -> frozenset[Any]:
-    return frozenset(_set(*arguments))
-
-
 def _dictionary(items: Any = None, *more: Any) -> dict[Any, Any]:
     """Return a dictionary (ordered, as all are) for an OrderedDict of pairs."""
     pairs = [] if items is None else items
@@ -215,6 +211,6 @@ _MAKERS: dict[tuple[str, str], Callable[..., Any] | None] = {
     ("_codecs", "encode"): _encoded,
     ("builtins", "bytes"): _no_bytes,
     ("builtins", "set"): _set,
-    ("builtins", "frozenset"): _frozen_set,
+    ("builtins", "frozenset"): lambda *arguments: frozenset(_set(*arguments)),
     ("collections", "OrderedDict"): _dictionary,
 }

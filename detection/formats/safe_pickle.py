@@ -105,7 +105,7 @@ class _Machine:
             raise RefusedError(f"{_REFUSED[name]}; {_ONLY_PLAIN}")
         if name == "STRING":  # Python 2's bytes, which `pickletools` would decode as ASCII
             quoted = pickletools.read_stringnl(self.file, decode=False)
-            return name, codecs.escape_decode(quoted)[0].decode("latin1")  # type: ignore[attr-defined]
+            return name, codecs.escape_decode(quoted)[0].decode("latin1")
         start = self.file.tell()
         argument = opcode.arg.reader(self.file) if opcode.arg is not None else None
         if type(argument) is int:

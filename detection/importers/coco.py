@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detection.datasets.plain_names import check_class_name
-from detection.errors import Problems, UserError, printable
+from detection.errors import Problems, UserError, first_few, printable
 from detection.formats.json_text import read_json_object
 from detection.importers.class_names import split_names
 from detection.importers.coco_frames import FIELDS, frame_numbers
@@ -28,7 +28,7 @@ from detection.importers.coco_shapes import (
     number_of,
     shape_without_box,
 )
-from detection.importers.custom import AnnotatedBox, AnnotatedVideo
+from detection.importers.custom import AnnotatedBox, AnnotatedData, AnnotatedVideo
 from detection.importers.source_videos import find_video
 
 # What annotation tools note beside the actions.
@@ -39,16 +39,6 @@ _NO_ACTIONS = (
 _NOTHING = ("", "none", "__undefined__")
 _PERSONS = ("person", "people", "persons", "human", "pedestrian", "man", "woman", "child", "player")
 _FRACTION_LIMIT = 1.05  # as in tables: rounding may push an edge this far over 1
-
-
-@dataclass(frozen=True)
-class CocoData:
-    """What the file holds. classes: in the order of their ids.  notes: a line each."""
-
-    videos: list[AnnotatedVideo]
-    classes: list[str]
-    exclusive: dict[str, list[str]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -73,17 +63,17 @@ class CocoRules:
 @dataclass
 class _Image:
     video: AnnotatedVideo
-    moment: float
+    when: float
     boxes: list[AnnotatedBox] = field(default_factory=list)
     unjudged: bool = False
 
 
 def read_coco_videos(
-    path: str | Path, videos: str | Path, *, first_frame: int = 0, rules: CocoRules | None = None
-) -> CocoData:
+    path: str | Path, videos: str | Path, *, rules: CocoRules | None = None
+) -> AnnotatedData:
     """Read a file; boxes are `[x, y, width, height]` in pixels of the size that the image states.
 
-    videos: folder of the videos that it names.  first_frame: number of the first frame.
+    videos: folder of the videos that it names.
     Raises `UserError` naming the file and the path of the item in it (`annotations[17].bbox`).
     """
     values = read_json_object(path)
@@ -92,17 +82,12 @@ def read_coco_videos(
             raise UserError(
                 f"{path}: lists images, annotations and categories are required; no '{key}'"
             )
-    rules = rules or CocoRules(first_frame=first_frame)
-    return _Reader(Path(path), values, Path(videos), rules).read()
+    return _Reader(Path(path), values, Path(videos), rules or CocoRules()).read()
 
 
 class _Reader:
     def __init__(
-        self,
-        path: Path,
-        values: Mapping[str, Any],
-        folder: Path,
-        rules: CocoRules,
+        self, path: Path, values: Mapping[str, Any], folder: Path, rules: CocoRules
     ) -> None:
         self.path, self.values, self.folder = path, values, folder
         self.rules = rules
@@ -115,11 +100,11 @@ class _Reader:
         self.counts: Counter[str] = Counter()
         self.notes: list[str] = []
 
-    def read(self) -> CocoData:
+    def read(self) -> AnnotatedData:
         video_names = self._each("videos", lambda v: str(_need(v, "name", "file_name")))
         categories = self._each("categories", lambda c: check_class_name(str(_need(c, "name"))))
         self.problems.raise_if_any()
-        numbers = self._numbers(video_names)
+        numbers = self._numbers()
         images = self._each("images", lambda image: self._image(image, video_names, numbers))
         self.problems.raise_if_any()
         self._choose(list(dict.fromkeys(categories.values())))
@@ -136,7 +121,7 @@ class _Reader:
         }
         names = [name for name in dict.fromkeys(categories.values()) if name in self.taken]
         classes = [] if self.acting is not None else self._split(names)
-        return CocoData(list(self.videos.values()), classes, groups, self.notes)
+        return AnnotatedData(list(self.videos.values()), classes, groups, self.notes)
 
     def _each(self, key: str, make: Any) -> dict[str, Any]:
         """Return what `make` makes of each item of a list, by the item's id."""
@@ -156,13 +141,9 @@ class _Reader:
         field = f".{error.field}" if isinstance(error, FieldError) else ""
         self.problems.add(self.path, place + field, str(error))
 
-    def _numbers(self, video_names: Mapping[str, str]) -> dict[int, Any]:
+    def _numbers(self) -> dict[int, Any]:
         """Return each image's frame number by the identity of the image; notes which it is."""
-        images = [
-            image
-            for image in self.values["images"]
-            if isinstance(image, dict) and "time" not in image
-        ]
+        images = [i for i in self.values["images"] if isinstance(i, dict) and "time" not in i]
         videos = [str(i.get("video_id", i.get("video", i.get("video_name")))) for i in images]
         try:
             name, numbers, notes = frame_numbers(images, videos, self.rules.frame_field)
@@ -188,12 +169,12 @@ class _Reader:
         number = numbers.get(id(image)) if by_frame else image["time"]
         if number is None:
             number = _need(image, *FIELDS, "time")
-        moment = number_of(number, "frame" if by_frame else "time")
+        when = number_of(number, "frame" if by_frame else "time")
         if by_frame:
             first = self.rules.first_frame
-            if moment != int(moment) or moment < first:
+            if when != int(when) or when < first:
                 raise ValueError(f"frame must be whole and from {first} on, found {number}")
-            moment -= first
+            when -= first
         width, height = (number_of(_need(image, side), side) for side in ("width", "height"))
         if width < 1 or height < 1:
             raise ValueError(f"width and height from 1 on are required, found {width:g}x{height:g}")
@@ -212,7 +193,7 @@ class _Reader:
                 f"'{name}' has frames of {video.size[0]:g}x{video.size[1]:g} above and of "
                 f"{width:g}x{height:g} here: one size a video is required"
             )
-        return _Image(video, moment)
+        return _Image(video, when)
 
     def _choose(self, categories: Sequence[str]) -> None:
         """Decide what is an action and which categories are taken; note it where it is a choice."""
@@ -286,7 +267,7 @@ class _Reader:
             box, turned = box_of(annotation)
         self.counts["turned"] += turned
         actions = tuple(self._split(self._actions(annotation, categories)))
-        image.boxes.append(AnnotatedBox(image.moment, box, actions, _person(annotation), place))
+        image.boxes.append(AnnotatedBox(image.when, box, actions, _person(annotation), place))
 
     def _actions(self, annotation: Mapping[str, Any], categories: Mapping[str, str]) -> list[str]:
         if self.acting is None:
@@ -314,7 +295,7 @@ class _Reader:
         return list(dict.fromkeys(apart if self.rules.separators else names))
 
     def _hand_over(self, images: Mapping[str, _Image]) -> None:
-        """Give each video its boxes and its moments of nobody; say what was left out and how."""
+        """Give each video its boxes and its keyframes without persons; note what was left out."""
         boxes = [box.box for image in images.values() for box in image.boxes]
         fractions = self.rules.unit == "fractions" or (
             self.rules.unit == "auto"
@@ -326,20 +307,20 @@ class _Reader:
                 "boxes are taken as fractions of the frame, no number of them exceeds 1 "
                 "(--boxes says otherwise)"
             )
-        # Two images of one moment, one of them unjudged: nothing is known of the moment.
-        unjudged = {(i.video.name, i.moment) for i in images.values() if i.unjudged}
-        peopled = {(i.video.name, i.moment) for i in images.values() if i.boxes}
+        # Two images of one keyframe, one of them unjudged: nothing is known of the keyframe.
+        unjudged = {(i.video.name, i.when) for i in images.values() if i.unjudged}
+        peopled = {(i.video.name, i.when) for i in images.values() if i.boxes}
         lost = 0
         for image in images.values():
             if fractions:
                 image.video.size = (1.0, 1.0)
-            key = image.video.name, image.moment
+            key = image.video.name, image.when
             if key in unjudged:
                 lost += len(image.boxes)
             elif image.boxes:
                 image.video.boxes += image.boxes
             elif key not in peopled:
-                image.video.empty.append(image.moment)
+                image.video.empty.append(image.when)
         self._note_counts(len(unjudged), lost)
 
     def _note_counts(self, unjudged: int, lost: int) -> None:
@@ -351,7 +332,7 @@ class _Reader:
         ]
         if unjudged:
             self.notes.append(
-                f"warning: {unjudged:,} keyframes left out, not judged: somebody is drawn there as "
+                f"warning: {unjudged:,} keyframes left out, not judged: a person is drawn there as "
                 f"{', '.join(reasons)}, without a box of one person; {lost:,} boxes of others go "
                 "with them (--shapes hull takes the upright boxes around shapes)"
             )
@@ -371,8 +352,7 @@ class _Reader:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f", and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(map(printable, names[:3])) + more
+    return first_few([*map(printable, names)], separator=", ")
 
 
 def _need(item: Any, *names: str) -> Any:

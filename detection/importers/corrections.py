@@ -7,18 +7,16 @@ that deletions count; all others are kept.
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detection.datasets.actor_table import read_video_ids
 from detection.datasets.ava_csv import (
     AvaRows,
     read_ground_truth,
     read_keyframe_list,
-    time_us_of,
     write_ground_truth,
 )
 from detection.datasets.folder import DatasetFolder, Split, SplitPart, inside
@@ -221,17 +219,9 @@ def _new_videos(
 
 
 def _without(rows: AvaRows, keyframes: frozenset[Keyframe]) -> AvaRows:
-    by_video: dict[str, set[int]] = {}
-    for key in keyframes:
-        by_video.setdefault(key.video_id, set()).add(time_us_of(key.time_s))
-    gone: NDArray[np.bool_] = np.zeros(len(rows), bool)
-    for number, name in enumerate(rows.video_names):
-        if name in by_video:
-            times = np.isin(rows.time_us, sorted(by_video[name]))
-            gone |= (rows.video_index == number) & times
-    kept = rows.select(~gone)
+    kept = np.array([rows.keyframe(row) not in keyframes for row in range(len(rows))], bool)
     empty = tuple(key for key in rows.empty_keyframes if key not in keyframes)
-    return AvaRows(**{**vars(kept), "empty_keyframes": empty})
+    return replace(rows.select(kept), empty_keyframes=empty)
 
 
 def _joined(kept: AvaRows, merged: AvaRows) -> AvaRows:
@@ -244,9 +234,8 @@ def _joined(kept: AvaRows, merged: AvaRows) -> AvaRows:
     )
     person = None
     if any(part.person_id is not None for part in parts):
-        none = [np.full(len(part), -1, np.int64) for part in parts]
         person = np.concatenate(
-            [n if p.person_id is None else p.person_id for p, n in zip(parts, none, strict=True)]
+            [np.full(len(p), -1) if p.person_id is None else p.person_id for p in parts]
         )
     time_us = np.concatenate([part.time_us for part in parts])
     order = np.lexsort([time_us, index])

@@ -8,7 +8,6 @@ without a box is a frame without persons.
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -16,7 +15,7 @@ from typing import Literal
 from detection.datasets.plain_names import check_class_name
 from detection.errors import Problems, UserError, at_row
 from detection.files import read_text
-from detection.formats.csv_rows import csv_rows
+from detection.formats.csv_rows import csv_rows, finite_number
 from detection.importers.class_names import split_names
 from detection.importers.custom import AnnotatedBox, AnnotatedVideo
 from detection.importers.source_videos import find_video
@@ -230,13 +229,7 @@ def _frame_or_time(row: Mapping[str, str], first_frame: int) -> float:
 
 
 def _number(text: str, name: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"{name} must be a number, found {text[:40]!r}") from None
-    if not math.isfinite(value) or abs(value) > 1e9:
-        raise ValueError(f"{name} must be a finite number, found {text[:40]!r}")
-    return value
+    return finite_number(text, name, most=1e9)
 
 
 def _video_of(

@@ -71,6 +71,22 @@ class AnnotatedVideo:
 
 
 @dataclass(frozen=True)
+class AnnotatedData:
+    """The content of an annotation file, or of several.
+
+    videos: the annotated videos.
+    classes: in the order of the source.
+    exclusive: mutually exclusive classes by attribute.
+    notes: what the user should know, a line each.
+    """
+
+    videos: list[AnnotatedVideo]
+    classes: list[str]
+    exclusive: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Choices:
     """Options of an import.
 

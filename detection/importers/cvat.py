@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.errors import Problems, UserError, printable
-from detection.importers.custom import AnnotatedBox, AnnotatedVideo
+from detection.importers.custom import AnnotatedBox, AnnotatedData, AnnotatedVideo
 from detection.importers.cvat_actions import ActionRules, Vocabulary
 from detection.importers.cvat_shapes import CvatBox, interpolated
 from detection.importers.cvat_tasks import TaskTracks, annotated_frames, tracks_by_task
@@ -34,33 +34,12 @@ END_MARGIN_S = 0.1
 
 
 @dataclass(frozen=True)
-class CvatData:
-    """The content of the files.
-
-    videos: the annotated videos.
-    classes: in the order of the files.
-    exclusive: mutually exclusive classes by attribute.
-    notes: what the user should know, a line each.
-    """
-
-    videos: list[AnnotatedVideo]
-    classes: list[str]
-    exclusive: dict[str, list[str]]
-    notes: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
 class _KeyframeRules:
-    """Which keyframes and boxes are made.
+    """Which keyframes and boxes are made."""
 
-    every_s: seconds between keyframes; 0: every frame.
-    keep_occluded: keep persons marked as occluded.
-    hulls: use the bounding boxes of shapes other than boxes.
-    """
-
-    every_s: float
+    every_s: float  # between keyframes; 0: every frame
     keep_occluded: bool
-    hulls: bool
+    hulls: bool  # use the bounding boxes of shapes other than boxes
 
 
 def read_cvat_videos(
@@ -73,7 +52,7 @@ def read_cvat_videos(
     shapes: Literal["unjudged", "hull"] = "unjudged",
     separators: str = "",
     keep_occluded: bool = True,
-) -> CvatData:
+) -> AnnotatedData:
     """Read one CVAT file, or all XML and ZIP files of a folder, for the videos below `videos`.
 
     every_s: seconds between keyframes, at multiples of it on the video's clock as AVA's are (0:
@@ -103,7 +82,7 @@ def read_cvat_videos(
             found.append(video)
     problems.raise_if_any()
     notes = [*vocabulary.notes, *counts.notes()]
-    return CvatData(found, vocabulary.classes, vocabulary.exclusive, notes)
+    return AnnotatedData(found, vocabulary.classes, vocabulary.exclusive, notes)
 
 
 def _files(source: Path) -> list[Path]:
@@ -142,24 +121,15 @@ def _find(file: CvatFile, task: CvatTask, videos: Path, *, alone: bool) -> Annot
 
 @dataclass
 class _Counts:
-    """Counts for the notes.
+    """Counts for the notes."""
 
-    turned: rotated boxes.
-    hulls: other shapes used as bounding boxes, by kind.
-    unjudged: other shapes that left out keyframes, by kind.
-    unjudged_keyframes: keyframes left out.
-    unjudged_others: boxes of other persons at these keyframes.
-    places: file and line of the first three of these shapes.
-    frames: notes about frame numbers.
-    """
-
-    turned: int = 0
-    hulls: Counter[str] = field(default_factory=Counter)
-    unjudged: Counter[str] = field(default_factory=Counter)
+    turned: int = 0  # rotated boxes
+    hulls: Counter[str] = field(default_factory=Counter)  # shapes used as bounding boxes, by kind
+    unjudged: Counter[str] = field(default_factory=Counter)  # shapes that left out keyframes
     unjudged_keyframes: int = 0
-    unjudged_others: int = 0
-    places: list[str] = field(default_factory=list)
-    frames: list[str] = field(default_factory=list)
+    unjudged_others: int = 0  # boxes of other persons at these keyframes
+    places: list[str] = field(default_factory=list)  # of the first three of these shapes
+    frames: list[str] = field(default_factory=list)  # notes about frame numbers
 
     def notes(self) -> list[str]:
         """Return a line for each kind."""

@@ -110,7 +110,7 @@ class Vocabulary:
 
     def names_in(self, value: str) -> list[str]:
         """Return the names in a value, without those for "no action"."""
-        return [n for n in split_names(value, self.rules.separators) if not _is_none(n)]
+        return [n for n in split_names(value, self.rules.separators) if n.lower() not in NO_ACTION]
 
     def class_of(self, attribute: str, value: str) -> str:
         """Return the class of a value, with the attribute's name where two have that value."""
@@ -180,10 +180,7 @@ def _known_attributes(
 
 
 def _complete(
-    file: CvatFile,
-    labels: set[str],
-    known: dict[str, CvatAttribute],
-    owners: dict[str, set[str]],
+    file: CvatFile, labels: set[str], known: dict[str, CvatAttribute], owners: dict[str, set[str]]
 ) -> None:
     """Add the attributes and values of the boxes (some files have no header)."""
     seen: dict[str, dict[str, None]] = {}
@@ -220,10 +217,6 @@ def _acting(
                 "checkbox, select, radio or text is required for actions"
             )
     return {name: a for name, a in known.items() if name in rules.attributes}
-
-
-def _is_none(value: str) -> bool:
-    return value.lower() in NO_ACTION
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from detection.formats.csv_rows import finite_number
+
 Box = tuple[float, float, float, float]
 SHAPES = ("box", "polygon", "polyline", "points", "ellipse", "mask", "cuboid", "skeleton")
 _CUBOID = [f"{corner}{side}" for side in (1, 2) for corner in ("tl", "bl", "tr", "br")]
@@ -110,14 +112,14 @@ def hull_of(name: str, values: Mapping[str, str]) -> tuple[Box, float]:
     def number(key: str) -> float:
         if key not in values:
             raise ValueError(f"<{name}> without {key}")
-        return _number(key, values[key])
+        return finite_number(values[key], key)
 
     if name == "box":
         x1, y1, x2, y2 = (number(key) for key in ("xtl", "ytl", "xbr", "ybr"))
-        return (x1, y1, x2, y2), _number("rotation", values.get("rotation", "0"))
+        return (x1, y1, x2, y2), finite_number(values.get("rotation", "0"), "rotation")
     if name == "ellipse":
         x, y, rx, ry = (number(key) for key in ("cx", "cy", "rx", "ry"))
-        angle = math.radians(_number("rotation", values.get("rotation", "0")))
+        angle = math.radians(finite_number(values.get("rotation", "0"), "rotation"))
         half_w = math.hypot(rx * math.cos(angle), ry * math.sin(angle))
         half_h = math.hypot(rx * math.sin(angle), ry * math.cos(angle))
         return (x - half_w, y - half_h, x + half_w, y + half_h), 0.0
@@ -134,7 +136,7 @@ def hull_of(name: str, values: Mapping[str, str]) -> tuple[Box, float]:
         x_text, comma, y_text = pair.partition(",")
         if not comma:
             raise ValueError(f"points must be x,y;x,y;..., found {pair[:40]!r}")
-        places.append((_number("points", x_text), _number("points", y_text)))
+        places.append((finite_number(x_text, "points"), finite_number(y_text, "points")))
     return _around([(x, y, x, y) for x, y in places]), 0.0
 
 
@@ -142,13 +144,3 @@ def _around(boxes: Sequence[Box]) -> Box:
     """Return the bounding box of at least one box."""
     x1, y1, x2, y2 = zip(*boxes, strict=True)
     return (min(x1), min(y1), max(x2), max(y2))
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"{name} must be a number, found {text[:40]!r}") from None
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, found {text[:40]!r}")
-    return value

@@ -207,9 +207,7 @@ class _Reader:
             self.parser.Parse(piece, False)
             silent = silent + len(piece) if self.events == events else 0
             if silent >= _MAX_SILENT:
-                raise self._error(
-                    f"an element or a comment of more than {_MAX_SILENT:,} bytes",
-                )
+                raise self._error(f"an element or a comment of more than {_MAX_SILENT:,} bytes")
         self.parser.Parse(b"", True)
 
     def _keep(self) -> None:
@@ -217,7 +215,7 @@ class _Reader:
         self.kept += 1
         if self.kept > _MAX_KEPT:
             raise self._error(
-                f"more than {_MAX_KEPT:,} boxes, tracks and labels; export the tasks one by one",
+                f"more than {_MAX_KEPT:,} boxes, tracks and labels; export the tasks one by one"
             )
 
     @property
@@ -241,9 +239,7 @@ class _Reader:
         if self.stack[1:2] == ["meta"]:
             self._start_meta(name)
         elif name == "image" and len(self.stack) == 2:
-            raise self._error(
-                "this is 'CVAT for images'; export the task as 'CVAT for video 1.1'",
-            )
+            raise self._error("this is 'CVAT for images'; export the task as 'CVAT for video 1.1'")
         elif name == "track" and len(self.stack) == 2:
             self._keep()
             self.track = CvatTrack(
@@ -368,17 +364,10 @@ class _Reader:
 
 @dataclass
 class _OpenShape:
-    """A shape whose element is still open.
+    """A shape whose element is still open."""
 
-    name: CVAT's name of the shape.
-    values: XML attributes of the element.
-    line: line of the file.
-    attributes: CVAT's attributes by name.
-    elements: parts of a skeleton.
-    """
-
-    name: str
-    values: Mapping[str, str]
+    name: str  # CVAT's, of the shape
+    values: Mapping[str, str]  # XML attributes of the element
     line: int
-    attributes: dict[str, str] = field(default_factory=dict)
-    elements: list[CvatBox] = field(default_factory=list)
+    attributes: dict[str, str] = field(default_factory=dict)  # CVAT's, by name
+    elements: list[CvatBox] = field(default_factory=list)  # parts of a skeleton

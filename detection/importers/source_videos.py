@@ -11,7 +11,6 @@ from pathlib import Path
 
 from detection.datasets.plain_names import (
     VIDEO_SUFFIXES,
-    has_video_suffix,
     is_plain,
     video_suffix,
     without_video_suffix,
@@ -67,7 +66,7 @@ def find_video(folder: Path, name: str) -> Path:
         candidates = [relative, *(relative.with_name(stem + suffix) for suffix in VIDEO_SUFFIXES)]
         for candidate in candidates:
             path = folder / candidate
-            if has_video_suffix(path.name) and _is_file(path):
+            if video_suffix(path.name) and _is_file(path):
                 return path
         for path in _entries(folder / relative.parent):  # WALK.MP4 and walk.Mp4
             if path.name[: -len(video_suffix(path.name))] == stem and _is_file(path):
@@ -86,7 +85,7 @@ def list_videos(folder: Path) -> list[str]:
         raise UserError(f"{folder}: folder of videos not found")
     names = []
     for path in _below(folder):
-        if has_video_suffix(path.name) and not path.is_dir():
+        if video_suffix(path.name) and not path.is_dir():
             if not path.is_file():
                 what = "a broken link" if path.is_symlink() else "not a regular file"
                 raise UserError(f"{path}: {what}, a video is required")
@@ -103,7 +102,7 @@ def skipped_files(folder: Path) -> list[str]:
         if path.is_dir():
             if path.is_symlink():
                 found["linked folders"].append(path.relative_to(folder).as_posix())
-        elif not has_video_suffix(path.name):
+        elif not video_suffix(path.name):
             found["files without a video's suffix"].append(path.relative_to(folder).as_posix())
     return [
         f"{len(names):,} {what} skipped: {first_few([*map(printable, sorted(names))])}"
@@ -159,7 +158,7 @@ def _without_suffix(name: str) -> str:
 def _entries(folder: Path) -> list[Path]:
     """Return the video files directly in a folder, sorted; none where it is not a folder."""
     try:
-        return sorted(path for path in folder.iterdir() if has_video_suffix(path.name))
+        return sorted(path for path in folder.iterdir() if video_suffix(path.name))
     except OSError:  # not a folder, or a name too long for the file system
         return []
 

@@ -183,22 +183,14 @@ def annotated_videos(
 
 @dataclass(frozen=True)
 class _Annotations:
-    """The content of the pickle.
-
-    labels: names of the classes.
-    tubes: (class, (frames, 5) array) of each tube, by FOLDER/NAME.
-    size: (height, width) by FOLDER/NAME.
-    splits: FOLDER/NAME by split.
-    num_frames: stated frames of the videos, by FOLDER/NAME.
-    without_tubes: videos of a split that have no annotation.
-    """
+    """The content of the pickle, by FOLDER/NAME of a video."""
 
     labels: tuple[str, ...]
-    tubes: Mapping[str, list[tuple[int, NDArray[np.float64]]]]
-    size: Mapping[str, tuple[int, int]]
+    tubes: Mapping[str, list[tuple[int, NDArray[np.float64]]]]  # class, (frames, 5) array of each
+    size: Mapping[str, tuple[int, int]]  # height, width
     splits: Mapping[str, list[str]]
-    num_frames: Mapping[str, int]
-    without_tubes: Sequence[str] = ()
+    num_frames: Mapping[str, int]  # as stated
+    without_tubes: Sequence[str] = ()  # videos of a split that have no annotation
 
 
 def _files(source: Path, form: TubeFormat, videos: str | Path | None) -> tuple[Path, Path]:

@@ -12,19 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from detection.datasets.ava_csv import AvaRows, time_us_of, write_ground_truth
-from detection.datasets.folder import (
-    DatasetFile,
-    EvaluationPart,
-    SplitPart,
-    write_dataset_file,
-)
+from detection.datasets.folder import DatasetFile, EvaluationPart, SplitPart, write_dataset_file
 from detection.datasets.label_map import write_label_map
 from detection.datasets.new_folder import new_dataset_folder
 from detection.datasets.plain_names import check_class_name
@@ -233,10 +228,9 @@ def _frame_notes(timed: Mapping[str, _TimedRows]) -> list[str]:
         if packets == decodable or rows.last_frame is None:
             continue
         case = f"{printable(name)}: {packets} packets, {decodable} frames"
-        if rows.last_frame >= decodable:
-            case += f", but the last annotated frame is {rows.last_frame} (from 0)"
-        elif rows.last_frame == packets - 1:
-            case += f", the last annotated frame is {rows.last_frame} (from 0)"
+        if rows.last_frame >= decodable or rows.last_frame == packets - 1:
+            but = " but" * (rows.last_frame >= decodable)
+            case += f",{but} the last annotated frame is {rows.last_frame} (from 0)"
         cases.append(case)
     return [
         f"warning: {len(cases)} videos contain packets of which no frame can be decoded; frame "
@@ -363,10 +357,7 @@ def has_aspect_ratio(
 
 
 def _check_shape(
-    video: SourceVideo,
-    size_px: tuple[int, int],
-    pixel_shape: Fraction | None,
-    problems: Problems,
+    video: SourceVideo, size_px: tuple[int, int], pixel_shape: Fraction | None, problems: Problems
 ) -> None:
     """Refuse a stated frame size of another aspect ratio than the video's."""
     if video.size is None or video.size == (1, 1) or not len(video.boxes):
@@ -482,23 +473,17 @@ def _write_header(folder: Path, header: DatasetHeader, *, whole_seconds: bool) -
 
 def _write_tables(folder: Path, ids: Mapping[str, str], left_out: tuple[SkippedRow, ...]) -> None:
     """Write `left_out.csv` and `video_sources.csv`, for the user to read."""
-    with replacing(folder / "left_out.csv") as path, _open_table(path) as file:
-        table = csv.writer(file)
-        table.writerow(
-            ["video_id", "source", "frame", "frames_in_clip", "x1", "y1", "x2", "y2"]
-            + ["place", "reason"]
-        )
-        for row in left_out:
-            frame = "" if row.frame is None else row.frame
-            table.writerow(
-                [row.video_id, row.source, frame, row.num_frames, *row.box, row.place, row.reason]
-            )
-    with replacing(folder / "video_sources.csv") as path, _open_table(path) as file:
-        table = csv.writer(file)
-        table.writerow(["video_id", "source"])
-        table.writerows((ids[name], name) for name in sorted(ids))
-
-
-def _open_table(path: Path) -> TextIO:
-    """Open a table for writing; file names that are not UTF-8 keep their bytes."""
-    return path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+    head = ["video_id", "source", "frame", "frames_in_clip", "x1", "y1", "x2", "y2"]
+    rows = (
+        (r.video_id, r.source, r.frame, r.num_frames, *r.box, r.place, r.reason) for r in left_out
+    )
+    sources = ((ids[name], name) for name in sorted(ids))
+    for file_name, table in (
+        ("left_out.csv", [(*head, "place", "reason"), *rows]),
+        ("video_sources.csv", [("video_id", "source"), *sources]),
+    ):
+        with (
+            replacing(folder / file_name) as path,
+            path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        ):  # file names that are not UTF-8 keep their bytes
+            csv.writer(file).writerows(table)

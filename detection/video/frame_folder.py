@@ -65,7 +65,7 @@ class FrameFolder:
 
     def frame_times_s(self) -> NDArray[np.float64]:
         """Return the (n,) ascending presentation times of the existing frames."""
-        return self._numbers_and_times[1]
+        return self._times_s
 
     def ends_s(self) -> tuple[float, float]:
         """Return the times of the first and of the last existing frame."""
@@ -92,7 +92,8 @@ class FrameFolder:
         self.close()
 
     @cached_property
-    def _paths(self) -> list[Path]:
+    def _files(self) -> tuple[list[int], list[Path]]:
+        """The numbers of the frames, ascending, and their files."""
         if not self.folder.is_dir():
             raise UserError(f"{self.folder}: folder of frames not found")
         numbered: dict[int, Path] = {}
@@ -110,16 +111,15 @@ class FrameFolder:
             numbered[number] = path
         if not numbered:
             raise UserError(f"{self.folder}: contains no frames named like NAME_000001.jpg")
-        return [numbered[number] for number in sorted(numbered)]
+        numbers = sorted(numbered)
+        return numbers, [numbered[number] for number in numbers]
 
     @cached_property
-    def _numbers_and_times(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        matches = (FRAME_NAME.search(path.name) for path in self._paths)
-        numbers = np.asarray([int(m.group(1)) for m in matches if m], dtype=np.int64)
-        return numbers, self._start_s + (numbers - 1) / self._fps
+    def _times_s(self) -> NDArray[np.float64]:
+        return self._start_s + (np.asarray(self._files[0], np.int64) - 1) / self._fps
 
     def _decode(self, position: int, short_side: int | None) -> NDArray[np.uint8]:
-        path = self._paths[position]
+        path = self._files[1][position]
         if not path.is_file() or path.stat().st_size > MOST_BYTES_A_FRAME:
             raise UserError(f"{path}: not a regular file of at most {MOST_BYTES_A_FRAME} bytes")
         image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)

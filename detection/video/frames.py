@@ -6,6 +6,7 @@ converting them to RGB.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -16,11 +17,14 @@ from numpy.typing import NDArray
 _FINER = 1024
 
 
-def retimed(frame: VideoFrame, time_s: float, time_base: Fraction) -> VideoFrame:
-    """Return the frame with another time, in a finer time base than its file's."""
-    frame.time_base = time_base / _FINER
-    frame.pts = round(time_s * _FINER / time_base)
-    return frame
+def retimed(
+    frames: Iterable[tuple[float, VideoFrame]], time_base: Fraction
+) -> Iterator[VideoFrame]:
+    """Yield frames with other times (seconds), in a finer time base than their file's."""
+    for time_s, frame in frames:
+        frame.time_base = time_base / _FINER
+        frame.pts = round(time_s * _FINER / time_base)
+        yield frame
 
 
 def quarter_turns(frame: VideoFrame) -> int:
@@ -39,8 +43,8 @@ class RgbConverter:
         self._scale = VideoReformatter()
         self._convert = VideoReformatter()
 
-    def __call__(self, frame: VideoFrame, short_side: int | None) -> NDArray[np.uint8]:
-        """Return the frame upright, its shorter edge at `short_side` pixels (None: not scaled)."""
+    def __call__(self, frame: VideoFrame, short_side: int | None = None) -> NDArray[np.uint8]:
+        """Return a frame upright, its shorter edge at `short_side` pixels (None: not scaled)."""
         turns = quarter_turns(frame)
         width, height = scaled_size(frame.width, frame.height, short_side)
         if (width, height) != (frame.width, frame.height):

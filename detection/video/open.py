@@ -14,6 +14,7 @@ from typing import Any
 import av
 import av.error
 from av.packet import Packet
+from av.video.stream import VideoStream
 
 from detection.errors import UserError, printable
 
@@ -84,7 +85,7 @@ def video_stream_of(container: Any, *, shown_as: str) -> Any:
     raise UserError(f"{shown_as}: contains no video stream (sound only, or cut short)")
 
 
-def packets_of(container: Any, stream: Any) -> Iterator[Packet]:
+def packets_of(container: Any, stream: Any) -> Iterator[Packet[VideoStream]]:
     """Yield a stream's packets from the container's current position.
 
     PyAV raises IndexError for a packet of a stream that appears later in the file (FLV and

@@ -56,6 +56,8 @@ _PROBED_FRAMES = 100
 class VideoReader:
     """Reads frames of one video file by presentation time. A context manager; one decoding thread.
 
+    to_rgb: converts a frame of `decoded_frames` to an upright (H, W, 3) RGB array.
+
     damage: what to do with damaged frames. "guess": return what the decoder makes of them, as
     players do, and raise where it returns none; "refuse": raise; "skip": as "guess", but leave out
     frames for which the decoder returns none.
@@ -74,7 +76,7 @@ class VideoReader:
             self._container.close()
             raise UserError(f"{self.path}: its frames have no presentation times")
         self._time_base = self._stream.time_base
-        self._to_rgb = RgbConverter()
+        self.to_rgb = RgbConverter()
         self._shift = 0  # ticks of the time base, added to each of the file's times
         self._is_checked = False
         self._resets = 0
@@ -335,11 +337,7 @@ class VideoReader:
         """
         self._check_order()
         for frame in self._decoded_from(None):
-            yield _time_s(frame), self._to_rgb(frame, short_side)
-
-    def to_rgb(self, frame: VideoFrame, *, short_side: int | None = None) -> NDArray[np.uint8]:
-        """Return a frame of `decoded_frames` upright, as (H, W, 3) RGB."""
-        return self._to_rgb(frame, short_side)
+            yield _time_s(frame), self.to_rgb(frame, short_side)
 
     def decoded_frames(
         self, *, start_s: float = -math.inf, end_s: float = math.inf
@@ -356,7 +354,10 @@ class VideoReader:
             if held is not None:
                 if _time_s(frame) <= _time_s(held):
                     if self._damage != "skip":
-                        raise UserError(f"{self.path}: {_disorder(held, frame)}")
+                        raise UserError(
+                            f"{self.path}: the frame at {_time_s(frame):.6f} s comes after the one "
+                            f"at {_time_s(held):.6f} s, against the order of its packets' times"
+                        )
                     self._late += 1  # put out of order by damage before it
                     continue
                 if _time_s(frame) > start_s + SAME_TIME_S:
@@ -405,7 +406,7 @@ class VideoReader:
         self, frames: Iterator[tuple[VideoFrame, int]], short_side: int | None
     ) -> list[tuple[NDArray[np.uint8], float, int]]:
         """Return (RGB, time in seconds, matches) of each frame."""
-        return [(self._to_rgb(frame, short_side), _time_s(frame), n) for frame, n in frames]
+        return [(self.to_rgb(frame, short_side), _time_s(frame), n) for frame, n in frames]
 
     def _only_nearest(
         self, requested_s: NDArray[np.float64], keyframes_s: NDArray[np.float64]
@@ -444,7 +445,7 @@ class VideoReader:
             raise _UnsureError
 
     def _decode_only(
-        self, packets: Sequence[Packet], waiting: Mapping[int | None, int]
+        self, packets: Sequence[Packet[VideoStream]], waiting: Mapping[int | None, int]
     ) -> Iterator[VideoFrame]:
         """Yield the frames whose presentation times are keys of `waiting`, until that is empty."""
         try:
@@ -460,21 +461,21 @@ class VideoReader:
             self._stream.codec_context.skip_frame = "DEFAULT"
 
     def _decode_packet(
-        self, packet: Packet | None, skip: Literal["DEFAULT", "NONREF"]
+        self, packet: Packet[VideoStream] | None, skip: Literal["DEFAULT", "NONREF"]
     ) -> list[VideoFrame]:
         """Decode a packet (None: flush the decoder); skip: FFmpeg's name of the frames to skip."""
         context = self._stream.codec_context
         context.skip_frame = skip
         return context.decode(packet)
 
-    def _packets_around(self, first_s: float, last_s: float) -> list[Packet]:
+    def _packets_around(self, first_s: float, last_s: float) -> list[Packet[VideoStream]]:
         """Read packets from a key frame at or before `first_s` to beyond the frame after `last_s`.
 
         Raises `_UnsureError` where times are missing or a packet is damaged.
         """
         for target_s in self._seek_targets(first_s):
             self._seek(target_s)
-            packets: list[Packet] = []
+            packets: list[Packet[VideoStream]] = []
             after_s = math.inf
             for packet in self._demux():
                 if not packet.size:
@@ -588,17 +589,14 @@ class VideoReader:
             for frame in frames:
                 if frame.pts is None:
                     raise UserError(f"{self.path}: its frames have no presentation times")
-                for time_s, own in order.push(_time_s(frame), frame):
-                    yield retimed(own, time_s, self._time_base)
+                yield from retimed(order.push(_time_s(frame), frame), self._time_base)
         except av.error.FFmpegError:  # frames before the damage are intact
-            for time_s, own in order.flush():
-                yield retimed(own, time_s, self._time_base)
+            yield from retimed(order.flush(), self._time_base)
             raise
-        for time_s, own in order.flush():
-            yield retimed(own, time_s, self._time_base)
+        yield from retimed(order.flush(), self._time_base)
         self._resets = order.resets
 
-    def _demux(self) -> Iterator[Packet]:
+    def _demux(self) -> Iterator[Packet[VideoStream]]:
         """Yield the packets from the current position, with times on this reader's clock."""
         for packet in packets_of(self._container, self._stream):
             if self._shift:
@@ -723,16 +721,11 @@ class VideoReader:
 
 @dataclass(frozen=True)
 class _Listed:
-    """What the packets say about the frames.
+    """What the packets say about the frames."""
 
-    times_s: (n,) ascending presentation times.
-    packets: number of packets with data.
-    is_plain: every packet has a time of its own, and decoding times ascend.
-    """
-
-    times_s: NDArray[np.float64]
-    packets: int
-    is_plain: bool
+    times_s: NDArray[np.float64]  # (n,) ascending
+    packets: int  # with data
+    is_plain: bool  # every packet has a time of its own, and decoding times ascend
 
 
 @dataclass(frozen=True)
@@ -779,7 +772,7 @@ class _UnsureError(Exception):
     """The packets do not determine which frames have to be decoded."""
 
 
-def _shown_pts(packets: Sequence[Packet]) -> list[int]:
+def _shown_pts(packets: Sequence[Packet[VideoStream]]) -> list[int]:
     return [p.pts for p in packets if p.pts is not None and not p.is_discard]
 
 
@@ -799,10 +792,3 @@ def _time_s(frame: VideoFrame) -> float:
     time_s = frame.time
     assert time_s is not None
     return time_s
-
-
-def _disorder(before: VideoFrame, after: VideoFrame) -> str:
-    return (
-        f"the frame at {_time_s(after):.6f} s comes after the one at {_time_s(before):.6f} s, "
-        "against the order of its packets' times"
-    )

@@ -103,14 +103,10 @@ class Gap:
 
 @dataclass(frozen=True)
 class _Damage:
-    """Undecodable data.
-
-    reason: the decoder's message.
-    time_s: presentation time of the missing frame, None where unknown.
-    """
+    """Undecodable data; the reason is the decoder's message."""
 
     reason: str
-    time_s: float | None
+    time_s: float | None  # of the missing frame, None where unknown
 
 
 class VideoStream:
@@ -302,15 +298,12 @@ class VideoStream:
         self._order = order
         for item in self._packets():
             if isinstance(item, _Damage):
-                for time_s, frame in order.flush():
-                    yield retimed(frame, time_s, stream.time_base)
+                yield from retimed(order.flush(), stream.time_base)
                 shifted = None if item.time_s is None else item.time_s + self._shift_s
                 yield _Damage(item.reason, shifted)
             elif item.time is not None:
-                for time_s, frame in order.push(item.time + self._shift_s, item):
-                    yield retimed(frame, time_s, stream.time_base)
-        for time_s, frame in order.flush():
-            yield retimed(frame, time_s, stream.time_base)
+                yield from retimed(order.push(item.time + self._shift_s, item), stream.time_base)
+        yield from retimed(order.flush(), stream.time_base)
 
     def _rewind(self, stream: Any) -> None:
         self._at_start = True
@@ -452,10 +445,7 @@ def join_videos(parts: Sequence[Path], path: str | Path) -> None:
     """
     last_dts: int | None = None
     closed = 0
-    with (
-        replacing(path) as temporary,
-        av.open(str(temporary), "w", options=MP4_OPTIONS) as joined,
-    ):
+    with replacing(path) as temporary, av.open(str(temporary), "w", options=MP4_OPTIONS) as joined:
         written: Any = None
         for part in parts:
             with open_file(part) as opened:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.datasets.sampling import choose_keyframes
+from detection.datasets.loader import choose_keyframes
 from detection.structures import ClipSampling, Keyframe
 
 

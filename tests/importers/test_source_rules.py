@@ -17,9 +17,9 @@ from detection.datasets.ava_csv import read_ground_truth
 from detection.datasets.folder import DatasetFolder, inside
 from detection.errors import UserError
 from detection.importers.coco import CocoRules, read_coco_videos
+from detection.importers.coco_shapes import box_of_mask
 from detection.importers.csv_table import read_csv_table
 from detection.importers.custom import Choices, import_annotations
-from detection.importers.run_lengths import box_of_mask
 from detection.importers.source_videos import find_video, list_videos
 from detection.prepare.annotations import write_prepared_dataset
 from detection.video.writer import VideoWriter

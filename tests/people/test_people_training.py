@@ -20,12 +20,13 @@ from detection.datasets.folder import DatasetFolder
 from detection.datasets.held_out import read_boxes, read_training_boxes, split_by_source
 from detection.datasets.loader import ClipLoader
 from detection.datasets.open_video import open_video
-from detection.datasets.people import InOrder, PeopleFrames, PictureBatch
+from detection.datasets.people import PeopleFrames, PictureBatch
 from detection.datasets.people_transforms import (
     PeopleEvalTransform,
     PeopleTrainTransform,
     fitted_size,
 )
+from detection.datasets.workers import FixedBatches
 from detection.engine import runs
 from detection.engine.tasks.people import score_run
 from detection.errors import UserError
@@ -182,7 +183,7 @@ def test_pictures_do_not_depend_on_workers_or_on_what_is_kept(tiny, workers):
     )
     plain = frames(tiny, transform, seed=3)
     keeping = frames(tiny, transform, seed=3, keep_mb=1)
-    order = InOrder(range(12), batch_size=5)
+    order = FixedBatches([range(12)], batch_size=5)
     for _ in range(2):  # the second time from what was kept
         loaded = [
             p
@@ -201,7 +202,9 @@ def test_missing_video_names_its_row(tmp_path):
     root = make_dataset(tmp_path / "data", train=2, val=1)
     (root / "videos" / "train_1.mp4").unlink()
     dataset = frames(root, PeopleEvalTransform(short_side=48, long_side=96))
-    loader = ClipLoader(dataset, InOrder(range(4), batch_size=4), collate=PictureBatch, workers=1)
+    loader = ClipLoader(
+        dataset, FixedBatches([range(4)], batch_size=4), collate=PictureBatch, workers=1
+    )
     with pytest.raises(UserError, match=r"train.csv:\d+: .*train_1.mp4: video file not found"):
         list(loader)
 

@@ -58,7 +58,7 @@ class Scorer:
             read_ground_truth_rows(split),
             self.label_map,
             exclusions=read_exclusions(split),
-            protocol=self.config.evaluation.protocol or self.folder.protocol,
+            protocol=self.config.evaluation.protocol or self.folder.file.evaluation.protocol,
             scored=self.scored,
         )
 

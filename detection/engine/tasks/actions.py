@@ -149,7 +149,7 @@ class ActionTask(X3DTask):
                 seconds=round(one.seconds, 1),
                 per_class=dict(one.result.per_class),
             )
-        made_up = self._data.made_up
+        made_up = self._data.file.made_up
         print_results(folder, score, self._scorer.scored, others=others, made_up=made_up)
 
     def _tell_mismatches(self, split: str, processes: Processes, boxes: str | None) -> None:

@@ -247,7 +247,7 @@ class PeopleTask:
         val = self._score(detector)
         metrics: dict[str, Any] = {}
         if self._processes.is_first:
-            made_up = self._data.made_up
+            made_up = self._data.file.made_up
             metrics = write_people_results(
                 folder, detector=detector.name, held_out=kept_back, val=val, made_up=made_up
             )

@@ -15,11 +15,11 @@ import torch
 
 from detection.datasets.actor_table import ActorTable
 from detection.datasets.folder import DatasetFolder
-from detection.datasets.loader import ClipLoader
+from detection.datasets.loader import ClipLoader, choose_keyframes
 from detection.datasets.open_video import open_video
-from detection.datasets.people import InOrder, PeopleFrames, PictureBatch
+from detection.datasets.people import PeopleFrames, PictureBatch
 from detection.datasets.people_transforms import PeopleEvalTransform
-from detection.datasets.sampling import choose_keyframes
+from detection.datasets.workers import FixedBatches
 from detection.engine.distributed import ALONE, Processes
 from detection.engine.tasks.action_scoring import refuse_if_nothing_is_left, words_for_unreadable
 from detection.engine.tasks.base import progress_bar
@@ -89,7 +89,7 @@ def score_people(
             open_video=functools.partial(open_video, folder),
             transform=PeopleEvalTransform(short_side=short_side, long_side=long_side),
         ),
-        InOrder(positions[processes.rank :: processes.count].tolist(), batch_size=batch_size),
+        FixedBatches([positions[processes.rank :: processes.count]], batch_size=batch_size),
         collate=PictureBatch,
         workers=workers,
         pin_memory=detector.device.type == "cuda",
