@@ -252,7 +252,7 @@ def _about_video(
                 f"{int(in_gap.sum())} keyframe(s) more than half a second from any frame, the "
                 f"first at {first.time_s:.6f} s ({first.where})"
             )
-            yield note(name, message, "right for a still picture, else frames are lost there")
+            yield note(name, message, "right for a still image, else frames are lost there")
 
 
 def _about_origin(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Rng = np.random.Generator
 
 # pitch and roll turn the whole body about the hips (forward, to the left), spine and neck add to
 # pitch above the hips; rise (in heights) lifts it off the ground.
