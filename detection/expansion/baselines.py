@@ -54,7 +54,10 @@ def grow_at_random(search: Search, *, seed: int) -> tuple[X3DDescription, tuple[
     while search.cost(current) < search.target:
         chosen = draw.choice(search.grow(current)[0])
         path.append(chosen.axis)
-        current = contract(chosen, current, cost=search.cost, target=search.target).description
+        if chosen.cost > search.target:
+            fitted = contract(chosen, current, cost=search.cost, target=search.target)
+            return fitted.description, tuple(path)
+        current = chosen.description
     return current, tuple(path)
 
 
