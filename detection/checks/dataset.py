@@ -171,7 +171,6 @@ def _warn(join: Mismatch | str | None, kind: str, path: str, findings: Findings)
 
 
 def _only(rows: AvaRows, videos: Collection[str]) -> AvaRows:
-    """Return the rows of some videos, and their names only."""
     known = np.array([name in videos for name in rows.video_names], bool)
     kept = rows.select(known[rows.video_index])
     place = np.cumsum(known, dtype=np.int32) - 1
@@ -207,7 +206,6 @@ def _check_boxes(
     threshold: float,
     findings: Findings,
 ) -> None:
-    """Compare a file of person boxes with the ground truth."""
     boxes, title = read_person_boxes(folder.boxes_path(split, name)), f"boxes '{name}'"
     mine, theirs = times_by_video(rows, set()), times_by_video(boxes, set())
     joins = list(keyframe_joins(mine, theirs, split, title))

@@ -335,7 +335,6 @@ def _about_lists(
 
 
 def _advice(folder: DatasetFolder, video_id: str) -> str:
-    """Say how to get a good copy of a video."""
     command = folder.file.how_to_get
     if command and "ava_tools.prepare" in command:
         return f"delete it and make it again: {command}"

@@ -64,7 +64,6 @@ def _people(
     split: Split, roles: list[str], doings: list[list[Doing]], *, far: bool, aspect: float,
     rng: Rng,
 ) -> list[Person]:  # fmt: skip
-    """Return a person for each role, side by side."""
     count = len(roles)
     spots = (rng.permutation(count) + 0.5 + rng.uniform(-0.15, 0.15, count)) / count * aspect
     bodies = rng.permutation(len(looks.bodies(split)))
@@ -99,7 +98,6 @@ def crowding(people: list[Person], times_s: Array) -> float:
 
 
 def _taken(person: Person, x: float, facing_deg: float, time_s: float) -> tuple[float, float]:
-    """Return the approximate horizontal extent of a person."""
     doing = next(s.doing for s in person.spans if s.start_s <= time_s < s.end_s)
     forward = float(np.cos(np.radians(facing_deg)))
     behind, ahead = 0.17, 0.17

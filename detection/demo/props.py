@@ -122,10 +122,8 @@ def _sofa(rng: Rng, x: float, y: float, w: float, h: float, tone: Colour) -> Sha
     for index in range(3):
         left = x - 0.43 * w + index * 0.29 * w
         shapes.append((_box(left, y - 0.86 * h, 0.27 * w, 0.6 * h), _shade(tone, 1.12)))
-    for s in (-1, 1):
-        shapes.append(
-            (_box(x + s * 0.46 * w - 0.06 * w, y - 0.7 * h, 0.12 * w, 0.7 * h), _shade(tone, 0.85))
-        )
+    for left in (x - 0.46 * w - 0.06 * w, x + 0.46 * w - 0.06 * w):
+        shapes.append((_box(left, y - 0.7 * h, 0.12 * w, 0.7 * h), _shade(tone, 0.85)))
     return shapes
 
 

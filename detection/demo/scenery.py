@@ -198,7 +198,6 @@ def _floor(kind: str, rng: Rng, rows: int, columns: int, height_px: int, base: A
 
 
 def _furniture(rng: Rng, canvas: Image, floor_y: int, h: int) -> None:
-    """Draw one window, picture, door, shelf or cupboard against the wall."""
     x = int(rng.integers(0, canvas.shape[1]))
     tone = colour(rng.random(), rng.uniform(0.1, 0.5), rng.uniform(0.3, 0.9))
     dark: Colour = tuple(int(v * 0.6) for v in tone)  # type: ignore[assignment]

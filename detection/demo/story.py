@@ -124,7 +124,6 @@ def timeline(role: str, slots: int, decks: Decks, rng: Rng) -> list[Doing]:
 
 
 def _staying(role: str, state: str, hold: int, decks: Decks, rng: Rng) -> Doing:
-    """Return what is done in a state between two passages."""
     if state == "up":
         # People with a seat to return to stay on the spot.
         shares = STAY_SHARES if role == "seat" else ROAM_SHARES

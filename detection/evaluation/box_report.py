@@ -192,7 +192,6 @@ def _coverage(keys: SharedKeys, counted: NDArray[np.bool_]) -> dict[str, int]:
 
 
 def _check_common(keys: SharedKeys, ground_truth: AvaRows, boxes: AvaRows) -> None:
-    """Raise `UserError` if the boxes share no keyframe with the ground truth."""
     if not (keys.in_ground_truth_file & ~keys.excluded).any():
         raise UserError(f"{ground_truth.path}: no keyframe that counts, all are excluded")
     if keys.in_ground_truth_file[keys.detections].any():
@@ -236,7 +235,6 @@ def _cut(
     sorted_keys: NDArray[np.int32],
     chosen: NDArray[np.int64],
 ) -> list[ActorBoxes]:
-    """Return the boxes of each of the keys `chosen`."""
     begin = np.searchsorted(sorted_keys, chosen, side="left").tolist()
     end = np.searchsorted(sorted_keys, chosen, side="right").tolist()
     boxes, scores = boxes_01.astype(np.float32), score.astype(np.float32)

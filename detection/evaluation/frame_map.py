@@ -252,7 +252,6 @@ def score_rows(
 
 
 def _scores(rules: Protocol, rows: AvaRows, row: NDArray[np.int64]) -> NDArray[np.floating]:
-    """Return the scores of some rows in the protocol's precision."""
     assert rows.score is not None
     number: type[np.floating] = np.float32 if rules.single_precision else np.float64
     with np.errstate(over="ignore"):
@@ -338,7 +337,6 @@ def group_means(average: NDArray[np.float64], label_map: LabelMap) -> dict[str, 
 def _fractional_time(
     rules: Protocol, ground_truth: AvaRows, detections: AvaRows, exclusions: frozenset[Keyframe]
 ) -> UserError:
-    """Return the error that names the first fractional time."""
     where, line, time_s = "the exclusions", None, 0.0
     for rows in (ground_truth, detections):
         odd = np.flatnonzero(rows.time_us % 1_000_000)

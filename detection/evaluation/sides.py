@@ -42,7 +42,6 @@ def mismatches(scored: ScoredRows, ground_truth: AvaRows, detections: AvaRows) -
 
 
 def _class_ids(rows: AvaRows, label_map: LabelMap, name: str) -> Mismatch | None:
-    """Find class ids of a file that the label map lacks."""
     there: NDArray[np.int32] = np.unique(rows.action_id)
     unknown = [i for i in there.tolist() if i >= 0 and i not in label_map.index_by_id]
     if not unknown:

@@ -2,7 +2,7 @@
 
 Annotations are copied unchanged, for prepared videos keep their sources' clocks. OUT holds
 `videos/ID.mp4`, a manifest per video in `prepared/ID.json`, and at the end `dataset.yaml`: an
-unfinished folder has none, so that nobody trains on a part of it.
+unfinished folder has none, so that no training reads a part of it.
 """
 
 from __future__ import annotations
@@ -142,7 +142,6 @@ def _carry_out(
     processes: int,
     on_progress: Callable[[float], object],
 ) -> None:
-    """Prepare the videos, several at a time, and report what became of each."""
     work = extract_frames if jobs and jobs[0].options.frames else prepare_video
     for job, result in run_jobs(work, jobs, processes=processes, on_progress=on_progress):
         if isinstance(result, CannotWriteError):
