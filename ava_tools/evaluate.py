@@ -151,9 +151,7 @@ def _tell_mismatches(files: _Files, detections: AvaRows, scored: ScoredRows) -> 
     """Say which videos, keyframes and class ids have no partner, whatever the mean."""
     from detection.evaluation.sides import mismatches
 
-    found = mismatches(
-        files.ground_truth, detections, files.label_map, scored.keys, exclusions=files.exclusions
-    )
+    found = mismatches(scored, files.ground_truth, detections)
     for mismatch in found:
         print(printable(f"warning: {mismatch}"), file=sys.stderr)
     return [str(mismatch) for mismatch in found]
@@ -170,7 +168,7 @@ def _causes(files: _Files, scored: ScoredRows, mean_ap: float, *, seen: bool) ->
     recall = pair_people(scored, files.ground_truth, files.detections).recall(scored.iou_threshold)
     honest = mean_ap >= explain_low_map.LOW_MEAN and recall >= explain_low_map.LOW_RECALL
     found = explain_low_map.find_causes(
-        files.ground_truth, files.detections, files.label_map, scored, exclusions=files.exclusions,
+        scored, files.ground_truth, files.detections,
         most_keyframes=explain_low_map.MOST_KEYFRAMES if honest else None,
     )  # fmt: skip
     if found or honest or seen:

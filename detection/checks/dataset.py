@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations, zip_longest
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class Check:
             "not_looked_at": self.not_looked_at,
             "counts": {kind: times for (kind, _), times in sorted(self.findings.counts.items())},
             "findings": [finding.to_json() for finding in self.findings.kept],
-            "splits": {name: stats.to_json() for name, stats in self.statistics.items()},
+            "splits": {name: asdict(stats) for name, stats in self.statistics.items()},
         }
 
 
@@ -166,13 +166,11 @@ def _read(folder: DatasetFolder, split: Split, findings: Findings) -> AvaRows:
 
 
 def _warn(join: Mismatch | str | None, kind: str, path: str, findings: Findings) -> None:
-    """Add a join whose sides do not agree."""
     if join is not None:
         findings.warning(kind, path, str(join))
 
 
 def _only(rows: AvaRows, videos: Collection[str]) -> AvaRows:
-    """Return the rows of some videos, and their names only."""
     known = np.array([name in videos for name in rows.video_names], bool)
     kept = rows.select(known[rows.video_index])
     place = np.cumsum(known, dtype=np.int32) - 1
@@ -208,7 +206,6 @@ def _check_boxes(
     threshold: float,
     findings: Findings,
 ) -> None:
-    """Compare a file of person boxes with the ground truth."""
     boxes, title = read_person_boxes(folder.boxes_path(split, name)), f"boxes '{name}'"
     mine, theirs = times_by_video(rows, set()), times_by_video(boxes, set())
     joins = list(keyframe_joins(mine, theirs, split, title))
@@ -308,7 +305,6 @@ def keyframes_to_show(
     check: Check, *, count: int, seed: int, suspicious: bool
 ) -> dict[str, list[tuple[str, float]]]:
     """Return (video, seconds) by split: of random annotated keyframes, or of the findings'."""
-    shown: list[tuple[str, Keyframe]] = []
     if suspicious:
         split_of = {rows.path: name for name, rows in check.rows.items()}
         by_kind: dict[str, list[tuple[str, Keyframe]]] = defaultdict(list)

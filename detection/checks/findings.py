@@ -108,17 +108,20 @@ class Findings:
         kind: str,
         level: Level,
         rows: AvaRows,
-        mask: NDArray[np.bool_],
+        bad: NDArray[np.bool_] | NDArray[np.int64],
         message: Callable[[int], str],
     ) -> None:
-        """Add a finding for each row of a (N,) mask; those that are not kept get no message."""
-        bad = np.flatnonzero(mask)
+        """Add a finding for each bad row; those that are not kept get no message.
+
+        bad: (N,) mask, or positions of rows.
+        """
+        places = np.flatnonzero(bad) if bad.dtype == np.bool_ else np.sort(bad)
         room = self._room(kind, rows.path)
-        for row in bad[:room].tolist():
+        for row in places[:room].tolist():
             line, keyframe = int(rows.line[row]), rows.keyframe(row)
             self.add(Finding(kind, level, rows.path, line, message(row), keyframe))
-        if len(bad) > room:
-            self.counts[kind, level] += len(bad) - room
+        if len(places) > room:
+            self.counts[kind, level] += len(places) - room
 
     @contextmanager
     def catching(self, kind: str) -> Iterator[None]:

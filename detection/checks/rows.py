@@ -131,10 +131,8 @@ def _check_persons(rows: AvaRows, actors: Actors, findings: Findings) -> None:
         return
     person = rows.person_id[actors.first_row]
     again, first = _repeated(_mixed(actors.keyframe, person))
-    mask = np.zeros(len(rows), bool)
-    mask[actors.first_row[again & (person >= 0)]] = True
     findings.add_rows(
-        "one person, two boxes", "warning", rows, mask,
+        "one person, two boxes", "warning", rows, actors.first_row[again & (person >= 0)],
         lambda row: f"person {rows.person_id[row]} has another box at this keyframe in line "  # type: ignore[index]
         f"{rows.line[actors.first_row[first[actors.of_row[row]]]]}",
     )  # fmt: skip
@@ -146,10 +144,8 @@ def _check_twins(rows: AvaRows, actors: Actors, findings: Findings) -> None:
     twin = np.full(len(boxes), -1, np.int64)
     crowd = np.bincount(actors.keyframe, minlength=1)
     of_row = actors.keyframe[actors.of_row]
-    crowded = np.zeros(len(rows), bool)
-    crowded[actors.keyframe_row[np.flatnonzero(crowd > CROWD)]] = True
     findings.add_rows(
-        "crowded keyframe", "warning", rows, crowded,
+        "crowded keyframe", "warning", rows, actors.keyframe_row[np.flatnonzero(crowd > CROWD)],
         lambda row: f"{crowd[of_row[row]]:,} boxes at one keyframe: are the times right?",
     )  # fmt: skip
     for step in range(1, CROWD):
@@ -158,10 +154,8 @@ def _check_twins(rows: AvaRows, actors: Actors, findings: Findings) -> None:
             break
         near = same[paired_iou(boxes[same], boxes[same + step]) > TWIN_IOU]
         twin[near + step] = near
-    mask = np.zeros(len(rows), bool)
-    mask[actors.first_row[twin >= 0]] = True
     findings.add_rows(
-        "two boxes on one person", "warning", rows, mask,
+        "two boxes on one person", "warning", rows, actors.first_row[twin >= 0],
         lambda row: "nearly the same box as in line "
         f"{rows.line[actors.first_row[twin[actors.of_row[row]]]]} (IoU above {TWIN_IOU})",
     )  # fmt: skip
@@ -181,13 +175,11 @@ def _check_group(
     distinct, _ = group_rows((_mixed(actors.of_row[inside], rows.action_id[inside]),))
     candidates = inside[np.sort(distinct)]
     again, first = _repeated(actors.of_row[candidates])
-    mask = np.zeros(len(rows), bool)
-    mask[candidates[again]] = True
-    pairs = candidates[again], candidates[first[again]]
-    earlier = dict(zip(*(pair.tolist() for pair in pairs), strict=True))
+    later, before = candidates[again], candidates[first[again]]
+    earlier = dict(zip(later.tolist(), before.tolist(), strict=True))
     names = dict(zip(label_map.ids, label_map.names, strict=True))
     findings.add_rows(
-        "exclusive classes", "error", rows, mask,
+        "exclusive classes", "error", rows, later,
         lambda row: f"'{names[int(rows.action_id[row])]}' and "
         f"'{names[int(rows.action_id[earlier[row]])]}' (line {rows.line[earlier[row]]}) "
         f"exclude each other ({name})",

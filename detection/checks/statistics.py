@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,6 @@ class SplitStatistics:
     boxes_per_class: Mapping[str, int]
     height_quantiles: tuple[float, ...]
     area_quantiles: tuple[float, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
 
 def statistics_of(rows: AvaRows, actors: Actors, label_map: LabelMap | None) -> SplitStatistics:

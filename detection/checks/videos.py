@@ -252,7 +252,7 @@ def _about_video(
                 f"{int(in_gap.sum())} keyframe(s) more than half a second from any frame, the "
                 f"first at {first.time_s:.6f} s ({first.where})"
             )
-            yield note(name, message, "right for a still picture, else frames are lost there")
+            yield note(name, message, "right for a still image, else frames are lost there")
 
 
 def _about_origin(
@@ -335,7 +335,6 @@ def _about_lists(
 
 
 def _advice(folder: DatasetFolder, video_id: str) -> str:
-    """Say how to get a good copy of a video."""
     command = folder.file.how_to_get
     if command and "ava_tools.prepare" in command:
         return f"delete it and make it again: {command}"

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from detection.demo.looks import Split
-from detection.demo.skeleton import Array
+from detection.demo.skeleton import Array, Rng
 
 KINDS = ("tripod", "pan", "tilt", "push", "hand")
 _SHARES = (0.4, 0.2, 0.1, 0.15, 0.15)
@@ -62,13 +62,11 @@ def camera_paths(split: Split) -> tuple[CameraPath, ...]:
     return tuple(path for index, path in enumerate(made) if (index % 4 == 3) == (split == "val"))
 
 
-def _path(rng: np.random.Generator, seed: int) -> CameraPath:
+def _path(rng: Rng, seed: int) -> CameraPath:
     kind = str(rng.choice(KINDS, p=_SHARES))
     sign = 1.0 if rng.random() < 0.5 else -1.0
-    wobble = float(rng.uniform(0.0005, 0.002))
-    pan, rise, push = (
-        float(rng.uniform(*span)) for span in ((0.02, 0.045), (0.01, 0.02), (0.015, 0.03))
-    )
+    wobble = rng.uniform(0.0005, 0.002)
+    pan, rise, push = (rng.uniform(*span) for span in ((0.02, 0.045), (0.01, 0.02), (0.015, 0.03)))
     speed, zoom_rate = (0.0, 0.0), 0.0
     if kind == "pan":
         speed = (sign * pan, 0.0)
@@ -77,8 +75,8 @@ def _path(rng: np.random.Generator, seed: int) -> CameraPath:
     elif kind == "push":
         speed, zoom_rate = (0.3 * sign * pan, 0.0), sign * push
     elif kind == "hand":
-        wobble = float(rng.uniform(0.006, 0.012))
+        wobble = rng.uniform(0.006, 0.012)
     return CameraPath(
-        kind, speed, float(rng.uniform(0.97, 1.03)), zoom_rate, wobble,
-        float(rng.uniform(0.35, 0.8)), seed,
+        kind, speed, rng.uniform(0.97, 1.03), zoom_rate, wobble,
+        rng.uniform(0.35, 0.8), seed,
     )  # fmt: skip

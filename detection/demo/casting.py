@@ -13,7 +13,7 @@ from detection.demo.figure import Held
 from detection.demo.looks import Split
 from detection.demo.props import LOW_KINDS, Prop, chair, hiding
 from detection.demo.scenery import Place, places
-from detection.demo.skeleton import Array
+from detection.demo.skeleton import Array, Rng
 from detection.demo.staging import Person
 from detection.demo.story import ROLE_SHARES, Decks, Doing, rhythm, spans_of, timeline
 
@@ -38,9 +38,7 @@ class Story:
     props: tuple[Prop, ...]
 
 
-def cast(
-    split: Split, index: int, *, slots: int, aspect: float, decks: Decks, rng: np.random.Generator
-) -> Story:
+def cast(split: Split, index: int, *, slots: int, aspect: float, decks: Decks, rng: Rng) -> Story:
     """Return the story of the `index`-th video of a split, with `slots` keyframes from 1 s on."""
     count = int(decks.deal("people", _PEOPLE_SHARES, rng))
     far = decks.deal("far", {"far": 7, "near": 93}, rng) == "far"
@@ -64,15 +62,14 @@ def cast(
 
 def _people(
     split: Split, roles: list[str], doings: list[list[Doing]], *, far: bool, aspect: float,
-    rng: np.random.Generator,
+    rng: Rng,
 ) -> list[Person]:  # fmt: skip
-    """Return a person for each role, side by side."""
     count = len(roles)
     spots = (rng.permutation(count) + 0.5 + rng.uniform(-0.15, 0.15, count)) / count * aspect
     bodies = rng.permutation(len(looks.bodies(split)))
     people = []
     for number, role in enumerate(roles):
-        height = float(rng.uniform(*(_FAR_HEIGHTS if far else _HEIGHTS[count])))
+        height = rng.uniform(*(_FAR_HEIGHTS if far else _HEIGHTS[count]))
         height = max(height, 0.0 if far else _LEAST_HEIGHT.get(role, 0.0))
         person = _person(
             number, role, height, float(spots[number]), aspect=aspect, rng=rng,
@@ -101,7 +98,6 @@ def crowding(people: list[Person], times_s: Array) -> float:
 
 
 def _taken(person: Person, x: float, facing_deg: float, time_s: float) -> tuple[float, float]:
-    """Return the approximate horizontal extent of a person."""
     doing = next(s.doing for s in person.spans if s.start_s <= time_s < s.end_s)
     forward = float(np.cos(np.radians(facing_deg)))
     behind, ahead = 0.17, 0.17
@@ -116,7 +112,7 @@ def _taken(person: Person, x: float, facing_deg: float, time_s: float) -> tuple[
     return min(ends[0], x - half), max(ends[1], x + half)
 
 
-def _roles(count: int, far: bool, decks: Decks, rng: np.random.Generator) -> list[str]:
+def _roles(count: int, far: bool, decks: Decks, rng: Rng) -> list[str]:
     """Assign a role to each of `count` people; far ones get roles that are visible at that size."""
     shares = {role: n for role, n in ROLE_SHARES.items() if not far or role in _FAR_ROLES}
     return [decks.deal("role", shares, rng) for _ in range(count)]
@@ -124,33 +120,31 @@ def _roles(count: int, far: bool, decks: Decks, rng: np.random.Generator) -> lis
 
 def _person(
     number: int, role: str, height: float, spot: float, *, aspect: float,
-    rng: np.random.Generator, doings: list,
+    rng: Rng, doings: list[Doing],
     body: looks.Body, wardrobe: tuple[looks.Clothes, ...],
 ) -> Person:  # fmt: skip
-    ground = min(0.98, 0.635 + 0.42 * height + float(rng.uniform(-0.025, 0.025)))
-    slant = float(rng.uniform(-28, 28))
+    ground = min(0.98, 0.635 + 0.42 * height + rng.uniform(-0.025, 0.025))
+    slant = rng.uniform(-28, 28)
     sideways = slant if rng.random() < 0.5 else 180.0 - slant
     facing = sideways
     if role == "seat":
-        turned = float(rng.uniform(-20, 20))  # seen from the side, thighs and chair back show
+        turned = rng.uniform(-20, 20)  # seen from the side, thighs and chair back show
         facing = turned if rng.random() < 0.5 else 180.0 - turned
     if role == "roam" and all(d.speed == 0 for d in doings) and rng.random() < 0.6:
-        facing = float(rng.uniform(0, 360))
+        facing = rng.uniform(0, 360)
     forward = float(np.cos(np.radians(facing)))
     if role == "floor":
         spot += 0.42 * height * forward  # lying people extend behind their feet
     edge = 0.10 + 0.16 * height
-    roaming = float(rng.uniform(0.25, 0.4))
+    roaming = rng.uniform(0.25, 0.4)
     reach = (max(edge, spot - roaming), min(aspect - edge, spot + roaming))
     if reach[1] - reach[0] < 0.3:
         reach = (edge, aspect - edge)
     held = None
     if role == "porter":
-        tone = looks.colour(
-            float(rng.random()), float(rng.uniform(0.6, 0.95)), float(rng.uniform(0.5, 0.9))
-        )
-        ribbon = looks.colour(float(rng.random()), 0.6, 0.9)
-        held = Held(float(rng.uniform(0.3, 0.4)), float(rng.uniform(0.24, 0.32)), tone, ribbon)
+        tone = looks.colour(rng.random(), rng.uniform(0.6, 0.95), rng.uniform(0.5, 0.9))
+        ribbon = looks.colour(rng.random(), 0.6, 0.9)
+        held = Held(rng.uniform(0.3, 0.4), rng.uniform(0.24, 0.32), tone, ribbon)
     return Person(
         person_id=number, role=role, height=height, home_x=float(np.clip(spot, *reach)),
         ground_y=ground, reach=reach, facing=facing, slant=slant, body=body,
@@ -159,9 +153,7 @@ def _person(
     )  # fmt: skip
 
 
-def _props(
-    split: Split, people: list[Person], decks: Decks, rng: np.random.Generator
-) -> list[Prop]:
+def _props(split: Split, people: list[Person], decks: Decks, rng: Rng) -> list[Prop]:
     """Return seats for sitting people, and things that occlude some people."""
     props = []
     for person in people:
@@ -169,7 +161,7 @@ def _props(
             leg = person.body.build.leg / 2 + person.body.build.sole - person.body.build.belly * 0.7
             behind = person.home_x - np.cos(np.radians(person.facing)) * 0.24 * person.height
             depth = -np.sin(np.radians(person.facing)) * 0.24 * person.height * 0.16
-            tone = looks.colour(looks.hue_of(split, rng), 0.45, float(rng.uniform(0.4, 0.8)))
+            tone = looks.colour(looks.hue_of(split, rng), 0.45, rng.uniform(0.4, 0.8))
             seat = chair(
                 float(behind), person.ground_y + float(depth), leg * person.height, tone,
                 back=-1 if np.cos(np.radians(person.facing)) > 0 else 1,
@@ -182,13 +174,13 @@ def _props(
     return props
 
 
-def _hider(split: Split, person: Person, rng: np.random.Generator) -> Prop:
+def _hider(split: Split, person: Person, rng: Rng) -> Prop:
     h, y = person.height, person.ground_y + 0.012
     if person.role in ("floor", "porter") or rng.random() < 0.2:
-        x = person.home_x + float(rng.uniform(-0.12, 0.12)) * h
-        return hiding("pillar", rng, split, x, y, h * float(rng.uniform(0.15, 0.22)), 1.0)
+        x = person.home_x + rng.uniform(-0.12, 0.12) * h
+        return hiding("pillar", rng, split, x, y, h * rng.uniform(0.15, 0.22), 1.0)
     kind = LOW_KINDS[int(rng.integers(len(LOW_KINDS)))]
     wide = h * float(rng.uniform(0.8, 1.25) if person.role == "roam" else rng.uniform(0.55, 0.85))
-    tall = h * float(rng.uniform(0.38, 0.57)) * (0.8 if person.role == "seat" else 1.0)
-    x = person.home_x + float(rng.uniform(-0.1, 0.1)) * h
+    tall = h * rng.uniform(0.38, 0.57) * (0.8 if person.role == "seat" else 1.0)
+    x = person.home_x + rng.uniform(-0.1, 0.1) * h
     return hiding(kind, rng, split, x, y, wide, tall)

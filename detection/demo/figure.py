@@ -49,7 +49,7 @@ def figure(
 ) -> list[Part]:
     """Return the shapes of a person at T times; `facing` in degrees (see turned_to_view)."""
     seen = turned_to_view(joints_of(poses, body.build), facing)
-    at = {name: _on_picture(seen[:, row]) for name, row in JOINT.items()}
+    at = {name: _projected(seen[:, row]) for name, row in JOINT.items()}
     depth = {name: seen[:, row, 2] for name, row in JOINT.items()}
     parts = _legs(at, depth, body, clothes)
     parts += _torso(at, depth, body.build, clothes)
@@ -60,7 +60,7 @@ def figure(
     return parts
 
 
-def _on_picture(points: Array) -> Array:
+def _projected(points: Array) -> Array:
     return np.stack([points[:, 0], -points[:, 1] + VIEW_TILT * points[:, 2]], axis=-1)
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from detection.demo.skeleton import Build
+from detection.demo.skeleton import Build, Rng
 
 Split = Literal["train", "val"]
 Colour = tuple[int, int, int]
@@ -55,10 +55,10 @@ class Clothes:
     shoes: Colour
 
 
-def hue_of(split: Split, rng: np.random.Generator) -> float:
+def hue_of(split: Split, rng: Rng) -> float:
     """Return a hue, 0 to 1, from the split's own bins of the colour circle."""
     bins = [b for b in range(HUES) if (b % 3 == 2) == (split == "val")]
-    return (bins[int(rng.integers(len(bins)))] + float(rng.uniform(0.1, 0.9))) / HUES
+    return (bins[int(rng.integers(len(bins)))] + rng.uniform(0.1, 0.9)) / HUES
 
 
 def colour(hue: float, saturation: float, value: float) -> Colour:
@@ -75,17 +75,17 @@ def bodies(split: Split) -> tuple[Body, ...]:
     return tuple(body for index, body in enumerate(made) if (index % 4 == 3) == (split == "val"))
 
 
-def _body(rng: np.random.Generator) -> Body:
+def _body(rng: Rng) -> Body:
     # Slim to stout: limbs, shoulders and belly go together.
-    stout = float(rng.uniform(0, 1))
+    stout = rng.uniform(0, 1)
     build = Build(
-        leg=float(rng.uniform(0.44, 0.50)),
-        arm=float(rng.uniform(0.37, 0.42)),
+        leg=rng.uniform(0.44, 0.50),
+        arm=rng.uniform(0.37, 0.42),
         hip_half=0.048 + 0.018 * stout,
-        shoulder_half=0.092 + 0.03 * stout + float(rng.uniform(0, 0.012)),
+        shoulder_half=0.092 + 0.03 * stout + rng.uniform(0, 0.012),
         limb=0.046 + 0.014 * stout,
         belly=0.064 + 0.034 * stout,
-        head=float(rng.uniform(0.074, 0.09)),
+        head=rng.uniform(0.074, 0.09),
     )
     skin = np.array(SKINS[int(rng.integers(len(SKINS)))]) + rng.integers(-9, 10, 3)
     hair = np.array(HAIRS[int(rng.integers(len(HAIRS)))]) + rng.integers(-8, 9, 3)
@@ -104,14 +104,14 @@ def clothes(split: Split) -> tuple[Clothes, ...]:
     return tuple(_clothes(split, rng) for _ in range(120 if split == "train" else 40))
 
 
-def _clothes(split: Split, rng: np.random.Generator) -> Clothes:
+def _clothes(split: Split, rng: Rng) -> Clothes:
     top, other, below = (hue_of(split, rng) for _ in range(3))
     return Clothes(
-        top=colour(top, float(rng.uniform(0.6, 0.95)), float(rng.uniform(0.5, 0.85))),
-        trim=colour(other, float(rng.uniform(0.6, 0.95)), float(rng.uniform(0.25, 0.6))),
+        top=colour(top, rng.uniform(0.6, 0.95), rng.uniform(0.5, 0.85)),
+        trim=colour(other, rng.uniform(0.6, 0.95), rng.uniform(0.25, 0.6)),
         pattern=PATTERNS[int(rng.integers(len(PATTERNS)))],
-        long_sleeves=bool(rng.random() < 0.75),
-        trousers=colour(below, float(rng.uniform(0.3, 0.8)), float(rng.uniform(0.15, 0.5))),
+        long_sleeves=rng.random() < 0.75,
+        trousers=colour(below, rng.uniform(0.3, 0.8), rng.uniform(0.15, 0.5)),
         trousers_kind=TROUSERS[int(rng.choice(len(TROUSERS), p=(0.6, 0.25, 0.15)))],
-        shoes=colour(other, float(rng.uniform(0.1, 0.7)), float(rng.uniform(0.1, 0.4))),
+        shoes=colour(other, rng.uniform(0.1, 0.7), rng.uniform(0.1, 0.4)),
     )

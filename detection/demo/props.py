@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from detection.demo.looks import Colour, Split, colour, hue_of
-from detection.demo.skeleton import Array
+from detection.demo.skeleton import Array, Rng
 
 Shapes = list[tuple[Array, Colour]]
 _CIRCLE = np.linspace(0, 2 * np.pi, 14, endpoint=False)
@@ -38,7 +38,7 @@ def _box(x: float, y: float, w: float, h: float) -> Array:
 def _oval(x: float, y: float, rx: float, ry: float, lean: float = 0.0) -> Array:
     points = np.stack([rx * np.cos(_CIRCLE), ry * np.sin(_CIRCLE)], axis=-1)
     turn = np.array([[np.cos(lean), np.sin(lean)], [-np.sin(lean), np.cos(lean)]])
-    return points @ turn + (x, y)
+    return np.asarray(points @ turn + (x, y))
 
 
 def chair(x: float, ground_y: float, seat: float, tone: Colour, *, back: int) -> Prop:
@@ -56,51 +56,45 @@ def chair(x: float, ground_y: float, seat: float, tone: Colour, *, back: int) ->
 
 
 def hiding(
-    kind: str, rng: np.random.Generator, split: Split, x: float, ground_y: float, w: float, h: float
+    kind: str, rng: Rng, split: Split, x: float, ground_y: float, w: float, h: float
 ) -> Prop:
     """Return a prop of about w x h at x that occludes a person."""
-    tone = colour(hue_of(split, rng), float(rng.uniform(0.05, 0.3)), float(rng.uniform(0.35, 0.7)))
+    tone = colour(hue_of(split, rng), rng.uniform(0.05, 0.3), rng.uniform(0.35, 0.7))
     return Prop(_KINDS[kind](rng, x, ground_y, w, h, tone), ground_y)
 
 
-def _planter(
-    rng: np.random.Generator, x: float, y: float, w: float, h: float, tone: Colour
-) -> Shapes:
+def _planter(rng: Rng, x: float, y: float, w: float, h: float, tone: Colour) -> Shapes:
     shapes: Shapes = []
-    leaf = colour(float(rng.uniform(0.24, 0.4)), 0.55, float(rng.uniform(0.35, 0.65)))
+    leaf = colour(rng.uniform(0.24, 0.4), 0.55, rng.uniform(0.35, 0.65))
     for index in range(13):
-        lean = float(rng.uniform(-0.7, 0.7))
+        lean = rng.uniform(-0.7, 0.7)
         at = x + (index / 12 - 0.5) * w * 0.8
-        size = h * float(rng.uniform(0.26, 0.34))
-        shade = float(rng.uniform(0.75, 1.25))
+        size = h * rng.uniform(0.26, 0.34)
+        shade = rng.uniform(0.75, 1.25)
         shapes.append((_oval(at, y - 0.66 * h, 0.07 * w, size, lean), _shade(leaf, shade)))
     shapes.append((_box(x - w / 2, y - 0.45 * h, w, 0.45 * h), tone))
     shapes.append((_box(x - 0.53 * w, y - 0.48 * h, 1.06 * w, 0.08 * h), _shade(tone, 1.2)))
     return shapes
 
 
-def _counter(
-    rng: np.random.Generator, x: float, y: float, w: float, h: float, tone: Colour
-) -> Shapes:
+def _counter(rng: Rng, x: float, y: float, w: float, h: float, tone: Colour) -> Shapes:
     shapes: Shapes = [(_box(x - w / 2, y - h, w, h), tone)]
     boards = 6
     for index in range(boards):
         left = x - w / 2 + (index + 0.06) * w / boards
-        shade = float(rng.uniform(0.82, 1.02))
+        shade = rng.uniform(0.82, 1.02)
         shapes.append((_box(left, y - 0.9 * h, 0.88 * w / boards, 0.86 * h), _shade(tone, shade)))
     shapes.append((_box(x - 0.53 * w, y - 1.02 * h, 1.06 * w, 0.1 * h), _shade(tone, 1.25)))
     return shapes
 
 
-def _crates(
-    rng: np.random.Generator, x: float, y: float, w: float, h: float, tone: Colour
-) -> Shapes:
+def _crates(rng: Rng, x: float, y: float, w: float, h: float, tone: Colour) -> Shapes:
     shapes: Shapes = []
     for left, top, wide, tall in (
         (x - w / 2, y - 0.55 * h, 0.5 * w, 0.55 * h), (x, y - 0.62 * h, 0.52 * w, 0.62 * h),
         (x - 0.3 * w, y - h, 0.55 * w, 0.47 * h),
     ):  # fmt: skip
-        shade = float(rng.uniform(0.8, 1.1))
+        shade = rng.uniform(0.8, 1.1)
         shapes.append((_box(left, top, wide, tall), _shade(tone, 0.62 * shade)))
         for row in range(3):
             slat = _box(
@@ -110,36 +104,30 @@ def _crates(
     return shapes
 
 
-def _bush(rng: np.random.Generator, x: float, y: float, w: float, h: float, tone: Colour) -> Shapes:
-    leaf = colour(float(rng.uniform(0.22, 0.42)), 0.5, float(rng.uniform(0.3, 0.6)))
+def _bush(rng: Rng, x: float, y: float, w: float, h: float, tone: Colour) -> Shapes:
+    leaf = colour(rng.uniform(0.22, 0.42), 0.5, rng.uniform(0.3, 0.6))
     shapes: Shapes = []
     for index in range(16):
         share = index / 15
-        at = x + (float(rng.uniform(-0.42, 0.42))) * w * (1 - 0.35 * (1 - share))
+        at = x + (rng.uniform(-0.42, 0.42)) * w * (1 - 0.35 * (1 - share))
         up = y - h * (0.86 - 0.72 * share) - 0.02 * h
-        r = float(rng.uniform(0.13, 0.19))
-        shapes.append(
-            (_oval(at, up, r * w, 0.17 * h), _shade(leaf, float(rng.uniform(0.75, 1.25))))
-        )
+        r = rng.uniform(0.13, 0.19)
+        shapes.append((_oval(at, up, r * w, 0.17 * h), _shade(leaf, rng.uniform(0.75, 1.25))))
     return shapes
 
 
-def _sofa(rng: np.random.Generator, x: float, y: float, w: float, h: float, tone: Colour) -> Shapes:
+def _sofa(rng: Rng, x: float, y: float, w: float, h: float, tone: Colour) -> Shapes:
     shapes: Shapes = [(_box(x - 0.46 * w, y - 0.97 * h, 0.92 * w, 0.9 * h), tone)]
     shapes.append((_oval(x, y - 0.93 * h, 0.47 * w, 0.07 * h), tone))
     for index in range(3):
         left = x - 0.43 * w + index * 0.29 * w
         shapes.append((_box(left, y - 0.86 * h, 0.27 * w, 0.6 * h), _shade(tone, 1.12)))
-    for s in (-1, 1):
-        shapes.append(
-            (_box(x + s * 0.46 * w - 0.06 * w, y - 0.7 * h, 0.12 * w, 0.7 * h), _shade(tone, 0.85))
-        )
+    for left in (x - 0.46 * w - 0.06 * w, x + 0.46 * w - 0.06 * w):
+        shapes.append((_box(left, y - 0.7 * h, 0.12 * w, 0.7 * h), _shade(tone, 0.85)))
     return shapes
 
 
-def _pillar(
-    rng: np.random.Generator, x: float, y: float, w: float, h: float, tone: Colour
-) -> Shapes:
+def _pillar(rng: Rng, x: float, y: float, w: float, h: float, tone: Colour) -> Shapes:
     shapes: Shapes = [(_box(x - w / 2, y - 1.6, w, 1.6), tone)]
     for index in range(3):
         left = x - 0.42 * w + index * 0.3 * w
@@ -148,7 +136,7 @@ def _pillar(
     return shapes
 
 
-_KINDS: dict[str, Callable[[np.random.Generator, float, float, float, float, Colour], Shapes]] = {
+_KINDS: dict[str, Callable[[Rng, float, float, float, float, Colour], Shapes]] = {
     "planter": _planter, "counter": _counter, "crates": _crates,
     "bush": _bush, "sofa": _sofa, "pillar": _pillar,
 }  # fmt: skip

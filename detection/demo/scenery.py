@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.demo.looks import Colour, Split, colour, hue_of
+from detection.demo.skeleton import Array, Rng
 
 Image = NDArray[np.uint8]
+Pixels = NDArray[np.float32]
 MARGIN = 0.3  # of the frame height, on every side of it
 HAZE = 0.5  # share of near white over the background
 
@@ -48,8 +50,8 @@ def places(split: Split) -> tuple[Place, ...]:
             floor=FLOORS[int(rng.integers(len(FLOORS)))],
             wall_hue=hue_of(split, rng),
             floor_hue=hue_of(split, rng),
-            horizon=float(rng.uniform(0.5, 0.66)),
-            bright=float(rng.uniform(0.7, 0.95)),
+            horizon=rng.uniform(0.5, 0.66),
+            bright=rng.uniform(0.7, 0.95),
             pieces=int(rng.integers(0, 4)),
             seed=first_seed + index,
         )
@@ -57,17 +59,15 @@ def places(split: Split) -> tuple[Place, ...]:
     )
 
 
-def paint(place: Place, height_px: int, aspect: float) -> tuple[Image, NDArray[np.float64]]:
+def paint(place: Place, height_px: int, aspect: float) -> tuple[Image, Array]:
     """Return the background (rows, columns, 3) RGB and (2, 3), its pixels from world heights."""
     rng = np.random.default_rng(place.seed)
     rows = round(height_px * (1 + 2 * MARGIN))
     columns = round(height_px * (aspect + 2 * MARGIN))
     split = round(height_px * (place.horizon + MARGIN))
     image = np.empty((rows, columns, 3), np.float32)
-    wall_base = np.array(colour(place.wall_hue, float(rng.uniform(0.04, 0.24)), place.bright))
-    floor_base = np.array(
-        colour(place.floor_hue, float(rng.uniform(0.05, 0.28)), float(rng.uniform(0.55, 0.85)))
-    )
+    wall_base = np.array(colour(place.wall_hue, rng.uniform(0.04, 0.24), place.bright))
+    floor_base = np.array(colour(place.floor_hue, rng.uniform(0.05, 0.28), rng.uniform(0.55, 0.85)))
     image[:split] = _WALLS[place.wall](rng, split, columns, height_px, wall_base)
     image[split:] = _floor(place.floor, rng, rows - split, columns, height_px, floor_base)
     image *= 1.0 + 0.06 * _noise(rng, rows, columns, (6, 24, 90))[..., None]
@@ -83,7 +83,7 @@ def paint(place: Place, height_px: int, aspect: float) -> tuple[Image, NDArray[n
     return canvas, np.array([[height_px, 0, shift], [0, height_px, shift]], np.float64)
 
 
-def _noise(rng: np.random.Generator, rows: int, columns: int, cells: tuple[int, ...]) -> NDArray:
+def _noise(rng: Rng, rows: int, columns: int, cells: tuple[int, ...]) -> Pixels:
     """Return (rows, columns) smooth noise, about -1 to 1, of several sizes of grain."""
     total = np.zeros((rows, columns), np.float32)
     for count in cells:
@@ -92,80 +92,76 @@ def _noise(rng: np.random.Generator, rows: int, columns: int, cells: tuple[int, 
     return total * np.float32(1.6)
 
 
-def _grid(rows: int, columns: int, tall: float, wide: float, shifted: float) -> tuple:
-    """Return course and brick number of every pixel and how near it is to a joint (pixels)."""
+def _laid(
+    rng: Rng, rows: int, columns: int, base: Array, tall: float, wide: float,
+    shifted: float, joint_shade: float, spread: float,
+) -> Array:  # fmt: skip
+    """Return bricks of `tall` x `wide` pixels, each of its own tone, between shaded joints."""
     y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
     course = np.floor(y / tall)
     x = x + shifted * wide * (course % 2)
     brick = np.floor(x / wide)
     joint = np.minimum(np.minimum(y % tall, tall - y % tall), np.minimum(x % wide, wide - x % wide))
-    return course.astype(int), brick.astype(int), joint
-
-
-def _laid(
-    rng: np.random.Generator, rows: int, columns: int, base: NDArray, tall: float, wide: float,
-    shifted: float, joint_shade: float, spread: float,
-) -> NDArray:  # fmt: skip
-    course, brick, joint = _grid(rows, columns, tall, wide, shifted)
-    tone = rng.uniform(1 - spread, 1 + spread, (course.max() + 1, brick.max() + 1))[course, brick]
-    tone = np.where(joint < 1.1, joint_shade, tone)
+    of_row, of_column = course.astype(int), brick.astype(int)
+    tones = rng.uniform(1 - spread, 1 + spread, (of_row.max() + 1, of_column.max() + 1))
+    tone = np.where(joint < 1.1, joint_shade, tones[of_row, of_column])
     return base * tone[..., None]
 
 
-def _bricks(rng: np.random.Generator, r: int, c: int, h: int, base: NDArray) -> NDArray:
-    tall = h * float(rng.uniform(0.035, 0.06))
+def _bricks(rng: Rng, r: int, c: int, h: int, base: Array) -> Array:
+    tall = h * rng.uniform(0.035, 0.06)
     return _laid(rng, r, c, base, tall, 2.3 * tall, 0.5, float(rng.choice((0.7, 1.25))), 0.16)
 
 
-def _planks(rng: np.random.Generator, r: int, c: int, h: int, base: NDArray) -> NDArray:
-    return _laid(rng, r, c, base, 10.0 * r, h * float(rng.uniform(0.06, 0.14)), 0.0, 0.65, 0.12)
+def _planks(rng: Rng, r: int, c: int, h: int, base: Array) -> Array:
+    return _laid(rng, r, c, base, 10.0 * r, h * rng.uniform(0.06, 0.14), 0.0, 0.65, 0.12)
 
 
-def _tiles(rng: np.random.Generator, r: int, c: int, h: int, base: NDArray) -> NDArray:
-    tall = h * float(rng.uniform(0.07, 0.13))
+def _tiles(rng: Rng, r: int, c: int, h: int, base: Array) -> Array:
+    tall = h * rng.uniform(0.07, 0.13)
     return _laid(rng, r, c, base, tall, tall, 0.0, 1.2, 0.06)
 
 
-def _stripes(rng: np.random.Generator, r: int, c: int, h: int, base: NDArray) -> NDArray:
-    wide = h * float(rng.uniform(0.04, 0.12))
+def _stripes(rng: Rng, r: int, c: int, h: int, base: Array) -> Array:
+    wide = h * rng.uniform(0.04, 0.12)
     tone = np.where(np.floor(np.arange(c) / wide) % 2 > 0, 0.86, 1.06)
     return np.broadcast_to(base * tone[None, :, None], (r, c, 3))
 
 
-def _plaster(rng: np.random.Generator, r: int, c: int, h: int, base: NDArray) -> NDArray:
+def _plaster(rng: Rng, r: int, c: int, h: int, base: Array) -> Array:
     fall = np.linspace(1.15, 0.82, r)[:, None, None]
     return base * fall * (1 + 0.12 * _noise(rng, r, c, (3, 9))[..., None])
 
 
-def _panels(rng: np.random.Generator, r: int, c: int, h: int, base: NDArray) -> NDArray:
-    return _laid(rng, r, c, base, h * 0.34, h * float(rng.uniform(0.2, 0.4)), 0.0, 0.72, 0.07)
+def _panels(rng: Rng, r: int, c: int, h: int, base: Array) -> Array:
+    return _laid(rng, r, c, base, h * 0.34, h * rng.uniform(0.2, 0.4), 0.0, 0.72, 0.07)
 
 
-def _sky(r: int, c: int, base: NDArray) -> NDArray:
+def _sky(r: int, c: int, base: Array) -> Pixels:
     fall = np.linspace(0, 1, r)[:, None, None]
     top = 0.55 * base + 0.45 * np.array((90, 140, 215))
     bottom = 0.4 * base + 0.6 * np.array((225, 232, 240))
     return np.broadcast_to(top + (bottom - top) * fall, (r, c, 3)).astype(np.float32).copy()
 
 
-def _hills(rng: np.random.Generator, r: int, c: int, h: int, base: NDArray) -> NDArray:
+def _hills(rng: Rng, r: int, c: int, h: int, base: Array) -> Pixels:
     image = _sky(r, c, base)
     y, x = np.arange(r)[:, None], np.arange(c) / h
     for order in range(3):
         top = np.full(c, r - h * (0.34 - 0.1 * order))
         for _ in range(3):
-            top = top + h * 0.03 * np.sin(x * float(rng.uniform(2, 9)) + float(rng.uniform(0, 6)))
-        green = np.array(colour(0.22 + 0.12 * float(rng.random()), 0.35, 0.75 - 0.16 * order))
+            top = top + h * 0.03 * np.sin(x * rng.uniform(2, 9) + rng.uniform(0, 6))
+        green = np.array(colour(0.22 + 0.12 * rng.random(), 0.35, 0.75 - 0.16 * order))
         image[y > top] = green
     return image
 
 
-def _city(rng: np.random.Generator, r: int, c: int, h: int, base: NDArray) -> NDArray:
+def _city(rng: Rng, r: int, c: int, h: int, base: Array) -> Pixels:
     image = _sky(r, c, base)
     x = 0
     while x < c:
         wide, tall = int(h * rng.uniform(0.12, 0.3)), int(h * rng.uniform(0.25, 0.62))
-        tone = base * float(rng.uniform(0.45, 0.95))
+        tone = base * rng.uniform(0.45, 0.95)
         image[max(0, r - tall) :, x : x + wide] = tone
         lit = np.clip(tone * float(rng.choice((0.6, 1.45))), 0, 255)
         step = max(8, int(h * 0.055))
@@ -176,20 +172,19 @@ def _city(rng: np.random.Generator, r: int, c: int, h: int, base: NDArray) -> ND
     return image
 
 
-_WALLS: dict[str, Callable[[np.random.Generator, int, int, int, NDArray], NDArray]] = {
+_WALLS: dict[str, Callable[[Rng, int, int, int, Array], Array | Pixels]] = {
     "bricks": _bricks, "planks": _planks, "tiles": _tiles, "stripes": _stripes,
     "plaster": _plaster, "panels": _panels, "hills": _hills, "city": _city,
 }  # fmt: skip
 
 
-def _floor(
-    kind: str, rng: np.random.Generator, rows: int, columns: int, height_px: int, base: NDArray
-) -> NDArray:
+def _floor(kind: str, rng: Rng, rows: int, columns: int, height_px: int, base: Array) -> Array:
     """Return the ground, darker towards the wall, its pattern wider towards the viewer."""
     near = np.linspace(0.0, 1.0, rows, dtype=np.float32)[:, None]
     shade = (0.82 + 0.28 * near)[..., None]
     x = (np.arange(columns) - columns / 2)[None] / (0.45 + near) / height_px
     depth = np.log(0.35 + near)
+    tone: Array | Pixels
     if kind == "boards":
         tone = 0.93 + 0.12 * ((np.sin(np.floor(x / 0.11) * 12.9898) * 43758.5) % 1)
     elif kind == "slabs":
@@ -199,13 +194,12 @@ def _floor(
         tone = 1 + 0.11 * _noise(rng, rows, columns, grain)
     if kind == "grass":
         base = 0.35 * base + 0.65 * np.array((92, 140, 66))
-    return base * shade * tone[..., None]
+    return np.asarray(base * shade * tone[..., None])
 
 
-def _furniture(rng: np.random.Generator, canvas: Image, floor_y: int, h: int) -> None:
-    """Draw one window, picture, door, shelf or cupboard against the wall."""
+def _furniture(rng: Rng, canvas: Image, floor_y: int, h: int) -> None:
     x = int(rng.integers(0, canvas.shape[1]))
-    tone = colour(float(rng.random()), float(rng.uniform(0.1, 0.5)), float(rng.uniform(0.3, 0.9)))
+    tone = colour(rng.random(), rng.uniform(0.1, 0.5), rng.uniform(0.3, 0.9))
     dark: Colour = tuple(int(v * 0.6) for v in tone)  # type: ignore[assignment]
     kind = int(rng.integers(5))
     wide, tall = int(h * rng.uniform(0.12, 0.3)), int(h * rng.uniform(0.14, 0.26))
@@ -228,7 +222,7 @@ def _furniture(rng: np.random.Generator, canvas: Image, floor_y: int, h: int) ->
             left = x + 4
             while kind == 3 and left < x + wide - 8:
                 thick = int(rng.integers(3, 8))
-                book = colour(float(rng.random()), 0.5, float(rng.uniform(0.4, 0.9)))
+                book = colour(rng.random(), 0.5, rng.uniform(0.4, 0.9))
                 cv2.rectangle(canvas, (left, shelf), (left + thick, shelf + 11), book, -1)
                 left += thick + 1
             if kind == 4:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Rng = np.random.Generator
 
 # pitch and roll turn the whole body about the hips (forward, to the left), spine and neck add to
 # pitch above the hips; rise (in heights) lifts it off the ground.
@@ -71,6 +72,11 @@ def joints_of(poses: Array, build: Build) -> Array:
         their feet.
     """
     column = {name: poses[:, index] for name, index in FIELD.items()}
+
+    def along(limb: str, side: str, lean: Array | float = 0.0) -> Array:
+        flexion, abduction = column[f"{limb}_{side}"] - lean, column[f"{limb}_out_{side}"]
+        return direction(flexion, abduction, 1.0 if side == "l" else -1.0)
+
     t = len(poses)
     points = np.zeros((t, len(JOINTS), 3))
     chest = column["spine"]
@@ -81,21 +87,13 @@ def joints_of(poses: Array, build: Build) -> Array:
     points[:, JOINT["head"]] = neck + head_up * 1.15 * build.head
     for side, s in (("l", 1.0), ("r", -1.0)):
         hip = np.array([s * build.hip_half, 0.0, 0.0])
-        knee = hip + direction(column[f"thigh_{side}"], column[f"thigh_out_{side}"], s) * (
-            build.leg / 2
-        )
-        ankle = knee + direction(column[f"shank_{side}"], column[f"shank_out_{side}"], s) * (
-            build.leg / 2
-        )
+        knee = hip + along("thigh", side) * (build.leg / 2)
+        ankle = knee + along("shank", side) * (build.leg / 2)
         toe = ankle + direction(column[f"shank_{side}"] + 82, np.zeros(t), s) * build.foot
         shoulder = up * (build.torso - 0.03) + np.array([s * build.shoulder_half, 0.0, 0.0])
         # Arms are carried by the chest: their flexion is counted from its lean.
-        elbow = shoulder + direction(
-            column[f"upper_{side}"] - chest, column[f"upper_out_{side}"], s
-        ) * (0.52 * build.arm)
-        hand = elbow + direction(column[f"fore_{side}"] - chest, column[f"fore_out_{side}"], s) * (
-            0.48 * build.arm
-        )
+        elbow = shoulder + along("upper", side, chest) * (0.52 * build.arm)
+        hand = elbow + along("fore", side, chest) * (0.48 * build.arm)
         for name, value in (
             ("hip", hip), ("knee", knee), ("ankle", ankle), ("toe", toe),
             ("shoulder", shoulder), ("elbow", elbow), ("hand", hand),

@@ -13,7 +13,7 @@ from detection.demo import motion
 from detection.demo.figure import Held, Part, figure
 from detection.demo.looks import Body, Clothes
 from detection.demo.motion import Rhythm
-from detection.demo.skeleton import Array
+from detection.demo.skeleton import FIELDS, Array
 from detection.demo.story import Span
 
 BLEND_S = 0.3  # duration of a transition
@@ -60,7 +60,7 @@ class Person:
 
     def poses(self, time_s: Array) -> Array:
         """Return (T, P) poses, each span's blended with its neighbours' where they meet."""
-        total = np.zeros((len(time_s), len(motion.FIELDS)))
+        total = np.zeros((len(time_s), len(FIELDS)))
         for span in self.spans:
             weight = _ramp(time_s, span.start_s) * (1 - _ramp(time_s, span.end_s))
             seen = weight > 0
@@ -71,7 +71,7 @@ class Person:
     def _span_poses(self, span: Span, time_s: Array) -> Array:
         doing = span.doing
         if doing.passage is None:
-            rhythm = span.body_rhythm if doing.body in _IN_MOTION else self.posture
+            rhythm = span.body_rhythm if doing.body in ("walk", "run") else self.posture
             body = motion.BODIES[doing.body](time_s, rhythm)
             return motion.with_arms(body, doing.arms, time_s, span.arms_rhythm)
         start, end = (self._state_pose(state, time_s) for state in doing.passage)
@@ -115,9 +115,6 @@ class Person:
                 at += heading * moving * _STEP_S
             x[step], facing[step] = at, looks
         return np.interp(time_s, grid, x), np.interp(time_s, grid, facing)
-
-
-_IN_MOTION = ("walk", "run")
 
 
 def _ramp(time_s: Array, at_s: float) -> Array:

@@ -8,13 +8,12 @@ keyframe.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import dataclass, field, replace
 
 from detection.demo import actions as a
 from detection.demo.actions import ActionClass
 from detection.demo.motion import Rhythm
+from detection.demo.skeleton import Rng
 
 
 @dataclass(frozen=True)
@@ -84,15 +83,13 @@ class Decks:
 
     dealt: dict[str, dict[str, int]] = field(default_factory=dict)
 
-    def deal(
-        self, deck: str, shares: Mapping[str, float], rng: np.random.Generator, weight: int = 1
-    ) -> str:
+    def deal(self, deck: str, shares: Mapping[str, float], rng: Rng, weight: int = 1) -> str:
         """Return a key of `shares`, at random among those below their share."""
         counts = self.dealt.setdefault(deck, {})
         total = sum(counts.get(key, 0) for key in shares) + 1.0
         whole = sum(shares.values())
         behind = {
-            key: share / whole * total - counts.get(key, 0) + 0.8 * float(rng.random())
+            key: share / whole * total - counts.get(key, 0) + 0.8 * rng.random()
             for key, share in shares.items()
         }
         choice = max(behind, key=lambda key: behind[key])
@@ -104,13 +101,16 @@ class Decks:
         return Decks({deck: dict(counts) for deck, counts in self.dealt.items()})
 
 
-def timeline(role: str, slots: int, decks: Decks, rng: np.random.Generator) -> list[Doing]:
+def timeline(role: str, slots: int, decks: Decks, rng: Rng) -> list[Doing]:
     """Return what a person of a role does at each of `slots` keyframes."""
+    doings: list[Doing] = []
     if role == "roam":
-        return _in_holds(slots, rng, lambda hold: UPRIGHT[decks.deal(role, ROAM_SHARES, rng, hold)])
+        while len(doings) < slots:
+            hold = min(int(rng.choice((2, 3))), slots - len(doings))
+            doings += [UPRIGHT[decks.deal(role, ROAM_SHARES, rng, hold)]] * hold
+        return doings
     upper, lower = STATES[role]
     state = upper if rng.random() < 0.5 else lower
-    doings: list[Doing] = []
     while len(doings) < slots:
         twice = {"carry": 0.0, "bent": 0.0, "seat": 0.75}.get(state, 0.25)
         hold = 2 if rng.random() < twice else 1
@@ -123,16 +123,7 @@ def timeline(role: str, slots: int, decks: Decks, rng: np.random.Generator) -> l
     return doings[:slots]
 
 
-def _in_holds(slots: int, rng: np.random.Generator, choose) -> list[Doing]:  # type: ignore[no-untyped-def]
-    doings: list[Doing] = []
-    while len(doings) < slots:
-        hold = min(int(rng.choice((2, 3))), slots - len(doings))
-        doings += [choose(hold)] * hold
-    return doings
-
-
-def _staying(role: str, state: str, hold: int, decks: Decks, rng: np.random.Generator) -> Doing:
-    """Return what is done in a state between two passages."""
+def _staying(role: str, state: str, hold: int, decks: Decks, rng: Rng) -> Doing:
     if state == "up":
         # People with a seat to return to stay on the spot.
         shares = STAY_SHARES if role == "seat" else ROAM_SHARES
@@ -166,18 +157,18 @@ class Span:
 _PERIODS_S = {"walk": (1.1, 1.45), "run": (0.62, 0.68), "wave": (0.9, 1.35)}
 
 
-def rhythm(kind: str, frozen: bool, rng: np.random.Generator) -> Rhythm:
+def rhythm(kind: str, frozen: bool, rng: Rng) -> Rhythm:
     """Return a random rhythm for a movement."""
     return Rhythm(
-        period_s=float(rng.uniform(*_PERIODS_S.get(kind, (1.0, 1.0)))),
-        phase=float(rng.random()),
-        strength=float(rng.uniform(0.88, 1.1)),
-        left=bool(rng.random() < 0.5),
+        period_s=rng.uniform(*_PERIODS_S.get(kind, (1.0, 1.0))),
+        phase=rng.random(),
+        strength=rng.uniform(0.88, 1.1),
+        left=rng.random() < 0.5,
         frozen=frozen,
     )
 
 
-def spans_of(doings: list[Doing], first_s: float, rng: np.random.Generator) -> tuple[Span, ...]:
+def spans_of(doings: list[Doing], first_s: float, rng: Rng) -> tuple[Span, ...]:
     """Return the spans of a timeline whose first slot is the keyframe at `first_s` seconds."""
     spans: list[Span] = []
     start, index = -1e6, 0
@@ -189,25 +180,14 @@ def spans_of(doings: list[Doing], first_s: float, rng: np.random.Generator) -> t
         following = doings[last + 1] if last + 1 < len(doings) else None
         if doing.passage:
             # Centred on the keyframe: otherwise its progress would reveal the direction.
-            centre = time_s + float(rng.uniform(-0.05, 0.05))
-            half = float(rng.uniform(0.42, 0.48))
+            centre = time_s + rng.uniform(-0.05, 0.05)
+            half = rng.uniform(0.42, 0.48)
             if spans:
-                spans[-1] = _ending(spans[-1], centre - half)
+                spans[-1] = replace(spans[-1], end_s=centre - half)
             start, end = centre - half, centre + half
         else:
-            end = 1e6 if following is None else time_s + 0.5 + float(rng.uniform(-0.1, 0.1))
-        spans.append(
-            Span(
-                start,
-                end,
-                doing,
-                rhythm(doing.body, doing.body_still, rng),
-                rhythm(doing.arms, doing.arms_still, rng),
-            )
-        )
+            end = 1e6 if following is None else time_s + 0.5 + rng.uniform(-0.1, 0.1)
+        body = rhythm(doing.body, doing.body_still, rng)
+        spans.append(Span(start, end, doing, body, rhythm(doing.arms, doing.arms_still, rng)))
         start, index = end, last + 1
     return tuple(spans)
-
-
-def _ending(span: Span, end_s: float) -> Span:
-    return Span(span.start_s, end_s, span.doing, span.body_rhythm, span.arms_rhythm)

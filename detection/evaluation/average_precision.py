@@ -41,8 +41,10 @@ def average_precision_of_sorted(
         return float("nan")
     if not len(true_scores):
         return 0.0
-    precision, _ = _at_true_positives(sorted_scores, true_scores)
-    return float(np.maximum.accumulate(precision[::-1]).sum() / num_ground_truth)
+    ascending = np.sort(true_scores)
+    num_true = len(ascending) - np.searchsorted(ascending, ascending, side="left")
+    num_found = len(sorted_scores) - np.searchsorted(sorted_scores, ascending, side="left")
+    return float(np.maximum.accumulate(num_true / num_found).sum() / num_ground_truth)
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,3 @@ def precision_recall(
     found = (last + 1).astype(np.float64)
     recall = true / num_ground_truth if num_ground_truth else np.full(len(true), np.nan)
     return PrecisionRecall(true / found, recall, ranked[last])
-
-
-def _at_true_positives(
-    sorted_scores: NDArray[np.floating], true_scores: NDArray[np.floating]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return (precision, score) at each true positive, from the highest score down."""
-    ascending = np.sort(true_scores)
-    num_true = len(ascending) - np.searchsorted(ascending, ascending, side="left")
-    num_found = len(sorted_scores) - np.searchsorted(sorted_scores, ascending, side="left")
-    return (num_true / num_found)[::-1], ascending[::-1].astype(np.float64)

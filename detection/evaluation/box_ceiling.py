@@ -11,15 +11,15 @@ Legend: B boxes, G ground-truth rows that count, A classes.
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import AvaRows
-from detection.evaluation.frame_map import AvaFrameMap, ScoredRows, frame_map, score_rows
-from detection.evaluation.keyframe_index import cells
-from detection.evaluation.matching import best_overlap
+from detection.evaluation.frame_map import AvaFrameMap, Rules, ScoredRows, score_rows
 from detection.evaluation.people import pairs
-from detection.structures import Keyframe, LabelMap
+from detection.structures import LabelMap
 
 HIGHEST, LOWEST = 1.0, 0.01  # above `min_score` of every protocol
 
@@ -28,7 +28,7 @@ class PerfectClassifier:
     """A classifier that knows all labels, applied to given person boxes.
 
     boxes: B person boxes with scores.
-    protocol: None for the evaluator's default.
+    rules: options of `score_rows`.
 
     `mmaction2` leaves classes that are never predicted out of the mean: there the ceiling is that
     of classifiers that predict every class.
@@ -39,36 +39,21 @@ class PerfectClassifier:
         ground_truth: AvaRows,
         boxes: AvaRows,
         label_map: LabelMap,
-        *,
-        exclusions: frozenset[Keyframe] = frozenset(),
-        protocol: str | None = None,
-        iou_threshold: float = 0.5,
+        **rules: Unpack[Rules],
     ) -> None:
-        self._ground_truth, self._boxes, self._label_map = ground_truth, boxes, label_map
+        self._ground_truth, self._boxes = ground_truth, boxes
         self._ids = np.asarray(label_map.ids, np.int32)
-        self._exclusions = exclusions
         everything = np.arange(len(boxes))
         one_class = self._detections(everything, np.zeros_like(everything), LOWEST)
-        self._scored = score_rows(
-            ground_truth,
-            one_class,
-            label_map,
-            exclusions=exclusions,
-            protocol=protocol,
-            iou_threshold=iou_threshold,
+        self._scored = score_rows(ground_truth, one_class, label_map, **rules)
+        gt_boxes = ground_truth.boxes_01[self._scored.gt_row].astype(self._scored.score.dtype)
+        self._box, self._column, self._label = reaching_rows(
+            self._scored, self._scored.keys.detections, boxes.boxes_01, gt_boxes
         )
-        self._box, self._column, self._label = _reaching_rows(self._scored, ground_truth, boxes)
 
     def ceiling(self, kept: NDArray[np.bool_] | None = None) -> AvaFrameMap:
         """Return its frame-mAP, with the boxes of the mask `kept` (B,) alone; None: with all."""
-        return frame_map(
-            self._ground_truth,
-            self.detections(kept),
-            self._label_map,
-            exclusions=self._exclusions,
-            protocol=self._scored.protocol.name,
-            iou_threshold=self._scored.iou_threshold,
-        )
+        return self._scored.score_again(self._ground_truth, self.detections(kept)).frame_map()
 
     def detections(self, kept: NDArray[np.bool_] | None = None) -> AvaRows:
         """Return its detections, in the order of the boxes.
@@ -111,28 +96,25 @@ class PerfectClassifier:
         )
 
 
-def _reaching_rows(
-    scored: ScoredRows, ground_truth: AvaRows, boxes: AvaRows
+def reaching_rows(
+    scored: ScoredRows,
+    key: NDArray[np.int32],
+    boxes_01: NDArray[np.float64],
+    gt_boxes: NDArray[np.floating],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return (box, class, ground-truth row) of every possible true positive, boxes in order."""
+    """Return (box, class, ground-truth row) of every possible true positive, boxes in order.
+
+    key: (B,) keyframe of each box (B, 4).
+    gt_boxes: (G, 4), in the precision of the IoU.
+    """
     classes = len(scored.label_map)
-    key = scored.keys.detections
     order = np.argsort(key, kind="stable")
-    label_key, label_class = scored.labels_of_keyframes()
-    label, place = pairs(label_key, key[order])
-    cell = np.sort(order[place] * classes + label_class[label])
+    labels = np.sort(scored.gt_key.astype(np.int64) * classes + scored.gt_class)
+    labels = labels[np.diff(labels, prepend=-1) > 0]  # np.unique hashes, which takes longer
+    label, place = pairs((labels // classes).astype(np.int32), key[order])
+    cell = np.sort(order[place] * classes + labels[label] % classes)
     box, column = cell // classes, cell % classes
-    if not len(cell):
-        return box, column, cell
-    number = np.float32 if scored.protocol.single_precision else np.float64
-    target, overlap, candidate = best_overlap(
-        det_cell=cells(key[box], column, classes, len(scored.keys)),
-        det_row=box,
-        all_boxes=boxes.boxes_01,
-        gt_cell=cells(scored.gt_key, scored.gt_class, classes, len(scored.keys)),
-        gt_boxes=ground_truth.boxes_01[scored.gt_row].astype(number, copy=False),
-        num_cells=len(scored.keys) * classes,
-    )
+    target, overlap, candidate = scored.best_overlap(key[box], column, box, boxes_01, gt_boxes)
     enough = overlap >= scored.iou_threshold
     return box[candidate[enough]], column[candidate[enough]], target[enough]
 

@@ -6,6 +6,7 @@ person by IoU 0.5 whom no box of a higher score has matched (COCO's matching, as
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,6 @@ from detection.structures import ActorBoxes, Keyframe, LabelMap
 
 USUAL_THRESHOLD = 0.8
 TABLE_THRESHOLDS = tuple(step / 20 for step in range(20))
-MATCH_IOU = 0.5
 
 
 @dataclass(frozen=True)
@@ -90,15 +90,13 @@ def report_boxes(
     exclusions: frozenset[Keyframe] = frozenset(),
     protocol: str | None = None,
     threshold: float = USUAL_THRESHOLD,
-    thresholds: Sequence[float] = TABLE_THRESHOLDS,
     partly_labelled: bool = False,
     unlisted_are_empty: bool = False,
 ) -> BoxReport:
     """Compare boxes with the ground truth.
 
     threshold: score threshold in use.
-    thresholds: rows of the table.
-    unlisted_are_empty: keyframes that the ground truth does not list, of its videos, hold nobody
+    unlisted_are_empty: keyframes that the ground truth does not list, of its videos, hold no person
         (as in AVA's files).
     Raises `UserError` for boxes without scores and for boxes of other keyframes.
     """
@@ -121,9 +119,8 @@ def report_boxes(
     )
 
     def at(least: float) -> AtThreshold:
-        kept = scores >= least
         ceiling = perfect.ceiling(row_score >= least).mean_ap
-        return _at(least, int(kept.sum()), int(right[kept].sum()), num_people, ceiling)
+        return _at(least, right[scores >= least], num_people, ceiling)
 
     best = best_f1_threshold(scores, right, num_people)
     return BoxReport(
@@ -131,7 +128,7 @@ def report_boxes(
         num_people=num_people,
         ap=person_ap(people, found),
         curve=precision_recall(scores, right, num_people),
-        table=tuple(map(at, thresholds)),
+        table=tuple(map(at, TABLE_THRESHOLDS)),
         best=None if best is None else at(best),
         asked=at(threshold),
         ceiling=perfect.ceiling(),
@@ -163,16 +160,15 @@ def best_f1_threshold(
     return float(hundredths[(first + end - 1) // 2])
 
 
-def _at(
-    threshold: float, num_boxes: int, num_right: int, num_people: int, ceiling: float
-) -> AtThreshold:
-    nan = float("nan")
+def _at(threshold: float, right: NDArray[np.bool_], num_people: int, ceiling: float) -> AtThreshold:
+    """Return the figures of the boxes that are left; `right` marks their true positives."""
+    true, kept = int(right.sum()), len(right)
     return AtThreshold(
         threshold=threshold,
-        num_boxes=num_boxes,
-        precision=num_right / num_boxes if num_boxes else nan,
-        recall=num_right / num_people if num_people else nan,
-        f1=2 * num_right / (num_boxes + num_people) if num_people else nan,
+        num_boxes=kept,
+        precision=true / kept if kept else math.nan,
+        recall=true / num_people if num_people else math.nan,
+        f1=2 * true / (kept + num_people) if num_people else math.nan,
         ceiling=ceiling,
     )
 
@@ -196,7 +192,6 @@ def _coverage(keys: SharedKeys, counted: NDArray[np.bool_]) -> dict[str, int]:
 
 
 def _check_common(keys: SharedKeys, ground_truth: AvaRows, boxes: AvaRows) -> None:
-    """Raise `UserError` if the boxes share no keyframe with the ground truth."""
     if not keys.annotated.any():
         raise UserError(f"{ground_truth.path}: no keyframe that counts, all are excluded")
     if keys.in_ground_truth_file[keys.detections].any():
@@ -240,7 +235,6 @@ def _cut(
     sorted_keys: NDArray[np.int32],
     chosen: NDArray[np.int64],
 ) -> list[ActorBoxes]:
-    """Return the boxes of each of the keys `chosen`."""
     begin = np.searchsorted(sorted_keys, chosen, side="left").tolist()
     end = np.searchsorted(sorted_keys, chosen, side="right").tolist()
     boxes, scores = boxes_01.astype(np.float32), score.astype(np.float32)

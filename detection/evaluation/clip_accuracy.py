@@ -26,7 +26,6 @@ class ClipAccuracy:
     top1, top5: single-label.
     mean_class: single-label: mean of `per_class`.
     mean_ap: multi-label: mean of `per_class`.
-    num_videos: scored; num_of_class: of each class.
     """
 
     num_videos: int
@@ -103,4 +102,4 @@ def in_top_k(
     own = np.take_along_axis(scores, target[:, None], 1)
     columns = np.arange(scores.shape[1])
     before = (scores > own) | ((scores == own) & (columns < target[:, None]))
-    return before.sum(1) < k
+    return np.asarray(before.sum(1) < k)

@@ -177,6 +177,5 @@ def _middle(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
 
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean over classes (R,), without NaN."""
     count = (~np.isnan(values)).sum(axis=0)
-    return np.nansum(values, axis=0) / np.maximum(count, 1)
+    return np.asarray(np.nansum(values, axis=0) / np.maximum(count, 1))

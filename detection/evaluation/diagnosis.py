@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import AvaRows
+from detection.evaluation.box_ceiling import reaching_rows
 from detection.evaluation.frame_map import ScoredRows, mean_without_nan
-from detection.evaluation.keyframe_index import cells
-from detection.evaluation.matching import best_overlap
-from detection.evaluation.people import People, pair_people, pairs
+from detection.evaluation.people import People, pair_people
 
-# A box that overlaps nobody by this is background (TIDE's background threshold).
+# A box that overlaps no person by this is background (TIDE's background threshold).
 BACKGROUND_IOU = 0.1
 WRONG_CLASS, POOR_BOX, BOTH, DUPLICATE, BACKGROUND, MISSED = (
     "wrong class", "poor box", "poor box and wrong class", "duplicate", "background",
@@ -63,16 +62,13 @@ def diagnose(
     people = pair_people(scored, ground_truth, detections)
     kinds = _Kinds(scored, ground_truth, detections, people)
     base = mean_without_nan(scored.per_class_ap())
-    gain, rows = {}, {}
-    for kind in FALSE_POSITIVES:
-        gain[kind] = kinds.mean_ap_without(kind) - base
-        rows[kind] = int(np.count_nonzero(kinds.is_kind(kind)))
+    gain = {kind: kinds.mean_ap_without(kind) - base for kind in FALSE_POSITIVES}
     gain[MISSED] = kinds.mean_ap_of_found_people() - base
-    rows[MISSED] = int(np.count_nonzero(kinds.missed))
+    masks = kinds.of | {MISSED: kinds.missed}
     return Diagnosis(
         mean_ap=base,
         gain=gain,
-        num_rows=rows,
+        num_rows={kind: int(np.count_nonzero(mask)) for kind, mask in masks.items()},
         ceiling=ceiling(scored, people),
         num_people=len(people.people),
         num_boxes=len(people.boxes),
@@ -86,51 +82,42 @@ def false_positive_kinds(
 ) -> dict[str, NDArray[np.bool_]]:
     """Return a mask (D,) of the scored detections for each kind of false positive."""
     people = pair_people(scored, ground_truth, detections)
-    kinds = _Kinds(scored, ground_truth, detections, people)
-    return {kind: kinds.is_kind(kind) for kind in FALSE_POSITIVES}
+    return _Kinds(scored, ground_truth, detections, people).of
 
 
 class _Kinds:
-    """The kind of each false positive, and mean AP with one kind corrected."""
+    """Mean AP with one kind of error corrected.
+
+    of: mask (D,) of the detections of each kind of false positive.
+    missed: mask (G,) of the labels of people who have no box.
+    """
 
     def __init__(
         self, scored: ScoredRows, ground_truth: AvaRows, detections: AvaRows, people: People
     ) -> None:
         self.scored = scored
-        classes = len(scored.label_map)
-        number = scored.score.dtype
-        target, overlap, candidate = best_overlap(
-            det_cell=cells(scored.key, scored.class_index, classes, len(scored.keys)),
-            det_row=scored.row,
-            all_boxes=detections.boxes_01,
-            gt_cell=cells(scored.gt_key, scored.gt_class, classes, len(scored.keys)),
-            gt_boxes=ground_truth.boxes_01[scored.gt_row].astype(number),
-            num_cells=len(scored.keys) * classes,
+        gt_boxes = ground_truth.boxes_01[scored.gt_row].astype(scored.score.dtype)
+        self._target, overlap, self._candidate = scored.best_overlap(
+            scored.key, scored.class_index, scored.row, detections.boxes_01, gt_boxes
         )
         same = np.zeros(len(scored.row), np.float32)
-        same[candidate] = overlap
+        same[self._candidate] = overlap
         anyone = people.iou_of_box[people.boxes.of_row].astype(np.float32)
         threshold = scored.iou_threshold
         false = scored.matched < 0
-        self._of = {
-            DUPLICATE: false & (same >= threshold),
-            POOR_BOX: false & (same >= BACKGROUND_IOU) & (same < threshold),
-        }
         other = false & (same < BACKGROUND_IOU)
-        self._of[WRONG_CLASS] = other & (anyone >= threshold)
-        self._of[BOTH] = other & (anyone >= BACKGROUND_IOU) & (anyone < threshold)
-        self._of[BACKGROUND] = other & (anyone < BACKGROUND_IOU)
-        self._target, self._candidate = target, candidate
-        covered = people.iou_of_person >= threshold
-        self.missed = ~covered[people.people.of_row]
-
-    def is_kind(self, kind: str) -> NDArray[np.bool_]:
-        """Return a mask (D,) of the detections of one kind."""
-        return self._of[kind]
+        self.of = {
+            WRONG_CLASS: other & (anyone >= threshold),
+            POOR_BOX: false & (same >= BACKGROUND_IOU) & (same < threshold),
+            BOTH: other & (anyone >= BACKGROUND_IOU) & (anyone < threshold),
+            DUPLICATE: false & (same >= threshold),
+            BACKGROUND: other & (anyone < BACKGROUND_IOU),
+        }
+        self.missed = (people.iou_of_person < threshold)[people.people.of_row]
 
     def mean_ap_without(self, kind: str) -> float:
         """Return mean AP without one kind; poor boxes turn true positives if the label is free."""
-        keep, true = ~self._of[kind], self.scored.matched >= 0
+        keep, true = ~self.of[kind], self.scored.matched >= 0
         if kind == POOR_BOX:
             mended = self._mended()
             keep, true = keep | mended, true | mended
@@ -146,7 +133,7 @@ class _Kinds:
         """Mark (D,) the best-scored poor box of every unmatched ground truth."""
         free = np.ones(len(self.scored.gt_row), bool)
         free[self.scored.matched[self.scored.matched >= 0]] = False
-        poor = self._of[POOR_BOX][self._candidate] & free[self._target]
+        poor = self.of[POOR_BOX][self._candidate] & free[self._target]
         rows, target = self._candidate[poor], self._target[poor]
         order = np.argsort(-self.scored.score[rows], kind="stable")
         _, first = np.unique(target[order], return_index=True)
@@ -161,27 +148,11 @@ def ceiling(scored: ScoredRows, people: People) -> float:
     A label can be detected where some box overlaps its person most among those who have the label,
     and by the threshold; perfect scores rank such boxes first, so AP is the share of such labels.
     """
-    classes = len(scored.label_map)
-    gt_person = people.people.of_row
-    label_key, label_class = scored.labels_of_keyframes()
-    label, box = pairs(label_key, people.boxes.key)
-    if not len(label):
-        return mean_without_nan(np.where(scored.num_ground_truth > 0, 0.0, np.nan))
-    # One candidate row per box and class of its keyframe.
-    unique = np.sort(box * classes + label_class[label])
-    key = people.boxes.key[unique // classes]
-    target, overlap, _ = best_overlap(
-        det_cell=cells(key, unique % classes, classes, len(scored.keys)),
-        det_row=unique // classes,
-        all_boxes=people.boxes.xyxy_01,
-        gt_cell=cells(scored.gt_key, scored.gt_class, classes, len(scored.keys)),
-        gt_boxes=people.people.xyxy_01[gt_person],
-        num_cells=len(scored.keys) * classes,
-    )
-    reached = np.unique(target[overlap >= scored.iou_threshold])
-    found = np.bincount(scored.gt_class[reached], minlength=classes)
+    gt_boxes = people.people.xyxy_01[people.people.of_row]
+    _, _, label = reaching_rows(scored, people.boxes.key, people.boxes.xyxy_01, gt_boxes)
     counts = scored.num_ground_truth
-    share = np.divide(found, counts, out=np.full(classes, np.nan), where=counts > 0)
+    found = np.bincount(scored.gt_class[np.unique(label)], minlength=len(counts))
+    share = np.divide(found, counts, out=np.full(len(counts), np.nan), where=counts > 0)
     return mean_without_nan(share)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass, field
 
 import numpy as np
 
@@ -12,35 +13,28 @@ from detection.evaluation.frame_map import AvaFrameMap, frame_map
 from detection.structures import Detections, Keyframe, LabelMap
 
 
+@dataclass
 class ActionEvaluator:
     """Collects detections by keyframe and scores them under a named protocol.
 
     A repeated keyframe (a sampler that pads the last batch, an overlap between processes) is
     dropped: the first one counts. Several processes send their `found()` to one of them, which
     passes all to `update`.
+
+    label_map: classes of the score columns.
+    scored: classes that count (None: the same).
     """
 
-    def __init__(
-        self,
-        ground_truth: AvaRows,
-        label_map: LabelMap,
-        *,
-        exclusions: frozenset[Keyframe] = frozenset(),
-        protocol: str | None = None,
-        iou_threshold: float = 0.5,
-        multiply_person_score: bool = False,
-        scored: LabelMap | None = None,
-    ) -> None:
-        """label_map: classes of the score columns. scored: classes that count (None: the same)."""
-        self.ground_truth = ground_truth
-        self.scored = scored or label_map
-        self.label_map = label_map
-        self.exclusions = exclusions
-        self.protocol = protocol
-        self.iou_threshold = iou_threshold
-        self.multiply_person_score = multiply_person_score
-        self.num_repeated = 0
-        self._by_key: dict[tuple[str, int], Detections] = {}
+    ground_truth: AvaRows
+    label_map: LabelMap
+    _: KW_ONLY
+    exclusions: frozenset[Keyframe] = frozenset()
+    protocol: str | None = None
+    iou_threshold: float = 0.5
+    multiply_person_score: bool = False
+    scored: LabelMap | None = None
+    num_repeated: int = field(default=0, init=False)
+    _by_key: dict[tuple[str, int], Detections] = field(default_factory=dict, init=False)
 
     def reset(self) -> None:
         """Forget every detection."""
@@ -77,7 +71,7 @@ class ActionEvaluator:
         return frame_map(
             self.ground_truth,
             rows_of(self.found(), self.label_map, multiply_person_score=self.multiply_person_score),
-            self.scored,
+            self.scored or self.label_map,
             exclusions=self.exclusions,
             protocol=self.protocol,
             iou_threshold=self.iou_threshold,

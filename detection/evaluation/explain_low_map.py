@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import AvaRows
-from detection.evaluation.frame_map import ScoredRows, score_rows
+from detection.evaluation.frame_map import ScoredRows
 from detection.evaluation.people import distinct, pair
-from detection.structures import Keyframe, LabelMap
 
 # Below these a weak detector is an unlikely reason: all keyframes are tried.
 LOW_MEAN, LOW_RECALL = 0.01, 0.1
@@ -24,12 +23,10 @@ CLOSE_IOU, BETTER_IOU, BETTER_MEAN = 0.6, 0.05, 0.2
 
 
 def find_causes(
+    scored: ScoredRows,
     ground_truth: AvaRows,
     detections: AvaRows,
-    label_map: LabelMap,
-    scored: ScoredRows,
     *,
-    exclusions: frozenset[Keyframe] = frozenset(),
     most_keyframes: int | None = None,
 ) -> list[str]:
     """Return one sentence per mistake found in the files.
@@ -45,9 +42,9 @@ def find_causes(
         chosen[np.flatnonzero(scored.keys.in_ground_truth_file)[::step]] = True
         ground_truth = ground_truth.select(chosen[scored.keys.ground_truth])
         detections = detections.select(chosen[scored.keys.detections])
-        scored = _score_again(scored, ground_truth, detections, exclusions)
+        scored = scored.score_again(ground_truth, detections)
     causes += _boxes(scored, ground_truth, detections)
-    causes += _labels(ground_truth, detections, label_map, scored, exclusions)
+    causes += _labels(scored, ground_truth, detections)
     return causes
 
 
@@ -119,14 +116,9 @@ def _boxes(scored: ScoredRows, ground_truth: AvaRows, detections: AvaRows) -> It
         )
 
 
-def _labels(
-    ground_truth: AvaRows,
-    detections: AvaRows,
-    label_map: LabelMap,
-    scored: ScoredRows,
-    exclusions: frozenset[Keyframe],
-) -> Iterator[str]:
+def _labels(scored: ScoredRows, ground_truth: AvaRows, detections: AvaRows) -> Iterator[str]:
     """Try class ids one higher and one lower."""
+    label_map = scored.label_map
     known = np.isin(detections.action_id, label_map.ids)
     if len(known) and not known.any():
         ids = sorted(set(detections.action_id.tolist()))
@@ -137,27 +129,13 @@ def _labels(
     mean = scored.frame_map().mean_ap
     for shift in (1, -1):
         moved = replace(detections, action_id=(detections.action_id + shift).astype(np.int32))
-        other = _score_again(scored, ground_truth, moved, exclusions).frame_map()
+        other = scored.score_again(ground_truth, moved).frame_map()
         if other.mean_ap > min(2 * mean + 0.01, mean + BETTER_MEAN):
             small = "small" if shift == 1 else "large"
             yield (
                 f"class ids are off by one: with {shift:+d} added to those of the detections "
                 f"(now one too {small}) the mean is {other.mean_ap:.4f} instead of {mean:.4f}"
             )
-
-
-def _score_again(
-    scored: ScoredRows, truth: AvaRows, detections: AvaRows, exclusions: frozenset[Keyframe]
-) -> ScoredRows:
-    """Score other rows under the rules of `scored`."""
-    return score_rows(
-        truth,
-        detections,
-        scored.label_map,
-        exclusions=exclusions,
-        protocol=scored.protocol.name,
-        iou_threshold=scored.iou_threshold,
-    )
 
 
 def _some(names: Iterable[str]) -> str:

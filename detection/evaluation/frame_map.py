@@ -12,8 +12,9 @@ ground truth, which is among the 50 rows of a keyframe), the one listed first is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from detection.errors import UserError, at_row
 from detection.evaluation.average_precision import average_precision_of_sorted
 from detection.evaluation.finite import check_finite, check_rows_finite
 from detection.evaluation.keyframe_index import ClassColumns, SharedKeys, cells
-from detection.evaluation.matching import best_rows, match_detections
+from detection.evaluation.matching import best_overlap, best_rows, match_detections
 from detection.evaluation.protocols import (
     DEFAULT_FRACTIONAL,
     DEFAULT_WHOLE,
@@ -50,29 +51,27 @@ class AvaFrameMap(FrameMap):
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 
-def frame_map(
-    ground_truth: AvaRows,
-    detections: AvaRows,
-    label_map: LabelMap,
-    *,
-    exclusions: frozenset[Keyframe] = frozenset(),
-    protocol: str | None = None,
-    iou_threshold: float = 0.5,
-) -> AvaFrameMap:
-    """Score detections under a protocol (default: by whether all times are whole seconds).
+class Rules(TypedDict, total=False):
+    """Options of `score_rows`.
 
-    The mean is NaN where no ground truth counts (`why_no_ground_truth` says why). Raises
-    `UserError` for fractional times under a protocol of whole seconds, and for scores and boxes
-    that are not finite.
+    exclusions: keyframes that do not count.
+    protocol: None: by whether all times are whole seconds.
+    iou_threshold: of a true positive.
     """
-    return score_rows(
-        ground_truth,
-        detections,
-        label_map,
-        exclusions=exclusions,
-        protocol=protocol,
-        iou_threshold=iou_threshold,
-    ).frame_map()
+
+    exclusions: frozenset[Keyframe]
+    protocol: str | None
+    iou_threshold: float
+
+
+def frame_map(
+    ground_truth: AvaRows, detections: AvaRows, label_map: LabelMap, **rules: Unpack[Rules]
+) -> AvaFrameMap:
+    """Score detections (see `score_rows`).
+
+    The mean is NaN where no ground truth counts (`why_no_ground_truth` says why).
+    """
+    return score_rows(ground_truth, detections, label_map, **rules).frame_map()
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,7 @@ class ScoredRows:
     protocol: Protocol
     label_map: LabelMap
     iou_threshold: float
+    exclusions: frozenset[Keyframe]
     keys: SharedKeys
     row: NDArray[np.int64]
     class_index: NDArray[np.int16]
@@ -113,12 +113,36 @@ class ScoredRows:
         ends = np.cumsum(np.bincount(self.class_index, minlength=len(self.label_map)))
         return np.split(order, ends[:-1])
 
-    def labels_of_keyframes(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Return the distinct (keyframe, class) pairs of the ground truth."""
-        classes = len(self.label_map)
-        cell = np.sort(self.gt_key.astype(np.int64) * classes + self.gt_class)
-        cell = cell[np.diff(cell, prepend=-1) > 0]  # np.unique hashes, which takes longer
-        return (cell // classes).astype(np.int32), cell % classes
+    def score_again(self, ground_truth: AvaRows, detections: AvaRows) -> ScoredRows:
+        """Match other rows under the same rules."""
+        return score_rows(
+            ground_truth, detections, self.label_map, exclusions=self.exclusions,
+            protocol=self.protocol.name, iou_threshold=self.iou_threshold,
+        )  # fmt: skip
+
+    def best_overlap(
+        self,
+        key: NDArray[np.int32],
+        column: NDArray[np.integer],
+        row: NDArray[np.int64],
+        boxes_01: NDArray[np.float64],
+        gt_boxes: NDArray[np.floating],
+    ) -> tuple[NDArray[np.int64], NDArray[np.floating], NDArray[np.int64]]:
+        """Return `matching.best_overlap` of boxes with the ground truth that counts.
+
+        key, column: keyframe and class of each box.
+        row: its position in `boxes_01`.
+        gt_boxes: (G, 4), in the precision of the IoU.
+        """
+        classes, num_keys = len(self.label_map), len(self.keys)
+        return best_overlap(
+            det_cell=cells(key, column, classes, num_keys),
+            det_row=row,
+            all_boxes=boxes_01,
+            gt_cell=cells(self.gt_key, self.gt_class, classes, num_keys),
+            gt_boxes=gt_boxes,
+            num_cells=num_keys * classes,
+        )
 
     def per_class_ap(
         self,
@@ -174,7 +198,11 @@ def score_rows(
     protocol: str | None = None,
     iou_threshold: float = 0.5,
 ) -> ScoredRows:
-    """Match detections to ground truth under a protocol; see `frame_map`."""
+    """Match detections to ground truth; for the options see `Rules`.
+
+    Raises `UserError` for fractional times under a protocol of whole seconds, and for scores and
+    boxes that are not finite.
+    """
     if detections.score is None:
         raise ValueError("detections need scores")
     check_rows_finite(ground_truth)
@@ -193,42 +221,35 @@ def score_rows(
     )
     det_key = keys.detections[row]
     score = _scores(rules, detections, row)
-    matched = match_detections(
-        det_cell=cells(det_key, det_class, len(label_map), len(keys)),
-        det_row=row,
-        all_boxes=detections.boxes_01,
-        det_score=score,
-        gt_cell=cells(gt_key, gt_class_kept, len(label_map), len(keys)),
-        gt_boxes=ground_truth.boxes_01[gt_row].astype(score.dtype, copy=False),
-        num_cells=len(keys) * len(label_map),
-        iou_threshold=iou_threshold,
-        by_score=rules.match_by_score,
-    )
-    scored = keys.annotated.copy()
-    scored[det_key] = True
-    return ScoredRows(
+    with_rows = keys.annotated.copy()
+    with_rows[det_key] = True
+    scored = ScoredRows(
         protocol=rules,
         label_map=label_map,
         iou_threshold=iou_threshold,
+        exclusions=exclusions,
         keys=keys,
         row=row,
         class_index=det_class,
         score=score,
         key=det_key,
-        matched=matched,
+        matched=np.zeros(0, np.int32),  # filled in below
         gt_row=gt_row,
         gt_class=gt_class_kept,
         gt_key=gt_key,
         num_ground_truth=np.bincount(gt_class[counted], minlength=len(label_map)),
         num_boxes=_count_boxes(gt_key, ground_truth.boxes_01[gt_row]),
-        num_keyframes=int(scored.sum()),
+        num_keyframes=int(with_rows.sum()),
         num_annotated_keyframes=int(keys.annotated.sum()),
         left_out={reason: count for reason, count in left_out.items() if count},
     )
+    gt_boxes = ground_truth.boxes_01[gt_row].astype(score.dtype, copy=False)
+    overlaps = scored.best_overlap(det_key, det_class, row, detections.boxes_01, gt_boxes)
+    matched = match_detections(overlaps, score, len(gt_row), iou_threshold, rules.match_by_score)
+    return replace(scored, matched=matched)
 
 
 def _scores(rules: Protocol, rows: AvaRows, row: NDArray[np.int64]) -> NDArray[np.floating]:
-    """Return the scores of some rows in the protocol's precision."""
     assert rows.score is not None
     number: type[np.floating] = np.float32 if rules.single_precision else np.float64
     with np.errstate(over="ignore"):
@@ -314,7 +335,6 @@ def group_means(average: NDArray[np.float64], label_map: LabelMap) -> dict[str, 
 def _fractional_time(
     rules: Protocol, ground_truth: AvaRows, detections: AvaRows, exclusions: frozenset[Keyframe]
 ) -> UserError:
-    """Return the error that names the first fractional time."""
     where, line, time_s = "the exclusions", None, 0.0
     for rows in (ground_truth, detections):
         odd = np.flatnonzero(rows.time_us % 1_000_000)

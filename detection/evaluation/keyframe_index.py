@@ -107,9 +107,12 @@ class ClassColumns:
         """Return the column of each id, -1 for ids outside the label map."""
         if self._table is not None:
             # The last entry is -1, for ids above the largest and (as [-1]) for none.
-            return self._table[np.clip(action_id, -1, self._largest + 1)]
+            clipped = np.clip(action_id, -1, self._largest + 1)
+            column: NDArray[np.signedinteger] = np.take(self._table, clipped)
+            return column
         place = np.minimum(np.searchsorted(self._ids, action_id), len(self._ids) - 1)
-        return np.where(self._ids[place] == action_id, self._columns[place], self._number(-1))
+        known = self._ids[place] == action_id
+        return np.asarray(np.where(known, self._columns[place], self._number(-1)))
 
 
 def cells(

@@ -20,39 +20,25 @@ PAIRS_AT_ONCE = 1 << 18
 
 
 def match_detections(
-    *,
-    det_cell: NDArray[np.integer],
-    det_row: NDArray[np.int64],
-    all_boxes: NDArray[np.float64],
+    overlaps: tuple[NDArray[np.int64], NDArray[np.floating], NDArray[np.int64]],
     det_score: NDArray[np.floating],
-    gt_cell: NDArray[np.integer],
-    gt_boxes: NDArray[np.floating],
-    num_cells: int,
+    num_ground_truth: int,
     iou_threshold: float,
     by_score: bool,
 ) -> NDArray[np.int32]:
     """Return for each detection (D,) the ground truth it matches, -1 for a false positive.
 
-    Each detection is compared with the one ground truth of its cell that it overlaps most; of the
-    detections that overlap the same one by the threshold, the highest score (by_score) or else the
-    first listed matches it. `det_row` (D,) are their rows in `all_boxes`: only boxes that share a
-    cell with ground truth are copied. IoU is computed in the precision of `gt_boxes`.
+    overlaps: of `best_overlap`. Of the detections that overlap the same ground truth by the
+        threshold, the highest score (by_score) or else the first listed matches it.
     """
-    taken = np.full(len(det_cell), -1, np.int32)
-    target, overlap, candidate = best_overlap(
-        det_cell=det_cell,
-        det_row=det_row,
-        all_boxes=all_boxes,
-        gt_cell=gt_cell,
-        gt_boxes=gt_boxes,
-        num_cells=num_cells,
-    )
+    taken = np.full(len(det_score), -1, np.int32)
+    target, overlap, candidate = overlaps
     enough = overlap >= iou_threshold
     candidate, target = candidate[enough], target[enough]
     if by_score:
         order = np.argsort(-det_score[candidate], kind="stable")
         candidate, target = candidate[order], target[order]
-    winner = np.full(len(gt_cell), -1, np.int64)
+    winner = np.full(num_ground_truth, -1, np.int64)
     winner[target[::-1]] = candidate[::-1]  # the last assignment stays: the first in order
     found = np.flatnonzero(winner >= 0)
     taken[winner[found]] = found
@@ -70,7 +56,9 @@ def best_overlap(
 ) -> tuple[NDArray[np.int64], NDArray[np.floating], NDArray[np.int64]]:
     """Return (ground truth, IoU, detection), each (C,), for the C detections with ground truth.
 
-    Those are the detections whose cell has ground truth. Memory grows with C, not with the pairs.
+    Those are the detections whose cell has ground truth, each with the one that it overlaps most.
+    Memory grows with C, not with the pairs. `det_row` (D,) are rows in `all_boxes`. IoU is computed
+    in the precision of `gt_boxes`.
     """
     gt_order = np.argsort(gt_cell, kind="stable")
     cells, starts, counts = np.unique(gt_cell[gt_order], return_index=True, return_counts=True)

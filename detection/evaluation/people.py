@@ -38,7 +38,7 @@ class Boxes:
 class People:
     """Ground-truth people and detected boxes of the same keyframes.
 
-    person_of_box, iou_of_box: (B,) person that each box overlaps most (-1: nobody there).
+    person_of_box, iou_of_box: (B,) person that each box overlaps most (-1: none there).
     box_of_person, iou_of_person: (P,) box that overlaps each person most (-1: none there).
     """
 

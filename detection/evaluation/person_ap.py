@@ -148,7 +148,7 @@ def _coco_figures(
 ) -> dict[str, float]:
     truth = COCO()
     truth.dataset = {
-        "images": [{"id": picture} for picture in range(len(ground_truth))],
+        "images": [{"id": frame} for frame in range(len(ground_truth))],
         "categories": [{"id": 1}],
         "annotations": [
             {"id": number + 1, "iscrowd": 0, **entry}
@@ -174,17 +174,17 @@ def _coco_figures(
     }
 
 
-def _entries(pictures: Sequence[ActorBoxes]) -> list[dict[str, object]]:
+def _entries(frames: Sequence[ActorBoxes]) -> list[dict[str, object]]:
     """Return COCO's form: x, y, width, height."""
     return [
         {
-            "image_id": picture,
+            "image_id": frame,
             "category_id": 1,
             "bbox": [x1, y1, x2 - x1, y2 - y1],
             "area": (x2 - x1) * (y2 - y1),
             "score": float(score),
         }
-        for picture, boxes in enumerate(pictures)
+        for frame, boxes in enumerate(frames)
         for (x1, y1, x2, y2), score in zip(
             boxes.xyxy_01.astype(float).tolist(), boxes.score.tolist(), strict=True
         )

@@ -184,7 +184,6 @@ def _tube(frame: NDArray[np.int64], boxes: NDArray[np.float64], score: float) ->
 def _link(
     frame: NDArray[np.int64], boxes: NDArray[np.float64], score: NDArray[np.float64]
 ) -> list[Tube]:
-    """Link the boxes of one class in one video."""
     # For the few boxes of a frame plain numbers are several times as fast as arrays.
     box, value, time = boxes.tolist(), score.tolist(), frame.tolist()
     members: dict[int, list[int]] = {}

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -110,41 +111,6 @@ def expand(
     return grow_to(description, axis, cost=cost, asked=asked, limits=limits, tolerance=tolerance)
 
 
-def expand_all(
-    description: X3DDescription,
-    axes: Sequence[Axis],
-    *,
-    cost: Cost,
-    target: float,
-    factor: float = 2.0,
-    limits: DataLimits = NO_LIMITS,
-    tolerance: float = TOLERANCE,
-) -> tuple[list[Grown], list[SkippedAxis]]:
-    """Grow each axis on its own; return the grown networks and the skipped axes.
-
-    In the step that passes `target`, an axis is also skipped if contraction would end further than
-    `tolerance` below it (as from two frames to one), unless there are no others.
-    """
-    grown, coarse, left_out = [], [], []
-    for axis in axes:
-        result = expand(
-            description, axis, cost=cost, factor=factor, limits=limits, tolerance=tolerance
-        )
-        if isinstance(result, SkippedAxis):
-            left_out.append(result)
-            continue
-        fitted = contract(result, description, cost=cost, target=target)
-        if result.cost > target and fitted.cost < target * (1 - tolerance):
-            share = fitted.cost / target
-            reason = f"rounding: contracted, it would cost {share:.2f} of the target"
-            coarse.append((result, SkippedAxis(axis, reason)))
-        else:
-            grown.append(result)
-    if grown:
-        return grown, left_out + [reason for _, reason in coarse]
-    return [result for result, _ in coarse], left_out
-
-
 def grow_to(
     description: X3DDescription,
     axis: Axis,
@@ -158,28 +124,18 @@ def grow_to(
     start, start_cost = rung(description, axis), cost(description)
     if cost(at_rung(description, axis, 2 * max(1, start))) == start_cost:
         return SkippedAxis(axis, "this axis does not change the cost")
-    below = start
-    above = start + 1
+    below, above = start, start + 1
     end = _FARTHEST * max(1, start)
     while above < end and cost(at_rung(description, axis, above)) < asked:
         below, above = above, min(end, start + 2 * (above - start))
-    while above - below > 1:
-        middle = (below + above) // 2
-        if cost(at_rung(description, axis, middle)) < asked:
-            below = middle
-        else:
-            above = middle
-    found = [at_rung(description, axis, index) for index in (below, above) if index > start]
+    between = range(below + 1, above)
+    below += bisect_left(between, asked, key=lambda i: cost(at_rung(description, axis, i)))
+    found = [at_rung(description, axis, index) for index in (below, below + 1) if index > start]
     best = min(found, key=lambda one: abs(math.log(cost(one) / asked)))
-    refusal = limits.refusal(best)
-    if refusal is not None:
-        return SkippedAxis(axis, refusal)
-    reached = cost(best)
-    if abs(reached / asked - 1) > tolerance:
-        return SkippedAxis(
-            axis, f"rounding: the nearest cost is {reached / asked:.2f} of what was asked"
-        )
-    return Grown(axis, best, reached, asked)
+    refusal, reached = limits.refusal(best), cost(best)
+    if refusal is None and abs(reached / asked - 1) > tolerance:
+        refusal = f"rounding: the nearest cost is {reached / asked:.2f} of what was asked"
+    return Grown(axis, best, reached, asked) if refusal is None else SkippedAxis(axis, refusal)
 
 
 def contract(grown: Grown, before: X3DDescription, *, cost: Cost, target: float) -> Grown:
@@ -190,17 +146,13 @@ def contract(grown: Grown, before: X3DDescription, *, cost: Cost, target: float)
     """
     if cost(before) > target:
         raise ValueError(f"the network before the step costs {cost(before):g}, above {target:g}")
-    low, high = rung(before, grown.axis), rung(grown.description, grown.axis)
     if grown.cost <= target:
         return grown
-    while high - low > 1:
-        middle = (low + high) // 2
-        if cost(at_rung(before, grown.axis, middle)) <= target:
-            low = middle
-        else:
-            high = middle
-    found = before if low == rung(before, grown.axis) else at_rung(before, grown.axis, low)
-    return Grown(grown.axis, found, cost(found), target)
+    axis, low = grown.axis, rung(before, grown.axis)
+    between = range(low + 1, rung(grown.description, axis))
+    steps = bisect_right(between, target, key=lambda i: cost(at_rung(before, axis, i)))
+    found = at_rung(before, axis, low + steps) if steps else before
+    return Grown(axis, found, cost(found), target)
 
 
 def rung(description: X3DDescription, axis: Axis) -> int:
@@ -252,9 +204,5 @@ def axis_value(description: X3DDescription, axis: Axis) -> str:
 
 
 def _factor_of(description: X3DDescription, axis: Axis) -> float:
-    factors: dict[Axis, float] = {
-        "width": description.width_factor,
-        "bottleneck": description.bottleneck_factor,
-        "depth": description.depth_factor,
-    }
-    return factors[axis]
+    factor: float = getattr(description, f"{axis}_factor")
+    return factor

@@ -6,21 +6,8 @@ import dataclasses
 import math
 import random
 from collections.abc import Sequence
-from typing import Any
 
-from detection.errors import UserError
-from detection.expansion.axes import (
-    AXES,
-    NO_LIMITS,
-    TOLERANCE,
-    Axis,
-    Cost,
-    DataLimits,
-    Grown,
-    contract,
-    expand_all,
-    grow_to,
-)
+from detection.expansion.axes import Axis, Grown, contract, grow_to
 from detection.expansion.report import Finalist
 from detection.expansion.scheduler import Scheduler
 from detection.expansion.search import Search, TrainingRequest
@@ -28,36 +15,27 @@ from detection.models.x3d import X3DDescription
 
 # Frames have the coarsest rungs, so they come first and the finer axes compensate.
 _COARSE_FIRST: tuple[Axis, ...] = (
-    "frames",
-    "frame_rate",
-    "resolution",
-    "depth",
-    "width",
-    "bottleneck",
-)
+    "frames", "frame_rate", "resolution", "depth", "width", "bottleneck",
+)  # fmt: skip
 
 
-def grow_all_together(
-    basis: X3DDescription,
-    *,
-    cost: Cost,
-    target: float,
-    axes: Sequence[Axis] = AXES,
-    limits: DataLimits = NO_LIMITS,
-) -> X3DDescription:
-    """Grow every axis by an equal share of the cost, as in compound scaling.
+def grow_all_together(search: Search) -> X3DDescription:
+    """Grow every axis of a search by an equal share of the cost, as in compound scaling.
 
     An axis that is limited by the data or by rounding passes its share on. The network costs at
-    most `target`.
+    most the search's target.
     """
-    current, start = basis, cost(basis)
-    order = [axis for axis in _COARSE_FIRST if axis in axes]
+    cost, target = search.cost, search.target
+    current, start = search.basis, cost(search.basis)
+    order = [axis for axis in _COARSE_FIRST if axis in search.axes]
     last: tuple[Grown, X3DDescription] | None = None
     for number, axis in enumerate(order, start=1):
         asked = start * (target / start) ** (number / len(order))
         if asked <= cost(current):
             continue
-        result = grow_to(current, axis, cost=cost, asked=asked, limits=limits, tolerance=math.inf)
+        result = grow_to(
+            current, axis, cost=cost, asked=asked, limits=search.limits, tolerance=math.inf
+        )
         if isinstance(result, Grown):
             last = (result, current)
             current = result.description
@@ -66,40 +44,19 @@ def grow_all_together(
     return current
 
 
-def grow_at_random(
-    basis: X3DDescription,
-    *,
-    cost: Cost,
-    target: float,
-    seed: int,
-    factor: float = 2.0,
-    axes: Sequence[Axis] = AXES,
-    limits: DataLimits = NO_LIMITS,
-    tolerance: float = TOLERANCE,
-) -> tuple[X3DDescription, tuple[Axis, ...]]:
-    """Take the search's steps along random axes; return network and path.
+def grow_at_random(search: Search, *, seed: int) -> tuple[X3DDescription, tuple[Axis, ...]]:
+    """Take a search's steps along random axes; return network and path.
 
-    Axes are drawn among those that can take the step; the last one is contracted to fit `target`.
+    Axes are drawn among those that can take the step; the last one is contracted to fit the target.
     """
     draw = random.Random(seed)
-    current, path = basis, []
-    while cost(current) < target:
-        grown, _ = expand_all(
-            current,
-            axes,
-            cost=cost,
-            target=target,
-            factor=factor,
-            limits=limits,
-            tolerance=tolerance,
-        )
-        if not grown:
-            raise UserError(f"no axis can grow any further, at {cost(current):g} of {target:g}")
-        chosen = draw.choice(grown)
+    current, path = search.basis, list[Axis]()
+    while search.cost(current) < search.target:
+        chosen = draw.choice(search.grow(current)[0])
         path.append(chosen.axis)
-        if chosen.cost > target:
-            chosen = contract(chosen, current, cost=cost, target=target)
-            return chosen.description, tuple(path)
+        if chosen.cost > search.target:
+            fitted = contract(chosen, current, cost=search.cost, target=search.target)
+            return fitted.description, tuple(path)
         current = chosen.description
     return current, tuple(path)
 
@@ -112,22 +69,10 @@ def train_finalists(
     draws: number of random paths.
     seeds: of training; others than the search's, for which its network was selected.
     """
-    bounds: dict[str, Any] = {
-        "cost": search.cost,
-        "target": search.target,
-        "axes": search.axes,
-        "limits": search.limits,
-    }
     ways = [("the search", search.current.description)]
-    ways.append(("all axes together", grow_all_together(search.basis, **bounds)))
+    ways.append(("all axes together", grow_all_together(search)))
     for draw in range(draws):
-        network, path = grow_at_random(
-            search.basis,
-            seed=draw,
-            factor=search.factor,
-            tolerance=search.tolerance,
-            **bounds,
-        )
+        network, path = grow_at_random(search, seed=draw)
         ways.append((f"random draw {draw} ({', '.join(path)})", network))
     again = dataclasses.replace(
         scheduler, folder=scheduler.folder.parent / "finalists", seeds=seeds, initial=None

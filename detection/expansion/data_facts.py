@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields, replace
 from functools import partial
 from typing import Any
 
@@ -25,15 +26,9 @@ def data_limits(config: RunConfig, label_map: LabelMap, given: LimitsConfig) -> 
     Frames past the end of a video repeat the last one, so a clip longer than most videos would only
     cost more.
     """
-    values: dict[str, Any] = {
-        "longest_clip_s": given.longest_clip_s,
-        "fastest_fps": given.fastest_fps,
-        "largest_side_px": given.largest_side_px,
-    }
-    missing = [name for name, value in values.items() if value is None]
-    if missing:
-        measured = _measure(config, label_map)
-        values |= {name: getattr(measured, name) for name in missing}
+    values = {name: value for name, value in asdict(given).items() if value is not None}
+    if len(values) < len(fields(DataLimits)):
+        return replace(_measure(config, label_map), **values)
     return DataLimits(**values)
 
 

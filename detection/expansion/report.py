@@ -90,17 +90,19 @@ def write_report(
     values = {
         "cost": units.cost,
         "score": units.score,
-        "steps": [_as_json(step, units) for step in steps],
-        "finalists": [
+        "steps": [
             {
-                "way": one.way,
-                "network": name_of(one.description),
-                "cost": one.cost / units.scale,
-                "scores": list(one.outcome.scores),
-                "failure": one.outcome.failure,
+                "number": step.number,
+                "contraction": step.contraction,
+                "chosen": step.chosen,
+                "candidates": [
+                    {"axis": one.axis} | _as_json(one, units) for one in step.candidates
+                ],
+                "left_out": [{"axis": one.axis, "reason": one.reason} for one in step.left_out],
             }
-            for one in finalists
+            for step in steps
         ],
+        "finalists": [{"way": one.way} | _as_json(one, units) for one in finalists],
     }
     write_text(folder / "search.json", json.dumps(values, indent=1) + "\n")
     plot = plot_of(steps, units=units, title=title, finalists=finalists)
@@ -209,22 +211,12 @@ def _finalist_table(finalists: Sequence[Finalist], units: Units) -> str:
     return "<h2>Trained again</h2>" + table(heads, cells, frozenset({1, 4}))
 
 
-def _as_json(step: Step, units: Units) -> dict[str, Any]:
+def _as_json(one: Candidate | Finalist, units: Units) -> dict[str, Any]:
     return {
-        "number": step.number,
-        "contraction": step.contraction,
-        "chosen": step.chosen,
-        "candidates": [
-            {
-                "axis": one.axis,
-                "network": name_of(one.description),
-                "cost": one.cost / units.scale,
-                "scores": list(one.outcome.scores),
-                "failure": one.outcome.failure,
-            }
-            for one in step.candidates
-        ],
-        "left_out": [{"axis": one.axis, "reason": one.reason} for one in step.left_out],
+        "network": name_of(one.description),
+        "cost": one.cost / units.scale,
+        "scores": list(one.outcome.scores),
+        "failure": one.outcome.failure,
     }
 
 

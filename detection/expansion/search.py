@@ -10,6 +10,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from detection.errors import UserError
 from detection.expansion.axes import (
@@ -22,7 +23,7 @@ from detection.expansion.axes import (
     Grown,
     SkippedAxis,
     contract,
-    expand_all,
+    expand,
 )
 from detection.models.x3d import X3DDescription
 
@@ -130,25 +131,40 @@ class Search:
         self.steps.clear()
         yield self._add(0, [Grown(AXES[0], self.basis, self.cost(self.basis), math.nan)], (), train)
         while self.current.cost < self.target:
-            before = self.current.description
-            grown, left_out = expand_all(
-                before,
-                self.axes,
-                cost=self.cost,
-                target=self.target,
-                factor=self.factor,
-                limits=self.limits,
-                tolerance=self.tolerance,
-            )
-            if not grown:
-                reasons = "; ".join(f"{one.axis}: {one.reason}" for one in left_out)
-                raise UserError(
-                    f"no axis can grow any further, at {self.words(self.current.cost)} of "
-                    f"{self.words(self.target)} ({reasons})"
-                )
+            grown, left_out = self.grow(self.current.description)
             yield self._add(len(self.steps), grown, tuple(left_out), train)
         if self.current.cost > self.target:
             yield self._contract(train)
+
+    def grow(self, network: X3DDescription) -> tuple[list[Grown], list[SkippedAxis]]:
+        """Grow each axis on its own; return the grown networks and the skipped axes.
+
+        In the step that passes the target, an axis is also skipped if contraction would end further
+        than `tolerance` below it (as from two frames to one), unless there are no others. Raises
+        `UserError` if no axis can take a step.
+        """
+        grown, coarse, left_out = [], [], []
+        rules: dict[str, Any] = {"limits": self.limits, "tolerance": self.tolerance}
+        for axis in self.axes:
+            result = expand(network, axis, cost=self.cost, factor=self.factor, **rules)
+            if isinstance(result, SkippedAxis):
+                left_out.append(result)
+                continue
+            share = contract(result, network, cost=self.cost, target=self.target).cost / self.target
+            if result.cost > self.target and share < 1 - self.tolerance:
+                reason = f"rounding: contracted, it would cost {share:.2f} of the target"
+                coarse.append((result, SkippedAxis(axis, reason)))
+            else:
+                grown.append(result)
+        if grown:
+            return grown, left_out + [skipped for _, skipped in coarse]
+        if not coarse:
+            reasons = "; ".join(f"{one.axis}: {one.reason}" for one in left_out)
+            raise UserError(
+                f"no axis can grow any further, at {self.words(self.cost(network))} of "
+                f"{self.words(self.target)} ({reasons})"
+            )
+        return [result for result, _ in coarse], left_out
 
     def _add(
         self, number: int, grown: Sequence[Grown], left_out: tuple[SkippedAxis, ...], train: Train

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from detection.datasets.folder import (
     FILE_NAME,
@@ -49,19 +50,22 @@ def write_prepared_dataset(
     for name, part in folder.file.splits.items():
         paths += [part.annotations, *filter(None, (part.exclusions, part.videos))]
         paths += part.boxes.values()
-        added = _added_boxes(out, part, before.splits.get(name) if before else None)
+        earlier = before.splits.get(name) if before else None
+        added = {
+            box_name: path
+            for box_name, path in (earlier.boxes if earlier else {}).items()
+            if box_name not in part.boxes and (out / path).is_file()
+        }
         splits[name] = part.model_copy(update={"boxes": part.boxes | added})
     for path in [*dict.fromkeys(paths), *_beside(folder, paths)]:
         _copy(folder.root, out, path)
     for name in list(splits) if is_part else ():
-        listed = _list_of(folder, name, videos)
-        if listed is None:
+        named = _named(folder, name)
+        if named <= set(videos):
             continue
         place = f"annotations/{name}_videos.txt"
-        write_text(
-            inside(out, place, what="a list of videos"),
-            "".join(f"{video_id}\n" for video_id in listed),
-        )
+        listed = "".join(f"{video_id}\n" for video_id in sorted(named & set(videos)))
+        write_text(inside(out, place, what="a list of videos"), listed)
         splits[name] = splits[name].model_copy(update={"videos": place})
         if not listed:
             del splits[name]
@@ -69,26 +73,9 @@ def write_prepared_dataset(
         for name in splits:
             listing = inside(out, f"frame_lists/{name}.csv", what="a list of frames")
             write_frame_list(listing, out / frames.folder, _named(folder, name) & set(videos))
-    file = folder.file.model_copy(
-        update={
-            "videos": None if frames else "videos",
-            "frames": frames,
-            "splits": splits,
-            "how_to_get": how_to_get,
-        }
-    )
-    write_dataset_file(out, file)
-
-
-def _added_boxes(out: Path, source: SplitPart, before: SplitPart | None) -> dict[str, str]:
-    """Return the box files that were made for the prepared videos, by name."""
-    if before is None:
-        return {}
-    return {
-        name: path
-        for name, path in before.boxes.items()
-        if name not in source.boxes and (out / path).is_file()
-    }
+    changes: dict[str, Any] = {"videos": None if frames else "videos", "frames": frames}
+    changes |= {"splits": splits, "how_to_get": how_to_get}
+    write_dataset_file(out, folder.file.model_copy(update=changes))
 
 
 def _beside(folder: DatasetFolder, paths: Collection[str]) -> list[str]:
@@ -113,9 +100,3 @@ def _copy(root: Path, out: Path, path: str) -> None:
 
 def _named(folder: DatasetFolder, split_name: str) -> set[str]:
     return {video.video_id for video in required_videos(folder, [split_name])}
-
-
-def _list_of(folder: DatasetFolder, split_name: str, videos: Collection[str]) -> list[str] | None:
-    """Return the videos of a split that are prepared; None where that is all of them."""
-    named = _named(folder, split_name)
-    return sorted(named & set(videos)) if named - set(videos) else None

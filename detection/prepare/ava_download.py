@@ -24,6 +24,7 @@ from detection.datasets.ava_csv import read_ground_truth
 from detection.datasets.folder import DatasetFile, SplitPart, write_dataset_file
 from detection.errors import UserError, at_row
 from detection.files import replacing, write_text
+from detection.prepare.required_spans import only_named
 from detection.transfer.download import (
     FetchResult,
     Progress,
@@ -232,16 +233,8 @@ def _parse_film_list(text: str, list_url: str, films_url: str) -> Iterator[Film]
 
 def choose_films(films: Sequence[Film], only: Sequence[str]) -> list[Film]:
     """Return the films named in `only`; all of them where it is empty."""
-    if not only:
-        return list(films)
     known = {film.video_id: film for film in films}
-    missing = [video_id for video_id in only if video_id not in known]
-    if missing:
-        raise UserError(
-            f"--only {missing[0]}: not in the lists of {len(films)} films "
-            f"(ids look like {', '.join(sorted(known)[:3])})"
-        )
-    return [known[video_id] for video_id in dict.fromkeys(only)]
+    return only_named(known, only, missing=f"not in the lists of {len(films)} films")
 
 
 def fetch_annotations(

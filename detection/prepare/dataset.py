@@ -2,7 +2,7 @@
 
 Annotations are copied unchanged, for prepared videos keep their sources' clocks. OUT holds
 `videos/ID.mp4`, a manifest per video in `prepared/ID.json`, and at the end `dataset.yaml`: an
-unfinished folder has none, so that nobody trains on a part of it.
+unfinished folder has none, so that no training reads a part of it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from detection.files import CannotWriteError, only_writer
 from detection.prepare.annotations import write_prepared_dataset
 from detection.prepare.frames import UNFINISHED, extract_frames
 from detection.prepare.process_pool import run_jobs
-from detection.prepare.required_spans import RequiredVideo, required_videos
+from detection.prepare.required_spans import RequiredVideo, only_named, required_videos
 from detection.prepare.video import (
     PrepareJob,
     PrepareOptions,
@@ -78,10 +78,12 @@ def prepare_dataset(
     Raises `UserError` for what stops everything: annotations, an output that cannot be written.
     """
     out = Path(out)
-    if folder.file.videos is None:
-        raise UserError(f"{folder.root / FILE_NAME}: has extracted frames, videos are required")
-    required = _chosen(folder, required_videos(folder), only)
-    _check_out(folder, out)
+    _check_folders(folder, out)
+    known = {video.video_id: video for video in required_videos(folder)}
+    if not known:
+        raise UserError(f"{folder.root / FILE_NAME}: its splits require no video")
+    missing = f"none of the {len(known)} videos that the annotations require"
+    required = only_named(known, only, missing=missing)
     options, frames = options or PrepareOptions(), None
     if frames_fps is not None:
         first_s = min(video.window_s(clip_span_s)[0] for video in required)
@@ -140,7 +142,6 @@ def _carry_out(
     processes: int,
     on_progress: Callable[[float], object],
 ) -> None:
-    """Prepare the videos, several at a time, and report what became of each."""
     work = extract_frames if jobs and jobs[0].options.frames else prepare_video
     for job, result in run_jobs(work, jobs, processes=processes, on_progress=on_progress):
         if isinstance(result, CannotWriteError):
@@ -152,25 +153,10 @@ def _carry_out(
     report.prepared = tuple(job.video_id for job in jobs if job.video_id not in report.failed)
 
 
-def _chosen(
-    folder: DatasetFolder, required: Sequence[RequiredVideo], only: Sequence[str]
-) -> list[RequiredVideo]:
-    """Return the videos named in `only`; all of them where it is empty."""
-    known = {video.video_id: video for video in required}
-    if not known:
-        raise UserError(f"{folder.root / FILE_NAME}: its splits require no video")
-    for video_id in only:
-        if video_id not in known:
-            raise UserError(
-                f"--only {video_id}: none of the {len(known)} videos that the annotations require "
-                f"(ids look like {', '.join(sorted(known)[:3])})"
-            )
-    return [known[video_id] for video_id in dict.fromkeys(only)] if only else list(required)
-
-
-def _check_out(folder: DatasetFolder, out: Path) -> None:
-    """Refuse to write over the source, or into a folder that is something else."""
-    assert folder.file.videos is not None
+def _check_folders(folder: DatasetFolder, out: Path) -> None:
+    """Require videos; refuse to write over them, or into a folder that is something else."""
+    if folder.file.videos is None:
+        raise UserError(f"{folder.root / FILE_NAME}: has extracted frames, videos are required")
     source = (folder.root / folder.file.videos).resolve()
     if out.resolve() == folder.root.resolve() or (out / "videos").resolve() == source:
         raise UserError(f"{out}: holds the source videos, give the prepared ones another folder")

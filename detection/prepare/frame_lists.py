@@ -15,7 +15,7 @@ from detection.video.frame_folder import FRAME_NAME
 
 LIST_FPS = 30.0
 LIST_START_S = 900.0
-_HEADER = "original_vido_id video_id frame_id path labels"
+HEADER = "original_vido_id video_id frame_id path labels"
 
 
 @dataclass
@@ -44,8 +44,8 @@ def read_frame_list(path: Path) -> dict[str, ListedFrames]:
     found: dict[str, ListedFrames] = {}
     lines = text_lines(path, what="list of frames")
     header = next(lines, "").split()
-    if header[:4] != _HEADER.split()[:4]:
-        raise at_row(path, 1, f"'{' '.join(header)[:60]}' where '{_HEADER}' is required")
+    if header[:4] != HEADER.split()[:4]:
+        raise at_row(path, 1, f"'{' '.join(header)[:60]}' where '{HEADER}' is required")
     for line, row in enumerate(lines, start=2):
         words = row.split()
         if not words:

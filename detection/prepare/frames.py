@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from detection.errors import UserError
 from detection.files import CannotWriteError, replacing, why_not_written
+from detection.prepare.frame_lists import HEADER
 from detection.prepare.video import (
     PrepareJob,
     check_window,
@@ -30,7 +31,6 @@ from detection.prepare.video import (
     write_manifest,
 )
 from detection.unfinished import unfinished_folder
-from detection.video.frame_folder import FRAME_NAME
 from detection.video.reader import SAME_TIME_S, VideoReader
 
 JPEG_QUALITY = 95
@@ -84,12 +84,11 @@ def _write(
     shown_s: list[float] = []
 
     def decoded_frames() -> Iterator[tuple[float, Callable[[], bytes]]]:
-        for time_s, picture in reader.decoded_frames(
-            start_s=job.window_s[0], end_s=job.window_s[1]
-        ):
+        start_s, end_s = job.window_s
+        for time_s, frame in reader.decoded_frames(start_s=start_s, end_s=end_s):
             on_progress(time_s - shown_s[-1] if shown_s else 0.0)
             shown_s.append(time_s)
-            image = functools.partial(reader.to_rgb, picture, short_side=short_side)
+            image = functools.partial(reader.to_rgb, frame, short_side=short_side)
             yield time_s, functools.partial(_jpeg, image)
 
     number = max(1, math.ceil((job.window_s[0] - start_s) * fps - 1e-6) + 1)
@@ -119,7 +118,7 @@ def _jpeg(image_rgb: Callable[[], NDArray[np.uint8]]) -> bytes:
 
 def _describe(folder: Path) -> dict[str, Any]:
     paths = sorted(folder.iterdir())
-    numbers = [frame_number(path) for path in paths]
+    numbers = [int(path.stem.rpartition("_")[2]) for path in paths]
     first = cv2.imread(str(paths[0]))
     assert first is not None
     height, width = first.shape[:2]
@@ -134,17 +133,10 @@ def _describe(folder: Path) -> dict[str, Any]:
     }
 
 
-def frame_number(path: Path) -> int:
-    """Return the number in a frame's name."""
-    match = FRAME_NAME.search(path.name)
-    assert match is not None
-    return int(match.group(1))
-
-
 def write_frame_list(path: Path, folder: Path, videos: Collection[str]) -> None:
     """Write the list of frames that SlowFast reads (`frame_lists/train.csv`)."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.write("original_vido_id video_id frame_id path labels\n")
+        file.write(f"{HEADER}\n")
         for index, video_id in enumerate(sorted(videos)):
             for position, frame in enumerate(sorted((folder / video_id).iterdir())):
                 file.write(f'{video_id} {index} {position} {video_id}/{frame.name} ""\n')

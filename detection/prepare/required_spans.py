@@ -6,8 +6,9 @@ span is 895 to 1805 s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from detection.datasets.actor_table import read_exclusions, read_ground_truth_ro
 from detection.datasets.ava_csv import AvaRows, read_person_boxes, time_us_of
 from detection.datasets.folder import DatasetFolder, Split
 from detection.errors import UserError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,18 @@ def required_videos(
     return [found[video_id] for video_id in sorted(found)]
 
 
+def only_named(known: Mapping[str, T], only: Sequence[str], *, missing: str) -> list[T]:
+    """Return the videos named in `only`; all of them where it is empty.
+
+    missing: what to say of an id that is not known. Raises `UserError` for it.
+    """
+    for video_id in only:
+        if video_id not in known:
+            some = ", ".join(sorted(known)[:3])
+            raise UserError(f"--only {video_id}: {missing} (ids look like {some})")
+    return [known[video_id] for video_id in dict.fromkeys(only or known)]
+
+
 def split_keyframes(folder: DatasetFolder, split: Split) -> Iterator[VideoKeyframes]:
     """Yield the keyframes of a split's ground truth and of each of its box files, by video."""
     excluded: dict[str, list[int]] = {}
@@ -121,18 +136,14 @@ def _by_video(rows: AvaRows) -> Iterator[tuple[str, NDArray[np.int64], NDArray[n
     """Yield each video with its distinct times in microseconds and their first lines."""
     names = list(dict.fromkeys([*rows.video_names, *(k.video_id for k in rows.empty_keyframes)]))
     index_of = {name: index for index, name in enumerate(names)}
-    empty = [(index_of[key.video_id], time_us_of(key.time_s)) for key in rows.empty_keyframes]
-    empty_keys = np.asarray(empty, np.int64).reshape(-1, 2)
+    empty = [(index_of[key.video_id], time_us_of(key.time_s), 0) for key in rows.empty_keyframes]
     place = np.asarray([index_of[name] for name in rows.video_names], np.int64)
-    video = np.concatenate([place[rows.video_index], empty_keys[:, 0]])
-    time_us = np.concatenate([rows.time_us, empty_keys[:, 1]])
-    line = np.concatenate([rows.line.astype(np.int64), np.zeros(len(empty_keys), np.int64)])
-    order = np.lexsort((line, time_us, video))
-    video, time_us, line = video[order], time_us[order], line[order]
-    new = np.ones(len(video), dtype=bool)
-    new[1:] = (video[1:] != video[:-1]) | (time_us[1:] != time_us[:-1])
-    video, time_us, line = video[new], time_us[new], line[new]
-    bounds = np.searchsorted(video, np.arange(len(names) + 1))
-    for index, name in enumerate(names):
-        chosen = slice(int(bounds[index]), int(bounds[index + 1]))
-        yield name, time_us[chosen], line[chosen]
+    listed = np.column_stack([place[rows.video_index], rows.time_us, rows.line])
+    table = np.concatenate([listed, np.asarray(empty, np.int64).reshape(-1, 3)])
+    table = table[np.lexsort(table.T[::-1])]  # by video, time, line
+    new = np.ones(len(table), dtype=bool)
+    new[1:] = (table[1:, :2] != table[:-1, :2]).any(axis=1)
+    video, time_us, line = table[new].T
+    bounds = np.searchsorted(video, np.arange(len(names) + 1)).tolist()
+    for name, start, end in zip(names, bounds, bounds[1:], strict=False):
+        yield name, time_us[start:end], line[start:end]

@@ -89,9 +89,9 @@ def is_prepared(job: PrepareJob) -> bool:
     if not job.source.exists():
         return True  # the source may be deleted when its work is done
     size, source = job.source.stat(), found["source"]
-    return source["bytes"] == size.st_size and (
-        source["mtime_ns"] == size.st_mtime_ns or source["sha256"] == sha256_of(job.source)
-    )
+    if source["bytes"] != size.st_size:
+        return False
+    return source["mtime_ns"] == size.st_mtime_ns or bool(source["sha256"] == sha256_of(job.source))
 
 
 def _bytes_at(place: Path) -> int:
@@ -184,9 +184,9 @@ def _write(
         tune=options.tune,
         shape=reader.pixel_shape,
     ) as writer:
-        for time_s, picture in reader.decoded_frames(start_s=start_s, end_s=end_s):
+        for time_s, frame in reader.decoded_frames(start_s=start_s, end_s=end_s):
             # Players show nothing before 0 s, and MP4 cannot say it.
-            if time_s >= 0 and writer.write_frame(scale(picture), time_s):
+            if time_s >= 0 and writer.write_frame(scale(frame), time_s):
                 times_s.append(time_s)
             else:
                 left_out += 1
@@ -201,16 +201,15 @@ def _write(
 def check_window(job: PrepareJob, times_s: list[float]) -> None:
     """Raise `UserError` for a keyframe more than half a frame outside what the video shows."""
     intervals_s = np.diff(times_s) if len(times_s) > 1 else np.array([0.04])
-    if job.first.time_s < times_s[0] - intervals_s[0] / 2 - SAME_TIME_S:
-        raise UserError(
-            f"{job.source}: keyframe at {job.first.time_s:.6f} s ({job.first.where}) is before "
-            f"the first frame, which is shown at {times_s[0]:.6f} s"
-        )
-    if job.last.time_s > times_s[-1] + intervals_s[-1] / 2 + SAME_TIME_S:
-        raise UserError(
-            f"{job.source}: keyframe at {job.last.time_s:.6f} s ({job.last.where}) is past the "
-            f"last frame, which is shown at {times_s[-1]:.6f} s"
-        )
+    for key, edge_s, beyond_s, interval_s, where in (
+        (job.first, times_s[0], times_s[0] - job.first.time_s, intervals_s[0], "before the first"),
+        (job.last, times_s[-1], job.last.time_s - times_s[-1], intervals_s[-1], "past the last"),
+    ):
+        if beyond_s > interval_s / 2 + SAME_TIME_S:
+            raise UserError(
+                f"{job.source}: keyframe at {key.time_s:.6f} s ({key.where}) is {where} frame, "
+                f"which is shown at {edge_s:.6f} s"
+            )
 
 
 def _read_back(job: PrepareJob, place: Path, cut: _Cut) -> dict[str, Any]:

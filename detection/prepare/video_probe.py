@@ -7,7 +7,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -127,7 +127,7 @@ def _look_at_file(job: ProbeJob, plain: VideoFacts) -> VideoFacts:
     with VideoReader(job.path, damage="refuse") as video:
         listed_s = video.frame_times_s()
         times_s = video.decoded_times_s()
-        before_s, after_s = _edges(times_s)
+        intervals_s = np.diff(times_s) if len(times_s) > 1 else np.array([0.04])
         facts = dataclasses.replace(
             plain,
             sha256=sha256_of(job.path),
@@ -136,16 +136,11 @@ def _look_at_file(job: ProbeJob, plain: VideoFacts) -> VideoFacts:
             last_s=float(times_s[-1]),
             header_s=video.info.duration_s,
             gaps_s=_gaps(times_s),
-            before_s=before_s,
-            after_s=after_s,
+            before_s=float(intervals_s[0] / 2),
+            after_s=float(intervals_s[-1] / 2),
             notes=tuple(video.repairs().descriptions()),
         )
     return dataclasses.replace(facts, problem=_shortage(job.path, facts, listed_s, times_s))
-
-
-def _edges(times_s: NDArray[np.float64]) -> tuple[float, float]:
-    intervals_s = np.diff(times_s) if len(times_s) > 1 else np.array([0.04])
-    return float(intervals_s[0] / 2), float(intervals_s[-1] / 2)
 
 
 def _gaps(times_s: NDArray[np.float64]) -> tuple[tuple[float, float], ...]:
@@ -178,18 +173,12 @@ def _look_at_frames(job: ProbeJob, plain: VideoFacts) -> VideoFacts:
     assert job.frames_fps is not None
     folder = FrameFolder(job.path, fps=job.frames_fps, start_s=job.frames_start_s)
     times_s = folder.frame_times_s()
-    numbers = set()
-    bad: list[Path] = []
-    for path in sorted(job.path.iterdir()):
-        match = FRAME_NAME.search(path.name)
-        if match is not None:
-            numbers.add(int(match.group(1)))  # bounded by `FrameFolder`
-            if not _is_whole_jpeg(path):
-                bad.append(path)
-    missing = _missing(sorted(numbers))
-    problem = ""
-    if bad:
-        problem = f"{bad[0]}: no whole JPEG ({len(bad)} such of {len(numbers)} frames)"
+    found = ((path, FRAME_NAME.search(path.name)) for path in sorted(job.path.iterdir()))
+    frames = {path: int(match[1]) for path, match in found if match}  # bounded by `FrameFolder`
+    numbers = set(frames.values())
+    bad = [path for path in frames if not _is_whole_jpeg(path)]
+    absent = (number for number in range(min(numbers), max(numbers)) if number not in numbers)
+    damaged = f"{bad[0]}: no whole JPEG ({len(bad)} such of {len(numbers)} frames)" if bad else ""
     notes = []
     if min(numbers) == 0:
         notes.append(
@@ -206,18 +195,9 @@ def _look_at_frames(job: ProbeJob, plain: VideoFacts) -> VideoFacts:
         after_s=0.5 / job.frames_fps,
         header_s=float(times_s[-1] - times_s[0]) + 1 / job.frames_fps,
         gaps_s=_gaps(times_s),
-        missing=tuple(missing),
-        problem=problem,
+        missing=tuple(islice(absent, MOST_MISSING)),
+        problem=damaged,
     )
-
-
-def _missing(numbers: list[int]) -> list[int]:
-    """Return the numbers between the first and the last that are not there, the first 10,000."""
-    missing: list[int] = []
-    for before, after in pairwise(numbers):
-        room = MOST_MISSING - len(missing)
-        missing += range(before + 1, min(after, before + 1 + room))
-    return missing
 
 
 def _is_whole_jpeg(path: Path) -> bool:
@@ -246,6 +226,5 @@ def _keep(path: Path, facts: VideoFacts) -> None:
     """Store the facts where the folder can be written; a data set may lie where it cannot."""
     values = {"form": FORM, **dataclasses.asdict(facts)}
     values["holes_s"] = values.pop("gaps_s")  # the file's own word
-    text = json.dumps(values, indent=1)
     with contextlib.suppress(CannotWriteError):
-        write_text(path, text + "\n")
+        write_text(path, json.dumps(values, indent=1) + "\n")

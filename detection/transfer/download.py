@@ -94,7 +94,7 @@ def fetch_files(
     with only_writer(folder, busy="another download is writing here; wait for it"):
         manifest = Manifest.read(folder)
         kept = [file for file in files if manifest.holds(file)]
-        missing = [file for file in files if not manifest.holds(file)]
+        missing = [file for file in files if file not in kept]
         for file in kept:
             size = manifest.files[file.path].num_bytes
             progress.update(file.path, size, size)
@@ -184,7 +184,7 @@ def fetch_file(
 
 
 def _take_over(file: RemoteFile, folder: Path, rules: TransferRules) -> FetchedFile | None:
-    """Keep a file that somebody put there, or that came from a mirror, if its size is right."""
+    """Keep a file that a person put there, or that came from a mirror, if its size is right."""
     place = folder / file.path
     if not place.is_file():
         return None
@@ -247,11 +247,9 @@ class _Partial:
             return None
         try:
             note = json.loads(self._note.read_text(encoding="utf-8"))
-        except ValueError:
+            validator = note["validator"] if note["url"] == self._url else None
+        except (ValueError, KeyError, TypeError):
             return None
-        if not isinstance(note, dict) or note.get("url") != self._url:
-            return None
-        validator = note.get("validator")
         return validator if isinstance(validator, str) else None
 
     def begin(self, validator: str | None) -> None:
@@ -295,12 +293,7 @@ def ask_sizes(
             on_progress()
 
     with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
-        futures = [pool.submit(one, url) for url in urls]
-        try:
-            return {url: future.result() for url, future in zip(urls, futures, strict=True)}
-        finally:
-            for future in futures:
-                future.cancel()
+        return dict(zip(urls, pool.map(one, urls), strict=True))  # cancels the rest on an error
 
 
 def check_space(folder: Path, required_bytes: int) -> None:

@@ -97,11 +97,11 @@ class RangeAnswer:
         """
         window_start, window_bytes = time.monotonic(), 0
         total = self.total_bytes
-        limit = MAX_UNPROMISED_BYTES if total is None else total - self.start
-        left = limit
+        left = limit = MAX_UNPROMISED_BYTES if total is None else total - self.start
         while True:
             try:
-                _start_clock(self.response)
+                if isinstance(self.response, _Response):
+                    self.response.clocked.start_clock()
                 chunk = self.response.read1(_CHUNK)
             except (OSError, http.client.HTTPException) as error:
                 raise TransferBroken(f"{self.url}: {_words(error)}") from error
@@ -302,13 +302,8 @@ class _Response(http.client.HTTPResponse):
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.clocked = _Clocked(self.fp.detach(), sock.gettimeout())  # type: ignore[attr-defined]
+        self.clocked = _Clocked(self.fp.detach(), sock.gettimeout())
         self.fp = io.BufferedReader(self.clocked)
-
-
-def _start_clock(response: http.client.HTTPResponse) -> None:
-    if isinstance(response, _Response):
-        response.clocked.start_clock()
 
 
 class _Connection(http.client.HTTPConnection):
@@ -321,28 +316,24 @@ class _SecureConnection(http.client.HTTPSConnection):
 
 class _Http(urllib.request.HTTPHandler):
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Connection, req)  # type: ignore[arg-type]
+        return self.do_open(_Connection, req)
 
 
 class _Https(urllib.request.HTTPSHandler):
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         context = ssl.create_default_context()
-        return self.do_open(_SecureConnection, req, context=context)  # type: ignore[arg-type]
+        return self.do_open(_SecureConnection, req, context=context)
 
 
 def _opener() -> urllib.request.OpenerDirector:
     """Return an opener for http and https alone: urllib's own would follow to ftp as well."""
     opener = urllib.request.OpenerDirector()
     for handler in (
-        urllib.request.ProxyHandler(),
-        _Http(),
-        _Https(),
-        _Redirects(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.UnknownHandler(),
-    ):
-        opener.add_handler(handler)
+        urllib.request.ProxyHandler, _Http, _Https, _Redirects,
+        urllib.request.HTTPDefaultErrorHandler, urllib.request.HTTPErrorProcessor,
+        urllib.request.UnknownHandler,
+    ):  # fmt: skip
+        opener.add_handler(handler())
     return opener
 
 

@@ -136,7 +136,7 @@ def good_run() -> tuple[AvaRows, AvaRows]:
 
 
 def causes_of(truth: AvaRows, found: AvaRows, label_map: LabelMap = LABEL_MAP) -> str:
-    return "\n".join(find_causes(truth, found, label_map, score_rows(truth, found, label_map)))
+    return "\n".join(find_causes(score_rows(truth, found, label_map), truth, found))
 
 
 def test_a_good_run_has_no_cause():
@@ -200,7 +200,7 @@ def test_scores_under_the_protocols_threshold():
     truth, found = good_run()
     low = replace(found, score=np.where(np.arange(len(found)) % 3, 0.001, found.score))
     scored = score_rows(truth, low, LABEL_MAP, protocol="mmaction2")
-    text = "\n".join(find_causes(truth, low, LABEL_MAP, scored))
+    text = "\n".join(find_causes(scored, truth, low))
     assert "80 of 120 scores are under 0.002 and do not count under protocol mmaction2" in text
     assert "do not count" not in causes_of(truth, low)
 
@@ -228,10 +228,10 @@ def test_a_sample_of_keyframes_shows_the_same_mistakes():
     truth, found = good_run()
     swapped = change_boxes(found, lambda x1, y1, x2, y2: (y1, x1, y2, x2))
     scored = score_rows(truth, swapped, LABEL_MAP)
-    some = find_causes(truth, swapped, LABEL_MAP, scored, most_keyframes=7)
+    some = find_causes(scored, truth, swapped, most_keyframes=7)
     assert len(some) == 1 and "x and y are swapped" in some[0]
     scored = score_rows(truth, found, LABEL_MAP)
-    assert find_causes(truth, found, LABEL_MAP, scored, most_keyframes=7) == []
+    assert find_causes(scored, truth, found, most_keyframes=7) == []
 
 
 def test_scores_that_rank_nothing():

@@ -21,12 +21,12 @@ from detection.expansion.axes import (
     at_rung,
     contract,
     expand,
-    expand_all,
     grow_to,
     rung,
 )
 from detection.expansion.cost import macs_cost, milliseconds_cost, parameter_cost, remembered
 from detection.expansion.scheduler import Stopped
+from detection.expansion.search import Search
 from detection.models.action_detector import build_detector
 from detection.models.classifier import HeadDescription, build_classifier
 from detection.models.x3d import VARIANTS
@@ -178,16 +178,16 @@ def test_contraction_that_cannot_keep_any_growth_ends_at_the_network_before():
 def test_an_axis_too_coarse_to_be_contracted_takes_no_part_in_the_last_step():
     start = dataclasses.replace(X2D, num_frames=1, step=12)
     target = 1.7 * rule_of_thumb(start)
-    grown, left_out = expand_all(start, ("frames", "resolution"), cost=rule_of_thumb, target=target)
+    both = Search(start, rule_of_thumb, target=target, axes=("frames", "resolution"))
+    grown, left_out = both.grow(start)
     assert [one.axis for one in grown] == ["resolution"]
     assert [one.axis for one in left_out] == ["frames"]
     assert left_out[0].reason == "rounding: contracted, it would cost 0.59 of the target"
-    early, nobody = expand_all(start, ("frames",), cost=rule_of_thumb, target=3 * target)
-    assert [one.axis for one in early] == ["frames"]
-    assert nobody == []
-    alone, nobody = expand_all(start, ("frames",), cost=rule_of_thumb, target=target)
-    assert [one.axis for one in alone] == ["frames"]
-    assert nobody == []
+    for far in (3 * target, target):  # early, and alone
+        alone = Search(start, rule_of_thumb, target=far, axes=("frames",))
+        grown, left_out = alone.grow(start)
+        assert [one.axis for one in grown] == ["frames"]
+        assert left_out == []
 
 
 def test_costs_are_remembered_for_their_search_alone(tmp_path):

@@ -140,18 +140,19 @@ def test_going_through_a_search_again_asks_the_same():
 
 
 def test_all_axes_together_grow_all_and_fit():
-    grown = grow_all_together(BASIS, cost=rule_of_thumb, target=30 * START)
+    grown = grow_all_together(Search(BASIS, rule_of_thumb, target=30 * START))
     assert 0.85 * 30 * START < rule_of_thumb(grown) <= 30 * START
     for name in ("num_frames", "train_crop", "width_factor", "depth_factor", "bottleneck_factor"):
         assert getattr(grown, name) > getattr(BASIS, name), name
-    assert grow_all_together(BASIS, cost=rule_of_thumb, target=START) == BASIS
+    assert grow_all_together(Search(BASIS, rule_of_thumb, target=START)) == BASIS
 
 
 def test_random_paths_fit_and_follow_their_seed():
     paths = set()
     for seed in range(6):
-        grown, path = grow_at_random(BASIS, cost=rule_of_thumb, target=10 * START, seed=seed)
-        again = grow_at_random(BASIS, cost=rule_of_thumb, target=10 * START, seed=seed)
+        search = Search(BASIS, rule_of_thumb, target=10 * START)
+        grown, path = grow_at_random(search, seed=seed)
+        again = grow_at_random(search, seed=seed)
         assert (grown, path) == again
         assert 0.5 * 10 * START < rule_of_thumb(grown) <= 10 * START
         paths.add(path)
