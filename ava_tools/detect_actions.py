@@ -201,7 +201,7 @@ def _videos(video: str, out: Path | None) -> Iterator[tuple[str, Path]]:
     path = Path(video)
     if not path.is_dir():
         if not (video == "-" or "://" in video or video.isdecimal() or path.is_file()):
-            raise UserError(f"{video}: no such video file or folder")
+            raise UserError(f"{video}: video file or folder not found")
         yield video, out or Path("found") / _file_name(video)
         return
     root = out or Path("found") / _file_name(video)

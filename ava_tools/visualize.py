@@ -204,7 +204,7 @@ def _open_run(options: argparse.Namespace) -> Run:
 
     run: Path = options.run
     if not run.is_dir():
-        raise UserError(f"{run}: no such run folder")
+        raise UserError(f"{run}: run folder not found")
     config = load_config(run / "config.yaml")
     if config.task == "classification":
         raise UserError(
@@ -214,7 +214,7 @@ def _open_run(options: argparse.Namespace) -> Run:
     detections = run / "detections.csv"
     if not detections.is_file():
         raise UserError(
-            f"{detections}: no such file; make it with: python train_ava.py --eval-only "
+            f"{detections}: file not found; make it with: python train_ava.py --eval-only "
             f"--checkpoint {run}"
         )
     folder = DatasetFolder.open(options.data or config.data.root)

@@ -294,7 +294,7 @@ def read_classes(config: RunConfig) -> tuple[Path, LabelMap]:
     if not root.is_dir():
         how = config.data.how_to_get
         hint = f"; make it with: {how}" if how else ", one with lists of videos is required"
-        raise UserError(f"{root}: no such folder{hint}")
+        raise UserError(f"{root}: folder not found{hint}")
     path = root / (config.data.label_map or "classes.txt")
     return path, read_class_file(path)
 

@@ -245,7 +245,7 @@ def _reading(path: Path, missing: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{path}: no such {missing}") from error
+        raise UserError(f"{path}: {missing} not found") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 

@@ -162,7 +162,7 @@ def find_configuration(name: str | Path) -> Path:
     if not near and path.parts == (path.stem,):
         near = list(shipped)
     hint = f", did you mean {' or '.join(repr(one) for one in near)}?" if near else ""
-    raise UserError(f"{path}: no such configuration file{hint}")
+    raise UserError(f"{path}: configuration file not found{hint}")
 
 
 class _Loader(yaml.SafeLoader):

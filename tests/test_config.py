@@ -92,7 +92,7 @@ def test_bad_input_is_one_line_with_its_place(tmp_path, text, line, wanted):
 
 
 def test_missing_file_missing_option_and_non_mapping(tmp_path):
-    with pytest.raises(UserError, match="no such configuration file"):
+    with pytest.raises(UserError, match="configuration file not found"):
         load_config(tmp_path / "absent.yaml")
     with pytest.raises(UserError, match="option 'data' is required"):
         load_config(write(tmp_path, ""))
@@ -163,10 +163,10 @@ def test_a_file_wins_over_the_name_of_a_shipped_configuration(tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("demo_x3d", "demo_x3d: no such configuration file, did you mean 'demo_x3d_xs'"),
+        ("demo_x3d", "demo_x3d: configuration file not found, did you mean 'demo_x3d_xs'"),
         (
             "other/people_dem.yaml",
-            "people_dem.yaml: no such configuration file, did you mean 'peop",
+            "people_dem.yaml: configuration file not found, did you mean 'peop",
         ),
         ("xyz", "'ava_x3d_m' or 'ava_x3d_m_8gb' or "),
     ],

@@ -160,7 +160,7 @@ def test_bad_input_ends_with_one_line_and_two(
         (convert.main, ("--checkpoint", theirs, "--label-map", small, *write), "2 classes, the"),
         (convert.main, ("--checkpoint", evil, *write), "refused"),
         (convert.main, ("--checkpoint", text, *write), "not a checkpoint"),
-        (convert.main, ("--checkpoint", tmp_path / "none", *write), "no such file"),
+        (convert.main, ("--checkpoint", tmp_path / "none", *write), "not found"),
         (inspect_model.main, ("--checkpoint", evil), "refused"),
     ):
         monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])

@@ -149,9 +149,9 @@ def test_stopping_is_the_end_of_a_live_source_and_a_break_of_a_file(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"video": "none.mp4"}, "none.mp4: no such video file or folder"),
-        ({"--checkpoint": "none"}, "none: no such checkpoint"),
-        ({"--people": "none.pt"}, "none.pt: no such"),
+        ({"video": "none.mp4"}, "none.mp4: video file or folder not found"),
+        ({"--checkpoint": "none"}, "none: checkpoint or run folder not found"),
+        ({"--people": "none.pt"}, "none.pt: file of weights or run folder not found"),
         ({"--threshold": "wave"}, "CLASS=NUMBER"),
         ({"--threshold": "fly=0.5"}, "'fly' is not in"),
         ({"--classes": "fly"}, "'fly' is not in"),

@@ -156,7 +156,7 @@ def test_missing_file(folder):
     done = run(*arguments(folder))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith(
-        f"error: {folder / 'gt.csv'}: no such table of comma-separated rows"
+        f"error: {folder / 'gt.csv'}: table of comma-separated rows not found"
     )
 
 

@@ -189,7 +189,7 @@ def test_what_is_no_text_is_told_by_its_line(tmp_path, content, said):
     path.write_bytes(content)
     with pytest.raises(UserError, match=said):
         read_text(path, what="list")
-    with pytest.raises(UserError, match="no such list"):
+    with pytest.raises(UserError, match="list not found"):
         read_text(tmp_path / "none.txt", what="list")
     with pytest.raises(UserError, match="no regular file"):
         read_text(tmp_path, what="list")

@@ -282,12 +282,12 @@ def test_run_with_an_unknown_video(run_folder: Path) -> None:
 
 def test_run_without_detections_says_what_makes_them(run_folder: Path) -> None:
     (run_folder / "detections.csv").unlink()
-    with pytest.raises(UserError, match=r"detections\.csv: no such file.*--eval-only"):
+    with pytest.raises(UserError, match=r"detections\.csv: file not found.*--eval-only"):
         visualize.main(["--run", str(run_folder)])
 
 
 def test_run_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such run folder"):
+    with pytest.raises(UserError, match="run folder not found"):
         visualize.main(["--run", str(tmp_path / "nothing")])
 
 

@@ -108,7 +108,7 @@ def find_checkpoint(
                     return file
             raise UserError(f"{path}: no checkpoints/last.pt in this folder, it is not a run")
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{path}: no such {what} or run folder") from error
+        raise UserError(f"{path}: {what} or run folder not found") from error
     except (OSError, ValueError) as error:  # a name too long, links in a circle, a NUL byte
         raise UserError(f"{_short(path)}: cannot be opened ({_reason(error)})") from error
     if not stat.S_ISREG(mode):
@@ -284,7 +284,7 @@ class SavedValues:
         """Raise for a key that is not among `known`."""
         for key in self._values:
             if key not in known:
-                self.refuse(key, self._values[key], "no such name is known, none is")
+                self.refuse(key, self._values[key], "an unknown name, none is")
 
     def whole(self, name: str, low: int, high: int, default: Any = _REQUIRED) -> int:
         """Return a whole number from `low` to `high`."""

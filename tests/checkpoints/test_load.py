@@ -383,7 +383,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     evil = {**content, "hook": Malicious(folder / "executed")}
     kinds: dict[str, tuple[Path, str]] = {
         "malicious": (saved(folder / "evil.pt", evil), "refused"),
-        "missing": (folder / "absent.pt", "no such file"),
+        "missing": (folder / "absent.pt", "file or run folder not found"),
         "a whole model": (saved(folder / "model.pt", good), "refused"),
         "no weights": (saved(folder / "none.pt", {"epoch": 3}), "holds no weights"),
         "a list": (saved(folder / "list.pt", [1, 2]), "holds no weights"),

@@ -233,7 +233,7 @@ def test_bad_lists_end_a_run_before_its_folder_is_made(tmp_path, cfg, lists, cha
         ("classification.test_crop_px=100", "test crop of 100 px is larger"),
         ("classification.test_crops=2", "classification.test_crops"),
         ("optim.warmup_updates=3", "warmup_updates and warmup_epochs"),
-        ("data.root=gone", "gone: no such folder"),
+        ("data.root=gone", "gone: folder not found"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(cfg, option, message):

@@ -209,5 +209,5 @@ def test_what_is_no_pickle_is_named_in_one_line(tmp_path, content):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"gone\.pkl: no such file"):
+    with pytest.raises(UserError, match=r"gone\.pkl: file not found"):
         read_plain_pickle(tmp_path / "gone.pkl")

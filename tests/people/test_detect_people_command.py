@@ -135,7 +135,7 @@ def test_a_missing_video_does_not_stop_every_second(root, weights, tmp_path, cap
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (("--weights", "no.pt"), "no.pt: no such file"),
+        (("--weights", "no.pt"), "no.pt: file of weights or run folder not found"),
         (("--split", "test"), "split 'test' not found"),
         (("--dataset", "nowhere"), "dataset.yaml: file not found"),
         (("--actor-class", "persn"), "did you mean person"),

@@ -244,5 +244,5 @@ def test_half_precision_needs_a_gpu(farm):
 
 def test_weights_that_are_not_there(farm, tmp_path):
     config = farm._write_detectron2()[0] if farm.library != "torchvision" else None
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="not found"):
         load_people_detector(tmp_path / "none.pth", detectron2_config=config)

@@ -140,7 +140,7 @@ class TestWeightFiles:
 
     @pytest.mark.parametrize("name", ["model.pkl", "model.pth", "model"])
     def test_no_weights_file(self, tmp_path, name):
-        with pytest.raises(UserError, match="no such file"):
+        with pytest.raises(UserError, match="not found"):
             read_detectron2_weights(tmp_path / name)
         (tmp_path / name).write_bytes(b"")
         with pytest.raises(UserError, match=name):
@@ -385,7 +385,7 @@ class TestConfigurations:
         monkeypatch.setitem(sys.modules, "pkg_resources", None)
         name = "COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"
         assert "setuptools<81" in self.refused(name)
-        assert "no such file" in self.refused(name, "absent.pth")
+        assert "not found" in self.refused(name, "absent.pth")
 
 
 @pytest.mark.detectron2

@@ -124,7 +124,7 @@ def test_signal_saves_and_resume_finishes(tiny, tmp_path):
         (["--checkpoint", "x"], "go together"),
         (["--resume", "x", "--overwrite"], "takes its configuration from the run"),
         (["--resume", "/nowhere"], "this folder is not a run"),
-        (["--cfg", "none.yaml"], "none.yaml: no such configuration file"),
+        (["--cfg", "none.yaml"], "none.yaml: configuration file not found"),
         (["--cfg", "CFG", "optim.lrr=1"], "unknown option 'optim.lrr', did you mean 'optim.lr'"),
         (["--cfg", "CFG", "picture.scale_jitter=[2,1]"], r"scale_jitter must be \[low, high\]"),
         (["--cfg", "CFG", "data.source_pattern=("], "no regular expression"),
@@ -136,9 +136,12 @@ def test_signal_saves_and_resume_finishes(tiny, tmp_path):
             "dataset.yaml: file not found",
         ),
         (["--cfg", "CFG", "data.train_split=night"], "split 'night' not found"),
-        (["--cfg", "CFG", "model.start_from=none.pt"], "none.pt: no such file of weights"),
+        (
+            ["--cfg", "CFG", "model.start_from=none.pt"],
+            "none.pt: file of weights or run folder not found",
+        ),
         (["--cfg", "CFG", "model.start_from=coco"], "no COCO weights for the 'small' network"),
-        (["--eval-only", "--checkpoint", "none"], "none: no such file of weights"),
+        (["--eval-only", "--checkpoint", "none"], "none: file of weights or run folder not found"),
         (["--cfg", "CFG", "--actor-class", "pig"], "goes with --eval-only"),
     ],
 )
@@ -154,7 +157,7 @@ def test_exit_code_of_a_mistake():
     command = [sys.executable, "-m", "ava_tools.train_people", "--cfg", "none.yaml"]
     wrong = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert wrong.returncode == 2
-    assert wrong.stderr == "error: none.yaml: no such configuration file\n"
+    assert wrong.stderr == "error: none.yaml: configuration file not found\n"
 
 
 def test_help_needs_no_torch():

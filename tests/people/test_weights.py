@@ -117,7 +117,7 @@ def test_wrong_files_are_one_line(tmp_path, mobile):
     (tmp_path / "empty.pt").touch()
     (tmp_path / "folder").mkdir()
     wrong = [
-        (tmp_path / "none.pt", None, "no such file of weights or run folder"),
+        (tmp_path / "none.pt", None, "file of weights or run folder not found"),
         (tmp_path / "folder", None, "it is not a run"),
         (tmp_path / "empty.pt", None, "an empty file"),
         (tmp_path / "small.pt", "mobile", "a 'small' network, not 'mobile'"),

@@ -110,7 +110,7 @@ def test_sound_only_text_and_nothing(tmp_path, run_folder):
     for name, words in (
         ("sound.mp4", "contains no video stream"),
         ("text.mp4", "not a video"),
-        ("none.mp4", "no such"),
+        ("none.mp4", "not found"),
     ):
         with pytest.raises(UserError, match=words):
             list(detector.run(tmp_path / name, out=tmp_path / "out"))
