@@ -240,7 +240,7 @@ def test_data_may_move_and_not_change(tmp_path, data, cfg, capsys):
     run, moved = tmp_path / "run", tmp_path / "elsewhere"
     data.rename(moved)
     with pytest.raises(
-        UserError, match=r"dataset\.yaml: no.*where the data moved, add data.root=NEW"
+        UserError, match=r"dataset\.yaml: file not found.*where the data moved, add data.root=NEW"
     ):
         train_ava.main(["--resume", str(run)])
     assert train_ava.main(["--resume", str(run), f"data.root={moved}"]) == 0
