@@ -140,7 +140,7 @@ def test_missing_and_malformed_annotations_are_problems(root, name):
 def test_no_data_set_and_bad_options_are_user_errors(root, tmp_path):
     for arguments, message in (
         ([tmp_path], "dataset.yaml: file not found"),
-        ([root, "--split", "test"], "no split 'test'"),
+        ([root, "--split", "test"], "split 'test' not found"),
         ([root, "optim.lr=1"], "need --cfg"),
         ([root, "--frame-lists", tmp_path], "no frame list"),
     ):
