@@ -120,7 +120,8 @@ def cells(
 ) -> NDArray[np.integer]:
     """Return numbers of (keyframe, class) pairs, in 32 bits where they fit."""
     wide = np.int64 if num_keys * num_columns >= 2**31 else np.int32
-    return key.astype(wide, copy=False) * num_columns + column.astype(wide, copy=False)
+    cell = key.astype(wide, copy=False) * num_columns
+    return np.asarray(cell + column.astype(wide, copy=False))
 
 
 def _runs(
