@@ -189,7 +189,7 @@ def test_the_command_says_it_in_words_pictures_and_json(root, tmp_path, capsys):
     assert values["counts"] == {"box outside the frame": 1, "box without area": 1}
     assert values["findings"][0]["line"] == line and values["findings"][0]["time_s"] == 1
     assert values["splits"]["train"]["num_boxes"] == 8
-    with pytest.raises(Exception, match="no such file"):
+    with pytest.raises(Exception, match="file not found"):
         command.main([str(tmp_path)])
 
 
