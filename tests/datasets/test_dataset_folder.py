@@ -38,7 +38,11 @@ def folder(tmp_path):
 
 def test_a_folder_and_its_parts(folder):
     data = DatasetFolder.open(folder)
-    assert data.name == "three actions" and not data.made_up and data.protocol is None
+    assert (
+        data.name == "three actions"
+        and not data.file.made_up
+        and data.file.evaluation.protocol is None
+    )
     assert data.read_label_map().ids == (4,)
     assert data.split("train").annotations == folder / "annotations" / "train.csv"
     assert data.split("train").exclusions is None and data.split("train").boxes == {}

@@ -224,7 +224,7 @@ def test_csv_in_pixels_with_frames_and_splits(videos, tmp_path):
     assert rows_of(tmp_path / "out", "val") == ([("b", 5, 0, -1, 1)], [("b", 8.9)])
     data = DatasetFolder.open(tmp_path / "out")
     assert data.exclusive_groups(data.read_label_map()) == {"any": (0, 1)}
-    assert data.protocol == "frame-map"
+    assert data.file.evaluation.protocol == "frame-map"
     table = read_actor_table(data, "train", data.read_label_map())
     assert table.num_actors == 2 and table.labels(0).tolist() == [[1, 1]]
 

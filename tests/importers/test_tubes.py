@@ -65,7 +65,7 @@ def test_the_folder_is_a_data_set_of_three_splits(source, tmp_path):
         "split3_train": 35, "split3_val": 12,
     }  # fmt: skip
     data = DatasetFolder.open(tmp_path / "out")
-    assert data.protocol == "frame-map" and not data.made_up
+    assert data.file.evaluation.protocol == "frame-map" and not data.file.made_up
     labels = data.read_label_map()
     assert labels.names == ("sit", "wave") and labels.ids == (1, 2)
     table = read_actor_table(data, "split1_train", labels)
