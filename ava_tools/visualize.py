@@ -26,9 +26,9 @@ from detection.errors import UserError, printable
 if TYPE_CHECKING:
     from detection.datasets.ava_csv import AvaRows
     from detection.datasets.folder import DatasetFolder
-    from detection.datasets.label_map import LabelMap
     from detection.datasets.open_video import FrameSource
     from detection.drawing.annotated_video import Look, VideoActors
+    from detection.structures import LabelMap
 
 EPILOG = """examples:
   python -m ava_tools.visualize --run runs/demo_x3d_xs

@@ -156,7 +156,7 @@ def score_detector(detector: PeopleDetector, folder: DatasetFolder) -> PersonAp:
 
 def train(cfg: Any, examples: list[Example]) -> torch.nn.Module:
     """Return detectron2's network after cfg.SOLVER.MAX_ITER steps."""
-    network = build_model(cfg).train()
+    network: torch.nn.Module = build_model(cfg).train()
     optimizer = build_optimizer(cfg, network)
     scheduler = build_lr_scheduler(cfg, optimizer)
     augment = transforms.AugmentationList(

@@ -96,7 +96,7 @@ def _distinct(scores: np.ndarray) -> np.ndarray:
     ranked = np.maximum.accumulate(ranked - ramp, axis=0) + ramp
     out = np.empty_like(scores)
     np.put_along_axis(out, order, ranked, axis=0)
-    return np.minimum(out, 99_999_999)
+    return np.asarray(np.minimum(out, 99_999_999))
 
 
 def _text(box: np.ndarray) -> str:

@@ -55,7 +55,9 @@ def main() -> None:
 
     def ours() -> dict[str, float]:
         command = [sys.executable, "-c", OURS, *paths, options.protocol]
-        return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+        said = subprocess.run(command, check=True, capture_output=True).stdout
+        figures: dict[str, float] = json.loads(said)
+        return figures
 
     half = -(-options.repeats // 2)
     runs = [ours() for _ in range(half)]

@@ -185,7 +185,7 @@ def load_by_stage(
         stages.setdefault(name, []).append((clock, processor))
 
 
-def timed(call: Callable, spent: list[float]) -> Callable:
+def timed(call: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
     def wrapped(*args: Any, **options: Any) -> Any:
         clock, processor = time.perf_counter(), time.process_time()
         result = call(*args, **options)

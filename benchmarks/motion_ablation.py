@@ -57,6 +57,7 @@ def result_of(run: Path, options: argparse.Namespace, extra: list[str]) -> dict[
         command += [f"data.root={options.data}", f"output={run}", "--overwrite"]
         subprocess.run([*command, *options.overrides, *extra], check=True)
     result: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8"))
+    scored: dict[str, Any]
     for scored in (result, *result.get("other_boxes", ())):
         if scored["boxes"].startswith("ground-truth"):
             return scored

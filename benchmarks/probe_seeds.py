@@ -199,7 +199,7 @@ def _detections(
 ) -> list[Detections]:
     kept = model.head.description
     model.head.description = dataclasses.replace(kept, exclusive=exclusive)
-    scores = model.head.logits(actors["features"]).sigmoid().split(actors["counts"])
+    scores = torch.split(model.head.logits(actors["features"]).sigmoid(), actors["counts"])
     model.head.description = kept
     boxes = actors["xyxy_01"].split(actors["counts"])
     confidence = actors["score"].split(actors["counts"])

@@ -51,15 +51,16 @@ def with_stock_layers(trunk: X3DTrunk) -> X3DTrunk:
 
 def train(trunk: X3DTrunk, clips: Tensor) -> Tensor:
     trunk.train()
-    features = trunk(clips)
-    features.square().mean().backward()
+    features: Tensor = trunk(clips)
+    torch.autograd.backward(features.square().mean())
     return features.detach()
 
 
 def infer(trunk: X3DTrunk, clips: Tensor) -> Tensor:
     trunk.eval()
     with torch.inference_mode():
-        return trunk(clips)
+        out: Tensor = trunk(clips)
+        return out
 
 
 def main() -> None:
@@ -125,7 +126,7 @@ def check(contenders: dict[str, tuple[X3DTrunk, Tensor]]) -> None:
         trunk.zero_grad()
         trunk.eval()
         features = trunk(clips)
-        features.square().mean().backward()
+        torch.autograd.backward(features.square().mean())
         gradients = torch.cat([p.grad.flatten() for p in trunk.parameters() if p.grad is not None])
         found[name] = (features.detach().flatten(), gradients)
     first = next(iter(found.values()))

@@ -24,7 +24,10 @@ def clipped(
     boxes: NDArray[np.floating], *, width: float = 1, height: float = 1
 ) -> NDArray[np.floating]:
     """Return boxes (..., 4) cut off at a frame's edges; what lies outside becomes empty."""
-    return np.clip(boxes, 0, np.asarray([width, height, width, height], boxes.dtype))
+    inside: NDArray[np.floating] = np.clip(
+        boxes, 0, np.asarray([width, height, width, height], boxes.dtype)
+    )
+    return inside
 
 
 def paired_iou(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -33,7 +36,9 @@ def paired_iou(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDA
     The shapes broadcast: (4,) against (N, 4) compares one box with N.
     """
     common, union = _intersection_and_union(first, second)
-    return np.divide(common, union, out=np.zeros_like(union), where=union > 0)
+    iou: NDArray[np.floating] = np.zeros_like(union)
+    np.divide(common, union, out=iou, where=union > 0)
+    return iou
 
 
 def iou_matrix(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:

@@ -13,15 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.drawing.draw import draw_actors
-from detection.drawing.paint import (
-    DARK,
-    DIM,
-    TEXT,
-    Frame,
-    Style,
-    draw_heading,
-    draw_sign,
-)
+from detection.drawing.paint import DARK, DIM, TEXT, Frame, Style, draw_heading, draw_sign
 from detection.drawing.text import BOLD, Color, draw_text, fit, width_of
 from detection.drawing.timeline import Timeline
 

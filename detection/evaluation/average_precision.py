@@ -29,9 +29,7 @@ def average_precision(
 
 
 def average_precision_of_sorted(
-    sorted_scores: NDArray[np.floating],
-    true_scores: NDArray[np.floating],
-    num_ground_truth: int,
+    sorted_scores: NDArray[np.floating], true_scores: NDArray[np.floating], num_ground_truth: int
 ) -> float:
     """Return the AP of all scores (N,), ascending, and the scores of the true positives.
 

@@ -35,11 +35,7 @@ class PerfectClassifier:
     """
 
     def __init__(
-        self,
-        ground_truth: AvaRows,
-        boxes: AvaRows,
-        label_map: LabelMap,
-        **rules: Unpack[Rules],
+        self, ground_truth: AvaRows, boxes: AvaRows, label_map: LabelMap, **rules: Unpack[Rules]
     ) -> None:
         self._ground_truth, self._boxes = ground_truth, boxes
         self._ids = np.asarray(label_map.ids, np.int32)
@@ -78,10 +74,7 @@ class PerfectClassifier:
         return self._detections(box, np.append(column, other), score)
 
     def _detections(
-        self,
-        box: NDArray[np.int64],
-        column: NDArray[np.int64],
-        score: NDArray[np.float64] | float,
+        self, box: NDArray[np.int64], column: NDArray[np.int64], score: NDArray[np.float64] | float
     ) -> AvaRows:
         boxes = self._boxes
         return AvaRows(

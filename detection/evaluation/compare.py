@@ -121,9 +121,7 @@ def _drawn_ap(
         if not len(mine) or (not len(members) and not scored.protocol.unpredicted_is_zero):
             continue
         unit, true, ends = _in_steps_of_recall(
-            scored.score[members],
-            scored.matched[members] >= 0,
-            unit_of_key[scored.key[members]],
+            scored.score[members], scored.matched[members] >= 0, unit_of_key[scored.key[members]]
         )
         together = max(1, min(_MOST_DRAWS, _MOST_CELLS // max(1, len(unit))))
         for start in range(0, draws, together):

@@ -79,10 +79,7 @@ class ActionEvaluator:
 
 
 def rows_of(
-    detections: Iterable[Detections],
-    label_map: LabelMap,
-    *,
-    multiply_person_score: bool = False,
+    detections: Iterable[Detections], label_map: LabelMap, *, multiply_person_score: bool = False
 ) -> AvaRows:
     """Turn detections into rows: one per (box, class), as `write_detections` writes them."""
     found = list(detections)

@@ -74,9 +74,7 @@ def pair(people: Boxes, boxes: Boxes) -> People:
 
 
 def distinct(
-    key: NDArray[np.int32],
-    xyxy_01: NDArray[np.float64],
-    row: NDArray[np.int64] | None = None,
+    key: NDArray[np.int32], xyxy_01: NDArray[np.float64], row: NDArray[np.int64] | None = None
 ) -> Boxes:
     """Return the distinct (keyframe, box) pairs; `row` says which boxes the keys belong to."""
     rows = np.arange(len(key)) if row is None else row

@@ -25,12 +25,7 @@ from detection.datasets.folder import DatasetFile, SplitPart, write_dataset_file
 from detection.errors import UserError, at_row
 from detection.files import replacing, write_text
 from detection.prepare.required_spans import only_named
-from detection.transfer.download import (
-    FetchResult,
-    Progress,
-    TransferRules,
-    fetch_files,
-)
+from detection.transfer.download import FetchResult, Progress, TransferRules, fetch_files
 from detection.transfer.manifest import Manifest, RemoteFile
 from detection.transfer.remote import read_small
 

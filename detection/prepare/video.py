@@ -19,13 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.errors import UserError
-from detection.files import (
-    CannotWriteError,
-    replacing,
-    sha256_of,
-    why_not_written,
-    write_text,
-)
+from detection.files import CannotWriteError, replacing, sha256_of, why_not_written, write_text
 from detection.prepare.required_spans import KeyframeRow
 from detection.video.frames import FrameScaler
 from detection.video.reader import SAME_TIME_S, Damage, VideoInfo, VideoReader

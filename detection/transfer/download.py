@@ -141,11 +141,7 @@ def _fetch_all(
 
 
 def fetch_file(
-    file: RemoteFile,
-    folder: Path,
-    rules: TransferRules,
-    progress: Progress,
-    stop: threading.Event,
+    file: RemoteFile, folder: Path, rules: TransferRules, progress: Progress, stop: threading.Event
 ) -> FetchedFile:
     """Fetch one file to its place under `folder`, resuming what is there of it.
 
