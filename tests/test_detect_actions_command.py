@@ -150,7 +150,7 @@ def test_stopping_is_the_end_of_a_live_source_and_a_break_of_a_file(
     ("change", "words"),
     [
         ({"video": "none.mp4"}, "none.mp4: video file or folder not found"),
-        ({"--checkpoint": "none"}, "none: checkpoint or run folder not found"),
+        ({"--checkpoint": "none"}, "none: checkpoint file or run folder not found"),
         ({"--people": "none.pt"}, "none.pt: file of weights or run folder not found"),
         ({"--threshold": "wave"}, "CLASS=NUMBER"),
         ({"--threshold": "fly=0.5"}, "'fly' is not in"),

@@ -384,7 +384,7 @@ def test_bad_combinations_of_options(tmp_path, cfg, capsys, monkeypatch):
     assert "go together" in fail(capsys, ["--eval-only"], monkeypatch)
     assert "not a run" in fail(capsys, ["--resume", str(tmp_path)], monkeypatch)
     missing = ["--eval-only", "--checkpoint", str(tmp_path / "x.pt")]
-    assert "checkpoint or run folder not found" in fail(capsys, missing, monkeypatch)
+    assert "checkpoint file or run folder not found" in fail(capsys, missing, monkeypatch)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("{}")
     resumed = ["--resume", str(tmp_path / "run"), "optim.lr=1"]
