@@ -125,7 +125,7 @@ def _parse(chunk: bytes, form: Form) -> _Part:
         else:
             part.width = width
             part.videos, part.arrays = _columns(fields, width, form)
-            part.arrays["line"] = lines_by_width[width]
+            part.arrays["line"] = lines_by_width[width].astype(np.int32)
     return part
 
 
@@ -140,10 +140,10 @@ def _columns(
     corners = np.stack([_floats(boxes, column) for column in range(2, 6)], axis=1)
     _check_boxes(corners, form)
     arrays: dict[str, NDArray[Any]] = {
-        "video": np.repeat(index, times),
+        "video": np.repeat(index.astype(np.int32), times),
         "time_us": np.repeat(_times_us(boxes), times),
         "boxes": np.repeat(corners, times, axis=0),
-        "action": _integers(fields, 6, missing=form.action_may_miss),
+        "action": _integers(fields, 6, missing=form.action_may_miss).astype(np.int32),
     }
     if form.last == "score":
         arrays["score"] = _floats(fields, 7)
@@ -165,7 +165,7 @@ def _joined(path: Path, parts: Sequence[_Part], form: Form) -> AvaRows:
         if part.arrays:
             numbers = [videos.setdefault(name, len(videos)) for name in part.videos]
             part.arrays["video"] = np.array(numbers, np.int32)[part.arrays["video"]]
-            part.arrays["line"] = part.arrays["line"] + first_line
+            part.arrays["line"] += np.int32(first_line)
         first_line += part.num_lines
 
     has_person = form.last == "person_id" and widths == {8}
