@@ -23,7 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from detection.bounds import MOST_THREADS, MOST_WORKERS
-from detection.errors import EXIT_STOPPED, EXIT_WRONG, UserError, printable
+from detection.errors import EXIT_STOPPED, EXIT_WRONG, UserError, is_out_of_memory, printable
 
 if TYPE_CHECKING:
     from detection.config import AnyConfig
@@ -70,7 +70,7 @@ def exit_code_of(main: Callable[[Sequence[str] | None], int | None]) -> int:
             return EXIT_STOPPED  # who reads has seen enough, as `| head` does
         _say(f"error: {_words_of(error)}")
     except (MemoryError, RuntimeError) as error:
-        if _is_want_of_memory(error):
+        if is_out_of_memory(error):
             _say(f"error: not enough memory (at {_place_of(error)}: {error})")
         elif (loop := re.match("Symlink loop from '(.*)'", str(error))) is not None:
             _say(f"error: {loop[1]}: a link that leads to itself")  # of Path.resolve
@@ -318,13 +318,6 @@ def _place_of(error: BaseException) -> str:
     if not ours:
         return "an unknown place"
     return f"{Path(ours[-1].filename).relative_to(_REPOSITORY)}:{ours[-1].lineno}"
-
-
-def _is_want_of_memory(error: BaseException) -> bool:
-    """Tell whether memory was short, also in the words of torch's allocators."""
-    return isinstance(error, MemoryError) or (
-        type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-    )
 
 
 def _say(text: str) -> None:

@@ -31,8 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     import torch
 
-    from detection.checkpoints.plain_file import is_out_of_memory
-    from detection.errors import UserError
+    from detection.errors import UserError, is_out_of_memory
     from detection.models.x3d import VARIANTS
 
     if args.threads is not None:

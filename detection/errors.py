@@ -92,3 +92,12 @@ class Problems:
         if self.count > self.MAX_REPORTED:
             text += f"; and {self.count - self.MAX_REPORTED} more bad rows"
         raise UserError(text)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory could not be had, in Python's words or PyTorch's."""
+    # PyTorch's class by its name: most commands that ask have not loaded it.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    words = ("DefaultCPUAllocator", "not enough memory", "t allocate memory", "out of memory")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)

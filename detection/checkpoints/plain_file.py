@@ -30,7 +30,7 @@ from torch import Tensor
 
 from detection.bounds import DEEPEST, MOST_VALUES
 from detection.checkpoints.weights import shown
-from detection.errors import UserError, printable
+from detection.errors import UserError, is_out_of_memory, printable
 from detection.files import replacing
 
 HOW_TO_INSTALL = "pip install safetensors"
@@ -224,14 +224,6 @@ def load_safetensors() -> Any:
     except ImportError as error:
         raise UserError(f"safetensors files need a package: {HOW_TO_INSTALL}") from error
     return safetensors
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory could not be had, in Python's words or PyTorch's."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    words = ("DefaultCPUAllocator", "not enough memory", "t allocate memory", "out of memory")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def _load(path: Path) -> Any:
