@@ -154,7 +154,7 @@ def _follow(
             overwrite=options.overwrite,
             should_stop=should_stop,
             on_progress=progress,
-            on_hole=on_gap,
+            on_gap=on_gap,
         ):
             if live:
                 print(event_line(event), end="", flush=True)
@@ -175,7 +175,7 @@ def _say(
     if report.resumed_s:
         lines.append(f"went on from {report.resumed_s:.1f} s")
     if not report.people:
-        why = "nobody was found" if report.keyframes else "no keyframe in the stretch asked for"
+        why = "no person was found" if report.keyframes else "no keyframe in the stretch asked for"
         lines.append(f"{name}: {why}")
     lines.append(
         f"{report.keyframes:,} keyframes, {report.people:,} people at them, "

@@ -1,8 +1,8 @@
 """Frames as they come become clips around keyframes; few are kept, and none for long.
 
 Legend: T frames of a clip, H W pixels at the networks' sizes. Keyframe k is at k * interval_s on
-the video's clock; people are looked for at moments, `per_keyframe` of which are to a keyframe, the
-last being the keyframe itself.
+the video's clock; people are detected in detection frames, `per_keyframe` in each
+interval, the last of which is the keyframe itself.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from detection.structures import ClipSampling
 from detection.video.stream import Gap, StreamFrame
 
-# As in detection.video.reader: anything closer is the same moment.
+# As in detection.video.reader: anything closer is the same time.
 SAME_TIME_S = 2e-6
 # Frames further apart are no still that is shown for long but a gap: a clock that jumped, a
 # recording that paused. Nothing is judged inside it.
 LONGEST_STILL_S = 10.0
 
-Picture = NDArray[np.uint8]
+Rgb = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -59,34 +59,41 @@ class PipelineSampling:
         first_s, last_s = self.within_s
         return max(first_s, min(start_s, last_s - self.clip.span_s))
 
-    def time_s(self, moment: int) -> float:
-        """Return a moment's time; rounded, so that files of one video agree."""
-        return round(moment * self.interval_s / self.per_keyframe, 6)
+    def time_s(self, index: int) -> float:
+        """Return the time of a detection frame; rounded, so that files of one video agree."""
+        return round(index * self.interval_s / self.per_keyframe, 6)
 
 
 @dataclass
-class Moment:
-    """When people are looked for. picture: (H, W, 3).  clip: T frames (H, W, 3); keyframes only."""
+class DetectionFrame:
+    """A frame in which people are detected.
+
+    index: detection frames are numbered from 0 s of the clock on.
+    time_s: its time.
+    rgb: (H, W, 3) for the people detector.
+    clip: T frames (H, W, 3) for the action network; None where it is no keyframe.
+    arrived_s: when the frame came, on this machine's monotonic clock.
+    """
 
     index: int
     time_s: float
-    picture: Picture | None = None
-    clip: list[Picture | None] | None = None
+    rgb: Rgb | None = None
+    clip: list[Rgb | None] | None = None
     arrived_s: float = 0.0
 
     @property
     def is_complete(self) -> bool:
         """Whether all its frames are there."""
         frames = self.clip or ()
-        return self.picture is not None and all(frame is not None for frame in frames)
+        return self.rgb is not None and all(frame is not None for frame in frames)
 
 
 @dataclass
 class Group:
-    """Keyframes that go through the networks together, and the moments that lead to them."""
+    """Keyframes that go through the networks together, and the detection frames before them."""
 
     number: int
-    moments: list[Moment] = field(default_factory=list)
+    frames: list[DetectionFrame] = field(default_factory=list)
 
 
 def with_gaps(items: Iterator[StreamFrame | Gap]) -> Iterator[StreamFrame | Gap]:
@@ -173,15 +180,15 @@ class ClipGatherer:
         self.dropped = 0
         self._before: StreamFrame | None = None
         self._size: dict[int, tuple[int, ...]] = {}
-        self._made: tuple[StreamFrame | None, dict[int, Picture]] = (None, {})
-        self._required: list[tuple[float, int, int]] = []  # (time, moment, slot; -1: the picture)
-        self._moments: dict[int, Moment] = {}
+        self._made: tuple[StreamFrame | None, dict[int, Rgb]] = (None, {})
+        self._required: list[tuple[float, int, int]] = []  # (time, index, slot; -1: rgb)
+        self._frames: dict[int, DetectionFrame] = {}
         self._groups: dict[int, Group] = {}
-        self._next_moment = first_group * self._per_group - sampling.per_keyframe + 1
+        self._next_index = first_group * self._per_group - sampling.per_keyframe + 1
 
     def from_s(self) -> float:
         """Return the earliest time at which a frame is required."""
-        return self._earliest_s(self._next_moment)
+        return self._earliest_s(self._next_index)
 
     def feed(self, item: StreamFrame | Gap) -> Iterator[Group]:
         """Take a frame or a gap; yield the groups that are whole now."""
@@ -191,8 +198,8 @@ class ClipGatherer:
             return
         if self._before is None:
             first = math.ceil((max(item.time_s, self._start_s) - SAME_TIME_S) / self._spacing_s)
-            self._next_moment = max(self._next_moment, first)
-        self._open_moments(item.time_s)
+            self._next_index = max(self._next_index, first)
+        self._open_frames(item.time_s)
         if self._before is not None:
             yield from self._take(self._before, (self._before.time_s + item.time_s) / 2)
         self._before = item
@@ -202,38 +209,38 @@ class ClipGatherer:
         """No more frames: yield what is left, clips ending in repeats of the last frame."""
         if self._before is not None:
             last_s = self._before.time_s + SAME_TIME_S
-            late = [m for m in self._moments.values() if m.time_s > last_s]
-            self._forget({moment.index for moment in late})
+            late = [m for m in self._frames.values() if m.time_s > last_s]
+            self._forget({each.index for each in late})
             yield from self._take(self._before, math.inf)
         yield from self._ready(math.inf)
 
-    def _earliest_s(self, moment: int) -> float:
-        """Return the earliest required time of a moment and of all later ones."""
+    def _earliest_s(self, index: int) -> float:
+        """Return the earliest required time of a detection frame and of all later ones."""
         per = self._sampling.per_keyframe
-        keyframe = -(-moment // per) * per  # the first keyframe from here on
+        keyframe = -(-index // per) * per  # the first keyframe from here on
         clip_s = self._sampling.earliest_s(self._sampling.time_s(keyframe))
-        return min(self._sampling.time_s(moment), clip_s)
+        return min(self._sampling.time_s(index), clip_s)
 
-    def _open_moments(self, now_s: float) -> None:
-        """Begin with the moments whose frames are passing."""
-        while self._earliest_s(self._next_moment) <= now_s + SAME_TIME_S:
-            index = self._next_moment
-            moment = Moment(index, self._sampling.time_s(index))
-            if moment.time_s >= self._end_s:
+    def _open_frames(self, now_s: float) -> None:
+        """Begin with the detection frames whose clips are passing."""
+        while self._earliest_s(self._next_index) <= now_s + SAME_TIME_S:
+            index = self._next_index
+            each = DetectionFrame(index, self._sampling.time_s(index))
+            if each.time_s >= self._end_s:
                 return
-            self._next_moment += 1
+            self._next_index += 1
             number = -(-index // self._sampling.per_keyframe) // self._sampling.group_size
             group = self._groups.setdefault(number, Group(number))
             if index % self._sampling.per_keyframe == 0:
-                moment.clip = [None] * self._sampling.clip.num_frames
+                each.clip = [None] * self._sampling.clip.num_frames
                 sampling = self._sampling
-                times_s = sampling.clip.times_s(moment.time_s, within_s=sampling.within_s)
+                times_s = sampling.clip.times_s(each.time_s, within_s=sampling.within_s)
                 for slot, time_s in enumerate(times_s.tolist()):
                     heapq.heappush(self._required, (time_s, index, slot))
-            heapq.heappush(self._required, (moment.time_s, index, -1))
-            self._moments[index] = moment
-            group.moments.append(moment)
-            # Clips alone count: pictures are let go of before clips are.
+            heapq.heappush(self._required, (each.time_s, index, -1))
+            self._frames[index] = each
+            group.frames.append(each)
+            # Clips alone count: frames for people are let go of before clips are.
             keyframe = -(-index // self._sampling.per_keyframe) * self._sampling.per_keyframe
             start_s = self._sampling.earliest_s(self._sampling.time_s(keyframe))
             self._window.begin(number, start_s)
@@ -242,64 +249,64 @@ class ClipGatherer:
         """Give the frame to all slots that require one until then; yield groups before waiting."""
         while self._required and self._required[0][0] <= until_s + SAME_TIME_S:
             time_s, index, slot = heapq.heappop(self._required)
-            moment = self._moments.get(index)
-            if moment is None:
+            each = self._frames.get(index)
+            if each is None:
                 continue
             if not self._window.has_room(time_s):
                 yield from self._ready(time_s)
             if not self._window.wait_for(time_s):
                 return
             if slot < 0:
-                moment.picture = self._converted(frame, self._sampling.people_short_side_px)
-                moment.arrived_s = frame.arrived_s
+                each.rgb = self._converted(frame, self._sampling.people_short_side_px)
+                each.arrived_s = frame.arrived_s
             else:
-                assert moment.clip is not None
-                moment.clip[slot] = self._converted(frame, self._sampling.short_side_px)
+                assert each.clip is not None
+                each.clip[slot] = self._converted(frame, self._sampling.short_side_px)
 
-    def _converted(self, frame: StreamFrame, short_side: int) -> Picture:
+    def _converted(self, frame: StreamFrame, short_side: int) -> Rgb:
         """Return the frame at a size; made once, and always of the size of the first one."""
         if self._made[0] is not frame:
             self._made = (frame, {})
         made = self._made[1]
         if short_side not in made:
-            picture = frame.rgb(short_side)
-            shape = self._size.setdefault(short_side, picture.shape)
-            if picture.shape != shape:  # a source that changes its size on the way
-                picture = np.asarray(cv2.resize(picture, (shape[1], shape[0])), np.uint8)
-            made[short_side] = picture
+            rgb = frame.rgb(short_side)
+            shape = self._size.setdefault(short_side, rgb.shape)
+            if rgb.shape != shape:  # a source that changes its size on the way
+                rgb = np.asarray(cv2.resize(rgb, (shape[1], shape[0])), np.uint8)
+            made[short_side] = rgb
         return made[short_side]
 
     def _ready(self, now_s: float) -> Iterator[Group]:
-        """Yield groups in order whose moments are all complete and of which none is to come."""
+        """Yield groups in order whose detection frames are all there and complete."""
         self._made = (None, {})
         while self._groups:
             number = min(self._groups)
             last = (number + 1) * self._per_group - self._sampling.per_keyframe
-            opened = self._next_moment > last or now_s == math.inf
-            at_end = self._sampling.time_s(self._next_moment) >= self._end_s
+            opened = self._next_index > last or now_s == math.inf
+            at_end = self._sampling.time_s(self._next_index) >= self._end_s
             group = self._groups[number]
-            if not (opened or at_end) or not all(m.is_complete for m in group.moments):
+            if not (opened or at_end) or not all(m.is_complete for m in group.frames):
                 return
             del self._groups[number]
-            for moment in group.moments:
-                self._moments.pop(moment.index, None)
+            for each in group.frames:
+                self._frames.pop(each.index, None)
             if self._may_drop():
                 self.dropped += 1
                 self._window.finish(number)
                 continue
             yield group
 
-    def _cancel(self, hole: Gap) -> None:
-        """Leave out the moments inside a gap: those that were begun, and those to come."""
-        begun = (m for m in self._moments.values() if hole.start_s < m.time_s < hole.end_s)
-        self._forget({moment.index for moment in begun})
-        next_s = self._sampling.time_s(self._next_moment)
-        if self._before is None or hole.start_s < next_s < hole.end_s:
-            after = math.ceil((hole.end_s - SAME_TIME_S) / self._spacing_s)
-            self._next_moment = max(self._next_moment, after)
+    def _cancel(self, gap: Gap) -> None:
+        """Leave out the detection frames inside a gap: those that were begun, and those to come."""
+        begun = (m for m in self._frames.values() if gap.start_s < m.time_s < gap.end_s)
+        self._forget({each.index for each in begun})
+        next_s = self._sampling.time_s(self._next_index)
+        if self._before is None or gap.start_s < next_s < gap.end_s:
+            after = math.ceil((gap.end_s - SAME_TIME_S) / self._spacing_s)
+            self._next_index = max(self._next_index, after)
 
     def _forget(self, indices: set[int]) -> None:
         for index in indices:
-            del self._moments[index]
+            del self._frames[index]
         for group in self._groups.values():
-            group.moments = [m for m in group.moments if m.index not in indices]
+            group.frames = [m for m in group.frames if m.index not in indices]

@@ -98,7 +98,7 @@ class ActionDetectorPipeline:
         identity: dict[str, str] | None = None,
         should_stop: Callable[[], bool] = lambda: False,
         on_progress: Callable[[float], object] = lambda time_s: None,
-        on_hole: Callable[[Gap], object] = lambda hole: None,
+        on_gap: Callable[[Gap], object] = lambda gap: None,
     ) -> Iterator[ActionEvent]:
         """Yield the events of a video, each as soon as it is over, in order of their ends.
 
@@ -133,7 +133,7 @@ class ActionDetectorPipeline:
                 folder,
                 should_stop=should_stop,
                 on_progress=on_progress,
-                on_hole=on_hole,
+                on_gap=on_gap,
             )
             self.report = run.report
             yield from run.events()
@@ -148,7 +148,7 @@ class ActionDetectorPipeline:
             f"at most {under_way * sampling.clip.num_frames} frames with a short side of "
             f"{sampling.short_side_px} px are kept (a clip's {span_s:.2f} s"
             + ("" if live else f" and {batch - 1} keyframe intervals: {window_s:.2f} s")
-            + f"), and {under_way * sampling.per_keyframe} pictures of "
+            + f"), and {under_way * sampling.per_keyframe} frames of "
             f"{sampling.people_short_side_px} px for people"
         )
 

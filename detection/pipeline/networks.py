@@ -1,6 +1,6 @@
 """The two networks behind one call: a group of keyframes in, people and their action scores out.
 
-Legend: N people of a moment, A action classes asked for, T frames, H W pixels.
+Legend: N people of a frame, A action classes asked for, T frames, H W pixels.
 """
 
 from __future__ import annotations
@@ -25,18 +25,25 @@ from detection.errors import UserError
 from detection.models.action_detector import ActionDetector
 from detection.people.base import PeopleDetector, check_finite
 from detection.people.weights import load_people_detector, read_people_file
-from detection.pipeline.clip_buffer import Group, Moment
+from detection.pipeline.clip_buffer import DetectionFrame, Group
 from detection.pipeline.options import PipelineOptions
 from detection.pipeline.timing import StageClock
 from detection.structures import ActorBoxes, ClipSampling, LabelMap
 
 PEOPLE_FILE = "people.pt"  # beside checkpoints/ in a run folder
-_PEOPLE_SHORT_SIDE_PX = 256  # of pictures for detectors that do not say theirs
+_PEOPLE_SHORT_SIDE_PX = 256  # of frames for detectors that do not say theirs
 
 
 @dataclass(frozen=True)
-class MomentPeople:
-    """Who is there at a moment. action_scores: (N, A) float32; None where it is no keyframe."""
+class FrameDetections:
+    """The people in a detection frame.
+
+    index: its number.
+    time_s: its time.
+    boxes: N people.
+    action_scores: (N, A) float32; None where it is no keyframe.
+    arrived_s: when the frame came, on this machine's monotonic clock.
+    """
 
     index: int
     time_s: float
@@ -78,48 +85,48 @@ class Networks:
 
     @property
     def people_short_side_px(self) -> int:
-        """Return the short side at which pictures are handed to the people detector."""
+        """Return the short side at which frames are handed to the people detector."""
         sides = getattr(self.people, "sides_px", None)
         return _PEOPLE_SHORT_SIDE_PX if sides is None else int(sides[0])
 
-    def find(self, group: Group, clock: StageClock) -> list[MomentPeople]:
-        """Return who is there at each moment of a group, and what they do at its keyframes."""
+    def find(self, group: Group, clock: StageClock) -> list[FrameDetections]:
+        """Return the people of each frame of a group, and their action scores at its keyframes."""
         with clock.measure("people"):
-            pictures = [_chw(moment.picture) for moment in group.moments]
+            images = [_chw(frame.rgb) for frame in group.frames]
             found = []
-            for moment, boxes in zip(group.moments, self.people.detect(pictures), strict=True):
-                check_finite(boxes, f"{self.people.name}: at {moment.time_s:.3f} s")
+            for frame, boxes in zip(group.frames, self.people.detect(images), strict=True):
+                check_finite(boxes, f"{self.people.name}: at {frame.time_s:.3f} s")
                 sure = np.flatnonzero(boxes.score >= self.keep_score)[: self.max_people]
                 found.append(boxes.select(sure))
-        keyframes = [i for i, m in enumerate(group.moments) if m.clip is not None and len(found[i])]
+        keyframes = [i for i, m in enumerate(group.frames) if m.clip is not None and len(found[i])]
         with clock.measure("actions"):
             scores = self._actions(
-                [group.moments[i] for i in keyframes], [found[i] for i in keyframes]
+                [group.frames[i] for i in keyframes], [found[i] for i in keyframes]
             )
         by_position = dict(zip(keyframes, scores, strict=True))
         no_person = np.zeros((0, len(self.columns)), np.float32)
         return [
-            MomentPeople(
-                moment.index,
-                moment.time_s,
+            FrameDetections(
+                frame.index,
+                frame.time_s,
                 boxes,
-                None if moment.clip is None else by_position.get(position, no_person),
-                moment.arrived_s,
+                None if frame.clip is None else by_position.get(position, no_person),
+                frame.arrived_s,
             )
-            for position, (moment, boxes) in enumerate(zip(group.moments, found, strict=True))
+            for position, (frame, boxes) in enumerate(zip(group.frames, found, strict=True))
         ]
 
     @torch.inference_mode()
     def _actions(
-        self, keyframes: Sequence[Moment], boxes: Sequence[ActorBoxes]
+        self, keyframes: Sequence[DetectionFrame], boxes: Sequence[ActorBoxes]
     ) -> list[NDArray[np.float32]]:
         transform = EvalTransform(short_side=self.short_side_px)
         params = transform.make_params(np.random.default_rng(0))
         by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
         clips, rois = [], []
-        for position, (moment, actors) in enumerate(zip(keyframes, boxes, strict=True)):
-            assert moment.clip is not None
-            frames = torch.from_numpy(np.stack([f for f in moment.clip if f is not None]))
+        for position, (frame, actors) in enumerate(zip(keyframes, boxes, strict=True)):
+            assert frame.clip is not None
+            frames = torch.from_numpy(np.stack([f for f in frame.clip if f is not None]))
             clip = transform.apply(frames.permute(0, 3, 1, 2), actors.xyxy_01, params)
             by_size[tuple(clip.frames.shape)].append(position)
             clips.append(clip.frames)
@@ -254,6 +261,6 @@ def _some(label_map: LabelMap) -> str:
     return names + (f" and {rest} more" if rest > 0 else "")
 
 
-def _chw(picture: NDArray[np.uint8] | None) -> torch.Tensor:
-    assert picture is not None
-    return torch.from_numpy(picture).permute(2, 0, 1)
+def _chw(rgb: NDArray[np.uint8] | None) -> torch.Tensor:
+    assert rgb is not None
+    return torch.from_numpy(rgb).permute(2, 0, 1)

@@ -104,7 +104,7 @@ class Report:
 
     clock: time spent in each stage.
     latency: from a frame's arrival to its scores.
-    holes: stretches that could not be read.
+    gaps: stretches that could not be read.
     notes: what the files written do not show as it is, a line each.
     keyframes: scored.
     people: found at keyframes.
@@ -118,7 +118,7 @@ class Report:
 
     clock: StageClock = field(default_factory=StageClock)
     latency: Latency = field(default_factory=Latency)
-    holes: list[Gap] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     keyframes: int = 0
     people: int = 0

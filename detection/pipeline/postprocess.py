@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detection.pipeline.networks import MomentPeople, Networks
+from detection.pipeline.networks import FrameDetections, Networks
 from detection.pipeline.options import PipelineOptions
 from detection.structures import LabelMap
 from detection.tracking.events import ActionEvent, EventFinder, ScoreSmoother, TrackedKeyframe
@@ -57,18 +57,18 @@ class Postprocessor:
             top_k=options.top_k,
         )
 
-    def feed(self, moment: MomentPeople) -> Postprocessed:
+    def feed(self, detections: FrameDetections) -> Postprocessed:
         """Add the people of the next point in time."""
-        track = self._tracker.update(moment.time_s, moment.boxes)
-        if moment.action_scores is None:
+        track = self._tracker.update(detections.time_s, detections.boxes)
+        if detections.action_scores is None:
             return Postprocessed([], [])
         known = np.flatnonzero(track > 0)
         keyframe = TrackedKeyframe(
-            moment.time_s,
+            detections.time_s,
             track[known],
-            moment.boxes.xyxy_01[known],
-            moment.boxes.score[known],
-            moment.action_scores.reshape(-1, self._classes)[known],
+            detections.boxes.xyxy_01[known],
+            detections.boxes.score[known],
+            detections.action_scores.reshape(-1, self._classes)[known],
         )
         return self._read(self._smoother.feed(keyframe))
 

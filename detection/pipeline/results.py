@@ -65,7 +65,7 @@ class Results:
     def finish(self) -> None:
         """Write all files, after the last keyframe."""
         folder, plan, networks = self.folder, self.plan, self.networks
-        long_s = [h.end_s - h.start_s for h in self.report.holes]
+        long_s = [h.end_s - h.start_s for h in self.report.gaps]
         long_s = [gap_s for gap_s in long_s if gap_s > LONGEST_GAP_S]
         if self._recorder is not None:
             self._recorder.close()
@@ -155,12 +155,12 @@ class Results:
             self.networks,
             self._again(),
             threshold=self.options.threshold,
-            damaged=bool(self.report.holes) and self._recorder is None,
+            damaged=bool(self.report.gaps) and self._recorder is None,
         )
 
     def _again(self) -> Iterator[Postprocessed]:
         postprocessor = Postprocessor(self.plan.video_id, self.networks, self.options)
         for segment in self.folder.segments(tail=True):
-            for moment in segment.moments:
-                yield postprocessor.feed(moment)
+            for detections in segment.frames:
+                yield postprocessor.feed(detections)
         yield postprocessor.finish()

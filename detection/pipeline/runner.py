@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 from detection.pipeline.clip_buffer import ClipGatherer, FrameWindow, Group, with_gaps
-from detection.pipeline.networks import MomentPeople, Networks
+from detection.pipeline.networks import FrameDetections, Networks
 from detection.pipeline.options import PipelineOptions, Plan, Report
 from detection.pipeline.postprocess import Postprocessed, Postprocessor
 from detection.pipeline.results import Results
@@ -36,7 +36,7 @@ class VideoRun:
     folder: SegmentsFolder | None
     should_stop: Callable[[], bool]
     on_progress: Callable[[float], object]
-    on_hole: Callable[[Gap], object]
+    on_gap: Callable[[Gap], object]
     report: Report = field(default_factory=Report, init=False)
 
     def __post_init__(self) -> None:
@@ -65,13 +65,13 @@ class VideoRun:
                     folder, self.stream, self.networks, self.options, self.plan, self.report
                 )
                 for segment in folder.segments():
-                    for moment in segment.moments:
-                        yield from self._publish(postprocessor.feed(moment))
-                        self.report.resumed_s = moment.time_s
-                    self.report.holes += segment.holes
+                    for detections in segment.frames:
+                        yield from self._publish(postprocessor.feed(detections))
+                        self.report.resumed_s = detections.time_s
+                    self.report.gaps += segment.gaps
                 self._segment_number = folder.saved
-            for moment in self._moments():
-                yield from self._publish(postprocessor.feed(moment))
+            for detections in self._detections():
+                yield from self._publish(postprocessor.feed(detections))
             yield from self._publish(postprocessor.finish())
             if folder is not None and self._results is not None:
                 folder.check_inputs()
@@ -86,7 +86,7 @@ class VideoRun:
 
     # Reading and the networks
 
-    def _moments(self) -> Iterator[MomentPeople]:
+    def _detections(self) -> Iterator[FrameDetections]:
         """Read the rest of the video; yield detected people in order; save complete segments."""
         threads = max(1, torch.get_num_threads() // self.plan.workers)
         pool = ThreadPoolExecutor(
@@ -99,15 +99,15 @@ class VideoRun:
                 if isinstance(item, BaseException):
                     raise item
                 if isinstance(item, Gap):
-                    self.report.holes.append(item)
-                    self._segment.holes.append(item)
-                    self.on_hole(item)
+                    self.report.gaps.append(item)
+                    self._segment.gaps.append(item)
+                    self.on_gap(item)
                     continue
                 number, future = item
                 found = future.result()
-                for moment in found:
-                    self._note(moment)
-                    yield moment
+                for detections in found:
+                    self._note(detections)
+                    yield detections
                 self._keep(number, found)
             self._save_segment(None)
         finally:
@@ -142,11 +142,11 @@ class VideoRun:
         if stream.can_seek:
             from_s = max(gatherer.from_s(), plan.start_s - plan.sampling.clip.span_s)
         frames = with_gaps(stream.frames(from_s=from_s, should_stop=self._is_stopping))
-        last_wanted_s = plan.end_s + plan.sampling.clip.span_s
+        last_required_s = plan.end_s + plan.sampling.clip.span_s
         while not self._is_stopping():
             with clock.measure("decode"):
                 item = next(frames, None)
-            if item is None or (isinstance(item, StreamFrame) and item.time_s > last_wanted_s):
+            if item is None or (isinstance(item, StreamFrame) and item.time_s > last_required_s):
                 self._submit(pool, gatherer.finish)
                 break
             if isinstance(item, Gap):
@@ -168,11 +168,11 @@ class VideoRun:
                 self._in_networks.acquire()  # `_must_drop` saw a free one
             self._queue.put((group.number, pool.submit(self._compute, group)))
 
-    def _compute(self, group: Group) -> list[MomentPeople]:
+    def _compute(self, group: Group) -> list[FrameDetections]:
         try:
             return self.networks.find(group, self.report.clock)
         finally:
-            group.moments.clear()  # before the window admits other frames
+            group.frames.clear()  # before the window admits other frames
             self._window.finish(group.number)
             if self.stream.is_live:
                 self._in_networks.release()
@@ -189,27 +189,27 @@ class VideoRun:
 
     # Results
 
-    def _note(self, moment: MomentPeople) -> None:
-        self.report.end_s = moment.time_s
-        if moment.action_scores is not None:
+    def _note(self, detections: FrameDetections) -> None:
+        self.report.end_s = detections.time_s
+        if detections.action_scores is not None:
             self.report.keyframes += 1
-            self.report.people += len(moment.boxes)
-            self.report.latency.note(time.monotonic() - moment.arrived_s)
-        self.on_progress(moment.time_s)
+            self.report.people += len(detections.boxes)
+            self.report.latency.note(time.monotonic() - detections.arrived_s)
+        self.on_progress(detections.time_s)
 
-    def _keep(self, group: int, moments: list[MomentPeople]) -> None:
+    def _keep(self, group: int, frames: list[FrameDetections]) -> None:
         if self.folder is None:
             return
         number = group // self.plan.groups_per_segment
         if number > self._segment_number:
             self._save_segment(number)
-        self._segment.moments += moments
+        self._segment.frames += frames
         if (group + 1) % self.plan.groups_per_segment == 0:
             self._save_segment(number + 1)
 
     def _save_segment(self, following: int | None) -> None:
         """Save the current segment unless it is empty; start segment `following` (None: ended)."""
-        if self.folder is not None and (self._segment.moments or self._segment.holes):
+        if self.folder is not None and (self._segment.frames or self._segment.gaps):
             self.folder.save(self._segment, None if following is None else self._segment_number)
         self._segment, self._segment_number = Segment(), following or 0
 
@@ -221,4 +221,4 @@ class VideoRun:
             yield event
 
 
-_Result = tuple[int, "Future[list[MomentPeople]]"] | Gap
+_Result = tuple[int, "Future[list[FrameDetections]]"] | Gap

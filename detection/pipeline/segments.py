@@ -24,7 +24,7 @@ import numpy as np
 from detection.errors import UserError
 from detection.files import read_text, replacing, write_text
 from detection.pipeline.decisive import Decisive
-from detection.pipeline.networks import MomentPeople
+from detection.pipeline.networks import FrameDetections
 from detection.structures import ActorBoxes
 from detection.video.stream import Gap
 
@@ -48,8 +48,8 @@ RESULT_NAMES = (
 class Segment:
     """The detections of a segment of the video, in order of time."""
 
-    moments: list[MomentPeople] = field(default_factory=list)
-    holes: list[Gap] = field(default_factory=list)
+    frames: list[FrameDetections] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
 
 
 class SegmentsFolder:
@@ -100,21 +100,21 @@ class SegmentsFolder:
 
     def save(self, segment: Segment, number: int | None) -> None:
         """Write segment `number`, greater than all before; None: the tail of a stopped run."""
-        moments, holes = segment.moments, segment.holes
-        actions = [m.action_scores for m in moments if m.action_scores is not None]
+        frames, gaps = segment.frames, segment.gaps
+        actions = [f.action_scores for f in frames if f.action_scores is not None]
         with replacing(self.path(number, ".npz")) as temporary:
             np.savez(
                 temporary,
                 after=np.int64(self.saved - 1),
-                index=np.array([m.index for m in moments], np.int64),
-                time_s=np.array([m.time_s for m in moments], np.float64),
-                people=np.array([len(m.boxes) for m in moments], np.int64),
-                is_keyframe=np.array([m.action_scores is not None for m in moments], bool),
-                boxes_01=_stacked([m.boxes.xyxy_01 for m in moments], 4),
-                score=np.concatenate([np.zeros(0, np.float32), *[m.boxes.score for m in moments]]),
+                index=np.array([f.index for f in frames], np.int64),
+                time_s=np.array([f.time_s for f in frames], np.float64),
+                people=np.array([len(f.boxes) for f in frames], np.int64),
+                is_keyframe=np.array([f.action_scores is not None for f in frames], bool),
+                boxes_01=_stacked([f.boxes.xyxy_01 for f in frames], 4),
+                score=np.concatenate([np.zeros(0, np.float32), *[f.boxes.score for f in frames]]),
                 actions=_stacked(actions, actions[0].shape[1] if actions else 0),
-                holes_s=np.array([(h.start_s, h.end_s) for h in holes], np.float64).reshape(-1, 2),
-                reasons=np.array([h.reason for h in holes], np.str_),
+                holes_s=np.array([(h.start_s, h.end_s) for h in gaps], np.float64).reshape(-1, 2),
+                reasons=np.array([h.reason for h in gaps], np.str_),
             )
         if number is not None:
             self._numbers.append(number)
@@ -246,10 +246,10 @@ def _segment_of(values: Mapping[str, Any]) -> Segment:
             actions = values["actions"][action_row : action_row + count]
             action_row += count
         index, time_s = int(values["index"][position]), float(values["time_s"][position])
-        segment.moments.append(MomentPeople(index, time_s, boxes, actions))
+        segment.frames.append(FrameDetections(index, time_s, boxes, actions))
         row += count
     for (start_s, end_s), reason in zip(values["holes_s"], values["reasons"], strict=True):
-        segment.holes.append(Gap(float(start_s), float(end_s), str(reason)))
+        segment.gaps.append(Gap(float(start_s), float(end_s), str(reason)))
     return segment
 
 

@@ -12,7 +12,7 @@ from detection.structures import ActorBoxes
 class FakeDetector:
     """Finds the red and the blue squares of `tiny_data`, roughly, with odd float32 scores.
 
-    empty_below: pictures darker than this have nobody.  delay_s: slept per call.
+    empty_below: frames darker than this hold no person.  delay_s: slept per call.
     """
 
     name = "fake"
@@ -20,12 +20,12 @@ class FakeDetector:
     def __init__(self, *, delay_s: float = 0.0, empty_below: float = 0.0) -> None:
         self.delay_s = delay_s
         self.empty_below = empty_below
-        self.pictures = 0
+        self.frames = 0
         self.sizes: list[tuple[int, ...]] = []
 
     def detect(self, images):
         time.sleep(self.delay_s)
-        self.pictures += len(images)
+        self.frames += len(images)
         self.sizes += [tuple(image.shape) for image in images]
         return [self._find(image.numpy().astype(np.int64)) for image in images]
 

@@ -165,7 +165,7 @@ def test_a_moved_file_is_the_same_and_a_replaced_one_is_not(place, tmp_path):
 def test_a_video_replaced_between_a_kill_and_the_next_try_is_noticed(place, tmp_path):
     class Killed(SquareDetector):
         def detect(self, images):
-            if self.pictures > 14:
+            if self.frames > 14:
                 raise KeyboardInterrupt
             return super().detect(images)
 

@@ -34,15 +34,15 @@ def test_a_clock_that_jumps_is_a_gap_and_a_killed_run_goes_on_past_it(tmp_path, 
     seen, people = [], SquareDetector()
     detector = detector_of(place, people)
     how = {"film": gap_s < 100, "page": False}
-    list(detector.run(film, out=tmp_path / "whole", on_hole=seen.append, **how))
-    assert [(hole.start_s, hole.end_s) for hole in seen] == [
+    list(detector.run(film, out=tmp_path / "whole", on_gap=seen.append, **how))
+    assert [(gap.start_s, gap.end_s) for gap in seen] == [
         (pytest.approx(5.9), pytest.approx(gap_s))
     ]
-    assert people.pictures == 12 + 24, "nothing is judged inside the gap"
+    assert people.frames == 12 + 24, "nothing is judged inside the gap"
 
     class Killed(SquareDetector):
         def detect(self, images):
-            if self.pictures > 28:
+            if self.frames > 28:
                 raise KeyboardInterrupt
             return super().detect(images)
 
@@ -69,7 +69,7 @@ def test_a_segment_that_is_gone_is_not_taken_for_a_gap(tmp_path, place):
 
     class Killed(SquareDetector):
         def detect(self, images):
-            if self.pictures > 30:
+            if self.frames > 30:
                 raise KeyboardInterrupt
             return super().detect(images)
 
@@ -81,7 +81,7 @@ def test_a_segment_that_is_gone_is_not_taken_for_a_gap(tmp_path, place):
     parts[0].unlink()
     again = SquareDetector()
     list(detector_of(place, again).run(film, **how))
-    assert again.pictures == 36, "all of it"
+    assert again.frames == 36, "all of it"
 
 
 @pytest.mark.parametrize("where", ["score", "box", "action"])

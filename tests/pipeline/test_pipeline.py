@@ -102,12 +102,12 @@ def test_events_do_not_depend_on_the_batch(place, batch, workers, looks):
     assert usual, "there are events to compare"
     other = detector_of(place, people, batch_size=batch, workers=workers, people_per_keyframe=looks)
     assert_alike(usual, other.run(place / "walk.mp4"))
-    assert people.pictures == 24 * looks  # all moments from 0 to 11.9 s, and none twice
+    assert people.frames == 24 * looks  # all times from 0 to 11.9 s, and none twice
 
 
 def test_whole_or_in_two_halves(tmp_path, place):
     """Each half is a file of its own; events more than the reach of everything from the cut."""
-    write_squares(tmp_path / "whole.mp4", seconds=24, empty=(5, 8))
+    write_squares(tmp_path / "wgap.mp4", seconds=24, empty=(5, 8))
     times_s = np.arange(240) / 10
     halves = [times_s[times_s < 14], times_s[times_s >= 14]]
     paths = [
@@ -115,7 +115,7 @@ def test_whole_or_in_two_halves(tmp_path, place):
         for i, half in enumerate(halves)
     ]
     detector = detector_of(place, smoothing_s=0.6, threshold=0.75, max_gap_s=1.0)
-    whole = list(detector.run(tmp_path / "whole.mp4"))
+    whole = list(detector.run(tmp_path / "wgap.mp4"))
     parts = [event for path in paths for event in detector.run(path)]
 
     def away(events):
@@ -189,7 +189,7 @@ def test_a_killed_run_goes_on_to_the_same_results(tmp_path, place, drawn):
 
     class Killed(SquareDetector):
         def detect(self, images):
-            if self.pictures > 30:
+            if self.frames > 30:
                 raise KeyboardInterrupt
             return super().detect(images)
 
@@ -204,9 +204,9 @@ def test_a_killed_run_goes_on_to_the_same_results(tmp_path, place, drawn):
     again = SquareDetector()
     detector = detector_of(place, again)
     events = list(detector.run(film, out=tmp_path / "cut"))
-    assert len(whole) == 240 and drawn == whole, "other pictures were drawn"
+    assert len(whole) == 240 and drawn == whole, "other frames were drawn"
     assert detector.report.resumed_s == whole_s - 0.5
-    assert again.pictures == (24 - whole_s) * 2
+    assert again.frames == (24 - whole_s) * 2
     assert_alike(events, detector_of(place).run(film))
     for name in names:
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -216,16 +216,16 @@ def test_a_killed_run_goes_on_to_the_same_results(tmp_path, place, drawn):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Pictures handed to the encoder of films, by time: what a killed run began, redrawn or not."""
-    pictures = {}
+    """Frames given to the encoder of annotated videos, by time: drawn before a kill, or again."""
+    frames = {}
     write = VideoWriter.write
 
-    def noting(writer, picture, time_s=None):
-        pictures[time_s] = picture.tobytes()
-        return write(writer, picture, time_s)
+    def noting(writer, frame, time_s=None):
+        frames[time_s] = frame.tobytes()
+        return write(writer, frame, time_s)
 
     monkeypatch.setattr(VideoWriter, "write", noting)
-    return pictures
+    return frames
 
 
 def assert_same_film(*folders):
@@ -264,7 +264,7 @@ def test_a_stopped_run_leaves_valid_files_and_goes_on(tmp_path, place, drawn):
     assert [json.loads(line)["track"] for line in lines] == [1, 2]
     assert (tmp_path / "cut" / "review.html").is_file()
     list(detector_of(place).run(film, out=tmp_path / "cut"))
-    assert len(whole) == 260 and drawn == whole, "other pictures were drawn"
+    assert len(whole) == 260 and drawn == whole, "other frames were drawn"
     for name in ("events.jsonl", "tracks.jsonl", "detections.csv", "review.html"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert_same_film(tmp_path / "cut", tmp_path / "whole")

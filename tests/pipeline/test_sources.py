@@ -57,12 +57,12 @@ def test_damage_in_the_middle_is_skipped_and_named(tmp_path, run_folder):
     damage(film, 3.25, 4.6)
     with VideoStream(film) as stream:
         items = list(stream.frames())
-    (hole,) = [item for item in items if isinstance(item, Gap)]
-    assert hole.start_s == pytest.approx(3.2) and hole.end_s == pytest.approx(5.0)
+    (gap,) = [item for item in items if isinstance(item, Gap)]
+    assert gap.start_s == pytest.approx(3.2) and gap.end_s == pytest.approx(5.0)
     detector = detector_of(run_folder)
     named = []
-    list(detector.run(film, out=tmp_path / "out", on_hole=named.append))
-    assert named == [hole] and detector.report.holes == [hole]
+    list(detector.run(film, out=tmp_path / "out", on_gap=named.append))
+    assert named == [gap] and detector.report.gaps == [gap]
     times = set((read_detections(tmp_path / "out" / "detections.csv").time_us / 1e6).tolist())
     assert times == {t / 2 for t in range(18)} - {3.5, 4.0, 4.5}
     with VideoReader(tmp_path / "out" / "annotated.mp4") as reader:
@@ -71,16 +71,16 @@ def test_damage_in_the_middle_is_skipped_and_named(tmp_path, run_folder):
 
 
 def test_a_file_that_was_cut_short_is_judged_as_far_as_it_goes(tmp_path, run_folder):
-    """Its header, in front, promises more than there is: the rest is a hole, the results whole."""
+    """Its header, in front, promises more than there is: the rest is a hole, the results wgap."""
     film = write_squares(tmp_path / "film.mp4", seconds=6)
     film.write_bytes(film.read_bytes()[: film.stat().st_size * 6 // 10])
     detector = detector_of(run_folder)
     assert list(detector.run(film, out=tmp_path / "out"))
-    (hole,) = detector.report.holes
-    assert 2 < hole.start_s < 5 and hole.end_s == pytest.approx(6)
+    (gap,) = detector.report.gaps
+    assert 2 < gap.start_s < 5 and gap.end_s == pytest.approx(6)
     for name in ("annotated.mp4", "videos/video.mp4"):
         with VideoReader(tmp_path / "out" / name) as reader:
-            assert reader.decoded_times_s()[-1] == pytest.approx(hole.start_s, abs=1e-4)
+            assert reader.decoded_times_s()[-1] == pytest.approx(gap.start_s, abs=1e-4)
     assert (tmp_path / "out" / "review.html").is_file()
     assert not (tmp_path / "out" / "parts").exists()
 
@@ -204,14 +204,14 @@ def test_a_live_source_that_drops_and_returns(tmp_path, run_folder, kind):
     with_events = list(detector.run(server.address, out=tmp_path / "out", reconnect_s=3))
     server.join()
     report = detector.report
-    (hole,) = report.holes
-    assert "disconnected" in hole.reason and hole.end_s > hole.start_s >= 3
-    assert with_events and report.keyframes >= 2 and hole.end_s < report.end_s < hole.end_s + 4
+    (gap,) = report.gaps
+    assert "disconnected" in gap.reason and gap.end_s > gap.start_s >= 3
+    assert with_events and report.keyframes >= 2 and gap.end_s < report.end_s < gap.end_s + 4
     assert "latency" in str(report.latency) and "95th" in str(report.latency)
     for name in ("annotated.mp4", "videos/video.mp4"):
         with VideoReader(tmp_path / "out" / name) as reader:
             times_s = reader.decoded_times_s()
-        assert times_s[0] < 0.5 and times_s[-1] > hole.end_s + 1
+        assert times_s[0] < 0.5 and times_s[-1] > gap.end_s + 1
     assert (tmp_path / "out" / "review.html").is_file()
 
 
@@ -249,7 +249,7 @@ def test_whatever_a_live_source_tells_of_time_ours_ascends(tmp_path, times_s, wa
         stream._opened = Camera()
         items = list(stream.frames())
     found = [item for item in items if isinstance(item, Gap)]
-    assert [hole.reason for hole in found] == ["the source's clock jumped"] * holes
+    assert [gap.reason for gap in found] == ["the source's clock jumped"] * holes
     shown = [item.time_s for item in items if isinstance(item, StreamFrame)]
     assert shown == pytest.approx(wanted_s, abs=0.05) and (np.diff(shown) > 0).all()
 
