@@ -81,17 +81,19 @@ def fetch_files(
     jobs: int = 4,
     rules: TransferRules | None = None,
     progress: Progress | None = None,
+    may_wait: Callable[[], bool] = lambda: False,
 ) -> FetchResult:
     """Fetch what the manifest does not hold yet, `jobs` files at a time.
 
     A file that a server refuses, or that does not come within the rules, is reported in `failed`
     and the others go on. Raises `UserError` where nothing can work: no network, a full disk, a
-    folder that another download is writing to.
+    folder that another download is writing to (may_wait: asked whether to wait for it).
     """
     folder = Path(folder)
     rules = rules or TransferRules()
     progress = progress or Progress()
-    with only_writer(folder, busy="another download is writing here; wait for it"):
+    busy = "another download is writing here; wait for it"
+    with only_writer(folder, busy=busy, may_wait=may_wait):
         manifest = Manifest.read(folder)
         kept = [file for file in files if manifest.holds(file)]
         missing = [file for file in files if file not in kept]
