@@ -96,10 +96,12 @@ def write_detections(
     label_map: LabelMap,
     *,
     multiply_person_score: bool = False,
+    least_score: float = 0.0,
 ) -> None:
     """Write one row per (box, class), scores as the shortest text that gives the same float32.
 
     multiply_person_score: write action score times the person's score.
+    least_score: rows of lower scores are left out.
     """
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         for found in detections:
@@ -111,10 +113,10 @@ def write_detections(
             key = f"{_quoted(found.keyframe.video_id)},{format_time(found.keyframe.time_s)}"
             for box, row in zip(found.boxes.xyxy_01, scores, strict=True):
                 head = f"{key},{','.join(map(_number, box))},"
-                texts = map(_number, row)
-                file.writelines(
-                    f"{head}{i},{text}\n" for i, text in zip(label_map.ids, texts, strict=True)
+                kept = (
+                    np.flatnonzero(row >= least_score).tolist() if least_score else range(len(row))
                 )
+                file.writelines(f"{head}{label_map.ids[i]},{_number(row[i])}\n" for i in kept)
 
 
 def write_person_boxes(path: str | Path, boxes: Iterable[tuple[Keyframe, ActorBoxes]]) -> None:

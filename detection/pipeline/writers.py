@@ -39,10 +39,12 @@ def write_tables(
     label_map: LabelMap,
     results: Iterable[Postprocessed],
     max_gap_s: float,
+    least_score: float = 0.0,
 ) -> None:
     """Write detections.csv, tracks.jsonl, events.jsonl and the label map in one pass.
 
-    A track is written once it has ended, so that only open tracks are in memory.
+    A track is written once it has ended, so that only open tracks are in memory.  least_score:
+    lower scores are left out of detections.csv, and classes that never reach it out of a track.
     """
     write_label_map(folder / "label_map.pbtxt", label_map)
     with (
@@ -53,7 +55,7 @@ def write_tables(
     ):
 
         def write_track(number: int, rows: TrackRows) -> None:
-            for piece in track_line(video_id, number, rows, label_map.names):
+            for piece in track_line(video_id, number, rows, label_map.names, least_score):
                 tracks.write(piece)
 
         def detections() -> Iterator[Detections]:
@@ -64,7 +66,9 @@ def write_tables(
                     keyframe.scores,
                 )
 
-        write_detections(folder / "detections.csv", detections(), label_map)
+        write_detections(
+            folder / "detections.csv", detections(), label_map, least_score=least_score
+        )
 
 
 def _walk(
@@ -96,15 +100,24 @@ def event_line(event: ActionEvent) -> str:
 
 
 def track_line(
-    video_id: str, number: int, rows: TrackRows, classes: Sequence[str]
+    video_id: str,
+    number: int,
+    rows: TrackRows,
+    classes: Sequence[str],
+    least_score: float = 0.0,
 ) -> Iterator[str]:
-    """Yield a track's line of JSON in pieces, so that a long one is never one string in memory."""
+    """Yield a track's line of JSON in pieces, so that a long one is never one string in memory.
+
+    least_score: classes that never reach it are left out.
+    """
+    best = np.max([keyframe.scores[row] for keyframe, row in rows], axis=0)
+    columns = np.flatnonzero(best >= least_score).tolist()
     head = {
         "video": video_id,
         "track": number,
         "start_s": rows[0][0].time_s,
         "end_s": rows[-1][0].time_s,
-        "classes": list(classes),
+        "classes": [classes[column] for column in columns],
     }
     yield _json(head)[:-1] + ', "keyframes": ['
     for position, (keyframe, row) in enumerate(rows):
@@ -112,7 +125,7 @@ def track_line(
             "time_s": keyframe.time_s,
             "box_01": _rounded(keyframe.boxes_01[row]),
             "person_score": round(float(keyframe.person_score[row]), 6),
-            "scores": _rounded(keyframe.scores[row]),
+            "scores": _rounded(keyframe.scores[row, columns]),
         }
         yield (", " if position else "") + json.dumps(values)
     yield "]}\n"
