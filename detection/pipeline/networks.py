@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from detection.build import place_model
 from detection.checkpoints.file import ModelFile
 from detection.checkpoints.load import load_network
-from detection.checkpoints.network_file import read_network_file
+from detection.checkpoints.network_file import kinetics_classes, read_network_file
 from detection.checkpoints.plain_file import find_checkpoint
 from detection.errors import UserError
 from detection.models.classifier import X3DClassifier
@@ -35,6 +35,10 @@ from detection.tracking.tracker import Tracker
 PEOPLE_FILE = "people.pt"  # beside checkpoints/ in a run folder
 # Larger videos are scaled down to this before squares are cut from their frames.
 MOST_SQUARE_SOURCE_PX = 720
+KINETICS_NOTE = (
+    "Kinetics-400 names sports, instruments, work and large scenes; it has no names for standing, "
+    "sitting or walking, and is silent on them or takes them for something else."
+)
 # Least probability of an event for networks that know one class from 400: people who do nothing
 # with a name in Kinetics stay below it (benchmarks/zero_training.py, docs/results.md).
 WHOLE_CLIP_THRESHOLD = 0.5
@@ -64,6 +68,7 @@ class Networks:
     """What a pipeline computes with.
 
     actions: scores the people of keyframes.
+    knows_kinetics: whether its classes are Kinetics-400's, gathered or not.
     people: the people detector.
     sampling: which frames a clip holds.
     short_side_px: of clips.
@@ -78,6 +83,7 @@ class Networks:
     """
 
     actions: ActionScorer
+    knows_kinetics: bool
     people: PeopleDetector
     sampling: ClipSampling
     short_side_px: int
@@ -95,6 +101,17 @@ class Networks:
         """Return the short side at which frames are handed to the people detector."""
         sides = getattr(self.people, "sides_px", None)
         return _PEOPLE_SHORT_SIDE_PX if sides is None else int(sides[0])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what a reader of the results should know of the action network, a line each."""
+        if not self.follows_people:
+            return ()
+        return (
+            "The labels are those of a network that knows whole clips and was not trained on "
+            "persons: each person is shown to it alone, in a square.",
+            *((KINETICS_NOTE,) if self.knows_kinetics else ()),
+        )
 
     @property
     def follows_people(self) -> bool:
@@ -193,6 +210,7 @@ def open_networks(
         usual = WHOLE_CLIP_THRESHOLD if follows else 0.5
     return Networks(
         actions=actions,
+        knows_kinetics=follows and file.classes == kinetics_classes(),
         people=people,
         sampling=dataclasses.replace(file.sampling, at_ends="inside") if follows else file.sampling,
         short_side_px=MOST_SQUARE_SOURCE_PX if follows else file.short_side_px,
@@ -216,12 +234,17 @@ def _open_actions(
     if isinstance(model, X3DClassifier):
         gathered = GatheredClasses.all_of(classes)
         if options.gathered_classes is not None:
+            if file.is_multi_label:
+                raise UserError(
+                    f"{options.gathered_classes}: only exclusive classes add up, and the clips of "
+                    f"{file.path} have any number of classes"
+                )
             gathered = read_gathered_classes(options.gathered_classes, classes)
         columns = find_columns(gathered.label_map, options.classes, file.path)
         gathered = gathered.select(columns)
-        label_map = _all_exclusive(gathered.label_map)
-        scorer = SquareScorer(model, gathered.gather, file.short_side_px, False, device, half)
-        return scorer, label_map
+        label_map, independent = gathered.label_map, file.is_multi_label
+        scorer = SquareScorer(model, gathered.gather, file.short_side_px, independent, device, half)
+        return scorer, label_map if independent else _all_exclusive(label_map)
     if options.gathered_classes is not None:
         raise UserError(
             f"{options.gathered_classes}: gathers exclusive classes of whole clips, and "
