@@ -116,7 +116,7 @@ class CommandParser(argparse.ArgumentParser):
         self.exit(EXIT_WRONG)
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """Print help; argparse itself would hide that nobody got it."""
+        """Print help; argparse itself would hide that it could not be printed."""
         if message:
             (file or sys.stderr).write(message)
 
@@ -266,7 +266,7 @@ def check_training(options: argparse.Namespace) -> argparse.Namespace:
     return options
 
 
-def train(
+def run_training(
     options: argparse.Namespace,
     list_options: Callable[[], Iterable[tuple[str, str, str, str]]],
     load: Callable[..., AnyConfig],

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     file = read_model_file(args.checkpoint, weights_only=True)
     classes = file.classes
     if args.label_map is not None:
-        classes = read_classes(args.label_map)
+        classes = read_class_names(args.label_map)
         check_class_layer(f"{args.label_map} on {args.checkpoint}", file.state, len(classes))
     for note in file.notes:
         print(f"note: {note}")
@@ -110,7 +110,7 @@ def not_in_weights(file: ModelFile) -> list[str]:
     return lost
 
 
-def read_classes(path: Path) -> LabelMap:
+def read_class_names(path: Path) -> LabelMap:
     """Read class names from a label map, or from JSON as it goes around for Kinetics."""
     from detection.datasets.label_map import read_label_map
     from detection.errors import UserError, printable

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ava_tools.cli import command_parser, number, run_command, whole_number
-from detection.transfer.download import Progress
+from detection.transfer.download import DownloadProgress
 
 EPILOG = """examples:
   python -m ava_tools.download --dataset ava-v2.2 --out data/ava --dry-run
@@ -154,7 +154,7 @@ def _fetch(
     return failed
 
 
-class BarProgress(Progress):
+class BarProgress(DownloadProgress):
     """A bar for all bytes and one for each file; without a terminal, a line a file."""
 
     def __init__(self, sizes: dict[str, int] | None = None) -> None:

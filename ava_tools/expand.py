@@ -219,11 +219,11 @@ def cost_of(
 
 def say_step(search: Search, units: Units) -> None:
     """Print the rows of the last step."""
-    from detection.expansion.report import rows_of, text_table
+    from detection.expansion.report import candidate_rows, text_table
 
     step = search.steps[-1]
     name = "contraction" if step.contraction else f"step {step.number}" if step.number else "basis"
-    print(f"{name}\n{text_table(list(rows_of([step], units)))}\n", flush=True)
+    print(f"{name}\n{text_table(list(candidate_rows([step], units)))}\n", flush=True)
 
 
 def replay_table() -> str:

@@ -133,7 +133,7 @@ def of_configuration(args: argparse.Namespace) -> tuple[Network, int, int, str]:
         size_px = args.size or config.clip.test_short_side_px
     else:
         if classes is None and Path(config.data.root).is_dir():
-            path, label_map = build.read_classes(config)
+            path, label_map = build.read_clip_classes(config)
             classes, known = len(label_map), str(path)
         elif classes is None:
             classes, known = 400, f"no lists at {config.data.root} to ask, Kinetics has as many"

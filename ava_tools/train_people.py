@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import check_training, run_command, train, training_parser
+from ava_tools.cli import check_training, run_command, run_training, training_parser
 from detection.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from detection.config import list_people_options, load_people_config
 
     evaluate = partial(evaluate_checkpoint, options)
-    return train(options, list_people_options, load_people_config, evaluate)
+    return run_training(options, list_people_options, load_people_config, evaluate)
 
 
 def evaluate_checkpoint(options: argparse.Namespace, processes: Processes) -> None:

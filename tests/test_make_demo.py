@@ -82,7 +82,7 @@ def test_keyframes_are_written_as_ava_writes_them(made: Path) -> None:
 
 def test_the_frame_at_a_keyframe_shows_what_the_row_says(made: Path) -> None:
     # The decoded picture is the one that the annotated scene draws at that second.
-    from detection.demo.scene import Scene
+    from detection.demo.scene import StoryScene
 
     story = next(iter(tell_stories("val", 1, seed=5, slots=2, aspect=4 / 3)))
     notes = notes_of(story, slots=2, size_px=(160, 120))
@@ -91,7 +91,7 @@ def test_the_frame_at_a_keyframe_shows_what_the_row_says(made: Path) -> None:
     mine = ground_truth(fair)
     here = [rows.video_names[v] == story.video_id for v in rows.video_index]
     np.testing.assert_allclose(rows.boxes_01[here], mine.boxes_01, atol=1e-6)
-    drawn = Scene(story, np.array([1.0]), size_px=(160, 120)).frame(0)
+    drawn = StoryScene(story, np.array([1.0]), size_px=(160, 120)).frame(0)
     with VideoReader(made / "videos" / f"{story.video_id}.mp4") as video:
         shown = video.read([1.0]).frames.numpy()[0].transpose(1, 2, 0)
         later = video.read([2.0]).frames.numpy()[0].transpose(1, 2, 0)

@@ -35,7 +35,7 @@ THREADS = 2
 MOST_ODD_CHUNKS = 20
 
 
-def read_rows(path: Path, form: Form, *, name_bad_rows: bool = False) -> AvaRows | None:
+def read_rows_bulk(path: Path, form: Form, *, name_bad_rows: bool = False) -> AvaRows | None:
     """Read a file of one form, or return None where a row needs a closer look.
 
     name_bad_rows: raise `UserError` naming each malformed row, where a chunk is enough to tell.

@@ -40,7 +40,7 @@ class Finalist:
     outcome: Outcome
 
 
-def rows_of(steps: Iterable[Step], units: Units) -> Iterator[tuple[str, ...]]:
+def candidate_rows(steps: Iterable[Step], units: Units) -> Iterator[tuple[str, ...]]:
     """Yield the cells of every candidate and of every axis left out, under `HEADS`."""
     for step in steps:
         for index, one in enumerate(step.candidates):
@@ -83,7 +83,7 @@ def write_report(
     finalists: Sequence[Finalist] = (),
 ) -> None:
     """Write search.csv, search.json, search.png and search.html, each whole."""
-    rows = list(rows_of(steps, units))
+    rows = list(candidate_rows(steps, units))
     content = io.StringIO()
     csv.writer(content, lineterminator="\n").writerows([(*HEADS[:-1], "remark"), *rows])
     write_text(folder / "search.csv", content.getvalue())

@@ -178,7 +178,7 @@ class X3DTrunk(nn.Module):
         """Keep the weights of the first parts: 1 the stem and res2, ... 4 res5 too, 5 conv5 too.
 
         No gradient is computed in them, so that a training step costs less. BatchNorm's statistics
-        still move in training mode (`batch_norm.freeze_batch_norm` keeps those).
+        still move in training mode (`batch_norm.freeze_batch_norm_3d` keeps those).
         """
         last = len(self.stages) + 1
         if not 0 <= stages <= last:

@@ -11,7 +11,7 @@ from detection.evaluation.box_report import BoxReport
 from detection.reports import boxes_text
 from detection.reports.evaluation_page import document, table, text
 from detection.reports.evaluation_text import number
-from detection.reports.figures import BLUE, GREEN, INK, ORANGE, Line, Panel, svg, unit_panels
+from detection.reports.figures import BLUE, GREEN, INK, ORANGE, Line, UnitPanel, svg, unit_panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,8 +52,8 @@ def draw_boxes(boxes: BoxReport, *, title: str) -> Figure:
     marks = [(boxes.asked.threshold, "in use")]
     if boxes.best is not None:
         marks.append((boxes.best.threshold, "suggested"))
-    over_recall = Panel("precision over recall", "recall", [precision_over_recall(boxes)])
-    return unit_panels([Panel(title, "score from", by_threshold(boxes), marks), over_recall])
+    over_recall = UnitPanel("precision over recall", "recall", [precision_over_recall(boxes)])
+    return unit_panels([UnitPanel(title, "score from", by_threshold(boxes), marks), over_recall])
 
 
 def by_threshold(boxes: BoxReport) -> list[Line]:

@@ -46,7 +46,7 @@ def remarks(boxes: BoxReport) -> list[str]:
         found.append(
             f"{boxes.boxes_elsewhere:,} boxes at {boxes.keyframes_elsewhere:,} keyframes that the "
             "ground truth does not list, or that are excluded, are left out (AVA lists no keyframe "
-            "with nobody: --unlisted-are-empty counts boxes there as wrong)"
+            "without people: --unlisted-are-empty counts boxes there as wrong)"
         )
     if boxes.videos_without_boxes:
         found.append(

@@ -52,7 +52,7 @@ class TransferRules:
     max_backoff_s: float = 60.0
 
 
-class Progress:
+class DownloadProgress:
     """Receives the progress of downloads, from several threads; this one ignores it."""
 
     def update(self, path: str, done_bytes: int, total_bytes: int | None) -> None:
@@ -80,7 +80,7 @@ def fetch_files(
     folder: str | Path,
     jobs: int = 4,
     rules: TransferRules | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
 ) -> FetchResult:
     """Fetch what the manifest does not hold yet, `jobs` files at a time.
 
@@ -90,7 +90,7 @@ def fetch_files(
     """
     folder = Path(folder)
     rules = rules or TransferRules()
-    progress = progress or Progress()
+    progress = progress or DownloadProgress()
     with only_writer(folder, busy="another download is writing here; wait for it"):
         manifest = Manifest.read(folder)
         kept = [file for file in files if manifest.holds(file)]
@@ -111,7 +111,7 @@ def _fetch_all(
     manifest: Manifest,
     jobs: int,
     rules: TransferRules,
-    progress: Progress,
+    progress: DownloadProgress,
 ) -> tuple[list[str], dict[str, str]]:
     stop = threading.Event()
     fetched: list[str] = []
@@ -141,7 +141,11 @@ def _fetch_all(
 
 
 def fetch_file(
-    file: RemoteFile, folder: Path, rules: TransferRules, progress: Progress, stop: threading.Event
+    file: RemoteFile,
+    folder: Path,
+    rules: TransferRules,
+    progress: DownloadProgress,
+    stop: threading.Event,
 ) -> FetchedFile:
     """Fetch one file to its place under `folder`, resuming what is there of it.
 
@@ -194,7 +198,7 @@ def _attempt(
     file: RemoteFile,
     partial: _Partial,
     rules: TransferRules,
-    progress: Progress,
+    progress: DownloadProgress,
     stop: threading.Event,
 ) -> tuple[int, str | None]:
     """Ask once for what is missing; return the file's size and mark when all of it is there."""

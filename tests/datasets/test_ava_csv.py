@@ -346,7 +346,7 @@ def test_both_readers_give_the_same_bits(tmp_path_factory, data):
     text = "".join((row + end) * times for row in rows)
     path = tmp_path_factory.mktemp("rows") / "rows.csv"
     path.write_bytes(text.encode())
-    bulk = ava_csv_bulk.read_rows(path, form)
+    bulk = ava_csv_bulk.read_rows_bulk(path, form)
     assert bulk is not None
     same(bulk, ava_csv_rows.read_rows(path, form))
 
@@ -369,9 +369,9 @@ def test_a_damaged_file_is_never_read_differently(tmp_path_factory, data):
     try:
         wanted = ava_csv_rows.read_rows(path, form)
     except UserError:
-        assert ava_csv_bulk.read_rows(path, form) is None
+        assert ava_csv_bulk.read_rows_bulk(path, form) is None
         return
-    bulk = ava_csv_bulk.read_rows(path, form)
+    bulk = ava_csv_bulk.read_rows_bulk(path, form)
     if bulk is not None:
         same(bulk, wanted)
 
@@ -382,9 +382,9 @@ def test_rows_that_cross_the_border_of_a_chunk(tmp_path, monkeypatch):
         for i in range(300)
     )
     path = write(tmp_path, text)
-    whole = ava_csv_bulk.read_rows(path, DETECTIONS)
+    whole = ava_csv_bulk.read_rows_bulk(path, DETECTIONS)
     monkeypatch.setattr("detection.formats.csv_words.CHUNK_BYTES", 101)
-    same(ava_csv_bulk.read_rows(path, DETECTIONS), whole)
+    same(ava_csv_bulk.read_rows_bulk(path, DETECTIONS), whole)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -505,6 +505,6 @@ def test_real_labels(real_data):
     boxes = {(rows.keyframe(i), *box) for i, box in enumerate(rows.boxes_01.tolist())}
     assert len(boxes) == 9_854
     same(
-        ava_csv_bulk.read_rows(real_data / "ava" / "ava_sub23_train_v2.2.csv", GROUND_TRUTH),
+        ava_csv_bulk.read_rows_bulk(real_data / "ava" / "ava_sub23_train_v2.2.csv", GROUND_TRUTH),
         ava_csv_rows.read_rows(real_data / "ava" / "ava_sub23_train_v2.2.csv", GROUND_TRUTH),
     )

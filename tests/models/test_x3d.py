@@ -11,7 +11,7 @@ from torch import nn
 
 from detection.models.action_detector import ActionDetector, build_detector
 from detection.models.actor_head import ActorHead, ActorHeadDescription, exclusive_logits
-from detection.models.batch_norm import freeze_batch_norm
+from detection.models.batch_norm import freeze_batch_norm_3d
 from detection.models.classifier import build_classifier
 from detection.models.counting import count_macs, count_parameters, count_stages
 from detection.models.losses import action_loss, summed_action_loss
@@ -202,7 +202,7 @@ def test_frozen_stages_get_no_gradient_and_the_rest_the_same(
 ) -> None:
     torch.manual_seed(0)
     network = build_detector(tiny, ActorHeadDescription(5, dropout=0.0))
-    freeze_batch_norm(network)
+    freeze_batch_norm_3d(network)
     frames = torch.randint(0, 256, (2, 3, 2, 64, 64), dtype=torch.uint8)
     rois = torch.tensor([[0, 1.0, 2, 40, 60], [1, 0, 0, 64, 64]])
     labels = torch.eye(5)[:2]
@@ -351,7 +351,7 @@ def test_frozen_batch_norm_stays_frozen(tiny: X3DDescription) -> None:
     network = build_detector(tiny, ActorHeadDescription(3))
     names = list(network.state_dict())
     parameters = [id(parameter) for parameter in network.parameters()]
-    count = freeze_batch_norm(network.trunk)
+    count = freeze_batch_norm_3d(network.trunk)
     assert count == sum(isinstance(module, nn.BatchNorm3d) for module in network.modules())
     assert list(network.state_dict()) == names
     assert [id(parameter) for parameter in network.parameters()] == parameters
@@ -363,7 +363,7 @@ def test_frozen_batch_norm_stays_frozen(tiny: X3DDescription) -> None:
     after = network.state_dict()
     assert all(torch.equal(before[n], after[n]) for n in names if "running" in n)
     assert network.trunk.stem.norm.weight.grad is not None
-    freeze_batch_norm(network, freeze_affine=True)
+    freeze_batch_norm_3d(network, freeze_affine=True)
     assert not network.trunk.stem.norm.weight.requires_grad
     assert network.trunk.stem.spatial.weight.requires_grad
 

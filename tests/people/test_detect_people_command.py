@@ -50,7 +50,7 @@ def test_boxes_are_made_named_and_found_by_training(root, weights, capsys):
     assert main(arguments(root, weights, out, "--register", "small")) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     rows = read_person_boxes(out)
-    assert last.startswith(f"{len(rows):,} boxes at 4 keyframes (0 with nobody), 0 unreadable")
+    assert last.startswith(f"{len(rows):,} boxes at 4 keyframes (0 with no person), 0 unreadable")
     assert rows.score is not None and (rows.score >= 0.05).all() and len(rows) > 0
     folder = DatasetFolder.open(root)
     table = read_actor_table(folder, "val", folder.read_label_map(), boxes="small")

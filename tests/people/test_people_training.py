@@ -20,7 +20,7 @@ from detection.datasets.folder import DatasetFolder
 from detection.datasets.held_out import read_boxes, read_training_boxes, split_by_source
 from detection.datasets.loader import ClipLoader
 from detection.datasets.open_video import open_video
-from detection.datasets.people import PeopleFrames, PictureBatch
+from detection.datasets.people import FrameBatch, PeopleFrames
 from detection.datasets.people_transforms import (
     PeopleEvalTransform,
     PeopleTrainTransform,
@@ -187,8 +187,8 @@ def test_pictures_do_not_depend_on_workers_or_on_what_is_kept(tiny, workers):
     for _ in range(2):  # the second time from what was kept
         loaded = [
             p
-            for batch in ClipLoader(keeping, order, collate=PictureBatch, workers=workers)
-            for p in batch.pictures
+            for batch in ClipLoader(keeping, order, collate=FrameBatch, workers=workers)
+            for p in batch.frames
         ]
         assert [p.keyframe for p in loaded] == plain.table.keyframes()
         for position, picture in enumerate(loaded):
@@ -203,7 +203,7 @@ def test_missing_video_names_its_row(tmp_path):
     (root / "videos" / "train_1.mp4").unlink()
     dataset = frames(root, PeopleEvalTransform(short_side=48, long_side=96))
     loader = ClipLoader(
-        dataset, FixedBatches([range(4)], batch_size=4), collate=PictureBatch, workers=1
+        dataset, FixedBatches([range(4)], batch_size=4), collate=FrameBatch, workers=1
     )
     with pytest.raises(UserError, match=r"train.csv:\d+: .*train_1.mp4: video file not found"):
         list(loader)

@@ -21,7 +21,7 @@ from detection.datasets.folder import DatasetFolder
 from detection.datasets.loader import ClipLoader
 from detection.engine.distributed import Processes
 from detection.engine.inference import detect
-from detection.engine.tasks.base import progress_bar
+from detection.engine.tasks.base import batch_progress
 from detection.errors import UserError
 from detection.evaluation.evaluator import ActionEvaluator
 from detection.evaluation.frame_map import AvaFrameMap
@@ -76,7 +76,7 @@ class Scorer:
         loader = build.build_val_loader(
             self.config, self.dataset, self.device, every=every, share=share
         )
-        bar = progress_bar(loader, "scoring", processes)
+        bar = batch_progress(loader, "scoring", processes)
         self._evaluator.reset()
         for part in processes.gather(list(detect(model, bar, device=self.device))):
             self._evaluator.update(self._weighted(part))
