@@ -24,7 +24,7 @@ EXAMPLE = """examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read, check by building the network, and write."""
-    args = parse(argv)
+    args = _parse(argv)
     from detection.checkpoints.file import check_class_layer, read_model_file
 
     file = read_model_file(args.checkpoint, weights_only=True)
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = command_parser("convert", __doc__, EXAMPLE)
     add = parser.add_argument

@@ -22,7 +22,7 @@ A stopped command goes on where it was when it is given again. Fetched files are
 OUT/downloads.json with size and SHA-256; archives stay in OUT/downloads."""
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = command_parser("download", __doc__, EPILOG)
     add = parser.add_argument
@@ -50,7 +50,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    options = parse_arguments(arguments)
+    options = _parse(arguments)
     from detection.errors import UserError
     from detection.prepare.ava_download import RELEASES, choose_films, read_film_lists
     from detection.transfer.download import TransferRules

@@ -39,7 +39,7 @@ METRICS = {"mean_ap": "frame-mAP", "top1": "top-1"}  # as people call them
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Replay the paper's path, or search, or compare a finished search with baselines."""
-    options = parse(argv)
+    options = _parse(argv)
     if options.replay:
         print(replay_table())
         return 0
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return EXIT_STOPPED
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = command_parser("expand", __doc__, EXAMPLE)
     what = parser.add_mutually_exclusive_group(required=True)

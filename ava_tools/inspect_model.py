@@ -28,7 +28,7 @@ VARIANT_NAMES = ("xs", "s", "m", "l", "xl", "x2d")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table of one network, or of the whole family."""
-    args = parse(argv)
+    args = _parse(argv)
     import torch
 
     from detection.errors import UserError, is_out_of_memory
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = command_parser("inspect_model", __doc__, EXAMPLE)
     what = parser.add_mutually_exclusive_group(required=True)

@@ -48,7 +48,7 @@ Boxes move in a straight line from keyframe to keyframe where they are the same 
 right when the ground truth's best-overlapping person carries it."""
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = command_parser("visualize", __doc__, EPILOG)
     # fmt: off
@@ -128,7 +128,7 @@ class Job:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    options = parse_arguments(arguments)
+    options = _parse(arguments)
     if options.review:
         print(printable(str(_write_review(options))))
         return 0

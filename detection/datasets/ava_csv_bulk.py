@@ -57,7 +57,7 @@ def _name_bad_rows(path: Path, form: Form, *, fine: int) -> None:
     """Raise `UserError` naming each malformed row, read row by row in the chunks that hold one.
 
     One bad row among millions is so found in the time of reading. Returns where it takes the whole
-    file to tell what is malformed, or nothing is.  fine: how many chunks have no such row.
+    file to tell what is malformed, or nothing is.  fine: how many chunks have none.
     """
     problems, first_line, odd = Problems(), 1, 0
     try:

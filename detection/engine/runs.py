@@ -34,7 +34,7 @@ from detection.engine.data_digests import check_data, digests
 from detection.engine.distributed import ALONE, Processes
 from detection.engine.ema import WeightAverage
 from detection.engine.environment import prepare_device
-from detection.engine.loop import Progress, fit, stop_signals
+from detection.engine.loop import Progress, stop_signals, train_epochs
 from detection.engine.metrics_log import MetricsLog, TensorBoard
 from detection.engine.precise_norm import compute_norm_statistics
 from detection.engine.run_folder import (
@@ -315,7 +315,7 @@ def train(run: Run, training: Training) -> bool:
             )
 
     with stop_signals() as should_stop, _told_how_to_go_on(run):
-        finished = fit(
+        finished = train_epochs(
             training.updater,
             training.batches,
             optim=config.optim,

@@ -15,7 +15,7 @@ from detection.expansion.scheduler import name_of
 from detection.expansion.search import Candidate, Outcome, Step
 from detection.files import write_text
 from detection.models.x3d import X3DDescription
-from detection.reports.evaluation_page import document, table, text
+from detection.reports.evaluation_page import document, html_table, text
 from detection.reports.figures import Point, SearchPlot, search_figure, write_png
 
 HEADS = ("step", "axis", "network", "cost", "of asked", "score", "spread", "")
@@ -171,7 +171,7 @@ def page(
             + ".</p>",
             _finalist_table(finalists, units),
             "<h2>Every candidate</h2>",
-            table([text(head) for head in HEADS], cells, words),
+            html_table([text(head) for head in HEADS], cells, words),
         ],
     )
 
@@ -208,7 +208,7 @@ def _finalist_table(finalists: Sequence[Finalist], units: Units) -> str:
         return ""
     cells = [[text(cell) for cell in row] for row in finalist_rows(finalists, units)]
     heads = [text(head) for head in finalist_heads(units)]
-    return "<h2>Trained again</h2>" + table(heads, cells, frozenset({1, 4}))
+    return "<h2>Trained again</h2>" + html_table(heads, cells, frozenset({1, 4}))
 
 
 def _as_json(one: Candidate | Finalist, units: Units) -> dict[str, Any]:

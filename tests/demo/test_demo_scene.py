@@ -23,9 +23,9 @@ def only(story: Story, *, people: int, props: tuple[Prop, ...] = ()) -> Story:
     return replace(story, people=story.people[:people], props=props)
 
 
-def changed(story: Story, moment_s: float) -> np.ndarray:
-    """The pixels that the people change, by drawing the picture with and without them."""
-    times = np.array([moment_s])
+def changed(story: Story, time_s: float) -> np.ndarray:
+    """The pixels that the people change, by drawing the frame with and without them."""
+    times = np.array([time_s])
     with_them = StoryScene(story, times, size_px=SIZE).frame(0).astype(int)
     without = StoryScene(replace(story, people=()), times, size_px=SIZE).frame(0).astype(int)
     return np.abs(with_them - without).max(axis=2) > 40
@@ -55,7 +55,7 @@ def test_alone_everybody_is_wholly_visible() -> None:
         assert inside == pytest.approx([1.0])
 
 
-def test_a_wall_before_somebody_hides_that_share_and_leaves_the_box() -> None:
+def test_a_wall_before_a_person_hides_that_share_and_leaves_the_box() -> None:
     alone = only(stories(1)[0], people=1)
     person = alone.people[0]
     scene = StoryScene(alone, np.array([2.0]), size_px=SIZE)
@@ -72,7 +72,7 @@ def test_a_wall_before_somebody_hides_that_share_and_leaves_the_box() -> None:
 
 
 def test_who_leaves_the_frame_is_less_inside_and_the_box_ends_at_the_edge() -> None:
-    # Somebody upright: whoever lies down behind the feet may lie within the frame.
+    # A person upright: whoever lies down behind the feet may lie within the frame.
     story, person = next(
         (story, person)
         for story in stories(12)

@@ -292,8 +292,8 @@ def test_drawing_a_unit_twice_is_having_it_twice():
         chosen = rows.select(np.concatenate(picks))
         return replace(chosen, video_index=index, video_names=("first", "again", "third"))
 
-    wanted = score_rows(drawn(truth), drawn(found), LABEL_MAP).per_class_ap()
-    np.testing.assert_allclose(got, wanted, atol=1e-6)
+    expected = score_rows(drawn(truth), drawn(found), LABEL_MAP).per_class_ap()
+    np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
 def test_memory_of_a_comparison_does_not_grow_with_the_number_of_videos():

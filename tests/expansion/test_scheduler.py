@@ -67,7 +67,7 @@ def test_a_failure_is_recorded_with_its_last_words_and_not_repeated(tmp_path):
 
 
 def test_processes_share_the_work(tmp_path):
-    wanted = networks(1, 2, 3)
+    required = networks(1, 2, 3)
     program = textwrap.dedent(
         f"""
         import sys
@@ -85,7 +85,7 @@ def test_processes_share_the_work(tmp_path):
     said = [process.communicate(timeout=120)[0].decode().split("] ") for process in running]
     assert said[0][0] == said[1][0]
     assert [int(words[1]) for words in said] == [2, 1]
-    assert calls(tmp_path) == [["--cfg"]] * len(wanted)
+    assert calls(tmp_path) == [["--cfg"]] * len(required)
 
 
 @pytest.mark.parametrize("of_sigterm", [signal.SIG_DFL, signal.SIG_IGN])

@@ -53,6 +53,6 @@ def test_recomputing_changes_neither_outputs_nor_gradients_nor_statistics():
 def test_scoring_is_not_touched():
     trunk = X3DTrunk(TINY).eval()
     clips = torch.randn(1, 3, 2, 32, 32)
-    wanted = trunk(clips)
+    expected = trunk(clips)
     trunk.recompute = True
-    assert torch.equal(trunk(clips), wanted)
+    assert torch.equal(trunk(clips), expected)

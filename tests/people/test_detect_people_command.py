@@ -92,7 +92,7 @@ def test_shares_given_by_hand_and_merged_without(root, weights, tmp_path):
     assert out.read_bytes() == (tmp_path / "one.csv").read_bytes()
 
 
-def test_other_moments(root, weights, tmp_path):
+def test_other_times(root, weights, tmp_path):
     main(arguments(root, weights, tmp_path / "seconds.csv", "--every-second"))
     assert len(read_person_boxes(tmp_path / "seconds.csv").keyframes()) == 6
     (tmp_path / "keys.csv").write_text("train_1,0.3\n")

@@ -25,7 +25,7 @@ from detection.datasets.folder import DatasetFolder
 from detection.datasets.held_out import read_boxes, read_training_boxes
 from detection.datasets.loader import ClipLoader, TrainBatches
 from detection.datasets.open_video import open_video
-from detection.datasets.people import FrameBatch, PeopleFrames
+from detection.datasets.people import PeopleBatch, PeopleFrames
 from detection.datasets.people_transforms import PeopleTrainTransform
 from detection.datasets.transforms import EvalTransform
 from detection.engine.checkpoint import followed_weights
@@ -128,7 +128,7 @@ class PeopleTask:
 
     def training_batches(
         self, *, device: torch.device, processes: Processes
-    ) -> tuple[ClipLoader[FrameBatch], TrainBatches]:
+    ) -> tuple[ClipLoader[PeopleBatch], TrainBatches]:
         """See `Task.training_batches`: random scale, cut, mirror and colours."""
         config, table = self._config, self._boxes.learned
         self._check_videos(table)
@@ -154,7 +154,7 @@ class PeopleTask:
             per_video=config.data.keyframes_per_video,
             share=processes.share_of_data,
         )
-        return build.build_loader(config, dataset, order, device, collate=FrameBatch), order
+        return build.build_loader(config, dataset, order, device, collate=PeopleBatch), order
 
     def begin(self, folder: Path) -> dict[str, int]:
         """See `Task.begin`: held_out_videos.txt."""
@@ -183,7 +183,7 @@ class PeopleTask:
         """See `Task.fit_probe`: there is none."""
 
     def loss(
-        self, module: nn.Module, batch: FrameBatch, *, update: int = 0, num_updates: int = 1
+        self, module: nn.Module, batch: PeopleBatch, *, update: int = 0, num_updates: int = 1
     ) -> BatchLoss:
         """Return the sum of Faster R-CNN's four losses, each a mean over the batch: one term."""
         optim = self._config.optim
@@ -196,7 +196,7 @@ class PeopleTask:
         total = torch.stack(list(losses.values())).sum()
         return BatchLoss(total, 1, {name: value.detach() for name, value in losses.items()})
 
-    def forward(self, model: nn.Module, batch: FrameBatch) -> object:
+    def forward(self, model: nn.Module, batch: PeopleBatch) -> object:
         """See `Task.forward`."""
         return model(self._images(batch))
 
@@ -254,7 +254,7 @@ class PeopleTask:
             print_people_results(folder, kept_back, val)
         return self._processes.share(metrics)
 
-    def _images(self, batch: FrameBatch) -> list[torch.Tensor]:
+    def _images(self, batch: PeopleBatch) -> list[torch.Tensor]:
         """Return the (3, H, W) frames, float in 0 to 1."""
         device = self._device
         return [p.image.to(device, non_blocking=True).float() / 255 for p in batch.frames]

@@ -17,7 +17,7 @@ from detection.datasets.actor_table import ActorTable
 from detection.datasets.folder import DatasetFolder
 from detection.datasets.loader import ClipLoader, choose_keyframes
 from detection.datasets.open_video import open_video
-from detection.datasets.people import FrameBatch, PeopleFrames
+from detection.datasets.people import PeopleBatch, PeopleFrames
 from detection.datasets.people_transforms import PeopleEvalTransform
 from detection.datasets.workers import FixedBatches
 from detection.engine.distributed import ALONE, Processes
@@ -90,7 +90,7 @@ def score_people(
             transform=PeopleEvalTransform(short_side=short_side, long_side=long_side),
         ),
         FixedBatches([positions[processes.rank :: processes.count]], batch_size=batch_size),
-        collate=FrameBatch,
+        collate=PeopleBatch,
         workers=workers,
         pin_memory=detector.device.type == "cuda",
         on_unreadable="leave out",
