@@ -111,7 +111,7 @@ def not_in_weights(file: ModelFile) -> list[str]:
 
 
 def read_class_names(path: Path) -> LabelMap:
-    """Read class names from a label map, or from JSON as it goes around for Kinetics."""
+    """Read class names from a label map, or from JSON as it is published for Kinetics."""
     from detection.datasets.label_map import read_label_map
     from detection.errors import UserError, printable
     from detection.files import read_text
@@ -122,7 +122,7 @@ def read_class_names(path: Path) -> LabelMap:
     text = read_text(path, what="list of classes", limit_bytes=1 << 24)
     try:
         numbers = json.loads(text)
-        turned = all(str(key).isdigit() for key in numbers)  # {"5": "archery"} goes around, too
+        turned = all(str(key).isdigit() for key in numbers)  # {"5": "archery"} is published, too
         pairs = sorted(
             (int(key), str(value)) if turned else (whole(value), str(key).strip('"'))
             for key, value in numbers.items()

@@ -186,7 +186,7 @@ def _say(summary: Summary, options: argparse.Namespace, shard: Any) -> None:
         unreadable = printable(str(unreadable_path(options.out)))
         print(
             f"warning: {summary.unreadable:,} keyframes of {summary.unreadable_videos:,} videos "
-            f"cannot be read: see {unreadable}; mend them and give the same command again",
+            f"cannot be read: see {unreadable}; correct them and give the same command again",
             file=sys.stderr,
         )
     print(

@@ -145,7 +145,7 @@ def prepare_to_train(config: RunConfig, model: Network, device: torch.device) ->
 
     Raises `UserError` for what the device cannot do.
     """
-    model.trunk.recompute = config.model.checkpoint_activations
+    model.trunk.checkpoint_activations = config.model.checkpoint_activations
     if config.model.sync_batch_norm:
         if device.type != "cuda":
             raise UserError(

@@ -1,7 +1,7 @@
 """YAML files read strictly: every mistake is one line with file, line and what is required.
 
 PyYAML keeps the last of two equal keys in silence, follows aliases without an end and pydantic's
-messages are for programmers; all of it is mended here, for configurations, data set files and
+messages are for programmers; all of that is put right here, for configurations, data set files and
 command-line overrides alike. This file does not import torch.
 """
 

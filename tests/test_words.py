@@ -18,8 +18,8 @@ FILES = sorted(
 
 # Also as a part of a name: `_write_film`, not `Picturesque`.
 OTHER_WORDS = re.compile(
-    r"(?<![a-z])(wanted|films?|pictures?|somebody|nobody|moments?|rivals?|holes?|no such|lessons?)"
-    r"(?![a-z])",
+    r"(?<![a-z])(wanted|films?|pictures?|somebody|nobody|moments?|rivals?|holes?|no such|lessons?"
+    r"|in vain|recompute)(?![a-z])",
     re.IGNORECASE,
 )
 # What keeps such a word, and why.

@@ -189,7 +189,7 @@ def _required(
 
     def on_split_error(name: str, error: Exception) -> None:
         failed.add(name)
-        on_error(f"split {name}", error, "mend or replace the file")
+        on_error(f"split {name}", error, "correct or replace the file")
 
     failed: set[str] = set()
     label_map = None

@@ -1,7 +1,7 @@
 """Rows of text into columns, many at once, for `ava_csv`.
 
-Serves files with nothing to complain about; answers None for all others, which `ava_csv_rows`
-then reads row by row: it alone words the errors. Both give the same bits (tested).
+Reads well-formed files; returns None for all others, which `ava_csv_rows` then reads row by row:
+it alone words the errors. Both give the same bits (tested).
 """
 
 from __future__ import annotations

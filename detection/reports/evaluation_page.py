@@ -113,7 +113,7 @@ def _diagnosis(diagnosis: Diagnosis) -> str:
     )
     return (
         "<h2>What is lost, and to what</h2>"
-        + html_table(("error, mended alone", "mean AP", "", "rows"), rows, frozenset({2}))
+        + html_table(("error, fixed alone", "mean AP", "", "rows"), rows, frozenset({2}))
         + f"<p>With perfect scores these boxes would reach <b>{fraction(diagnosis.ceiling)}"
         f"</b>. {diagnosis.num_boxes:,} boxes find, of {diagnosis.num_people:,} people: "
         f"{recalls}.</p>" + (f"<h2>Confused actions</h2>{confused}" if confusions else "")

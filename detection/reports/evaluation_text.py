@@ -106,7 +106,7 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
     ]
     recalls = recalls_text(diagnosis)
     lines = [
-        columns(("error, mended alone", "mean AP", "rows"), rows),
+        columns(("error, fixed alone", "mean AP", "rows"), rows),
         f"ceiling of these boxes, with perfect scores: {fraction(diagnosis.ceiling)}",
         f"{diagnosis.num_boxes:,} boxes find, of {diagnosis.num_people:,} people: {recalls}",
     ]

@@ -46,7 +46,7 @@ ONE = [(902, BOX, 2)]
 @pytest.mark.parametrize(
     ("truth", "found", "kind", "gain"),
     [
-        # The wrong row comes first, so that AP is 1/2 (or 0) until it is mended.
+        # The wrong row comes first, so that AP is 1/2 (or 0) until it is fixed.
         (ONE + [(903, BOX, 4)], [(903, BOX, 2, 0.9), (902, BOX, 2, 0.5)], WRONG_CLASS, 0.25),
         ([*ONE, (903, BOX, 2)], [(902, BOX, 2, 0.9), (902, BOX, 2, 0.8), (903, BOX, 2, 0.5)],
          DUPLICATE, 1 - (0.5 + 0.5 * 2 / 3)),

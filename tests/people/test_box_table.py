@@ -433,9 +433,9 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_done(
     for path, content in kept.items():
         path.write_bytes(content)
     detector = FakeDetector()
-    mended = make(DatasetFolder.open(root), keys, out, detector=detector)
+    repaired = make(DatasetFolder.open(root), keys, out, detector=detector)
     assert detector.frames < len(required) / 2  # only batches with a bad keyframe
-    assert (mended.unreadable, mended.kept) == (1, False)
+    assert (repaired.unreadable, repaired.kept) == (1, False)
     assert out.read_bytes() == unbroken
     assert len(unreadable_path(out).read_text().splitlines()) == 1
 

@@ -28,7 +28,7 @@ from detection.datasets.open_video import open_video
 from detection.datasets.people import PeopleBatch, PeopleFrames
 from detection.datasets.people_transforms import PeopleTrainTransform
 from detection.datasets.transforms import EvalTransform
-from detection.engine.checkpoint import followed_weights
+from detection.engine.checkpoint import unaveraged_weights
 from detection.engine.data_digests import RULES, rules_of, split_files
 from detection.engine.distributed import ALONE, Processes
 from detection.engine.environment import prepare_device
@@ -234,7 +234,7 @@ class PeopleTask:
             training = read_people_file(file.path).training
             if training.get("followed_weights") is not None:
                 file = dataclasses.replace(file, training=training)
-                network.load_state_dict(followed_weights(file, network))
+                network.load_state_dict(unaveraged_weights(file, network))
         return self._detector(network, f"{file.numbers.name} ({file.path})", len(file.classes))
 
     def report_on(
