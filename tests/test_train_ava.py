@@ -97,18 +97,18 @@ def test_a_stopped_and_resumed_run_equals_one_never_stopped(
     tmp_path, cfg, capsys, monkeypatch, stop_after, options
 ):
     train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'whole'}", *options])
-    real = runs.fit
+    real = runs.train_epochs
     updates = iter(range(1, 100))
 
     def stopped(*arguments, **options):
         options["should_stop"] = lambda: next(updates) >= stop_after
         return real(*arguments, **options)
 
-    monkeypatch.setattr(runs, "fit", stopped)
+    monkeypatch.setattr(runs, "train_epochs", stopped)
     code = train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'cut'}", *options])
     assert code == EXIT_STOPPED
     assert f"--resume {tmp_path / 'cut'}" in capsys.readouterr().out
-    monkeypatch.setattr(runs, "fit", real)
+    monkeypatch.setattr(runs, "train_epochs", real)
     assert train_ava.main(["--resume", str(tmp_path / "cut")]) == 0
     assert_same_weights(tmp_path / "whole", tmp_path / "cut")
     whole, cut = (

@@ -132,7 +132,7 @@ from ava_tools import train_people
 from detection.engine import runs
 from detection.engine.update import Updater
 
-real, real_learn, keys = runs.fit, Updater.learn, []
+real, real_learn, keys = runs.train_epochs, Updater.learn, []
 
 def learn(self, batch, **options):
     keys.extend(batch.keys)
@@ -151,7 +151,7 @@ def fit(updater, batches, **options):
         print("frames:", len(learned), "learned,", len(set(learned)), "different")
     return done
 
-runs.fit, Updater.learn = fit, learn
+runs.train_epochs, Updater.learn = fit, learn
 raise SystemExit(train_people.main())
 """
 
