@@ -24,13 +24,13 @@ EXAMPLE = """examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read, check by building the network, and write."""
-    args = parse(argv)
+    args = _parse(argv)
     from detection.checkpoints.file import check_class_layer, read_model_file
 
     file = read_model_file(args.checkpoint, weights_only=True)
     classes = file.classes
     if args.label_map is not None:
-        classes = read_classes(args.label_map)
+        classes = read_class_names(args.label_map)
         check_class_layer(f"{args.label_map} on {args.checkpoint}", file.state, len(classes))
     for note in file.notes:
         print(f"note: {note}")
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = command_parser("convert", __doc__, EXAMPLE)
     add = parser.add_argument
@@ -110,8 +110,8 @@ def not_in_weights(file: ModelFile) -> list[str]:
     return lost
 
 
-def read_classes(path: Path) -> LabelMap:
-    """Read class names from a label map, or from JSON as it goes around for Kinetics."""
+def read_class_names(path: Path) -> LabelMap:
+    """Read class names from a label map, or from JSON as it is published for Kinetics."""
     from detection.datasets.label_map import read_label_map
     from detection.errors import UserError, printable
     from detection.files import read_text
@@ -122,7 +122,7 @@ def read_classes(path: Path) -> LabelMap:
     text = read_text(path, what="list of classes", limit_bytes=1 << 24)
     try:
         numbers = json.loads(text)
-        turned = all(str(key).isdigit() for key in numbers)  # {"5": "archery"} goes around, too
+        turned = all(str(key).isdigit() for key in numbers)  # {"5": "archery"} is published, too
         pairs = sorted(
             (int(key), str(value)) if turned else (whole(value), str(key).strip('"'))
             for key, value in numbers.items()

@@ -39,7 +39,7 @@ METRICS = {"mean_ap": "frame-mAP", "top1": "top-1"}  # as people call them
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Replay the paper's path, or search, or compare a finished search with baselines."""
-    options = parse(argv)
+    options = _parse(argv)
     if options.replay:
         print(replay_table())
         return 0
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return EXIT_STOPPED
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = command_parser("expand", __doc__, EXAMPLE)
     what = parser.add_mutually_exclusive_group(required=True)
@@ -110,7 +110,7 @@ def carry_out(
     units = Units(SCALES[config.cost], UNITS[config.cost], METRICS.get(task.metric, task.metric))
     cost = cost_of(config, folder, task, should_stop)
     search = search_of(config, cost, limits, units)
-    trainings = trainings_of(config, folder, task, should_stop)
+    scheduler = scheduler_of(config, folder, task, should_stop)
     remarks = remarks_of(config, limits, made_up=_made_up(training.data.root))
     report = partial(
         write_report,
@@ -123,7 +123,7 @@ def carry_out(
     if first:
         begin(config, folder)
         print("\n".join(remarks), flush=True)
-    for _ in search.run(trainings):
+    for _ in search.run(scheduler):
         if first:
             say_step(search, units)
             report()
@@ -132,7 +132,7 @@ def carry_out(
     if options.rivals:
         start = config.first_seed + config.seeds
         seeds = range(start, start + options.final_seeds)
-        finalists = train_finalists(search, trainings, draws=options.draws, seeds=seeds)
+        finalists = train_finalists(search, scheduler, draws=options.draws, seeds=seeds)
         if first:
             print(text_table(finalist_rows(finalists, units), finalist_heads(units)))
             report(finalists=finalists)
@@ -158,7 +158,7 @@ def search_of(config: ExpandConfig, cost: Cost, limits: DataLimits, units: Units
     )
 
 
-def trainings_of(
+def scheduler_of(
     config: ExpandConfig, folder: Path, task: ActionTask | ClipTask, should_stop: Callable[[], bool]
 ) -> Scheduler:
     """Return what trains and scores candidates, in programs of their own."""
@@ -219,11 +219,11 @@ def cost_of(
 
 def say_step(search: Search, units: Units) -> None:
     """Print the rows of the last step."""
-    from detection.expansion.report import rows_of, text_table
+    from detection.expansion.report import candidate_rows, text_table
 
     step = search.steps[-1]
     name = "contraction" if step.contraction else f"step {step.number}" if step.number else "basis"
-    print(f"{name}\n{text_table(list(rows_of([step], units)))}\n", flush=True)
+    print(f"{name}\n{text_table(list(candidate_rows([step], units)))}\n", flush=True)
 
 
 def replay_table() -> str:

@@ -43,17 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     choices = _choices(folder, options)
     if options.out.exists() and not options.out.is_dir():
         raise UserError(f"{options.out}: is a file, a folder is required")
-    everybody = list(_tracks(folder, options))
-    if not everybody:
-        raise UserError(f"{options.boxes or options.split}: nobody to write")
-    for video_id, _ in everybody:
+    tracks_of_all = list(_tracks(folder, options))
+    if not tracks_of_all:
+        raise UserError(f"{options.boxes or options.split}: no person to write")
+    for video_id, _ in tracks_of_all:
         _check_free(options, video_id)
     label_path = options.out / "labels.json"
     if label_path.exists() and not options.overwrite and not same_labels(label_path, choices):
         raise UserError(f"{label_path}: holds other actions; --overwrite replaces it")
     ready = []  # everything is made before the first file is written
     merged: list[str] = []
-    for video_id, timed in everybody:
+    for video_id, timed in tracks_of_all:
         with open_video(folder, video_id) as video:
             times_s, size_px = video.frame_times_s(), video.frame_size()
         _check_times(video_id, timed, times_s)
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     boxes = sum(len(track) for _, tracks, _, _ in ready for track in tracks)
     written = sum(count for *_, (_, count) in ready)
     print(
-        f"{len(everybody)} videos, {people} people, {boxes:,} boxes ({written:,} written, CVAT "
+        f"{len(tracks_of_all)} videos, {people} people, {boxes:,} boxes ({written:,} written, CVAT "
         f"draws the others) -> {options.out}"
     )
     if merged:
@@ -162,17 +162,17 @@ def _linked(rows: AvaRows, options: argparse.Namespace) -> list[_Timed]:
     from detection.tracking.tracker import Tracker, link_boxes
 
     assert rows.score is not None
-    moments = []
+    found = []
     for time_us in np.unique(rows.time_us).tolist():
         here = rows.time_us == time_us
-        moments.append((time_us / 1e6, ActorBoxes(rows.boxes_01[here], rows.score[here])))
+        found.append((time_us / 1e6, ActorBoxes(rows.boxes_01[here], rows.score[here])))
     tracker = Tracker(
         start_score=options.min_score,
         keep_score=options.min_score * 0.6,
         max_gap_s=max(2.0, 2 * options.every),
     )
     tracks: dict[int, _Timed] = {}
-    for (time_s, boxes), numbers in zip(moments, link_boxes(moments, tracker), strict=True):
+    for (time_s, boxes), numbers in zip(found, link_boxes(found, tracker), strict=True):
         for box, track in zip(boxes.xyxy_01.astype(np.float64), numbers.tolist(), strict=True):
             if track >= 0:
                 tracks.setdefault(track, []).append((time_s, box, None))
@@ -202,7 +202,7 @@ def _labelled_tracks(rows: AvaRows, folder: DatasetFolder) -> Iterator[tuple[str
 
 
 def _boxes(frames: Sequence[int], track: _Timed) -> list[TrackBox]:
-    """Return a track's boxes by frame, the first where two moments show one frame."""
+    """Return a track's boxes by frame, the first where two times show one frame."""
     from detection.importers.cvat_export import TrackBox
 
     by_frame: dict[int, TrackBox] = {}

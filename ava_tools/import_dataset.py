@@ -292,7 +292,7 @@ def _add_csv(formats: _Formats) -> None:
         "--videos videos/ --out data/mine\n\n"
         "video,time,x1,y1,x2,y2,action,person\n"
         "walk.mp4,2.0,14,20,180,350,stand;wave,1\n"
-        "walk.mp4,3.0,,,,,,                          <- nobody there\n",
+        "walk.mp4,3.0,,,,,,                          <- no person there\n",
         source="CSV file (comma, semicolon or tab)",
     ))
 

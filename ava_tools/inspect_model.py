@@ -28,7 +28,7 @@ VARIANT_NAMES = ("xs", "s", "m", "l", "xl", "x2d")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table of one network, or of the whole family."""
-    args = parse(argv)
+    args = _parse(argv)
     import torch
 
     from detection.errors import UserError, is_out_of_memory
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = command_parser("inspect_model", __doc__, EXAMPLE)
     what = parser.add_mutually_exclusive_group(required=True)
@@ -133,7 +133,7 @@ def of_configuration(args: argparse.Namespace) -> tuple[Network, int, int, str]:
         size_px = args.size or config.clip.test_short_side_px
     else:
         if classes is None and Path(config.data.root).is_dir():
-            path, label_map = build.read_classes(config)
+            path, label_map = build.read_clip_classes(config)
             classes, known = len(label_map), str(path)
         elif classes is None:
             classes, known = 400, f"no lists at {config.data.root} to ask, Kinetics has as many"

@@ -103,8 +103,8 @@ class DataConfig:
     )
     unmatched_as_negatives: bool = _option(
         False,
-        "Learn from detected boxes that fit nobody as people who do nothing (AVA's labels do not "
-        "say so: they may be people whom nobody labelled).",
+        "Learn from detected boxes that fit no labelled person as people who do nothing (AVA's "
+        "labels do not say so: they may be people without a label).",
     )
     how_to_get: str | None = _HOW_TO_GET
     label_map: str | None = _option(
@@ -555,7 +555,7 @@ class PeopleDataConfig:
     held_out_every: Count = _option(
         1, "While training, score on every n-th held-out keyframe of a video; the end scores all."
     )
-    keep_mb: NonNegativeInt = _option(512, "Decoded pictures that each worker keeps, MB; 0: none.")
+    keep_mb: NonNegativeInt = _option(512, "Decoded frames that each worker keeps, MB; 0: none.")
     max_unreadable: float = _MAX_UNREADABLE
 
     _home = field_validator("root")(expand_home)
@@ -572,14 +572,14 @@ class PeopleDataConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class PictureConfig:
-    """The size of pictures, and how training varies them."""
+class FrameConfig:
+    """The size of frames, and how training varies them."""
 
-    short_side_px: SidePx = _option(144, "Short side that pictures are scaled to, in pixels.")
+    short_side_px: SidePx = _option(144, "Short side that frames are scaled to, in pixels.")
     long_side_px: SidePx = _option(256, "Longest long side; the short side gives way to it.")
     scale_jitter: tuple[float, float] = _option(
         (0.7, 1.3),
-        "Training: pictures are drawn at a random scale from this range, cut or padded to their "
+        "Training: frames are drawn at a random scale from this range, cut or padded to their "
         "usual size.",
     )
     flip_probability: Share = _option(0.5, "Training: horizontal flip.")
@@ -587,7 +587,7 @@ class PictureConfig:
         0.2, "Training: strength of brightness, contrast and saturation jitter."
     )
     min_visible: Share = _option(
-        0.25, "Training: boxes of which less is left inside the picture are left out."
+        0.25, "Training: boxes of which less is left inside the frame are left out."
     )
 
     def __post_init__(self) -> None:
@@ -624,7 +624,7 @@ class PeopleOptimConfig(OptimConfig):
     """How the weights move; the same options as above with other defaults, and what is ignored."""
 
     epochs: int = _option(12, "Passes over the training keyframes.", ge=1, le=bounds.MOST_EPOCHS)
-    batch_size: BatchSize = _option(8, "Pictures a forward pass.")
+    batch_size: BatchSize = _option(8, "Frames a forward pass.")
     lr: PositiveFloat = _option(0.001, "Peak learning rate, of one update.")
     head_lr_factor: PositiveFloat = _option(
         1.0, "Factor on lr for the layers that follow the proposals."
@@ -650,9 +650,9 @@ class PeopleEvaluationConfig:
     """When the held-out part is scored, and which boxes count."""
 
     every_epochs: Count = _option(1000, "Epochs between scorings of the held-out part.")
-    batch_size: BatchSize = _option(16, "Pictures a forward pass.")
+    batch_size: BatchSize = _option(16, "Frames a forward pass.")
     score_floor: ShareBelowOne = _option(0.05, "Boxes below this confidence are not looked at.")
-    max_people: BatchSize = _option(100, "At most so many boxes a picture.")
+    max_people: BatchSize = _option(100, "At most so many boxes a frame.")
     use_average: bool = _USE_AVERAGE
 
 
@@ -663,11 +663,11 @@ class PeopleConfig:
     data: PeopleDataConfig
     output: str | None = _OUTPUT
     seed: int = _option(
-        0, "Decides weights, order, pictures and samples.", ge=0, le=bounds.LARGEST_SEED
+        0, "Decides weights, order, frames and samples.", ge=0, le=bounds.LARGEST_SEED
     )
     device: Literal["auto", "cpu", "cuda"] = _DEVICE
     workers: int = _option(
-        1, "Processes that read pictures; 0: the main process.", ge=0, le=bounds.MOST_WORKERS
+        1, "Processes that read frames; 0: the main process.", ge=0, le=bounds.MOST_WORKERS
     )
     threads: int | None = _THREADS
     precision: Literal["fp32", "bf16", "auto"] = _option(
@@ -683,7 +683,7 @@ class PeopleConfig:
     )
     tensorboard: bool = _TENSORBOARD
     checkpoints_kept: int = _CHECKPOINTS_KEPT
-    picture: PictureConfig = field(default_factory=PictureConfig)
+    picture: FrameConfig = field(default_factory=FrameConfig)
     model: PeopleModelConfig = field(default_factory=PeopleModelConfig)
     optim: PeopleOptimConfig = field(default_factory=PeopleOptimConfig)
     evaluation: PeopleEvaluationConfig = field(default_factory=PeopleEvaluationConfig)

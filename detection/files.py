@@ -145,7 +145,7 @@ def only_writer(
         yield handle
     finally:
         if is_held(handle):  # else this is a forked process, which holds nothing
-            with suppress(OSError):  # somebody has written into one of them
+            with suppress(OSError):  # another process has written into one of them
                 for place in absent:
                     place.rmdir()
             let_go(handle)

@@ -107,11 +107,11 @@ def compare_times(
         "keyframes", left_name, right_name,
         sum(len(mine) for mine, _ in pairs.values()),
         sum(len(theirs) for _, theirs in pairs.values()),
-        len(told_left), len(told_right), _moments(told_left), _moments(told_right), cause,
+        len(told_left), len(told_right), _times(told_left), _times(told_right), cause,
     )  # fmt: skip
 
 
-def shown(name: str) -> str:
+def printed_id(name: str) -> str:
     """Return an id as it is printed: quoted where its blanks or marks would not be seen."""
     plain = printable(name)
     odd = plain != name or not name.isascii() or name != name.strip() or " " in name or "," in name
@@ -119,11 +119,11 @@ def shown(name: str) -> str:
 
 
 def _some(names: Collection[str]) -> tuple[str, ...]:
-    return tuple(shown(name) for name in sorted(names)[:EXAMPLES])
+    return tuple(printed_id(name) for name in sorted(names)[:EXAMPLES])
 
 
-def _moments(moments: Iterable[tuple[str, int]]) -> tuple[str, ...]:
-    return tuple(f"{shown(v)} at {t / 1e6:.10g} s" for v, t in sorted(moments)[:EXAMPLES])
+def _times(keyframes: Iterable[tuple[str, int]]) -> tuple[str, ...]:
+    return tuple(f"{printed_id(v)} at {t / 1e6:.10g} s" for v, t in sorted(keyframes)[:EXAMPLES])
 
 
 def _without_suffix(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from detection.checks.videos import VerifyReport, notes_of, problem
+from detection.checks.videos import VerifyReport, problem, reading_notes
 from detection.importers.tubes import JHMDB, MULTISPORTS, UCF101_24, TubeFormat, annotated_videos
 from detection.prepare.video_probe import ProbeJob
 
@@ -56,6 +56,6 @@ def verify_source(
                 "rows past its end out and lists them"
             )
             report.findings.append(problem(name, message, advice))
-    report.findings += notes_of(facts)
+    report.findings += reading_notes(facts)
     report.findings.sort(key=lambda finding: finding.subject)
     return report

@@ -52,7 +52,7 @@ def read_ground_truth_leniently(path: str | Path, problems: Problems) -> AvaRows
     """
     form = replace(GROUND_TRUTH, in_frame=False)
     path = Path(path)
-    raw = ava_csv_bulk.read_rows(path, form) or ava_csv_rows.read_rows(path, form, problems)
+    raw = ava_csv_bulk.read_rows_bulk(path, form) or ava_csv_rows.read_rows(path, form, problems)
     return _with_warnings(raw, form)
 
 
@@ -136,7 +136,7 @@ def write_keyframe_list(path: str | Path, keyframes: Iterable[Keyframe]) -> None
 
 def _read(path: Path, form: Form) -> AvaRows:
     """Read many rows at a time, or one by one where there is anything to say about them."""
-    raw = ava_csv_bulk.read_rows(path, form, name_bad_rows=True)
+    raw = ava_csv_bulk.read_rows_bulk(path, form, name_bad_rows=True)
     if raw is None and form.in_frame:
         _name_bad_boxes(path, form)
     return _with_warnings(raw or ava_csv_rows.read_rows(path, form), form)
@@ -144,7 +144,7 @@ def _read(path: Path, form: Form) -> AvaRows:
 
 def _name_bad_boxes(path: Path, form: Form) -> None:
     """Raise `UserError` where nothing but boxes is wrong: sooner than by reading row by row."""
-    raw = ava_csv_bulk.read_rows(path, replace(form, in_frame=False))
+    raw = ava_csv_bulk.read_rows_bulk(path, replace(form, in_frame=False))
     if raw is None:
         return
     problems = Problems()

@@ -16,7 +16,7 @@ from detection.demo.actions import ActionClass
 from detection.demo.casting import Story, cast
 from detection.demo.looks import Split
 from detection.demo.parameters import FIRST_S
-from detection.demo.scene import Scene
+from detection.demo.scene import StoryScene
 from detection.demo.staging import Person
 from detection.demo.story import Decks, Doing
 from detection.structures import Keyframe
@@ -34,7 +34,7 @@ class PersonNote:
     """One person at one keyframe.
 
     box_01: of the whole figure, with hidden parts, within the frame.
-    visible, inside: shares (see Scene.people_seen).
+    visible, inside: shares (see StoryScene.people_seen).
     standing_height: in frame heights.
     """
 
@@ -93,7 +93,7 @@ def doing_at(person: Person, time_s: float) -> Doing:
 def notes_of(story: Story, *, slots: int, size_px: tuple[int, int]) -> list[list[PersonNote]]:
     """Return the people at each keyframe of a story."""
     times = np.arange(FIRST_S, FIRST_S + slots, dtype=np.float64)
-    scene = Scene(story, times, size_px=size_px)
+    scene = StoryScene(story, times, size_px=size_px)
     scale = np.array([*size_px, *size_px], np.float64)
     notes = []
     for index, time_s in enumerate(times.tolist()):

@@ -29,7 +29,7 @@ from detection.demo.annotate import (
 from detection.demo.casting import Story
 from detection.demo.looks import Split
 from detection.demo.parameters import DemoParameters
-from detection.demo.scene import Scene
+from detection.demo.scene import StoryScene
 from detection.errors import UserError
 from detection.files import write_text
 from detection.structures import LabelMap
@@ -88,7 +88,7 @@ def draw_video(story: Story, path: Path, parameters: DemoParameters) -> list[lis
     cv2.setNumThreads(1)
     size = (parameters.width, parameters.height)
     times = np.arange(parameters.duration_s * parameters.fps) / parameters.fps
-    scene = Scene(story, times, size_px=size)
+    scene = StoryScene(story, times, size_px=size)
     with VideoWriter(
         path, width=size[0], height=size[1], fps=parameters.fps, crf=23, preset="ultrafast"
     ) as writer:

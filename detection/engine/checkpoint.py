@@ -89,15 +89,15 @@ def restore_training(
         _check_random(file.path, state, f"training.random[{index}]")
     optimizer = _checked_optimizer(file.path, said, updater.optimizer)
     scaler = _checked_scaler(said) if updater.scaler.is_enabled() else None
-    followed = None if updater.average is None else followed_weights(file, model)
+    unaveraged = None if updater.average is None else unaveraged_weights(file, model)
     updater.optimizer.load_state_dict(optimizer)
     if scaler is not None:
         updater.scaler.load_state_dict(scaler)
     for name, value in saved.items():
         setattr(progress, name, value)
-    if updater.average is not None and followed is not None:
+    if updater.average is not None and unaveraged is not None:
         updater.average.restore(file.state, updates=progress.update)
-        model.load_state_dict(followed)
+        model.load_state_dict(unaveraged)
     if len(states) != processes:
         return False
     try:
@@ -110,7 +110,7 @@ def restore_training(
     return True
 
 
-def followed_weights(file: SavedRun, model: nn.Module) -> dict[str, Tensor]:
+def unaveraged_weights(file: SavedRun, model: nn.Module) -> dict[str, Tensor]:
     """Return the weights as last updated, which the file's own are an average of.
 
     Raises `UserError` where the run kept no average, or where they are not `model`'s.

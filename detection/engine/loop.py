@@ -64,7 +64,7 @@ class Progress:
         return False
 
 
-def fit(
+def train_epochs(
     updater: Updater,
     batches: TrainingBatches,
     *,

@@ -99,11 +99,11 @@ class TensorBoard:
                 self._number(f"ap_by_class/{name}", value)
             self._writer.flush()
 
-    def picture(self, name: str, path: str | Path) -> None:
-        """Show a picture file."""
+    def image(self, name: str, path: str | Path) -> None:
+        """Show an image file."""
         image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
         if image is None:
-            raise UserError(f"{path}: not a picture that can be read")
+            raise UserError(f"{path}: not an image that can be read")
         self._writer.add_image(name, image, self._update, dataformats="HWC")
         self._writer.flush()
 

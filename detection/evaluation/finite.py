@@ -13,7 +13,7 @@ from detection.datasets.ava_csv import AvaRows
 from detection.errors import UserError, at_row
 
 
-def check_finite(values: NDArray[np.floating], what: str) -> None:
+def check_values_finite(values: NDArray[np.floating], what: str) -> None:
     """Raise `UserError` (a `ValueError`) where an array holds NaN or infinity."""
     finite = np.isfinite(values)
     if not finite.all():

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from detection.datasets.ava_csv import AvaRows
 from detection.errors import UserError, at_row
 from detection.evaluation.average_precision import average_precision_of_sorted
-from detection.evaluation.finite import check_finite, check_rows_finite
+from detection.evaluation.finite import check_rows_finite, check_values_finite
 from detection.evaluation.keyframe_index import ClassColumns, SharedKeys, cells
 from detection.evaluation.matching import best_overlap, best_rows, match_detections
 from detection.evaluation.protocols import (
@@ -254,7 +254,7 @@ def _scores(rules: Protocol, rows: AvaRows, row: NDArray[np.int64]) -> NDArray[n
     number: type[np.floating] = np.float32 if rules.single_precision else np.float64
     with np.errstate(over="ignore"):
         score: NDArray[np.floating] = rows.score[row].astype(number, copy=False)
-    check_finite(score, f"{rows.path}: scores in the precision of protocol {rules.name}")
+    check_values_finite(score, f"{rows.path}: scores in the precision of protocol {rules.name}")
     return score
 
 

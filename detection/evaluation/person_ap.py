@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detection.boxes import iou_matrix
-from detection.evaluation.finite import check_finite
+from detection.evaluation.finite import check_values_finite
 from detection.structures import ActorBoxes
 
 MAX_DETECTIONS = 100  # COCO's: boxes of a frame that count, by score
@@ -121,8 +121,8 @@ def _check(ground_truth: Sequence[ActorBoxes], detections: Sequence[ActorBoxes])
     """Raise `UserError` for boxes and scores that are not finite, naming the frame."""
     for what, frames in (("people", ground_truth), ("detections", detections)):
         for number, boxes in enumerate(frames):
-            check_finite(boxes.xyxy_01, f"boxes of {what} of frame {number}")
-            check_finite(boxes.score, f"scores of {what} of frame {number}")
+            check_values_finite(boxes.xyxy_01, f"boxes of {what} of frame {number}")
+            check_values_finite(boxes.score, f"scores of {what} of frame {number}")
 
 
 def match_boxes(

@@ -23,8 +23,8 @@ from detection.importers.coco_frames import FIELDS, frame_numbers
 from detection.importers.coco_shapes import (
     Box,
     FieldError,
+    box_around,
     box_of,
-    hull_of,
     number_of,
     shape_without_box,
 )
@@ -261,7 +261,7 @@ class _Reader:
             return
         box: Box
         if shape is not None:
-            box, turned = hull_of(annotation, shape), False
+            box, turned = box_around(annotation, shape), False
             self.counts[f"hull {shape}"] += 1
         else:
             box, turned = box_of(annotation)

@@ -69,7 +69,7 @@ def box_of(annotation: Mapping[str, Any]) -> tuple[Box, bool]:
     ), True  # fmt: skip
 
 
-def hull_of(annotation: Mapping[str, Any], shape: str) -> Box:
+def box_around(annotation: Mapping[str, Any], shape: str) -> Box:
     """Return the upright box around polygons, a mask or seen keypoints; raises ValueError."""
     value = annotation[shape]
     if shape == "keypoints":

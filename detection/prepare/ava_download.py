@@ -25,7 +25,7 @@ from detection.datasets.folder import DatasetFile, SplitPart, write_dataset_file
 from detection.errors import UserError, at_row
 from detection.files import replacing, write_text
 from detection.prepare.required_spans import only_named
-from detection.transfer.download import FetchResult, Progress, TransferRules, fetch_files
+from detection.transfer.download import DownloadProgress, FetchResult, TransferRules, fetch_files
 from detection.transfer.manifest import Manifest, RemoteFile
 from detection.transfer.remote import read_small
 
@@ -241,7 +241,7 @@ def fetch_annotations(
     base_url: str | None,
     jobs: int,
     rules: TransferRules,
-    progress: Progress,
+    progress: DownloadProgress,
 ) -> FetchResult:
     """Fetch archive and boxes, and copy the archive's files to their places.
 

@@ -142,7 +142,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Panel:
+class UnitPanel:
     """Lines in axes from 0 to 1.  marks: places on the x axis and what they are."""
 
     title: str
@@ -151,7 +151,7 @@ class Panel:
     marks: Sequence[tuple[float, str]] = ()
 
 
-def unit_panels(panels: Sequence[Panel]) -> Figure:
+def unit_panels(panels: Sequence[UnitPanel]) -> Figure:
     """Return panels side by side."""
     with _style():
         figure = _figure(600 * len(panels), 460)

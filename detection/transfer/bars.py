@@ -1,4 +1,4 @@
-"""Progress of downloads on a terminal: size, speed and time left."""
+"""DownloadProgress of downloads on a terminal: size, speed and time left."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from detection.errors import printable
-from detection.transfer.download import Progress
+from detection.transfer.download import DownloadProgress
 
 
-class BarProgress(Progress):
+class BarProgress(DownloadProgress):
     """A bar for all bytes and one for each file; without a terminal, a line a file."""
 
     def __init__(self, sizes: dict[str, int] | None = None) -> None:
@@ -74,7 +74,7 @@ class BarProgress(Progress):
                 )
 
 
-class OneFileBar(Progress):
+class OneFileBar(DownloadProgress):
     """A bar for the only file of a download, on a terminal; a line when it begins to come.
 
     words: what the line says after the file's size: from where, and to which place.

@@ -52,7 +52,7 @@ class TransferRules:
     max_backoff_s: float = 60.0
 
 
-class Progress:
+class DownloadProgress:
     """Receives the progress of downloads, from several threads; this one ignores it."""
 
     def update(self, path: str, done_bytes: int, total_bytes: int | None) -> None:
@@ -80,7 +80,7 @@ def fetch_files(
     folder: str | Path,
     jobs: int = 4,
     rules: TransferRules | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     may_wait: Callable[[], bool] = lambda: False,
 ) -> FetchResult:
     """Fetch what the manifest does not hold yet, `jobs` files at a time.
@@ -91,7 +91,7 @@ def fetch_files(
     """
     folder = Path(folder)
     rules = rules or TransferRules()
-    progress = progress or Progress()
+    progress = progress or DownloadProgress()
     busy = "another download is writing here; wait for it"
     with only_writer(folder, busy=busy, may_wait=may_wait):
         manifest = Manifest.read(folder)
@@ -113,7 +113,7 @@ def _fetch_all(
     manifest: Manifest,
     jobs: int,
     rules: TransferRules,
-    progress: Progress,
+    progress: DownloadProgress,
 ) -> tuple[list[str], dict[str, str]]:
     stop = threading.Event()
     fetched: list[str] = []
@@ -143,7 +143,11 @@ def _fetch_all(
 
 
 def fetch_file(
-    file: RemoteFile, folder: Path, rules: TransferRules, progress: Progress, stop: threading.Event
+    file: RemoteFile,
+    folder: Path,
+    rules: TransferRules,
+    progress: DownloadProgress,
+    stop: threading.Event,
 ) -> FetchedFile:
     """Fetch one file to its place under `folder`, resuming what is there of it.
 
@@ -196,7 +200,7 @@ def _attempt(
     file: RemoteFile,
     partial: _Partial,
     rules: TransferRules,
-    progress: Progress,
+    progress: DownloadProgress,
     stop: threading.Event,
 ) -> tuple[int, str | None]:
     """Ask once for what is missing; return the file's size and mark when all of it is there."""

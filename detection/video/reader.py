@@ -611,7 +611,7 @@ class VideoReader:
 
         Frames that need frames before this position are not damaged: seeking in a container without
         an index may end between two key frames, a file may begin there, and the leading frames of
-        an open group of pictures refer to frames before its key frame.
+        an open GOP refer to frames before its key frame.
         """
         needs_key_frame = after_seek and self._damage == "refuse"
         opened, opening_pts = False, math.inf

@@ -124,16 +124,16 @@ def test_a_run_learns_and_leaves_a_folder_that_says_everything(tmp_path, cfg, ca
 
 def test_a_stopped_and_resumed_run_equals_one_never_stopped(tmp_path, cfg, monkeypatch):
     train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'whole'}"])
-    real, updates = runs.fit, iter(range(1, 100))
+    real, updates = runs.train_epochs, iter(range(1, 100))
 
     def stopped(*arguments, **options):
         options["should_stop"] = lambda: next(updates) >= 3
         return real(*arguments, **options)
 
-    monkeypatch.setattr(runs, "fit", stopped)
+    monkeypatch.setattr(runs, "train_epochs", stopped)
     code = train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'cut'}"])
     assert code == EXIT_STOPPED
-    monkeypatch.setattr(runs, "fit", real)
+    monkeypatch.setattr(runs, "train_epochs", real)
     assert train_ava.main(["--resume", str(tmp_path / "cut")]) == 0
     whole, cut = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
     assert all(torch.equal(whole[name], cut[name]) for name in whole)

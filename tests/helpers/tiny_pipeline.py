@@ -1,4 +1,4 @@
-"""A pipeline of a tiny random X3D and a made detector, and films for it: seconds to build, no data.
+"""A pipeline of a tiny random X3D and a made detector, and its videos: built in seconds, no data.
 
 The networks know nothing: tests ask that the same is found whichever way a video is run.
 """
@@ -92,8 +92,8 @@ class SquareDetector(FakeDetector):
 
     sides_px = (64, 128)
 
-    def _find(self, picture):
-        found = super()._find(picture)
+    def _find(self, frame):
+        found = super()._find(frame)
         return type(found)(found.xyxy_01, np.linspace(0.9, 0.8, len(found)))
 
 

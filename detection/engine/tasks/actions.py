@@ -22,7 +22,7 @@ from detection.engine.distributed import Processes
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.probe import collect_features, fit_linear, set_last_layer
 from detection.engine.tasks.action_scoring import Scorer, print_results, timed_score, write_results
-from detection.engine.tasks.base import Evaluation, check_videos, progress_bar
+from detection.engine.tasks.base import Evaluation, batch_progress, check_videos
 from detection.engine.tasks.x3d import X3DTask
 from detection.errors import printable
 from detection.models.action_detector import ActionDetector
@@ -111,7 +111,7 @@ class ActionTask(X3DTask):
         dataset = build.build_val_dataset(self._config, self._data, table)
         share = processes.share_of_data
         loader = build.build_probe_loader(self._config, dataset, device, share=share)
-        bar = progress_bar(loader, "linear probe", processes)
+        bar = batch_progress(loader, "linear probe", processes)
         parts = processes.gather(collect_features(model, bar, device=device))
         features, labels = (torch.cat(values) for values in zip(*parts, strict=True))
         layer = None

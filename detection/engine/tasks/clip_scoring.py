@@ -23,13 +23,13 @@ from detection.config import RunConfig
 from detection.datasets.clip_list import ClipList
 from detection.datasets.clips import ClipBatch, ClipDataset, ViewBatches, Views, collate_clips
 from detection.engine.distributed import Processes
-from detection.engine.inference import check_finite
+from detection.engine.inference import check_logits_finite
 from detection.engine.tasks.action_scoring import (
     gather_unreadable,
     print_files,
     words_for_unreadable,
 )
-from detection.engine.tasks.base import progress_bar
+from detection.engine.tasks.base import batch_progress
 from detection.evaluation.clip_accuracy import (
     ClipAccuracy,
     multi_label_accuracy,
@@ -133,7 +133,7 @@ class ClipScorer:
             on_unreadable="leave out",
         )
         what = f"scoring {self.views.clips} x {self.views.crops} views"
-        bar = progress_bar(loader, what, processes)
+        bar = batch_progress(loader, what, processes)
         gathered, *others = processes.gather(self._score_views(model, bar))
         for part in others:
             gathered.merge(part)
@@ -147,7 +147,7 @@ class ClipScorer:
         for batch in batches:
             frames = batch.frames.to(self.device, non_blocking=True)
             scores = model.probabilities(frames, independent=self._multi_label)
-            check_finite(scores, batch.keys)
+            check_logits_finite(scores, batch.keys)
             found.add(batch.videos, scores.double().cpu().numpy())
         return found
 

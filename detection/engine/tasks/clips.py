@@ -37,7 +37,7 @@ class ClipTask(X3DTask):
         self._config = config
         self._multi_label = config.classification.labels == "multi"
         self.metric = "mean_ap" if self._multi_label else "top1"
-        self.classes_path, self.label_map = build.read_classes(config)
+        self.classes_path, self.label_map = build.read_clip_classes(config)
         self.exclusive: Mapping[str, tuple[int, ...]] = {}  # what is known of people, not of clips
 
     @property
