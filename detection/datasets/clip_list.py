@@ -224,9 +224,8 @@ def _names_of_json(path: Path, values: object) -> dict[int, str]:
     if isinstance(values, list) and all(isinstance(name, str) for name in values):
         return dict(enumerate(values))
     if isinstance(values, dict):
-        pairs = [(key, value) for key, value in values.items()]
-        if all(isinstance(value, int) for _, value in pairs):
-            return {value: key.strip('"') for key, value in sorted(pairs, key=lambda p: p[1])}
-        if all(key.isdecimal() and isinstance(value, str) for key, value in pairs):
-            return {int(key): value for key, value in sorted(pairs, key=lambda p: int(p[0]))}
+        if all(isinstance(value, int) for value in values.values()):
+            return dict(sorted((value, key.strip('"')) for key, value in values.items()))
+        if all(key.isdecimal() and isinstance(value, str) for key, value in values.items()):
+            return dict(sorted((int(key), value) for key, value in values.items()))
     raise UserError(f"{path}: a list of class names, or names and ids, is required")

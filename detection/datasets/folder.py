@@ -18,11 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator,
 from detection.datasets.label_map import read_label_map
 from detection.datasets.plain_names import VIDEO_SUFFIXES, video_suffix
 from detection.errors import UserError
-from detection.files import write_text
+from detection.files import DATASET_FILE, write_text
 from detection.structures import LabelMap
 from detection.yaml_files import read_yaml
 
-FILE_NAME = "dataset.yaml"
+FILE_NAME = DATASET_FILE
 _HOW_TO_MAKE_ONE = (
     "a data set folder is made by python -m ava_tools.make_demo, ava_tools.import_dataset "
     "or ava_tools.download"

@@ -122,7 +122,6 @@ def _hull(circles: list[tuple[Array, float]]) -> Array:
 def _torso(
     at: dict[str, Array], depth: dict[str, Array], build: Build, clothes: Clothes
 ) -> list[Part]:
-    middle = (depth["hip_l"] + depth["neck"]) / 2 * 0
     chest = 0.9 * build.belly
     hips = (at["hip_l"] + at["hip_r"]) / 2
     waist = 0.4 * at["neck"] + 0.6 * hips
@@ -130,14 +129,13 @@ def _torso(
         (at["hip_l"], build.belly * 0.8), (at["hip_r"], build.belly * 0.8), (waist, build.belly),
         (at["shoulder_l"], 0.62 * chest), (at["shoulder_r"], 0.62 * chest),
     ])  # fmt: skip
-    lean = (depth["neck"] + depth["hip_l"] + depth["hip_r"]) / 3
-    depth_of = middle + lean
-    parts = [Part(outline, depth_of, clothes.top)]
+    level = (depth["neck"] + depth["hip_l"] + depth["hip_r"]) / 3
+    parts = [Part(outline, level, clothes.top)]
     half = np.abs(at["shoulder_l"] - at["shoulder_r"])[:, 0] / 2 + 0.55 * chest
     half_hip = np.abs(at["hip_l"] - at["hip_r"])[:, 0] / 2 + 0.7 * build.belly
     for order, (near, far, inner, outer) in enumerate(_PATTERNS[clothes.pattern]):
         strip = _strip(at["neck"], hips, half, half_hip, (near, far), (inner, outer))
-        parts.append(Part(strip, depth_of + 0.0005 * (order + 1), clothes.trim))
+        parts.append(Part(strip, level + 0.0005 * (order + 1), clothes.trim))
     return parts
 
 

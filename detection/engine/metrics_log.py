@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from typing import Any
 import cv2
 
 from detection.errors import UserError
+from detection.formats.json_text import json_text
 
 
 class MetricsLog:
@@ -36,13 +35,12 @@ class MetricsLog:
             return
         if self.board is not None:
             self.board.write(event, values)
-        line = {"event": event, "time": round(time.time(), 3)}
-        line.update({name: _plain(value) for name, value in values.items()})
+        line = {"event": event, "time": round(time.time(), 3), **values}
         try:
             if not self._begun:
                 self._cut_broken_line()
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, allow_nan=False) + "\n")
+                file.write(json_text(line, indent=None))
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written ({error.strerror})") from error
 
@@ -53,14 +51,6 @@ class MetricsLog:
             with self.path.open("rb+") as file:
                 content = file.read()
                 file.truncate(content.rfind(b"\n") + 1)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {name: _plain(entry) for name, entry in value.items()}
-    return value
 
 
 class TensorBoard:

@@ -20,9 +20,8 @@ from detection.datasets.ava_csv import (
     write_ground_truth,
 )
 from detection.datasets.folder import DatasetFolder, Split, SplitPart, inside
-from detection.datasets.new_folder import new_dataset_folder
 from detection.errors import Problems, UserError
-from detection.files import read_lines, write_text
+from detection.files import new_dataset_folder, read_lines, write_text
 from detection.importers.source_videos import copy_or_link, copy_or_link_video, find_video
 from detection.structures import Keyframe, LabelMap
 

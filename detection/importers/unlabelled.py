@@ -7,9 +7,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from detection.datasets.folder import DatasetFile, SplitPart, write_dataset_file
-from detection.datasets.new_folder import new_dataset_folder
 from detection.errors import UserError
-from detection.files import write_text
+from detection.files import new_dataset_folder, write_text
 from detection.importers.source_videos import (
     copy_or_link_video,
     list_videos,

@@ -21,10 +21,9 @@ from tqdm import tqdm
 from detection.datasets.ava_csv import AvaRows, time_us_of, write_ground_truth
 from detection.datasets.folder import DatasetFile, EvaluationPart, SplitPart, write_dataset_file
 from detection.datasets.label_map import write_label_map
-from detection.datasets.new_folder import new_dataset_folder
 from detection.datasets.plain_names import check_class_name
 from detection.errors import Problems, UserError, first_few, place_in, printable
-from detection.files import replacing, write_text
+from detection.files import new_dataset_folder, replacing, write_text
 from detection.importers.source_videos import copy_or_link_video, video_ids
 from detection.structures import Keyframe, LabelMap
 from detection.video.reader import SAME_TIME_S, FrameCounts, VideoReader
