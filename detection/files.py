@@ -43,6 +43,15 @@ def why_not_written(error: BaseException) -> str:
 
 
 @contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Say of whatever cannot be written in the block that it is `path` (`CannotWriteError`)."""
+    try:
+        yield
+    except (OSError, CannotWriteError) as error:
+        raise CannotWriteError(f"{path}: cannot be written ({why_not_written(error)})") from error
+
+
+@contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well it becomes `path`.
 
@@ -59,10 +68,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     into = _is_written_into(named, path)
     place = Path(tempfile.gettempdir()) if into else path.parent
     name = str(path.absolute()) if into else path.name
-    try:
+    with naming(named):
         place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CannotWriteError(f"{named}: cannot be written ({error.strerror})") from error
     temporary: Path | None = None
     try:
         with unfinished_file(place, name, named.suffix) as temporary:
@@ -145,14 +152,12 @@ def new_dataset_folder(out: str | Path, *, overwrite: bool = False) -> Iterator[
     """
     named, out = Path(out), behind_links(out)
     with ExitStack() as stack:
-        try:
+        with naming(named):
             _tidy(named, out)
             _refuse_occupied(named, out, overwrite=overwrite)
             out.parent.mkdir(parents=True, exist_ok=True)
             prefix = f".{out.name}-building-"
             building = stack.enter_context(unfinished_folder(out.parent, prefix))
-        except OSError as error:
-            raise CannotWriteError(f"{named}: cannot be written ({error.strerror})") from error
         yield building
         try:
             building.chmod(0o755)

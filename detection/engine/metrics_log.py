@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 
 from detection.errors import UserError
+from detection.files import naming
 from detection.formats.json_text import json_text
 
 
@@ -36,13 +37,11 @@ class MetricsLog:
         if self.board is not None:
             self.board.write(event, values)
         line = {"event": event, "time": round(time.time(), 3), **values}
-        try:
+        with naming(self.path):
             if not self._begun:
                 self._cut_broken_line()
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json_text(line, indent=None))
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from error
 
     def _cut_broken_line(self) -> None:
         """Take away a last line that a killed run did not finish."""
@@ -60,9 +59,8 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise UserError(
-                "tensorboard=true needs the tensorboard package: pip install tensorboard"
-            ) from error
+            message = "tensorboard=true needs the tensorboard package: pip install tensorboard"
+            raise UserError(message) from error
         self._make_writer = functools.partial(SummaryWriter, str(folder))
         self._update = 0
 
@@ -129,5 +127,5 @@ class Stopwatch:
 
     def shares(self) -> dict[str, float]:
         """Return each name's share of the measured time, rounded to 3 digits."""
-        total = sum(self.seconds.values()) or 1.0
+        total = self.total() or 1.0
         return {name: round(value / total, 3) for name, value in self.seconds.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,8 @@ def merge_corrections(
     kept = _without(rows, keyframes)
     _check_paths(folder, stated, adds_videos=bool(sources), adds_ids=bool(new_ids))
     with new_dataset_folder(out, overwrite=overwrite) as building:
-        _copy(folder.root, building, link=link)
+        copy = partial(copy_or_link, link=link)
+        shutil.copytree(folder.root, building, dirs_exist_ok=True, copy_function=copy)
         annotations = inside(building, stated.annotations, what="the split's annotation file")
         annotations.unlink()
         write_ground_truth(annotations, _joined(kept, merged))
@@ -248,12 +250,3 @@ def _joined(kept: AvaRows, merged: AvaRows) -> AvaRows:
         person_id=person,
         empty_keyframes=tuple(sorted({*kept.empty_keyframes, *merged.empty_keyframes})),
     ).select(order)
-
-
-def _copy(source: Path, target: Path, *, link: bool) -> None:
-    """Copy a folder into an existing one; with hard links where `link` and possible."""
-
-    def place(name: str, other: str) -> None:
-        copy_or_link(Path(name), Path(other), link=link)
-
-    shutil.copytree(source, target, dirs_exist_ok=True, copy_function=place)

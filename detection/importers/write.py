@@ -76,6 +76,10 @@ class SourceVideo:
             if column is not None and len(column) != len(self.boxes):
                 raise ValueError(f"{name} has {len(column)} rows, boxes {len(self.boxes)}")
 
+    def place(self, row: int) -> int | str | None:
+        """Return where a row stands in `source_file`."""
+        return None if self.line is None else self.line[row] or None
+
 
 @dataclass(frozen=True)
 class DatasetHeader:
@@ -298,8 +302,7 @@ def _time_rows(
         for row in sorted(left_out_rows)
     ]
     for row in sorted(set(wrong) - left_out_rows):
-        line = None if video.line is None else video.line[row] or None
-        problems.add(video.source_file, line, f"{video.name}: {wrong[row]}")
+        problems.add(video.source_file, video.place(row), f"{video.name}: {wrong[row]}")
     kept = np.ones(len(boxes_01), bool)
     kept[list(wrong)] = False
     time_of = {time_s: time_us_of(time_s) for time_s in np.unique(row_times_s[kept]).tolist()}
@@ -308,12 +311,11 @@ def _time_rows(
     empty_us = sorted({time_us_of(time_s) for time_s in empty_s})
     earliest_us = min([*time_of.values(), *empty_us], default=0)
     if earliest_us < 0:
-        problems.add(
-            video.path,
-            None,
+        message = (
             f"time {earliest_us / 1e6:.6f} s: annotations require times from 0 s on; make a video "
-            "whose clock begins at 0 (ffmpeg -i IN -c copy OUT.mp4)",
+            "whose clock begins at 0 (ffmpeg -i IN -c copy OUT.mp4)"
         )
+        problems.add(video.path, None, message)
     last = None
     if video.frame is not None:
         last = max([*video.frame.tolist(), *video.empty_frame], default=0)
@@ -335,7 +337,7 @@ def _time_rows(
 def _skipped_row(
     video: SourceVideo, video_id: str, row: int, num_frames: int, reason: str
 ) -> SkippedRow:
-    place = place_in(video.source_file, None if video.line is None else video.line[row] or None)
+    place = place_in(video.source_file, video.place(row))
     frame = None if video.frame is None else int(video.frame[row]) + 1
     x1, y1, x2, y2 = video.boxes[row].tolist()
     return SkippedRow(video_id, video.name, frame, num_frames, (x1, y1, x2, y2), place, reason)
@@ -362,12 +364,9 @@ def _check_shape(
     if video.size is None or video.size == (1, 1) or not len(video.boxes):
         return
     if not has_aspect_ratio(video.size, size_px, pixel_shape):
-        problems.add(
-            video.source_file,
-            None if video.line is None else video.line[0] or None,
-            f"{video.name}: frames of {video.size[0]:g}x{video.size[1]:g} are stated, the video's "
-            f"are {size_px[0]}x{size_px[1]}: the same aspect ratio is required",
-        )
+        stated = f"{video.name}: frames of {video.size[0]:g}x{video.size[1]:g} are stated"
+        own = f"the video's are {size_px[0]}x{size_px[1]}: the same aspect ratio is required"
+        problems.add(video.source_file, video.place(0), f"{stated}, {own}")
 
 
 def _row_times_s(

@@ -7,14 +7,13 @@ started them, also where that is killed.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from detection.datasets.workers import end_with_parent
 from detection.errors import UserError
 
 Job = TypeVar("Job")
@@ -88,14 +87,7 @@ _shared: dict[str, Any] = {}
 def _start(done_amount: Any, stop: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops this process
     _shared.update(done_amount=done_amount, stop=stop)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    end_with_parent()
 
 
 def _report_to_parent(amount: float) -> None:
