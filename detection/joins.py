@@ -207,10 +207,8 @@ def _readings(
 ) -> Iterable[tuple[str, Callable[[int], int]]]:
     units = {"milliseconds": 1000} | {f"frame numbers ({r} a second)": r for r in _FRAME_RATES}
     for unit, rate in units.items():
-        for mine, theirs, factor in (
-            (right_name, left_name, 1 / rate),
-            (left_name, right_name, float(rate)),
-        ):
+        names = right_name, left_name
+        for (mine, theirs), factor in ((names, 1 / rate), (names[::-1], float(rate))):
             words = f"the times of {mine} are {unit}, those of {theirs} seconds"
             yield words, lambda time, factor=factor: round(time * factor)  # type: ignore[misc]
     shift, times = _common_shift(pairs)
@@ -221,14 +219,9 @@ def _readings(
             f"{left_name} in {times:,} videos (a frame or a keyframe counted from 1 or from 0?)",
             lambda time: time + shift,
         )
-    yield (
-        "the times of one side are rounded to whole seconds",
-        lambda time: round(time / 1e6) * 1_000_000,
-    )
-    yield (
-        "the times of one side are cut to whole seconds",
-        lambda time: time // 1_000_000 * 1_000_000,
-    )
+    one = "the times of one side are"
+    yield f"{one} rounded to whole seconds", lambda time: round(time / 1e6) * 1_000_000
+    yield f"{one} cut to whole seconds", lambda time: time // 1_000_000 * 1_000_000
 
 
 def _common_shift(pairs: Mapping[str, tuple[set[int], set[int]]]) -> tuple[int, int]:

@@ -103,10 +103,8 @@ def restore_training(
     try:
         restore_random_state(states[rank])
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-        raise UserError(
-            f"{file.path}: a damaged checkpoint: training.random[{rank}] is no state of random "
-            f"generators ({error})"
-        ) from error
+        what = f"training.random[{rank}] is no state of random generators"
+        raise UserError(f"{file.path}: a damaged checkpoint: {what} ({error})") from error
     return True
 
 
@@ -224,10 +222,8 @@ def _check_option(group: SavedValues, name: str, own: Any) -> None:
         group.number(name, 0, 1e30)
     elif type(own) in (list, tuple):
         numbers = group.listed(name)
-        fit = len(numbers) == len(own) and all(
-            type(number) in (int, float) and 0 <= number < 1 for number in numbers
-        )
-        if not fit:
+        fit = (type(number) in (int, float) and 0 <= number < 1 for number in numbers)
+        if len(numbers) != len(own) or not all(fit):
             group.refuse(name, value, f"{len(own)} numbers from 0 to 1 are")
     elif value is not None and type(value) not in (str, int, float):
         group.refuse(name, value, "a plain value is")

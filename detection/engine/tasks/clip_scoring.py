@@ -118,19 +118,11 @@ class ClipScorer:
         """Score every n-th video; several processes share the views, and all get the score."""
         start = time.perf_counter()
         config, processes = self.config, self.processes
-        order = ViewBatches(
-            self.dataset,
-            batch_size=config.evaluation.batch_size,
-            every=every,
-            share=processes.share_of_data,
-        )
+        dataset, size = self.dataset, config.evaluation.batch_size
+        share = processes.share_of_data
+        order = ViewBatches(dataset, batch_size=size, every=every, share=share)
         loader = build.build_loader(
-            config,
-            self.dataset,
-            order,
-            self.device,
-            collate=collate_clips,
-            on_unreadable="leave out",
+            config, dataset, order, self.device, collate=collate_clips, on_unreadable="leave out"
         )
         what = f"scoring {self.views.clips} x {self.views.crops} views"
         bar = progress_bar(loader, what, processes)
@@ -160,21 +152,12 @@ class ClipScorer:
             accuracy = multi_label_accuracy(scores, labels, names)
         else:
             accuracy = single_label_accuracy(scores, labels, names, has_scores=readable)
-        macs = count_view_macs(
-            model,
-            num_frames=self.config.clip.sampling.num_frames,
-            size_px=build.test_crop_px(self.config, self.views.crops),
-        )
-        return ClipScore(
-            accuracy,
-            self.views,
-            np.flatnonzero(readable) * every,
-            scores[readable],
-            int((~readable).sum()),
-            macs,
-            time.perf_counter() - start,
-            lines,
-        )
+        num_frames = self.config.clip.sampling.num_frames
+        size_px = build.test_crop_px(self.config, self.views.crops)
+        macs = count_view_macs(model, num_frames=num_frames, size_px=size_px)
+        scored, lost = np.flatnonzero(readable) * every, int((~readable).sum())
+        seconds = time.perf_counter() - start
+        return ClipScore(accuracy, self.views, scored, scores[readable], lost, macs, seconds, lines)
 
 
 def count_view_macs(model: X3DClassifier, *, num_frames: int, size_px: int) -> int:
