@@ -126,14 +126,6 @@ def _moments(moments: Iterable[tuple[str, int]]) -> tuple[str, ...]:
     return tuple(f"{shown(v)} at {t / 1e6:.10g} s" for v, t in sorted(moments)[:EXAMPLES])
 
 
-def _without_suffix(name: str) -> str:
-    return re.sub(r"\.[A-Za-z][A-Za-z0-9]{1,4}$", "", name)
-
-
-def _without_folder(name: str) -> str:
-    return name.replace("\\", "/").rsplit("/", 1)[-1]
-
-
 def _plain_numbers(name: str) -> str:
     return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"(?<=\d)\.0+$", "", name))
 
@@ -149,8 +141,8 @@ _WAYS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("in characters that are not seen (a byte-order mark?)", _visible),
     ("in blanks alone", lambda name: "".join(name.split())),
     ("in upper and lower case alone", str.casefold),
-    ("in a suffix alone", _without_suffix),
-    ("in a folder alone", _without_folder),
+    ("in a suffix alone", lambda name: re.sub(r"\.[A-Za-z][A-Za-z0-9]{1,4}$", "", name)),
+    ("in a folder alone", lambda name: name.replace("\\", "/").rsplit("/", 1)[-1]),
     ("in how a number is written alone", _plain_numbers),
     ("in blanks, dashes and underscores alone", lambda name: re.sub(r"[\s_-]+", "", name)),
 )

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from detection.datasets.clip_list import ClipList
 from detection.datasets.open_video import FrameSource
 from detection.datasets.transforms import ClipTransform, TransformParams
-from detection.datasets.workers import FixedBatches, SampleIndex
+from detection.datasets.workers import FixedBatches, SampleIndex, too_many_unreadable
 from detection.errors import UserError
 from detection.structures import ClipSampling
 
@@ -169,13 +169,10 @@ class ClipDataset:
             except UserError as error:
                 problem = self.clips.row_error(position, str(error))
                 unreadable.append(str(problem))
-                if len(unreadable) > most_unreadable * len(positions):
-                    if len(unreadable) == 1:
-                        raise problem from error
-                    raise UserError(
-                        f"{problem} ({len(unreadable)} of {len(positions)} videos cannot be read, "
-                        f"data.max_unreadable={most_unreadable:g} of them may be)"
-                    ) from error
+                count = len(unreadable)
+                if count > most_unreadable * len(positions):
+                    what = f"{count} of {len(positions)} videos"
+                    raise too_many_unreadable(problem, count, what, most_unreadable) from error
         return unreadable
 
     @property

@@ -130,7 +130,8 @@ class DatasetFolder:
         if not path.is_file():
             hint = f"make it with: {how_to_get}" if how_to_get else _HOW_TO_MAKE_ONE
             raise UserError(f"{path}: file not found; {hint}")
-        return cls(root, _parse(path))
+        known = tuple(DatasetFile.model_fields)
+        return cls(root, read_yaml(path).check(_ADAPTER, known=known, word="key"))
 
     @property
     def name(self) -> str:
@@ -264,7 +265,3 @@ def write_dataset_file(root: str | Path, file: DatasetFile) -> None:
     values = file.model_dump(mode="json", exclude_defaults=True)
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
     write_text(Path(root) / FILE_NAME, text)
-
-
-def _parse(path: Path) -> DatasetFile:
-    return read_yaml(path).check(_ADAPTER, known=tuple(DatasetFile.model_fields), word="key")

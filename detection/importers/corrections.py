@@ -73,7 +73,9 @@ def merge_corrections(
         rows = read_ground_truth(part.annotations)
     new_ids = _unknown_videos(folder, part, keyframes)
     sources = _new_videos(new_ids, folder, videos, reviewed)
-    kept = _without(rows, keyframes)
+    others = np.array([rows.keyframe(row) not in keyframes for row in range(len(rows))], bool)
+    empty = tuple(key for key in rows.empty_keyframes if key not in keyframes)
+    kept = replace(rows.select(others), empty_keyframes=empty)
     _check_paths(folder, stated, adds_videos=bool(sources), adds_ids=bool(new_ids))
     with new_dataset_folder(out, overwrite=overwrite) as building:
         copy = partial(copy_or_link, link=link)
@@ -217,12 +219,6 @@ def _new_videos(
             except ValueError as error:
                 raise UserError(str(error)) from error
     return sources
-
-
-def _without(rows: AvaRows, keyframes: frozenset[Keyframe]) -> AvaRows:
-    kept = np.array([rows.keyframe(row) not in keyframes for row in range(len(rows))], bool)
-    empty = tuple(key for key in rows.empty_keyframes if key not in keyframes)
-    return replace(rows.select(kept), empty_keyframes=empty)
 
 
 def _joined(kept: AvaRows, merged: AvaRows) -> AvaRows:

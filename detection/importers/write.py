@@ -192,10 +192,9 @@ def write_dataset(
     were left out, `video_sources.csv` the source's name of each video. Raises `UserError` naming
     file and line of what is wrong; then `out` stays as it was.
     """
-    _check_classes(header.label_map)
     ids = video_ids([video.name for video in videos])
+    _check_header(header, ids)
     timed: dict[str, _TimedRows] = {}
-    _check_splits(header, ids)
     with new_dataset_folder(out, overwrite=overwrite) as folder:
         problems = Problems()
         for video in tqdm(videos, desc="reading videos", unit="video", disable=not show_progress):
@@ -394,16 +393,12 @@ def _outside_reason(video: SourceVideo, row: int, times_s: NDArray[np.float64]) 
     )
 
 
-def _check_classes(label_map: LabelMap) -> None:
-    """Refuse names that a label map cannot contain: empty, or with control characters."""
-    for name in label_map.names:
+def _check_header(header: DatasetHeader, ids: Mapping[str, str]) -> None:
+    for name in header.label_map.names:
         try:
             check_class_name(name)
         except ValueError as error:
             raise UserError(str(error)) from error
-
-
-def _check_splits(header: DatasetHeader, ids: Mapping[str, str]) -> None:
     for split, names in header.splits.items():
         for name in names:
             if name not in ids:

@@ -7,13 +7,14 @@ started them, also where that is killed.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from detection.datasets.workers import end_with_parent
 from detection.errors import UserError
 
 Job = TypeVar("Job")
@@ -87,7 +88,14 @@ _shared: dict[str, Any] = {}
 def _start(done_amount: Any, stop: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops this process
     _shared.update(done_amount=done_amount, stop=stop)
-    end_with_parent()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _report_to_parent(amount: float) -> None:

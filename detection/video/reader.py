@@ -457,7 +457,6 @@ class VideoReader(Closing):
     def _decode_packet(
         self, packet: Packet[VideoStream] | None, skip: Literal["DEFAULT", "NONREF"]
     ) -> list[VideoFrame]:
-        """Decode a packet (None: flush the decoder); skip: FFmpeg's name of the frames to skip."""
         context = self._stream.codec_context
         context.skip_frame = skip
         return context.decode(packet)

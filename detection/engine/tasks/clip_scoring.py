@@ -190,7 +190,7 @@ def write_clip_results(
 
 
 def as_json(score: ClipScore) -> dict[str, Any]:
-    """Return plain types; what does not apply is left out, NaN is null."""
+    """Return plain types; what does not apply is left out, `json_text` writes NaN as null."""
     accuracy = score.accuracy
     return {
         "task": "classification",
@@ -202,9 +202,7 @@ def as_json(score: ClipScore) -> dict[str, Any]:
         "gmacs_per_view": score.macs / 1e9,
         "gmacs_per_video": len(score.views) * score.macs / 1e9,
         "scoring_seconds": round(score.seconds, 1),
-        "per_class": {
-            name: None if math.isnan(value) else value for name, value in accuracy.per_class.items()
-        },
+        "per_class": dict(accuracy.per_class),
         "num_ground_truth": dict(accuracy.num_of_class),
     }
 
