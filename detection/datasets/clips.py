@@ -142,9 +142,8 @@ class ClipDataset:
         for (video, short_side), places in together.items():
             clips = self._read(video, short_side, [choices[place][0] for place in places])
             for place, frames in zip(places, clips, strict=True):
-                done = self._transform.apply(
-                    frames, np.zeros((0, 4), np.float32), choices[place][1]
-                )
+                nobody = np.zeros((0, 4), np.float32)
+                done = self._transform.apply(frames, nobody, choices[place][1])
                 labels = torch.from_numpy(self.clips.labels[video])
                 samples[place] = ClipSample(done.frames, labels, video, self.clips.names[video])
         return [samples[place] for place in range(len(indices))]
@@ -187,9 +186,8 @@ class ClipDataset:
             return float(generator.random()), params
         view = index[1] % len(self.views)
         place = self.views.crop_01(view)
-        return self.views.start_01(view), TransformParams(
-            params.short_side, top_01=place, left_01=place
-        )
+        params = TransformParams(params.short_side, top_01=place, left_01=place)
+        return self.views.start_01(view), params
 
     def _read(
         self, video: int, short_side: int, starts_01: Sequence[float]

@@ -45,12 +45,8 @@ class PictureBatch:
 
     def pin_memory(self) -> PictureBatch:
         """Return the batch in page-locked memory (called by DataLoader)."""
-        return PictureBatch(
-            [
-                Picture(p.keyframe, p.image.pin_memory(), p.boxes_px.pin_memory())
-                for p in self.pictures
-            ]
-        )
+        pinned = ((p, p.image.pin_memory(), p.boxes_px.pin_memory()) for p in self.pictures)
+        return PictureBatch([Picture(p.keyframe, image, boxes) for p, image, boxes in pinned])
 
 
 class PeopleFrames(Dataset[Picture]):
@@ -87,9 +83,8 @@ class PeopleFrames(Dataset[Picture]):
         position = index[1]
         frame, size = self._kept.get(position) or self._read(position)
         generator = np.random.default_rng((self._seed, *index))
-        image, boxes_px = self._transform(
-            frame, size, self.table.boxes(position).xyxy_01, generator
-        )
+        boxes_01 = self.table.boxes(position).xyxy_01
+        image, boxes_px = self._transform(frame, size, boxes_01, generator)
         return Picture(
             self.table.keyframe(position),
             torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),

@@ -190,9 +190,8 @@ def _head(at: dict[str, Array], depth: dict[str, Array], facing: Array, body: Bo
         knot = crown + up * 0.75 * r - ahead * 0.35 * r
         parts.append(Part(disc(knot, 0.36 * r, 0.36 * r), level + 0.0135, body.hair))
     if body.hair_style == "cap":
-        peak = capsule(
-            crown + up * 0.1 * r, crown + up * 0.02 * r + ahead * 1.3 * r, 0.2 * r, 0.1 * r
-        )
+        tip = crown + up * 0.02 * r + ahead * 1.3 * r
+        peak = capsule(crown + up * 0.1 * r, tip, 0.2 * r, 0.1 * r)
         parts.append(Part(peak, level + 0.015, body.hair))
     return parts + _eyes(at["head"], up, ahead, towards, r, level)
 
@@ -228,9 +227,8 @@ def _arms(
 def _held(at: dict[str, Array], depth: dict[str, Array], facing: Array, held: Held) -> list[Part]:
     middle = (at["hand_l"] + at["hand_r"]) / 2
     # A box is drawn as wide from the side as from the front.
-    level = np.maximum(depth["hand_l"], depth["hand_r"]) + np.where(
-        np.sin(np.radians(facing)) > 0.3, 0.02, -0.012
-    )
+    nearer = np.where(np.sin(np.radians(facing)) > 0.3, 0.02, -0.012)
+    level = np.maximum(depth["hand_l"], depth["hand_r"]) + nearer
     w, h = held.width / 2, held.height / 2
     box = middle[:, None] + np.array([(-w, -h), (w, -h), (w, h), (-w, h)])
     ribbon = middle[:, None] + np.array([(-w / 4, -h), (w / 4, -h), (w / 4, h), (-w / 4, h)])

@@ -51,19 +51,16 @@ def save_checkpoint(
     unreadable: samples of the epoch under way that each could not read.
     data: digests of the files that determine training and scoring data, as `digests` gives them.
     """
-    save(
-        path,
-        model if updater.average is None else updater.average.model,
-        {
-            "progress": dataclasses.asdict(progress),
-            "optimizer": updater.optimizer.state_dict(),
-            "scaler": updater.scaler.state_dict(),
-            "random": list(random_states),
-            "unreadable": list(unreadable),
-            "data": dict(data or {}),
-            "followed_weights": None if updater.average is None else model.state_dict(),
-        },
-    )
+    training = {
+        "progress": dataclasses.asdict(progress),
+        "optimizer": updater.optimizer.state_dict(),
+        "scaler": updater.scaler.state_dict(),
+        "random": list(random_states),
+        "unreadable": list(unreadable),
+        "data": dict(data or {}),
+        "followed_weights": None if updater.average is None else model.state_dict(),
+    }
+    save(path, model if updater.average is None else updater.average.model, training)
 
 
 def restore_training(
@@ -260,7 +257,6 @@ def _is_count(value: Any) -> bool:
 
 
 def _checked_scaler(said: SavedValues) -> dict[str, Any]:
-    """Return the saved state of a loss scaler."""
     saved = said.within("scaler")
     return {
         "scale": saved.number("scale", 1e-30, 1e30),

@@ -112,8 +112,8 @@ class _Machine:
         argument = opcode.arg.reader(self.file) if opcode.arg is not None else None
         if type(argument) is int:
             self.check_int(name, start)
-        if name == "PROTO" and argument > pickle.HIGHEST_PROTOCOL:
-            raise ValueError("of an unknown protocol")
+            if name == "PROTO" and argument > pickle.HIGHEST_PROTOCOL:
+                raise ValueError("of an unknown protocol")
         if type(argument) is str and "BINUNICODE" in name:
             argument.encode()  # raises for surrogates, which `pickletools` accepts
         return name, bytes(argument) if type(argument) is bytearray else argument

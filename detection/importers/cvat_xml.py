@@ -241,8 +241,8 @@ class _Reader:
             raise self._error("this is 'CVAT for images'; export the task as 'CVAT for video 1.1'")
         elif name == "track" and len(self.stack) == 2:
             self._keep()
-            words = (attributes.get(key, "") for key in ("id", "label", "task_id"))
-            self.track = CvatTrack(*words, self.line)
+            track_id, label, task = (attributes.get(key, "") for key in ("id", "label", "task_id"))
+            self.track = CvatTrack(track_id, label, task, self.line)
         elif self.track is not None and len(self.stack) == 3:
             self.shape = None
             if name in SHAPES:

@@ -44,12 +44,9 @@ def import_unlabelled(
                 if not len(video.frame_times_s()):
                     raise UserError(f"{source / name}: contains no frame")
             copy_or_link_video(source / name, folder / "videos", ids[name], link=link)
-        write_text(folder / "annotations" / "all.csv", "")
-        write_text(
-            folder / "annotations" / "all_videos.txt", "".join(f"{i}\n" for i in ids.values())
-        )
         part = SplitPart(annotations="annotations/all.csv", videos="annotations/all_videos.txt")
-        write_dataset_file(
-            folder, DatasetFile(name=Path(out).name, videos="videos", splits={SPLIT: part})
-        )
+        write_text(folder / "annotations/all.csv", "")
+        write_text(folder / "annotations/all_videos.txt", "".join(f"{i}\n" for i in ids.values()))
+        file = DatasetFile(name=Path(out).name, videos="videos", splits={SPLIT: part})
+        write_dataset_file(folder, file)
     return ImportReport(len(names), {}, (), notes=tuple(skipped_files(source)))

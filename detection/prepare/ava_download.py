@@ -361,20 +361,14 @@ def write_dataset_folder(release: Release, folder: Path, *, only: Sequence[str])
     }
     out = quote_word(str(folder))
     command = f"python -m ava_tools.download --dataset {release.name} --out {out}"
-    description = release.description
+    text = release.description
     if chosen is not None:
-        description += f" Part: {len(chosen)} chosen film(s)."
+        text += f" Part: {len(chosen)} chosen film(s)."
     (folder / "videos").mkdir(exist_ok=True)
-    write_dataset_file(
-        folder,
-        DatasetFile(
-            name=release.name,
-            description=description,
-            videos="videos",
-            splits=splits,
-            how_to_get=command,
-        ),
+    file = DatasetFile(
+        name=release.name, description=text, videos="videos", splits=splits, how_to_get=command
     )
+    write_dataset_file(folder, file)
     manifest.write()
 
 

@@ -734,8 +734,7 @@ class FrameCounts:
 class VideoInfo:
     """A video's properties.
 
-    width: pixels as displayed.
-    height: pixels as displayed.
+    width, height: pixels as displayed.
     average_fps: mean frame rate.
     duration_s: of the video stream.
     num_frames: according to the header, where it says so.

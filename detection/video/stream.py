@@ -63,8 +63,7 @@ class StreamFrame:
     """One frame.
 
     time_s: presentation time.
-    width: pixels as displayed.
-    height: pixels as displayed.
+    width, height: pixels as displayed.
     arrived_s: `time.monotonic()` when it was decoded.
     pixel_shape: width to height of one pixel as displayed, None for squares.
     """

@@ -238,5 +238,4 @@ def print_clip_results(folder: Path, score: ClipScore) -> None:
         f"views: {views.clips} clips x {views.crops} crops a video, "
         f"{len(views)} x {score.macs / 1e9:.3f} GMAC, {score.seconds:.1f} s in all"
     )
-    names = ("metrics.json", "per_class.csv", "predictions.csv", "checkpoints/last.pt")
-    print_files(folder, names)
+    print_files(folder, "predictions.csv")
