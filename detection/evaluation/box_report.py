@@ -119,15 +119,8 @@ def report_boxes(
     )
 
     def at(least: float) -> AtThreshold:
-        true, kept = int(right[scores >= least].sum()), int((scores >= least).sum())
-        return AtThreshold(
-            threshold=least,
-            num_boxes=kept,
-            precision=true / kept if kept else math.nan,
-            recall=true / num_people if num_people else math.nan,
-            f1=2 * true / (kept + num_people) if num_people else math.nan,
-            ceiling=perfect.ceiling(row_score >= least).mean_ap,
-        )
+        ceiling = perfect.ceiling(row_score >= least).mean_ap
+        return _at(least, right[scores >= least], num_people, ceiling)
 
     best = best_f1_threshold(scores, right, num_people)
     return BoxReport(
@@ -165,6 +158,19 @@ def best_f1_threshold(
     first = int(is_best.argmax())
     end = first + int(is_best[first:].argmin())
     return float(hundredths[(first + end - 1) // 2])
+
+
+def _at(threshold: float, right: NDArray[np.bool_], num_people: int, ceiling: float) -> AtThreshold:
+    """Return the figures of the boxes that are left; `right` marks their true positives."""
+    true, kept = int(right.sum()), len(right)
+    return AtThreshold(
+        threshold=threshold,
+        num_boxes=kept,
+        precision=true / kept if kept else math.nan,
+        recall=true / num_people if num_people else math.nan,
+        f1=2 * true / (kept + num_people) if num_people else math.nan,
+        ceiling=ceiling,
+    )
 
 
 def _coverage(keys: SharedKeys, counted: NDArray[np.bool_]) -> dict[str, int]:
