@@ -72,10 +72,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="after the search: train its network beside baselines of the same cost, whose axes "
         "grew together or at random, and compare",
     )
-    parser.add_argument("--draws", type=at_a_time, default=3, help="random paths (default 3)")
-    parser.add_argument(
-        "--final-seeds", type=at_a_time, default=3, help="trainings of each finalist (default 3)"
-    )
+    add = parser.add_argument
+    add("--draws", type=at_a_time, default=3, help="random paths (default 3)")
+    add("--final-seeds", type=at_a_time, default=3, help="trainings of each finalist (default 3)")
     options = parser.parse_intermixed_args(argv)
     if options.replay and (options.overrides or options.rivals):
         parser.error("--replay takes no options")
@@ -112,14 +111,8 @@ def carry_out(
     search = search_of(config, cost, limits, units)
     scheduler = scheduler_of(config, folder, task, should_stop)
     remarks = remarks_of(config, limits, made_up=_made_up(training.data.root))
-    report = partial(
-        write_report,
-        folder,
-        search.steps,
-        units=units,
-        title=f"Expansion: {Path(options.cfg).stem}",
-        remarks=remarks,
-    )
+    title, steps = f"Expansion: {Path(options.cfg).stem}", search.steps
+    report = partial(write_report, folder, steps, units=units, title=title, remarks=remarks)
     if first:
         begin(config, folder)
         print("\n".join(remarks), flush=True)
@@ -208,13 +201,9 @@ def cost_of(
     else:
         torch.set_num_threads(config.threads)
         cost = milliseconds_cost(network, device=choose_device())
-    return remembered(
-        cost,
-        folder / "costs.json",
-        of=settings_of(config),
-        first=int(os.environ.get("RANK", "0")) == 0,
-        should_stop=should_stop,
-    )
+    path, first = folder / "costs.json", int(os.environ.get("RANK", "0")) == 0
+    of = settings_of(config)
+    return remembered(cost, path, of=of, first=first, should_stop=should_stop)
 
 
 def say_step(search: Search, units: Units) -> None:

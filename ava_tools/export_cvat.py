@@ -65,9 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tracks.append(_boxes(numbers, track))
         merged += [video_id] * (taken - sum(map(len, tracks)))
         head = VideoHeader(video_id, folder.video_path(video_id).name, len(times_s), size_px)
-        step = max(
-            1, round(options.every * (len(times_s) - 1) / max(times_s[-1] - times_s[0], 1e-9))
-        )
+        span_s = max(times_s[-1] - times_s[0], 1e-9)
+        step = max(1, round(options.every * (len(times_s) - 1) / span_s))
         ready.append((head, tracks, step, cvat_text(head, tracks, choices, step, options.keep_iou)))
     for head, _, _, (text, _) in ready:
         write_text(options.out / f"{head.name}.xml", text)
@@ -100,12 +99,9 @@ def _check_times(video_id: str, timed: list[_Timed], times_s: NDArray[np.float64
     """Refuse boxes before a video's first frame or after its last: they would be shown there."""
     interval_s = (times_s[-1] - times_s[0]) / max(len(times_s) - 1, 1)
     slack_s = max(interval_s / 2, 1e-3) + 1e-3
-    outside = [
-        time_s
-        for track in timed
-        for time_s, _, _ in track
-        if not times_s[0] - slack_s <= time_s <= times_s[-1] + slack_s
-    ]
+    low_s, high_s = times_s[0] - slack_s, times_s[-1] + slack_s
+    every_s = [time_s for track in timed for time_s, _, _ in track]
+    outside = [time_s for time_s in every_s if not low_s <= time_s <= high_s]
     if outside:
         raise UserError(
             f"video '{printable(video_id)}': {len(outside)} boxes at times outside it, the first "
@@ -166,11 +162,8 @@ def _linked(rows: AvaRows, options: argparse.Namespace) -> list[_Timed]:
     for time_us in np.unique(rows.time_us).tolist():
         here = rows.time_us == time_us
         found.append((time_us / 1e6, ActorBoxes(rows.boxes_01[here], rows.score[here])))
-    tracker = Tracker(
-        start_score=options.min_score,
-        keep_score=options.min_score * 0.6,
-        max_gap_s=max(2.0, 2 * options.every),
-    )
+    least, gap_s = options.min_score, max(2.0, 2 * options.every)
+    tracker = Tracker(start_score=least, keep_score=least * 0.6, max_gap_s=gap_s)
     tracks: dict[int, _Timed] = {}
     for (time_s, boxes), numbers in zip(found, link_boxes(found, tracker), strict=True):
         for box, track in zip(boxes.xyxy_01.astype(np.float64), numbers.tolist(), strict=True):

@@ -164,16 +164,9 @@ def _import_annotations(
 def _merge_corrections(options: argparse.Namespace) -> int:
     from detection.importers.corrections import merge_corrections
 
-    report = merge_corrections(
-        options.dataset,
-        options.out,
-        split=options.split,
-        corrections=options.corrections,
-        reviewed=options.reviewed,
-        videos=options.videos,
-        link=options.link,
-        overwrite=options.overwrite,
-    )
+    names = ("split", "corrections", "reviewed", "videos", "link", "overwrite")
+    given = {name: getattr(options, name) for name in names}
+    report = merge_corrections(options.dataset, options.out, **given)
     many = "s" * (report.num_keyframes != 1)
     print(f"{report.num_keyframes:,} reviewed keyframe{many} -> {options.out}")
     print(f"  {options.split}: {report.removed:,} rows replaced by {report.added:,}, ", end="")

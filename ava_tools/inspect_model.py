@@ -195,14 +195,12 @@ def stage_table(title: str, summary: dict[str, Any]) -> str:
             f"{row['name']:8}{row['blocks']:>7}  {shape:24}{row['parameters']:>12,}"
             f"{row['parameters_without_bn']:>12,}{row['macs'] / 1e6:>12,.1f}"
         )
-    lines.append(
+    lines += [
         f"{'all':41}{summary['parameters']:>12,}{summary['parameters_without_bn']:>12,}"
-        f"{summary['macs'] / 1e6:>12,.1f}"
-    )
-    lines.append(
+        f"{summary['macs'] / 1e6:>12,.1f}",
         f"{summary['parameters_without_bn'] / 1e6:.3f} M parameters without BN affine, "
-        f"{summary['macs'] / 1e9:.3f} GMAC (1 per multiply-add)"
-    )
+        f"{summary['macs'] / 1e9:.3f} GMAC (1 per multiply-add)",
+    ]
     for name, words in (("inference", "inference"), ("training", "forward and backward")):
         if f"{name}_ms" in summary:
             peak = summary[f"{name}_peak_mb"]
@@ -266,15 +264,14 @@ def family_row(name: str, description: Any) -> dict[str, Any]:
     test = summarise(clips, num_frames=frames, size_px=description.test_crop)
     detector = summarise(actors, num_frames=frames, size_px=description.test_crop)
     head = train["stages"][-1]["macs"]  # at one position
+    factors = ("width_factor", "depth_factor", "bottleneck_factor")
     return {
         "variant": name,
         "frames": frames,
         "step": description.step,
         "train_crop_px": description.train_crop,
         "test_crop_px": description.test_crop,
-        "width_factor": description.width_factor,
-        "depth_factor": description.depth_factor,
-        "bottleneck_factor": description.bottleneck_factor,
+        **{factor: getattr(description, factor) for factor in factors},
         "stage_channels": list(description.stage_channels),
         "stage_depths": list(description.stage_depths),
         "parameters": train["parameters"],

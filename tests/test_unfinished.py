@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from detection.datasets.new_folder import new_dataset_folder
 from detection.errors import UserError
-from detection.files import only_writer, replacing, write_text
+from detection.files import new_dataset_folder, only_writer, replacing, write_text
 from detection.unfinished import left_behind, unfinished_file, unfinished_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -29,7 +28,7 @@ with replacing(sys.argv[1]) as temporary:
 BUILDER = """
 import os, signal, sys
 from pathlib import Path
-from detection.datasets.new_folder import new_dataset_folder
+from detection.files import new_dataset_folder
 renames, rename, at = 0, Path.rename, sys.argv[2]
 def killing(self, target):
     global renames

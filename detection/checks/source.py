@@ -51,10 +51,8 @@ def verify_source(
             report.findings.append(problem(name, found.problem, _REPLACE))
         if 0 < found.num_frames < last:
             message = f"{found.num_frames} frames where the annotations box frames up to {last}"
-            advice = (
-                f"get a whole copy, or import it as it is: import_dataset {form.key} leaves the "
-                "rows past its end out and lists them"
-            )
+            importing = f"import_dataset {form.key} leaves the rows past its end out and lists them"
+            advice = f"get a whole copy, or import it as it is: {importing}"
             report.findings.append(problem(name, message, advice))
     report.findings += reading_notes(facts)
     report.findings.sort(key=lambda finding: finding.subject)

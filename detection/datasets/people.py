@@ -45,12 +45,8 @@ class PeopleBatch:
 
     def pin_memory(self) -> PeopleBatch:
         """Return the batch in page-locked memory (called by DataLoader)."""
-        return PeopleBatch(
-            [
-                PeopleSample(p.keyframe, p.image.pin_memory(), p.boxes_px.pin_memory())
-                for p in self.frames
-            ]
-        )
+        pinned = ((p, p.image.pin_memory(), p.boxes_px.pin_memory()) for p in self.frames)
+        return PeopleBatch([PeopleSample(p.keyframe, image, boxes) for p, image, boxes in pinned])
 
 
 class PeopleFrames(Dataset[PeopleSample]):
@@ -87,9 +83,8 @@ class PeopleFrames(Dataset[PeopleSample]):
         position = index[1]
         frame, size = self._kept.get(position) or self._read(position)
         generator = np.random.default_rng((self._seed, *index))
-        image, boxes_px = self._transform(
-            frame, size, self.table.boxes(position).xyxy_01, generator
-        )
+        boxes_01 = self.table.boxes(position).xyxy_01
+        image, boxes_px = self._transform(frame, size, boxes_01, generator)
         return PeopleSample(
             self.table.keyframe(position),
             torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),

@@ -51,19 +51,16 @@ def save_checkpoint(
     unreadable: samples of the epoch under way that each could not read.
     data: digests of the files that determine training and scoring data, as `digests` gives them.
     """
-    save(
-        path,
-        model if updater.average is None else updater.average.model,
-        {
-            "progress": dataclasses.asdict(progress),
-            "optimizer": updater.optimizer.state_dict(),
-            "scaler": updater.scaler.state_dict(),
-            "random": list(random_states),
-            "unreadable": list(unreadable),
-            "data": dict(data or {}),
-            "followed_weights": None if updater.average is None else model.state_dict(),
-        },
-    )
+    training = {
+        "progress": dataclasses.asdict(progress),
+        "optimizer": updater.optimizer.state_dict(),
+        "scaler": updater.scaler.state_dict(),
+        "random": list(random_states),
+        "unreadable": list(unreadable),
+        "data": dict(data or {}),
+        "followed_weights": None if updater.average is None else model.state_dict(),
+    }
+    save(path, model if updater.average is None else updater.average.model, training)
 
 
 def restore_training(
@@ -103,10 +100,8 @@ def restore_training(
     try:
         restore_random_state(states[rank])
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-        raise UserError(
-            f"{file.path}: a damaged checkpoint: training.random[{rank}] is no state of random "
-            f"generators ({error})"
-        ) from error
+        what = f"training.random[{rank}] is no state of random generators"
+        raise UserError(f"{file.path}: a damaged checkpoint: {what} ({error})") from error
     return True
 
 
@@ -224,10 +219,8 @@ def _check_option(group: SavedValues, name: str, own: Any) -> None:
         group.number(name, 0, 1e30)
     elif type(own) in (list, tuple):
         numbers = group.listed(name)
-        fit = len(numbers) == len(own) and all(
-            type(number) in (int, float) and 0 <= number < 1 for number in numbers
-        )
-        if not fit:
+        fit = (type(number) in (int, float) and 0 <= number < 1 for number in numbers)
+        if len(numbers) != len(own) or not all(fit):
             group.refuse(name, value, f"{len(own)} numbers from 0 to 1 are")
     elif value is not None and type(value) not in (str, int, float):
         group.refuse(name, value, "a plain value is")
@@ -264,7 +257,6 @@ def _is_count(value: Any) -> bool:
 
 
 def _checked_scaler(said: SavedValues) -> dict[str, Any]:
-    """Return the saved state of a loss scaler."""
     saved = said.within("scaler")
     return {
         "scale": saved.number("scale", 1e-30, 1e30),

@@ -180,9 +180,8 @@ def _open_task_again(config: AnyConfig) -> Task:
     except UserError as error:
         if Path(config.data.root).exists():
             raise
-        raise UserError(
-            f"{error}; where the data moved, add data.root=NEW to the command"
-        ) from error
+        where = "where the data moved, add data.root=NEW to the command"
+        raise UserError(f"{error}; {where}") from error
 
 
 def resume(
@@ -437,20 +436,10 @@ def _run(
     model = task.place(model, device)
     task.prepare_scoring(device=device, processes=processes)
     decay = config.optim.ema_decay
-    return Run(
-        config,
-        folder,
-        task,
-        model,
-        None if decay is None else WeightAverage(model, decay=decay),
-        device,
-        MetricsLog(
-            folder / "log.jsonl",
-            silent=not processes.is_first,
-            board=TensorBoard(folder / "tensorboard") if learns and config.tensorboard else None,
-        ),
-        processes,
-    )
+    average = None if decay is None else WeightAverage(model, decay=decay)
+    board = TensorBoard(folder / "tensorboard") if learns and config.tensorboard else None
+    log = MetricsLog(folder / "log.jsonl", silent=not processes.is_first, board=board)
+    return Run(config, folder, task, model, average, device, log, processes)
 
 
 def _training(run: Run) -> Training:

@@ -64,8 +64,7 @@ def person_ap(ground_truth: Sequence[ActorBoxes], detections: Sequence[ActorBoxe
             f"{len(ground_truth)} frames of ground truth, {len(detections)} of detections"
         )
     _check(ground_truth, detections)
-    num_people = sum(len(boxes) for boxes in ground_truth)
-    num_found = sum(len(boxes) for boxes in detections)
+    num_people, num_found = sum(map(len, ground_truth)), sum(map(len, detections))
     if num_people and num_found:
         figures = _coco_figures(ground_truth, detections)
     else:

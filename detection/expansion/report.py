@@ -123,27 +123,19 @@ def plot_of(
             chosen = index == step.chosen
             if chosen:
                 path.append(len(points))
-            points.append(
-                Point(
-                    one.cost / units.scale,
-                    one.outcome.mean,
-                    one.outcome.scores,
-                    label=_axis(one) if chosen else "",
-                    title=f"{_axis(one)}: {name_of(one.description)}, {_score(one.outcome)}",
-                )
-            )
+            points.append(_point(one, units, _axis(one), _axis(one) if chosen else ""))
     again = [
-        Point(
-            one.cost / units.scale,
-            one.outcome.mean,
-            one.outcome.scores,
-            label=one.way.partition(" (")[0],
-            title=f"{one.way}: {name_of(one.description)}, {_score(one.outcome)}",
-        )
+        _point(one, units, one.way, one.way.partition(" (")[0])
         for one in best_first(finalists)
         if one.outcome.failure is None and one.outcome.scores
     ]
     return SearchPlot(points, path, f"cost, {units.cost}", units.score, title, again)
+
+
+def _point(one: Candidate | Finalist, units: Units, words: str, label: str) -> Point:
+    cost, outcome = one.cost / units.scale, one.outcome
+    title = f"{words}: {name_of(one.description)}, {_score(outcome)}"
+    return Point(cost, outcome.mean, outcome.scores, label=label, title=title)
 
 
 def page(

@@ -196,21 +196,6 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def video_map_json(result: VideoMap) -> dict[str, Any]:
-    """Return video-mAP as plain values."""
-    return {
-        "mean_ap": {name: or_none(ap) for name, ap in result.mean_ap.items()},
-        "per_class": {
-            name: {key: or_none(ap) for key, ap in aps.items()}
-            for name, aps in result.per_class.items()
-        },
-        "num_ground_truth": dict(result.num_ground_truth),
-        "num_detections": dict(result.num_detections),
-        "num_videos": result.num_videos,
-        "linked": result.linked,
-    }
-
-
 def as_csv(results: Sequence[AvaFrameMap]) -> str:
     """Return one row per protocol and class, with a header; empty AP where there is none."""
     out = io.StringIO()

@@ -8,6 +8,7 @@ not support ranges or gave no mark.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -206,9 +207,8 @@ def _attempt(
     """Ask once for what is missing; return the file's size and mark when all of it is there."""
     known = partial.known()
     start = partial.num_bytes() if known else 0
-    with download_range(
-        file.url, start=start, validator=known, timeout_s=rules.timeout_s
-    ) as answer:
+    timeout_s = rules.timeout_s
+    with download_range(file.url, start=start, validator=known, timeout_s=timeout_s) as answer:
         if answer.start == 0:
             partial.begin(answer.validator)
         done = answer.start
@@ -216,7 +216,7 @@ def _attempt(
         with partial.data.open("r+b") as output:
             output.seek(done)
             output.truncate()
-            for chunk in answer.chunks(rules.min_bytes_per_s, rules.timeout_s):
+            for chunk in answer.chunks(rules.min_bytes_per_s, timeout_s):
                 output.write(chunk)
                 done += len(chunk)
                 progress.update(file.path, done, answer.total_bytes)
@@ -282,13 +282,9 @@ def ask_sizes(
     rules = rules or TransferRules()
 
     def one(url: str) -> RemoteInfo | str:
+        attempt = functools.partial(ask, url, timeout_s=rules.timeout_s)
         try:
-            return retry(
-                lambda: ask(url, timeout_s=rules.timeout_s),
-                attempts=3,
-                backoff_s=rules.backoff_s,
-                silent_s=5.0,
-            )
+            return retry(attempt, attempts=3, backoff_s=rules.backoff_s, silent_s=5.0)
         except (FileRefused, TransferBroken) as error:
             return str(error)
         finally:

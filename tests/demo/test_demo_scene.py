@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detection.demo.annotate import doing_at, notes_of, tell_stories
+from detection.demo.annotate import notes_of, tell_stories
 from detection.demo.casting import Story
 from detection.demo.props import Prop
 from detection.demo.scene import StoryScene
@@ -105,7 +105,7 @@ def test_passages_are_half_done_at_their_keyframe() -> None:
                     keyframe = round((span.start_s + span.end_s) / 2)
                     assert span.start_s < keyframe - 0.2 and keyframe + 0.2 < span.end_s
                     halves.append(keyframe)
-                    assert doing_at(person, keyframe) == span.doing
+                    assert person.doing_at(keyframe) == span.doing
     assert len(halves) > 20
 
 

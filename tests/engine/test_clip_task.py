@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from saved_weights import weights_of
 from test_distributed import torchrun
 from tiny_data import make_dataset
 
@@ -64,10 +65,6 @@ def cfg(tmp_path, lists):
 
 def metrics_of(run: Path) -> dict:
     return json.loads((run / "metrics.json").read_text())
-
-
-def weights_of(run: Path) -> dict[str, torch.Tensor]:
-    return torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model_state"]
 
 
 def test_lists_of_a_data_set_name_every_action_of_a_video(lists):

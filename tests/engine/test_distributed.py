@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from saved_weights import weights_of
 from tiny_data import make_dataset
 
 import train_ava
@@ -59,10 +60,6 @@ def torchrun(*command, check: bool = True) -> subprocess.CompletedProcess:
     if check:
         assert result.returncode == 0, result.stdout + result.stderr
     return result
-
-
-def weights_of(run: Path) -> dict[str, torch.Tensor]:
-    return torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model_state"]
 
 
 def test_two_processes_compute_what_one_computes(tmp_path, cfg):

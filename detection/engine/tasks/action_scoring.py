@@ -71,11 +71,9 @@ class Scorer:
         With `every` above 1 the keyframes left out count as missed, so such a score is for
         comparing epochs of one run, and nothing else.
         """
-        processes = self.processes
+        config, dataset, processes = self.config, self.dataset, self.processes
         share = processes.share_of_data
-        loader = build.build_val_loader(
-            self.config, self.dataset, self.device, every=every, share=share
-        )
+        loader = build.build_val_loader(config, dataset, self.device, every=every, share=share)
         bar = batch_progress(loader, "scoring", processes)
         self._evaluator.reset()
         for part in processes.gather(list(detect(model, bar, device=self.device))):
@@ -146,8 +144,7 @@ def print_results(
         print(f"beside it: frame-mAP {fraction(other.result.mean_ap)} with {other.boxes}")
     if made_up:
         print("data: made up (drawn by a program), no measure of how well real actions are found")
-    names = ("metrics.json", "per_class.csv", "detections.csv", "checkpoints/last.pt")
-    print_files(run_folder, names)
+    print_files(run_folder, "detections.csv")
     print(f"draw it: python -m ava_tools.visualize --run {run_folder}")
 
 
@@ -186,10 +183,10 @@ def gather_unreadable(loader: ClipLoader[Any], asked: int, processes: Processes)
     return lines
 
 
-def print_files(run_folder: Path, names: Sequence[str]) -> None:
-    """Print where a run's files are: those of `names` that are there."""
+def print_files(run_folder: Path, found: str) -> None:
+    """Print where a run's files are, those that are there; found: the table of what was found."""
     print(f"run folder: {run_folder}")
-    for name in names:
+    for name in ("metrics.json", "per_class.csv", found, "checkpoints/last.pt"):
         if (run_folder / name).is_file():
             print(f"  {run_folder / name}")
 

@@ -90,9 +90,8 @@ class ActionTask(X3DTask):
         """See `Task.training_batches`."""
         table = build.read_train_table(self._config, self._data, self.label_map)
         require_labels(self._data, self._config.data.train_split, self.label_map)
-        self._tell_mismatches(
-            self._config.data.train_split, processes, self._config.data.train_boxes
-        )
+        data = self._config.data
+        self._tell_mismatches(data.train_split, processes, data.train_boxes)
         dataset = build.build_train_dataset(self._config, self._data, table)
         check_videos(dataset, self._config, processes)
         share = processes.share_of_data
@@ -166,9 +165,8 @@ class ActionTask(X3DTask):
             tqdm.write(printable(f"warning: {sentence}"), file=sys.stderr)
 
     def _scorer_on(self, boxes: str, device: torch.device) -> Scorer:
-        config = dataclasses.replace(
-            self._config, data=dataclasses.replace(self._config.data, val_boxes=boxes)
-        )
+        data = dataclasses.replace(self._config.data, val_boxes=boxes)
+        config = dataclasses.replace(self._config, data=data)
         table = build.read_val_table(config, self._data, self.label_map)
         dataset = build.build_val_dataset(config, self._data, table)
         check_videos(dataset, self._config, self._processes)

@@ -118,19 +118,11 @@ class ClipScorer:
         """Score every n-th video; several processes share the views, and all get the score."""
         start = time.perf_counter()
         config, processes = self.config, self.processes
-        order = ViewBatches(
-            self.dataset,
-            batch_size=config.evaluation.batch_size,
-            every=every,
-            share=processes.share_of_data,
-        )
+        dataset, size = self.dataset, config.evaluation.batch_size
+        share = processes.share_of_data
+        order = ViewBatches(dataset, batch_size=size, every=every, share=share)
         loader = build.build_loader(
-            config,
-            self.dataset,
-            order,
-            self.device,
-            collate=collate_clips,
-            on_unreadable="leave out",
+            config, dataset, order, self.device, collate=collate_clips, on_unreadable="leave out"
         )
         what = f"scoring {self.views.clips} x {self.views.crops} views"
         bar = batch_progress(loader, what, processes)
@@ -160,21 +152,12 @@ class ClipScorer:
             accuracy = multi_label_accuracy(scores, labels, names)
         else:
             accuracy = single_label_accuracy(scores, labels, names, has_scores=readable)
-        macs = count_view_macs(
-            model,
-            num_frames=self.config.clip.sampling.num_frames,
-            size_px=build.test_crop_px(self.config, self.views.crops),
-        )
-        return ClipScore(
-            accuracy,
-            self.views,
-            np.flatnonzero(readable) * every,
-            scores[readable],
-            int((~readable).sum()),
-            macs,
-            time.perf_counter() - start,
-            lines,
-        )
+        num_frames = self.config.clip.sampling.num_frames
+        size_px = build.test_crop_px(self.config, self.views.crops)
+        macs = count_view_macs(model, num_frames=num_frames, size_px=size_px)
+        scored, lost = np.flatnonzero(readable) * every, int((~readable).sum())
+        seconds = time.perf_counter() - start
+        return ClipScore(accuracy, self.views, scored, scores[readable], lost, macs, seconds, lines)
 
 
 def count_view_macs(model: X3DClassifier, *, num_frames: int, size_px: int) -> int:
@@ -207,7 +190,7 @@ def write_clip_results(
 
 
 def as_json(score: ClipScore) -> dict[str, Any]:
-    """Return plain types; what does not apply is left out, NaN is null."""
+    """Return plain types; what does not apply is left out, `json_text` writes NaN as null."""
     accuracy = score.accuracy
     return {
         "task": "classification",
@@ -219,9 +202,7 @@ def as_json(score: ClipScore) -> dict[str, Any]:
         "gmacs_per_view": score.macs / 1e9,
         "gmacs_per_video": len(score.views) * score.macs / 1e9,
         "scoring_seconds": round(score.seconds, 1),
-        "per_class": {
-            name: None if math.isnan(value) else value for name, value in accuracy.per_class.items()
-        },
+        "per_class": dict(accuracy.per_class),
         "num_ground_truth": dict(accuracy.num_of_class),
     }
 
@@ -257,5 +238,4 @@ def print_clip_results(folder: Path, score: ClipScore) -> None:
         f"views: {views.clips} clips x {views.crops} crops a video, "
         f"{len(views)} x {score.macs / 1e9:.3f} GMAC, {score.seconds:.1f} s in all"
     )
-    names = ("metrics.json", "per_class.csv", "predictions.csv", "checkpoints/last.pt")
-    print_files(folder, names)
+    print_files(folder, "predictions.csv")
