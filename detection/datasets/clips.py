@@ -142,8 +142,8 @@ class ClipDataset:
         for (video, short_side), places in together.items():
             clips = self._read(video, short_side, [choices[place][0] for place in places])
             for place, frames in zip(places, clips, strict=True):
-                nobody = np.zeros((0, 4), np.float32)
-                done = self._transform.apply(frames, nobody, choices[place][1])
+                no_boxes = np.zeros((0, 4), np.float32)
+                done = self._transform.apply(frames, no_boxes, choices[place][1])
                 labels = torch.from_numpy(self.clips.labels[video])
                 samples[place] = ClipSample(done.frames, labels, video, self.clips.names[video])
         return [samples[place] for place in range(len(indices))]
