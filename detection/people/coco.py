@@ -54,7 +54,7 @@ def coco_network(
     if None not in (named, network) and named != network:
         raise UserError(f"{printable(str(weights))}: another network than '{network}' is named")
     usual = "resnet50_v2" if torch.device(device).type == "cuda" else "mobile_320"
-    asked = usual if named is None and network is None else named or network
+    asked = next(name for name in (named, network, usual) if name is not None)
     for name in _MODELS:
         if name == asked:
             return name
