@@ -164,9 +164,9 @@ def print_people_results(folder: Path, held_out: PeopleScore | None, val: People
     chosen = None if held_out is None else held_out.best_threshold()
     at = val.best_threshold() if chosen is None else val.at(chosen.threshold)
     if at is not None:
-        part = "the validation split itself" if chosen is None else "the held-out part"
+        whose = "the validation split itself" if chosen is None else "the held-out part"
         print(
-            f"boxes from score {at.threshold:.2f} on (best F1 on {part}): "
+            f"boxes from score {at.threshold:.2f} on (best F1 on {whose}): "
             f"precision {at.precision:.3f}, recall {at.recall:.3f} on validation"
         )
     print(f"results in {folder / 'metrics.json'}")
