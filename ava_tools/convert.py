@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 EXAMPLE = """examples:
   python -m ava_tools.convert --checkpoint runs/demo/checkpoints/best.pt --out best.safetensors
   python -m ava_tools.convert --checkpoint x3d_m.pyth --to pytorchvideo --out X3D_M.pyth
-  python -m ava_tools.convert --checkpoint x3d_s.pyth --variant s --label-map kinetics.json \\
-      --to own --out x3d_s.pt
+  python -m ava_tools.convert --checkpoint x3d_s_kinetics400 --to own --out x3d_s.pt
+  python -m ava_tools.convert --checkpoint mine.pyth --variant s --label-map mine.json \\
+      --to own --out mine.pt
+
+Of another project's file, 400 classes without names are taken for Kinetics-400's.
 """
 
 
@@ -25,15 +28,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read, check by building the network, and write."""
     args = _parse(argv)
     from detection.checkpoints.file import check_class_layer, read_model_file
+    from detection.checkpoints.network_file import complete_file, find_weights
 
-    file = read_model_file(args.checkpoint, weights_only=True)
-    classes = file.classes
+    path, variant = find_weights(args.checkpoint)
+    file = read_model_file(path, weights_only=True)
+    classes = None
     if args.label_map is not None:
         classes = read_class_names(args.label_map)
         check_class_layer(f"{args.label_map} on {args.checkpoint}", file.state, len(classes))
-    for note in file.notes:
+    whole = complete_file(file, variant=args.variant or variant, label_map=classes)
+    for note in whole.notes:
         print(f"note: {note}")
-    write(file, classes, args)
+    write(file, whole, args)
     print(f"{args.out}: {len(file.state)} weights read with {file.naming} names, as {args.to}")
     return 0
 
@@ -44,7 +50,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     # fmt: off
     add("--checkpoint", type=Path, required=True, metavar="FILE",
-        help="of this project (or a run folder), SlowFast, pytorchvideo or mmaction2; safetensors")
+        help="of this project (or a run folder), SlowFast, pytorchvideo or mmaction2; safetensors; "
+        "or the name of published weights")
     add("--allow-unused", action="store_true",
         help="leave out weights that the network has no place for")
     parser.shared("--out", metavar="FILE", help="what to write")
@@ -52,15 +59,19 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default="safetensors", help="safetensors and own keep all that is known of the network; "
         "the others are weights under that project's names (default %(default)s)")
     add("--variant", choices=("xs", "s", "m", "l", "xl", "x2d"),
-        help="variant of another project's file (XS, S and M have the same shapes: default m)")
+        help="variant of another project's file (XS, S and M have the same shapes: default as the "
+        "published or the file's name says, else m)")
     add("--label-map", type=Path, metavar="FILE",
         help="class names to put in: a .pbtxt, or JSON {name: number} (or the reverse) from 0 on")
     # fmt: on
     return parser.parse_args(argv)
 
 
-def write(file: ModelFile, classes: LabelMap | None, args: argparse.Namespace) -> None:
-    """Write in the form asked for; building the network first checks every weight."""
+def write(file: ModelFile, whole: ModelFile, args: argparse.Namespace) -> None:
+    """Write in the form asked for; building the network first checks every weight.
+
+    file: as it was read.  whole: with what it does not say itself filled in.
+    """
     from detection.checkpoints.file import save_model_file, save_plain
     from detection.checkpoints.load import (
         describe_network,
@@ -69,7 +80,7 @@ def write(file: ModelFile, classes: LabelMap | None, args: argparse.Namespace) -
     )
     from detection.checkpoints.weights import to_their_names
 
-    model = load_network(file, variant=args.variant, allow_unused=args.allow_unused)
+    model = load_network(whole, allow_unused=args.allow_unused)
     state = model.state_dict()
     if args.to in ("slowfast", "pytorchvideo", "mmaction2"):
         if args.to == "pytorchvideo":
@@ -83,9 +94,9 @@ def write(file: ModelFile, classes: LabelMap | None, args: argparse.Namespace) -
         args.out,
         state,
         network=describe_network(model),
-        classes=classes,
-        sampling=file.sampling or model.trunk.description.sampling,
-        short_side_px=file.short_side_px or model.trunk.description.test_crop,
+        classes=whole.classes,
+        sampling=whole.sampling,
+        short_side_px=whole.short_side_px,
         config=file.config,
         safetensors=args.to == "safetensors",
     )

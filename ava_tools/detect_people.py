@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     device = choose_device(options.device)
     half = device.type == "cuda" if options.half is None else options.half
-    detector_options = _detector_options(options, half)
+    detector_options = _detector_options(options, half, device)
     summary = make_box_table(
         folder,
         keyframes,
@@ -117,11 +117,14 @@ def _warn_of_mismatches(split: Split, keyframes: list[Keyframe]) -> None:
         print(printable(f"warning: {sentence}"), file=sys.stderr)
 
 
-def _detector_options(options: argparse.Namespace, half: bool) -> dict[str, Any]:
+def _detector_options(
+    options: argparse.Namespace, half: bool, device: Any = "cpu"
+) -> dict[str, Any]:
     """Return what decides the boxes, by which a run knows its own unfinished work."""
     from detection.files import sha256_of
+    from detection.people.coco import COCO, coco_network, is_coco
     from detection.people.config_identity import config_digest
-    from detection.people.weights import COCO, find_people_file
+    from detection.people.weights import find_people_file
 
     named: dict[str, Any] = {
         "weights": options.weights,
@@ -131,7 +134,10 @@ def _detector_options(options: argparse.Namespace, half: bool) -> dict[str, Any]
         "score_floor": options.score_floor,
         "half": half,
     }
-    if options.detectron2_config is None and options.weights != COCO:
+    if options.detectron2_config is None and is_coco(options.weights):
+        name = coco_network(options.weights, network=options.network, device=device)
+        named |= {"weights": COCO, "network": name}
+    elif options.detectron2_config is None:
         named["weights"] = sha256_of(find_people_file(options.weights))
     for key, digest in (("weights", sha256_of), ("detectron2_config", config_digest)):
         if named[key] and Path(named[key]).is_file():
@@ -142,7 +148,7 @@ def _detector_options(options: argparse.Namespace, half: bool) -> dict[str, Any]
 def _open_detector(options: argparse.Namespace, device: Any, half: bool) -> Any:
     from detection.people.weights import load_people_detector
 
-    return load_people_detector(
+    detector = load_people_detector(
         options.weights,
         network=options.network,
         actor_classes=options.actor_class,
@@ -151,6 +157,9 @@ def _open_detector(options: argparse.Namespace, device: Any, half: bool) -> Any:
         score_floor=options.score_floor,
         detectron2_config=options.detectron2_config,
     )
+    for note in getattr(detector, "notes", ()):
+        print(printable(f"note: {note}"), file=sys.stderr)
+    return detector
 
 
 def _workers(asked: int | None) -> int:
@@ -201,9 +210,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     # fmt: off
     parser.shared("--dataset", "--split")
     add("--weights", type=path_text, required=True, metavar="FILE",
-        help="checkpoint or run of train_people, a .pth of torchvision's, or 'coco'")
+        help="checkpoint or run of train_people, a .pth of torchvision's, or 'coco' or "
+        "'coco:NETWORK', torchvision's own weights (coco: mobile_320 on a CPU, else resnet50_v2)")
     parser.shared("--out", metavar="CSV", help="box file to write")
-    add("--network", metavar="NAME", help="which of torchvision's networks a .pth belongs to")
+    add("--network", metavar="NAME",
+        help="mobile_320, mobile or resnet50_v2, of a .pth or coco (default: as its weights say)")
     add("--detectron2-config", type=path_text, metavar="NAME",
         help="detectron2: model zoo name or config file")
     add("--actor-class", nargs="+", metavar="NAME",

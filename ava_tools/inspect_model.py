@@ -21,7 +21,7 @@ EXAMPLE = """examples:
   python -m ava_tools.inspect_model --variant m
   python -m ava_tools.inspect_model --variant all
   python -m ava_tools.inspect_model --cfg configs/ava_x3d_m.yaml --size 256
-  python -m ava_tools.inspect_model --checkpoint x3d_s.pyth --task classification
+  python -m ava_tools.inspect_model --checkpoint x3d_s_kinetics400
 """
 VARIANT_NAMES = ("xs", "s", "m", "l", "xl", "x2d")
 
@@ -66,7 +66,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="X3D by name; all: a table")
     what.add_argument("--cfg", **SHARED["--cfg"])
     what.add_argument("--checkpoint", type=Path,
-        help="a checkpoint of an X3D network, this project's or another's")
+        help="a checkpoint of an X3D network, this project's or another's, a run folder, or the "
+        "name of published weights")
     add("--task", choices=("actions", "classification"), default="actions",
         help="with --variant: the network with an actor head, or with a clip head")
     add("--classes", type=whole_number(1, bounds.MOST_CLASSES),
@@ -93,6 +94,7 @@ def choose(args: argparse.Namespace) -> tuple[Network, int, int, str]:
     """Build the network that was asked for; return it, frames, side in pixels and a title."""
     from detection.checkpoints.file import read_model_file
     from detection.checkpoints.load import load_network
+    from detection.checkpoints.network_file import complete_file, find_weights
     from detection.models.action_detector import build_detector
     from detection.models.actor_head import ActorHeadDescription
     from detection.models.classifier import HeadDescription, build_classifier
@@ -101,7 +103,8 @@ def choose(args: argparse.Namespace) -> tuple[Network, int, int, str]:
     sampling = side = None
     name = (args.variant or "").upper()
     if args.checkpoint is not None:
-        file = read_model_file(args.checkpoint, weights_only=True)
+        path, variant = find_weights(args.checkpoint)
+        file = complete_file(read_model_file(path, weights_only=True), variant=variant)
         model = load_network(file, allow_unused=args.allow_unused)
         title = f"{args.checkpoint} ({file.naming} names)"
         sampling, side = file.sampling, file.short_side_px

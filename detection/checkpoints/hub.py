@@ -141,7 +141,7 @@ def check_hash(path: Path, entry: Published) -> None:
                 f"{path}: changed since it came (hash {found[:8]}..., recorded {known[:8]}...); "
                 f"delete it and {record.name} to fetch it again"
             )
-    else:
+    elif entry.sha256_prefix is None:  # else the next look at it compares just as well
         write_text(record, f"{found}  {path.name}\n")
 
 

@@ -120,8 +120,8 @@ def _choose_variant(file: ModelFile, asked: str | None) -> tuple[str, list[str]]
     if asked is not None:
         if asked not in fitting:
             raise UserError(
-                f"{file.path}: its shapes are X3D-{' or '.join(fitting).upper()}'s, not "
-                f"X3D-{asked.upper()}'s"
+                f"{file.path}: its shapes are those of X3D-{', '.join(fitting).upper()}, not of "
+                f"X3D-{asked.upper()}"
             )
         return asked, []
     if len(fitting) == 1:

@@ -80,6 +80,8 @@ class NetworkDetector:
         suppressed across classes (at nms_iou).
     half_precision: float16, on a GPU only.
     max_people: per frame at most.
+    best_score: score from which boxes are people, as the weights' file tells it.
+    notes: sentences on what was guessed when the weights were opened.
     """
 
     def __init__(
@@ -92,11 +94,15 @@ class NetworkDetector:
         device: torch.device | str,
         half_precision: bool,
         max_people: int,
+        best_score: float | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self.device = torch.device(device)
         if half_precision and self.device.type != "cuda":
             raise UserError("half precision of the people detector needs a GPU")
         self.name = name
+        self.best_score = best_score
+        self.notes = tuple(notes)
         self.network = network.to(self.device).eval()
         self._classes = torch.tensor(sorted(set(classes)), device=self.device)
         self._nms_iou = nms_iou if len(self._classes) > 1 else None
@@ -114,6 +120,15 @@ class NetworkDetector:
             nms_iou=self._nms_iou,
             max_people=self._max_people,
         )
+
+
+def person_threshold(detector: PeopleDetector) -> float | None:
+    """Return the score from which a detector's boxes are people; None where it tells none.
+
+    Of a checkpoint of `train_people`: the score of the highest F1 that its run has measured. Of
+    COCO's weights: a constant (`detection.people.coco.COCO_SCORES`), which was not measured.
+    """
+    return detector.best_score if isinstance(detector, NetworkDetector) else None
 
 
 def actor_boxes(

@@ -58,6 +58,8 @@ class TorchvisionDetector(NetworkDetector):
         half_precision: bool = False,
         score_floor: float = 0.05,
         max_people: int = 100,
+        best_score: float | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         if not actor_labels or 0 in actor_labels:
             raise ValueError(f"actor labels start at 1, got {list(actor_labels)}")
@@ -69,6 +71,8 @@ class TorchvisionDetector(NetworkDetector):
             device=device,
             half_precision=half_precision,
             max_people=max_people,
+            best_score=best_score,
+            notes=notes,
         )
         network.roi_heads.score_thresh = score_floor
         # This limit is over all classes: other classes must not displace actors.

@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import torch
 from torch import Tensor
-from torchvision.models import get_model_weights
 from torchvision.models.detection import FasterRCNN
 
 from detection.bounds import LARGEST_SIDE_PX, between
@@ -25,6 +23,15 @@ from detection.checkpoints.plain_file import (
 from detection.checkpoints.weights import check_weights, find_state, unwrap
 from detection.errors import UserError
 from detection.people.base import PeopleDetector, find_classes
+from detection.people.coco import COCO as COCO
+from detection.people.coco import (
+    COCO_SCORES,
+    coco_classes,
+    coco_network,
+    fetch_coco,
+    is_coco,
+    tell_network,
+)
 from detection.people.torchvision_rcnn import (
     NETWORKS,
     NetworkName,
@@ -35,12 +42,6 @@ from detection.people.torchvision_rcnn import (
 
 FORMAT = "people-detector"
 FORMAT_VERSION = 1
-COCO = "coco"  # in place of a file: torchvision's own download
-_COCO_MODEL: Mapping[NetworkName, str] = {
-    "mobile_320": "fasterrcnn_mobilenet_v3_large_320_fpn",
-    "mobile": "fasterrcnn_mobilenet_v3_large_fpn",
-    "resnet50_v2": "fasterrcnn_resnet50_fpn_v2",
-}
 _CLASS_WEIGHT = "roi_heads.box_predictor.cls_score.weight"
 _PREDICTOR = "roi_heads.box_predictor."
 _MOST_CLASSES = 10_000
@@ -59,7 +60,10 @@ class PeopleNetworkNumbers:
 class PeopleFile:
     """A checkpoint of this project's people detectors.
 
-    classes: names of labels 1, 2, ...  config, training: what the trainer keeps.
+    classes: names of labels 1, 2, ...
+    config, training: what the trainer keeps.
+    best_score: the score from which boxes are best kept (the highest F1, as measured by the run);
+        None in files that do not say.
     """
 
     path: str
@@ -68,6 +72,7 @@ class PeopleFile:
     classes: tuple[str, ...]
     config: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    best_score: float | None = None
 
     def build_network(self) -> FasterRCNN:
         """Build the network of the file, with the file's weights."""
@@ -96,12 +101,18 @@ def load_people_detector(
     """Open a people detector.
 
     weights: a checkpoint of `train_people` or its run folder; a state dict (.pth) of one of
-    torchvision's networks, named by `network`; or "coco", torchvision's own download for `network`.
+    torchvision's networks (mobile_320, mobile, resnet50_v2), which its keys tell; or "coco" or
+    "coco:NETWORK", torchvision's weights of these, fetched once into torch.hub's cache ("coco"
+    alone: mobile_320 on a CPU, resnet50_v2 on a GPU).  network: need not be named, and must be
+    that of the weights where it is.
     actor_classes: the classes that are actors, by name (or by label number, as text); by default
     every class of our own checkpoints, and "person" of COCO's.  score_floor: boxes below are not
     returned.  detectron2_config: a model zoo name or a file of detectron2's; weights are then its
     too, "coco" those that the model zoo lists.
-    Raises `UserError` for files that are missing or of another network, and for unknown classes.
+    The detector's `best_score` is the score from which boxes are people, by its file (see
+    `detection.people.base.person_threshold`), its `notes` say what was guessed.
+    Raises `UserError`, one line, for files that are missing, damaged, not to be fetched or of
+    another network, and for unknown classes.
     """
     if detectron2_config is not None:
         from detection.people.detectron2_rcnn import load_detectron2_detector  # optional package
@@ -115,17 +126,20 @@ def load_people_detector(
             score_floor=score_floor,
             max_people=max_people,
         )
-    model, names, kind = _open_network(weights, network)
-    chosen = _default_classes(names, str(weights)) if actor_classes is None else actor_classes
-    places = find_classes(names, chosen, source=str(weights), numbered=True)
+    found = _open_network(weights, network, device)
+    names, source = found.classes, str(weights)
+    chosen = _default_classes(names, source) if actor_classes is None else actor_classes
+    places = find_classes(names, chosen, source=source, numbered=True)
     return TorchvisionDetector(
-        model,
-        name=f"{kind} ({weights})",
+        found.network,
+        name=f"{found.kind} ({weights})",
         actor_labels=[place + 1 for place in places],
         device=device,
         half_precision=half_precision,
         score_floor=score_floor,
         max_people=max_people,
+        best_score=found.best_score,
+        notes=found.notes,
     )
 
 
@@ -137,8 +151,12 @@ def save_people_file(
     classes: Sequence[str],
     config: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
+    best_score: float | None = None,
 ) -> None:
-    """Write a checkpoint, whole or not at all; only plain types and tensors go into it."""
+    """Write a checkpoint, whole or not at all; only plain types and tensors go into it.
+
+    best_score: see `PeopleFile`.
+    """
     values = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -147,8 +165,14 @@ def save_people_file(
         "classes": list(classes),
         "config": dict(config or {}),
         "training": dict(training or {}),
+        "best_score": best_score,
     }
     save_plain(path, values)
+
+
+def write_best_score(path: str | Path, best_score: float) -> None:
+    """Put the score from which boxes are best kept into a checkpoint; all else stays as it is."""
+    save_plain(path, {**read_plain(Path(path)), "best_score": best_score})
 
 
 def read_people_file(file_or_run: str | Path, *, weights_only: bool = False) -> PeopleFile:
@@ -178,7 +202,7 @@ def find_people_file(file_or_run: str | Path) -> Path:
 def start_from_weights(network: FasterRCNN, name: NetworkName, weights: str | Path) -> None:
     """Fill a network from weights that may know other classes; its last layer is then left random.
 
-    weights: "coco" or a file of torchvision's state dict, or a checkpoint of this project.
+    weights: "coco", "coco:NETWORK", a file of torchvision's state dict or a checkpoint of ours.
     """
     state, source = _state_to_start_from(name, weights)
     own = network.state_dict()
@@ -192,28 +216,39 @@ def start_from_weights(network: FasterRCNN, name: NetworkName, weights: str | Pa
 
 
 def _state_to_start_from(name: NetworkName, weights: str | Path) -> tuple[dict[str, Tensor], str]:
-    if str(weights) == COCO:
-        return _download_coco(name), COCO
+    if is_coco(weights):
+        return _download_coco(coco_network(weights, network=name)), str(weights)
     path, found = _read(weights)
     return (found.state if isinstance(found, PeopleFile) else found), path
 
 
-def _open_network(
-    weights: str | Path, network: str | None
-) -> tuple[FasterRCNN, tuple[str, ...], str]:
-    """Return the network with its weights, the class names from label 1 on, and its kind."""
+@dataclass(frozen=True)
+class _Opened:
+    """A network with its weights, the names of its labels from 1 on, its kind; see `PeopleFile`."""
+
+    network: FasterRCNN
+    classes: tuple[str, ...]
+    kind: NetworkName
+    best_score: float | None
+    notes: tuple[str, ...] = ()
+
+
+def _open_network(weights: str | Path, network: str | None, device: torch.device | str) -> _Opened:
     if network is not None and network not in NETWORKS:
         raise UserError(f"network '{network}' is not one of {', '.join(NETWORKS)}")
-    if str(weights) == COCO:
-        name = _stock_name(network, COCO)
+    notes: tuple[str, ...] = ()
+    if is_coco(weights):
+        name = coco_network(weights, network=network, device=device)
         state = _download_coco(name)
     else:
         path, found = _read(weights)
         if isinstance(found, PeopleFile):
-            if network not in (None, found.numbers.name):
-                raise UserError(f"{path}: a '{found.numbers.name}' network, not '{network}'")
-            return found.build_network(), found.classes, found.numbers.name
-        state, name = found, _stock_name(network, path)
+            kind = found.numbers.name
+            if network not in (None, kind):
+                raise UserError(f"{path}: a '{kind}' network, not '{network}'")
+            return _Opened(found.build_network(), found.classes, kind, found.best_score)
+        state = found
+        name, notes = tell_network(path, state, network=network)
     if _CLASS_WEIGHT not in state:
         raise UserError(f"{weights}: weights of another network, not of torchvision's Faster R-CNN")
     rows = len(state[_CLASS_WEIGHT]) if state[_CLASS_WEIGHT].ndim == 2 else 0
@@ -225,36 +260,14 @@ def _open_network(
     model = build_people_network(name, num_classes=num_classes)
     _fill(model, state, str(weights), name)
     coco = coco_classes()
-    names = coco if len(coco) == num_classes else tuple(str(n + 1) for n in range(num_classes))
-    return model, names, name
-
-
-def _stock_name(network: str | None, source: str) -> NetworkName:
-    for name in _COCO_MODEL:
-        if name == network:
-            return name
-    found = "" if network is None else f", not '{network}'"
-    names = ", ".join(_COCO_MODEL)
-    raise UserError(f"{source}: the network of these weights must be named, one of {names}{found}")
-
-
-def coco_classes() -> tuple[str, ...]:
-    """Return COCO's 90 class names from label 1 on, as torchvision lists them (10 are 'N/A')."""
-    categories = get_model_weights(_COCO_MODEL["mobile_320"])["COCO_V1"].meta["categories"]
-    return tuple(categories[1:])
+    if len(coco) == num_classes:
+        return _Opened(model, coco, name, COCO_SCORES[name], notes)
+    return _Opened(model, tuple(str(n + 1) for n in range(num_classes)), name, None, notes)
 
 
 def _download_coco(name: NetworkName) -> dict[str, Tensor]:
-    if name not in _COCO_MODEL:
-        raise UserError(f"there are no COCO weights for the '{name}' network; it is trained")
-    weights = get_model_weights(_COCO_MODEL[name])["COCO_V1"]
-    try:
-        return dict(weights.get_state_dict(progress=True, check_hash=True))
-    except (URLError, OSError, RuntimeError) as error:  # RuntimeError: another hash than announced
-        raise UserError(
-            f"{weights.url}: COCO weights of '{name}' cannot be fetched ({error}); where there is "
-            "no network, give the file itself as the weights"
-        ) from error
+    path = fetch_coco(name)
+    return unwrap(str(path), find_state(str(path), read_plain(path)).state).state
 
 
 def _unpack(path: str, content: Mapping[str, Any], *, weights_only: bool) -> PeopleFile:
@@ -265,6 +278,7 @@ def _unpack(path: str, content: Mapping[str, Any], *, weights_only: bool) -> Peo
     classes = said.texts("classes")
     if not 0 < len(classes) <= _MOST_CLASSES:
         said.refuse("classes", classes, f"a list of 1 to {_MOST_CLASSES} names is")
+    best = said.raw("best_score", None)  # absent from older files
     return PeopleFile(
         path,
         state=unwrap(path, read_state(path, said)).state,
@@ -272,6 +286,7 @@ def _unpack(path: str, content: Mapping[str, Any], *, weights_only: bool) -> Peo
         classes=classes,
         config=checked_config(path, said.raw("config")) or {},
         training={} if weights_only else dict(said.within("training").items()),
+        best_score=None if best is None else said.number("best_score", 0, 1),
     )
 
 

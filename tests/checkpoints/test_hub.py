@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,28 @@ def test_a_broken_line_is_taken_up_where_it_broke(
     assert path.read_bytes() == server.content
     assert server.ranges[0] is None
     assert server.ranges[1] == f"bytes={len(server.content) // 2}-"
+
+
+def test_who_needs_the_same_file_at_once_waits_for_it(
+    server: Server, hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point_at(url_of(server), monkeypatch)
+    with ThreadPoolExecutor() as pool:
+        paths = list(pool.map(published.fetch_published, [NAME] * 4))
+    assert set(paths) == {hub / "x3d_m.pyth"}
+    assert len(server.ranges) == 1
+
+
+def test_a_cache_that_cannot_be_written_serves_files_of_known_hash(
+    server: Server, hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = hashlib.sha256(server.content).hexdigest()
+    point_at(url_of(server), monkeypatch, sha256_prefix=digest[:8])
+    hub.mkdir(parents=True)
+    (hub / "x3d_m.pyth").write_bytes(server.content)
+    monkeypatch.setattr(published, "write_text", None)
+    assert published.fetch_published(NAME) == hub / "x3d_m.pyth"
+    assert not server.ranges
 
 
 def _hasty(self: transfer.TransferRules) -> None:

@@ -133,3 +133,33 @@ def test_the_mean_of_accumulated_passes_is_what_is_learned_from(tmp_path, cfg):
         parts = [value for name, value in line.items() if name.startswith("loss_")]
         assert sum(parts) == pytest.approx(line["loss"], abs=1e-4)
         assert 0 < line["loss"] < 5
+
+
+@pytest.mark.parametrize("share", [0.3, 0])
+def test_the_best_threshold_goes_into_the_scored_checkpoint(tmp_path, cfg, capsys, share):
+    run = tmp_path / "run"
+    command = ["--cfg", str(cfg), f"data.held_out_share={share}", "evaluation.score_floor=0.0"]
+    assert main(command) == 0
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert 0 <= metrics["best_score"] <= 1
+    assert metrics["best_score_of"] == ("held_out" if share else "val")
+    assert metrics["score_threshold"] == (metrics["best_score"] if share else None)
+    assert read_people_file(run).best_score == metrics["best_score"]
+    assert not share or checkpoint(run)["best_score"] is None, "other weights, which none scored"
+    capsys.readouterr()
+    assert main(["--eval-only", "--checkpoint", str(run)]) == 0
+    assert "--person-score" not in capsys.readouterr().out
+    path = run / "checkpoints" / ("best.pt" if share else "last.pt")
+    content = torch.load(path, weights_only=True)
+    del content["best_score"]  # an older file
+    torch.save(content, path)
+    assert main(["--eval-only", "--checkpoint", str(run)]) == 0
+    said = f"detect_actions --person-score {metrics['best_score']:.2f}"
+    assert said in capsys.readouterr().out
+    assert "best_score" not in torch.load(path, weights_only=True), "scoring changes no weights"
+
+
+def test_averaged_weights_scored_without_their_average_keep_no_threshold(tmp_path, cfg):
+    options = ["optim.ema_decay=0.5", "evaluation.use_average=false", "evaluation.score_floor=0.0"]
+    assert main(["--cfg", str(cfg), *options]) == 0
+    assert read_people_file(tmp_path / "run").best_score is None

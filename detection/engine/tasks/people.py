@@ -52,6 +52,7 @@ from detection.people.weights import (
     read_people_file,
     save_people_file,
     start_from_weights,
+    write_best_score,
 )
 from detection.structures import ClipSampling
 
@@ -221,10 +222,16 @@ class PeopleTask:
         )
 
     def report(self, model: nn.Module, folder: Path, log: MetricsLog) -> None:
-        """See `Task.report`: metrics.json, of the best weights where there is a held-out part."""
+        """See `Task.report`: metrics.json, of the best weights where there is a held-out part.
+
+        The score from which boxes are best kept goes into the checkpoint that was scored.
+        """
         self._processes.wait()  # the first one has written them
         best = read_people_file(folder, weights_only=True)
         metrics = self.report_on(self.open_saved(best), folder)
+        as_saved = self._config.evaluation.use_average or self._config.optim.ema_decay is None
+        if as_saved and self._processes.is_first and metrics["best_score"] is not None:
+            write_best_score(best.path, metrics["best_score"])
         log.write("final", ap=metrics["val"]["ap"], ap50=metrics["val"]["ap50"])
 
     def open_saved(self, file: PeopleFile) -> TorchvisionDetector:
@@ -308,7 +315,13 @@ def score_run(
     task = PeopleTask(config)
     task.read_boxes(device=prepare_device(config), processes=processes)
     with only_run(folder, processes):
-        return task.report_on(task.open_saved(file), folder)
+        metrics = task.report_on(task.open_saved(file), folder)
+    if file.best_score is None and metrics["best_score"] is not None and processes.is_first:
+        print(
+            f"{file.path} holds no such score (an older file, or an unfinished run): "
+            f"detect_actions --person-score {metrics['best_score']:.2f}"
+        )
+    return metrics
 
 
 def score_weights(

@@ -127,9 +127,11 @@ def write_people_results(
     """Write metrics.json; return what it holds.
 
     The threshold is chosen on the held-out part; precision and recall at it are of the validation
-    split, which chose nothing.
+    split, which chose nothing. `best_score` is the same, and where there is no held-out part (or
+    nothing found in it) that of the validation split: for use elsewhere, not for its own figures.
     """
     chosen = None if held_out is None else held_out.best_threshold()
+    best = val.best_threshold() if chosen is None else chosen
     metrics: dict[str, Any] = {
         "detector": detector,
         "made_up": made_up,
@@ -139,6 +141,8 @@ def write_people_results(
         "val_at_threshold": None
         if chosen is None
         else _finite(dataclasses.asdict(val.at(chosen.threshold))),
+        "best_score": None if best is None else round(best.threshold, 4),
+        "best_score_of": None if best is None else "val" if chosen is None else "held_out",
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
@@ -158,10 +162,11 @@ def print_people_results(folder: Path, held_out: PeopleScore | None, val: People
             if part.unreadable:
                 print(words_for_unreadable(part.unreadable, "frames", "count as missed"))
     chosen = None if held_out is None else held_out.best_threshold()
-    if chosen is not None:
-        at = val.at(chosen.threshold)
+    at = val.best_threshold() if chosen is None else val.at(chosen.threshold)
+    if at is not None:
+        whose = "the validation split itself" if chosen is None else "the held-out part"
         print(
-            f"boxes from score {chosen.threshold:.2f} on (best F1 on the held-out part): "
+            f"boxes from score {at.threshold:.2f} on (best F1 on {whose}): "
             f"precision {at.precision:.3f}, recall {at.recall:.3f} on validation"
         )
     print(f"results in {folder / 'metrics.json'}")
