@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from detection.errors import UserError, printable
 from detection.files import identity_of, sha256_of
 from detection.people.base import PeopleDetector
+from detection.people.coco import COCO, coco_network, is_coco
 from detection.people.shards import differences
-from detection.people.weights import COCO, find_people_file
+from detection.people.weights import find_people_file
 from detection.video.stream import VideoStream
 
 
@@ -94,10 +97,13 @@ def weights_input(path: str | Path) -> Input:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def people_input(people: str | Path | PeopleDetector) -> Input:
-    """Identify a people detector by its weights; an opened one by its name alone."""
+def people_input(people: str | Path | PeopleDetector, device: torch.device) -> Input:
+    """Identify a people detector by its weights; an opened one by its name alone.
+
+    device: decides which network `coco` stands for.
+    """
     if not isinstance(people, str | Path):
         return Input(people.name, {"name": people.name})
-    if str(people) == COCO:
-        return Input(COCO, {"name": COCO})
+    if is_coco(people):
+        return Input(str(people), {"name": f"{COCO}:{coco_network(people, device=device)}"})
     return weights_input(find_people_file(people))

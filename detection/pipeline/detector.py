@@ -18,6 +18,8 @@ from pathlib import Path
 
 import torch
 
+from detection.checkpoints.hub import DEFAULT_NETWORK
+from detection.checkpoints.network_file import find_weights
 from detection.checkpoints.plain_file import find_checkpoint
 from detection.devices import choose_device
 from detection.errors import UserError
@@ -56,22 +58,26 @@ class ActionDetectorPipeline:
     @classmethod
     def from_checkpoint(
         cls,
-        checkpoint: str | Path,
+        checkpoint: str | Path = DEFAULT_NETWORK,
         *,
         people: str | Path | PeopleDetector | None = None,
         options: PipelineOptions | None = None,
         device: torch.device | str | None = None,
         half_precision: bool | None = None,
     ) -> ActionDetectorPipeline:
-        """Open a run folder or checkpoint of `train_ava.py`.
+        """Open an action network and a people detector.
 
-        people: weights or a run of `train_people`, or an opened detector; None: RUN/people.pt or
-        RUN/people, stored beside the run.  device: as `choose_device` takes it; None: auto.
-        half_precision: None: on a GPU.  Classes, sampling and the people's threshold come from the
-        checkpoint. Raises `UserError` for what is missing.
+        checkpoint: a run folder or checkpoint of `train_ava.py`, of actions or of whole clips; a
+        classification file of SlowFast, pytorchvideo or mmaction2; a published name, fetched once
+        (default: X3D-S of Kinetics-400).  people: weights or a run of `train_people`, a .pth of
+        torchvision's, "coco", "coco:NETWORK", or an opened detector; None: RUN/people.pt or
+        RUN/people, stored beside a run of ours, and "coco" for networks of whole clips.
+        device: as `choose_device` takes it; None: auto.  half_precision: None: on a GPU.
+        Classes and sampling come from the checkpoint, the people's threshold from the detector.
+        Raises `UserError` for what is missing.
         """
         options = options or PipelineOptions()
-        inputs = {"checkpoint": weights_input(find_checkpoint(checkpoint))}
+        inputs = {"checkpoint": weights_input(find_checkpoint(find_weights(checkpoint)[0]))}
         networks = open_networks(
             checkpoint,
             people=people,
@@ -81,7 +87,7 @@ class ActionDetectorPipeline:
         )
         if people is None:
             people = find_people(checkpoint, needed=not networks.follows_people)
-        inputs["people"] = people_input(people)
+        inputs["people"] = people_input(people, networks.device)
         if options.gathered_classes is not None:
             inputs["gathered classes"] = weights_input(options.gathered_classes)
         return cls(networks, options, inputs=inputs)

@@ -22,7 +22,8 @@ from detection.checkpoints.plain_file import find_checkpoint
 from detection.errors import UserError
 from detection.models.classifier import X3DClassifier
 from detection.people.base import PeopleDetector, check_finite, person_threshold
-from detection.people.weights import COCO, load_people_detector, read_people_file
+from detection.people.coco import COCO
+from detection.people.weights import load_people_detector, read_people_file
 from detection.pipeline.clip_buffer import Group
 from detection.pipeline.following import FollowedFrame
 from detection.pipeline.gathered_classes import GatheredClasses, read_gathered_classes
