@@ -25,7 +25,6 @@ from detection.files import only_writer
 
 if TYPE_CHECKING:
     from detection.pipeline import ActionDetectorPipeline, PipelineOptions
-    from detection.pipeline.options import Report
     from detection.video.stream import Gap, VideoStream
 
 EXAMPLE = """examples:
@@ -39,6 +38,11 @@ EXAMPLE = """examples:
 A run that was killed goes on from its last whole segment when the same command is given again."""
 
 MOST_GAPS = 3  # of a video named one by one
+_BAR_WITHOUT_END = "{desc} {n:.0f} s of video, {rate_noinv_fmt}"
+_BAR = (
+    "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of video, {rate_noinv_fmt}, "
+    "{remaining} left"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,11 +108,29 @@ def _run_one(
         only_writer(folder, busy="another process writes here; another --out"),
     ):
         live, name = stream.is_live, stream.shown_name
-        print(f"{name}: {detector.describe_bound(live=live)}", file=sys.stderr)
+        _announce(detector, stream, options)
         _follow(detector, stream, folder, options, should_stop)
     for line in repair_lines({name: stream.repairs().descriptions()}):
         print(f"note: {line}", file=sys.stderr)
-    return _say(name, folder, detector.report, options, live=live)
+    return _say(name, folder, detector, options, live=live)
+
+
+def _announce(
+    detector: ActionDetectorPipeline, stream: VideoStream, options: argparse.Namespace
+) -> None:
+    """Say what the video is before it is run; with --timing also how much memory is used."""
+    from detection.pipeline.summary import video_facts, video_line
+
+    line = video_line(
+        video_facts(stream),
+        start_s=options.start,
+        end_s=options.end,
+        interval_s=detector.options.keyframe_interval_s,
+    )
+    lines = [f"{stream.shown_name}: {line}"]
+    if options.timing:
+        lines.append(detector.describe_bound(live=stream.is_live))
+    print("\n".join(lines), file=sys.stderr)
 
 
 def _follow(
@@ -127,12 +149,15 @@ def _follow(
     end_s = min(options.end, stream.duration_s or options.end)
     total = None if live or end_s == float("inf") else round(end_s, 1)
     with tqdm(
-        total=total, unit="s", desc=name[-30:], disable=options.quiet, dynamic_ncols=True,
-        bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of video, "
-        "{rate_noinv_fmt}" if total else "{desc} {n:.0f} s of video, {rate_noinv_fmt}",
+        total=total, initial=options.start if total else 0, unit="s", desc=name[-30:],
+        disable=options.quiet, dynamic_ncols=True,
+        bar_format=_BAR if total else _BAR_WITHOUT_END,
     ) as bar:  # fmt: skip
 
         def progress(time_s: float) -> None:
+            resumed_s = detector.report.resumed_s
+            if bar.n < resumed_s:  # taken over, not computed: it tells nothing of the speed
+                bar.initial = bar.n = bar.last_print_n = resumed_s
             bar.update(max(0.0, time_s - bar.n))
 
         gaps: list[Gap] = []
@@ -165,22 +190,23 @@ def _follow(
 
 
 def _say(
-    name: str, folder: Path, report: Report, options: argparse.Namespace, *, live: bool
+    name: str,
+    folder: Path,
+    detector: ActionDetectorPipeline,
+    options: argparse.Namespace,
+    *,
+    live: bool,
 ) -> bool:
-    shown = printable(str(folder))
+    from detection.pipeline.summary import summary_lines
+
+    shown, report = printable(str(folder)), detector.report
     if report.already_complete:
         print(f"{shown}: already made with these options, kept", file=sys.stderr)
         return False
     lines = [f"note: {name}: {note}" for note in report.notes]
     if report.resumed_s:
         lines.append(f"went on from {report.resumed_s:.1f} s")
-    if not report.people:
-        why = "no person was found" if report.keyframes else "no keyframe in the stretch asked for"
-        lines.append(f"{name}: {why}")
-    lines.append(
-        f"{report.keyframes:,} keyframes, {report.people:,} people at them, "
-        f"{report.events:,} events -> {shown}"
-    )
+    lines += summary_lines(name, report, detector.networks, detector.options, written_to=shown)
     if live:
         lines.append(f"{report.latency}; {report.dropped} keyframes left out")
     if options.timing:

@@ -237,6 +237,20 @@ class VideoStream:
         return "".join(c if c.isprintable() else "?" for c in text)
 
     @property
+    def header(self) -> tuple[int, int, float]:
+        """Return width, height and frames per second as the source states them; 0: unknown.
+
+        The size is that of coded frames: before rotation.
+        """
+        if self.is_camera:
+            keys = cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS
+            width, height, fps = (max(0.0, float(self._opened.get(key))) for key in keys)
+            return int(width), int(height), fps
+        stream = self._opened.streams.video[0]
+        codec = stream.codec_context
+        return codec.width, codec.height, float(stream.average_rate or 0)
+
+    @property
     def video_id(self) -> str:
         """Return a short name for tables."""
         if self.source == STANDARD_INPUT or self.is_camera:
