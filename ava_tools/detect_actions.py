@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,16 +25,19 @@ from detection.files import only_writer
 
 if TYPE_CHECKING:
     from detection.pipeline import ActionDetectorPipeline, PipelineOptions
+    from detection.pipeline.video_folders import VideoFolder
     from detection.video.stream import Gap, VideoStream
 
 EXAMPLE = """examples:
   python -m ava_tools.detect_actions video.mp4 --checkpoint runs/demo_x3d_xs --out found/video
   python -m ava_tools.detect_actions videos/ --checkpoint RUN --people runs/people --out found
+  python -m ava_tools.detect_actions a.mp4 b.mp4 videos/ --checkpoint RUN --out found
   torchrun --nproc-per-node 4 -m ava_tools.detect_actions videos/ --checkpoint RUN --out found
   python -m ava_tools.detect_actions rtsp://10.0.0.7/door --checkpoint RUN --out found/door
   ffmpeg -i tape.avi -f matroska - | python -m ava_tools.detect_actions - --checkpoint RUN --out f
 
---out gets annotated.mp4, review.html, detections.csv (AVA's form), tracks.jsonl and events.jsonl.
+--out gets annotated.mp4, review.html, detections.csv (AVA's form), tracks.jsonl and events.jsonl;
+of a folder or several videos a folder with these for each, index.html, events.csv and events.jsonl.
 A run that was killed goes on from its last whole segment when the same command is given again."""
 
 MOST_GAPS = 3  # of a video named one by one
@@ -48,7 +51,7 @@ _BAR = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parse(arguments)
-    videos = list(_videos(options.video, options.out))
+    videos, root = _find(options.video, options.out)
     import torch
 
     from detection.devices import choose_device
@@ -71,44 +74,93 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         if warning := font_warning(detector.networks.label_map.names):
             print(warning, file=sys.stderr)
-    failures, stopped = 0, False
     with stop_signals() as should_stop:
-        for video, folder in videos:
-            if should_stop():
-                stopped = True
-                break
-            try:
-                stopped = _run_one(detector, video, folder, options, should_stop)
-            except UserError as error:
-                if len(videos) == 1:
-                    raise
-                failures += 1
-                print("error: " + printable(str(error)), file=sys.stderr)
-    if failures:
-        raise UserError(f"{failures} of {len(videos)} videos failed; the others are done")
+        if root is None:
+            (video,) = videos
+            stopped = _run_one(detector, video, options, should_stop)
+        else:
+            stopped = _run_folder(detector, videos, root, options, should_stop)
     return EXIT_STOPPED if stopped else 0
+
+
+def _find(sources: Sequence[str], out: Path | None) -> tuple[list[VideoFolder], Path | None]:
+    """Return the videos, and the folder of their index: None for one that is not of a folder."""
+    from detection.pipeline.folder_index import check_index
+    from detection.pipeline.video_folders import find_videos, is_one_video
+    from detection.pipeline.writers import check_folder
+
+    found = Path("found")
+    root = out or (found / _file_name(sources[0]) if len(sources) == 1 else found)
+    videos = find_videos(sources, root)
+    if is_one_video(sources):
+        return videos, None
+    check_folder(root)
+    check_index(root)
+    return videos, root
+
+
+def _run_folder(
+    detector: ActionDetectorPipeline,
+    videos: Sequence[VideoFolder],
+    root: Path,
+    options: argparse.Namespace,
+    should_stop: Callable[[], bool],
+) -> bool:
+    """Run this process's share of the videos and write the index; as `_run_one`."""
+    from detection.pipeline.folder_index import index_line, write_index
+
+    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    share = videos[rank::processes]
+    errors: dict[str, UserError | None] = {}
+    stopped = False
+    for number, video in enumerate(share, 1):
+        if stopped or should_stop():
+            stopped = True
+            break
+        try:
+            place = f"[{number}/{len(share)}] "
+            stopped = _run_one(detector, video, options, should_stop, place=place)
+            errors[video.name] = None
+        except UserError as error:
+            errors[video.name] = error
+            if len(share) > 1:  # else it is raised below
+                print("error: " + printable(str(error)), file=sys.stderr)
+    said = {name: None if error is None else str(error) for name, error in errors.items()}
+    print(index_line(root, write_index(root, videos, said)), file=sys.stderr)
+    failed = [error for error in errors.values() if error is not None]
+    if failed and len(share) == 1:
+        raise failed[0]
+    if failed:
+        others = "the others are not finished" if stopped else "the others are done"
+        raise UserError(f"{len(failed)} of {len(share)} videos failed; {others}")
+    return stopped
 
 
 def _run_one(
     detector: ActionDetectorPipeline,
-    video: str,
-    folder: Path,
+    video: VideoFolder,
     options: argparse.Namespace,
     should_stop: Callable[[], bool],
+    *,
+    place: str = "",
 ) -> bool:
-    """Run one video; return whether it was stopped before its end and can go on."""
+    """Run one video; return whether it was stopped before its end and can go on.
+
+    place: printed before the video's name.
+    """
     from detection.pipeline.writers import check_folder
     from detection.video.repairs import repair_lines
     from detection.video.stream import VideoStream
 
+    folder = video.folder
     check_folder(folder)
     # The folder is made once there is a video to put results into it of.
     with (
-        VideoStream(video, live=options.live, reconnect_s=options.reconnect) as stream,
+        VideoStream(video.source, live=options.live, reconnect_s=options.reconnect) as stream,
         only_writer(folder, busy="another process writes here; another --out"),
     ):
         live, name = stream.is_live, stream.shown_name
-        _announce(detector, stream, options)
+        _announce(detector, stream, options, place)
         _follow(detector, stream, folder, options, should_stop)
     for line in repair_lines({name: stream.repairs().descriptions()}):
         print(f"note: {line}", file=sys.stderr)
@@ -116,7 +168,7 @@ def _run_one(
 
 
 def _announce(
-    detector: ActionDetectorPipeline, stream: VideoStream, options: argparse.Namespace
+    detector: ActionDetectorPipeline, stream: VideoStream, options: argparse.Namespace, place: str
 ) -> None:
     """Say what the video is before it is run; with --timing also how much memory is used."""
     from detection.pipeline.summary import video_facts, video_line
@@ -127,7 +179,7 @@ def _announce(
         end_s=options.end,
         interval_s=detector.options.keyframe_interval_s,
     )
-    lines = [f"{stream.shown_name}: {line}"]
+    lines = [f"{place}{stream.shown_name}: {line}"]
     if options.timing:
         lines.append(detector.describe_bound(live=stream.is_live))
     print("\n".join(lines), file=sys.stderr)
@@ -220,28 +272,6 @@ def _say(
     return report.stopped and not live
 
 
-def _videos(video: str, out: Path | None) -> Iterator[tuple[str, Path]]:
-    """Yield this process's videos, each with the folder of its results."""
-    from detection.importers.source_videos import list_videos
-
-    path = Path(video)
-    if not path.is_dir():
-        if not (video == "-" or "://" in video or video.isdecimal() or path.is_file()):
-            raise UserError(f"{video}: video file or folder not found")
-        yield video, out or Path("found") / _file_name(video)
-        return
-    root = out or Path("found") / _file_name(video)
-    found = [path / name for name in list_videos(path)]
-    if root.resolve() != path.resolve():  # results of an earlier run in the folder are not new
-        found = [p for p in found if not p.resolve().is_relative_to(root.resolve())]
-    if not found:
-        raise UserError(f"{video}: no video in it but those in {root}, where results go")
-    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    for each in found[rank::processes]:
-        # With its suffix: a.mp4 and a.mkv of one folder are two.
-        yield str(each), root / each.relative_to(path)
-
-
 def _file_name(video: str) -> str:
     name = "stdin" if video == "-" else f"camera{video}" if video.isdecimal() else Path(video).stem
     return file_name(name, otherwise="video")
@@ -282,12 +312,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser("detect_actions", __doc__, EXAMPLE)
     add = parser.add_argument
     # fmt: off
-    add("video", type=path_text, metavar="VIDEO",
-        help="file, folder, camera number, address, or - for stdin")
+    add("video", type=path_text, nargs="+", metavar="VIDEO",
+        help="files and folders, or one camera number, address, or - for stdin")
     add("--checkpoint", type=Path, required=True, metavar="RUN", help="run folder or checkpoint")
     add("--people", type=path_text, metavar="WEIGHTS",
         help="people detector: run or checkpoint of train_people (default: RUN/people.pt)")
-    parser.shared("--out", required=False, help="folder of the results (default: found/NAME)")
+    parser.shared("--out", required=False,
+        help="folder of the results (default: found/NAME, of several: found)")
     add("--threshold", action="append", metavar="[CLASS=]S",
         help="lowest score of an event, for all classes or for one; repeatable (default 0.5)")
     add("--classes", nargs="+", metavar="NAME", help="only these classes, by name or id")
