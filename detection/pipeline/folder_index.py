@@ -24,7 +24,7 @@ import numpy as np
 from detection.errors import UserError, at_row, printable
 from detection.files import only_writer, read_text, replacing, text_lines, write_text
 from detection.pipeline.segments import STATE_NAME
-from detection.pipeline.summary import duration_text, read_summary
+from detection.pipeline.summary import counted, duration_text, read_summary
 from detection.pipeline.video_folders import INDEX_NAMES, VideoFolder
 from detection.pipeline.writers import ANNOTATED_NAME, event_line
 from detection.reports.evaluation_page import document, table, text
@@ -46,6 +46,7 @@ _STYLE = """
 td { vertical-align: top; padding-top: 8px; padding-bottom: 8px; }
 td img { max-width: 260px; max-height: 146px; display: block; border-radius: 4px; }
 td:nth-child(2), td:nth-child(6) { overflow-wrap: anywhere; min-width: 150px; }
+td:nth-child(4) { white-space: nowrap; }
 td a { white-space: nowrap; display: block; } .bad { color: #a3281e; }
 """
 
@@ -275,7 +276,7 @@ def index_line(root: Path, rows: Sequence[IndexRow]) -> str:
 def _counts(rows: Sequence[IndexRow]) -> str:
     counts = Counter(row.state for row in rows)
     events = sum(len(row.events) for row in rows)
-    words = [f"{len(rows):,} videos", f"{events:,} events"]
+    words = [counted(len(rows), "video"), counted(events, "event")]
     shown: dict[State, str] = {
         "failed": "failed",
         "unfinished": "not finished",

@@ -85,19 +85,22 @@ def duration_text(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number with its noun."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
 def summary_lines(
     name: str, report: Report, networks: Networks, options: PipelineOptions, *, written_to: str
 ) -> list[str]:
     """Return the counts of a run, and why there is no event where there is none."""
     weak = report.people - report.people_tracked
-    below = f" ({weak:,} of these below the person threshold of {networks.person_score:.2f}, "
-    counts = (
-        f"{report.keyframes:,} keyframes, {report.people:,} people at them, "
-        f"{report.persons:,} persons tracked"
-        + (below + "not tracked)" if weak else "")
-        + f", {report.events:,} events -> {written_to}"
-    )
-    lines = [counts]
+    below = f" ({weak:,} below the person threshold of {networks.person_score:g} are not)"
+    lines = [
+        f"{counted(report.keyframes, 'keyframe')}, {report.people:,} people at them, "
+        f"{counted(report.persons, 'person')} tracked{below if weak else ''}, "
+        f"{counted(report.events, 'event')} -> {written_to}"
+    ]
     if not report.events:
         lines.append(f"{name}: {_why_no_event(report, networks, options)}")
     return lines

@@ -81,7 +81,7 @@ def test_counts_say_who_became_somebody(place):
     assert line.startswith("8 keyframes, 16 people at them, 2 persons tracked, ")
     assert line.endswith(" events -> out") and " 0 events" not in line
     (line,) = lines_of(place, threshold=0.3, person_score=0.85)  # the squares score 0.9 and 0.8
-    words = "16 people at them, 1 persons tracked (8 of these below the person threshold of 0.85"
+    words = "16 people at them, 1 person tracked (8 below the person threshold of 0.85 are not), "
     assert words in line
 
 
@@ -111,7 +111,7 @@ def test_a_class_with_a_threshold_of_its_own_is_named_in_the_option(place):
 
 def test_nobody_tracked_names_the_best_person_score_and_its_option(place):
     counts, why = lines_of(place, person_score=0.95)
-    assert "16 people at them, 0 persons tracked (16 of these below" in counts
+    assert "16 people at them, 0 persons tracked (16 below" in counts
     assert "no person was tracked: the highest person score is 0.89" in why
     assert "a track begins at 0.95" in why
     option = why.partition("; ")[2].removesuffix(" tracks them")
