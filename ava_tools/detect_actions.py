@@ -111,7 +111,7 @@ def _run_folder(
 
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     share = videos[rank::processes]
-    errors: dict[str, UserError | None] = {}
+    outcomes: dict[str, str | None] = {}
     stopped = False
     for number, video in enumerate(share, 1):
         if stopped or should_stop():
@@ -120,19 +120,14 @@ def _run_folder(
         try:
             place = f"[{number}/{len(share)}] "
             stopped = _run_one(detector, video, options, should_stop, place=place)
-            errors[video.name] = None
+            outcomes[video.name] = None
         except UserError as error:
-            errors[video.name] = error
-            if len(share) > 1:  # else it is raised below
-                print("error: " + printable(str(error)), file=sys.stderr)
-    said = {name: None if error is None else str(error) for name, error in errors.items()}
-    print(index_line(root, write_index(root, videos, said)), file=sys.stderr)
-    failed = [error for error in errors.values() if error is not None]
-    if failed and len(share) == 1:
-        raise failed[0]
-    if failed:
-        others = "the others are not finished" if stopped else "the others are done"
-        raise UserError(f"{len(failed)} of {len(share)} videos failed; {others}")
+            outcomes[video.name] = str(error)
+            print("error: " + printable(str(error)), file=sys.stderr)
+    print(index_line(root, write_index(root, videos, outcomes)), file=sys.stderr)
+    if failed := sum(error is not None for error in outcomes.values()):
+        others = "were stopped" if stopped else "are done"
+        raise UserError(f"{failed} of {len(share)} videos failed; the others {others}")
     return stopped
 
 

@@ -188,12 +188,13 @@ def test_rows_stay_while_their_results_do(films, tmp_path, command, place):
     assert "d.mkv" not in entries(out), "it failed, and is gone"
 
 
-def test_one_bad_video_of_a_folder_is_named_and_listed(tmp_path, command):
+def test_one_bad_video_of_a_folder_is_named_and_listed(tmp_path, command, capsys):
     films = tmp_path / "films"
     films.mkdir()
     (films / "c.mkv").write_text("no film")
-    with pytest.raises(UserError, match="c.mkv: not a video"):
+    with pytest.raises(UserError, match="1 of 1 videos failed"):
         command(films, "--out", tmp_path / "out")
+    assert "c.mkv: not a video" in capsys.readouterr().err
     assert entries(tmp_path / "out")["c.mkv"]["state"] == "failed"
     header = "video,track,action,action_id,start_s,end_s,peak_score\n"
     assert (tmp_path / "out" / "events.csv").read_text() == header

@@ -26,7 +26,7 @@ def touch(root, *names):
     "names",
     [
         {},
-        {"a.mp4": "a", "b.MOV": "b", "sub/a.mp4": "sub/a", "walk.v2.mp4": "walk.v2"},
+        {"a.mp4": "a", "B.MOV": "B", "sub/a.mp4": "sub/a", "walk.v2.mp4": "walk.v2"},
         {"a.mp4": "a.mp4", "a.mkv": "a.mkv", "sub/a.mp4": "sub/a"},  # two of one stem
         {"a.mp4": "a.mp4", "A.mkv": "A.mkv"},  # one folder where case does not count
         {"sub.mp4": "sub.mp4", "sub/a.mp4": "sub/a"},  # a folder is called so
