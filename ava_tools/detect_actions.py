@@ -166,10 +166,10 @@ def _announce(
     detector: ActionDetectorPipeline, stream: VideoStream, options: argparse.Namespace, place: str
 ) -> None:
     """Say what the video is before it is run; with --timing also how much memory is used."""
-    from detection.pipeline.summary import video_facts, video_line
+    from detection.pipeline.summary import facts_of, video_line
 
     line = video_line(
-        video_facts(stream),
+        facts_of(stream),
         start_s=options.start,
         end_s=options.end,
         interval_s=detector.options.keyframe_interval_s,

@@ -24,7 +24,7 @@ import numpy as np
 from detection.errors import UserError, at_row, printable
 from detection.files import only_writer, read_text, replacing, text_lines, write_text
 from detection.pipeline.segments import STATE_NAME
-from detection.pipeline.summary import counted, duration_text, read_summary
+from detection.pipeline.summary import counted, duration_text, read_summary, rounded_down
 from detection.pipeline.video_folders import INDEX_NAMES, VideoFolder
 from detection.pipeline.writers import ANNOTATED_NAME, event_line
 from detection.reports.evaluation_page import document, table, text
@@ -338,7 +338,7 @@ def _actions(row: IndexRow) -> str:
         return "<br>".join(named) + (f"<br>and {more:,} more" if more else "")
     best = row.summary.get("best")
     try:
-        said = f"highest: {best['action']} {best['score']:.2f} at {best['time_s']:.1f} s"  # type: ignore[index]
+        said = f"highest: {best['action']} {rounded_down(best['score'])} at {best['time_s']:.1f} s"  # type: ignore[index]
     except (TypeError, LookupError, ValueError):
         return ""
     return f'<span class="soft">nothing reached its threshold; {text(said)}</span>'

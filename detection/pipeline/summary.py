@@ -37,7 +37,7 @@ class VideoFacts:
     last_s: float | None = None
 
 
-def video_facts(stream: VideoStream) -> VideoFacts:
+def facts_of(stream: VideoStream) -> VideoFacts:
     """Return what is known of a source before it is read."""
     if stream.can_seek:
         try:
@@ -118,11 +118,11 @@ def _why_no_event(report: Report, networks: Networks, options: PipelineOptions) 
     if best is None:
         highest = report.best_person_score
         return (
-            f"no person was tracked: the highest person score is {_digits(highest)}, and a track "
-            f"begins at {networks.person_score:g}; --person-score {_digits(highest)} tracks them"
+            f"no person was tracked: the highest person score is {rounded_down(highest)}, and a track "
+            f"begins at {networks.person_score:g}; --person-score {rounded_down(highest)} tracks them"
         )
     return (
-        f"no event: the highest score is {_digits(best.score)}, '{printable(best.action)}' by "
+        f"no event: the highest score is {rounded_down(best.score)}, '{printable(best.action)}' by "
         f"person {best.track} at {best.time_s:.1f} s; {_option(report, networks, options)} shows it"
     )
 
@@ -132,13 +132,13 @@ def _option(report: Report, networks: Networks, options: PipelineOptions) -> str
     best = report.best
     assert best is not None
     column = networks.label_map.names.index(best.action)
-    value = _digits(best.score)
+    value = rounded_down(best.score)
     if networks.thresholds[column] == options.threshold:
         return f"--threshold {value}"
     return f"--threshold {shlex.quote(printable(f'{best.action}={value}'))}"
 
 
-def _digits(score: float) -> str:
+def rounded_down(score: float) -> str:
     """Return a score with two decimals or two digits, rounded down so that it is reached."""
     decimals = 2 if score >= 0.1 or score <= 0 else min(6, 1 - math.floor(math.log10(score)))
     return f"{math.floor(score * 10**decimals) / 10**decimals:.{decimals}f}"
@@ -146,7 +146,7 @@ def _digits(score: float) -> str:
 
 def write_summary(folder: Path, stream: VideoStream, report: Report) -> None:
     """Write summary.json: the video's facts and the counts of its results."""
-    facts = video_facts(stream)
+    facts = facts_of(stream)
     best = None if report.best is None else asdict(report.best)
     if best is not None:
         best["score"] = round(best["score"], 6)

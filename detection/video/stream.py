@@ -134,6 +134,7 @@ class VideoStream:
         self._at_start = True
         self._opening_packets = 0
         self._opened: Any = self._open()
+        self.header = self._read_header()  # kept: a live source may be lost and not come back
 
     def frames(
         self, *, from_s: float | None = None, should_stop: Callable[[], bool] = lambda: False
@@ -217,6 +218,21 @@ class VideoStream:
             self.duration_s = container.duration / 1e6
         return container
 
+    def _read_header(self) -> tuple[int, int, float]:
+        """Return width, height and frames per second as the source states them; 0: unknown.
+
+        The size is that of coded frames: before rotation.
+        """
+        if self.is_camera:
+            keys = cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS
+            width, height, fps = (max(0.0, float(self._opened.get(key))) for key in keys)
+            return int(width), int(height), fps
+        if self._opened is None:  # frames that no container holds
+            return 0, 0, 0.0
+        stream = self._opened.streams.video[0]
+        codec = stream.codec_context
+        return codec.width, codec.height, float(stream.average_rate or 0)
+
     def repairs(self) -> VideoRepairs:
         """Return how the file's times and frames were changed so far."""
         return VideoRepairs(
@@ -235,20 +251,6 @@ class VideoStream:
             return f"camera {self.source}"
         text = re.sub(r"//[^/@]*@", "//", self.source) if self.is_address else self.source
         return "".join(c if c.isprintable() else "?" for c in text)
-
-    @property
-    def header(self) -> tuple[int, int, float]:
-        """Return width, height and frames per second as the source states them; 0: unknown.
-
-        The size is that of coded frames: before rotation.
-        """
-        if self.is_camera:
-            keys = cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS
-            width, height, fps = (max(0.0, float(self._opened.get(key))) for key in keys)
-            return int(width), int(height), fps
-        stream = self._opened.streams.video[0]
-        codec = stream.codec_context
-        return codec.width, codec.height, float(stream.average_rate or 0)
 
     @property
     def video_id(self) -> str:

@@ -271,7 +271,7 @@ def test_damaged_events_are_named_and_joined_nowhere(tmp_path, line):
     [
         {"length_s": "<b>", "people": True, "persons": None, "best": "<b>"},
         {"length_s": float("nan"), "people": 1e300, "best": {"action": "<b>", "score": "<i>"}},
-        {"best": {"action": "<b>", "score": 0.25, "time_s": 3}, "length_s": -1},
+        {"best": {"action": "<b>", "score": 0.9999, "time_s": 3}, "length_s": -1},
         {"best": None, "end_s": []},
     ],
 )
@@ -281,7 +281,7 @@ def test_a_summary_of_anything_makes_a_page_of_text(tmp_path, summary):
     page = Page(tmp_path / "index.html")
     assert "i" not in page.tags and page.tags.count("b") == 1, "the video's name alone is bold"
     if summary.get("length_s") == -1:
-        assert "nothing reached its threshold; highest: <b> 0.25 at 3.0 s" in page.words
+        assert "nothing reached its threshold; highest: <b> 0.99 at 3.0 s" in page.words
 
 
 def test_a_page_of_nothing_is_whole():

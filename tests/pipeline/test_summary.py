@@ -15,9 +15,9 @@ from detection.pipeline import ActionDetectorPipeline, PipelineOptions
 from detection.pipeline.summary import (
     VideoFacts,
     duration_text,
+    facts_of,
     read_summary,
     summary_lines,
-    video_facts,
     video_line,
 )
 from detection.video.stream import VideoStream
@@ -136,9 +136,9 @@ def test_nobody_and_nothing_asked_for(place):
     [(0.4999999, "0.49"), (0.5, "0.50"), (0.0123, "0.012"), (1e-9, "0.000000"), (0.0, "0.00")],
 )
 def test_scores_are_rounded_down(score, shown):
-    from detection.pipeline.summary import _digits
+    from detection.pipeline.summary import rounded_down
 
-    assert _digits(score) == shown and float(shown) <= score
+    assert rounded_down(score) == shown and float(shown) <= score
 
 
 @pytest.mark.parametrize("stop_s", [7, 14])
@@ -218,7 +218,7 @@ def test_the_keyframes_to_come_are_those_that_come(
     start_s, end_s = start_s + late_s, end_s + late_s
     list(detector.run(film, start_s=start_s, end_s=end_s))
     with VideoStream(film) as stream:
-        line = video_line(video_facts(stream), start_s=start_s, end_s=end_s, interval_s=0.5)
+        line = video_line(facts_of(stream), start_s=start_s, end_s=end_s, interval_s=0.5)
     assert f"about {detector.report.keyframes} keyframes to come" in line
 
 
@@ -239,7 +239,7 @@ def test_a_damaged_file_is_described_by_its_header(tmp_path, place):
         content[:at] + bytes(len(content[at:]) // 2) + content[at + len(content[at:]) // 2 :]
     )
     with VideoStream(tmp_path / "bad.mp4") as stream:
-        facts = video_facts(stream)
+        facts = facts_of(stream)
     assert (facts.width_px, facts.height_px) == (96, 72)
 
 
