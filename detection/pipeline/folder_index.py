@@ -337,9 +337,11 @@ def _actions(row: IndexRow) -> str:
         more = len(classes) - len(most)
         return "<br>".join(named) + (f"<br>and {more:,} more" if more else "")
     best = row.summary.get("best")
+    if not isinstance(best, dict):
+        return ""
     try:
-        said = f"highest: {best['action']} {rounded_down(best['score'])} at {best['time_s']:.1f} s"  # type: ignore[index]
-    except (TypeError, LookupError, ValueError):
+        said = f"highest: {best['action']} {rounded_down(best['score'])} at {best['time_s']:.1f} s"
+    except (TypeError, LookupError, ValueError, OverflowError):
         return ""
     return f'<span class="soft">nothing reached its threshold; {text(said)}</span>'
 

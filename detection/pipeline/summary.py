@@ -116,10 +116,10 @@ def _why_no_event(report: Report, networks: Networks, options: PipelineOptions) 
         )
     best = report.best
     if best is None:
-        highest = report.best_person_score
+        highest = rounded_down(report.best_person_score)
         return (
-            f"no person was tracked: the highest person score is {rounded_down(highest)}, and a track "
-            f"begins at {networks.person_score:g}; --person-score {rounded_down(highest)} tracks them"
+            f"no person was tracked: the highest person score is {highest}, and a track begins at "
+            f"{networks.person_score:g}; --person-score {highest} tracks them"
         )
     return (
         f"no event: the highest score is {rounded_down(best.score)}, '{printable(best.action)}' by "

@@ -245,6 +245,24 @@ def finished(folder, *, events, summary=None):
         (folder / "summary.json").write_text(json.dumps(summary))
 
 
+def test_joined_events_are_by_video_start_track_and_class(tmp_path):
+    keys = [("a.mp4", 0, 1, 3), ("a.mp4", 0, 1, 7), ("a.mp4", 0, 2, 3), ("a.mp4", 2, 1, 3)]
+    keys += [("b.mp4", 0, 9, 9)]
+    for name in "ba":
+        finished(tmp_path / name, events=0)
+        with (tmp_path / name / "events.jsonl").open("w") as file:
+            # As a run writes them: in the order of their ends, here the latest start first.
+            for video, start_s, track, action_id in reversed(keys):
+                values = {"track": track, "action": "x", "action_id": action_id, "peak_score": 1}
+                event = {"video": name, **values, "start_s": start_s, "end_s": 9 - start_s}
+                file.write(json.dumps(event) + "\n" if video == f"{name}.mp4" else "")
+    videos = [VideoFolder(f"{name}.mp4", "none", tmp_path / name) for name in "ba"]
+    write_index(tmp_path, videos, {})
+    rows = csv.DictReader((tmp_path / "events.csv").open())
+    read = [(r["video"], float(r["start_s"]), int(r["track"]), int(r["action_id"])) for r in rows]
+    assert read == keys
+
+
 def test_results_of_a_version_without_a_summary_have_a_row(tmp_path):
     finished(tmp_path / "a", events=2)
     video = VideoFolder("a.mp4", str(tmp_path / "gone.mp4"), tmp_path / "a")
@@ -273,6 +291,7 @@ def test_damaged_events_are_named_and_joined_nowhere(tmp_path, line):
         {"length_s": float("nan"), "people": 1e300, "best": {"action": "<b>", "score": "<i>"}},
         {"best": {"action": "<b>", "score": 0.9999, "time_s": 3}, "length_s": -1},
         {"best": None, "end_s": []},
+        {"best": {"action": "<b>", "score": float("inf"), "time_s": 3}},
     ],
 )
 def test_a_summary_of_anything_makes_a_page_of_text(tmp_path, summary):
