@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,26 +25,33 @@ from detection.files import only_writer
 
 if TYPE_CHECKING:
     from detection.pipeline import ActionDetectorPipeline, PipelineOptions
-    from detection.pipeline.options import Report
+    from detection.pipeline.video_folders import VideoFolder
     from detection.video.stream import Gap, VideoStream
 
 EXAMPLE = """examples:
   python -m ava_tools.detect_actions video.mp4 --checkpoint runs/demo_x3d_xs --out found/video
   python -m ava_tools.detect_actions videos/ --checkpoint RUN --people runs/people --out found
+  python -m ava_tools.detect_actions a.mp4 b.mp4 videos/ --checkpoint RUN --out found
   torchrun --nproc-per-node 4 -m ava_tools.detect_actions videos/ --checkpoint RUN --out found
   python -m ava_tools.detect_actions rtsp://10.0.0.7/door --checkpoint RUN --out found/door
   ffmpeg -i tape.avi -f matroska - | python -m ava_tools.detect_actions - --checkpoint RUN --out f
 
---out gets annotated.mp4, review.html, detections.csv (AVA's form), tracks.jsonl and events.jsonl.
+--out gets annotated.mp4, review.html, detections.csv (AVA's form), tracks.jsonl and events.jsonl;
+of a folder or several videos a folder with these for each, index.html, events.csv and events.jsonl.
 A run that was killed goes on from its last whole segment when the same command is given again."""
 
 MOST_GAPS = 3  # of a video named one by one
+_BAR_WITHOUT_END = "{desc} {n:.0f} s of video, {rate_noinv_fmt}"
+_BAR = (
+    "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of video, {rate_noinv_fmt}, "
+    "{remaining} left"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parse(arguments)
-    videos = list(_videos(options.video, options.out))
+    videos, root = _find(options.video, options.out)
     import torch
 
     from detection.devices import choose_device
@@ -67,48 +74,110 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         if warning := font_warning(detector.networks.label_map.names):
             print(warning, file=sys.stderr)
-    failures, stopped = 0, False
     with stop_signals() as should_stop:
-        for video, folder in videos:
-            if should_stop():
-                stopped = True
-                break
-            try:
-                stopped = _run_one(detector, video, folder, options, should_stop)
-            except UserError as error:
-                if len(videos) == 1:
-                    raise
-                failures += 1
-                print("error: " + printable(str(error)), file=sys.stderr)
-    if failures:
-        raise UserError(f"{failures} of {len(videos)} videos failed; the others are done")
+        if root is None:
+            (video,) = videos
+            stopped = _run_one(detector, video, options, should_stop)
+        else:
+            stopped = _run_folder(detector, videos, root, options, should_stop)
     return EXIT_STOPPED if stopped else 0
+
+
+def _find(sources: Sequence[str], out: Path | None) -> tuple[list[VideoFolder], Path | None]:
+    """Return the videos, and the folder of their index: None for one that is not of a folder."""
+    from detection.pipeline.folder_index import check_index
+    from detection.pipeline.video_folders import find_videos, is_one_video
+    from detection.pipeline.writers import check_folder
+
+    found = Path("found")
+    root = out or (found / _file_name(sources[0]) if len(sources) == 1 else found)
+    videos = find_videos(sources, root)
+    if is_one_video(sources):
+        return videos, None
+    check_folder(root)
+    check_index(root)
+    return videos, root
+
+
+def _run_folder(
+    detector: ActionDetectorPipeline,
+    videos: Sequence[VideoFolder],
+    root: Path,
+    options: argparse.Namespace,
+    should_stop: Callable[[], bool],
+) -> bool:
+    """Run this process's share of the videos and write the index; as `_run_one`."""
+    from detection.pipeline.folder_index import index_line, write_index
+
+    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    share = videos[rank::processes]
+    outcomes: dict[str, str | None] = {}
+    stopped = False
+    for number, video in enumerate(share, 1):
+        if stopped or should_stop():
+            stopped = True
+            break
+        try:
+            place = f"[{number}/{len(share)}] "
+            stopped = _run_one(detector, video, options, should_stop, place=place)
+            outcomes[video.name] = None
+        except UserError as error:
+            outcomes[video.name] = str(error)
+            print("error: " + printable(str(error)), file=sys.stderr)
+    print(index_line(root, write_index(root, videos, outcomes)), file=sys.stderr)
+    if failed := sum(error is not None for error in outcomes.values()):
+        others = "were stopped" if stopped else "are done"
+        raise UserError(f"{failed} of {len(share)} videos failed; the others {others}")
+    return stopped
 
 
 def _run_one(
     detector: ActionDetectorPipeline,
-    video: str,
-    folder: Path,
+    video: VideoFolder,
     options: argparse.Namespace,
     should_stop: Callable[[], bool],
+    *,
+    place: str = "",
 ) -> bool:
-    """Run one video; return whether it was stopped before its end and can go on."""
+    """Run one video; return whether it was stopped before its end and can go on.
+
+    place: printed before the video's name.
+    """
     from detection.pipeline.writers import check_folder
     from detection.video.repairs import repair_lines
     from detection.video.stream import VideoStream
 
+    folder = video.folder
     check_folder(folder)
     # The folder is made once there is a video to put results into it of.
     with (
-        VideoStream(video, live=options.live, reconnect_s=options.reconnect) as stream,
+        VideoStream(video.source, live=options.live, reconnect_s=options.reconnect) as stream,
         only_writer(folder, busy="another process writes here; another --out"),
     ):
         live, name = stream.is_live, stream.shown_name
-        print(f"{name}: {detector.describe_bound(live=live)}", file=sys.stderr)
+        _announce(detector, stream, options, place)
         _follow(detector, stream, folder, options, should_stop)
     for line in repair_lines({name: stream.repairs().descriptions()}):
         print(f"note: {line}", file=sys.stderr)
-    return _say(name, folder, detector.report, options, live=live)
+    return _say(name, folder, detector, options, live=live)
+
+
+def _announce(
+    detector: ActionDetectorPipeline, stream: VideoStream, options: argparse.Namespace, place: str
+) -> None:
+    """Say what the video is before it is run; with --timing also how much memory is used."""
+    from detection.pipeline.summary import facts_of, video_line
+
+    line = video_line(
+        facts_of(stream),
+        start_s=options.start,
+        end_s=options.end,
+        interval_s=detector.options.keyframe_interval_s,
+    )
+    lines = [f"{place}{stream.shown_name}: {line}"]
+    if options.timing:
+        lines.append(detector.describe_bound(live=stream.is_live))
+    print("\n".join(lines), file=sys.stderr)
 
 
 def _follow(
@@ -127,12 +196,15 @@ def _follow(
     end_s = min(options.end, stream.duration_s or options.end)
     total = None if live or end_s == float("inf") else round(end_s, 1)
     with tqdm(
-        total=total, unit="s", desc=name[-30:], disable=options.quiet, dynamic_ncols=True,
-        bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of video, "
-        "{rate_noinv_fmt}" if total else "{desc} {n:.0f} s of video, {rate_noinv_fmt}",
+        total=total, initial=options.start if total else 0, unit="s", desc=name[-30:],
+        disable=options.quiet, dynamic_ncols=True,
+        bar_format=_BAR if total else _BAR_WITHOUT_END,
     ) as bar:  # fmt: skip
 
         def progress(time_s: float) -> None:
+            resumed_s = detector.report.resumed_s
+            if bar.n < resumed_s:  # taken over, not computed: it tells nothing of the speed
+                bar.initial = bar.n = bar.last_print_n = resumed_s
             bar.update(max(0.0, time_s - bar.n))
 
         gaps: list[Gap] = []
@@ -165,22 +237,23 @@ def _follow(
 
 
 def _say(
-    name: str, folder: Path, report: Report, options: argparse.Namespace, *, live: bool
+    name: str,
+    folder: Path,
+    detector: ActionDetectorPipeline,
+    options: argparse.Namespace,
+    *,
+    live: bool,
 ) -> bool:
-    shown = printable(str(folder))
+    from detection.pipeline.summary import summary_lines
+
+    shown, report = printable(str(folder)), detector.report
     if report.already_complete:
         print(f"{shown}: already made with these options, kept", file=sys.stderr)
         return False
     lines = [f"note: {name}: {note}" for note in report.notes]
     if report.resumed_s:
         lines.append(f"went on from {report.resumed_s:.1f} s")
-    if not report.people:
-        why = "no person was found" if report.keyframes else "no keyframe in the stretch asked for"
-        lines.append(f"{name}: {why}")
-    lines.append(
-        f"{report.keyframes:,} keyframes, {report.people:,} people at them, "
-        f"{report.events:,} events -> {shown}"
-    )
+    lines += summary_lines(name, report, detector.networks, detector.options, written_to=shown)
     if live:
         lines.append(f"{report.latency}; {report.dropped} keyframes left out")
     if options.timing:
@@ -192,28 +265,6 @@ def _say(
         )
     print("\n".join(lines), file=sys.stderr)
     return report.stopped and not live
-
-
-def _videos(video: str, out: Path | None) -> Iterator[tuple[str, Path]]:
-    """Yield this process's videos, each with the folder of its results."""
-    from detection.importers.source_videos import list_videos
-
-    path = Path(video)
-    if not path.is_dir():
-        if not (video == "-" or "://" in video or video.isdecimal() or path.is_file()):
-            raise UserError(f"{video}: video file or folder not found")
-        yield video, out or Path("found") / _file_name(video)
-        return
-    root = out or Path("found") / _file_name(video)
-    found = [path / name for name in list_videos(path)]
-    if root.resolve() != path.resolve():  # results of an earlier run in the folder are not new
-        found = [p for p in found if not p.resolve().is_relative_to(root.resolve())]
-    if not found:
-        raise UserError(f"{video}: no video in it but those in {root}, where results go")
-    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    for each in found[rank::processes]:
-        # With its suffix: a.mp4 and a.mkv of one folder are two.
-        yield str(each), root / each.relative_to(path)
 
 
 def _file_name(video: str) -> str:
@@ -256,12 +307,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser("detect_actions", __doc__, EXAMPLE)
     add = parser.add_argument
     # fmt: off
-    add("video", type=path_text, metavar="VIDEO",
-        help="file, folder, camera number, address, or - for stdin")
+    add("video", type=path_text, nargs="+", metavar="VIDEO",
+        help="files and folders, or one camera number, address, or - for stdin")
     add("--checkpoint", type=Path, required=True, metavar="RUN", help="run folder or checkpoint")
     add("--people", type=path_text, metavar="WEIGHTS",
         help="people detector: run or checkpoint of train_people (default: RUN/people.pt)")
-    parser.shared("--out", required=False, help="folder of the results (default: found/NAME)")
+    parser.shared("--out", required=False,
+        help="folder of the results (default: found/NAME, of several: found)")
     add("--threshold", action="append", metavar="[CLASS=]S",
         help="lowest score of an event, for all classes or for one; repeatable (default 0.5)")
     add("--classes", nargs="+", metavar="NAME", help="only these classes, by name or id")

@@ -92,13 +92,13 @@ def test_a_folder_is_shared_and_one_bad_file_stops_no_other(
     monkeypatch.setenv("RANK", "0")
     assert command(arguments) == 0
     done = {p.parent.relative_to(out).as_posix() for p in out.rglob("run.json")}
-    assert done == {"a.mp4", "sub/b.mp4"}
+    assert done == {"a", "sub/b"}
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(UserError, match="1 of 2 videos failed"):
         command(arguments)
     assert "c.mkv: not a video" in capsys.readouterr().err
-    assert (out / "z.mp4" / "events.jsonl").is_file() and not (out / "c.mkv").exists()
-    (out / "z.mp4" / "annotated.mp4").write_bytes((place / "film.mp4").read_bytes())
+    assert (out / "z" / "events.jsonl").is_file() and not (out / "c").exists()
+    (out / "z" / "annotated.mp4").write_bytes((place / "film.mp4").read_bytes())
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(UserError, match="1 of 4 videos failed"):

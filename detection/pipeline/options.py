@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from detection.errors import UserError
 from detection.pipeline.clip_buffer import PipelineSampling
 from detection.pipeline.timing import Latency, StageClock
+from detection.tracking.events import TrackedKeyframe
 from detection.video.stream import Gap
 
 
@@ -106,9 +107,19 @@ class Plan:
         return self.groups_per_segment * self.sampling.group_size * self.sampling.interval_s
 
 
+@dataclass(frozen=True)
+class BestScore:
+    """The highest score of an action, as shown (smoothed), whether or not it made an event."""
+
+    score: float
+    action: str
+    track: int
+    time_s: float
+
+
 @dataclass
 class Report:
-    """What happened.
+    """What happened; counts are of the whole video, segments taken over included.
 
     clock: time spent in each stage.
     latency: from a frame's arrival to its scores.
@@ -116,6 +127,10 @@ class Report:
     notes: what the files written do not show as it is, a line each.
     keyframes: scored.
     people: found at keyframes.
+    people_tracked: those of them that belong to a track.
+    persons: tracks with a keyframe.
+    best_person_score: highest confidence of a person at a keyframe; 0: none.
+    best: the highest score of an action; None: no tracked person.
     events: found.
     dropped: live keyframes left out.
     resumed_s: of the video, taken over from an earlier run.
@@ -130,9 +145,30 @@ class Report:
     notes: list[str] = field(default_factory=list)
     keyframes: int = 0
     people: int = 0
+    people_tracked: int = 0
+    best_person_score: float = 0.0
+    best: BestScore | None = None
     events: int = 0
     dropped: int = 0
     resumed_s: float = 0.0
     end_s: float = 0.0
     stopped: bool = False
     already_complete: bool = False
+    _tracks: set[int] = field(default_factory=set, repr=False)
+
+    @property
+    def persons(self) -> int:
+        """Return the number of tracks with a keyframe."""
+        return len(self._tracks)
+
+    def add(self, keyframe: TrackedKeyframe, names: Sequence[str]) -> None:
+        """Count the tracked people of a final keyframe; note its highest score."""
+        self.people_tracked += len(keyframe.track)
+        self._tracks.update(keyframe.track.tolist())
+        if not keyframe.scores.size:
+            return
+        row, column = divmod(int(keyframe.scores.argmax()), keyframe.scores.shape[1])
+        score = float(keyframe.scores[row, column])
+        if self.best is None or score > self.best.score:
+            track = int(keyframe.track[row])
+            self.best = BestScore(score, names[column], track, keyframe.time_s)

@@ -17,6 +17,7 @@ from detection.pipeline.options import PipelineOptions, Plan, Report
 from detection.pipeline.postprocess import Postprocessed, Postprocessor, ShownKeyframe
 from detection.pipeline.recording import Recorder
 from detection.pipeline.segments import SegmentsFolder
+from detection.pipeline.summary import write_summary
 from detection.video.stream import StreamFrame, VideoStream, join_videos
 from detection.video.writer import LONGEST_GAP_S
 
@@ -96,6 +97,7 @@ class Results:
                 f"longer than the {LONGEST_GAP_S:.0f} s that an MP4 file can hold: "
                 f"{writers.ANNOTATED_NAME} shows each as one second, and review.html is not made"
             )
+        write_summary(folder.folder, self.stream, self.report)
         if not self.report.stopped or self.stream.is_live:
             folder.complete()
 

@@ -76,6 +76,7 @@ class VideoRun:
                 )
                 for segment in folder.segments():
                     for detections in segment.frames:
+                        self._count(detections)
                         yield from self._publish(postprocessor.feed(detections))
                         if self._follower is not None:
                             self._follower.replay(detections.time_s, detections.boxes)
@@ -240,12 +241,18 @@ class VideoRun:
     # Results
 
     def _note(self, detections: FrameDetections) -> None:
-        self.report.end_s = detections.time_s
+        self._count(detections)
         if detections.action_scores is not None:
-            self.report.keyframes += 1
-            self.report.people += len(detections.boxes)
             self.report.latency.note(time.monotonic() - detections.arrived_s)
         self.on_progress(detections.time_s)
+
+    def _count(self, detections: FrameDetections) -> None:
+        report, scores = self.report, detections.boxes.score
+        report.end_s = detections.time_s
+        if detections.action_scores is not None:
+            report.keyframes += 1
+            report.people += len(scores)
+            report.best_person_score = max(report.best_person_score, scores.max(initial=0.0).item())
 
     def _keep(self, group: int, frames: list[FrameDetections]) -> None:
         if self.folder is None:
@@ -266,6 +273,8 @@ class VideoRun:
     def _publish(self, result: Postprocessed) -> Iterator[ActionEvent]:
         if self._results is not None:
             self._results.show(result.keyframes)
+        for shown in result.keyframes:
+            self.report.add(shown.keyframe, self.networks.label_map.names)
         for event in result.events:
             self.report.events += 1
             yield event

@@ -40,6 +40,8 @@ RESULT_NAMES = (
     "events.jsonl",
     "label_map.pbtxt",
     "review.html",
+    "summary.json",
+    "thumbnail.jpg",
     "tracks.jsonl",
 )
 

@@ -134,6 +134,7 @@ class VideoStream(Closing):
         self._at_start = True
         self._opening_packets = 0
         self._opened: Any = self._open()
+        self.header = self._read_header()  # kept: a live source may be lost and not come back
 
     def frames(
         self, *, from_s: float | None = None, should_stop: Callable[[], bool] = lambda: False
@@ -208,6 +209,21 @@ class VideoStream(Closing):
         elif container.duration is not None:
             self.duration_s = container.duration / 1e6
         return container
+
+    def _read_header(self) -> tuple[int, int, float]:
+        """Return width, height and frames per second as the source states them; 0: unknown.
+
+        The size is that of coded frames: before rotation.
+        """
+        if self.is_camera:
+            keys = cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS
+            width, height, fps = (max(0.0, float(self._opened.get(key))) for key in keys)
+            return int(width), int(height), fps
+        if self._opened is None:  # frames that no container holds
+            return 0, 0, 0.0
+        stream = self._opened.streams.video[0]
+        codec = stream.codec_context
+        return codec.width, codec.height, float(stream.average_rate or 0)
 
     def repairs(self) -> VideoRepairs:
         """Return how the file's times and frames were changed so far."""
