@@ -127,8 +127,12 @@ def write_page(
     *,
     threshold: float,
     damaged: bool,
+    notes: Sequence[str] = (),
 ) -> Path:
-    """Write review.html beside a playable copy of the video (`damaged`: of its good frames)."""
+    """Write review.html beside a playable copy of the video (`damaged`: of its good frames).
+
+    notes: lines shown at the top of the page.
+    """
     keyframes_s: list[float] = []
     tracks: dict[int, TrackRows] = {}
     for keyframe in (shown.keyframe for result in results for shown in result.keyframes):
@@ -175,6 +179,7 @@ def write_page(
         score_threshold=threshold,
         class_thresholds={i: t for i, t in by_class if t != threshold},
         note="detected people, predicted actions",
+        notes=notes,
     )
     return write_review(folder, document)
 
