@@ -119,6 +119,7 @@ class AnnotatedVideoWriter:
 
     def _draw_frame(self, frame: Frame, people: list[Placed]) -> None:
         style = Style.for_panel(min(frame.shape[:2]))
+        strip = [caption_area(frame, style)] if self._caption else []
         draw_actors(
             frame,
             people,
@@ -128,8 +129,10 @@ class AnnotatedVideoWriter:
             places=self._places,
             numbered=True,
             idle_color=None,
-            reserved=[draw_caption(frame, self._caption, style)] if self._caption else (),
+            reserved=strip,
         )
+        if self._caption:
+            draw_caption(frame, self._caption, style)
 
 
 def drawn_size(shape: tuple[int, ...], pixel_shape: Fraction | None) -> tuple[int, int]:
@@ -149,16 +152,23 @@ def drawn_size(shape: tuple[int, ...], pixel_shape: Fraction | None) -> tuple[in
     return 2 * round(width * scale / 2), 2 * round(height * scale / 2)
 
 
-def draw_caption(frame: Frame, caption: str, style: Style) -> Area:
-    """Draw a line of small letters at the bottom edge, shortened to fit; return its area."""
-    size = max(11, round(0.7 * style.text_px))
+def caption_area(frame: Frame, style: Style) -> Area:
+    """Return where the caption goes: a strip along the bottom edge, in pixels."""
     height, width = frame.shape[:2]
-    row_px = round(1.6 * size)
-    top = max(0, height - row_px)
-    darken(frame, 0, top, width, row_px, share=0.7)
+    return np.array([0, max(0, height - round(1.6 * _caption_px(style))), width, height], float)
+
+
+def draw_caption(frame: Frame, caption: str, style: Style) -> None:
+    """Draw a line of small letters along the bottom edge, shortened to fit."""
+    size = _caption_px(style)
+    _, top, width, bottom = caption_area(frame, style).astype(int).tolist()
+    darken(frame, 0, top, width, bottom - top, share=0.7)
     text = fit(caption, width - 2 * size, size)
-    draw_text(frame, text, size, top + row_px // 2, size=size, color=TEXT)
-    return np.array([0, top, width, height], np.float64)
+    draw_text(frame, text, size, (top + bottom) // 2, size=size, color=TEXT)
+
+
+def _caption_px(style: Style) -> int:
+    return max(11, round(0.7 * style.text_px))
 
 
 class _EncodedSegment:
