@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tiny_pipeline import write_squares
 
+from detection.drawing import draw as draw_module
 from detection.drawing.paint import TEXT, Style
 from detection.drawing.palette import track_color
 from detection.pipeline.annotated_video import (
@@ -98,16 +99,25 @@ def test_nobody_and_no_caption_leave_the_frame_as_it_was(tmp_path):
     assert np.abs(frame[4::10, 5::10] - own).mean() < 12
 
 
-def test_a_caption_is_a_small_line_at_the_bottom_edge_that_no_label_covers(tmp_path):
+def test_a_caption_is_a_small_line_at_the_bottom_edge_apart_from_labels(tmp_path, monkeypatch):
+    lowest = []
+    paint = draw_module.draw_card
+
+    def noted(frame, corner, card, **more):
+        lowest.append(corner[1] + card.height)
+        paint(frame, corner, card, **more)
+
+    monkeypatch.setattr(draw_module, "draw_card", noted)
     video = write_squares(tmp_path / "a.mp4", seconds=1)
-    boxes = [(0.02 * i, 0.0, 0.3 + 0.02 * i, 1.0) for i in range(12)]
+    boxes = [(0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)]
     caption = "Kinetics labels, not trained on persons " * 9
-    frame = draw(video, tmp_path / "drawn.mp4", boxes, [[0.9, 0.5]] * 12, caption=caption)
+    frame = draw(video, tmp_path / "drawn.mp4", boxes, [[0.9, 0.5]] * 2, caption=caption)
     plain = np.zeros((720, 960, 3), np.uint8)
     style = Style.for_panel(720)
     area = caption_area(plain, style)
     draw_caption(plain, caption, style)
     assert area[1] > 680 and area[3] == 720 and (plain[: int(area[1])] == 0).all()
+    assert len(lowest) == 20 and max(lowest) <= area[1]
     letters = (plain == np.array(TEXT)).all(axis=2)
     assert letters.sum() > 500 and not letters[:, 950:].any(), "cut to the width"
     assert (frame[letters].min(axis=1) > 150).mean() > 0.9, "above the boxes"
