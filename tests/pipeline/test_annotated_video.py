@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +23,8 @@ from detection.pipeline.annotated_video import (
 )
 from detection.pipeline.postprocess import ShownKeyframe
 from detection.pipeline.timing import StageClock
+from detection.pipeline.writers import write_page
+from detection.structures import LabelMap
 from detection.tracking.events import TrackedKeyframe
 from detection.video.reader import VideoReader
 from detection.video.stream import VideoStream
@@ -128,3 +133,17 @@ def test_any_caption_is_one_line(caption):
     frame = np.full((72, 96, 3), 90, np.uint8)
     draw_caption(frame, caption, Style.for_panel(72))
     assert (frame[:48] == 90).all() and (frame[-1] < 60).all()
+
+
+def test_lines_for_the_top_of_the_page_reach_it(tmp_path):
+    """With nobody in the video; without lines the page has none."""
+    video = write_squares(tmp_path / "a.mp4", seconds=1)
+    networks = SimpleNamespace(
+        label_map=LabelMap(NAMES, (1, 2), None, {}), thresholds=np.array([0.5, 0.5])
+    )
+    for notes in ((), ("Kinetics labels, not trained on persons",)):
+        page = write_page(
+            tmp_path / "out", "a", video, networks, [], threshold=0.5, damaged=False, notes=notes
+        )
+        head = re.search(r'id="review-data">(.*?)</script>', page.read_text("utf-8"))[1]
+        assert json.loads(head)["notes"] == list(notes)

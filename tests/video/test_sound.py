@@ -151,3 +151,19 @@ def test_a_stream_says_whether_there_is_sound(tmp_path):
     for path, expected in ((video, True), (silent, False)):
         with VideoStream(path) as stream:
             assert stream.has_sound is expected
+
+
+@pytest.mark.real_data
+def test_the_sound_of_a_real_video_is_the_same_at_the_same_times(tmp_path, real_data):
+    video = real_data / "clips" / "archery.mp4"
+    parts = write_parts(video, tmp_path, (2, 4), (4, 6))
+    assert join_videos(parts, tmp_path / "joined.mp4", sound=Sound(video)) == ""
+    moments_s = np.arange(3, 5, 1 / 44100)
+    waves = []
+    for path in (video, tmp_path / "joined.mp4"):
+        with av.open(str(path)) as container:
+            frames = [(frame.time, frame.to_ndarray()[0]) for frame in container.decode(audio=0)]
+        times_s = [time_s + np.arange(len(wave)) / 44100 for time_s, wave in frames]
+        wave = np.concatenate([wave for _, wave in frames])
+        waves.append(np.interp(moments_s, np.concatenate(times_s), wave))
+    assert np.abs(waves[0]).max() > 0.1 and np.abs(waves[0] - waves[1]).max() < 1e-4
