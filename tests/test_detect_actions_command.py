@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -72,6 +73,8 @@ def test_a_film_becomes_tables_events_a_film_and_a_page(place, tmp_path, command
         frame = reader.read([2.0]).frames[0].permute(1, 2, 0).numpy()
     with VideoReader(place / "film.mp4") as reader:
         plain = reader.read([2.0]).frames[0].permute(1, 2, 0).numpy()
+    assert min(frame.shape[:2]) == 720
+    plain = cv2.resize(plain, frame.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     assert (np.abs(frame.astype(int) - plain).max(axis=2) > 60).mean() > 0.02, "boxes are drawn"
     assert '"exclusive":[[0,1]]' in (out / "review.html").read_text(encoding="utf-8")
     assert command(arguments) == 0 and "kept" in capsys.readouterr().err

@@ -32,7 +32,10 @@ class ShownLabel:
 
 @dataclass(frozen=True)
 class Actor:
-    """One actor at one keyframe. box_01: (4,) float64.  person_id: None where the file has none."""
+    """One actor at one keyframe. box_01: (4,) float64.  person_id: None where the file has none.
+
+    That of a predicted actor is its track id.
+    """
 
     box_01: NDArray[np.float64]
     labels: tuple[ShownLabel, ...] = ()
@@ -61,7 +64,8 @@ def gather(rows: AvaRows, video_id: str, label_map: LabelMap) -> dict[float, tup
 
 
 def _actors(rows: AvaRows, label_map: LabelMap) -> Iterable[Actor]:
-    persons = np.full(len(rows), -1, np.int64) if rows.person_id is None else rows.person_id
+    known = rows.track_id if rows.person_id is None else rows.person_id
+    persons = np.full(len(rows), -1, np.int64) if known is None else known
     members: dict[tuple[float, ...], list[int]] = {}
     for row in range(len(rows)):
         key = (*rows.boxes_01[row].tolist(), float(persons[row]))

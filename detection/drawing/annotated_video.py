@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from detection.datasets.ava_csv import AvaRows
 from detection.datasets.open_video import FrameSource
 from detection.drawing.actors import Keyframes, gather, judge, keep_likely
-from detection.drawing.paint import DARK, PREDICTION, TRUTH, Frame
+from detection.drawing.paint import DARK, TRUTH, Frame
 from detection.drawing.scene import Panel, Scene
 from detection.drawing.timeline import Timeline
 from detection.errors import UserError
@@ -119,7 +119,7 @@ def make_scene(
         timeline = Timeline(actors.predicted)
         if panels:
             timeline.number_like(panels[0].timeline, iou_threshold=look.iou_threshold)
-        panels.append(Panel(look.prediction_heading, timeline, PREDICTION, dashed=False))
+        panels.append(Panel(look.prediction_heading, timeline, None, dashed=False))
         rules = f"probability ≥ {look.score_threshold:g}, {look.top_k} likeliest"
     short_side = look.short_side_px or (480 if len(panels) == 2 else 720)
     return Scene(

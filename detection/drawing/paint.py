@@ -1,8 +1,8 @@
 """Colours, sizes and basic drawing operations.
 
 Legend: frames are (H, W, 3) uint8 RGB, drawn on in place; `_px` are pixels of the frame. Ground
-truth is blue, predictions are yellow; right and wrong differ by sign as well as by colour (colours
-after Okabe and Ito's colour-blind safe palette).
+truth is blue, predicted people have the colours of `palette`; right and wrong differ by sign as
+well as by colour (colours after Okabe and Ito's colour-blind safe palette).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.drawing.actors import Mark
-from detection.drawing.text import BOLD, Color, draw_text
+from detection.drawing.palette import Color
+from detection.drawing.text import BOLD, draw_text
 
 Frame = NDArray[np.uint8]
 
 TRUTH: Color = (86, 180, 233)
-PREDICTION: Color = (240, 228, 66)
 RIGHT: Color = (52, 211, 153)
 WRONG: Color = (244, 112, 52)
 TEXT: Color = (238, 241, 246)
@@ -94,3 +94,12 @@ def draw_sign(frame: Frame, mark: Mark, x: int, middle: int, text_px: int) -> No
 def draw_heading(frame: Frame, text: str, x: int, middle: int, size: int, color: Color) -> int:
     """Draw bold letters; return where they end."""
     return draw_text(frame, text, x, middle, size=size, color=color, weight=BOLD)
+
+
+def resized(frame: Frame, size: tuple[int, int]) -> Frame:
+    """Return the frame scaled to (width, height); one of that size already is not copied."""
+    if (frame.shape[1], frame.shape[0]) == size:
+        return np.ascontiguousarray(frame)
+    how = cv2.INTER_CUBIC if size[0] > frame.shape[1] else cv2.INTER_AREA
+    scaled: Frame = np.asarray(cv2.resize(frame, size, interpolation=how), np.uint8)
+    return scaled

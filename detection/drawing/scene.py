@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from detection.drawing.draw import draw_actors
-from detection.drawing.paint import DARK, DIM, TEXT, Frame, Style, draw_heading, draw_sign
-from detection.drawing.text import BOLD, Color, draw_text, fit, width_of
+from detection.drawing.paint import DARK, DIM, TEXT, Frame, Style, draw_heading, draw_sign, resized
+from detection.drawing.palette import Color
+from detection.drawing.text import BOLD, draw_text, fit, width_of
 from detection.drawing.timeline import Timeline
 
 _BAR: Color = (33, 36, 45)
@@ -23,11 +23,14 @@ _GAP_PX = 6
 
 @dataclass
 class Panel:
-    """One side of a scene: whose boxes, and how they are drawn."""
+    """One side of a scene: whose boxes, and how they are drawn.
+
+    color: of all boxes; None: of each person their own.
+    """
 
     heading: str
     timeline: Timeline
-    color: Color
+    color: Color | None
     dashed: bool
     places: dict[int, int] = field(default_factory=dict)
 
@@ -93,7 +96,7 @@ class Scene:
         width, height = self.size
         canvas = np.empty((height, width, 3), np.uint8)
         canvas[:] = DARK
-        scaled = _resize(frame, self.panel)
+        scaled = resized(frame, self.panel)
         self._draw_title(canvas, time_s)
         top = 2 * self._row_px
         for index, panel in enumerate(self.panels):
@@ -148,17 +151,18 @@ class Scene:
     def _draw_swatch(self, canvas: Frame, panel: Panel, left: int, middle: int) -> int:
         size = self._size_px
         right, line = left + round(1.5 * size), max(2, size // 7)
+        color = TEXT if panel.color is None else panel.color
         top, bottom = middle - round(0.45 * size), middle + round(0.45 * size)
         if not panel.dashed:
-            cv2.rectangle(canvas, (left, top), (right, bottom), panel.color, line, cv2.LINE_AA)
+            cv2.rectangle(canvas, (left, top), (right, bottom), color, line, cv2.LINE_AA)
             return right
         step = max(3, size // 4)
         for x in range(left, right, 2 * step):
-            canvas[top : top + line, x : min(right, x + step)] = panel.color
-            canvas[bottom - line : bottom, x : min(right, x + step)] = panel.color
+            canvas[top : top + line, x : min(right, x + step)] = color
+            canvas[bottom - line : bottom, x : min(right, x + step)] = color
         for y in range(top, bottom, 2 * step):
-            canvas[y : min(bottom, y + step), left : left + line] = panel.color
-            canvas[y : min(bottom, y + step), right - line : right] = panel.color
+            canvas[y : min(bottom, y + step), left : left + line] = color
+            canvas[y : min(bottom, y + step), right - line : right] = color
         return right
 
     def _draw_track(self, canvas: Frame, time_s: float, top: int) -> None:
@@ -215,12 +219,3 @@ class Scene:
                 start = left + (round(1.5 * size) if sign else 0)
                 draw_text(canvas, words, start, middle, size=size, color=DIM)
             top += self._row_px
-
-
-def _resize(frame: NDArray[np.uint8], size: tuple[int, int]) -> Frame:
-    if (frame.shape[1], frame.shape[0]) == size:
-        return np.ascontiguousarray(frame)
-    larger = size[0] > frame.shape[1]
-    how = cv2.INTER_CUBIC if larger else cv2.INTER_AREA
-    scaled: Frame = np.asarray(cv2.resize(frame, size, interpolation=how), np.uint8)
-    return scaled

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.drawing import fonts
+from detection.drawing.palette import Color
 
-Color = tuple[int, int, int]
 REGULAR, BOLD = 400, 600
 _NO_WRAP = (0, 1 << 20)
 _TRIED_PX = 16

@@ -4,7 +4,7 @@ Two actors of neighbouring keyframes are one person when their boxes overlap (le
 the same person id: ids are kept across cuts of a film, where an interpolated box would be wrong).
 Labels and marks are those of the nearer keyframe.
 
-A person has the same number in ground truth and prediction.
+A person has the same number in ground truth and prediction: the person's id, where all have one.
 """
 
 from __future__ import annotations
@@ -133,6 +133,9 @@ class Timeline:
             self.numbers.append(numbers)
         if self.actors:
             self._next.append({})
+        ids = [[actor.person_id for actor in actors] for actors in self.actors]
+        if all(None not in names and len({*names}) == len(names) for names in ids):
+            self.numbers = [[name for name in names if name is not None] for names in ids]
 
 
 def renumber_by_votes(

@@ -14,13 +14,13 @@ from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
-import cv2
 import numpy as np
 
 from detection.drawing.actors import Actor, ShownLabel
+from detection.drawing.cards import Area
 from detection.drawing.draw import draw_actors
-from detection.drawing.paint import Style
-from detection.drawing.text import Color
+from detection.drawing.paint import TEXT, Frame, Style, darken, resized
+from detection.drawing.text import draw_text, fit
 from detection.drawing.timeline import Placed
 from detection.pipeline.postprocess import ShownKeyframe
 from detection.pipeline.recording import LARGEST_SHORT_SIDE_PX
@@ -32,17 +32,9 @@ _QUEUED_SEGMENTS = 2
 _QUEUED_FRAMES = 4  # between the drawing and the encoding thread
 _MOST_LABELS = 5  # per person drawn; the tables have all
 _USUAL_FPS = 30  # only decides the key frame interval
-# As colour-blind safe as eight colours can be (after Okabe and Ito).
-PALETTE: tuple[Color, ...] = (
-    (240, 228, 66),
-    (86, 180, 233),
-    (230, 159, 0),
-    (0, 200, 150),
-    (224, 130, 180),
-    (255, 255, 255),
-    (255, 110, 70),
-    (150, 150, 255),
-)
+# Smaller sources are scaled up to it before drawing, so that letters are sharp.
+LEAST_SHORT_SIDE_PX = 720
+_LONGEST_PX = 1920  # not by so much that the longer side exceeds it
 
 FrameWalk = Iterator[StreamFrame | Gap]
 
@@ -68,10 +60,19 @@ class AnnotatedVideoWriter:
     names: class names.
     interval_s: between keyframes; boxes are interpolated between keyframes at most 1.5 times this
         apart.
+    caption: a line drawn in small letters at the bottom edge; None: no line.
     """
 
-    def __init__(self, names: Sequence[str], interval_s: float, clock: StageClock) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        interval_s: float,
+        clock: StageClock,
+        *,
+        caption: str | None = None,
+    ) -> None:
         self._names, self._interval_s, self._clock = names, interval_s, clock
+        self._caption = caption
         self._places: dict[int, int] = {}
         self._frames = _Frames()
         self._thread = ThreadPoolExecutor(1, "annotated video")
@@ -105,41 +106,69 @@ class AnnotatedVideoWriter:
                     if item is None:
                         break
                     short = min(LARGEST_SHORT_SIDE_PX, item.width, item.height)
-                    frame = _squared(item.rgb(short), item.pixel_shape)
+                    frame = item.rgb(short)
+                    frame = resized(frame, drawn_size(frame.shape, item.pixel_shape))
                 if encoder is not None and frame.shape != shape:
                     continue  # the source changed its frame size: the file keeps its own
                 with self._clock.measure("film: draw"):
-                    draw_actors(
-                        frame,
-                        drawn.at(item.time_s),
-                        color=PALETTE[0],
-                        dashed=False,
-                        style=Style.for_panel(min(frame.shape[:2])),
-                        places=self._places,
-                        numbered=True,
-                        color_of=color_of,
-                    )
+                    self._draw_frame(frame, drawn.at(item.time_s))
                 if encoder is None:
                     shape = frame.shape
                     encoder = ending.enter_context(_EncodedSegment(job.path, shape, self._clock))
                 encoder.add(frame, item.time_s)
 
+    def _draw_frame(self, frame: Frame, people: list[Placed]) -> None:
+        style = Style.for_panel(min(frame.shape[:2]))
+        strip = [caption_area(frame, style)] if self._caption else []
+        draw_actors(
+            frame,
+            people,
+            color=None,
+            dashed=False,
+            style=style,
+            places=self._places,
+            numbered=True,
+            idle_color=None,
+            reserved=strip,
+        )
+        if self._caption:
+            draw_caption(frame, self._caption, style)
 
-def _squared(frame: np.ndarray, shape: Fraction | None) -> np.ndarray:
-    """Return the frame with square pixels, as wide as players show it.
 
-    shape: width over height of its pixels.
+def drawn_size(shape: tuple[int, ...], pixel_shape: Fraction | None) -> tuple[int, int]:
+    """Return the (width, height) at which a frame of (H, W, 3) is drawn, with square pixels.
+
+    Smaller ones than 720 lines (in portrait: columns) are scaled up to that, both sides even,
+    unless the longer side would exceed 1920.
+
+    pixel_shape: width over height of a pixel as players show it; None: 1.
     """
-    if shape is None:
-        return frame
-    width = max(1, round(frame.shape[1] * shape))
-    wider = cv2.resize(frame, (width, frame.shape[0]), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(wider, np.uint8)
+    height, width = shape[:2]
+    if pixel_shape is not None:
+        width = max(1, round(width * pixel_shape))
+    scale = min(LEAST_SHORT_SIDE_PX / min(width, height), _LONGEST_PX / max(width, height))
+    if scale <= 1:
+        return width, height
+    return 2 * round(width * scale / 2), 2 * round(height * scale / 2)
 
 
-def color_of(track: int) -> Color:
-    """Return a track's colour."""
-    return PALETTE[(track - 1) % len(PALETTE)]
+def caption_area(frame: Frame, style: Style) -> Area:
+    """Return where the caption goes: a strip along the bottom edge, in pixels."""
+    height, width = frame.shape[:2]
+    return np.array([0, max(0, height - round(1.6 * _caption_px(style))), width, height], float)
+
+
+def draw_caption(frame: Frame, caption: str, style: Style) -> None:
+    """Draw a line of small letters along the bottom edge, shortened to fit."""
+    size = _caption_px(style)
+    _, top, width, bottom = caption_area(frame, style).astype(int).tolist()
+    darken(frame, 0, top, width, bottom - top, share=0.7)
+    text = fit(caption, width - 2 * size, size)
+    draw_text(frame, text, size, (top + bottom) // 2, size=size, color=TEXT)
+
+
+def _caption_px(style: Style) -> int:
+    return max(11, round(0.7 * style.text_px))
 
 
 class _EncodedSegment:

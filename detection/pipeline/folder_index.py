@@ -27,7 +27,7 @@ from detection.pipeline.segments import STATE_NAME
 from detection.pipeline.summary import counted, duration_text, read_summary, rounded_down
 from detection.pipeline.video_folders import INDEX_NAMES, VideoFolder
 from detection.pipeline.writers import ANNOTATED_NAME, event_line
-from detection.reports.evaluation_page import document, table, text
+from detection.reports.evaluation_page import document, html_table, text
 from detection.tracking.events import ActionEvent
 from detection.video.reader import VideoReader
 
@@ -294,7 +294,7 @@ def index_page(title: str, rows: Sequence[IndexRow]) -> str:
         f"<h1>{text(title)}</h1>",
         f'<p class="soft">{text(_counts(rows))}. All events of finished videos: '
         '<a href="events.csv">events.csv</a>, <a href="events.jsonl">events.jsonl</a></p>',
-        table(heads, [_cells(row) for row in rows], frozenset({1, 5, 6})),
+        html_table(heads, [_cells(row) for row in rows], frozenset({1, 5, 6})),
     ]
     return document(title, parts)
 

@@ -18,6 +18,7 @@ from detection.pipeline.postprocess import Postprocessed, Postprocessor, ShownKe
 from detection.pipeline.recording import Recorder
 from detection.pipeline.segments import SegmentsFolder
 from detection.pipeline.summary import write_summary
+from detection.video.sound import Sound
 from detection.video.stream import StreamFrame, VideoStream, join_videos
 from detection.video.writer import LONGEST_GAP_S
 
@@ -90,7 +91,7 @@ class Results:
             self._annotated.finish()
             with self.report.clock.measure("write"):
                 if drawn := folder.annotated_segments():
-                    join_videos(drawn, folder.folder / writers.ANNOTATED_NAME)
+                    self._join(drawn, shortened=bool(long_s))
         if long_s and (plan.film or plan.page):
             self.report.notes.append(
                 f"{len(long_s)} stretch(es) without frames, of up to {max(long_s):.0f} s, are "
@@ -100,6 +101,26 @@ class Results:
         write_summary(folder.folder, self.stream, self.report)
         if not self.report.stopped or self.stream.is_live:
             folder.complete()
+
+    def _join(self, drawn: Sequence[Path], *, shortened: bool) -> None:
+        """Write the annotated video with the source's sound; note why if that is left out.
+
+        shortened: the video is shorter than the source by gaps that no MP4 file can hold.
+        """
+        stream, sound, reason = self.stream, None, ""
+        repairs = stream.repairs()
+        if not stream.can_seek:
+            reason = "the source cannot be read twice"
+        elif shortened:
+            reason = "a stretch without frames is shortened"
+        elif repairs.resets:
+            reason = "the source's clock falls back"
+        elif stream.has_sound:
+            sound = Sound(Path(stream.source), repairs.shift_s)
+        path = self.folder.folder / writers.ANNOTATED_NAME
+        reason = join_videos(drawn, path, sound=sound) or reason
+        if reason and stream.has_sound:
+            self.report.notes.append(f"{writers.ANNOTATED_NAME} is without sound: {reason}")
 
     def close(self) -> None:
         """End the threads after their current work."""

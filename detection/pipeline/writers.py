@@ -140,16 +140,13 @@ def write_page(
     *,
     threshold: float,
     damaged: bool,
+    notes: Sequence[str] = (),
 ) -> Path:
-    """Write review.html beside a playable copy of the video (`damaged`: of its good frames)."""
-    keyframes_s: list[float] = []
-    tracks: dict[int, TrackRows] = {}
-    for keyframe in (shown.keyframe for result in results for shown in result.keyframes):
-        if keyframe.time_s < 0:
-            continue
-        keyframes_s.append(keyframe.time_s)
-        for row, number in enumerate(keyframe.track.tolist()):
-            tracks.setdefault(number, []).append((keyframe, row))
+    """Write review.html beside a playable copy of the video (`damaged`: of its good frames).
+
+    notes: lines shown at the top of the page.
+    """
+    keyframes_s, tracks = _review_tracks(results)
     if damaged:
         source = "videos/video.mp4"
         with VideoStream(video, live=False) as stream:
@@ -168,16 +165,7 @@ def write_page(
         info.duration_s,
         start_s=info.start_s,
         keyframes_s=keyframes_s,
-        tracks=[
-            ReviewTrack(
-                number,
-                np.array([keyframe.time_s for keyframe, _ in rows]),
-                np.stack([keyframe.boxes_01[row] for keyframe, row in rows]),
-                np.stack([keyframe.scores[row] for keyframe, row in rows]),
-                np.array([keyframe.person_score[row] for keyframe, row in rows], np.float32),
-            )
-            for number, rows in sorted(tracks.items())
-        ],
+        tracks=tracks,
     )
     by_class = zip(networks.label_map.ids, networks.thresholds.tolist(), strict=True)
     document = ReviewDocument(
@@ -188,8 +176,31 @@ def write_page(
         score_threshold=threshold,
         class_thresholds={i: t for i, t in by_class if t != threshold},
         note="detected people, predicted actions",
+        notes=notes,
     )
     return write_review(folder, document)
+
+
+def _review_tracks(results: Iterable[Postprocessed]) -> tuple[list[float], list[ReviewTrack]]:
+    """Return the keyframes from 0 s on and the tracks, by number."""
+    keyframes_s: list[float] = []
+    tracks: dict[int, TrackRows] = {}
+    for keyframe in (shown.keyframe for result in results for shown in result.keyframes):
+        if keyframe.time_s < 0:
+            continue
+        keyframes_s.append(keyframe.time_s)
+        for row, number in enumerate(keyframe.track.tolist()):
+            tracks.setdefault(number, []).append((keyframe, row))
+    return keyframes_s, [
+        ReviewTrack(
+            number,
+            np.array([keyframe.time_s for keyframe, _ in rows]),
+            np.stack([keyframe.boxes_01[row] for keyframe, row in rows]),
+            np.stack([keyframe.scores[row] for keyframe, row in rows]),
+            np.array([keyframe.person_score[row] for keyframe, row in rows], np.float32),
+        )
+        for number, rows in sorted(tracks.items())
+    ]
 
 
 def check_folder(folder: Path) -> None:

@@ -15,7 +15,8 @@ from detection.datasets.ava_csv import AvaRows, read_keyframe_list, time_us_of
 from detection.datasets.folder import DatasetFolder, Split
 from detection.datasets.open_video import FrameSource, open_video
 from detection.drawing.annotated_video import displayed_size, which_videos
-from detection.drawing.paint import PREDICTION, TRUTH
+from detection.drawing.paint import TRUTH
+from detection.drawing.palette import Color, track_color
 from detection.files import replacing
 from detection.review.document import ReviewDocument, ReviewTrack, ReviewTruth, ReviewVideo
 from detection.review.errors import find_errors
@@ -169,16 +170,27 @@ def _write_thumbnail(path: Path, source: FrameSource, video: ReviewVideo, rows: 
         time_s = float(keyframes_s[errors[0][0] if errors else len(keyframes_s) // 2])
     clip = source.read([time_s], short_side=min(_THUMBNAIL_SHORT_SIDE_PX, *source.frame_size()))
     picture: NDArray[np.uint8] = clip.frames[0].permute(1, 2, 0).contiguous().numpy()
-    size = np.array([picture.shape[1], picture.shape[0]] * 2)
-    people = () if video.truth is None else video.truth.people
-    for them, color, line in ((people, TRUTH, 2), (video.tracks, PREDICTION, 1)):
-        for person in them:
-            for box in person.boxes_01[np.isclose(person.times_s, time_s, rtol=0, atol=1e-6)]:
-                x1, y1, x2, y2 = np.rint(box * size).astype(int).tolist()
-                cv2.rectangle(picture, (x1, y1), (x2, y2), color, line, cv2.LINE_AA)
+    for person in () if video.truth is None else video.truth.people:
+        _draw_boxes(picture, person.boxes_01[_at(person.times_s, time_s)], TRUTH, 2)
+    for track in video.tracks:
+        boxes_01 = track.boxes_01[_at(track.times_s, time_s)]
+        _draw_boxes(picture, boxes_01, track_color(track.track_id), 1)
     done, data = cv2.imencode(
         ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80]
     )
     assert done, "cv2 cannot encode a JPEG"
     with replacing(path) as temporary:
         temporary.write_bytes(data.tobytes())
+
+
+def _at(times_s: NDArray[np.float64], time_s: float) -> NDArray[np.bool_]:
+    return np.isclose(times_s, time_s, rtol=0, atol=1e-6)
+
+
+def _draw_boxes(
+    picture: NDArray[np.uint8], boxes_01: NDArray[np.floating], color: Color, line_px: int
+) -> None:
+    size = np.array([picture.shape[1], picture.shape[0]] * 2)
+    for box in boxes_01:
+        x1, y1, x2, y2 = np.rint(box * size).astype(int).tolist()
+        cv2.rectangle(picture, (x1, y1), (x2, y2), color, line_px, cv2.LINE_AA)

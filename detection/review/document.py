@@ -8,8 +8,10 @@ video's own clock, the same numbers as in AVA's files.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -17,6 +19,9 @@ from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import time_us_of
 from detection.structures import LabelMap
+
+# Lower scores are left out of a page: they are the bulk, and the slider does not reach them.
+LEAST_SCORE = 0.01
 
 
 @dataclass(frozen=True)
@@ -139,9 +144,10 @@ class ReviewDocument:
 
     exclusive: groups of mutually exclusive classes (columns) by name, from
         `DatasetFolder.exclusive_groups`; choosing one unsets the others.
-    score_threshold: initial threshold of the page's slider.
+    score_threshold: least score of a label; the page's slider starts there if any score reaches it.
     class_thresholds: thresholds of single classes, by class id; the slider moves all together.
     note: a line below the title, such as the model.
+    notes: lines shown at the top of the page, such as what the labels are good for.
     """
 
     title: str
@@ -151,8 +157,11 @@ class ReviewDocument:
     score_threshold: float = 0.3
     class_thresholds: Mapping[int, float] = field(default_factory=dict)
     note: str = ""
+    notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.notes, str):
+            raise ValueError("notes must be a sequence of lines, not a line")
         for threshold in (self.score_threshold, *self.class_thresholds.values()):
             if not 0 <= threshold <= 1:
                 raise ValueError(f"a score threshold must be from 0 to 1, got {threshold}")
@@ -173,6 +182,54 @@ class ReviewDocument:
             widths += [person.labels.shape[1] for person in people]
             if any(width != columns for width in widths):
                 raise ValueError(f"{video.video_id}: scores and labels must have {columns} classes")
+
+    @cached_property
+    def opening(self) -> Opening:
+        """Where the slider starts."""
+        return opening_of(self)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Where a page's slider starts.
+
+    slider: the document's threshold, or just below the best score if none reaches its threshold.
+    line: says so; "" where the threshold is reached, or nobody was predicted.
+    """
+
+    slider: float
+    line: str = ""
+
+
+def opening_of(document: ReviewDocument) -> Opening:
+    """Find where the slider starts: where the page shows something, if there is anything."""
+    threshold, label_map = document.score_threshold, document.label_map
+    given = [document.class_thresholds.get(i, threshold) for i in label_map.ids]
+    required = np.rint(1000 * np.clip(given, LEAST_SCORE, 1))
+    best: tuple[float, int, int, ReviewTrack, ReviewVideo] | None = None
+    for video in document.videos:
+        for track in video.tracks:
+            if not track.action_scores.size:
+                continue
+            above = np.rint(1000 * track.action_scores) - required
+            row, column = divmod(int(above.argmax()), above.shape[1])
+            if best is None or above[row, column] > best[0]:
+                best = float(above[row, column]), row, column, track, video
+    if best is None or best[0] >= 0:
+        return Opening(threshold)
+    below, row, column, track, video = best
+    score = float(track.action_scores[row, column])
+    if round(1000 * score) < 1000 * LEAST_SCORE:
+        return Opening(threshold, f"No score reaches {LEAST_SCORE:g}.")
+    slider = max(0.0, math.floor(100 * threshold + below / 10 + 1e-6) / 100)
+    where = f"{video.video_id}, " if len(document.videos) > 1 else ""
+    name = textwrap.shorten(label_map.names[column], 60, placeholder="…")
+    return Opening(
+        slider,
+        f"No score reaches its threshold of {given[column]:.2f}: the slider starts at "
+        f"{slider:.2f}, where the best one shows ({score:.2f}, {name}; {where}"
+        f"person {track.track_id}, {track.times_s[row]:.1f} s).",
+    )
 
 
 def _check_times(value: object, what: str, name: str = "times_s") -> int:

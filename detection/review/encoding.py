@@ -17,13 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import time_us_of
+from detection.drawing.palette import PALETTE, css_color
 from detection.files import sha256_of_text
-from detection.review.document import ReviewDocument, ReviewTrack, ReviewTruth, ReviewVideo
+from detection.review.document import (
+    LEAST_SCORE,
+    ReviewDocument,
+    ReviewTrack,
+    ReviewTruth,
+    ReviewVideo,
+)
 from detection.review.errors import ERROR_KINDS, find_errors, worst_of
 
 FORMAT = 1
-# Lower scores are left out: they are the bulk, and the slider does not reach them.
-LEAST_SCORE = 0.01
 
 
 def encode_document(document: ReviewDocument) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -44,9 +49,12 @@ def encode_document(document: ReviewDocument) -> tuple[dict[str, Any], list[dict
         "key": _key(classes, document.videos, clips),
         "title": document.title,
         "note": document.note,
+        "notes": [line for line in (*document.notes, document.opening.line) if line],
+        "palette": [css_color(color) for color in PALETTE],
         "classes": classes,
         "exclusive": [list(map(int, group)) for group in document.exclusive.values()],
         "threshold": document.score_threshold,
+        "slider": document.opening.slider,
         "classThresholds": {columns[i]: t for i, t in document.class_thresholds.items()},
         "leastScore": LEAST_SCORE,
         "errorKinds": ERROR_KINDS,

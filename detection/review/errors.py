@@ -169,6 +169,8 @@ def _unsure(video: ReviewVideo, document: ReviewDocument, place: dict[int, int])
 
 
 def _thresholds(document: ReviewDocument) -> NDArray[np.float64]:
+    """Return the (A,) thresholds at which the page opens."""
     ids = document.label_map.ids
     given = [document.class_thresholds.get(i, document.score_threshold) for i in ids]
-    return np.array(given, np.float64)
+    moved = document.opening.slider - document.score_threshold
+    return np.clip(np.array(given, np.float64) + moved, 0, 1)

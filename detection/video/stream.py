@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -38,6 +39,7 @@ from detection.video.open import (
 )
 from detection.video.reader import PACKING_CODECS, SAME_TIME_S, UNTIMED_FORMATS
 from detection.video.repairs import VideoRepairs
+from detection.video.sound import Sound, SoundCopier, SoundError, sound_stream_of
 from detection.video.writer import MP4_OPTIONS, ticks_to_close
 
 STANDARD_INPUT = "-"
@@ -127,6 +129,7 @@ class VideoStream(Closing):
         self.is_live = (self.is_camera or self.is_address) if live is None else live
         self.can_seek = not (self.is_live or self.is_address or self.source == STANDARD_INPUT)
         self.duration_s: float | None = None
+        self.has_sound = False
         self._reconnect_s = reconnect_s
         self._convert = _Converters()
         self._shift_s = 0.0
@@ -200,6 +203,7 @@ class VideoStream(Closing):
         else:
             container = open_file(self.source, shown_as=self.shown_name)
         stream = video_stream_of(container, shown_as=self.shown_name)
+        self.has_sound = sound_stream_of(container) is not None
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"err_detect": "explode"}  # damage is an error
         if stream.duration is not None and stream.time_base is not None:
@@ -443,27 +447,63 @@ class VideoStream(Closing):
         return StreamFrame(time_s, width, height, now_s, frame, self._convert, pixel_shape)
 
 
-def join_videos(parts: Sequence[Path], path: str | Path) -> None:
+def join_videos(parts: Sequence[Path], path: str | Path, *, sound: Sound | None = None) -> str:
     """Concatenate H.264 files of one size, written without B-frames, without encoding.
 
     Every frame keeps its presentation time; the files must be in order of time. Gaps too long for
     an MP4 file are shortened to a second, as by `VideoWriter`.
+
+    sound: copied beside them from the first frame to the last, where it can be. Returns why it is
+    left out; "" if nothing is.
     """
+    if sound is not None:
+        try:
+            _join(parts, path, sound)
+        except SoundError as error:
+            reason = str(error)
+        except av.error.FFmpegError as error:  # of the sound, unless it is raised again below
+            reason = reason_of(error)
+        else:
+            return ""
+        _join(parts, path, None)
+        return reason
+    _join(parts, path, None)
+    return ""
+
+
+def _join(parts: Sequence[Path], path: str | Path, sound: Sound | None) -> None:
     last_dts: int | None = None
     closed = 0
-    with replacing(path) as temporary, av.open(str(temporary), "w", options=MP4_OPTIONS) as joined:
+    with (
+        ExitStack() as opened_files,
+        replacing(path) as temporary,
+        av.open(str(temporary), "w", options=MP4_OPTIONS) as joined,
+    ):
         written: Any = None
+        copier: SoundCopier | None = None
         for part in parts:
             with open_file(part) as opened:
                 stream = opened.streams.video[0]
                 if written is None:
                     written = joined.add_stream_from_template(stream)
                 for packet in opened.demux(stream):
-                    if packet.dts is not None and packet.pts is not None:
-                        closed += ticks_to_close(last_dts, packet.dts)
-                        last_dts = packet.dts
-                        packet.pts, packet.dts = packet.pts - closed, packet.dts - closed
-                        packet.stream = written
-                        joined.mux(packet)
+                    if packet.dts is None or packet.pts is None:
+                        continue
+                    if last_dts is None and sound is not None:
+                        first_s = float(packet.pts * packet.time_base)
+                        copier = SoundCopier(sound, joined, from_s=first_s)
+                        opened_files.enter_context(copier)
+                    closed += ticks_to_close(last_dts, packet.dts)
+                    if closed and sound is not None:
+                        raise SoundError("a stretch without frames is shortened")
+                    last_dts = packet.dts
+                    end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                    if copier is not None:
+                        copier.copy_until(float(packet.pts * packet.time_base))
+                    packet.pts, packet.dts = packet.pts - closed, packet.dts - closed
+                    packet.stream = written
+                    joined.mux(packet)
         if written is None:
             raise ValueError(f"{path}: no videos to join")
+        if copier is not None:
+            copier.copy_until(end_s)

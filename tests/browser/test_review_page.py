@@ -12,6 +12,7 @@ from tiny_data import make_dataset
 from ava_tools import import_dataset, visualize
 from detection.datasets.ava_csv import AvaRows, read_ground_truth, read_keyframe_list
 from detection.datasets.folder import DatasetFolder, write_dataset_file
+from detection.drawing.palette import track_color
 from detection.review.document import (
     ReviewDocument,
     ReviewTrack,
@@ -235,7 +236,7 @@ def test_html_in_texts_is_text(browser: Browser, tmp_path: Path):
     name = "<b>#?&%41'.mp4"
     write_video(tmp_path / "videos" / name)
     video = truth_for(tmp_path, video_id=HTML + '"', name=name)
-    page = page_of(tmp_path, video, title=HTML, label_map=label_map, note=HTML)
+    page = page_of(tmp_path, video, title=HTML, label_map=label_map, note=HTML, notes=(HTML,))
     browser.open(page)
     browser.at_rest(1.0)  # the odd file name plays
     for tab in ("errors", "classes", "keyframe"):
@@ -335,6 +336,114 @@ def test_playing_goes_on_and_the_boxes_with_it(browser: Browser, tmp_path: Path)
     )
     assert 1.2 < time_s < 2.5
     assert left == pytest.approx(50 * min(1.0, time_s - 1), abs=0.5)
+
+
+def test_a_page_opens_at_the_first_label_that_shows(browser: Browser, tmp_path: Path):
+    late = ReviewTrack(
+        4, [1.0, 2.0, 3.0], [LEFT] * 3, [[0.1, 0, 0], [0.2, 0, 0.9], [0.9, 0, 0]], [1] * 3
+    )
+    notes = ("Labels of <b>somebody</b> else.", "Good for sports.")
+    browser.open(page_of(tmp_path, clip(tmp_path, tracks=(late,)), notes=notes))
+    browser.at_rest(2.0)
+    assert people(browser) == [[4, LEFT, ["watch"]]]
+    lines = browser.js("[...document.querySelectorAll('.notes p')].map((p) => p.innerText)")
+    assert lines == list(notes)
+    assert browser.js("review.slider") == 0.3
+
+
+def test_where_no_score_reaches_the_threshold_the_slider_starts_at_the_best_one(
+    browser: Browser, tmp_path: Path
+):
+    weak = track(4, LEFT, [0.1, 0.176, 0.05]), track(7, RIGHT, [0.04, 0.02, 0.03])
+    browser.open(page_of(tmp_path, clip(tmp_path, tracks=weak)))
+    browser.at_rest(1.0)
+    assert people(browser) == [[4, LEFT, ["sit"]], [7, RIGHT, []]]
+    assert browser.js("Number(review.view.slider.value)") == pytest.approx(0.17)
+    assert browser.text(".notes") == (
+        "No score reaches its threshold of 0.30: the slider starts at 0.17, where the best one "
+        "shows (0.18, sit; person 4, 1.0 s)."
+    )
+    assert "no label; likeliest: stand 0.04" in browser.text("#panel")
+    browser.click("#tab-errors")
+    assert browser.js("document.querySelectorAll('.errors li').length") >= 1
+
+
+KINETICS = LabelMap(
+    tuple(f"action number {n} of a long list" for n in range(399)) + ("very " * 80 + "long",),
+    tuple(range(1, 401)),
+)
+
+
+def test_four_hundred_classes_those_seen_come_first(browser: Browser, tmp_path: Path):
+    scores = np.zeros((3, 400), np.float32)
+    scores[:, 7], scores[1:, 399], scores[:, 12] = 0.9, 0.8, 0.02
+    found = ReviewTrack(4, [1.0, 2.0, 3.0], [LEFT] * 3, scores, [1] * 3)
+    video = clip(tmp_path, tracks=(found,))
+    page = page_of(tmp_path, video, label_map=KINETICS, exclusive={}, title="clip", note="A model")
+    browser.open(page)
+    browser.at_rest(1.0)
+    # The name of the one video is its title, and is not repeated below it.
+    assert browser.text("header.top .note") == "A model"
+    browser.click("#tab-classes")
+    rows = "[...document.querySelectorAll('.filters label')].map((row) => row.innerText.trim())"
+    shown = browser.js(rows)
+    assert len(shown) == 2 and shown[0].split() == [*KINETICS.names[7].split(), "3"]
+    assert shown[1].startswith("very very") and shown[1].endswith("2")
+    assert browser.text("[data-key='others']") == "398 classes not seen here"
+    browser.click("[data-key='others']")
+    browser.until("document.querySelectorAll('.filters label').length === 400")
+    browser.click("[data-key='find']")
+    browser.press("number 39")
+    assert browser.js("document.querySelectorAll('.filters label').length") == 10
+    # Long names take two lines at most, on every panel, and are whole in their tooltip.
+    browser.press(*["\ue003"] * 9)
+    browser.press("very")
+    for tab in ("classes", "keyframe"):
+        browser.click(f"#tab-{tab}")
+        if tab == "keyframe":
+            browser.js("review.view.step(1)")
+            browser.at_rest(2.0)
+        browser.until("document.querySelector('#panel .clamp[title^=very]') !== null")
+        high, line, title = browser.js(
+            "((node) => [node.clientHeight, parseFloat(getComputedStyle(node).lineHeight), "
+            "node.title])(document.querySelector('#panel .clamp[title^=very]'))"
+        )
+        assert high <= 2 * line + 1 and title == KINETICS.names[399]
+
+
+def test_a_person_with_very_many_labels_shows_the_likeliest(browser: Browser, tmp_path: Path):
+    scores = np.tile(np.linspace(0.9, 0.5, 400, dtype=np.float32), (3, 1))
+    found = ReviewTrack(4, [1.0, 2.0, 3.0], [LEFT] * 3, scores, [1] * 3)
+    video = clip(tmp_path, tracks=(found,))
+    browser.open(page_of(tmp_path, video, label_map=KINETICS, exclusive={}))
+    browser.at_rest(1.0)
+    assert browser.js("document.querySelectorAll('.chip').length") == 8
+    browser.click("[data-key='whole:4']")
+    browser.until("document.querySelectorAll('.chip').length === 400")
+
+
+def test_a_person_has_the_colour_of_the_annotated_video(browser: Browser, tmp_path: Path):
+    tracks = [track(n, [0.04 * n, 0.1, 0.04 * n + 0.03, 0.9], [0.9, 0, 0]) for n in (1, 2, 8, 9)]
+    browser.open(page_of(tmp_path, clip(tmp_path, tracks=tuple(tracks))))
+    browser.at_rest(1.0)
+    for one in tracks:
+        color = browser.js(
+            "getComputedStyle(document.querySelector(arguments[0])).borderTopColor",
+            f"[data-key='box:guess:{one.track_id}']",
+        )
+        assert color == "rgb({}, {}, {})".format(*track_color(one.track_id))
+    dots = browser.js(
+        "[...document.querySelectorAll('.gutter .dot, #panel .dot')]"
+        ".map((dot) => getComputedStyle(dot).backgroundColor)"
+    )
+    assert dots == 2 * ["rgb({}, {}, {})".format(*track_color(t.track_id)) for t in tracks]
+
+
+def test_least_sure_labels_say_so_once(browser: Browser, tmp_path: Path):
+    browser.open(page_of(tmp_path, clip(tmp_path)))
+    browser.click("#tab-errors")
+    rows = browser.js("[...document.querySelectorAll('.errors .what')].map((b) => b.innerText)")
+    assert rows and set(rows) <= set(MAP.names)
 
 
 def test_a_sheet_leads_to_its_clips_the_worst_first(browser: Browser, tmp_path: Path):

@@ -131,3 +131,14 @@ def test_overlap_matrix_is_the_overlap_of_each_pair(first: list, second: list) -
     for i, a in enumerate(first):
         for j, b in enumerate(second):
             assert matrix[i, j] == paired_iou(np.array([a]), np.array([b]))[0]
+
+
+def test_a_predicted_actor_has_its_track_id() -> None:
+    found = AvaRows.from_rows(
+        [Keyframe("clip", 1.0)] * 3,
+        boxes_01=[LEFT, LEFT, RIGHT],
+        action_id=[12, 14, 12],
+        score=[0.4, 0.9, 0.5],
+        track_id=[5, 5, 2],
+    )
+    assert [actor.person_id for actor in gather(found, "clip", LABELS)[1.0]] == [5, 2]

@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 
 from detection.drawing.actors import Actor, ShownLabel
 from detection.drawing.draw import draw_actors
-from detection.drawing.paint import DIM, PREDICTION, RIGHT, TRUTH, WRONG, Style
+from detection.drawing.paint import DIM, RIGHT, TRUTH, WRONG, Style
+from detection.drawing.palette import track_color
 from detection.drawing.scene import Panel, Scene, panel_size
 from detection.drawing.timeline import Placed, Timeline
+
+PREDICTION = track_color(1)
 
 
 def placed(*boxes: tuple[float, ...], labels: tuple[ShownLabel, ...] = ()) -> list[Placed]:
@@ -131,7 +134,7 @@ def scene(*, truth: bool = True, predicted: bool = True, **more: object) -> Scen
     box = np.array([0.2, 0.2, 0.8, 0.8])
     timeline = Timeline({1.0: (Actor(box, (ShownLabel("walk"),)),)})
     panels = [Panel("Ground truth", timeline, TRUTH, dashed=True)] if truth else []
-    panels += [Panel("Prediction", timeline, PREDICTION, dashed=False)] if predicted else []
+    panels += [Panel("Prediction", timeline, None, dashed=False)] if predicted else []
     options = {"title": "clip", "frame_size": (320, 240), "short_side_px": 240}
     return Scene(panels, start_s=0.0, end_s=2.0, **(options | more))
 

@@ -138,3 +138,16 @@ def test_never_more_people_than_a_neighbouring_keyframe_pair_has(
     assert len(people) <= (before[-1] if before else 0) + (after[0] if after else 0)
     if time_s in keyframes:
         assert len(people) == len(keyframes[time_s])
+
+
+def test_people_with_ids_keep_them_as_numbers() -> None:
+    """Those of a file: a sheet and the review page then number, and colour, a person alike."""
+    timeline = Timeline(
+        {1.0: (actor(0.0, person=7), actor(0.5, person=3)), 2.0: (actor(0.6, person=7),), 3.0: ()}
+    )
+    assert timeline.numbers == [[7, 3], [7], []]
+    assert [item.number for item in timeline.at(1.0)] == [7, 3]
+    some = Timeline({1.0: (actor(0.0, person=7), actor(0.5)), 2.0: (actor(0.0, person=7),)})
+    assert some.numbers == [[1, 2], [1]]
+    twice = Timeline({1.0: (actor(0.0, person=7), actor(0.5, person=7))})
+    assert twice.numbers == [[1, 2]]

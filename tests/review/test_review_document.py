@@ -116,6 +116,74 @@ def test_without_ground_truth_the_least_sure_come_first():
     assert find_errors(video(tracks=()), document, place) == []
 
 
+def scored(*rows, track_id=1, times_s=(1.0, 2.0)):
+    n = len(rows)
+    return ReviewTrack(track_id, times_s[:n], [[0, 0, 1, 1]] * n, rows, [1.0] * n)
+
+
+def opening(*videos, labels=MAP, **more):
+    document = ReviewDocument("t", labels, videos, **({"score_threshold": 0.5} | more))
+    head, _ = encode_document(document)
+    assert head["threshold"] == document.score_threshold
+    return head["slider"], head["notes"]
+
+
+def test_the_slider_starts_at_the_threshold_if_any_score_reaches_it():
+    assert opening(video(tracks=(scored([0.1, 0.5, 0.0]),))) == (0.5, [])
+    assert opening(video(tracks=())) == opening() == (0.5, [])
+    by_class = {"class_thresholds": {70: 0.2}}
+    assert opening(video(tracks=(scored([0.1, 0.1, 0.2]),)), **by_class) == (0.5, [])
+
+
+@pytest.mark.parametrize(
+    ("best", "slider"), [(0.176, 0.17), (0.17, 0.17), (0.4996, 0.5), (0.01, 0.01)]
+)
+def test_else_it_starts_where_the_best_score_shows_and_a_line_says_so(best, slider):
+    tracks = scored([0.001, 0.001, 0.002]), scored([0, 0, 0], [0, best, 0], track_id=4)
+    start, notes = opening(video(tracks=tracks), notes=("One line.", ""))
+    assert start == slider <= round(best, 3)
+    assert notes[0] == "One line."
+    if slider < 0.5:
+        assert notes[1:] == [
+            f"No score reaches its threshold of 0.50: the slider starts at {slider:.2f}, where the "
+            f"best one shows ({best:.2f}, sit; person 4, 2.0 s)."
+        ]
+
+
+def test_the_best_score_is_that_nearest_to_its_own_threshold():
+    """Class 70 needs 0.9: 0.6 is further from it than 0.4 from 0.5; moved together, 0.4 shows."""
+    tracks = (scored([0.0, 0.4, 0.6]),)
+    start, [line] = opening(video(tracks=tracks), class_thresholds={70: 0.9})
+    assert start == 0.4 and "0.40, sit" in line
+    tracks = (scored([0.0, 0.1, 0.85]),)
+    start, [line] = opening(video(tracks=tracks), class_thresholds={70: 0.9})
+    assert start == 0.45 and "of 0.90" in line and "0.85" in line
+
+
+def test_of_several_videos_the_best_is_named_and_nothing_above_nothing_is_said_too():
+    other = dataclasses.replace(video(tracks=(scored([0.3, 0, 0]),)), video_id="other")
+    start, [line] = opening(video(tracks=(scored([0.2, 0, 0]),)), other)
+    assert start == 0.3 and "; other, person 1, 1.0 s" in line
+    assert opening(video(tracks=(scored([0, 0.004, 0]),))) == (0.5, ["No score reaches 0.01."])
+    long = LabelMap(("stand " * 400, "sit", "b"), (12, 11, 70))
+    _, [line] = opening(video(tracks=(scored([0.2, 0, 0]),)), labels=long)
+    assert len(line) < 250
+
+
+def test_labels_are_unsure_about_where_the_slider_starts():
+    clip = video(tracks=(scored([0.2, 0.01, 0.0]),))
+    document = ReviewDocument("t", MAP, (clip,), score_threshold=0.5)
+    place = {1_000_000: 0, 2_000_000: 1, 3_500_000: 2}
+    assert (0, ERROR_KINDS.index(UNSURE), 0, 200, 1) in find_errors(clip, document, place)
+
+
+def test_the_page_has_the_colours_of_annotated_videos():
+    from detection.drawing.palette import css_color, track_color
+
+    palette = encode_document(ReviewDocument("t", MAP, ()))[0]["palette"]
+    assert palette == [css_color(track_color(number + 1)) for number in range(len(palette))]
+
+
 def test_texts_cannot_end_the_script_element():
     page = "".join(page_pieces(ReviewDocument("<i>&</title><script>", MAP, (video(),))))
     inside = re.search(r'<script type="application/json" id="review-data">(.*?)</script>', page)
@@ -158,7 +226,7 @@ def test_whatever_names_are_they_reach_the_page_as_text_alone(text):
     labels = LabelMap(("stand", text, "sit"), (12, 11, 70), ("PERSON_POSE", text, ""))
     clip = video(source=f"videos/{text}.mp4".replace("\\", ""), thumbnail="a/" + text)
     clip = dataclasses.replace(clip, video_id=text)
-    document = ReviewDocument(text, labels, (clip,), note=text)
+    document = ReviewDocument(text, labels, (clip,), note=text, notes=(text,))
     page = _Page()
     page.feed("".join(page_pieces(document)))
     plain = _Page()
@@ -167,6 +235,7 @@ def test_whatever_names_are_they_reach_the_page_as_text_alone(text):
     assert page.elements == plain.elements, "the same elements with the same attributes"
     assert page.texts["title"].rstrip("\n") == text
     value = json.loads(page.texts["review-data"])
+    assert value["notes"] == [text]
     assert value["title"] == value["note"] == value["videos"][0]["id"] == text
     assert value["classes"][1] == {"id": 11, "name": text, "group": text}
     assert value["videos"][0]["thumbnail"] == "a/" + text
@@ -219,6 +288,7 @@ def test_a_video_beside_a_page_has_a_plain_name_whatever_its_own_is(tmp_path, na
         (lambda: ReviewDocument("t", MAP, (), exclusive={"a": (1,), "b": (1,)}), "two exclusive"),
         (lambda: ReviewDocument("t", LabelMap(("a",), (1,)), (video(),)), "must have 1 classes"),
         (lambda: ReviewDocument("t", MAP, (), score_threshold=1.5), "from 0 to 1"),
+        (lambda: ReviewDocument("t", MAP, (), notes="one line"), "a sequence of lines"),
         (lambda: ReviewTrack(1, [1.0], [[0, 0, np.nan, 1]], [[0.5]], [1]), "finite"),
         (lambda: ReviewTrack(1, [1.0], [[0, 0, 1]], [[0.5]], [1]), "of shape"),
         (lambda: ReviewTrack(1, [1.0], [[0, 0, 1, 1]], [[0.5], [0.5]], [1]), "action_scores"),

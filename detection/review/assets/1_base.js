@@ -1,7 +1,7 @@
 // Small helpers: elements, colours, times, boxes. Texts only ever become text nodes.
 
-const COLORS = ["#56b4e9", "#e69f00", "#34d399", "#f0e442", "#d98cb8", "#f58a5b", "#b197fc",
-  "#5eead4", "#fca5a5", "#bef264", "#a5c8ff", "#fdc27a"];
+// Of people by track number, as in annotated videos; the document brings them.
+let palette = ["#ffffff"];
 
 function el(tag, properties = {}, ...children) {
   const node = document.createElement(tag);
@@ -19,7 +19,7 @@ function el(tag, properties = {}, ...children) {
 
 const byId = (id) => document.getElementById(id);
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-const colorOf = (number) => COLORS[((number % COLORS.length) + COLORS.length) % COLORS.length];
+const colorOf = (id) => palette[(((id - 1) % palette.length) + palette.length) % palette.length];
 
 // A colour for bars on paper: darker where the paper is light, so that yellow is seen.
 function inkOf(color, dark) {
@@ -29,6 +29,9 @@ function inkOf(color, dark) {
 }
 
 const percent = (thousandths) => (thousandths / 1000).toFixed(2);
+
+// A name on two lines at most, with all of it as a tooltip.
+const named = (name, kind = "name") => el("span", { class: `${kind} clamp`, title: name }, name);
 
 function clock(seconds, digits = 2) {
   const sign = seconds < 0 ? "-" : "";

@@ -11,7 +11,7 @@ class Clip {
     this.times = data.us.map((us) => us / 1e6);
     this.errors = data.errors;
     this.hasTruth = data.truth !== null;
-    this.tracks = data.tracks.map((track, number) => ({ ...track, number }));
+    this.tracks = data.tracks;
     this.guesses = this.times.map(() => []);
     for (const track of this.tracks) {
       track.k.forEach((k, j) => this.guesses[k].push({
@@ -28,6 +28,13 @@ class Clip {
     this.size = this.tracks.reduce((sum, track) => sum + track.k.length, 0);
     const gaps = this.times.slice(1).map((time, i) => time - this.times[i]).sort((a, b) => a - b);
     this.spacing = gaps.length ? gaps[gaps.length >> 1] : 1;
+  }
+
+  // The first keyframe at which a label shows, 0 if none does.
+  firstShown(thresholds) {
+    const k = this.times.findIndex((_, i) => this.truth[i]?.some((person) => person.labels.size)
+      || this.guesses[i].some(({ scores }) => scores.some(([column, score]) => score >= thresholds[column])));
+    return Math.max(0, k);
   }
 
   get end() {
@@ -108,6 +115,7 @@ function pairsOf(flat) {
 
 function readDocument() {
   const doc = JSON.parse(byId("review-data").textContent);
+  ({ palette } = doc);
   doc.groupOf = {};
   doc.exclusive.forEach((columns, group) => columns.forEach((column) => { doc.groupOf[column] = group; }));
   return doc;

@@ -65,7 +65,7 @@ class Stage {
     node.style.top = `${100 * box[1]}%`;
     node.style.width = `${100 * (box[2] - box[0])}%`;
     node.style.height = `${100 * (box[3] - box[1])}%`;
-    node.style.setProperty("--c", kind === "truth" ? "#ffffff" : colorOf(person.track.number));
+    node.style.setProperty("--c", kind === "truth" ? "#ffffff" : colorOf(person.id));
     const editable = app.isEditable(kind);
     node.classList.toggle("chosen", chosen);
     node.classList.toggle("editable", editable);

@@ -56,7 +56,7 @@ class Timeline {
       const mine = truth.filter((person) => person.track === track.id);
       mine.forEach((person) => used.add(person));
       if (app.filtered && !lanes.size && !mine.length) continue;
-      groups.push(this.group(`Person ${track.id}`, colorOf(track.number), track.k, lanes, mine, ["guess", track.id]));
+      groups.push(this.group(`Person ${track.id}`, colorOf(track.id), track.k, lanes, mine, ["guess", track.id]));
     }
     for (const person of truth) {
       if (used.has(person)) continue;

@@ -11,11 +11,14 @@ const KINDS = { // what diagnosis calls it: [words, what the page adds]
   unsure: ["Least sure", "close to the threshold"],
 };
 
+const MOST_CHIPS = 8;
+
 class Panels {
   constructor(app) {
     this.app = app;
     this.tab = "keyframe";
     this.limit = 100;
+    this.whole = new Set(); // people of whom all labels are shown
     this.names = { keyframe: "Keyframe", errors: app.clip.hasTruth ? "Errors" : "Least sure", classes: "Classes" };
     this.tabs = el("div", { class: "tabs", role: "tablist", "aria-label": "Side panels" },
       ...Object.entries(this.names).map(([tab, name]) => el("button", { type: "button", role: "tab", id: `tab-${tab}`,
@@ -105,8 +108,9 @@ class Panels {
     const { app } = this;
     const kind = source === "guess" ? "guess" : "truth";
     const name = person.id < 0 ? "Person, no id" : `Person ${person.id}`;
-    const color = source === "guess" ? colorOf(guess.track.number) : "#ffffff";
+    const color = source === "guess" ? colorOf(guess.id) : "#ffffff";
     const labels = [...person.labels];
+    const shown = this.whole.has(person.id) ? labels : labels.slice(0, MOST_CHIPS);
     const score = (column) => guess?.scores.find(([other]) => other === column)?.[1] ?? 0;
     return el("section", { class: `person${app.isChosen(kind, person.id) ? " chosen" : ""}`, "aria-label": name },
       el("div", { class: "top" },
@@ -117,19 +121,27 @@ class Panels {
         el("button", { type: "button", class: "bare", "data-key": `delete:${person.id}`,
           "aria-label": `Delete the box of ${name}`, onclick: () => app.removePerson(person.id) }, "Delete box")),
       el("div", { class: "chips" },
-        ...labels.map((column) => el("span", { class: "chip" },
-          el("span", { class: "name" }, app.doc.classes[column].name),
+        ...shown.map((column) => el("span", { class: "chip" },
+          named(app.doc.classes[column].name),
           source === "guess" ? el("span", { class: "score" }, percent(score(column))) : null,
           el("button", { type: "button", "data-key": `remove:${person.id}:${column}`,
             "aria-label": `Remove ${app.doc.classes[column].name} from ${name}`,
             onclick: () => app.setLabel(person.id, column, false) }, "×"))),
-        labels.length ? null : el("span", { class: "soft small" }, "no label"),
+        labels.length ? null : el("span", { class: "soft small" }, source === "guess" ? this.likeliest(guess) : "no label"),
+        labels.length > shown.length ? el("button", { type: "button", class: "bare", "data-key": `whole:${person.id}`,
+          onclick: () => { this.whole.add(person.id); this.render(true); } }, `${labels.length - shown.length} more`) : null,
         el("button", { type: "button", "data-key": `pick:${person.id}`, "aria-expanded": String(app.picking === person.id),
           onclick: () => app.pick(app.picking === person.id ? null : person.id) }, "+ Label")),
       app.picking === person.id ? picker(app, person, score, name) : null,
       source === "guess" || !guess ? null : this.compare(person, guess),
       source !== "guess" && !guess && app.clip.guesses[app.k].length
         ? el("p", { class: "small soft" }, "No predicted box overlaps this person.") : null);
+  }
+
+  likeliest(guess) {
+    if (!guess.scores.length) return "no label";
+    const [column, score] = guess.scores[0];
+    return `no label; likeliest: ${this.app.doc.classes[column].name} ${percent(score)}`;
   }
 
   // What was predicted for a labelled person, judged against the labels.
@@ -146,8 +158,8 @@ class Panels {
         const mark = has ? (above ? "right" : "missed") : "wrong";
         const [sign, says] = { right: ["✓", "right"], wrong: ["✗", "not in the labels"], missed: ["○", "missed"] }[mark];
         return el("div", { class: "guess" }, el("span", { class: `sign ${mark}`, title: says, role: "img", "aria-label": says }, sign),
-          el("span", { class: "name" }, app.doc.classes[column].name), el("span", {}, percent(score)),
-          el("div", { class: "meter", "aria-hidden": "true", style: { "--c": colorOf(guess.track.number) } },
+          named(app.doc.classes[column].name), el("span", {}, percent(score)),
+          el("div", { class: "meter", "aria-hidden": "true", style: { "--c": colorOf(guess.id) } },
             el("div", { style: { width: `${score / 10}%` } })),
           has ? el("span", {}) : el("button", { type: "button", "data-key": `take:${person.id}:${column}`,
             "aria-label": `Add ${app.doc.classes[column].name} to the labels`,
@@ -165,7 +177,7 @@ class Panels {
         "aria-label": `Prediction ${guess.id}` },
       el("div", { class: "top" }, el("button", { type: "button", class: "choose", "data-key": `choose:guess:${guess.id}`,
         onclick: () => app.choose("guess", guess.id) },
-      el("span", { class: "dot", style: { "--c": colorOf(guess.track.number) } }), `Prediction ${guess.id}`),
+      el("span", { class: "dot", style: { "--c": colorOf(guess.id) } }), `Prediction ${guess.id}`),
       el("span", { class: "grow" }),
       el("button", { type: "button", class: "bare", "data-key": `adopt:${guess.id}`,
         onclick: () => app.adopt(guess) }, "Add to labels")),
@@ -191,7 +203,8 @@ class Panels {
         return el("li", {}, el("button", { type: "button", class: reviewed ? "done" : "", "data-key": `error:${i}`,
           title: KINDS[error.kind][1], "aria-current": String(error.ks.includes(app.k) && app.chosenError === error.name),
           onclick: () => app.goToError(error) },
-        el("span", { class: "what" }, el("b", {}, doc.classes[error.column].name), ` · ${KINDS[error.kind][0]}`),
+        el("span", { class: "what clamp", title: doc.classes[error.column].name }, el("b", {}, doc.classes[error.column].name),
+          clip.hasTruth ? ` · ${KINDS[error.kind][0]}` : ""),
         el("span", { class: "meter", "aria-hidden": "true", style: { "--c": "var(--wrong)" } },
           el("div", { style: { width: `${100 * error.worst}%` } })),
         el("span", { class: "soft small" }, `${app.errorPerson(error)} · ${when}`, reviewed ? " · reviewed" : ""),
@@ -201,39 +214,54 @@ class Panels {
         onclick: () => { this.limit += 200; this.render(); } }, `Show more of ${list.length.toLocaleString("en")}`) : null].filter(Boolean);
   }
 
+  // Classes that occur here come first, the most frequent on top; hundreds of others wait behind a disclosure.
   classes() {
     const { app } = this;
     const { doc } = app;
-    const counts = app.classCounts();
+    const { guess, truth } = app.classCounts();
+    const often = (column) => guess[column] + truth[column];
+    const seen = doc.classes.map((_, column) => column).filter(often).sort((a, b) => often(b) - often(a) || a - b);
     const toggle = (on) => () => { doc.classes.forEach((_, column) => { app.classOn[column] = on; }); app.changed(); };
     const search = el("input", { type: "search", placeholder: "Find a class", "aria-label": "Find a class", "data-key": "find",
       value: this.find ?? "" });
     const list = el("div", { class: "filters" });
+    const row = (column) => el("label", {},
+      el("input", { type: "checkbox", checked: app.classOn[column], "data-key": `class:${column}`,
+        onchange: (event) => { app.classOn[column] = event.target.checked; app.changed(); } }),
+      named(doc.classes[column].name),
+      el("span", { class: "soft small" }, often(column) ? [guess[column], ...(app.clip.hasTruth ? [truth[column]] : [])].join(" / ") : ""));
     const fill = () => {
       this.find = search.value;
       const wanted = search.value.trim().toLowerCase();
-      list.replaceChildren(...grouped(doc).flatMap(([group, columns]) => {
-        const found = columns.filter((column) => doc.classes[column].name.toLowerCase().includes(wanted));
-        if (!found.length) return [];
-        return [group ? el("h3", { class: "soft small" }, group) : "", ...found.map((column) => el("label", {},
-          el("input", { type: "checkbox", checked: app.classOn[column], "data-key": `class:${column}`,
-            onchange: (event) => { app.classOn[column] = event.target.checked; app.changed(); } }),
-          el("span", { class: "name" }, doc.classes[column].name), el("span", { class: "soft small" }, counts[column] || "")))];
-      }));
+      const fits = (column) => doc.classes[column].name.toLowerCase().includes(wanted);
+      const others = doc.classes.map((_, column) => column).filter((column) => !often(column) && fits(column));
+      const rest = el("div", { class: "filters" });
+      const open = Boolean(wanted) || (this.othersOpen ?? doc.classes.length <= 20);
+      const show = () => rest.replaceChildren(...grouped(doc, others).flatMap(([group, columns]) =>
+        [group ? el("h3", { class: "soft small" }, group) : "", ...columns.map(row)]));
+      if (open) show();
+      const found = seen.filter(fits);
+      list.replaceChildren(...found.map(row), others.length ? el("details", { open,
+        ontoggle: (event) => {
+          if (!wanted) this.othersOpen = event.target.open;
+          if (event.target.open && !rest.childElementCount) show();
+        } }, el("summary", { class: "soft small", "data-key": "others" }, `${counted(others.length, "class", "classes")} not seen here`), rest) : "",
+      found.length + others.length ? "" : el("p", { class: "empty small" }, "No such class"));
     };
     search.addEventListener("input", fill);
     fill();
-    return [el("p", { class: "soft small", tabIndex: -1, "data-home": true },
-      "Classes that are shown, with how often each is predicted here at this threshold."),
-    el("div", { class: "head" }, search, el("button", { type: "button", "data-key": "all", onclick: toggle(true) }, "All"),
-      el("button", { type: "button", "data-key": "none", onclick: toggle(false) }, "None")), list];
+    const what = app.clip.hasTruth ? "how often each is predicted at this threshold / labelled" : "how often each is predicted at this threshold";
+    return [el("p", { class: "soft small", tabIndex: -1, "data-home": true }, `Classes that are shown, with ${what}.`),
+      el("div", { class: "head" }, search, el("button", { type: "button", "data-key": "all", onclick: toggle(true) }, "All"),
+        el("button", { type: "button", "data-key": "none", onclick: toggle(false) }, "None")), list];
   }
 }
 
 // Classes by group, in the order of the label map: [[group, columns], ...].
-function grouped(doc) {
+function grouped(doc, among = doc.classes.keys()) {
   const groups = new Map();
-  doc.classes.forEach(({ group }, column) => {
+  [...among].forEach((column) => {
+    const { group } = doc.classes[column];
     const name = group ? group.toLowerCase().replaceAll("_", " ") : "";
     groups.set(name, [...(groups.get(name) ?? []), column]);
   });
@@ -246,6 +274,7 @@ function picker(app, person, score, name) {
   const input = el("input", { type: "text", role: "combobox", "aria-expanded": "true", "aria-controls": "options",
     "aria-autocomplete": "list", "aria-label": `Label for ${name}`, placeholder: "Type to find a label",
     "data-key": `find:${person.id}`, autocomplete: "off", value: app.pickText ?? "" });
+  const counts = app.classCounts().guess;
   const options = el("div", { class: "options", role: "listbox", id: "options", "aria-label": "Labels" });
   let shown = [];
   let active = 0;
@@ -263,13 +292,13 @@ function picker(app, person, score, name) {
     options.replaceChildren(...grouped(doc).flatMap(([group, columns]) => {
       const found = columns.filter((column) => doc.classes[column].name.toLowerCase().includes(wanted));
       if (!found.length) return [];
-      found.sort((a, b) => score(b) - score(a));
+      found.sort((a, b) => score(b) - score(a) || counts[b] - counts[a]);
       return [group ? el("div", { class: "grouping", role: "presentation" }, group) : "", ...found.map((column) => {
         shown.push(column);
         return el("div", { class: "option", role: "option", id: `option-${column}`,
           "aria-selected": String(person.labels.has(column)), onclick: () => take(column) },
         el("span", { "aria-hidden": "true" }, person.labels.has(column) ? "✓" : "\u2002"),
-        el("span", { class: "grow" }, doc.classes[column].name),
+        named(doc.classes[column].name, "grow"),
         score(column) ? el("span", { class: "soft small" }, percent(score(column))) : "");
       })];
     }));

@@ -16,7 +16,7 @@ class ClipView {
     this.root = el("main", { class: "clip" },
       el("div", { class: "left" }, this.stage.root, this.controls(), this.timeline.root), this.panels.root);
     this.k = this.clip.nearest(this.clip.start);
-    if (this.clip.times.length) this.player.seek(this.clip.times[0]);
+    if (this.clip.times.length) this.player.seek(this.clip.times[this.clip.firstShown(this.thresholds)]);
   }
 
   close() {
@@ -133,12 +133,15 @@ class ClipView {
     return (kind === "guess") === (this.labels().source === "guess");
   }
 
+  // How often each class is predicted and labelled, over all keyframes.
   classCounts() {
-    const counts = this.doc.classes.map(() => 0);
-    for (const guesses of this.clip.guesses) {
-      for (const guess of guesses) for (const [column, score] of guess.scores) if (score >= this.thresholds[column]) counts[column] += 1;
+    const guess = this.doc.classes.map(() => 0);
+    const truth = this.doc.classes.map(() => 0);
+    for (const people of this.clip.guesses) {
+      for (const { scores } of people) for (const [column, score] of scores) if (score >= this.thresholds[column]) guess[column] += 1;
     }
-    return counts;
+    for (const people of this.clip.truth) for (const { labels } of people ?? []) for (const column of labels) truth[column] += 1;
+    return { guess, truth };
   }
 
   // Moving about

@@ -3,7 +3,7 @@
 class Page {
   constructor() {
     this.doc = readDocument();
-    this.slider = this.doc.threshold;
+    this.slider = this.doc.slider;
     this.classOn = this.doc.classes.map(() => true);
     this.clips = new Map();
     this.edits = new Edits(this.doc, () => this.editsChanged());
@@ -11,6 +11,9 @@ class Page {
     this.message = el("div", { class: "message", role: "alert", hidden: true });
     this.live = el("div", { class: "hidden", "aria-live": "polite" });
     document.body.append(this.top, this.message, this.live);
+    if (this.doc.notes.length) {
+      this.message.before(el("div", { class: "notes", role: "note" }, ...this.doc.notes.map((line) => el("p", {}, line))));
+    }
     this.buildTop();
     document.addEventListener("keydown", (event) => this.key(event));
     window.addEventListener("hashchange", () => this.route());
@@ -35,7 +38,10 @@ class Page {
     document.body.append(this.view.root);
     document.title = index >= 0 && this.doc.videos.length > 1 ? `${this.doc.videos[index].id} – ${this.doc.title}` : this.doc.title;
     this.back.hidden = index < 0 || this.doc.videos.length === 1;
-    this.clipName.textContent = index >= 0 ? this.doc.videos[index].id : counted(this.doc.videos.length, "clip");
+    const name = index >= 0 ? this.doc.videos[index].id : counted(this.doc.videos.length, "clip");
+    const line = [name === this.doc.title ? "" : name, this.doc.note].filter(Boolean).join(" · ");
+    this.subtitle.textContent = line;
+    this.subtitle.title = line;
     if (index >= 0) this.view.changed();
     this.renderTop();
     window.scrollTo(0, 0);
@@ -44,14 +50,14 @@ class Page {
   buildTop() {
     const { doc } = this;
     this.back = el("button", { type: "button", onclick: () => { location.hash = ""; } }, "← All clips");
-    this.clipName = el("span", {});
+    this.subtitle = el("div", { class: "note soft small" });
     this.fill = el("div", { class: "fill" });
     this.reviewed = el("span", { class: "soft small" });
     this.undoButton = el("button", { type: "button", title: "Ctrl+Z", onclick: () => this.undo() }, "Undo");
     this.redoButton = el("button", { type: "button", title: "Ctrl+Shift+Z", onclick: () => this.redo() }, "Redo");
     this.top.append(this.back,
       el("div", { class: "names" }, el("h1", { title: doc.title }, doc.title),
-        el("div", { class: "note soft small" }, this.clipName, doc.note ? ` · ${doc.note}` : "")),
+        this.subtitle),
       el("div", { class: "progress" }, el("div", { class: "track", "aria-hidden": "true" }, this.fill), this.reviewed),
       this.undoButton, this.redoButton,
       el("button", { type: "button", class: "main", id: "export", onclick: () => this.openExport() }, "Export corrections"),
