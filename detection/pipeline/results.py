@@ -72,7 +72,7 @@ class Results:
         if self._annotated is not None:
             self._draw_segment(None)
         with self.report.clock.measure("write"):  # while the last segments are drawn
-            writers.write_tables(
+            nobody_s = writers.write_tables(
                 folder.folder,
                 plan.video_id,
                 networks.label_map,
@@ -93,7 +93,7 @@ class Results:
                 f"{writers.ANNOTATED_NAME} shows each as one second, and review.html is not made"
             )
         if not self.report.stopped or self.stream.is_live:
-            folder.complete()
+            folder.complete(writers.video_facts(plan.video_id, self.stream.frame_size(), nobody_s))
 
     def close(self) -> None:
         """End the threads after their current work."""

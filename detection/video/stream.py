@@ -127,6 +127,7 @@ class VideoStream:
         self.is_live = (self.is_camera or self.is_address) if live is None else live
         self.can_seek = not (self.is_live or self.is_address or self.source == STANDARD_INPUT)
         self.duration_s: float | None = None
+        self.size_px: tuple[int, int] | None = None  # width, height of the first frame so far
         self._reconnect_s = reconnect_s
         self._convert = _Converters()
         self._shift_s = 0.0
@@ -225,6 +226,14 @@ class VideoStream:
             resets=self._order.resets,
             opening_packets=self._opening_packets,
         )
+
+    def frame_size(self) -> tuple[int, int] | None:
+        """Return (width, height) of the first frame; None before it, where it passes only once."""
+        if self.size_px is None and self.can_seek:
+            with VideoStream(self.source, live=False) as again:
+                next((item for item in again.frames() if isinstance(item, StreamFrame)), None)
+                self.size_px = again.size_px
+        return self.size_px
 
     @property
     def shown_name(self) -> str:
@@ -390,6 +399,7 @@ class VideoStream:
                     yield "no frame"
                     return
                 height, width = frame.shape[:2]
+                self.size_px = self.size_px or (width, height)
                 yield StreamFrame(now_s, width, height, now_s, frame, self._convert)
         untimed = 0
         try:
@@ -432,6 +442,7 @@ class VideoStream:
         shape = self._opened.streams.video[0].sample_aspect_ratio or Fraction(1)
         if quarter_turns(frame) % 2:
             width, height, shape = height, width, 1 / shape
+        self.size_px = self.size_px or (width, height)
         now_s = time.monotonic()
         pixel_shape = None if shape == 1 else shape
         return StreamFrame(time_s, width, height, now_s, frame, self._convert, pixel_shape)
