@@ -44,7 +44,7 @@ def detector_of(place, people=None, **options):
 @pytest.fixture
 def opened(place, monkeypatch):
     """The detector that examples get, whatever weights they name."""
-    detector = detector_of(place)
+    detector = detector_of(place, threshold=0.7)
 
     def from_checkpoint(checkpoint, *, people=None, options=None):
         return detector
@@ -80,12 +80,14 @@ def test_blocks_about_the_pipeline_run_as_they_are(
 
 
 def test_frames_from_memory(place, opened, capsys):
-    load("frames_from_memory").main(["RUN", "PEOPLE", str(place / "video.mp4")])
+    example = load("frames_from_memory")
+    example.main(["RUN", "PEOPLE", str(place / "video.mp4")])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 * 8 and all(
         re.match(r" +\d\.\d0 s  person [12] at \d", x) for x in lines
     )
-    expected = [doing for k in opened.keyframes(place / "video.mp4") for doing in k.doing]
+    frames = example.frames_of(str(place / "video.mp4"))
+    expected = [doing for keyframe in opened.keyframes(frames) for doing in keyframe.doing]
     said = [line.rpartition(": ")[2] for line in lines]
     assert [", ".join(doing) or "nothing above its threshold" for doing in expected] == said
     assert len(set(said)) > 1

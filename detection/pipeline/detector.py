@@ -138,7 +138,8 @@ class ActionDetectorPipeline:
         """Yield the final keyframes of a video as they come; arguments and errors as for `run`.
 
         A keyframe is final once the scores that smoothing averages with it are there. Whoever stops
-        early ends the threads; memory does not grow with the video.
+        early ends the threads; memory does not grow with the video, but finished results are read
+        at once.
         """
         with self._started(source, **how) as run:
             if run.folder is not None and run.folder.is_complete:

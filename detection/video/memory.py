@@ -135,12 +135,15 @@ class FrameStream(VideoStream):
 def _checked_time(given: object, last_s: float, place: str) -> float:
     if not isinstance(given, Real) or isinstance(given, bool | np.bool_):
         raise UserError(f"{place}: its time is {_kind_of(given)}; seconds, a number, are required")
-    if not 0 <= given <= _LATEST_S:
+    try:
+        time_s = float(given)
+    except OverflowError:
+        time_s = math.inf
+    if not 0 <= time_s <= _LATEST_S:
         raise UserError(
-            f"{place}: its time is {str(given)[:40]}; seconds from the beginning on, from 0 to "
+            f"{place}: its time is {time_s}; seconds from the beginning on, from 0 to "
             f"{_LATEST_S:g}, are required"
         )
-    time_s = float(given)
     if time_s <= last_s or _ticks(time_s) <= _ticks(last_s):
         raise UserError(
             f"{place} at {time_s:.6f} s: the frame before it is at {last_s:.6f} s; times that "

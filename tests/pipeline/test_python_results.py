@@ -164,6 +164,19 @@ def test_frames_from_memory_are_recorded_where_results_are_written(place, tmp_pa
         detector.analyse(frames_of(place / "walk.mp4"), out=out, video_id="mine")
 
 
+def test_live_frames_from_memory_drop_late_keyframes(place, tmp_path):
+    def camera():
+        start_s = time.monotonic()
+        for number, (_, frame) in enumerate(frames_of(place / "walk.mp4")):
+            time.sleep(max(0.0, start_s + number / 40 - time.monotonic()))
+            yield number / 10, frame
+
+    detector = detector_of(place, SquareDetector(delay_s=0.3), workers=1)
+    keyframes = list(detector.keyframes(camera(), live=True, out=tmp_path / "out"))
+    assert detector.report.dropped > 0 and len(keyframes) + detector.report.dropped == 16
+    assert_same(VideoResults.open(tmp_path / "out").keyframes, keyframes, 1e-6)
+
+
 def test_late_times_and_frames_without_anybody(place, tmp_path):
     grey = np.full((72, 96, 3), 90, np.uint8)
     items = [(9.9e8 + n / 10, grey) for n in range(30)]
