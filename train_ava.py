@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import check_training, run_command, train, training_parser
+from ava_tools.cli import check_training, run_command, run_training, training_parser
 
 if TYPE_CHECKING:
     from detection.engine.distributed import Processes
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from detection.config import list_options, load_config
 
     evaluate = partial(evaluate_checkpoint, options)
-    return train(options, list_options, load_config, evaluate, train_and_score)
+    return run_training(options, list_options, load_config, evaluate, train_and_score)
 
 
 def evaluate_checkpoint(options: argparse.Namespace, processes: Processes) -> None:
@@ -53,7 +53,7 @@ def train_and_score(run: Run, training: Training) -> int:
 
         sheet = run.folder / "tensorboard" / "predictions.png"
         visualize.main(["--run", str(run.folder), "--keyframes-only", "--sheet", str(sheet)])
-        run.log.board.picture("predictions", sheet)
+        run.log.board.image("predictions", sheet)
     return code
 
 

@@ -1,7 +1,7 @@
 """What every command shares: how it reads its options, and how it ends.
 
 A command ends with one of four exit codes: 0, done; 1, done, and what was looked for was found
-(`check` and `verify`: problems, which are printed); 2, something that the user can mend, in one
+(`check` and `verify`: problems, which are printed); 2, something that the user can correct, in one
 line on stderr; 75, stopped before the end (Ctrl-C, SIGTERM, a reader such as `head` that left), and
 the same command, or `--resume`, can be given again.
 """
@@ -39,7 +39,7 @@ _REPOSITORY = Path(__file__).resolve().parent.parent
 def run_command(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
     """Run `main(None)` as a program and end it, with one of the exit codes above.
 
-    One line on stderr tells what a user can mend: a `UserError`, whatever the system says of a
+    One line on stderr says what a user can correct: a `UserError`, whatever the system says of a
     file, too little memory, input that is nested too deeply. Every other exception is a fault of
     this project and keeps its traceback. Characters that the terminal cannot show are written out.
     """
@@ -116,7 +116,7 @@ class CommandParser(argparse.ArgumentParser):
         self.exit(EXIT_WRONG)
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """Print help; argparse itself would hide that nobody got it."""
+        """Print help; argparse itself would hide that it could not be printed."""
         if message:
             (file or sys.stderr).write(message)
 
@@ -266,7 +266,7 @@ def check_training(options: argparse.Namespace) -> argparse.Namespace:
     return options
 
 
-def train(
+def run_training(
     options: argparse.Namespace,
     list_options: Callable[[], Iterable[tuple[str, str, str, str]]],
     load: Callable[..., AnyConfig],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,13 +23,13 @@ EXAMPLE = """examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read, check by building the network, and write."""
-    args = parse(argv)
+    args = _parse(argv)
     from detection.checkpoints.file import check_class_layer, read_model_file
 
     file = read_model_file(args.checkpoint, weights_only=True)
     classes = file.classes
     if args.label_map is not None:
-        classes = read_classes(args.label_map)
+        classes = read_class_names(args.label_map)
         check_class_layer(f"{args.label_map} on {args.checkpoint}", file.state, len(classes))
     for note in file.notes:
         print(f"note: {note}")
@@ -39,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = command_parser("convert", __doc__, EXAMPLE)
     add = parser.add_argument
@@ -110,39 +109,18 @@ def not_in_weights(file: ModelFile) -> list[str]:
     return lost
 
 
-def read_classes(path: Path) -> LabelMap:
-    """Read class names from a label map, or from JSON as it goes around for Kinetics."""
+def read_class_names(path: Path) -> LabelMap:
+    """Read class names from a label map, or from JSON as it is published for Kinetics."""
+    from detection.datasets.clip_list import read_class_file
     from detection.datasets.label_map import read_label_map
-    from detection.errors import UserError, printable
-    from detection.files import read_text
-    from detection.structures import LabelMap
+    from detection.errors import UserError
 
     if path.suffix != ".json":
         return read_label_map(path)
-    text = read_text(path, what="list of classes", limit_bytes=1 << 24)
-    try:
-        numbers = json.loads(text)
-        turned = all(str(key).isdigit() for key in numbers)  # {"5": "archery"} goes around, too
-        pairs = sorted(
-            (int(key), str(value)) if turned else (whole(value), str(key).strip('"'))
-            for key, value in numbers.items()
-        )
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        reason = printable(str(error))[:100]
-        raise UserError(f'{path}: JSON like {{"archery": 5}} is required ({reason})') from error
-    if [number for number, _ in pairs] != list(range(len(pairs))):
-        raise UserError(f"{path}: the numbers must run from 0 to {len(pairs) - 1}, each once")
-    try:
-        return LabelMap(tuple(name for _, name in pairs), tuple(number for number, _ in pairs))
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
-
-
-def whole(value: object) -> int:
-    """Return a number of a class; TypeError for anything but a whole number (or its digits)."""
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise TypeError(f"{value!r} is no whole number")
-    return int(value)
+    classes = read_class_file(path)
+    if classes.ids != tuple(range(len(classes))):
+        raise UserError(f"{path}: the numbers must run from 0 to {len(classes) - 1}, each once")
+    return classes
 
 
 if __name__ == "__main__":

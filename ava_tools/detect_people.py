@@ -153,10 +153,10 @@ def _open_detector(options: argparse.Namespace, device: Any, half: bool) -> Any:
     )
 
 
-def _workers(wanted: int | None) -> int:
+def _workers(asked: int | None) -> int:
     """Return how many processes read ahead: by default half of this process's cores, 1 to 8."""
     cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(8, cores // 2)) if wanted is None else wanted
+    return max(1, min(8, cores // 2)) if asked is None else asked
 
 
 def _say(summary: Summary, options: argparse.Namespace, shard: Any) -> None:
@@ -186,11 +186,11 @@ def _say(summary: Summary, options: argparse.Namespace, shard: Any) -> None:
         unreadable = printable(str(unreadable_path(options.out)))
         print(
             f"warning: {summary.unreadable:,} keyframes of {summary.unreadable_videos:,} videos "
-            f"cannot be read: see {unreadable}; mend them and give the same command again",
+            f"cannot be read: see {unreadable}; correct them and give the same command again",
             file=sys.stderr,
         )
     print(
-        f"{summary.boxes:,} boxes at {frames:,} keyframes ({summary.empty:,} with nobody), "
+        f"{summary.boxes:,} boxes at {frames:,} keyframes ({summary.empty:,} with no person), "
         f"{summary.unreadable:,} unreadable{speed} -> {out}"
     )
 

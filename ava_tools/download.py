@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ava_tools.cli import command_parser, number, run_command, whole_number
-from detection.transfer.download import Progress
+from detection.transfer.bars import BarProgress, size_text
 
 EPILOG = """examples:
   python -m ava_tools.download --dataset ava-v2.2 --out data/ava --dry-run
@@ -100,15 +97,18 @@ def _dry_run(release: Any, films: Sequence[Any], options: argparse.Namespace, ru
         if answer is None:
             size = manifest.files[file.path].num_bytes
             here += size
-            print(f"{_size(size):>10}  here      {file.path}")
+            print(f"{size_text(size):>10}  here      {file.path}")
         elif isinstance(answer, str):
             refused += 1
             print(f"{'?':>10}  refused   {file.path}  ({answer})")
         else:
             to_come += answer.num_bytes or 0
             unknown += answer.num_bytes is None
-            print(f"{_size(answer.num_bytes):>10}  to come   {file.path}")
-    print(f"{_size(here)} here, {_size(to_come)} to come in {len(missing) - refused} files", end="")
+            print(f"{size_text(answer.num_bytes):>10}  to come   {file.path}")
+    print(
+        f"{size_text(here)} here, {size_text(to_come)} to come in {len(missing) - refused} files",
+        end="",
+    )
     print(f", {unknown} of unknown size" if unknown else "", end="")
     print(f", {refused} refused" if refused else "")
     if refused:
@@ -152,78 +152,6 @@ def _fetch(
                 files, folder=options.out, jobs=options.jobs, rules=rules, progress=progress
             ).failed
     return failed
-
-
-class BarProgress(Progress):
-    """A bar for all bytes and one for each file; without a terminal, a line a file."""
-
-    def __init__(self, sizes: dict[str, int] | None = None) -> None:
-        self._sizes = dict(sizes or {})
-        self._done: dict[str, int] = {}
-        self._bars: dict[str, Any] = {}
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> BarProgress:
-        from tqdm import tqdm
-
-        self._new_bar = tqdm
-        self._live = sys.stderr.isatty()
-        self._total = self._bar("all files", sum(self._sizes.values()), leave=True)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for bar in (*self._bars.values(), self._total):
-            bar.close()
-
-    def _bar(self, text: str, total: int | None, *, leave: bool) -> Any:
-        return self._new_bar(
-            total=total or None,
-            unit="B",
-            unit_scale=True,
-            unit_divisor=1000,
-            desc=text[-28:],
-            leave=leave,
-            miniters=1,
-            mininterval=0.2 if self._live else 10.0,
-        )
-
-    def update(self, path: str, done_bytes: int, total_bytes: int | None) -> None:
-        """Move both bars to where the file is."""
-        with self._lock:
-            if total_bytes is not None and self._sizes.get(path) != total_bytes:
-                self._sizes[path] = total_bytes
-                self._total.total = sum(self._sizes.values())
-            step = done_bytes - self._done.get(path, 0)
-            self._done[path] = done_bytes
-            self._total.update(step)
-            if self._live:
-                if path not in self._bars:
-                    self._bars[path] = self._bar(Path(path).name, total_bytes, leave=False)
-                self._bars[path].update(step)
-
-    def wait(self, path: str, pause_s: float, reason: str) -> None:
-        """Print for how long the file waits, and why."""
-        with self._lock:
-            self._new_bar.write(f"{path}: again in {pause_s:.0f} s ({reason})", file=sys.stderr)
-
-    def finish(self, path: str, note: str) -> None:
-        """Remove the file's bar; print what became of it."""
-        with self._lock:
-            if path in self._bars:
-                self._bars.pop(path).close()
-            if note != "was there":
-                self._new_bar.write(
-                    f"{_size(self._done.get(path)):>10}  {path}: {note}", file=sys.stderr
-                )
-
-
-def _size(num_bytes: int | None) -> str:
-    if num_bytes is None:
-        return "?"
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if num_bytes >= scale:
-            return f"{num_bytes / scale:.1f} {unit}"
-    return f"{num_bytes} B"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,16 +35,10 @@ class _Files:
     exclusions: frozenset[Keyframe]
 
     def score(self, detections: AvaRows, protocol: str | None, iou: float) -> ScoredRows:
-        from detection.evaluation.frame_map import score_rows, why_no_ground_truth
+        from detection.evaluation.frame_map import Rules, score_rows, why_no_ground_truth
 
-        scored = score_rows(
-            self.ground_truth,
-            detections,
-            self.label_map,
-            exclusions=self.exclusions,
-            protocol=protocol,
-            iou_threshold=iou,
-        )
+        rules: Rules = {"exclusions": self.exclusions, "protocol": protocol, "iou_threshold": iou}
+        scored = score_rows(self.ground_truth, detections, self.label_map, **rules)
         if not len(scored.gt_row):
             raise UserError(why_no_ground_truth(self.ground_truth, self.label_map))
         return scored
@@ -86,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             files.ground_truth, files.detections, files.label_map,
             least_frames=options.least_frames, progress=sys.stderr.isatty(),
         )  # fmt: skip
-        out["video_map"] = evaluation_text.video_map_json(tubes)
+        out["video_map"] = asdict(tubes)
         print(evaluation_text.video_map_text(tubes))
     if options.html:
         _write_page(files, scored, options, diagnosis, [*warnings, *causes])
@@ -105,12 +99,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--label-map", type=Path, required=True, metavar="PBTXT")
     add("--exclusions", type=Path, metavar="CSV", help="keyframes (video_id,time) to leave out")
     add("--protocol", metavar="NAME", help="the rules, by name; see below")
-    add(
-        "--iou",
-        type=number(0, 1, above=True),
-        default=0.5,
-        help="IoU of a true positive (default 0.5)",
-    )
+    above_0 = number(0, 1, above=True)
+    add("--iou", type=above_0, default=0.5, help="IoU of a true positive (default 0.5)")
     parser.shared("--json", "--html")
     add("--csv", type=Path, metavar="FILE", help="write AP and counts by class as CSV")
     add("--diagnose", action="store_true", help="explain where AP is lost")

@@ -39,7 +39,7 @@ METRICS = {"mean_ap": "frame-mAP", "top1": "top-1"}  # as people call them
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Replay the paper's path, or search, or compare a finished search with baselines."""
-    options = parse(argv)
+    options = _parse(argv)
     if options.replay:
         print(replay_table())
         return 0
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return EXIT_STOPPED
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = command_parser("expand", __doc__, EXAMPLE)
     what = parser.add_mutually_exclusive_group(required=True)
@@ -72,10 +72,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="after the search: train its network beside baselines of the same cost, whose axes "
         "grew together or at random, and compare",
     )
-    parser.add_argument("--draws", type=at_a_time, default=3, help="random paths (default 3)")
-    parser.add_argument(
-        "--final-seeds", type=at_a_time, default=3, help="trainings of each finalist (default 3)"
-    )
+    add = parser.add_argument
+    add("--draws", type=at_a_time, default=3, help="random paths (default 3)")
+    add("--final-seeds", type=at_a_time, default=3, help="trainings of each finalist (default 3)")
     options = parser.parse_intermixed_args(argv)
     if options.replay and (options.overrides or options.rivals):
         parser.error("--replay takes no options")
@@ -110,20 +109,14 @@ def carry_out(
     units = Units(SCALES[config.cost], UNITS[config.cost], METRICS.get(task.metric, task.metric))
     cost = cost_of(config, folder, task, should_stop)
     search = search_of(config, cost, limits, units)
-    trainings = trainings_of(config, folder, task, should_stop)
+    scheduler = scheduler_of(config, folder, task, should_stop)
     remarks = remarks_of(config, limits, made_up=_made_up(training.data.root))
-    report = partial(
-        write_report,
-        folder,
-        search.steps,
-        units=units,
-        title=f"Expansion: {Path(options.cfg).stem}",
-        remarks=remarks,
-    )
+    title, steps = f"Expansion: {Path(options.cfg).stem}", search.steps
+    report = partial(write_report, folder, steps, units=units, title=title, remarks=remarks)
     if first:
         begin(config, folder)
         print("\n".join(remarks), flush=True)
-    for _ in search.run(trainings):
+    for _ in search.run(scheduler):
         if first:
             say_step(search, units)
             report()
@@ -132,7 +125,7 @@ def carry_out(
     if options.rivals:
         start = config.first_seed + config.seeds
         seeds = range(start, start + options.final_seeds)
-        finalists = train_finalists(search, trainings, draws=options.draws, seeds=seeds)
+        finalists = train_finalists(search, scheduler, draws=options.draws, seeds=seeds)
         if first:
             print(text_table(finalist_rows(finalists, units), finalist_heads(units)))
             report(finalists=finalists)
@@ -158,7 +151,7 @@ def search_of(config: ExpandConfig, cost: Cost, limits: DataLimits, units: Units
     )
 
 
-def trainings_of(
+def scheduler_of(
     config: ExpandConfig, folder: Path, task: ActionTask | ClipTask, should_stop: Callable[[], bool]
 ) -> Scheduler:
     """Return what trains and scores candidates, in programs of their own."""
@@ -208,22 +201,18 @@ def cost_of(
     else:
         torch.set_num_threads(config.threads)
         cost = milliseconds_cost(network, device=choose_device())
-    return remembered(
-        cost,
-        folder / "costs.json",
-        of=settings_of(config),
-        first=int(os.environ.get("RANK", "0")) == 0,
-        should_stop=should_stop,
-    )
+    path, first = folder / "costs.json", int(os.environ.get("RANK", "0")) == 0
+    of = settings_of(config)
+    return remembered(cost, path, of=of, first=first, should_stop=should_stop)
 
 
 def say_step(search: Search, units: Units) -> None:
     """Print the rows of the last step."""
-    from detection.expansion.report import rows_of, text_table
+    from detection.expansion.report import candidate_rows, text_table
 
     step = search.steps[-1]
     name = "contraction" if step.contraction else f"step {step.number}" if step.number else "basis"
-    print(f"{name}\n{text_table(list(rows_of([step], units)))}\n", flush=True)
+    print(f"{name}\n{text_table(list(candidate_rows([step], units)))}\n", flush=True)
 
 
 def replay_table() -> str:

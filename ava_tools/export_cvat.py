@@ -43,17 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     choices = _choices(folder, options)
     if options.out.exists() and not options.out.is_dir():
         raise UserError(f"{options.out}: is a file, a folder is required")
-    everybody = list(_tracks(folder, options))
-    if not everybody:
-        raise UserError(f"{options.boxes or options.split}: nobody to write")
-    for video_id, _ in everybody:
+    tracks_of_all = list(_tracks(folder, options))
+    if not tracks_of_all:
+        raise UserError(f"{options.boxes or options.split}: no person to write")
+    for video_id, _ in tracks_of_all:
         _check_free(options, video_id)
     label_path = options.out / "labels.json"
     if label_path.exists() and not options.overwrite and not same_labels(label_path, choices):
         raise UserError(f"{label_path}: holds other actions; --overwrite replaces it")
     ready = []  # everything is made before the first file is written
     merged: list[str] = []
-    for video_id, timed in everybody:
+    for video_id, timed in tracks_of_all:
         with open_video(folder, video_id) as video:
             times_s, size_px = video.frame_times_s(), video.frame_size()
         _check_times(video_id, timed, times_s)
@@ -65,9 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tracks.append(_boxes(numbers, track))
         merged += [video_id] * (taken - sum(map(len, tracks)))
         head = VideoHeader(video_id, folder.video_path(video_id).name, len(times_s), size_px)
-        step = max(
-            1, round(options.every * (len(times_s) - 1) / max(times_s[-1] - times_s[0], 1e-9))
-        )
+        span_s = max(times_s[-1] - times_s[0], 1e-9)
+        step = max(1, round(options.every * (len(times_s) - 1) / span_s))
         ready.append((head, tracks, step, cvat_text(head, tracks, choices, step, options.keep_iou)))
     for head, _, _, (text, _) in ready:
         write_text(options.out / f"{head.name}.xml", text)
@@ -76,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     boxes = sum(len(track) for _, tracks, _, _ in ready for track in tracks)
     written = sum(count for *_, (_, count) in ready)
     print(
-        f"{len(everybody)} videos, {people} people, {boxes:,} boxes ({written:,} written, CVAT "
+        f"{len(tracks_of_all)} videos, {people} people, {boxes:,} boxes ({written:,} written, CVAT "
         f"draws the others) -> {options.out}"
     )
     if merged:
@@ -100,12 +99,9 @@ def _check_times(video_id: str, timed: list[_Timed], times_s: NDArray[np.float64
     """Refuse boxes before a video's first frame or after its last: they would be shown there."""
     interval_s = (times_s[-1] - times_s[0]) / max(len(times_s) - 1, 1)
     slack_s = max(interval_s / 2, 1e-3) + 1e-3
-    outside = [
-        time_s
-        for track in timed
-        for time_s, _, _ in track
-        if not times_s[0] - slack_s <= time_s <= times_s[-1] + slack_s
-    ]
+    low_s, high_s = times_s[0] - slack_s, times_s[-1] + slack_s
+    every_s = [time_s for track in timed for time_s, _, _ in track]
+    outside = [time_s for time_s in every_s if not low_s <= time_s <= high_s]
     if outside:
         raise UserError(
             f"video '{printable(video_id)}': {len(outside)} boxes at times outside it, the first "
@@ -162,17 +158,14 @@ def _linked(rows: AvaRows, options: argparse.Namespace) -> list[_Timed]:
     from detection.tracking.tracker import Tracker, link_boxes
 
     assert rows.score is not None
-    moments = []
+    found = []
     for time_us in np.unique(rows.time_us).tolist():
         here = rows.time_us == time_us
-        moments.append((time_us / 1e6, ActorBoxes(rows.boxes_01[here], rows.score[here])))
-    tracker = Tracker(
-        start_score=options.min_score,
-        keep_score=options.min_score * 0.6,
-        max_gap_s=max(2.0, 2 * options.every),
-    )
+        found.append((time_us / 1e6, ActorBoxes(rows.boxes_01[here], rows.score[here])))
+    least, gap_s = options.min_score, max(2.0, 2 * options.every)
+    tracker = Tracker(start_score=least, keep_score=least * 0.6, max_gap_s=gap_s)
     tracks: dict[int, _Timed] = {}
-    for (time_s, boxes), numbers in zip(moments, link_boxes(moments, tracker), strict=True):
+    for (time_s, boxes), numbers in zip(found, link_boxes(found, tracker), strict=True):
         for box, track in zip(boxes.xyxy_01.astype(np.float64), numbers.tolist(), strict=True):
             if track >= 0:
                 tracks.setdefault(track, []).append((time_s, box, None))
@@ -202,7 +195,7 @@ def _labelled_tracks(rows: AvaRows, folder: DatasetFolder) -> Iterator[tuple[str
 
 
 def _boxes(frames: Sequence[int], track: _Timed) -> list[TrackBox]:
-    """Return a track's boxes by frame, the first where two moments show one frame."""
+    """Return a track's boxes by frame, the first where two times show one frame."""
     from detection.importers.cvat_export import TrackBox
 
     by_frame: dict[int, TrackBox] = {}

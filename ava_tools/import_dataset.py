@@ -164,16 +164,9 @@ def _import_annotations(
 def _merge_corrections(options: argparse.Namespace) -> int:
     from detection.importers.corrections import merge_corrections
 
-    report = merge_corrections(
-        options.dataset,
-        options.out,
-        split=options.split,
-        corrections=options.corrections,
-        reviewed=options.reviewed,
-        videos=options.videos,
-        link=options.link,
-        overwrite=options.overwrite,
-    )
+    names = ("split", "corrections", "reviewed", "videos", "link", "overwrite")
+    given = {name: getattr(options, name) for name in names}
+    report = merge_corrections(options.dataset, options.out, **given)
     many = "s" * (report.num_keyframes != 1)
     print(f"{report.num_keyframes:,} reviewed keyframe{many} -> {options.out}")
     print(f"  {options.split}: {report.removed:,} rows replaced by {report.added:,}, ", end="")
@@ -292,7 +285,7 @@ def _add_csv(formats: _Formats) -> None:
         "--videos videos/ --out data/mine\n\n"
         "video,time,x1,y1,x2,y2,action,person\n"
         "walk.mp4,2.0,14,20,180,350,stand;wave,1\n"
-        "walk.mp4,3.0,,,,,,                          <- nobody there\n",
+        "walk.mp4,3.0,,,,,,                          <- no person there\n",
         source="CSV file (comma, semicolon or tab)",
     ))
 

@@ -28,7 +28,7 @@ VARIANT_NAMES = ("xs", "s", "m", "l", "xl", "x2d")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table of one network, or of the whole family."""
-    args = parse(argv)
+    args = _parse(argv)
     import torch
 
     from detection.errors import UserError, is_out_of_memory
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = command_parser("inspect_model", __doc__, EXAMPLE)
     what = parser.add_mutually_exclusive_group(required=True)
@@ -133,7 +133,7 @@ def of_configuration(args: argparse.Namespace) -> tuple[Network, int, int, str]:
         size_px = args.size or config.clip.test_short_side_px
     else:
         if classes is None and Path(config.data.root).is_dir():
-            path, label_map = build.read_classes(config)
+            path, label_map = build.read_clip_classes(config)
             classes, known = len(label_map), str(path)
         elif classes is None:
             classes, known = 400, f"no lists at {config.data.root} to ask, Kinetics has as many"
@@ -195,14 +195,12 @@ def stage_table(title: str, summary: dict[str, Any]) -> str:
             f"{row['name']:8}{row['blocks']:>7}  {shape:24}{row['parameters']:>12,}"
             f"{row['parameters_without_bn']:>12,}{row['macs'] / 1e6:>12,.1f}"
         )
-    lines.append(
+    lines += [
         f"{'all':41}{summary['parameters']:>12,}{summary['parameters_without_bn']:>12,}"
-        f"{summary['macs'] / 1e6:>12,.1f}"
-    )
-    lines.append(
+        f"{summary['macs'] / 1e6:>12,.1f}",
         f"{summary['parameters_without_bn'] / 1e6:.3f} M parameters without BN affine, "
-        f"{summary['macs'] / 1e9:.3f} GMAC (1 per multiply-add)"
-    )
+        f"{summary['macs'] / 1e9:.3f} GMAC (1 per multiply-add)",
+    ]
     for name, words in (("inference", "inference"), ("training", "forward and backward")):
         if f"{name}_ms" in summary:
             peak = summary[f"{name}_peak_mb"]
@@ -266,15 +264,14 @@ def family_row(name: str, description: Any) -> dict[str, Any]:
     test = summarise(clips, num_frames=frames, size_px=description.test_crop)
     detector = summarise(actors, num_frames=frames, size_px=description.test_crop)
     head = train["stages"][-1]["macs"]  # at one position
+    factors = ("width_factor", "depth_factor", "bottleneck_factor")
     return {
         "variant": name,
         "frames": frames,
         "step": description.step,
         "train_crop_px": description.train_crop,
         "test_crop_px": description.test_crop,
-        "width_factor": description.width_factor,
-        "depth_factor": description.depth_factor,
-        "bottleneck_factor": description.bottleneck_factor,
+        **{factor: getattr(description, factor) for factor in factors},
         "stage_channels": list(description.stage_channels),
         "stage_depths": list(description.stage_depths),
         "parameters": train["parameters"],

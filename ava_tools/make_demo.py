@@ -50,9 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         print(f"{options.out}: already made with these parameters, kept")
     if options.sheet:
-        from detection.demo.sheet import write_sheet
+        from detection.demo.sheet import write_demo_sheet
 
-        write_sheet(options.out, options.sheet)
+        write_demo_sheet(options.out, options.sheet)
         print(f"keyframes with their boxes and labels -> {options.sheet}")
     return 0
 

@@ -83,9 +83,9 @@ def _write(result: BoxReport, path: Path, options: argparse.Namespace) -> None:
         write_text(options.html, page(result, title=f"Person boxes {path.name}", files=files))
     if options.png:
         write_png(options.png, draw_boxes(result, title=path.name))
-    for wanted in (options.json, options.html, options.png):
-        if wanted:
-            print(printable(f"wrote {wanted}"))
+    for path in (options.json, options.html, options.png):
+        if path:
+            print(printable(f"wrote {path}"))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -102,7 +102,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--partly-labelled", action="store_true",
         help="some people have no ground truth (JHMDB): precision is a lower bound")  # fmt: skip
     add("--unlisted-are-empty", action="store_true",
-        help="keyframes that the ground truth does not list have nobody (AVA)")  # fmt: skip
+        help="keyframes that the ground truth does not list have no person (AVA)")  # fmt: skip
     parser.shared("--json", "--html")
     add("--png", type=Path, metavar="FILE", help="write the curves as an image")
     return parser.parse_args(arguments)

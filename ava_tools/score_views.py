@@ -55,12 +55,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser("score_views", __doc__, EXAMPLE)
     parser.shared("--checkpoint", required=True)
     parser.shared("--cfg", "overrides", "--json")
-    parser.add_argument(
-        "--clips", type=_numbers, default=[1, 3, 5, 10], help="clips a video (default 1,3,5,10)"
-    )
-    parser.add_argument(
-        "--crops", type=_numbers, default=[1], help="crops a clip, 1 or 3, or 1,3 (default 1)"
-    )
+    add = parser.add_argument
+    add("--clips", type=_numbers, default=[1, 3, 5, 10], help="clips a video (default 1,3,5,10)")
+    add("--crops", type=_numbers, default=[1], help="crops a clip, 1 or 3, or 1,3 (default 1)")
     args = parser.parse_intermixed_args(argv)
     if min(args.clips) < 1:
         parser.error(f"--clips must be at least 1, got {min(args.clips)}")

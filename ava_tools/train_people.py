@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import check_training, run_command, train, training_parser
+from ava_tools.cli import check_training, run_command, run_training, training_parser
 from detection.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ With --eval-only and --cfg, --checkpoint is also a state dict of torchvision's, 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    options = parse_arguments(arguments)
+    options = _parse(arguments)
     from detection.config import list_people_options, load_people_config
 
     evaluate = partial(evaluate_checkpoint, options)
-    return train(options, list_people_options, load_people_config, evaluate)
+    return run_training(options, list_people_options, load_people_config, evaluate)
 
 
 def evaluate_checkpoint(options: argparse.Namespace, processes: Processes) -> None:
@@ -48,7 +48,7 @@ def evaluate_checkpoint(options: argparse.Namespace, processes: Processes) -> No
         people.score_run(options.checkpoint, overrides=options.overrides, processes=processes)
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line and refuse combinations that make no sense."""
     parser = training_parser("train_people", __doc__, EXAMPLE)
     parser.add_argument(

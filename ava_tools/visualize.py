@@ -48,7 +48,7 @@ Boxes move in a straight line from keyframe to keyframe where they are the same 
 right when the ground truth's best-overlapping person carries it."""
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = command_parser("visualize", __doc__, EPILOG)
     # fmt: off
@@ -122,22 +122,22 @@ class Job:
     """One video to draw: where its frames are and who is in it."""
 
     actors: VideoActors
-    film: Path | None
+    video_path: Path | None
     open: Callable[[], FrameSource]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    options = parse_arguments(arguments)
+    options = _parse(arguments)
     if options.review:
         print(printable(str(_write_review(options))))
         return 0
     look, jobs = _file_jobs(options) if options.run is None else _run_jobs(options)
     _warn_of_glyphs(jobs)
     for job in jobs:
-        if job.film is not None:
-            _write_film(job, options, look)
-            print(printable(str(job.film)))
+        if job.video_path is not None:
+            _write_video(job, options, look)
+            print(printable(str(job.video_path)))
     if options.sheet is not None or options.keyframes_only:
         sheet = Path(options.sheet or options.run / "visualize" / "keyframes.png")
         _write_sheet(sheet, jobs, options, look)
@@ -183,12 +183,12 @@ def _file_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
     look = _look(options)
     video_id = options.video_id or options.video.stem
     actors = actors_of(video_id, label_map, truth=truth, predicted=predicted, look=look)
-    film = None if options.keyframes_only else options.out
-    return look, [Job(actors, film, partial(VideoReader, options.video))]
+    path = None if options.keyframes_only else options.out
+    return look, [Job(actors, path, partial(VideoReader, options.video))]
 
 
 @dataclass(frozen=True)
-class Run:
+class ScoredRun:
     """A run folder that was scored, and the data it was scored on."""
 
     folder: DatasetFolder
@@ -198,7 +198,7 @@ class Run:
     note: str
 
 
-def _open_run(options: argparse.Namespace) -> Run:
+def _open_run(options: argparse.Namespace) -> ScoredRun:
     from detection.config import GROUND_TRUTH_BOXES, load_config
     from detection.datasets.folder import DatasetFolder
 
@@ -221,7 +221,7 @@ def _open_run(options: argparse.Namespace) -> Run:
     on_truth = config.data.val_boxes == GROUND_TRUTH_BOXES
     heading = "Prediction on ground-truth boxes" if on_truth else "Prediction"
     note = folder.name + " (made-up people)" * folder.file.made_up
-    return Run(folder, config.data.val_split, detections, heading, note)
+    return ScoredRun(folder, config.data.val_split, detections, heading, note)
 
 
 def _write_review(options: argparse.Namespace) -> Path:
@@ -273,12 +273,12 @@ def _run_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
     jobs: list[Job] = []
     for number, video_id in enumerate(video_ids):
         actors = actors_of(video_id, label_map, truth=truth, predicted=predicted, look=look)
-        film = None
+        path = None
         if not options.keyframes_only:
-            film = run / "visualize" / f"{file_name(video_id, otherwise='video')}.mp4"
-            if film in [job.film for job in jobs]:
-                film = film.with_name(f"{film.stem}_{number}.mp4")
-        jobs.append(Job(actors, film, partial(open_video, folder, video_id)))
+            path = run / "visualize" / f"{file_name(video_id, otherwise='video')}.mp4"
+            if path in [job.video_path for job in jobs]:
+                path = path.with_name(f"{path.stem}_{number}.mp4")
+        jobs.append(Job(actors, path, partial(open_video, folder, video_id)))
     return look, jobs
 
 
@@ -302,12 +302,12 @@ def _look(options: argparse.Namespace, heading: str = "Prediction", note: str = 
     )
 
 
-def _write_film(job: Job, options: argparse.Namespace, look: Look) -> None:
+def _write_video(job: Job, options: argparse.Namespace, look: Look) -> None:
     from tqdm import tqdm
 
     from detection.drawing.annotated_video import choose_frames, write_annotated_video
 
-    assert job.film is not None
+    assert job.video_path is not None
     with job.open() as source:
         all_times_s = source.frame_times_s()
         limits = {"start_s": options.start, "end_s": options.end}
@@ -319,9 +319,11 @@ def _write_film(job: Job, options: argparse.Namespace, look: Look) -> None:
                 f"{whole[-1] - whole[0]:.0f} s drawn (--seconds 0: all)",
                 file=sys.stderr,
             )
-        with tqdm(total=len(times_s), unit="frame", desc=printable(job.film.name)[-40:]) as bar:
+        with tqdm(
+            total=len(times_s), unit="frame", desc=printable(job.video_path.name)[-40:]
+        ) as bar:
             write_annotated_video(
-                job.film, source, job.actors, times_s, look=look, on_progress=bar.update
+                job.video_path, source, job.actors, times_s, look=look, on_progress=bar.update
             )
 
 

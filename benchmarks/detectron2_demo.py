@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--data", default="data/demo", help="a data set folder in AVA's form")
     parser.add_argument("--out", type=Path, default=Path("runs/detectron2_demo"))
     parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--batch", type=int, default=8, help="pictures a step")
+    parser.add_argument("--batch", type=int, default=8, help="frames a step")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     random.seed(options.seed)
@@ -70,7 +70,7 @@ def main() -> None:
         network = train(cfg, examples)
         DetectionCheckpointer(network, str(options.out)).save(weights.stem)
         minutes = (time.perf_counter() - started) / 60
-        print(f"{options.steps} steps of {options.batch} pictures in {minutes:.1f} min")
+        print(f"{options.steps} steps of {options.batch} frames in {minutes:.1f} min")
     score = score_detector(load_detectron2_detector(str(config), str(weights)), folder)
     print(
         f"{folder.name}, {score.num_pictures} validation keyframes, {score.num_ground_truth} people"
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def small_config(steps: int, batch: int) -> Any:
-    """Return a Faster R-CNN with a ResNet-18 and a narrow FPN, for pictures of 160 px."""
+    """Return a Faster R-CNN with a ResNet-18 and a narrow FPN, for frames of 160 px."""
     cfg = get_cfg()
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     cfg.MODEL.WEIGHTS = ""
@@ -183,11 +183,11 @@ def train(cfg: Any, examples: list[Example]) -> torch.nn.Module:
 
 
 def prepare(example: Example, augment: transforms.AugmentationList) -> dict[str, Any]:
-    """Return one picture and its people as detectron2's networks take them in training."""
-    picture, people = example
-    height, width = picture.shape[:2]
+    """Return one frame and its people as detectron2's networks take them in training."""
+    frame, people = example
+    height, width = frame.shape[:2]
     given = transforms.AugInput(
-        picture, boxes=people.xyxy_01 * np.asarray([width, height, width, height])
+        frame, boxes=people.xyxy_01 * np.asarray([width, height, width, height])
     )
     augment(given)
     instances = Instances(given.image.shape[:2])

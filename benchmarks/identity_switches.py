@@ -1,4 +1,4 @@
-"""How often the tracker takes somebody for somebody else, against known person ids.
+"""How often the tracker takes a person for another, against known person ids.
 
     python benchmarks/identity_switches.py --ground-truth data/demo/annotations/val.csv
 
@@ -23,7 +23,7 @@ from detection.errors import UserError
 from detection.structures import ActorBoxes
 from detection.tracking.tracker import Tracker, count_switches, link_boxes
 
-Moments = list[tuple[float, ActorBoxes, NDArray[np.int64]]]
+TimedBoxes = list[tuple[float, ActorBoxes, NDArray[np.int64]]]
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def main() -> None:
             report(name, found, videos)
 
 
-def report(name: str, found: list[list[NDArray[np.int64]]], videos: list[Moments]) -> None:
+def report(name: str, found: list[list[NDArray[np.int64]]], videos: list[TimedBoxes]) -> None:
     counts = [
         count_switches([m[2] for m in video], tracks)
         for video, tracks in zip(videos, found, strict=True)
@@ -65,13 +65,13 @@ def report(name: str, found: list[list[NDArray[np.int64]]], videos: list[Moments
     print(f"{name:<24}{switches:>6} of {links}{takeovers:>12}")
 
 
-def read_people(path: Path) -> Iterator[Moments]:
-    """Yield a video's moments: time, boxes, person ids."""
+def read_people(path: Path) -> Iterator[TimedBoxes]:
+    """Yield a video's keyframes: time, boxes, person ids."""
     rows = read_ground_truth(path)
     if rows.person_id is None:
         raise UserError(f"{path}: has no person ids")
     for video in range(len(rows.video_names)):
-        moments: Moments = []
+        keyframes: TimedBoxes = []
         mine = rows.video_index == video
         for time_us in np.unique(rows.time_us[mine]).tolist():
             chosen = np.flatnonzero(mine & (rows.time_us == time_us))
@@ -80,12 +80,12 @@ def read_people(path: Path) -> Iterator[Moments]:
             boxes = ActorBoxes(
                 rows.boxes_01[chosen].astype(np.float32), np.ones(len(chosen), np.float32)
             )
-            moments.append((time_us / 1e6, boxes, rows.person_id[chosen]))
-        yield moments
+            keyframes.append((time_us / 1e6, boxes, rows.person_id[chosen]))
+        yield keyframes
 
 
-def greedy(video: Moments) -> list[NDArray[np.int64]]:
-    """Pair boxes with those of the moment before, the largest overlap first."""
+def greedy(video: TimedBoxes) -> list[NDArray[np.int64]]:
+    """Pair boxes with those of the keyframe before, the largest overlap first."""
     numbers: list[NDArray[np.int64]] = []
     fresh = 1
     for index, (_, boxes, _) in enumerate(video):

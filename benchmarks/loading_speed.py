@@ -6,7 +6,7 @@ PYTHONPATH=. python benchmarks/loading_speed.py --videos ../shared/data/jhmdb/vi
 Takes keyframes of real videos, one a second (a video of less than two seconds gives its middle),
 with two made-up boxes each, and alternates in one process:
   decode only   PyAV alone: open, seek to the key frame before a clip, decode up to its last frame
-  plain         the same, and `to_ndarray(format="rgb24")` of the frames that are wanted
+  plain         the same, and `to_ndarray(format="rgb24")` of the frames that are required
   ours          `AvaDataset` and `collate`: frames by presentation time, scaled while they are
                 decoded, random crop, mirror, boxes, batches of bytes; its stages one by one
 then feeds the loader with `--workers` processes beside as many that decode plainly. Medians over
@@ -39,7 +39,7 @@ from detection.models.x3d import VARIANTS, X3DDescription
 from detection.structures import Keyframe, LabelMap
 from detection.video.reader import VideoReader
 
-Clip = tuple[Path, np.ndarray]  # a file and the ascending times of the frames wanted of it
+Clip = tuple[Path, np.ndarray]  # a file and the ascending times of the frames required of it
 
 
 def main() -> None:
@@ -149,20 +149,20 @@ def decode_all(clips: Sequence[Clip], *, to_rgb: bool) -> None:
 
 
 def decode(path: Path, times_s: np.ndarray, *, to_rgb: bool) -> list[np.ndarray]:
-    """Decode a clip as a short script would: the first frame at or after each wanted time."""
-    images, wanted = [], list(times_s)
+    """Decode a clip as a short script would: the first frame at or after each required time."""
+    images, required = [], list(times_s)
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         start = max(0, int(times_s[0] / stream.time_base))
         container.seek(start, stream=stream, backward=True)
         for frame in container.decode(stream):
-            if frame.time >= wanted[0]:
-                while wanted and frame.time >= wanted[0]:
-                    wanted.pop(0)
+            if frame.time >= required[0]:
+                while required and frame.time >= required[0]:
+                    required.pop(0)
                 if to_rgb:
                     images.append(frame.to_ndarray(format="rgb24"))
-            if not wanted:
+            if not required:
                 break
     return images
 

@@ -1,10 +1,10 @@
-"""Does motion decide? The demo's network against a rival that sees the keyframe's own frame only.
+"""Does motion decide? The demo's network against one that sees the keyframe alone.
 
     python benchmarks/motion_ablation.py --data data/demo --out runs/motion_ablation
 
 Both are trained from scratch with configs/demo_x3d_xs.yaml and scored with ground-truth boxes; the
-rival's clips are the middle frame repeated (clip.step=0), in training as in testing. A run that is
-already finished in the output folder is not repeated; `--clips RUN --still RUN` compares
+baseline's clips are the middle frame repeated (clip.step=0), in training as in testing. A run that
+is already finished in the output folder is not repeated; `--clips RUN --still RUN` compares
 finished runs wherever they are.
 """
 
@@ -39,9 +39,9 @@ def main() -> None:
     still = result_of(options.still or options.out / "middle_frame", options, ["clip.step=0"])
     print(f"{'class':28s} {'clips':>7s} {'middle frame':>13s} {'difference':>11s}")
     for name, ap in moving["per_class"].items():
-        rival = still["per_class"][name]
+        baseline = still["per_class"][name]
         mark = "  motion only" if name in MOTION_ONLY else ""
-        print(f"{name:28s} {ap:7.4f} {rival:13.4f} {ap - rival:+11.4f}{mark}")
+        print(f"{name:28s} {ap:7.4f} {baseline:13.4f} {ap - baseline:+11.4f}{mark}")
     means = moving["mean_ap"], still["mean_ap"]
     print(f"{'mean':28s} {means[0]:7.4f} {means[1]:13.4f} {means[0] - means[1]:+11.4f}")
     print(f"boxes: {moving['boxes']}; protocol {moving['protocol']}; data: made up")

@@ -3,13 +3,13 @@
 PYTHONPATH=. python benchmarks/people_speed.py --dataset data/demo --threads 1 --workers 1
 
 Alternates, in one process and on the same keyframes:
-  bare      `detector.detect` on batches of pictures that lie decoded in memory
+  bare      `detector.detect` on batches of frames that lie decoded in memory
   pipeline  `make_box_table`: reader processes start, decode and send, the same `detect`, every
             batch kept on the disk, the table written
 and prints medians and the median share, by the clock and by the processor's time (which a busy
 machine hardly touches; the readers' counts in full, as if there were a single core). The network
 has random weights, so its boxes are silly and measure nothing; what comes after it (suppression,
-limits) is the same on both sides. With `--score-floor 0` it keeps a hundred boxes a picture, with
+limits) is the same on both sides. With `--score-floor 0` it keeps a hundred boxes a frame, with
 the default hardly any. `--threads` are the network's; `taskset` says which cores all of it shares.
 """
 
@@ -54,14 +54,14 @@ def main() -> None:
     folder = DatasetFolder.open(args.dataset)
     keyframes = annotated_keyframes(folder.split(args.split))[: args.keyframes]
     batches = batches_of(keyframes, args.batch)
-    pictures = [
+    frames = [
         batch.images
         for batch in read_batches(folder, batches, range(len(batches)), sides_px=detector.sides_px)
     ]
-    boxes = sum(len(found) for batch in pictures for found in detector.detect(batch))
+    boxes = sum(len(found) for batch in frames for found in detector.detect(batch))
 
     def bare() -> None:
-        for batch in pictures:
+        for batch in frames:
             detector.detect(batch)
 
     def pipeline() -> None:
@@ -80,10 +80,10 @@ def main() -> None:
         (seconds(bare), seconds(pipeline))
         for _ in tqdm(range(args.rounds), unit="round", leave=False)
     ]
-    height, width = pictures[0][0].shape[-2:]
+    height, width = frames[0][0].shape[-2:]
     print(
         f"{detector.name}: {len(keyframes)} keyframes of {folder.name}, decoded at "
-        f"{width}x{height}, batch {args.batch}, {boxes / len(keyframes):.1f} boxes a picture\n"
+        f"{width}x{height}, batch {args.batch}, {boxes / len(keyframes):.1f} boxes a frame\n"
         f"{describe_device(device)} for the network, {args.workers} readers, "
         f"cores {sorted(os.sched_getaffinity(0))}"
     )

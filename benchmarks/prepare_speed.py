@@ -3,10 +3,10 @@
 PYTHONPATH=. python benchmarks/prepare_speed.py --clips CLIP.mp4 ... --work /tmp/prepare_speed
 
 Makes sources of `--seconds` once: the clips' own frames scaled to 640x360, forth and back at 30
-frames a second, in turns, H.264 as films from the net are (x264 medium, crf 23, a key frame each
+frames a second, in turns, H.264 as videos from the net are (x264 medium, crf 23, a key frame each
 250 frames or at a cut). Then, in one process:
   prepare   the whole command's work on two sources with `--jobs` processes, their start, hashes and
-            reading back included; seconds of film per second
+            reading back included; seconds of video per second
   read      16 frames, step 5 (X3D-M), scaled to a short side drawn from 256 to 320 and the file
             opened anew, as training does: the same clip from its source and from the prepared file,
             in turns
@@ -50,7 +50,7 @@ def main() -> None:
         make_sources(root, args)
     folder = DatasetFolder.open(root)
     out = args.work / "prepared"
-    film_s = 2 * args.seconds
+    video_s = 2 * args.seconds
 
     def prepare(jobs: int) -> None:
         shutil.rmtree(out, ignore_errors=True)
@@ -58,10 +58,10 @@ def main() -> None:
         assert report.whole, report.failed
 
     cores, rounds = sorted(os.sched_getaffinity(0)), range(args.rounds)
-    clock = [film_s / seconds(functools.partial(prepare, args.jobs))[0] for _ in tqdm(rounds)]
-    processor = film_s / seconds(functools.partial(prepare, 1))[1]
+    clock = [video_s / seconds(functools.partial(prepare, args.jobs))[0] for _ in tqdm(rounds)]
+    processor = video_s / seconds(functools.partial(prepare, 1))[1]
     print(
-        f"cores {cores}, {args.jobs} processes, {film_s:g} s of film, "
+        f"cores {cores}, {args.jobs} processes, {video_s:g} s of video, "
         f"load {os.getloadavg()[0]:.1f}\n"
         f"prepare {statistics.median(clock):.1f} times real time by the clock ({min(clock):.1f} to "
         f"{max(clock):.1f} in {len(clock)} rounds); {processor:.1f} per second of one processor"
@@ -77,11 +77,11 @@ def report_reading(
     found: list[list[tuple[float, float]]] = []
     for number in tqdm(range(args.reads), unit="clip", leave=False):
         files = [folder.video_path("ab"[number % 2]) for folder in (sources, prepared)]
-        wanted = ClipSampling(16, 5).times_s(float(draw.integers(2, int(args.seconds) - 2)))
+        required = ClipSampling(16, 5).times_s(float(draw.integers(2, int(args.seconds) - 2)))
         short_side = int(draw.integers(256, 321))
         turn = -1 if number % 4 < 2 else 1
         times = [
-            seconds(functools.partial(read_clip, file, wanted, short_side))
+            seconds(functools.partial(read_clip, file, required, short_side))
             for file in files[::turn]
         ]
         found.append(times[::turn])
@@ -101,13 +101,13 @@ def report_reading(
         )
 
 
-def read_clip(file: Path, wanted_s: np.ndarray, short_side: int) -> None:
+def read_clip(file: Path, required_s: np.ndarray, short_side: int) -> None:
     with VideoReader(file) as video:
-        video.read(wanted_s, short_side=short_side)
+        video.read(required_s, short_side=short_side)
 
 
 def make_sources(root: Path, args: argparse.Namespace) -> None:
-    """Write a data set of two films of real pictures, with a keyframe each second."""
+    """Write a data set of two videos of real frames, with a keyframe each second."""
     (root / "videos").mkdir(parents=True, exist_ok=True)
     keys = []
     for shift, name in enumerate("ab"):
@@ -124,7 +124,7 @@ def make_sources(root: Path, args: argparse.Namespace) -> None:
             frames = islice(forth_and_back(clips), int(args.seconds * FPS))
             for image in tqdm(frames, desc=f"source {name}", total=int(args.seconds * FPS)):
                 writer.write(image)
-        # The clips around the first and last of them reach the ends of the film.
+        # The clips around the first and last of them reach the ends of the video.
         keys += [Keyframe(name, float(t)) for t in range(2, int(args.seconds) - 1)]
     write_label_map(root / "annotations/label_map.pbtxt", LabelMap(("any",), (1,), None))
     rows = AvaRows.from_rows(
@@ -137,13 +137,13 @@ def make_sources(root: Path, args: argparse.Namespace) -> None:
 
 def forth_and_back(clips: list[Path]) -> Iterator[np.ndarray]:
     """Yield the clips' frames at 640x360 for ever, each clip in turn, forth and then back."""
-    pictures = []
+    frames = []
     for clip in clips:
         with VideoReader(clip) as video:
             shown = (image for _, image in video.frames(short_side=HEIGHT))
-            pictures.append([image[:, :WIDTH] for image in islice(shown, 300)])
+            frames.append([image[:, :WIDTH] for image in islice(shown, 300)])
     while True:
-        for images in pictures:
+        for images in frames:
             yield from chain(images, reversed(images))
 
 

@@ -125,9 +125,9 @@ def main() -> None:
         )
 
 
-def evenly(count: int, wanted: int) -> list[int]:
-    """Return at most `wanted` places among `count`, each in the middle of its share."""
-    return sorted({int((i + 0.5) * count / wanted) for i in range(wanted)})
+def evenly(count: int, required: int) -> list[int]:
+    """Return at most `required` places among `count`, each in the middle of its share."""
+    return sorted({int((i + 0.5) * count / required) for i in range(required)})
 
 
 def over_clips(scores: NDArray[np.float32], clips: NDArray[np.int64]) -> NDArray[np.floating]:
@@ -154,7 +154,7 @@ def spread(films: list[str], labels: NDArray[np.float32], num_parts: int) -> NDA
 
 
 def mean_ap(scores: NDArray[np.float32], labels: NDArray[np.float32]) -> float:
-    """Return the mean AP of actors whose boxes are given, over classes that somebody does."""
+    """Return the mean AP of actors whose boxes are given, over classes that a person does."""
     aps = [
         average_precision(scores[:, j], labels[:, j] > 0, int(labels[:, j].sum()))
         for j in range(labels.shape[1])

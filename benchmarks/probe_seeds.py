@@ -212,7 +212,7 @@ def _detections(
 
 
 def _over_clips(found: Sequence[Detections]) -> list[Detections]:
-    """Give every frame the mean of its video's scores: one person a video is wanted."""
+    """Give every frame the mean of its video's scores: one person a video is required."""
     by_video: dict[str, list[Detections]] = {}
     for one in found:
         by_video.setdefault(one.keyframe.video_id, []).append(one)

@@ -4,10 +4,10 @@ python benchmarks/review_page.py [--out FOLDER] [--minutes 10] [--repeats 5]
 
 Made-up data, more than most videos give: a keyframe each second, eight people in every one of
 them (tracks of half a minute to five), 80 classes, every score written; ground truth beside it. The
-video is 640x360 at 25 frames a second of drifting noise, which H.264 finds harder than film, made
+video is 640x360 at 25 frames a second of drifting noise, harder for H.264 than a real scene, made
 by the project's own writer (a key frame each second). Opening is measured by the page's own clock
 from the start of the navigation until the boxes of the first keyframe lie over its decoded frame
-and the timeline is drawn; seeking from the call until the wanted frame is on screen (announced by
+and the timeline is drawn; seeking from the call until the required frame is on screen (announced by
 requestVideoFrameCallback, else by `seeked`), at 40 keyframes in random order. The limits are 2 s
 and 200 ms.
 """

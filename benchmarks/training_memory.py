@@ -39,7 +39,7 @@ def main() -> None:
     clips = clips.contiguous(memory_format=torch.channels_last_3d)
     plain = X3DTrunk(description).to(memory_format=torch.channels_last_3d).train()
     saving = copy.deepcopy(plain)
-    saving.recompute = True
+    saving.checkpoint_activations = True
     print(
         f"X3D-{args.variant.upper()} trunk, batch {args.batch}, {description.num_frames} frames of "
         f"{side} px, fp32, {describe_device(clips.device)}"

@@ -132,8 +132,8 @@ def check(contenders: dict[str, tuple[X3DTrunk, Tensor]]) -> None:
     first = next(iter(found.values()))
     for name, values in found.items():
         apart = [
-            ((value - wanted).abs().max() / wanted.abs().max()).item()
-            for value, wanted in zip(values, first, strict=True)
+            ((value - expected).abs().max() / expected.abs().max()).item()
+            for value, expected in zip(values, first, strict=True)
         ]
         print(f"{name:12} outputs {apart[0]:.1e}, gradients {apart[1]:.1e} apart")
 

@@ -35,7 +35,7 @@ from detection.devices import choose_device
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector, build_detector
 from detection.models.actor_head import ActorHeadDescription
-from detection.models.batch_norm import freeze_batch_norm
+from detection.models.batch_norm import freeze_batch_norm_3d
 from detection.models.classifier import HeadDescription, X3DClassifier, build_classifier
 from detection.models.x3d import VARIANTS, X3DDescription
 from detection.structures import Batch, Keyframe, LabelMap
@@ -131,7 +131,7 @@ def start_from_pretrained(
 def freeze_parts(config: RunConfig, model: Network) -> None:
     """Freeze BatchNorm and the first stages where asked, before the optimiser is made."""
     if config.model.freeze_batch_norm:
-        freeze_batch_norm(model, freeze_affine=True)
+        freeze_batch_norm_3d(model, freeze_affine=True)
     model.trunk.freeze(config.model.frozen_stages)
 
 
@@ -145,7 +145,7 @@ def prepare_to_train(config: RunConfig, model: Network, device: torch.device) ->
 
     Raises `UserError` for what the device cannot do.
     """
-    model.trunk.recompute = config.model.checkpoint_activations
+    model.trunk.checkpoint_activations = config.model.checkpoint_activations
     if config.model.sync_batch_norm:
         if device.type != "cuda":
             raise UserError(
@@ -288,7 +288,7 @@ def build_loader(
     )
 
 
-def read_classes(config: RunConfig) -> tuple[Path, LabelMap]:
+def read_clip_classes(config: RunConfig) -> tuple[Path, LabelMap]:
     """Return the classes of whole clips, and the file that names them."""
     root = Path(config.data.root)
     if not root.is_dir():
@@ -311,7 +311,7 @@ def read_clips(config: RunConfig, split: str, label_map: LabelMap) -> ClipList:
 
 
 def build_clip_dataset(config: RunConfig, clips: ClipList) -> ClipDataset:
-    """Build the training data set of whole clips: a random moment, scale, crop, flip, colours."""
+    """Build the training data set of whole clips: a random start, scale, crop, flip, colours."""
     return _clip_dataset(config, clips, _train_transform(config), views=None)
 
 

@@ -35,6 +35,13 @@ Count = Annotated[int, Field(ge=1)]
 OptionalCount = Annotated[int | None, Field(ge=1)]
 BatchSize = Annotated[int, Field(ge=1, le=bounds.LARGEST_BATCH)]
 SidePx = Annotated[int, Field(ge=32, le=bounds.LARGEST_SIDE_PX)]
+OptionalSidePx = Annotated[int | None, Field(ge=32, le=bounds.LARGEST_SIDE_PX)]
+Chance = Annotated[float, Field(gt=0, lt=1)]
+OptionalChance = Annotated[float | None, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, le=bounds.LARGEST_SEED)]
+Workers = Annotated[int, Field(ge=0, le=bounds.MOST_WORKERS)]
+Threads = Annotated[int | None, Field(ge=1, le=bounds.MOST_THREADS)]
+Minutes = Annotated[float, Field(gt=0, le=bounds.MOST_MINUTES)]
 Factor = Annotated[float | None, Field(ge=bounds.SMALLEST_FACTOR, le=bounds.LARGEST_FACTOR)]
 
 
@@ -48,9 +55,7 @@ _ROOT = Field(description="Data set folder (holds dataset.yaml); see docs/data.m
 _TRAIN_SPLIT = _option("train", "Split to learn from, as dataset.yaml names it.")
 _OUTPUT = _option(None, "Run folder; null: runs/ and the configuration file's name.")
 _DEVICE: Any = _option("auto", "auto: a GPU if there.")
-_THREADS = _option(
-    None, "CPU threads of the network; null: PyTorch's default.", ge=1, le=bounds.MOST_THREADS
-)
+_THREADS = _option(None, "CPU threads of the network; null: PyTorch's default.")
 _TENSORBOARD = _option(
     False,
     "Write the log for TensorBoard too, to the run folder's tensorboard/ (an extra: pip install "
@@ -60,15 +65,12 @@ _CHECKPOINTS_KEPT = _option(
     0,
     "Checkpoints of the last n epochs that are kept (checkpoints/epoch_0012.pt), beside last.pt "
     "and best.pt.",
-    ge=0,
 )
 _MAX_UNREADABLE = _option(
     0.02,
     "Share of an epoch's samples that may turn out to be unreadable: each is named, counted and "
     "replaced; more of them end the run. 0: the first does. In scoring they count as missed, "
     "however many.",
-    ge=0,
-    lt=1,
 )
 _USE_AVERAGE = _option(
     True,
@@ -103,8 +105,8 @@ class DataConfig:
     )
     unmatched_as_negatives: bool = _option(
         False,
-        "Learn from detected boxes that fit nobody as people who do nothing (AVA's labels do not "
-        "say so: they may be people whom nobody labelled).",
+        "Learn from detected boxes that fit no labelled person as people who do nothing (AVA's "
+        "labels do not say so: they may be people without a label).",
     )
     how_to_get: str | None = _HOW_TO_GET
     label_map: str | None = _option(
@@ -118,7 +120,7 @@ class DataConfig:
     train_keyframes_per_video: OptionalCount = _option(
         None, "Random keyframes taken from each video an epoch; null: every keyframe."
     )
-    max_unreadable: float = _MAX_UNREADABLE
+    max_unreadable: ShareBelowOne = _MAX_UNREADABLE
     val_every: Count = _option(
         1, "While training, score on every n-th keyframe; the end scores all."
     )
@@ -257,13 +259,11 @@ class ModelConfig:
     )
     head_width: int = _option(2048, "Width of fc1.", ge=1, le=bounds.MOST_WIDTH)
     dropout: ShareBelowOne = _option(0.5, "Before the last layer.")
-    first_probability: float = _option(
+    first_probability: Chance = _option(
         0.5,
         "Probability of every action before anything is learned, by the last layer's bias: about "
         "the share of people who do one spares short runs learning that. Published weights start "
         "from 0.5.",
-        gt=0,
-        lt=1,
     )
     sync_batch_norm: bool = _option(
         False, "BatchNorm over the batches of all processes; GPUs only."
@@ -308,12 +308,10 @@ class OptimConfig:
         "sgd", "sgd (the paper's, Nesterov) or adamw (short runs from scratch)."
     )
     momentum: ShareBelowOne = _option(0.9, "Nesterov momentum, 0: plain SGD; AdamW's first beta.")
-    beta2: float = _option(
+    beta2: Chance = _option(
         0.999,
         "AdamW's second beta; less in runs of few updates, whose first gradients would otherwise "
         "hold the steps short to the end.",
-        gt=0,
-        lt=1,
     )
     weight_decay: NonNegativeFloat = _option(1e-7, "Not on norms and biases.")
     warmup_updates: NonNegativeInt = _option(0, "Updates over which lr rises linearly.")
@@ -332,11 +330,9 @@ class OptimConfig:
         "Before each scoring, BatchNorm's statistics are computed anew over the first n batches "
         "of the epoch; 0: the running averages are used.",
     )
-    ema_decay: float | None = _option(
+    ema_decay: OptionalChance = _option(
         None,
         "Keep a moving average of the weights, of this decay an update, and score it; null: none.",
-        gt=0,
-        lt=1,
     )
 
     @property
@@ -410,12 +406,10 @@ class ClassificationConfig:
     test_crops: Literal[1, 3] = _option(
         1, "At the end: the middle square of each clip, or 3 over its long side."
     )
-    test_crop_px: int | None = _option(
+    test_crop_px: OptionalSidePx = _option(
         None,
         "Side of a square; null: clip.train_crop_px where there is 1, clip.test_short_side_px "
         "where there are 3.",
-        ge=32,
-        le=bounds.LARGEST_SIDE_PX,
     )
 
     _home = field_validator("video_folder")(expand_home)
@@ -427,14 +421,8 @@ _ONLY_FOR_ACTIONS = {
     + ("train_box_iou", "unmatched_as_negatives", "skip_unknown_labels")
     + ("train_keyframes_per_video",),
     "clip": ("box_jitter", "min_visible"),
-    "model": (
-        "res5_stride",
-        "roi_size",
-        "roi_pool",
-        "context",
-        "unit_features",
-        "exclusive_actions",
-    ),
+    "model": ("res5_stride", "roi_size", "roi_pool", "context", "unit_features")
+    + ("exclusive_actions",),
     "probe": ("keyframes_per_video", "l2"),
     "evaluation": ("multiply_person_score", "protocol"),
 }
@@ -451,31 +439,24 @@ class RunConfig:
         "clips (data.root holds lists of videos).",
     )
     output: str | None = _OUTPUT
-    seed: int = _option(
-        0, "Decides initial weights, order, crops and dropout.", ge=0, le=bounds.LARGEST_SEED
-    )
+    seed: Seed = _option(0, "Decides initial weights, order, crops and dropout.")
     device: Literal["auto", "cpu", "cuda"] = _DEVICE
-    workers: int = _option(
-        2, "Processes that read clips; 0: the main process.", ge=0, le=bounds.MOST_WORKERS
-    )
-    threads: int | None = _THREADS
+    workers: Workers = _option(2, "Processes that read clips; 0: the main process.")
+    threads: Threads = _THREADS
     precision: Literal["fp32", "bf16", "fp16", "auto"] = _option(
         "fp32",
         "Arithmetic of training: bf16 and fp16 are mixed (weights stay fp32); fp16 scales the "
         "loss and needs a GPU; auto: bf16 where the processor or GPU has it, else fp32. Scoring "
         "is in fp32.",
     )
-    checkpoint_minutes: float = _option(
-        10,
-        "Longest time between checkpoints; one is written each epoch too.",
-        gt=0,
-        le=bounds.MOST_MINUTES,
+    checkpoint_minutes: Minutes = _option(
+        10, "Longest time between checkpoints; one is written each epoch too."
     )
     compile: bool = _option(
         False, "Compile the trunk for training (torch.compile; the first steps take minutes)."
     )
     tensorboard: bool = _TENSORBOARD
-    checkpoints_kept: int = _CHECKPOINTS_KEPT
+    checkpoints_kept: NonNegativeInt = _CHECKPOINTS_KEPT
     clip: ClipConfig = field(default_factory=ClipConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -555,8 +536,8 @@ class PeopleDataConfig:
     held_out_every: Count = _option(
         1, "While training, score on every n-th held-out keyframe of a video; the end scores all."
     )
-    keep_mb: NonNegativeInt = _option(512, "Decoded pictures that each worker keeps, MB; 0: none.")
-    max_unreadable: float = _MAX_UNREADABLE
+    keep_mb: NonNegativeInt = _option(512, "Decoded frames that each worker keeps, MB; 0: none.")
+    max_unreadable: ShareBelowOne = _MAX_UNREADABLE
 
     _home = field_validator("root")(expand_home)
 
@@ -572,14 +553,14 @@ class PeopleDataConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class PictureConfig:
-    """The size of pictures, and how training varies them."""
+class FrameConfig:
+    """The size of frames, and how training varies them."""
 
-    short_side_px: SidePx = _option(144, "Short side that pictures are scaled to, in pixels.")
+    short_side_px: SidePx = _option(144, "Short side that frames are scaled to, in pixels.")
     long_side_px: SidePx = _option(256, "Longest long side; the short side gives way to it.")
     scale_jitter: tuple[float, float] = _option(
         (0.7, 1.3),
-        "Training: pictures are drawn at a random scale from this range, cut or padded to their "
+        "Training: frames are drawn at a random scale from this range, cut or padded to their "
         "usual size.",
     )
     flip_probability: Share = _option(0.5, "Training: horizontal flip.")
@@ -587,7 +568,7 @@ class PictureConfig:
         0.2, "Training: strength of brightness, contrast and saturation jitter."
     )
     min_visible: Share = _option(
-        0.25, "Training: boxes of which less is left inside the picture are left out."
+        0.25, "Training: boxes of which less is left inside the frame are left out."
     )
 
     def __post_init__(self) -> None:
@@ -624,7 +605,7 @@ class PeopleOptimConfig(OptimConfig):
     """How the weights move; the same options as above with other defaults, and what is ignored."""
 
     epochs: int = _option(12, "Passes over the training keyframes.", ge=1, le=bounds.MOST_EPOCHS)
-    batch_size: BatchSize = _option(8, "Pictures a forward pass.")
+    batch_size: BatchSize = _option(8, "Frames a forward pass.")
     lr: PositiveFloat = _option(0.001, "Peak learning rate, of one update.")
     head_lr_factor: PositiveFloat = _option(
         1.0, "Factor on lr for the layers that follow the proposals."
@@ -634,13 +615,11 @@ class PeopleOptimConfig(OptimConfig):
     warmup_updates: NonNegativeInt = _option(50, "Updates over which lr rises linearly.")
     warmup_start: float = _option(0.01, "First lr, as a share of lr.", gt=0, le=1)
     clip_grad_norm: float | None = _option(10, "Largest gradient norm.", gt=0)
-    ignore_unlabelled_above: float | None = _option(
+    ignore_unlabelled_above: OptionalChance = _option(
         None,
         "Proposals without a label that the network itself takes for a person with more than this "
         "probability are ignored, not taught as background: for data sets that leave people "
         "unlabelled. null: they are taught.",
-        gt=0,
-        lt=1,
     )
     ignore_after: Share = _option(0.3, "Share of the run before ignoring begins.")
 
@@ -650,9 +629,9 @@ class PeopleEvaluationConfig:
     """When the held-out part is scored, and which boxes count."""
 
     every_epochs: Count = _option(1000, "Epochs between scorings of the held-out part.")
-    batch_size: BatchSize = _option(16, "Pictures a forward pass.")
+    batch_size: BatchSize = _option(16, "Frames a forward pass.")
     score_floor: ShareBelowOne = _option(0.05, "Boxes below this confidence are not looked at.")
-    max_people: BatchSize = _option(100, "At most so many boxes a picture.")
+    max_people: BatchSize = _option(100, "At most so many boxes a frame.")
     use_average: bool = _USE_AVERAGE
 
 
@@ -662,28 +641,21 @@ class PeopleConfig:
 
     data: PeopleDataConfig
     output: str | None = _OUTPUT
-    seed: int = _option(
-        0, "Decides weights, order, pictures and samples.", ge=0, le=bounds.LARGEST_SEED
-    )
+    seed: Seed = _option(0, "Decides weights, order, frames and samples.")
     device: Literal["auto", "cpu", "cuda"] = _DEVICE
-    workers: int = _option(
-        1, "Processes that read pictures; 0: the main process.", ge=0, le=bounds.MOST_WORKERS
-    )
-    threads: int | None = _THREADS
+    workers: Workers = _option(1, "Processes that read frames; 0: the main process.")
+    threads: Threads = _THREADS
     precision: Literal["fp32", "bf16", "auto"] = _option(
         "fp32",
         "Arithmetic of training: bf16 is mixed (weights stay fp32); auto: bf16 where the "
         "processor or GPU has it, else fp32. Scoring is in fp32.",
     )
-    checkpoint_minutes: float = _option(
-        5,
-        "Longest time between checkpoints; one is written each epoch too.",
-        gt=0,
-        le=bounds.MOST_MINUTES,
+    checkpoint_minutes: Minutes = _option(
+        5, "Longest time between checkpoints; one is written each epoch too."
     )
     tensorboard: bool = _TENSORBOARD
-    checkpoints_kept: int = _CHECKPOINTS_KEPT
-    picture: PictureConfig = field(default_factory=PictureConfig)
+    checkpoints_kept: NonNegativeInt = _CHECKPOINTS_KEPT
+    picture: FrameConfig = field(default_factory=FrameConfig)
     model: PeopleModelConfig = field(default_factory=PeopleModelConfig)
     optim: PeopleOptimConfig = field(default_factory=PeopleOptimConfig)
     evaluation: PeopleEvaluationConfig = field(default_factory=PeopleEvaluationConfig)

@@ -1,16 +1,16 @@
-"""Errors that a user can cause and mend: one line, what was found, what is required, where."""
+"""Errors that a user can cause and correct: one line, what was found, what is required, where."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-EXIT_WRONG = 2  # something that a user can mend, in one line on stderr
+EXIT_WRONG = 2  # something that a user can correct, in one line on stderr
 EXIT_STOPPED = 75  # stopped before the end, saved, to be called again (EX_TEMPFAIL of sysexits.h)
 
 
 class UserError(ValueError):
-    """Something a user can mend: a bad file, row, option or value.
+    """Something a user can correct: a bad file, row, option or value.
 
     Commands print it as one line and end with exit code 2; every other exception is a fault of this
     project and keeps its traceback.

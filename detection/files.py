@@ -1,4 +1,4 @@
-"""Files written whole or not at all; text read one way; what a file is known by."""
+"""Files and folders written whole or not at all; text read one way; what a file is known by."""
 
 from __future__ import annotations
 
@@ -7,19 +7,28 @@ import hashlib
 import os
 import shutil
 import stat
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from detection.errors import UserError, at_row
-from detection.unfinished import hold, is_held, let_go, unfinished_file
+from detection.unfinished import (
+    hold,
+    is_held,
+    left_behind,
+    let_go,
+    unfinished_file,
+    unfinished_folder,
+)
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 # In a folder whose disk locks files alone, the one that `only_writer` locks; it stays.
 LOCK_NAME = ".lock"
+DATASET_FILE = "dataset.yaml"  # by which a data set folder is known
 
 
 class CannotWriteError(UserError):
@@ -31,6 +40,15 @@ def why_not_written(error: BaseException) -> str:
     while isinstance(error, CannotWriteError) and error.__cause__ is not None:
         error = error.__cause__
     return getattr(error, "strerror", None) or str(error)
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Say of whatever cannot be written in the block that it is `path` (`CannotWriteError`)."""
+    try:
+        yield
+    except (OSError, CannotWriteError) as error:
+        raise CannotWriteError(f"{path}: cannot be written ({why_not_written(error)})") from error
 
 
 @contextmanager
@@ -50,10 +68,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     into = _is_written_into(named, path)
     place = Path(tempfile.gettempdir()) if into else path.parent
     name = str(path.absolute()) if into else path.name
-    try:
+    with naming(named):
         place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CannotWriteError(f"{named}: cannot be written ({error.strerror})") from error
     temporary: Path | None = None
     try:
         with unfinished_file(place, name, named.suffix) as temporary:
@@ -125,6 +141,75 @@ def _is_written_into(named: Path, path: Path) -> bool:
 
 
 @contextmanager
+def new_dataset_folder(out: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield an empty folder beside `out`; when the block ends well it becomes `out`.
+
+    overwrite: replace a data set folder that is there (never a folder that is something else).
+    A link is followed: the folder that it names is made or replaced, the link stays. What a killed
+    process left of the same output is removed; a data set that it had taken away to replace it is
+    put back first, which is said on stderr. Raises `UserError` where `out` exists, before anything
+    is done, and where it cannot be written.
+    """
+    named, out = Path(out), behind_links(out)
+    with ExitStack() as stack:
+        with naming(named):
+            _tidy(named, out)
+            _refuse_occupied(named, out, overwrite=overwrite)
+            out.parent.mkdir(parents=True, exist_ok=True)
+            prefix = f".{out.name}-building-"
+            building = stack.enter_context(unfinished_folder(out.parent, prefix))
+        yield building
+        try:
+            building.chmod(0o755)
+            _refuse_occupied(named, out, overwrite=overwrite)  # another process may have made it
+            _put_in_place(building, out)
+        except OSError as error:
+            why = error.strerror
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                why = "another process made it meanwhile"
+            raise CannotWriteError(f"{named}: cannot be written ({why})") from error
+
+
+def _refuse_occupied(named: Path, out: Path, *, overwrite: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{named}: is there already and is no folder")
+    occupied = out.is_dir() and any(out.iterdir())
+    if occupied and not overwrite:
+        raise UserError(f"{named}: is there already; --overwrite replaces it")
+    if occupied and not (out / DATASET_FILE).is_file():
+        raise UserError(f"{named}: is there already and is no data set folder, so it is kept")
+
+
+def _put_in_place(building: Path, out: Path) -> None:
+    """Rename `building` to `out`; what stands there is set aside before and removed after."""
+    if not out.is_dir():
+        building.rename(out)
+        return
+    with unfinished_folder(out.parent, f".{out.name}-replaced-") as replaced:
+        out.rename(replaced / out.name)
+        try:
+            building.rename(out)
+        except OSError:
+            if not out.exists():
+                (replaced / out.name).rename(out)
+            raise
+
+
+def _tidy(named: Path, out: Path) -> None:
+    """Remove what dead processes left of this output; put back what they had set aside."""
+    with left_behind(out.parent, f".{out.name}-replaced-") as replaced:
+        for folder in replaced:
+            aside = folder / out.name
+            if aside.is_dir() and not out.exists():
+                aside.rename(out)
+                print(f"{named}: put back, a killed process had set it aside", file=sys.stderr)
+            shutil.rmtree(folder, ignore_errors=True)
+    with left_behind(out.parent, f".{out.name}-building-") as unfinished:
+        for folder in unfinished:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def only_writer(
     folder: str | Path, *, busy: str, may_wait: Callable[[], bool] = lambda: False
 ) -> Iterator[int]:
@@ -145,7 +230,7 @@ def only_writer(
         yield handle
     finally:
         if is_held(handle):  # else this is a forked process, which holds nothing
-            with suppress(OSError):  # somebody has written into one of them
+            with suppress(OSError):  # another process has written into one of them
                 for place in absent:
                     place.rmdir()
             let_go(handle)

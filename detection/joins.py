@@ -107,11 +107,11 @@ def compare_times(
         "keyframes", left_name, right_name,
         sum(len(mine) for mine, _ in pairs.values()),
         sum(len(theirs) for _, theirs in pairs.values()),
-        len(told_left), len(told_right), _moments(told_left), _moments(told_right), cause,
+        len(told_left), len(told_right), _times(told_left), _times(told_right), cause,
     )  # fmt: skip
 
 
-def shown(name: str) -> str:
+def printed_id(name: str) -> str:
     """Return an id as it is printed: quoted where its blanks or marks would not be seen."""
     plain = printable(name)
     odd = plain != name or not name.isascii() or name != name.strip() or " " in name or "," in name
@@ -119,19 +119,11 @@ def shown(name: str) -> str:
 
 
 def _some(names: Collection[str]) -> tuple[str, ...]:
-    return tuple(shown(name) for name in sorted(names)[:EXAMPLES])
+    return tuple(printed_id(name) for name in sorted(names)[:EXAMPLES])
 
 
-def _moments(moments: Iterable[tuple[str, int]]) -> tuple[str, ...]:
-    return tuple(f"{shown(v)} at {t / 1e6:.10g} s" for v, t in sorted(moments)[:EXAMPLES])
-
-
-def _without_suffix(name: str) -> str:
-    return re.sub(r"\.[A-Za-z][A-Za-z0-9]{1,4}$", "", name)
-
-
-def _without_folder(name: str) -> str:
-    return name.replace("\\", "/").rsplit("/", 1)[-1]
+def _times(keyframes: Iterable[tuple[str, int]]) -> tuple[str, ...]:
+    return tuple(f"{printed_id(v)} at {t / 1e6:.10g} s" for v, t in sorted(keyframes)[:EXAMPLES])
 
 
 def _plain_numbers(name: str) -> str:
@@ -149,8 +141,8 @@ _WAYS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("in characters that are not seen (a byte-order mark?)", _visible),
     ("in blanks alone", lambda name: "".join(name.split())),
     ("in upper and lower case alone", str.casefold),
-    ("in a suffix alone", _without_suffix),
-    ("in a folder alone", _without_folder),
+    ("in a suffix alone", lambda name: re.sub(r"\.[A-Za-z][A-Za-z0-9]{1,4}$", "", name)),
+    ("in a folder alone", lambda name: name.replace("\\", "/").rsplit("/", 1)[-1]),
     ("in how a number is written alone", _plain_numbers),
     ("in blanks, dashes and underscores alone", lambda name: re.sub(r"[\s_-]+", "", name)),
 )
@@ -207,10 +199,8 @@ def _readings(
 ) -> Iterable[tuple[str, Callable[[int], int]]]:
     units = {"milliseconds": 1000} | {f"frame numbers ({r} a second)": r for r in _FRAME_RATES}
     for unit, rate in units.items():
-        for mine, theirs, factor in (
-            (right_name, left_name, 1 / rate),
-            (left_name, right_name, float(rate)),
-        ):
+        names = right_name, left_name
+        for (mine, theirs), factor in ((names, 1 / rate), (names[::-1], float(rate))):
             words = f"the times of {mine} are {unit}, those of {theirs} seconds"
             yield words, lambda time, factor=factor: round(time * factor)  # type: ignore[misc]
     shift, times = _common_shift(pairs)
@@ -221,14 +211,9 @@ def _readings(
             f"{left_name} in {times:,} videos (a frame or a keyframe counted from 1 or from 0?)",
             lambda time: time + shift,
         )
-    yield (
-        "the times of one side are rounded to whole seconds",
-        lambda time: round(time / 1e6) * 1_000_000,
-    )
-    yield (
-        "the times of one side are cut to whole seconds",
-        lambda time: time // 1_000_000 * 1_000_000,
-    )
+    one = "the times of one side are"
+    yield f"{one} rounded to whole seconds", lambda time: round(time / 1e6) * 1_000_000
+    yield f"{one} cut to whole seconds", lambda time: time // 1_000_000 * 1_000_000
 
 
 def _common_shift(pairs: Mapping[str, tuple[set[int], set[int]]]) -> tuple[int, int]:

@@ -76,7 +76,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _lock(handle: int, path: Path, if_unknown: bool | None) -> bool:
-    from filelock import lock_descriptor  # takes a moment that most commands need not wait for
+    from filelock import lock_descriptor  # takes time that most commands need not wait for
 
     try:
         return lock_descriptor(handle, blocking=False)
@@ -161,7 +161,7 @@ def unfinished_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """
     while True:
         path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        with suppress(FileNotFoundError):  # taken for left behind in the moment before the lock
+        with suppress(FileNotFoundError):  # taken for left behind just before the lock
             if (handle := hold(path, if_unknown=True)) is not None:
                 break
     try:

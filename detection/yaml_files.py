@@ -1,7 +1,7 @@
 """YAML files read strictly: every mistake is one line with file, line and what is required.
 
 PyYAML keeps the last of two equal keys in silence, follows aliases without an end and pydantic's
-messages are for programmers; all of it is mended here, for configurations, data set files and
+messages are for programmers; all of that is put right here, for configurations, data set files and
 command-line overrides alike. This file does not import torch.
 """
 
@@ -61,31 +61,31 @@ class YamlValues:
             self._set(keys, value, place)
             self.places |= places
 
-    def check(self, wanted: TypeAdapter[T], *, known: Collection[str] = (), word: str) -> T:
+    def check(self, adapter: TypeAdapter[T], *, known: Collection[str] = (), word: str) -> T:
         """Turn the values into what the adapter makes; the first problem becomes one line.
 
         known: dotted keys, for hints about misspelt ones. word: what a key is called ("option").
         """
         try:
-            return wanted.validate_python(self.values)
+            return adapter.validate_python(self.values)
         except ValidationError as error:
             problems = error.errors()
             keys = tuple(str(part) for part in problems[0]["loc"])
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            place = self._place_of(keys, problems[0], wanted)
+            place = self._place_of(keys, problems[0], adapter)
             raise UserError(
                 f"{place}: {_sentence(keys, problems[0], known, word)}{more}"
             ) from error
 
-    def _place_of(self, keys: Key, problem: Mapping[str, Any], wanted: TypeAdapter[Any]) -> str:
-        """Say where a problem comes from: an override where the file alone has no such problem."""
+    def _place_of(self, keys: Key, problem: Mapping[str, Any], adapter: TypeAdapter[Any]) -> str:
+        """Say where a problem comes from: an override where the file alone has no problem there."""
         spots = (keys[:n] for n in range(len(keys), 0, -1))
         place = next((self.places[spot] for spot in spots if spot in self.places), self.source)
         within = [text for spot, text in self._overrides.items() if spot[: len(keys)] == keys]
         if not within or place in within:
             return place
         try:
-            wanted.validate_python(self._of_file)
+            adapter.validate_python(self._of_file)
         except ValidationError as error:
             before = error.errors()[0]
             if (before["loc"], before["msg"]) == (problem["loc"], problem["msg"]):
@@ -129,7 +129,7 @@ def read_yaml(path: str | Path, *, what: str = "YAML file") -> YamlValues:
 def expand_home(path: str | None) -> str | None:
     """Return a path with `~` or `~user` at its start replaced by the home folder.
 
-    Raises ValueError where there is no such user: a folder of that name would be made otherwise.
+    Raises ValueError where the user is unknown: a folder of that name would be made otherwise.
     """
     if path is None or not path.startswith("~"):
         return path

@@ -94,7 +94,7 @@ def test_the_precision_stays(kind):
     assert iou_matrix(a, b).dtype == giou_matrix(a, b).dtype == np.float64
 
 
-def test_by_hand_and_nobody():
+def test_by_hand_and_no_person():
     a = [[0, 0, 2, 2], [0, 0, 1, 1]]
     b = [[1, 1, 3, 3], [2, 0, 3, 1], [0, 0, 0, 0]]
     assert iou_matrix(a, b) == pytest.approx(np.array([[1 / 7, 0, 0], [0, 0, 0]]))

@@ -16,7 +16,7 @@ def config(**groups: dict[str, object]) -> RunConfig:
 
 
 @pytest.mark.parametrize("share", [0.5, 0.1])
-def test_every_action_starts_from_the_wanted_probability(share: float) -> None:
+def test_every_action_starts_from_the_required_probability(share: float) -> None:
     torch.manual_seed(0)
     model = build_model(config(model={"first_probability": share}), num_classes=5)
     torch.testing.assert_close(torch.sigmoid(model.head.classes.bias), torch.full((5,), share))

@@ -209,7 +209,8 @@ def test_an_option_of_one_name_is_the_same_in_all_commands(monkeypatch):
 
 # What the glossary of CONTRIBUTING.md has other words for; options keep their names.
 OTHER_WORDS = re.compile(
-    r"\b(wanted|films?|pictures?|somebody|moments?|rivals?|holes?|no such|looks? (at|for)|lesson)\b"
+    r"\b(wanted|films?|pictures?|somebody|nobody|moments?|rivals?|holes?|no such|looks? (at|for)"
+    r"|lesson)\b"
 )
 
 
@@ -313,7 +314,7 @@ def test_stopped_is_75_and_one_word(tmp_path, number):
 
 
 def test_asked_to_stop_while_it_ends_a_command_says_nothing(tmp_path):
-    """`timeout` asks the program and then its group: the second may come at any moment."""
+    """`timeout` asks the program and then its group: the second may come at any time."""
     (tmp_path / "script.py").write_text(
         "import atexit, os, signal\n"
         "from ava_tools.cli import run_command\n"

@@ -60,7 +60,7 @@ def test_every_shipped_configuration_loads_and_opens_with_its_command(path):
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "wanted"),
+    ("text", "line", "required"),
     [
         ("data: {root: x}\noptim:\n  lrr: 1\n", 3, "unknown option 'optim.lrr', did you mean 'o"),
         ("data: {root: x}\nmodell: {}\n", 2, "unknown option 'modell', did you mean 'model'"),
@@ -81,13 +81,13 @@ def test_every_shipped_configuration_loads_and_opens_with_its_command(path):
         ),
     ],
 )
-def test_bad_input_is_one_line_with_its_place(tmp_path, text, line, wanted):
+def test_bad_input_is_one_line_with_its_place(tmp_path, text, line, required):
     path = write(tmp_path, text)
     with pytest.raises(UserError) as caught:
         load_config(path)
     message = str(caught.value)
     assert message.startswith(f"{path}:{line}: ")
-    assert wanted in message
+    assert required in message
     assert "\n" not in message
 
 
@@ -115,7 +115,7 @@ def test_every_option_has_a_sentence():
 
 
 @pytest.mark.parametrize(
-    ("options", "wanted"),
+    ("options", "required"),
     [
         (["precision=fp16", "device=cpu"], "precision 'fp16' and device 'cpu' exclude"),
         (["model.sync_batch_norm=true", "device=cpu"], "model.sync_batch_norm and device 'cpu'"),
@@ -137,9 +137,9 @@ def test_every_option_has_a_sentence():
         ),
     ],
 )
-def test_options_that_exclude_each_other_are_refused_by_name(tmp_path, options, wanted):
+def test_options_that_exclude_each_other_are_refused_by_name(tmp_path, options, required):
     path = write(tmp_path, "data: {root: x}\n")
-    with pytest.raises(UserError, match=wanted):
+    with pytest.raises(UserError, match=required):
         load_config(path, options)
 
 

@@ -53,8 +53,8 @@ def test_every_form_gives_the_same_answers(form: str, theirs: Path, tmp_path: Pa
     before, after = load_network(read_model_file(theirs)), load_network(file)
     frames = torch.randint(0, 256, (2, 3, 1, 112, 128), dtype=torch.uint8)
     with torch.no_grad():
-        wanted, found = before.position_logits(frames), after.position_logits(frames)
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+        expected, found = before.position_logits(frames), after.position_logits(frames)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_slowfast_to_slowfast_changes_no_bit(theirs: Path, tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_ctrl_c_leaves_valid_files_and_the_command_goes_on(place, tmp_path):
     film = write_squares(tmp_path / "long.mp4", seconds=16)
     arguments = [sys.executable, "-c", LAUNCHER, str(film), "--quiet"]
     arguments += ["--checkpoint", str(place / "run"), "--out", str(tmp_path / "out")]
-    # Random weights are sure of nobody: what is tested is the way there.
+    # Random weights are sure of no person: what is tested is the way there.
     arguments += ["--person-score", "0.9", "--threads", "1", "--every", "0.1"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     parts = tmp_path / "out" / "parts"

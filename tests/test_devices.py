@@ -88,13 +88,13 @@ def test_under_torchrun_commands_spread_over_the_gpus(tmp_path, machine, monkeyp
     monkeypatch.setattr("detection.people.weights.load_people_detector", asked)
     monkeypatch.setattr("detection.pipeline.networks.load_people_detector", asked)
     save_tiny_run(tmp_path / "run")
-    write_squares(tmp_path / "film.mp4", seconds=1)
+    write_squares(tmp_path / "clip.mp4", seconds=1)
     root, weights = make_dataset(tmp_path / "tiny", train=1, val=1), tmp_path / "people.pt"
     weights.touch()
     machine(4, local_rank=2)
     with pytest.raises(Asked, match="^cuda:2$"):
         detect_actions.main(
-            [str(tmp_path / "film.mp4"), "--checkpoint", str(tmp_path / "run"), "--quiet"]
+            [str(tmp_path / "clip.mp4"), "--checkpoint", str(tmp_path / "run"), "--quiet"]
             + ["--out", str(tmp_path / "out"), "--device", name, "--people", str(weights)]
         )
     with pytest.raises(Asked, match="^cuda:2$"):

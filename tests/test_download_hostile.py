@@ -15,7 +15,7 @@ from detection.errors import UserError
 from detection.prepare import ava_download
 from detection.prepare.ava_download import Member, copy_members
 from detection.transfer import remote
-from detection.transfer.download import Progress, TransferRules, ask_sizes, fetch_files
+from detection.transfer.download import DownloadProgress, TransferRules, ask_sizes, fetch_files
 from detection.transfer.manifest import RemoteFile
 from detection.transfer.remote import read_small
 
@@ -32,7 +32,7 @@ def no_proxy(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
 
 
-class Told(Progress):
+class Told(DownloadProgress):
     def __init__(self):
         self.waits = []
 

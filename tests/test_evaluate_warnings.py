@@ -66,7 +66,7 @@ def test_times_in_milliseconds_and_a_keyframe_too_late(folder, capsys):
     assert "1 s later" in text
 
 
-def test_keyframes_where_nobody_is_need_no_detection(folder, capsys):
+def test_keyframes_where_no_person_is_need_no_detection(folder, capsys):
     (folder / "gt.csv").write_text(TRUTH + "v,0904\n")
     assert warned(folder, capsys, "--protocol", "activitynet-2020") == []
     (folder / "det.csv").write_text("v,0902\nv,0903\n")

@@ -142,7 +142,7 @@ def test_a_pipe_is_known_by_nothing_and_is_not_waited_for(tmp_path):
 
 
 def test_what_a_file_is_known_by_changes_with_size_time_and_any_end(tmp_path):
-    path = tmp_path / "film.bin"
+    path = tmp_path / "video.bin"
     content = bytearray(np.random.default_rng(0).bytes(5 << 20))
     path.write_bytes(content)
     os.utime(path, ns=(0, 10**18))

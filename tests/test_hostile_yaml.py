@@ -57,7 +57,7 @@ BAD = {
     "<< of a text": ("data: {<<: x}\n", 1, "<< takes mappings"),
     "<< twice": ("a: &a {b: 1}\nc:\n  <<: *a\n  <<: *a\n", 4, "given twice"),
     "twice in an alias": ("data: {root: x}\nclip: {step: 1, step: 2}\n", 2, "'clip.step' is given"),
-    "no such anchor": ("data: {root: *x}\n", 1, "undefined alias"),
+    "unknown anchor": ("data: {root: *x}\n", 1, "undefined alias"),
 }
 
 

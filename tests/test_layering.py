@@ -30,7 +30,7 @@ FLOORS = (
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
-# What a room may know is less still: networks and pictures know no configuration, and so on.
+# What a room may know is less still: networks and drawings know no configuration, and so on.
 NEVER = {
     "models": {"files", "yaml_files", "config", "transfer", "video"},
     "checkpoints": {"config", "video", "yaml_files"},
@@ -125,7 +125,7 @@ def test_some_packages_have_one_importer(package, owner):
 
 
 def test_parts_without_torch():
-    """The evaluator and the annotation files start in a moment because they need no torch."""
+    """The evaluator and the annotation files start at once because they need no torch."""
     for folder in ("evaluation", "datasets/ava_csv.py", "datasets/label_map.py", "structures.py"):
         place = REPOSITORY / "detection" / folder
         for path in [place] if place.is_file() else sorted(place.rglob("*.py")):

@@ -19,8 +19,8 @@ def test_every_package_is_pinned_with_hashes_and_comes_from_nowhere_in_particula
         assert match and re.search(r"--hash=sha256:[0-9a-f]{64}", entry), entry[:80]
         names.add(match[1])
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
-    asked = {re.match(r"[A-Za-z0-9-]+", one)[0].lower() for one in wanted}
+    required = project["dependencies"] + project["optional-dependencies"]["dev"]
+    asked = {re.match(r"[A-Za-z0-9-]+", one)[0].lower() for one in required}
     assert asked <= names, asked - names
     assert not re.search(r"https?:|file:|--index|--find-links|@ ", text)
 

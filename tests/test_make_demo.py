@@ -81,8 +81,8 @@ def test_keyframes_are_written_as_ava_writes_them(made: Path) -> None:
 
 
 def test_the_frame_at_a_keyframe_shows_what_the_row_says(made: Path) -> None:
-    # The decoded picture is the one that the annotated scene draws at that second.
-    from detection.demo.scene import Scene
+    # The decoded frame is the one that the annotated scene draws at that second.
+    from detection.demo.scene import StoryScene
 
     story = next(iter(tell_stories("val", 1, seed=5, slots=2, aspect=4 / 3)))
     notes = notes_of(story, slots=2, size_px=(160, 120))
@@ -91,7 +91,7 @@ def test_the_frame_at_a_keyframe_shows_what_the_row_says(made: Path) -> None:
     mine = ground_truth(fair)
     here = [rows.video_names[v] == story.video_id for v in rows.video_index]
     np.testing.assert_allclose(rows.boxes_01[here], mine.boxes_01, atol=1e-6)
-    drawn = Scene(story, np.array([1.0]), size_px=(160, 120)).frame(0)
+    drawn = StoryScene(story, np.array([1.0]), size_px=(160, 120)).frame(0)
     with VideoReader(made / "videos" / f"{story.video_id}.mp4") as video:
         shown = video.read([1.0]).frames.numpy()[0].transpose(1, 2, 0)
         later = video.read([2.0]).frames.numpy()[0].transpose(1, 2, 0)
@@ -184,7 +184,7 @@ def test_bad_parameters_are_named(options: list[str], message: str, tmp_path: Pa
     [("num_train", 10_000), ("num_val", 10_000), ("keyframes", 3600), ("width", 4096)]
     + [("height", 4096), ("fps", 240), ("seed", (1 << 63) - 1)],
 )
-def test_nobody_draws_for_days_by_a_slip_of_the_keyboard(name: str, most: int) -> None:
+def test_no_one_draws_for_days_by_a_slip_of_the_keyboard(name: str, most: int) -> None:
     square = {"width": 4096, "height": 4096}
     DemoParameters(**{**square, name: most})
     with pytest.raises(UserError, match=f"{name} is {most + 1}, .* to {most:,} is required"):
@@ -194,8 +194,8 @@ def test_nobody_draws_for_days_by_a_slip_of_the_keyboard(name: str, most: int) -
 def test_the_command_draws_a_sheet_and_fails_in_one_line(made: Path, tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.png"
     assert main(["--out", str(made), *TINY_OPTIONS, "--sheet", str(sheet)]) == 0
-    picture = cv2.imread(str(sheet))
-    assert picture.shape == (2 * 120, 4 * 160, 3)
+    image = cv2.imread(str(sheet))
+    assert image.shape == (2 * 120, 4 * 160, 3)
     command = [sys.executable, "-m", "ava_tools.make_demo", "--out", str(made), "--size", "wide"]
     bad = subprocess.run(command, capture_output=True, text=True, check=False)
     assert bad.returncode == 2

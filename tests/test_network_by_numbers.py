@@ -58,7 +58,7 @@ def test_factors_make_the_published_variants(task, start, factors, same_as):
 )
 def test_a_network_has_the_channels_and_blocks_of_its_description(task, factors):
     config = config_of(task, variant="x2d", **factors)
-    wanted = dataclasses.replace(
+    expected = dataclasses.replace(
         VARIANTS["x2d"],
         num_frames=4,
         step=12,
@@ -67,13 +67,13 @@ def test_a_network_has_the_channels_and_blocks_of_its_description(task, factors)
         test_crop=182,
         **factors,
     )
-    assert build.describe_trunk(config) == wanted
+    assert build.describe_trunk(config) == expected
     trunk = built(config).trunk
     blocks = tuple(len(stage) for stage in trunk.stages)
-    assert blocks == wanted.stage_depths
+    assert blocks == expected.stage_depths
     inner = tuple(stage[0].expand.weight.shape[0] for stage in trunk.stages)
-    assert inner == wanted.inner_channels
-    assert trunk.stem.spatial.weight.shape[0] == wanted.stem_channels
+    assert inner == expected.inner_channels
+    assert trunk.stem.spatial.weight.shape[0] == expected.stem_channels
 
 
 def test_slowfast_widths_of_xl():

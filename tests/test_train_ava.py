@@ -97,18 +97,18 @@ def test_a_stopped_and_resumed_run_equals_one_never_stopped(
     tmp_path, cfg, capsys, monkeypatch, stop_after, options
 ):
     train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'whole'}", *options])
-    real = runs.fit
+    real = runs.train_epochs
     updates = iter(range(1, 100))
 
     def stopped(*arguments, **options):
         options["should_stop"] = lambda: next(updates) >= stop_after
         return real(*arguments, **options)
 
-    monkeypatch.setattr(runs, "fit", stopped)
+    monkeypatch.setattr(runs, "train_epochs", stopped)
     code = train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'cut'}", *options])
     assert code == EXIT_STOPPED
     assert f"--resume {tmp_path / 'cut'}" in capsys.readouterr().out
-    monkeypatch.setattr(runs, "fit", real)
+    monkeypatch.setattr(runs, "train_epochs", real)
     assert train_ava.main(["--resume", str(tmp_path / "cut")]) == 0
     assert_same_weights(tmp_path / "whole", tmp_path / "cut")
     whole, cut = (
@@ -318,7 +318,7 @@ def to_frames(root):
 
 
 @pytest.mark.parametrize(
-    ("damage", "wanted"),
+    ("damage", "expected"),
     [
         ("no dataset", "dataset.yaml: file not found; "),
         ("no video", "train_1.mp4: video file not found"),
@@ -334,7 +334,7 @@ def to_frames(root):
     ],
 )
 def test_bad_data_is_one_line_before_anything_is_written(
-    tmp_path, dataset, cfg, capsys, monkeypatch, damage, wanted
+    tmp_path, dataset, cfg, capsys, monkeypatch, damage, expected
 ):
     other = tmp_path / "data"
     if damage != "no dataset":
@@ -362,7 +362,7 @@ def test_bad_data_is_one_line_before_anything_is_written(
         if damage.endswith("folder"):
             to_frames(other)
     message = fail(capsys, ["--cfg", str(cfg), f"data.root={other}"], monkeypatch)
-    assert wanted in message
+    assert expected in message
     assert not (tmp_path / "run").exists()
 
 
@@ -486,7 +486,7 @@ def test_a_damaged_video_is_named_replaced_and_counted_and_the_run_ends_well(
     assert "data.max_unreadable=0.02 of them may be" in message and "train_1.mp4" in message
 
 
-def test_tensorboard_shows_curves_classes_and_pictures(tmp_path, cfg):
+def test_tensorboard_shows_curves_classes_and_images(tmp_path, cfg):
     pytest.importorskip("tensorboard", reason="the tensorboard extra is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -498,8 +498,8 @@ def test_tensorboard_shows_curves_classes_and_pictures(tmp_path, cfg):
     )
     board = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     tags = board.Tags()
-    wanted = {"train/loss", "train/lr", "speed/share_of_time_data", "final/mean_ap"}
-    assert wanted | {"ap_by_class/be red"} <= set(tags["scalars"])
+    expected = {"train/loss", "train/lr", "speed/share_of_time_data", "final/mean_ap"}
+    assert expected | {"ap_by_class/be red"} <= set(tags["scalars"])
     assert [event.step for event in board.Scalars("train/loss")] == list(range(1, 7))
     assert [event.step for event in board.Scalars("ap_by_class/be red")] == [3, 6]
     assert tags["images"] == ["predictions"]

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from detection.datasets.new_folder import new_dataset_folder
 from detection.errors import UserError
-from detection.files import only_writer, replacing, write_text
+from detection.files import new_dataset_folder, only_writer, replacing, write_text
 from detection.unfinished import left_behind, unfinished_file, unfinished_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -29,7 +28,7 @@ with replacing(sys.argv[1]) as temporary:
 BUILDER = """
 import os, signal, sys
 from pathlib import Path
-from detection.datasets.new_folder import new_dataset_folder
+from detection.files import new_dataset_folder
 renames, rename, at = 0, Path.rename, sys.argv[2]
 def killing(self, target):
     global renames
@@ -97,14 +96,14 @@ def test_what_lies_under_the_name_and_is_not_ours_is_neither_written_nor_removed
 
 
 def test_a_hard_link_put_in_its_place_keeps_its_rights(tmp_path):
-    source = tmp_path / "film.mp4"
-    source.write_bytes(b"film")
+    source = tmp_path / "video.mp4"
+    source.write_bytes(b"video")
     source.chmod(0o600)
     with replacing(tmp_path / "copy.mp4") as temporary:
         os.link(source, tmp_path / "link")
         (tmp_path / "link").replace(temporary)
     assert source.stat().st_mode & 0o777 == 0o600
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.mp4", "film.mp4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.mp4", "video.mp4"]
 
 
 @pytest.mark.parametrize("at, then", [("block", "old"), ("1", "old"), ("2", "new")])
@@ -125,7 +124,7 @@ def test_a_killed_builder_leaves_the_old_set_or_the_new_one(tmp_path, capsys, at
 
 def test_a_living_builders_folder_is_not_touched(tmp_path):
     with unfinished_folder(tmp_path, ".set-building-") as alive:
-        (alive / "film").write_text("x")
+        (alive / "video").write_text("x")
         dead = tmp_path / ".set-building-dead"
         dead.mkdir()
         other = tmp_path / ".other-building-dead"
@@ -134,7 +133,7 @@ def test_a_living_builders_folder_is_not_touched(tmp_path):
             assert found == [dead]
         with new_dataset_folder(tmp_path / "set") as building:
             (building / "dataset.yaml").write_text("new")
-        assert (alive / "film").read_text() == "x"
+        assert (alive / "video").read_text() == "x"
         assert not dead.exists() and other.exists()
 
 
@@ -168,7 +167,7 @@ def test_a_link_to_a_folder_is_followed_and_a_device_or_file_is_refused(tmp_path
 
 
 def test_a_program_that_inherits_a_copy_holds_on(tmp_path):
-    """As a training does whose search was killed: nobody else begins in its folder."""
+    """As a training does whose search was killed: no other begins in its folder."""
     holder = """
 import os, subprocess, sys
 from detection.files import only_writer

@@ -1,4 +1,4 @@
-"""`python -m ava_tools.visualize`: films and sheets from files and from runs, and bad input."""
+"""`python -m ava_tools.visualize`: videos and sheets from files and from runs, and bad input."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def run(folder: Path, *more: str, truth: bool = True, found: bool = True) -> int
     return visualize.main([*arguments, *more])
 
 
-def near(picture: np.ndarray, color: tuple[int, int, int]) -> int:
+def near(frame: np.ndarray, color: tuple[int, int, int]) -> int:
     """Count pixels near a colour (H.264 keeps colours roughly)."""
-    return int((np.abs(picture.astype(int) - color).max(axis=2) < 40).sum())
+    return int((np.abs(frame.astype(int) - color).max(axis=2) < 40).sum())
 
 
 def frame_at(path: Path, time_s: float) -> np.ndarray:
@@ -61,15 +61,15 @@ def frame_at(path: Path, time_s: float) -> np.ndarray:
         return reader.read([time_s]).frames[0].permute(1, 2, 0).numpy()
 
 
-def test_film_shows_both_sides_in_the_rhythm_of_the_video(clip: Path) -> None:
+def test_video_shows_both_sides_in_the_rhythm_of_the_video(clip: Path) -> None:
     assert run(clip) == 0
     with VideoReader(clip / "out" / "drawn.mp4") as reader:
         assert reader.info.codec == "h264"
         np.testing.assert_allclose(reader.frame_times_s(), np.arange(20) / 10, atol=1e-4)
-    picture = frame_at(clip / "out" / "drawn.mp4", 0.5)
-    middle = picture.shape[1] // 2
-    assert near(picture[:, :middle], TRUTH) > 100 and near(picture[:, :middle], PREDICTION) == 0
-    assert near(picture[:, middle:], PREDICTION) > 100 and near(picture[:, middle:], TRUTH) == 0
+    frame = frame_at(clip / "out" / "drawn.mp4", 0.5)
+    middle = frame.shape[1] // 2
+    assert near(frame[:, :middle], TRUTH) > 100 and near(frame[:, :middle], PREDICTION) == 0
+    assert near(frame[:, middle:], PREDICTION) > 100 and near(frame[:, middle:], TRUTH) == 0
     assert [path.name for path in (clip / "out").iterdir()] == ["drawn.mp4"]
 
 
@@ -77,8 +77,8 @@ def test_the_box_moves_between_keyframes(clip: Path) -> None:
     run(clip, found=False)
 
     def left_edge(time_s: float) -> int:
-        picture = frame_at(clip / "out" / "drawn.mp4", time_s)[60:-60]
-        blue = np.abs(picture.astype(int) - TRUTH).max(axis=2) < 60
+        frame = frame_at(clip / "out" / "drawn.mp4", time_s)[60:-60]
+        blue = np.abs(frame.astype(int) - TRUTH).max(axis=2) < 60
         return int(np.flatnonzero(blue.sum(axis=0) > 100)[0])
 
     first, between, last = left_edge(0.5), left_edge(1.0), left_edge(1.5)
@@ -91,10 +91,10 @@ def test_the_box_moves_between_keyframes(clip: Path) -> None:
 @pytest.mark.parametrize("side", ["truth", "found"])
 def test_one_side_alone_is_drawn_larger(clip: Path, side: str) -> None:
     assert run(clip, truth=side == "truth", found=side == "found") == 0
-    picture = frame_at(clip / "out" / "drawn.mp4", 0.5)
-    assert picture.shape[1] == 960
-    assert (near(picture, TRUTH) > 100) is (side == "truth")
-    assert (near(picture, PREDICTION) > 100) is (side == "found")
+    frame = frame_at(clip / "out" / "drawn.mp4", 0.5)
+    assert frame.shape[1] == 960
+    assert (near(frame, TRUTH) > 100) is (side == "truth")
+    assert (near(frame, PREDICTION) > 100) is (side == "found")
 
 
 def test_variable_rate_and_late_start_are_kept(clip: Path) -> None:
@@ -116,7 +116,7 @@ def test_window_and_length(clip: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "--seconds 0: all" in capsys.readouterr().err
 
 
-def test_sheet_of_keyframes_without_a_film(clip: Path) -> None:
+def test_sheet_of_keyframes_without_a_video(clip: Path) -> None:
     assert run(clip, "--keyframes-only", "--sheet", str(clip / "s" / "sheet.png")) == 0
     sheet = cv2.cvtColor(cv2.imread(str(clip / "s" / "sheet.png")), cv2.COLOR_BGR2RGB)
     assert near(sheet, TRUTH) > 200 and near(sheet, PREDICTION) > 200
@@ -157,7 +157,7 @@ def test_missing_video(clip: Path) -> None:
 
 
 def test_not_a_video(clip: Path) -> None:
-    (clip / "clip.mp4").write_text("not a film")
+    (clip / "clip.mp4").write_text("no frames")
     fails(clip, match=r"clip\.mp4: not a video")
 
 
@@ -170,8 +170,8 @@ def test_truncated_video(clip: Path) -> None:
 @pytest.mark.parametrize("name", ["gt.csv", "det.csv"])
 def test_video_that_is_not_in_the_csv(clip: Path, name: str) -> None:
     rows = FOUND_ROWS if name == "det.csv" else TRUTH_ROWS
-    (clip / name).write_text("".join(rows.format(id=f"film{i}") for i in range(7)))
-    fails(clip, match=rf"{name}: no rows of video 'clip'; it has film0, .*film4 and 2 more")
+    (clip / name).write_text("".join(rows.format(id=f"other{i}") for i in range(7)))
+    fails(clip, match=rf"{name}: no rows of video 'clip'; it has other0, .*other4 and 2 more")
 
 
 def test_empty_csv(clip: Path) -> None:
@@ -264,7 +264,7 @@ def test_run_draws_videos_spread_over_all(run_folder: Path) -> None:
     assert visualize.main(["--run", str(run_folder), "--keyframes-only"]) == 0
 
 
-def test_no_review_page_where_none_is_wanted(run_folder: Path) -> None:
+def test_no_review_page_where_none_is_required(run_folder: Path) -> None:
     assert visualize.main(["--run", str(run_folder), "--videos", "1", "--no-review"]) == 0
     assert not (run_folder / "visualize" / "review").exists()
 
@@ -325,7 +325,7 @@ def test_a_real_clip(real_data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [Fraction(2), Fraction(3, 4)])
 def test_an_anamorphic_video_is_drawn_as_players_show_it(clip: Path, shape: Fraction) -> None:
-    """The picture is as wide as players show it, and the box lies on the same things."""
+    """The frame is as wide as players show it, and the box lies on the same things."""
     with VideoWriter(clip / "clip.mp4", width=160, height=120, fps=10, shape=shape) as writer:
         for _ in range(20):
             frame = np.full((120, 160, 3), 40, np.uint8)
@@ -334,9 +334,9 @@ def test_an_anamorphic_video_is_drawn_as_players_show_it(clip: Path, shape: Frac
     run(clip, "--short-side", "240", found=False)
     one = ("--keyframes-only", "--sheet-keyframes", "1", "--sheet", str(clip / "sheet.png"))
     run(clip, *one, found=False)
-    film = frame_at(clip / "out" / "drawn.mp4", 0.5)
+    video = frame_at(clip / "out" / "drawn.mp4", 0.5)
     sheet = cv2.cvtColor(cv2.imread(str(clip / "sheet.png")), cv2.COLOR_BGR2RGB)
-    for image in (film, sheet):
+    for image in (video, sheet):
         bright = (image > 200).all(axis=2)
         rows, columns = bright.sum(axis=1), bright.sum(axis=0)
         height = int((rows > 0.5 * rows.max()).sum())

@@ -127,6 +127,13 @@ class ModelFile:
         data = SavedValues(self.path, dict(self.config or {}), "config").within("data", {})
         return data.number("box_score_threshold", 0, 1, default)
 
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether the run's clips have any number of classes, by its configuration."""
+        config = SavedValues(self.path, dict(self.config or {}), "config")
+        labels = config.within("classification", {}).one_of("labels", ("single", "multi"), "single")
+        return bool(labels == "multi")
+
 
 def save_model_file(
     path: str | Path,

@@ -21,6 +21,7 @@ from detection.files import read_text, sha256_of, write_text
 class Published:
     """Where a file is and how it can be recognised.
 
+    variant: of the network.
     sha256_prefix: beginning of its hash where the publisher tells it.
     """
 
@@ -59,36 +60,66 @@ PUBLISHED |= {
 }
 
 
+DEFAULT_NETWORK = "x3d_s_kinetics400"  # where no network is named
+
+
 def fetch_published(name: str, *, cache: Path | None = None) -> Path:
     """Return the local path of a published file, fetching it if it is not there yet.
 
-    cache: folder; default torch.hub's. The hash that was seen first is kept beside the file and
-    must not change. Raises `UserError` without a network, naming address and path.
+    name: one of `PUBLISHED`.  The rest: see `fetch`.
     """
     if name not in PUBLISHED:
         raise UserError(f"no published weights '{name}'; known: {', '.join(PUBLISHED)}")
-    entry = PUBLISHED[name]
+    return fetch(name, PUBLISHED[name], cache=cache)
+
+
+def fetch(name: str, entry: Published, *, cache: Path | None = None) -> Path:
+    """Return where a published file is; it is fetched once, with size and time left on a terminal.
+
+    name: for messages.  cache: folder; default torch.hub's. The hash that was seen first is kept
+    beside the file and must not change. Processes that need the same file wait for the one that
+    fetches it. Raises `UserError`, one line: without a network with the address, the place for a
+    file that came by other means, and its hash; for a file of another hash.
+    """
     folder = cache if cache is not None else Path(torch.hub.get_dir()) / "checkpoints"
     path = folder / entry.file_name
-    if not path.is_file():
-        download(name, entry, folder)
-    check_hash(path, entry)
+    if path.is_file():
+        check_hash(path, entry)
+        return path
+    download(name, entry, folder)
+    try:
+        check_hash(path, entry)
+    except UserError:
+        path.unlink(missing_ok=True)  # others would take it for what its name says
+        raise
     return path
 
 
 def download(name: str, entry: Published, folder: Path) -> None:
     """Fetch one file into `folder`; a broken attempt is taken up where it ended."""
+    from detection.transfer.bars import OneFileBar
     from detection.transfer.download import fetch_files
     from detection.transfer.manifest import RemoteFile
 
     path = folder / entry.file_name
-    by_hand = f"{name}: fetch {entry.url} by other means and put it at {path}"
     try:
-        result = fetch_files([RemoteFile(entry.url, entry.file_name)], folder=folder, jobs=1)
+        result = fetch_files(
+            [RemoteFile(entry.url, entry.file_name)],
+            folder=folder,
+            jobs=1,
+            progress=OneFileBar(f"from {entry.url} to {path}"),
+            may_wait=lambda: True,
+        )
+        reason = result.failed.get(entry.file_name)
     except UserError as error:
-        raise UserError(f"{by_hand} ({error})") from error
-    if result.failed:
-        raise UserError(f"{by_hand} ({result.failed[entry.file_name]})")
+        reason = str(error)
+    if reason is not None:
+        known = entry.sha256_prefix
+        hash_words = f"its SHA-256 begins with {known}" if known else "its publisher tells no hash"
+        raise UserError(
+            f"{name}: cannot be fetched ({reason}); fetch {entry.url} by other means, put it at "
+            f"{path} ({hash_words}) and give the same command again"
+        )
 
 
 def check_hash(path: Path, entry: Published) -> None:
@@ -99,8 +130,8 @@ def check_hash(path: Path, entry: Published) -> None:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     if entry.sha256_prefix is not None and not found.startswith(entry.sha256_prefix):
         raise UserError(
-            f"{path}: its hash begins with {found[:8]}, the publisher says {entry.sha256_prefix}; "
-            "delete it to fetch it again"
+            f"{path}: its hash begins with {found[:8]}, the publisher says {entry.sha256_prefix}: "
+            f"not the file of {entry.url}, or not all of it; delete it to fetch it again"
         )
     record = path.with_name(path.name + ".sha256")
     if record.is_file():

@@ -39,7 +39,7 @@ def load_network(
     `variant` says which of XS, S and M is meant, as these have the same shapes (default: M).
     allow_unused: weights that the network has no place for are left out.
     """
-    network = file.network or _describe_foreign(file, variant)
+    network = file.network or describe_foreign(file, variant or guess_variant(file))
     model = build_network(network, source=file.path)
     names = None if file.classes is None else file.classes.names
     report = load_state(model, file, class_names=names, allow_unused=allow_unused)
@@ -85,9 +85,9 @@ def describe_network(model: Network) -> NetworkDescription:
     )
 
 
-def _describe_foreign(file: ModelFile, variant: str | None) -> NetworkDescription:
+def describe_foreign(file: ModelFile, variant: str) -> NetworkDescription:
     """Return the numbers of another project's classification network, by its shapes."""
-    trunk = VARIANTS[variant or guess_variant(file)]
+    trunk = VARIANTS[variant]
     if has_slowfast_widths(file.state):
         trunk = dataclasses.replace(trunk, width_divisor=1)
     rows = file.num_classes

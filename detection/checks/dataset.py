@@ -260,9 +260,8 @@ def _check_names(check: Check) -> None:
     for names in paths.values():
         if len(names) > 1:
             (first, path), (second, other) = list(names.items())[:2]
-            message = (
-                f"videos '{first}' ({path}) and '{second}' differ in case or marks only: one video?"
-            )
+            pair = f"videos '{first}' ({path}) and '{second}'"
+            message = f"{pair} differ in case or marks only: one video?"
             check.findings.warning("ids nearly the same", other, message)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from detection.checks.videos import VerifyReport, notes_of, problem
+from detection.checks.videos import VerifyReport, problem, reading_notes
 from detection.importers.tubes import JHMDB, MULTISPORTS, UCF101_24, TubeFormat, annotated_videos
 from detection.prepare.video_probe import ProbeJob
 
@@ -51,11 +51,9 @@ def verify_source(
             report.findings.append(problem(name, found.problem, _REPLACE))
         if 0 < found.num_frames < last:
             message = f"{found.num_frames} frames where the annotations box frames up to {last}"
-            advice = (
-                f"get a whole copy, or import it as it is: import_dataset {form.key} leaves the "
-                "rows past its end out and lists them"
-            )
+            importing = f"import_dataset {form.key} leaves the rows past its end out and lists them"
+            advice = f"get a whole copy, or import it as it is: {importing}"
             report.findings.append(problem(name, message, advice))
-    report.findings += notes_of(facts)
+    report.findings += reading_notes(facts)
     report.findings.sort(key=lambda finding: finding.subject)
     return report

@@ -144,7 +144,7 @@ def decode_videos(
             report.findings += _about_video(folder, video, found)
             report.findings += _about_origin(folder, video.video_id, found, downloads)
             report.findings += about_cut(folder, video, clip_span_s)
-    report.findings += notes_of(facts)
+    report.findings += reading_notes(facts)
     report.findings += _about_lists(folder, required, facts, frame_lists)
     return report
 
@@ -169,7 +169,7 @@ def decode_checked(
     findings.extend(f for f in report.findings if (f.kind, f.video_id) not in known)
 
 
-def notes_of(facts: Mapping[str, VideoFacts]) -> list[Finding]:
+def reading_notes(facts: Mapping[str, VideoFacts]) -> list[Finding]:
     """Return what was done to videos so that they can be read: three named, the others counted."""
     noted = sorted(video_id for video_id in facts if facts[video_id].notes)
     found = [note(name, "; ".join(facts[name].notes)) for name in noted[:MOST_NAMED]]
@@ -189,7 +189,7 @@ def _required(
 
     def on_split_error(name: str, error: Exception) -> None:
         failed.add(name)
-        on_error(f"split {name}", error, "mend or replace the file")
+        on_error(f"split {name}", error, "correct or replace the file")
 
     failed: set[str] = set()
     label_map = None
@@ -327,7 +327,7 @@ def _about_lists(
                 f"shows {found.first_s:.1f} to {found.last_s:.1f} s, and {asked.list_path} lists "
                 f"frames of {first_s:.1f} to {last_s:.1f} s"
             )
-            yield problem(name, message, f"cut short or another film; {_advice(folder, name)}")
+            yield problem(name, message, f"cut short or another video; {_advice(folder, name)}")
     unlisted = sorted({video.video_id for video in required} - set(listed)) if listed else []
     if unlisted:
         message = f"{len(unlisted)} of {len(required)} videos are in no list, such as {unlisted[0]}"

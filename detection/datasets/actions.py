@@ -17,7 +17,7 @@ from tqdm import tqdm
 from detection.datasets.actor_table import ActorTable
 from detection.datasets.open_video import SURE_S, FrameSource, keyframe_outside
 from detection.datasets.transforms import ClipTransform, TransformParams
-from detection.datasets.workers import SampleIndex
+from detection.datasets.workers import SampleIndex, too_many_unreadable
 from detection.errors import UserError
 from detection.structures import ClipSampling, Keyframe, Sample
 from detection.video.frames import scaled_size
@@ -117,20 +117,14 @@ class AvaDataset(Dataset[Sample]):
                 self.unreadable_videos[video_id] = str(problem)
                 lost += last + 1 - first
                 if lost > most_unreadable * len(table):
-                    raise self._too_many(problem, lost, most_unreadable) from error
+                    count = len(self.unreadable_videos)
+                    what = f"{count} videos with {lost} of {len(self)} keyframes"
+                    raise too_many_unreadable(problem, count, what, most_unreadable) from error
                 continue
             if outside is not None:
                 position, message = outside
                 raise table.row_error(positions[position], message)
         return self.unreadable_videos
-
-    def _too_many(self, problem: UserError, lost: int, most: float) -> UserError:
-        if len(self.unreadable_videos) == 1:
-            return problem
-        return UserError(
-            f"{problem} ({len(self.unreadable_videos)} videos with {lost} of {len(self)} keyframes "
-            f"cannot be read, data.max_unreadable={most:g} of them may be)"
-        )
 
     def _params(self, index: SampleIndex) -> TransformParams:
         return self._transform.make_params(np.random.default_rng((self._seed, *index)))

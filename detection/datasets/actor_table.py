@@ -214,7 +214,7 @@ def build_actor_table(
     names = tuple(sorted(set(rows.video_names) | {key.video_id for key in rows.empty_keyframes}))
     rank_of_name = {name: rank for rank, name in enumerate(names)}
     rank = np.asarray([rank_of_name[name] for name in rows.video_names], dtype=np.int32)
-    video = rank[rows.video_index] if len(rows) else np.zeros(0, np.int32)
+    video = rank[rows.video_index]
     kept = _kept(names, video, rows.time_us, excluded, videos)
     rows, video = rows.select(kept), video[kept]
     columns, skipped = _label_columns(rows, label_map, labelled, skip_unknown_labels)
@@ -231,7 +231,6 @@ def build_actor_table(
     has_label = columns >= 0
     pairs, _ = _unique_rows(np.stack([actor_of_row[has_label], columns[has_label]], axis=1))
     score = np.ones(len(rows)) if rows.score is None else rows.score
-    assert rows.line is not None
     return ActorTable(
         path=rows.path,
         num_classes=len(label_map),
@@ -279,13 +278,11 @@ def _label_columns(
     unknown = np.flatnonzero((columns < 0) & (rows.action_id >= 0))
     if len(unknown) and not skip_unknown:
         row = int(unknown[0])
-        assert rows.line is not None
-        raise at_row(
-            rows.path,
-            int(rows.line[row]),
+        message = (
             f"action id {rows.action_id[row]} is not in the label map ({len(label_map)} classes; "
-            f"{len(unknown)} such rows; data.skip_unknown_labels=true leaves them out)",
+            f"{len(unknown)} such rows; data.skip_unknown_labels=true leaves them out)"
         )
+        raise at_row(rows.path, int(rows.line[row]), message)
     return columns, len(unknown)
 
 
@@ -296,8 +293,6 @@ def _distinct_boxes(
 
     Boxes are in order of video and time, and within a keyframe in the order of the file.
     """
-    if not len(rows):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
     boxes = rows.boxes_01 + 0.0  # -0.0 is the same edge as 0.0
     person = np.zeros(len(rows), np.int64) if rows.person_id is None else rows.person_id
     keys: tuple[NDArray[Any], ...] = (person, *boxes.T, rows.time_us, video)

@@ -52,7 +52,7 @@ def read_ground_truth_leniently(path: str | Path, problems: Problems) -> AvaRows
     """
     form = replace(GROUND_TRUTH, in_frame=False)
     path = Path(path)
-    raw = ava_csv_bulk.read_rows(path, form) or ava_csv_rows.read_rows(path, form, problems)
+    raw = ava_csv_bulk.read_rows_bulk(path, form) or ava_csv_rows.read_rows(path, form, problems)
     return _with_warnings(raw, form)
 
 
@@ -96,10 +96,12 @@ def write_detections(
     label_map: LabelMap,
     *,
     multiply_person_score: bool = False,
+    least_score: float = 0.0,
 ) -> None:
     """Write one row per (box, class), scores as the shortest text that gives the same float32.
 
     multiply_person_score: write action score times the person's score.
+    least_score: rows of lower scores are left out.
     """
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         for found in detections:
@@ -111,10 +113,10 @@ def write_detections(
             key = f"{_quoted(found.keyframe.video_id)},{format_time(found.keyframe.time_s)}"
             for box, row in zip(found.boxes.xyxy_01, scores, strict=True):
                 head = f"{key},{','.join(map(_number, box))},"
-                texts = map(_number, row)
-                file.writelines(
-                    f"{head}{i},{text}\n" for i, text in zip(label_map.ids, texts, strict=True)
+                kept = (
+                    np.flatnonzero(row >= least_score).tolist() if least_score else range(len(row))
                 )
+                file.writelines(f"{head}{label_map.ids[i]},{_number(row[i])}\n" for i in kept)
 
 
 def write_person_boxes(path: str | Path, boxes: Iterable[tuple[Keyframe, ActorBoxes]]) -> None:
@@ -134,7 +136,7 @@ def write_keyframe_list(path: str | Path, keyframes: Iterable[Keyframe]) -> None
 
 def _read(path: Path, form: Form) -> AvaRows:
     """Read many rows at a time, or one by one where there is anything to say about them."""
-    raw = ava_csv_bulk.read_rows(path, form, name_bad_rows=True)
+    raw = ava_csv_bulk.read_rows_bulk(path, form, name_bad_rows=True)
     if raw is None and form.in_frame:
         _name_bad_boxes(path, form)
     return _with_warnings(raw or ava_csv_rows.read_rows(path, form), form)
@@ -142,7 +144,7 @@ def _read(path: Path, form: Form) -> AvaRows:
 
 def _name_bad_boxes(path: Path, form: Form) -> None:
     """Raise `UserError` where nothing but boxes is wrong: sooner than by reading row by row."""
-    raw = ava_csv_bulk.read_rows(path, replace(form, in_frame=False))
+    raw = ava_csv_bulk.read_rows_bulk(path, replace(form, in_frame=False))
     if raw is None:
         return
     problems = Problems()

@@ -1,7 +1,7 @@
 """Rows of text into columns, many at once, for `ava_csv`.
 
-Serves files with nothing to complain about; answers None for all others, which `ava_csv_rows`
-then reads row by row: it alone words the errors. Both give the same bits (tested).
+Reads well-formed files; returns None for all others, which `ava_csv_rows` then reads row by row:
+it alone words the errors. Both give the same bits (tested).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ THREADS = 2
 MOST_ODD_CHUNKS = 20
 
 
-def read_rows(path: Path, form: Form, *, name_bad_rows: bool = False) -> AvaRows | None:
+def read_rows_bulk(path: Path, form: Form, *, name_bad_rows: bool = False) -> AvaRows | None:
     """Read a file of one form, or return None where a row needs a closer look.
 
     name_bad_rows: raise `UserError` naming each malformed row, where a chunk is enough to tell.
@@ -57,7 +57,7 @@ def _name_bad_rows(path: Path, form: Form, *, fine: int) -> None:
     """Raise `UserError` naming each malformed row, read row by row in the chunks that hold one.
 
     One bad row among millions is so found in the time of reading. Returns where it takes the whole
-    file to tell what is malformed, or nothing is.  fine: how many chunks have no such row.
+    file to tell what is malformed, or nothing is.  fine: how many chunks have none.
     """
     problems, first_line, odd = Problems(), 1, 0
     try:

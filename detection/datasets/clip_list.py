@@ -224,9 +224,11 @@ def _names_of_json(path: Path, values: object) -> dict[int, str]:
     if isinstance(values, list) and all(isinstance(name, str) for name in values):
         return dict(enumerate(values))
     if isinstance(values, dict):
-        pairs = [(key, value) for key, value in values.items()]
-        if all(isinstance(value, int) for _, value in pairs):
-            return {value: key.strip('"') for key, value in sorted(pairs, key=lambda p: p[1])}
-        if all(key.isdecimal() and isinstance(value, str) for key, value in pairs):
-            return {int(key): value for key, value in sorted(pairs, key=lambda p: int(p[0]))}
+        pairs: list[tuple[int, str]] = []
+        if all(key.isdecimal() and isinstance(value, str) for key, value in values.items()):
+            pairs = [(int(key), value) for key, value in values.items()]
+        elif all(type(n) is int or str(n).isdecimal() for n in values.values()):
+            pairs = [(int(number), key.strip('"')) for key, number in values.items()]
+        if len(dict(pairs)) == len(values):
+            return dict(sorted(pairs))
     raise UserError(f"{path}: a list of class names, or names and ids, is required")

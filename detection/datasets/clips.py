@@ -18,7 +18,7 @@ from tqdm import tqdm
 from detection.datasets.clip_list import ClipList
 from detection.datasets.open_video import FrameSource
 from detection.datasets.transforms import ClipTransform, TransformParams
-from detection.datasets.workers import FixedBatches, SampleIndex
+from detection.datasets.workers import FixedBatches, SampleIndex, too_many_unreadable
 from detection.errors import UserError
 from detection.structures import ClipSampling
 
@@ -142,9 +142,8 @@ class ClipDataset:
         for (video, short_side), places in together.items():
             clips = self._read(video, short_side, [choices[place][0] for place in places])
             for place, frames in zip(places, clips, strict=True):
-                done = self._transform.apply(
-                    frames, np.zeros((0, 4), np.float32), choices[place][1]
-                )
+                nobody = np.zeros((0, 4), np.float32)
+                done = self._transform.apply(frames, nobody, choices[place][1])
                 labels = torch.from_numpy(self.clips.labels[video])
                 samples[place] = ClipSample(done.frames, labels, video, self.clips.names[video])
         return [samples[place] for place in range(len(indices))]
@@ -169,13 +168,10 @@ class ClipDataset:
             except UserError as error:
                 problem = self.clips.row_error(position, str(error))
                 unreadable.append(str(problem))
-                if len(unreadable) > most_unreadable * len(positions):
-                    if len(unreadable) == 1:
-                        raise problem from error
-                    raise UserError(
-                        f"{problem} ({len(unreadable)} of {len(positions)} videos cannot be read, "
-                        f"data.max_unreadable={most_unreadable:g} of them may be)"
-                    ) from error
+                count = len(unreadable)
+                if count > most_unreadable * len(positions):
+                    what = f"{count} of {len(positions)} videos"
+                    raise too_many_unreadable(problem, count, what, most_unreadable) from error
         return unreadable
 
     @property
@@ -190,9 +186,8 @@ class ClipDataset:
             return float(generator.random()), params
         view = index[1] % len(self.views)
         place = self.views.crop_01(view)
-        return self.views.start_01(view), TransformParams(
-            params.short_side, top_01=place, left_01=place
-        )
+        params = TransformParams(params.short_side, top_01=place, left_01=place)
+        return self.views.start_01(view), params
 
     def _read(
         self, video: int, short_side: int, starts_01: Sequence[float]

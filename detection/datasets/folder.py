@@ -18,11 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator,
 from detection.datasets.label_map import read_label_map
 from detection.datasets.plain_names import VIDEO_SUFFIXES, video_suffix
 from detection.errors import UserError
-from detection.files import write_text
+from detection.files import DATASET_FILE, write_text
 from detection.structures import LabelMap
 from detection.yaml_files import read_yaml
 
-FILE_NAME = "dataset.yaml"
+FILE_NAME = DATASET_FILE
 _HOW_TO_MAKE_ONE = (
     "a data set folder is made by python -m ava_tools.make_demo, ava_tools.import_dataset "
     "or ava_tools.download"
@@ -130,7 +130,8 @@ class DatasetFolder:
         if not path.is_file():
             hint = f"make it with: {how_to_get}" if how_to_get else _HOW_TO_MAKE_ONE
             raise UserError(f"{path}: file not found; {hint}")
-        return cls(root, _parse(path))
+        known = tuple(DatasetFile.model_fields)
+        return cls(root, read_yaml(path).check(_ADAPTER, known=known, word="key"))
 
     @property
     def name(self) -> str:
@@ -264,7 +265,3 @@ def write_dataset_file(root: str | Path, file: DatasetFile) -> None:
     values = file.model_dump(mode="json", exclude_defaults=True)
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
     write_text(Path(root) / FILE_NAME, text)
-
-
-def _parse(path: Path) -> DatasetFile:
-    return read_yaml(path).check(_ADAPTER, known=tuple(DatasetFile.model_fields), word="key")

@@ -47,15 +47,13 @@ def read_training_boxes(
     """
     whole = read_boxes(folder, split_name)
     names = [whole.video_names[i] for i in np.unique(whole.video_index)]
-    learned, held_out = split_by_source(
-        names, share=held_out_share, pattern=source_pattern, seed=seed
-    )
+    share, pattern = held_out_share, source_pattern
+    learned, held_out = split_by_source(names, share=share, pattern=pattern, seed=seed)
     table = read_boxes(folder, split_name, videos=learned)
     if not table.num_actors:
         raise UserError(f"{table.path}: no box to learn from in split '{split_name}'")
-    return TrainingBoxes(
-        table, read_boxes(folder, split_name, videos=held_out), tuple(sorted(held_out))
-    )
+    kept_back = read_boxes(folder, split_name, videos=held_out)
+    return TrainingBoxes(table, kept_back, tuple(sorted(held_out)))
 
 
 def read_boxes(

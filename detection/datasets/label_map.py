@@ -75,6 +75,7 @@ def write_label_map(path: str | Path, label_map: LabelMap) -> None:
     write_text(path, "".join(blocks))
 
 
+_END = (0, "mark", "")  # of the tokens
 _TOKEN = re.compile(
     r"""(?P<skip>[\s,;]+|\#[^\n]*)|(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
     r"""|(?P<mark>[{}:])|(?P<word>[^\s{}:,;"'\#]+)"""
@@ -100,10 +101,10 @@ def _blocks(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
     for line, _, word in tokens:
         if word not in ("item", "label"):
             raise at_row(path, line, f"expected `item {{` or `label {{`, found {word!r}")
-        opening = next(tokens, None)
-        if opening is not None and opening[2] == ":":
-            opening = next(tokens, None)
-        if opening is None or opening[2] != "{":
+        _, _, opening = next(tokens, _END)
+        if opening == ":":
+            _, _, opening = next(tokens, _END)
+        if opening != "{":
             raise at_row(path, line, f"expected `{{` after {word!r}")
         yield line, _fields(path, line, tokens)
 
@@ -114,21 +115,12 @@ def _fields(path: Path, start: int, tokens: Iterator[tuple[int, str, str]]) -> d
     for line, kind, key in tokens:
         if key == "}":
             return fields
-        colon, value = next(tokens, None), next(tokens, None)
-        if (
-            kind != "word"
-            or colon is None
-            or colon[2] != ":"
-            or value is None
-            or value[1] == "mark"
-        ):
+        (_, _, colon), (_, value_kind, text) = next(tokens, _END), next(tokens, _END)
+        if kind != "word" or colon != ":" or value_kind == "mark":
             raise at_row(path, line, f"expected `key: value`, found {key!r}")
-        text = value[2]
-        if value[1] == "string":
-            text = _unescaped(path, line, text[1:-1])
         if key in fields:
             raise at_row(path, line, f"'{key}' is there twice in one block")
-        fields[key] = text
+        fields[key] = _unescaped(path, line, text[1:-1]) if value_kind == "string" else text
     raise at_row(path, start, "this block has no closing `}`")
 
 
@@ -138,8 +130,6 @@ _SHORT = {"n": b"\n", "t": b"\t", "r": b"\r", "a": b"\a", "b": b"\b", "f": b"\f"
 
 def _unescaped(path: Path, line: int, text: str) -> str:
     r"""Return a quoted text as protocol buffers mean it: `\303\251` are the bytes of one letter."""
-    if "\\" not in text:
-        return text
 
     def byte_of(match: re.Match[str]) -> str:
         octal, hexadecimal, short = match.groups()

@@ -149,7 +149,6 @@ class TrainBatches:
     The last batch of an epoch may be smaller.
 
     per_video: number of random keyframes of each video per epoch; None: all.
-    every: use each n-th keyframe of a video.
     share: (rank, processes), this process's part of each batch. Parts are equally large: the last
     batch is padded with the first samples of the epoch.
     """
@@ -161,7 +160,6 @@ class TrainBatches:
         batch_size: int,
         seed: int = 0,
         per_video: int | None = None,
-        every: int = 1,
         share: tuple[int, int] = (0, 1),
     ) -> None:
         if batch_size < 1 or batch_size % share[1]:
@@ -171,27 +169,21 @@ class TrainBatches:
         self._batch_size = batch_size
         self._seed = seed
         self._per_video = per_video
-        self._every = every
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, *, start_batch: int = 0) -> None:
         """Choose the epoch to iterate next, and its first batch (for resuming)."""
         chosen = choose_keyframes(
-            self._keyframes,
-            every=self._every,
-            per_video=self._per_video,
-            seed=self._seed,
-            epoch=epoch,
+            self._keyframes, per_video=self._per_video, seed=self._seed, epoch=epoch
         )
         self._order = np.random.default_rng((self._seed, epoch, 1)).permutation(chosen)
         self._epoch = epoch
         self._start_batch = start_batch
 
     def __iter__(self) -> Iterator[list[SampleIndex]]:
-        for start in range(
-            self._start_batch * self._batch_size, len(self._order), self._batch_size
-        ):
-            taken = self._order[start : start + self._batch_size]
+        size = self._batch_size
+        for start in range(self._start_batch * size, len(self._order), size):
+            taken = self._order[start : start + size]
             rank, count = self._share
             taken = np.concatenate([taken, np.resize(self._order, -len(taken) % count)])
             yield [(self._epoch, int(position)) for position in taken[rank::count]]

@@ -24,7 +24,7 @@ from detection.structures import Keyframe
 
 
 @dataclass(frozen=True)
-class Picture:
+class PeopleSample:
     """One keyframe. image: (3, H, W) uint8 RGB.  boxes_px: (N, 4) float32."""
 
     keyframe: Keyframe
@@ -33,27 +33,23 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class PictureBatch:
+class PeopleBatch:
     """Frames, each of its own size."""
 
-    pictures: Sequence[Picture]
+    frames: Sequence[PeopleSample]
 
     @property
     def keys(self) -> list[str]:
         """What messages call each frame."""
-        return [str(picture.keyframe) for picture in self.pictures]
+        return [str(frame.keyframe) for frame in self.frames]
 
-    def pin_memory(self) -> PictureBatch:
+    def pin_memory(self) -> PeopleBatch:
         """Return the batch in page-locked memory (called by DataLoader)."""
-        return PictureBatch(
-            [
-                Picture(p.keyframe, p.image.pin_memory(), p.boxes_px.pin_memory())
-                for p in self.pictures
-            ]
-        )
+        pinned = ((p, p.image.pin_memory(), p.boxes_px.pin_memory()) for p in self.frames)
+        return PeopleBatch([PeopleSample(p.keyframe, image, boxes) for p, image, boxes in pinned])
 
 
-class PeopleFrames(Dataset[Picture]):
+class PeopleFrames(Dataset[PeopleSample]):
     """One frame per keyframe of a table.
 
     open_video: gives the frames of a video id.  transform: what happens to frames and boxes.
@@ -79,7 +75,7 @@ class PeopleFrames(Dataset[Picture]):
     def __len__(self) -> int:
         return len(self.table)
 
-    def __getitem__(self, index: SampleIndex) -> Picture:
+    def __getitem__(self, index: SampleIndex) -> PeopleSample:
         """Return the frame at (epoch, position).
 
         Raises `UserError` with file and line of the keyframe whose video cannot give it.
@@ -87,16 +83,15 @@ class PeopleFrames(Dataset[Picture]):
         position = index[1]
         frame, size = self._kept.get(position) or self._read(position)
         generator = np.random.default_rng((self._seed, *index))
-        image, boxes_px = self._transform(
-            frame, size, self.table.boxes(position).xyxy_01, generator
-        )
-        return Picture(
+        boxes_01 = self.table.boxes(position).xyxy_01
+        image, boxes_px = self._transform(frame, size, boxes_01, generator)
+        return PeopleSample(
             self.table.keyframe(position),
             torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
             torch.from_numpy(boxes_px),
         )
 
-    def __getitems__(self, indices: Sequence[SampleIndex]) -> list[Picture]:
+    def __getitems__(self, indices: Sequence[SampleIndex]) -> list[PeopleSample]:
         """Return many frames."""
         return [self[index] for index in indices]
 

@@ -81,6 +81,12 @@ class Samples(Protocol):
         """Return the samples of a batch, by (epoch, position)."""
 
 
+def too_many_unreadable(problem: UserError, count: int, what: str, most: float) -> UserError:
+    """Return the last problem of `count` videos, and of several `what` cannot be read."""
+    may = f"data.max_unreadable={most:g} of them may be"
+    return problem if count == 1 else UserError(f"{problem} ({what} cannot be read, {may})")
+
+
 @dataclass(frozen=True)
 class ReadFailure:
     """A `UserError` of a worker; torch would wrap a raised one in its traceback."""

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detection.datasets.ava_csv import AvaRows, format_time, time_us_of
+from detection.datasets.ava_csv import AvaRows, format_time
 from detection.demo.actions import ActionClass
 from detection.demo.casting import Story, cast
 from detection.demo.looks import Split
 from detection.demo.parameters import FIRST_S
-from detection.demo.scene import Scene
-from detection.demo.staging import Person
+from detection.demo.scene import StoryScene
 from detection.demo.story import Decks, Doing
 from detection.structures import Keyframe
 
@@ -34,7 +33,7 @@ class PersonNote:
     """One person at one keyframe.
 
     box_01: of the whole figure, with hidden parts, within the frame.
-    visible, inside: shares (see Scene.people_seen).
+    visible, inside: shares (see StoryScene.people_seen).
     standing_height: in frame heights.
     """
 
@@ -85,15 +84,10 @@ def tell_stories(
         yield cast(split, index, slots=slots, aspect=aspect, decks=decks, rng=rng)
 
 
-def doing_at(person: Person, time_s: float) -> Doing:
-    """Return what a person does at a time."""
-    return next(s.doing for s in person.spans if s.start_s <= time_s < s.end_s)
-
-
 def notes_of(story: Story, *, slots: int, size_px: tuple[int, int]) -> list[list[PersonNote]]:
     """Return the people at each keyframe of a story."""
     times = np.arange(FIRST_S, FIRST_S + slots, dtype=np.float64)
-    scene = Scene(story, times, size_px=size_px)
+    scene = StoryScene(story, times, size_px=size_px)
     scale = np.array([*size_px, *size_px], np.float64)
     notes = []
     for index, time_s in enumerate(times.tolist()):
@@ -104,7 +98,7 @@ def notes_of(story: Story, *, slots: int, size_px: tuple[int, int]) -> list[list
                 PersonNote(
                     Keyframe(story.video_id, time_s),
                     person.person_id,
-                    doing_at(person, time_s),
+                    person.doing_at(time_s),
                     tuple(np.round(boxes[number], 4).tolist()),
                     person.height,
                     float(visible[number]),
@@ -124,14 +118,10 @@ def is_excluded(people: Sequence[PersonNote]) -> bool:
 def ground_truth(notes: Sequence[PersonNote]) -> AvaRows:
     """Return AVA rows: one for every action of every note."""
     pairs = [(note, action) for note in notes for action in note.labels]
-    names = tuple(dict.fromkeys(note.keyframe.video_id for note in notes))
-    index = {name: number for number, name in enumerate(names)}
-    return AvaRows(
+    return AvaRows.from_rows(
+        [note.keyframe for note, _ in pairs],
+        boxes_01=[note.box_01 for note, _ in pairs],
+        action_id=[action.action_id for _, action in pairs],
+        person_id=[note.person_id for note, _ in pairs],
         path="made up",
-        video_names=names,
-        video_index=np.array([index[n.keyframe.video_id] for n, _ in pairs], np.int32),
-        time_us=np.array([time_us_of(n.keyframe.time_s) for n, _ in pairs], np.int64),
-        boxes_01=np.array([n.box_01 for n, _ in pairs], np.float64).reshape(-1, 4),
-        action_id=np.array([a.action_id for _, a in pairs], np.int32),
-        person_id=np.array([n.person_id for n, _ in pairs], np.int64),
     )

@@ -98,7 +98,7 @@ def crowding(people: list[Person], times_s: Array) -> float:
 
 
 def _taken(person: Person, x: float, facing_deg: float, time_s: float) -> tuple[float, float]:
-    doing = next(s.doing for s in person.spans if s.start_s <= time_s < s.end_s)
+    doing = person.doing_at(time_s)
     forward = float(np.cos(np.radians(facing_deg)))
     behind, ahead = 0.17, 0.17
     if person.role == "floor" and (doing.passage or doing.body == "lie"):

@@ -122,7 +122,6 @@ def _hull(circles: list[tuple[Array, float]]) -> Array:
 def _torso(
     at: dict[str, Array], depth: dict[str, Array], build: Build, clothes: Clothes
 ) -> list[Part]:
-    middle = (depth["hip_l"] + depth["neck"]) / 2 * 0
     chest = 0.9 * build.belly
     hips = (at["hip_l"] + at["hip_r"]) / 2
     waist = 0.4 * at["neck"] + 0.6 * hips
@@ -130,14 +129,13 @@ def _torso(
         (at["hip_l"], build.belly * 0.8), (at["hip_r"], build.belly * 0.8), (waist, build.belly),
         (at["shoulder_l"], 0.62 * chest), (at["shoulder_r"], 0.62 * chest),
     ])  # fmt: skip
-    lean = (depth["neck"] + depth["hip_l"] + depth["hip_r"]) / 3
-    depth_of = middle + lean
-    parts = [Part(outline, depth_of, clothes.top)]
+    level = (depth["neck"] + depth["hip_l"] + depth["hip_r"]) / 3
+    parts = [Part(outline, level, clothes.top)]
     half = np.abs(at["shoulder_l"] - at["shoulder_r"])[:, 0] / 2 + 0.55 * chest
     half_hip = np.abs(at["hip_l"] - at["hip_r"])[:, 0] / 2 + 0.7 * build.belly
     for order, (near, far, inner, outer) in enumerate(_PATTERNS[clothes.pattern]):
         strip = _strip(at["neck"], hips, half, half_hip, (near, far), (inner, outer))
-        parts.append(Part(strip, depth_of + 0.0005 * (order + 1), clothes.trim))
+        parts.append(Part(strip, level + 0.0005 * (order + 1), clothes.trim))
     return parts
 
 
@@ -192,9 +190,8 @@ def _head(at: dict[str, Array], depth: dict[str, Array], facing: Array, body: Bo
         knot = crown + up * 0.75 * r - ahead * 0.35 * r
         parts.append(Part(disc(knot, 0.36 * r, 0.36 * r), level + 0.0135, body.hair))
     if body.hair_style == "cap":
-        peak = capsule(
-            crown + up * 0.1 * r, crown + up * 0.02 * r + ahead * 1.3 * r, 0.2 * r, 0.1 * r
-        )
+        tip = crown + up * 0.02 * r + ahead * 1.3 * r
+        peak = capsule(crown + up * 0.1 * r, tip, 0.2 * r, 0.1 * r)
         parts.append(Part(peak, level + 0.015, body.hair))
     return parts + _eyes(at["head"], up, ahead, towards, r, level)
 
@@ -230,9 +227,8 @@ def _arms(
 def _held(at: dict[str, Array], depth: dict[str, Array], facing: Array, held: Held) -> list[Part]:
     middle = (at["hand_l"] + at["hand_r"]) / 2
     # A box is drawn as wide from the side as from the front.
-    level = np.maximum(depth["hand_l"], depth["hand_r"]) + np.where(
-        np.sin(np.radians(facing)) > 0.3, 0.02, -0.012
-    )
+    nearer = np.where(np.sin(np.radians(facing)) > 0.3, 0.02, -0.012)
+    level = np.maximum(depth["hand_l"], depth["hand_r"]) + nearer
     w, h = held.width / 2, held.height / 2
     box = middle[:, None] + np.array([(-w, -h), (w, -h), (w, h), (-w, h)])
     ribbon = middle[:, None] + np.array([(-w / 4, -h), (w / 4, -h), (w / 4, h), (-w / 4, h)])

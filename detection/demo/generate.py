@@ -16,7 +16,6 @@ import numpy as np
 from detection.datasets.ava_csv import write_ground_truth, write_keyframe_list
 from detection.datasets.folder import DatasetFile, SplitPart, write_dataset_file
 from detection.datasets.label_map import write_label_map
-from detection.datasets.new_folder import new_dataset_folder
 from detection.demo.actions import CLASSES
 from detection.demo.annotate import (
     PEOPLE_COLUMNS,
@@ -29,9 +28,9 @@ from detection.demo.annotate import (
 from detection.demo.casting import Story
 from detection.demo.looks import Split
 from detection.demo.parameters import DemoParameters
-from detection.demo.scene import Scene
+from detection.demo.scene import StoryScene
 from detection.errors import UserError
-from detection.files import write_text
+from detection.files import new_dataset_folder, write_text
 from detection.structures import LabelMap
 from detection.video.writer import VideoWriter
 
@@ -64,7 +63,12 @@ def generate_demo(
         (folder / "videos").mkdir()
         kept: dict[Split, list[list[PersonNote]]] = {split: [] for split in SPLITS}
         total = parameters.num_train + parameters.num_val
-        jobs = chain.from_iterable(_stories(split, parameters) for split in SPLITS)
+        seed, slots = parameters.seed, parameters.keyframes
+        aspect = parameters.width / parameters.height
+        jobs = chain.from_iterable(
+            tell_stories(split, parameters.count(split), seed=seed, slots=slots, aspect=aspect)
+            for split in SPLITS
+        )
         for done, (split, notes) in enumerate(_drawn(folder, jobs, parameters, workers), start=1):
             kept[split] += notes
             if on_progress is not None:
@@ -88,23 +92,13 @@ def draw_video(story: Story, path: Path, parameters: DemoParameters) -> list[lis
     cv2.setNumThreads(1)
     size = (parameters.width, parameters.height)
     times = np.arange(parameters.duration_s * parameters.fps) / parameters.fps
-    scene = Scene(story, times, size_px=size)
+    scene = StoryScene(story, times, size_px=size)
     with VideoWriter(
         path, width=size[0], height=size[1], fps=parameters.fps, crf=23, preset="ultrafast"
     ) as writer:
         for index in range(len(times)):
             writer.write(scene.frame(index))
     return notes_of(story, slots=parameters.keyframes, size_px=size)
-
-
-def _stories(split: Split, parameters: DemoParameters) -> Iterator[Story]:
-    yield from tell_stories(
-        split,
-        parameters.count(split),
-        seed=parameters.seed,
-        slots=parameters.keyframes,
-        aspect=parameters.width / parameters.height,
-    )
 
 
 def _drawn(

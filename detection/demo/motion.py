@@ -121,7 +121,7 @@ def wave(time_s: Array, rhythm: Rhythm) -> Array:
     return np.stack([18 * flat, 108 + 40 * swing, 14 * flat, 128 + 52 * swing], axis=-1)
 
 
-def hold(time_s: Array, rhythm: Rhythm) -> Array:
+def hold_object(time_s: Array, rhythm: Rhythm) -> Array:
     """Return (T, 8) angles of both arms around something held before the belly."""
     one = np.array([34.0, 8.0, 92.0, -12.0])
     return np.tile(np.concatenate([one, one]), (len(time_s), 1))
@@ -142,7 +142,7 @@ def with_arms(poses: Array, arms: str, time_s: Array, rhythm: Rhythm) -> Array:
         lean = 5.0 if rhythm.left else -5.0
         poses[:, FIELD["roll"]] += lean * np.sin(rhythm.turns(time_s))
     elif arms == "hold":
-        poses[:, ARMS] = hold(time_s, rhythm)
+        poses[:, ARMS] = hold_object(time_s, rhythm)
     else:
         assert arms == "own", arms
     return poses

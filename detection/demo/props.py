@@ -97,9 +97,8 @@ def _crates(rng: Rng, x: float, y: float, w: float, h: float, tone: Colour) -> S
         shade = rng.uniform(0.8, 1.1)
         shapes.append((_box(left, top, wide, tall), _shade(tone, 0.62 * shade)))
         for row in range(3):
-            slat = _box(
-                left + 0.03 * w, top + (row + 0.08) * tall / 3, wide - 0.06 * w, 0.8 * tall / 3
-            )
+            high = top + (row + 0.08) * tall / 3
+            slat = _box(left + 0.03 * w, high, wide - 0.06 * w, 0.8 * tall / 3)
             shapes.append((slat, _shade(tone, shade)))
     return shapes
 

@@ -17,7 +17,7 @@ from detection.demo.looks import Colour
 from detection.demo.scenery import paint
 from detection.demo.skeleton import Array
 
-NOBODY = 255
+NO_PERSON = 255
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class _Layer:
         return [self.outlines[i][index] for i in order], [tuple(colours[i].tolist()) for i in order]
 
 
-class Scene:
+class StoryScene:
     """A story as seen by its camera at T times, in frames of (width, height) pixels."""
 
     def __init__(self, story: Story, time_s: Array, *, size_px: tuple[int, int]) -> None:
@@ -95,12 +95,12 @@ class Scene:
         frame. In the frame: the latter as a share of all the figure's pixels.
         """
         width, height = self.size_px
-        who = np.full((height, width), NOBODY, np.uint8)
+        who = np.full((height, width), NO_PERSON, np.uint8)
         whole = np.zeros(len(self.story.people))
         inside = np.zeros(len(self.story.people))
         for layer in self._layers:
             outlines, _ = layer.shapes(index)
-            name = NOBODY if layer.person is None else layer.person
+            name = NO_PERSON if layer.person is None else layer.person
             draw(who, outlines, [(name, name, name)] * len(outlines), smooth=False)
             if layer.person is not None:
                 # A margin of half a frame: no figure reaches farther out.

@@ -203,7 +203,7 @@ def _furniture(rng: Rng, canvas: Image, floor_y: int, h: int) -> None:
     dark: Colour = tuple(int(v * 0.6) for v in tone)  # type: ignore[assignment]
     kind = int(rng.integers(5))
     wide, tall = int(h * rng.uniform(0.12, 0.3)), int(h * rng.uniform(0.14, 0.26))
-    if kind <= 1:  # window or picture
+    if kind <= 1:  # window or painting
         y = floor_y - int(h * rng.uniform(0.36, 0.5))
         glass = (196, 222, 238) if kind == 0 else dark
         cv2.rectangle(canvas, (x, y), (x + wide, y + tall), tone, -1)

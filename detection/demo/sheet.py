@@ -17,7 +17,7 @@ from detection.video.reader import VideoReader
 _BOX, _TEXT, _SHADE = (255, 214, 64), (255, 255, 255), (20, 20, 20)
 
 
-def write_sheet(
+def write_demo_sheet(
     root: str | Path, path: str | Path, *, split: str = "val", rows: int = 6, columns: int = 4
 ) -> None:
     """Write an image of `rows` videos with `columns` keyframes each, with boxes and labels."""

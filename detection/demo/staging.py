@@ -14,7 +14,7 @@ from detection.demo.figure import Held, Part, figure
 from detection.demo.looks import Body, Clothes
 from detection.demo.motion import Rhythm
 from detection.demo.skeleton import FIELDS, Array
-from detection.demo.story import Span
+from detection.demo.story import Doing, Span
 
 BLEND_S = 0.3  # duration of a transition
 _STEP_S = 0.02
@@ -46,6 +46,10 @@ class Person:
     held: Held | None
     spans: tuple[Span, ...]
     posture: Rhythm
+
+    def doing_at(self, time_s: float) -> Doing:
+        """Return what the person does at a time."""
+        return next(span.doing for span in self.spans if span.start_s <= time_s < span.end_s)
 
     def parts(self, time_s: Array) -> list[Part]:
         """Return the shapes of the person in world heights at T times."""

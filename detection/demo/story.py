@@ -96,10 +96,6 @@ class Decks:
         counts[choice] = counts.get(choice, 0) + weight
         return choice
 
-    def copy(self) -> Decks:
-        """Return an independent copy."""
-        return Decks({deck: dict(counts) for deck, counts in self.dealt.items()})
-
 
 def timeline(role: str, slots: int, decks: Decks, rng: Rng) -> list[Doing]:
     """Return what a person of a role does at each of `slots` keyframes."""

@@ -51,19 +51,16 @@ def save_checkpoint(
     unreadable: samples of the epoch under way that each could not read.
     data: digests of the files that determine training and scoring data, as `digests` gives them.
     """
-    save(
-        path,
-        model if updater.average is None else updater.average.model,
-        {
-            "progress": dataclasses.asdict(progress),
-            "optimizer": updater.optimizer.state_dict(),
-            "scaler": updater.scaler.state_dict(),
-            "random": list(random_states),
-            "unreadable": list(unreadable),
-            "data": dict(data or {}),
-            "followed_weights": None if updater.average is None else model.state_dict(),
-        },
-    )
+    training = {
+        "progress": dataclasses.asdict(progress),
+        "optimizer": updater.optimizer.state_dict(),
+        "scaler": updater.scaler.state_dict(),
+        "random": list(random_states),
+        "unreadable": list(unreadable),
+        "data": dict(data or {}),
+        "followed_weights": None if updater.average is None else model.state_dict(),
+    }
+    save(path, model if updater.average is None else updater.average.model, training)
 
 
 def restore_training(
@@ -89,28 +86,26 @@ def restore_training(
         _check_random(file.path, state, f"training.random[{index}]")
     optimizer = _checked_optimizer(file.path, said, updater.optimizer)
     scaler = _checked_scaler(said) if updater.scaler.is_enabled() else None
-    followed = None if updater.average is None else followed_weights(file, model)
+    unaveraged = None if updater.average is None else unaveraged_weights(file, model)
     updater.optimizer.load_state_dict(optimizer)
     if scaler is not None:
         updater.scaler.load_state_dict(scaler)
     for name, value in saved.items():
         setattr(progress, name, value)
-    if updater.average is not None and followed is not None:
+    if updater.average is not None and unaveraged is not None:
         updater.average.restore(file.state, updates=progress.update)
-        model.load_state_dict(followed)
+        model.load_state_dict(unaveraged)
     if len(states) != processes:
         return False
     try:
         restore_random_state(states[rank])
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-        raise UserError(
-            f"{file.path}: a damaged checkpoint: training.random[{rank}] is no state of random "
-            f"generators ({error})"
-        ) from error
+        what = f"training.random[{rank}] is no state of random generators"
+        raise UserError(f"{file.path}: a damaged checkpoint: {what} ({error})") from error
     return True
 
 
-def followed_weights(file: SavedRun, model: nn.Module) -> dict[str, Tensor]:
+def unaveraged_weights(file: SavedRun, model: nn.Module) -> dict[str, Tensor]:
     """Return the weights as last updated, which the file's own are an average of.
 
     Raises `UserError` where the run kept no average, or where they are not `model`'s.
@@ -224,10 +219,8 @@ def _check_option(group: SavedValues, name: str, own: Any) -> None:
         group.number(name, 0, 1e30)
     elif type(own) in (list, tuple):
         numbers = group.listed(name)
-        fit = len(numbers) == len(own) and all(
-            type(number) in (int, float) and 0 <= number < 1 for number in numbers
-        )
-        if not fit:
+        fit = (type(number) in (int, float) and 0 <= number < 1 for number in numbers)
+        if len(numbers) != len(own) or not all(fit):
             group.refuse(name, value, f"{len(own)} numbers from 0 to 1 are")
     elif value is not None and type(value) not in (str, int, float):
         group.refuse(name, value, "a plain value is")
@@ -264,7 +257,6 @@ def _is_count(value: Any) -> bool:
 
 
 def _checked_scaler(said: SavedValues) -> dict[str, Any]:
-    """Return the saved state of a loss scaler."""
     saved = said.within("scaler")
     return {
         "scale": saved.number("scale", 1e-30, 1e30),

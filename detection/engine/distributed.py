@@ -32,7 +32,6 @@ class Processes:
 
     rank: int = 0
     count: int = 1
-    local_rank: int = 0
     local_count: int = 1
 
     @property
@@ -135,12 +134,11 @@ def joined_processes() -> Iterator[Processes]:
         return
     # Objects, counts and flags travel on the CPU, gradients where they are.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if torch.cuda.is_available():
         torch.cuda.set_device(choose_device())
     torch.distributed.init_process_group(backend)
     try:
         local_count = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        yield Processes(torch.distributed.get_rank(), count, local_rank, local_count)
+        yield Processes(torch.distributed.get_rank(), count, local_count)
     finally:
         torch.distributed.destroy_process_group()

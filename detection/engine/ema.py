@@ -21,7 +21,7 @@ class WeightAverage:
         if not 0 < decay < 1:
             raise ValueError(f"the decay of averaged weights must be within 0 and 1, got {decay}")
         self._decay = decay
-        self._followed = model
+        self._source = model
         self._averaged = AveragedModel(model, multi_avg_fn=self._mix, use_buffers=True)
         self._averaged.requires_grad_(False)
 
@@ -32,7 +32,7 @@ class WeightAverage:
 
     def update(self) -> None:
         """Take the weights after an update into account."""
-        self._averaged.update_parameters(self._followed)
+        self._averaged.update_parameters(self._source)
 
     def restore(self, state: Mapping[str, Tensor], *, updates: int) -> None:
         """Go on from a saved average of so many updates."""

@@ -26,7 +26,7 @@ def detect(
         frames = batch.frames.to(device, non_blocking=True)
         logits = model(frames, batch.rois_px.to(device, non_blocking=True))
         counts = zip(batch.keyframes, batch.boxes, strict=True)
-        check_finite(logits, [str(key) for key, boxes in counts for _ in range(len(boxes))])
+        check_logits_finite(logits, [str(key) for key, boxes in counts for _ in range(len(boxes))])
         scores = logits.float().sigmoid().cpu().numpy().astype(np.float32)
         first = 0
         for keyframe, boxes in zip(batch.keyframes, batch.boxes, strict=True):
@@ -34,7 +34,7 @@ def detect(
             first += len(boxes)
 
 
-def check_finite(values: Tensor, keys: Sequence[str]) -> None:
+def check_logits_finite(values: Tensor, keys: Sequence[str]) -> None:
     """Raise `UserError` where a row of (R, A) values holds NaN or infinity; keys: of the rows.
 
     Sorted and compared, such values would be scores like any other.

@@ -64,7 +64,7 @@ class Progress:
         return False
 
 
-def fit(
+def train_epochs(
     updater: Updater,
     batches: TrainingBatches,
     *,
@@ -204,15 +204,10 @@ class _Epoch:
 
     def note(self, evaluation: Evaluation, metric: str, event: str) -> bool:
         """Take an evaluation into account; return whether it is the best so far."""
-        progress, score = self.progress, evaluation.score
+        progress, score, classes = self.progress, evaluation.score, dict(evaluation.per_class)
         best = progress.note_evaluation(score, self.optim.patience)
-        self.log.write(
-            event,
-            epoch=progress.epoch,
-            best=best,
-            **{metric: score},
-            per_class=dict(evaluation.per_class),
-        )
+        scores = {metric: score, "per_class": classes}
+        self.log.write(event, epoch=progress.epoch, best=best, **scores)
         if self.updater.processes.is_first:
             self.bar.write(f"epoch {progress.epoch + 1}: {metric} {score:.4f}")
         return best

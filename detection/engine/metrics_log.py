@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +12,8 @@ from typing import Any
 import cv2
 
 from detection.errors import UserError
+from detection.files import naming
+from detection.formats.json_text import json_text
 
 
 class MetricsLog:
@@ -36,15 +36,12 @@ class MetricsLog:
             return
         if self.board is not None:
             self.board.write(event, values)
-        line = {"event": event, "time": round(time.time(), 3)}
-        line.update({name: _plain(value) for name, value in values.items()})
-        try:
+        line = {"event": event, "time": round(time.time(), 3), **values}
+        with naming(self.path):
             if not self._begun:
                 self._cut_broken_line()
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, allow_nan=False) + "\n")
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from error
+                file.write(json_text(line, indent=None))
 
     def _cut_broken_line(self) -> None:
         """Take away a last line that a killed run did not finish."""
@@ -55,14 +52,6 @@ class MetricsLog:
                 file.truncate(content.rfind(b"\n") + 1)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {name: _plain(entry) for name, entry in value.items()}
-    return value
-
-
 class TensorBoard:
     """Draws what `MetricsLog` is told: curves by update, speed, scores, AP by class, figures."""
 
@@ -70,9 +59,8 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise UserError(
-                "tensorboard=true needs the tensorboard package: pip install tensorboard"
-            ) from error
+            message = "tensorboard=true needs the tensorboard package: pip install tensorboard"
+            raise UserError(message) from error
         self._make_writer = functools.partial(SummaryWriter, str(folder))
         self._update = 0
 
@@ -99,11 +87,11 @@ class TensorBoard:
                 self._number(f"ap_by_class/{name}", value)
             self._writer.flush()
 
-    def picture(self, name: str, path: str | Path) -> None:
-        """Show a picture file."""
+    def image(self, name: str, path: str | Path) -> None:
+        """Show an image file."""
         image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
         if image is None:
-            raise UserError(f"{path}: not a picture that can be read")
+            raise UserError(f"{path}: not an image that can be read")
         self._writer.add_image(name, image, self._update, dataformats="HWC")
         self._writer.flush()
 
@@ -139,5 +127,5 @@ class Stopwatch:
 
     def shares(self) -> dict[str, float]:
         """Return each name's share of the measured time, rounded to 3 digits."""
-        total = sum(self.seconds.values()) or 1.0
+        total = self.total() or 1.0
         return {name: round(value / total, 3) for name, value in self.seconds.items()}

@@ -56,7 +56,7 @@ def fit_linear(
             f"{tuple(parts)} do not fit"
         )
     if not len(features):
-        raise UserError("a linear probe needs actors to learn from, its keyframes hold nobody")
+        raise UserError("a linear probe needs actors to learn from, its keyframes hold none")
     centre = features.mean(0)
     scale = torch.cat(
         [

@@ -14,7 +14,7 @@ from detection.config import AnyConfig
 from detection.engine.distributed import ALONE, Processes
 from detection.engine.environment import describe_environment
 from detection.errors import UserError
-from detection.files import LOCK_NAME, CannotWriteError, only_writer, write_text
+from detection.files import LOCK_NAME, naming, only_writer, write_text
 
 # What a run has before its first checkpoint; losing it loses nothing.
 _OF_A_START = (
@@ -92,7 +92,7 @@ def make_run_folder(folder: Path, *, config_yaml: str, seed: int, processes: int
     The folder itself stays, and with it the lock on it. What is new is written before anything old
     is removed; config.yaml is replaced last, so that a start that is killed leaves a run.
     """
-    try:
+    with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob(f"{_BUILDING}*"):  # of starts that were killed
             _remove(left)
@@ -107,8 +107,6 @@ def make_run_folder(folder: Path, *, config_yaml: str, seed: int, processes: int
             for name in ("config.yaml", "environment.json"):
                 (new / name).rename(folder / name)
         (folder / "checkpoints").mkdir()
-    except OSError as error:
-        raise CannotWriteError(f"{folder}: cannot be written ({error.strerror})") from error
 
 
 def check_begins_again(folder: Path) -> None:
@@ -119,11 +117,8 @@ def check_begins_again(folder: Path) -> None:
             f"{folder}: no checkpoints/last.pt in this folder; go on from one of the others "
             f"(--resume {folder / 'checkpoints' / checkpoints[-1]})"
         )
-    others = sorted(
-        found.name
-        for found in folder.iterdir()
-        if _is_content(found) and found.name not in _OF_A_START and found.name[0] != "."
-    )
+    content = {found.name for found in folder.iterdir() if _is_content(found)}
+    others = sorted(name for name in content.difference(_OF_A_START) if name[0] != ".")
     if others:
         raise UserError(
             f"{folder}: no checkpoints/last.pt to go on from, but {', '.join(others[:3])}; begin "

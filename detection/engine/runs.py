@@ -25,16 +25,16 @@ from detection.config import AnyConfig, config_from_dict, config_to_yaml, load_c
 from detection.datasets.loader import ClipLoader, TrainBatches, print_unreadable
 from detection.engine.checkpoint import (
     check_configuration,
-    followed_weights,
     keep_copy,
     restore_training,
     save_checkpoint,
+    unaveraged_weights,
 )
 from detection.engine.data_digests import check_data, digests
 from detection.engine.distributed import ALONE, Processes
 from detection.engine.ema import WeightAverage
 from detection.engine.environment import prepare_device
-from detection.engine.loop import Progress, fit, stop_signals
+from detection.engine.loop import Progress, stop_signals, train_epochs
 from detection.engine.metrics_log import MetricsLog, TensorBoard
 from detection.engine.precise_norm import compute_norm_statistics
 from detection.engine.run_folder import (
@@ -180,9 +180,8 @@ def _open_task_again(config: AnyConfig) -> Task:
     except UserError as error:
         if Path(config.data.root).exists():
             raise
-        raise UserError(
-            f"{error}; where the data moved, add data.root=NEW to the command"
-        ) from error
+        where = "where the data moved, add data.root=NEW to the command"
+        raise UserError(f"{error}; {where}") from error
 
 
 def resume(
@@ -280,7 +279,7 @@ def open_for_evaluation(
     task.check_fits(file)
     model = build_network(file.network, source=file.path)
     if not config.evaluation.use_average:
-        file = dataclasses.replace(file, state=followed_weights(file, model))
+        file = dataclasses.replace(file, state=unaveraged_weights(file, model))
     load_state(model, file, class_names=task.label_map.names)
     device = prepare_device(config)
     run = _run(config, folder, task, model, device, processes, learns=False)
@@ -315,7 +314,7 @@ def train(run: Run, training: Training) -> bool:
             )
 
     with stop_signals() as should_stop, _told_how_to_go_on(run):
-        finished = fit(
+        finished = train_epochs(
             training.updater,
             training.batches,
             optim=config.optim,
@@ -417,11 +416,11 @@ class EpochBatches:
     def log_unreadable(self, log: MetricsLog) -> None:
         """Tell the log too of each sample that cannot be read (and is replaced)."""
 
-        def tell(line: str) -> None:
+        def report(line: str) -> None:
             print_unreadable(line)
             log.write("unreadable", message=line)
 
-        self._loader.report_unreadable = tell
+        self._loader.report_unreadable = report
 
 
 def _run(
@@ -437,20 +436,10 @@ def _run(
     model = task.place(model, device)
     task.prepare_scoring(device=device, processes=processes)
     decay = config.optim.ema_decay
-    return Run(
-        config,
-        folder,
-        task,
-        model,
-        None if decay is None else WeightAverage(model, decay=decay),
-        device,
-        MetricsLog(
-            folder / "log.jsonl",
-            silent=not processes.is_first,
-            board=TensorBoard(folder / "tensorboard") if learns and config.tensorboard else None,
-        ),
-        processes,
-    )
+    average = None if decay is None else WeightAverage(model, decay=decay)
+    board = TensorBoard(folder / "tensorboard") if learns and config.tensorboard else None
+    log = MetricsLog(folder / "log.jsonl", silent=not processes.is_first, board=board)
+    return Run(config, folder, task, model, average, device, log, processes)
 
 
 def _training(run: Run) -> Training:

@@ -3,7 +3,7 @@
 The loss of an update is the sum over all terms (actors times classes, say) of all its batches in
 all processes, divided by their number, at least 1. Gradients are of exactly that, so that neither
 the number of processes nor that of accumulated passes changes what is learned, also where some of
-the batches hold nobody (dropout and BatchNorm's own statistics apart).
+the batches hold no actor (dropout and BatchNorm's own statistics apart).
 """
 
 from __future__ import annotations

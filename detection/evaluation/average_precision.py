@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.evaluation.finite import check_finite
+from detection.evaluation.finite import check_values_finite
 
 
 def average_precision(
@@ -23,7 +23,7 @@ def average_precision(
     scores, is_true_positive: (N,). NaN without ground truth, 0 without a true positive. Raises
         `ValueError` for scores that are not finite.
     """
-    check_finite(scores, "scores")
+    check_values_finite(scores, "scores")
     true_scores = scores[is_true_positive]
     return average_precision_of_sorted(np.sort(scores), true_scores, num_ground_truth)
 
@@ -61,7 +61,7 @@ def precision_recall(
     scores: NDArray[np.floating], is_true_positive: NDArray[np.bool_], num_ground_truth: int
 ) -> PrecisionRecall:
     """Return the precision-recall curve of N detections; recall is NaN without ground truth."""
-    check_finite(scores, "scores")
+    check_values_finite(scores, "scores")
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order].astype(np.float64)
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else order

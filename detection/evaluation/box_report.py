@@ -20,7 +20,7 @@ from detection.evaluation.box_ceiling import PerfectClassifier
 from detection.evaluation.finite import check_rows_finite
 from detection.evaluation.frame_map import AvaFrameMap
 from detection.evaluation.keyframe_index import SharedKeys
-from detection.evaluation.people import distinct
+from detection.evaluation.matching import distinct
 from detection.evaluation.person_ap import PersonAp, match_boxes, person_ap
 from detection.structures import ActorBoxes, Keyframe, LabelMap
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.evaluation.average_precision import precision_recall
-from detection.evaluation.finite import check_finite
+from detection.evaluation.finite import check_values_finite
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def single_label_accuracy(
     has_scores: (n,); a video without (it cannot be read) counts as answered wrongly. Raises
         `ValueError` for scores that are not finite.
     """
-    check_finite(scores, "scores of videos")
+    check_values_finite(scores, "scores of videos")
     target = labels.argmax(1)
     hit = in_top_k(scores, target, 1) & has_scores
     count = labels.sum(0).astype(int)
@@ -76,7 +76,7 @@ def multi_label_accuracy(
     without a positive are left out of the mean, and videos without any class of everything. Equal
     scores are one rank, as in scikit-learn, so that the order of rows does not matter.
     """
-    check_finite(scores, "scores of videos")
+    check_values_finite(scores, "scores of videos")
     shown = labels.any(1)
     scores, positive = scores[shown], labels[shown] > 0
     count = positive.sum(0)

@@ -120,9 +120,8 @@ def _drawn_ap(
         counts = np.bincount(mine, minlength=units) @ weights
         if not len(mine) or (not len(members) and not scored.protocol.unpredicted_is_zero):
             continue
-        unit, true, ends = _in_steps_of_recall(
-            scored.score[members], scored.matched[members] >= 0, unit_of_key[scored.key[members]]
-        )
+        true, unit = scored.matched[members] >= 0, unit_of_key[scored.key[members]]
+        unit, true, ends = _in_steps_of_recall(scored.score[members], true, unit)
         together = max(1, min(_MOST_DRAWS, _MOST_CELLS // max(1, len(unit))))
         for start in range(0, draws, together):
             now = slice(start, start + together)

@@ -119,8 +119,8 @@ class _Kinds:
         """Return mean AP without one kind; poor boxes turn true positives if the label is free."""
         keep, true = ~self.of[kind], self.scored.matched >= 0
         if kind == POOR_BOX:
-            mended = self._mended()
-            keep, true = keep | mended, true | mended
+            fixed = self._fixed()
+            keep, true = keep | fixed, true | fixed
         return mean_without_nan(self.scored.per_class_ap(keep, true))
 
     def mean_ap_of_found_people(self) -> float:
@@ -129,7 +129,7 @@ class _Kinds:
         left = self.scored.num_ground_truth - lost
         return mean_without_nan(self.scored.per_class_ap(num_ground_truth=left.clip(0)))
 
-    def _mended(self) -> NDArray[np.bool_]:
+    def _fixed(self) -> NDArray[np.bool_]:
         """Mark (D,) the best-scored poor box of every unmatched ground truth."""
         free = np.ones(len(self.scored.gt_row), bool)
         free[self.scored.matched[self.scored.matched >= 0]] = False
@@ -137,9 +137,9 @@ class _Kinds:
         rows, target = self._candidate[poor], self._target[poor]
         order = np.argsort(-self.scored.score[rows], kind="stable")
         _, first = np.unique(target[order], return_index=True)
-        mended = np.zeros(len(self.scored.row), bool)
-        mended[rows[order][first]] = True
-        return mended
+        fixed = np.zeros(len(self.scored.row), bool)
+        fixed[rows[order][first]] = True
+        return fixed
 
 
 def ceiling(scored: ScoredRows, people: People) -> float:

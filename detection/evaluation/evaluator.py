@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field
 import numpy as np
 
 from detection.datasets.ava_csv import AvaRows, time_us_of
-from detection.evaluation.finite import check_finite
+from detection.evaluation.finite import check_values_finite
 from detection.evaluation.frame_map import AvaFrameMap, frame_map
 from detection.structures import Detections, Keyframe, LabelMap
 
@@ -53,9 +53,9 @@ class ActionEvaluator:
                     f"but the label map has {len(self.label_map)} classes"
                 )
             where = f"{found.keyframe.video_id} at {found.keyframe.time_s:.10g} s"
-            check_finite(found.action_scores, f"{where}: scores of actions")
-            check_finite(found.boxes.score, f"{where}: scores of people")
-            check_finite(found.boxes.xyxy_01, f"{where}: boxes")
+            check_values_finite(found.action_scores, f"{where}: scores of actions")
+            check_values_finite(found.boxes.score, f"{where}: scores of people")
+            check_values_finite(found.boxes.xyxy_01, f"{where}: boxes")
             key = (found.keyframe.video_id, time_us_of(found.keyframe.time_s))
             if key in self._by_key:
                 self.num_repeated += 1

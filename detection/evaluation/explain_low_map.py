@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from detection.datasets.ava_csv import AvaRows
 from detection.evaluation.frame_map import ScoredRows
-from detection.evaluation.people import distinct, pair
+from detection.evaluation.matching import distinct
+from detection.evaluation.people import pair
 
 # Below these a weak detector is an unlikely reason: all keyframes are tried.
 LOW_MEAN, LOW_RECALL = 0.01, 0.1

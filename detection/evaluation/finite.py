@@ -13,7 +13,7 @@ from detection.datasets.ava_csv import AvaRows
 from detection.errors import UserError, at_row
 
 
-def check_finite(values: NDArray[np.floating], what: str) -> None:
+def check_values_finite(values: NDArray[np.floating], what: str) -> None:
     """Raise `UserError` (a `ValueError`) where an array holds NaN or infinity."""
     finite = np.isfinite(values)
     if not finite.all():
@@ -33,8 +33,5 @@ def check_rows_finite(rows: AvaRows) -> None:
         bad = ~finite if finite.ndim == 1 else ~finite.all(axis=1)
         row = int(np.argmax(bad))
         shown = ", ".join(f"{value:g}" for value in np.atleast_1d(values[row]).tolist())
-        raise at_row(
-            rows.path,
-            int(rows.line[row]) or None,
-            f"the {what} is not finite ({shown}; {int(bad.sum()):,} such rows)",
-        )
+        message = f"the {what} is not finite ({shown}; {int(bad.sum()):,} such rows)"
+        raise at_row(rows.path, int(rows.line[row]) or None, message)

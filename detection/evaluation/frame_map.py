@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from detection.datasets.ava_csv import AvaRows
 from detection.errors import UserError, at_row
 from detection.evaluation.average_precision import average_precision_of_sorted
-from detection.evaluation.finite import check_finite, check_rows_finite
+from detection.evaluation.finite import check_rows_finite, check_values_finite
 from detection.evaluation.keyframe_index import ClassColumns, SharedKeys, cells
-from detection.evaluation.matching import best_overlap, best_rows, match_detections
+from detection.evaluation.matching import best_overlap, best_rows, distinct, match_detections
 from detection.evaluation.protocols import (
     DEFAULT_FRACTIONAL,
     DEFAULT_WHOLE,
@@ -162,10 +162,9 @@ class ScoredRows:
         for column, members in enumerate(self.by_class):
             if len(members) or self.protocol.unpredicted_is_zero:
                 scored = members if kept is None else members[kept[members]]
+                scores, right = self.score[scored], self.score[members[true[members]]]
                 average[column] = average_precision_of_sorted(
-                    np.sort(self.score[scored]),
-                    self.score[members[true[members]]],
-                    int(counts[column]),
+                    np.sort(scores), right, int(counts[column])
                 )
         return average
 
@@ -238,7 +237,7 @@ def score_rows(
         gt_class=gt_class_kept,
         gt_key=gt_key,
         num_ground_truth=np.bincount(gt_class[counted], minlength=len(label_map)),
-        num_boxes=_count_boxes(gt_key, ground_truth.boxes_01[gt_row]),
+        num_boxes=len(distinct(gt_key, ground_truth.boxes_01, gt_row)),
         num_keyframes=int(with_rows.sum()),
         num_annotated_keyframes=int(keys.annotated.sum()),
         left_out={reason: count for reason, count in left_out.items() if count},
@@ -254,7 +253,7 @@ def _scores(rules: Protocol, rows: AvaRows, row: NDArray[np.int64]) -> NDArray[n
     number: type[np.floating] = np.float32 if rules.single_precision else np.float64
     with np.errstate(over="ignore"):
         score: NDArray[np.floating] = rows.score[row].astype(number, copy=False)
-    check_finite(score, f"{rows.path}: scores in the precision of protocol {rules.name}")
+    check_values_finite(score, f"{rows.path}: scores in the precision of protocol {rules.name}")
     return score
 
 
@@ -346,12 +345,8 @@ def _fractional_time(
             break
     else:
         time_s = min(key.time_s for key in exclusions if key.time_s % 1)
-    return at_row(
-        where,
-        line,
-        f"protocol {rules.name} keys keyframes by whole seconds, but this time is {time_s:.6f}; "
-        f"use protocol {DEFAULT_FRACTIONAL}",
-    )
+    message = f"protocol {rules.name} keys keyframes by whole seconds, but this time is "
+    return at_row(where, line, f"{message}{time_s:.6f}; use protocol {DEFAULT_FRACTIONAL}")
 
 
 def why_no_ground_truth(ground_truth: AvaRows, label_map: LabelMap) -> str:
@@ -369,13 +364,3 @@ def why_no_ground_truth(ground_truth: AvaRows, label_map: LabelMap) -> str:
 
 def _some(ids: list[int]) -> str:
     return ", ".join(map(str, ids[:8])) + (", ..." if len(ids) > 8 else "")
-
-
-def _count_boxes(key: NDArray[np.int32], boxes: NDArray[np.float64]) -> int:
-    """Count distinct (keyframe, box) pairs."""
-    table = np.column_stack([key, boxes])
-    if len(table) > 1:
-        table = table[np.append(True, (table[1:] != table[:-1]).any(axis=1))]
-        table = table[np.lexsort(table.T)]
-        return 1 + int((table[1:] != table[:-1]).any(axis=1).sum())
-    return len(table)

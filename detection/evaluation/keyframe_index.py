@@ -129,11 +129,9 @@ def _runs(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return (video number, time, length) of every run of rows that share a keyframe."""
     number = np.array([_number(name, names) for name in rows.video_names], np.int64)
-    if not len(rows):
-        return (np.zeros(0, np.int64),) * 3
-    changed = rows.video_index[1:] != rows.video_index[:-1]
-    changed |= rows.time_us[1:] != rows.time_us[:-1]
-    starts = np.concatenate([[0], np.flatnonzero(changed) + 1])
+    changed = np.diff(rows.video_index, prepend=np.int32(-1)) != 0
+    changed[1:] |= rows.time_us[1:] != rows.time_us[:-1]
+    starts = np.flatnonzero(changed)
     lengths = np.diff(np.append(starts, len(rows)))
     return number[rows.video_index[starts]], rows.time_us[starts], lengths
 

@@ -6,6 +6,7 @@ Legend: D detections, G ground truths, K keyframes, A classes; a cell is a (keyf
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,23 @@ _LARGEST_TABLE = 1 << 27
 # Pairs of detections and ground truths compared at a time: 200 people with the same action are
 # 40,000 pairs per keyframe and class, and a pair takes about 150 bytes.
 PAIRS_AT_ONCE = 1 << 18
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Distinct boxes.
+
+    key: (N,) keyframe of each.
+    xyxy_01: (N, 4).
+    of_row: (rows,) the box of each row.
+    """
+
+    key: NDArray[np.int32]
+    xyxy_01: NDArray[np.float64]
+    of_row: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.key)
 
 
 def match_detections(
@@ -84,6 +102,29 @@ def best_overlap(
     return target, overlap, candidate
 
 
+def distinct(
+    key: NDArray[np.int32], xyxy_01: NDArray[np.float64], row: NDArray[np.int64] | None = None
+) -> Boxes:
+    """Return the distinct (keyframe, box) pairs; `row` says which boxes the keys belong to."""
+    rows = np.arange(len(key)) if row is None else row
+    if not len(key):
+        return Boxes(key, np.zeros((0, 4)), rows)
+    # Rows of one box are mostly adjacent: reduce runs first, then sort the rest.
+    changed = np.append(True, key[1:] != key[:-1])
+    for column in range(4):
+        values = xyxy_01[rows, column]
+        changed[1:] |= values[1:] != values[:-1]
+    starts = np.flatnonzero(changed)
+    table = np.column_stack([xyxy_01[rows[starts]], key[starts]])
+    order = np.lexsort(table.T)
+    ranked = table[order]
+    new = np.append(True, (ranked[1:] != ranked[:-1]).any(axis=1))
+    of_start = np.empty(len(starts), np.int64)
+    of_start[order] = np.cumsum(new) - 1
+    of_row = np.repeat(of_start, np.diff(np.append(starts, len(key))))
+    return Boxes(ranked[new, 4].astype(np.int32), ranked[new, :4], of_row)
+
+
 def slices_of(sizes: NDArray[np.integer], most: int) -> Iterator[slice]:
     """Yield slices of consecutive sizes that sum to at most `most` (or of one larger size)."""
     ends = np.cumsum(sizes)
@@ -99,10 +140,10 @@ def best_rows(key: NDArray[np.int32], score: NDArray[np.floating], limit: int) -
     """Return a mask (D,) of the `limit` highest-scored rows of each keyframe; of ties the first."""
     keep = np.ones(len(key), bool)
     order = None
-    starts = _run_starts(key)
+    starts = np.flatnonzero(np.diff(key, prepend=np.int32(-1)))
     if len(np.unique(key[starts])) < len(starts):
         order = np.argsort(key, kind="stable")
-        starts = _run_starts(key[order])
+        starts = np.flatnonzero(np.diff(key[order], prepend=np.int32(-1)))
     lengths = np.diff(np.append(starts, len(key)))
     for length in np.unique(lengths[lengths > limit]).tolist():
         # Keyframes with equally many rows form one matrix: one `partition` serves them all.
@@ -126,9 +167,3 @@ def _members(
         table[sorted_set] = True
         return np.flatnonzero(table[values])
     return np.flatnonzero(np.isin(values, sorted_set))
-
-
-def _run_starts(key: NDArray[np.int32]) -> NDArray[np.int64]:
-    if not len(key):
-        return np.zeros(0, np.int64)
-    return np.concatenate([[0], np.flatnonzero(key[1:] != key[:-1]) + 1])

@@ -1,4 +1,4 @@
-"""Distinct boxes of keyframes (rows of one box are one person), and their pairs by overlap.
+"""People and boxes of the same keyframes (rows of one box are one person), paired by overlap.
 
 Legend: P ground-truth people, B detected boxes, A classes.
 """
@@ -14,24 +14,7 @@ from numpy.typing import NDArray
 from detection.boxes import paired_iou
 from detection.datasets.ava_csv import AvaRows
 from detection.evaluation.frame_map import ScoredRows
-from detection.evaluation.matching import PAIRS_AT_ONCE, slices_of
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """Distinct boxes.
-
-    key: (N,) keyframe of each.
-    xyxy_01: (N, 4).
-    of_row: (rows,) the box of each row.
-    """
-
-    key: NDArray[np.int32]
-    xyxy_01: NDArray[np.float64]
-    of_row: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.key)
+from detection.evaluation.matching import PAIRS_AT_ONCE, Boxes, distinct, slices_of
 
 
 @dataclass(frozen=True)
@@ -73,29 +56,6 @@ def pair(people: Boxes, boxes: Boxes) -> People:
     return People(people, boxes, of_box.partner, of_box.iou, of_person.partner, of_person.iou)
 
 
-def distinct(
-    key: NDArray[np.int32], xyxy_01: NDArray[np.float64], row: NDArray[np.int64] | None = None
-) -> Boxes:
-    """Return the distinct (keyframe, box) pairs; `row` says which boxes the keys belong to."""
-    rows = np.arange(len(key)) if row is None else row
-    if not len(key):
-        return Boxes(key, np.zeros((0, 4)), rows)
-    # Rows of one box are mostly adjacent: reduce runs first, then sort the rest.
-    changed = np.append(True, key[1:] != key[:-1])
-    for column in range(4):
-        values = xyxy_01[rows, column]
-        changed[1:] |= values[1:] != values[:-1]
-    starts = np.flatnonzero(changed)
-    table = np.column_stack([xyxy_01[rows[starts]], key[starts]])
-    order = np.lexsort(table.T)
-    ranked = table[order]
-    new = np.append(True, (ranked[1:] != ranked[:-1]).any(axis=1))
-    of_start = np.empty(len(starts), np.int64)
-    of_start[order] = np.cumsum(new) - 1
-    of_row = np.repeat(of_start, np.diff(np.append(starts, len(key))))
-    return Boxes(ranked[new, 4].astype(np.int32), ranked[new, :4], of_row)
-
-
 def pairs(
     first: NDArray[np.int32], second: NDArray[np.int32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -111,8 +71,7 @@ def pairs_in_parts(
     first: NDArray[np.int32], second: NDArray[np.int32]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield what `pairs` returns in chunks of bounded size."""
-    low = np.searchsorted(second, first, side="left")
-    count = np.searchsorted(second, first, side="right") - low
+    count = np.searchsorted(second, first, "right") - np.searchsorted(second, first, "left")
     for now in slices_of(count, PAIRS_AT_ONCE):
         left, right = pairs(first[now], second)
         yield left + now.start, right

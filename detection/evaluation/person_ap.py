@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detection.boxes import iou_matrix
-from detection.evaluation.finite import check_finite
+from detection.evaluation.finite import check_values_finite
 from detection.structures import ActorBoxes
 
 MAX_DETECTIONS = 100  # COCO's: boxes of a frame that count, by score
@@ -64,8 +64,7 @@ def person_ap(ground_truth: Sequence[ActorBoxes], detections: Sequence[ActorBoxe
             f"{len(ground_truth)} frames of ground truth, {len(detections)} of detections"
         )
     _check(ground_truth, detections)
-    num_people = sum(len(boxes) for boxes in ground_truth)
-    num_found = sum(len(boxes) for boxes in detections)
+    num_people, num_found = sum(map(len, ground_truth)), sum(map(len, detections))
     if num_people and num_found:
         figures = _coco_figures(ground_truth, detections)
     else:
@@ -121,8 +120,8 @@ def _check(ground_truth: Sequence[ActorBoxes], detections: Sequence[ActorBoxes])
     """Raise `UserError` for boxes and scores that are not finite, naming the frame."""
     for what, frames in (("people", ground_truth), ("detections", detections)):
         for number, boxes in enumerate(frames):
-            check_finite(boxes.xyxy_01, f"boxes of {what} of frame {number}")
-            check_finite(boxes.score, f"scores of {what} of frame {number}")
+            check_values_finite(boxes.xyxy_01, f"boxes of {what} of frame {number}")
+            check_values_finite(boxes.score, f"scores of {what} of frame {number}")
 
 
 def match_boxes(

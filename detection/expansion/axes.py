@@ -161,7 +161,7 @@ def rung(description: X3DDescription, axis: Axis) -> int:
         return description.num_frames
     if axis == "resolution":
         return description.train_crop // _PIXELS
-    return int(_factor_of(description, axis) / _FACTOR + 1e-6)
+    return int(getattr(description, f"{axis}_factor") / _FACTOR + 1e-6)
 
 
 def at_rung(description: X3DDescription, axis: Axis, index: int) -> X3DDescription:
@@ -200,9 +200,4 @@ def axis_value(description: X3DDescription, axis: Axis) -> str:
         return f"{30 / description.step:.3g} frames a second"
     if axis == "resolution":
         return f"{description.train_crop} px"
-    return f"{_factor_of(description, axis):g}"
-
-
-def _factor_of(description: X3DDescription, axis: Axis) -> float:
-    factor: float = getattr(description, f"{axis}_factor")
-    return factor
+    return f"{getattr(description, f'{axis}_factor'):g}"

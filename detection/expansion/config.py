@@ -53,19 +53,11 @@ class BasisConfig:
 
     def describe(self) -> X3DDescription:
         """Return the network."""
-        size = with_crop(
-            X3DDescription(self.num_frames, self.step, self.crop_px, (1, 1), 1), self.crop_px
-        )
-        return X3DDescription(
-            num_frames=self.num_frames,
-            step=self.step,
-            train_crop=self.crop_px,
-            train_short_side=size.train_short_side,
-            test_crop=size.test_crop,
-            width_factor=self.width_factor,
-            depth_factor=self.depth_factor,
-            bottleneck_factor=self.bottleneck_factor,
-        )
+        network = X3DDescription(
+            self.num_frames, self.step, self.crop_px, (1, 1), 1, width_factor=self.width_factor,
+            depth_factor=self.depth_factor, bottleneck_factor=self.bottleneck_factor,
+        )  # fmt: skip
+        return with_crop(network, self.crop_px)
 
 
 @dataclass(frozen=True, config=_STRICT)

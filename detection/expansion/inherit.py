@@ -43,8 +43,6 @@ def copy_shared(grown: Tensor, parent: Tensor) -> None:
     """Copy the common leading part of two tensors of the same rank."""
     if grown.ndim != parent.ndim:
         raise ValueError(f"tensors of {grown.ndim} and {parent.ndim} axes share nothing")
-    common = tuple(
-        slice(min(size, other)) for size, other in zip(grown.shape, parent.shape, strict=True)
-    )
+    common = tuple(map(slice, map(min, grown.shape, parent.shape)))
     with torch.no_grad():
         grown[common] = parent[common].to(grown.dtype)

@@ -15,7 +15,7 @@ from detection.expansion.scheduler import name_of
 from detection.expansion.search import Candidate, Outcome, Step
 from detection.files import write_text
 from detection.models.x3d import X3DDescription
-from detection.reports.evaluation_page import document, table, text
+from detection.reports.evaluation_page import document, html_table, text
 from detection.reports.figures import Point, SearchPlot, search_figure, write_png
 
 HEADS = ("step", "axis", "network", "cost", "of asked", "score", "spread", "")
@@ -40,7 +40,7 @@ class Finalist:
     outcome: Outcome
 
 
-def rows_of(steps: Iterable[Step], units: Units) -> Iterator[tuple[str, ...]]:
+def candidate_rows(steps: Iterable[Step], units: Units) -> Iterator[tuple[str, ...]]:
     """Yield the cells of every candidate and of every axis left out, under `HEADS`."""
     for step in steps:
         for index, one in enumerate(step.candidates):
@@ -83,7 +83,7 @@ def write_report(
     finalists: Sequence[Finalist] = (),
 ) -> None:
     """Write search.csv, search.json, search.png and search.html, each whole."""
-    rows = list(rows_of(steps, units))
+    rows = list(candidate_rows(steps, units))
     content = io.StringIO()
     csv.writer(content, lineterminator="\n").writerows([(*HEADS[:-1], "remark"), *rows])
     write_text(folder / "search.csv", content.getvalue())
@@ -123,27 +123,19 @@ def plot_of(
             chosen = index == step.chosen
             if chosen:
                 path.append(len(points))
-            points.append(
-                Point(
-                    one.cost / units.scale,
-                    one.outcome.mean,
-                    one.outcome.scores,
-                    label=_axis(one) if chosen else "",
-                    title=f"{_axis(one)}: {name_of(one.description)}, {_score(one.outcome)}",
-                )
-            )
+            points.append(_point(one, units, _axis(one), _axis(one) if chosen else ""))
     again = [
-        Point(
-            one.cost / units.scale,
-            one.outcome.mean,
-            one.outcome.scores,
-            label=one.way.partition(" (")[0],
-            title=f"{one.way}: {name_of(one.description)}, {_score(one.outcome)}",
-        )
+        _point(one, units, one.way, one.way.partition(" (")[0])
         for one in best_first(finalists)
         if one.outcome.failure is None and one.outcome.scores
     ]
     return SearchPlot(points, path, f"cost, {units.cost}", units.score, title, again)
+
+
+def _point(one: Candidate | Finalist, units: Units, words: str, label: str) -> Point:
+    cost, outcome = one.cost / units.scale, one.outcome
+    title = f"{words}: {name_of(one.description)}, {_score(outcome)}"
+    return Point(cost, outcome.mean, outcome.scores, label=label, title=title)
 
 
 def page(
@@ -171,7 +163,7 @@ def page(
             + ".</p>",
             _finalist_table(finalists, units),
             "<h2>Every candidate</h2>",
-            table([text(head) for head in HEADS], cells, words),
+            html_table([text(head) for head in HEADS], cells, words),
         ],
     )
 
@@ -208,7 +200,7 @@ def _finalist_table(finalists: Sequence[Finalist], units: Units) -> str:
         return ""
     cells = [[text(cell) for cell in row] for row in finalist_rows(finalists, units)]
     heads = [text(head) for head in finalist_heads(units)]
-    return "<h2>Trained again</h2>" + table(heads, cells, frozenset({1, 4}))
+    return "<h2>Trained again</h2>" + html_table(heads, cells, frozenset({1, 4}))
 
 
 def _as_json(one: Candidate | Finalist, units: Units) -> dict[str, Any]:

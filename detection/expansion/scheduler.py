@@ -86,11 +86,8 @@ class Scheduler:
             if self.should_stop():
                 raise Stopped
             time.sleep(_POLL_S)
-        per_network = len(self.seeds)
-        return [
-            _outcome(work[index : index + per_network])
-            for index in range(0, len(work), per_network)
-        ]
+        each = len(self.seeds)
+        return [_outcome(work[index : index + each]) for index in range(0, len(work), each)]
 
     def _train(self, waiting: list[TrainingJob]) -> None:
         running: list[tuple[TrainingJob, subprocess.Popen[bytes], ExitStack]] = []
@@ -143,11 +140,9 @@ class Scheduler:
         if checkpoint.is_file():
             arguments = ["--resume", str(training.run)]
         else:
-            write_text(
-                training.folder / "config.yaml",
-                yaml.safe_dump(self._values(training), sort_keys=False),
-            )
-            arguments = ["--cfg", str(training.folder / "config.yaml"), "--overwrite"]
+            config = training.folder / "config.yaml"
+            write_text(config, yaml.safe_dump(self._values(training), sort_keys=False))
+            arguments = ["--cfg", str(config), "--overwrite"]
         self.started.append(f"{training.folder.parent.name} seed {training.seed}")
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(_NOT_PASSED_ON)
@@ -279,11 +274,8 @@ def with_network(training: Mapping[str, Any], description: X3DDescription) -> di
 
 def _outcome(trainings: Sequence[TrainingJob]) -> Outcome:
     results = [one.result() or {} for one in trainings]
-    failures = [result["failure"] for result in results if "failure" in result]
-    return Outcome(
-        tuple(result["score"] for result in results if "score" in result),
-        failures[0] if failures else None,
-    )
+    scores = tuple(result["score"] for result in results if "score" in result)
+    return Outcome(scores, next((r["failure"] for r in results if "failure" in r), None))
 
 
 def only_search(folder: Path) -> AbstractContextManager[int]:

@@ -15,7 +15,7 @@ from detection.errors import UserError, at_row, printable
 from detection.files import read_text
 
 
-def json_text(values: Any, *, indent: int = 2, ensure_ascii: bool = True) -> str:
+def json_text(values: Any, *, indent: int | None = 2, ensure_ascii: bool = True) -> str:
     """Return values (also in mappings, lists and tuples) as JSON, ending in a newline."""
     text = json.dumps(_plain(values), indent=indent, ensure_ascii=ensure_ascii, allow_nan=False)
     return text + "\n"

@@ -8,6 +8,7 @@ bytes before an array is made.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ from detection.errors import printable
 # dtypes: booleans, integers, floats of 16 to 64 bits.
 _CODES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 _MAX_DIMENSIONS = 8
+ONLY_PLAIN = "only plain containers and arrays are read from a pickle"
 _KEYS = (str, bytes, int, float, bool, type(None))
 _LATIN1 = ("latin1", "latin-1", "latin_1", "iso-8859-1")
 
@@ -87,9 +89,7 @@ def named(module: str, name: str) -> Name:
     plain = module.replace("numpy._core", "numpy.core", 1).replace("__builtin__", "builtins", 1)
     if (plain, name) not in _MAKERS:
         asked = printable(f"{module[:60]}.{name[:60]}")
-        raise RefusedError(
-            f"asks for {asked}; only plain containers and arrays are read from a pickle"
-        )
+        raise RefusedError(f"asks for {asked}; {ONLY_PLAIN}")
     return Name(f"{module}.{name}", _MAKERS[plain, name])
 
 
@@ -97,7 +97,7 @@ def call(function: Any, arguments: Any) -> Any:
     """Return the result of a supported function; raises `RefusedError` for anything else."""
     if type(function) is not Name or function.make is None or type(arguments) is not tuple:
         what = function.text if type(function) is Name else f"a {type(function).__name__}"
-        raise RefusedError(f"calls {what}; only plain containers and arrays are read from a pickle")
+        raise RefusedError(f"calls {what}; {ONLY_PLAIN}")
     return function.make(*arguments)
 
 
@@ -109,9 +109,8 @@ def keys_of(keys: list[Any]) -> list[Any]:
     for key in keys:
         parts = key if type(key) is tuple else (key,)
         if not all(type(part) in _KEYS or isinstance(part, np.generic) for part in parts):
-            raise RefusedError(
-                f"has a {type(key).__name__} as a key; only text, numbers or tuples of them are"
-            )
+            what = f"a {type(key).__name__} as a key"
+            raise RefusedError(f"has {what}; only text, numbers or tuples of them are")
     return keys
 
 
@@ -124,12 +123,9 @@ def _array(content: Any, kind: Any, shape: Any, *, by_column: bool) -> NDArray[A
     raw = _bytes_of(content)
     sizes = shape if type(shape) is tuple else (shape,)
     if len(sizes) > _MAX_DIMENSIONS or any(type(n) is not int or n < 0 for n in sizes):
-        raise RefusedError(
-            f"holds an array of more than {_MAX_DIMENSIONS} dimensions or with an invalid size"
-        )
-    promised = kind.dtype.itemsize
-    for size in sizes:
-        promised *= size
+        many = f"more than {_MAX_DIMENSIONS} dimensions"
+        raise RefusedError(f"holds an array of {many} or with an invalid size")
+    promised = math.prod(sizes, start=kind.dtype.itemsize)
     if promised != len(raw):
         raise RefusedError(f"holds an array of {promised} bytes with {len(raw)} bytes in it")
     flat = np.frombuffer(raw, dtype=kind.dtype)

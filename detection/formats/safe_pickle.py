@@ -24,6 +24,7 @@ import numpy as np
 from detection.errors import UserError, printable
 from detection.files import read_content
 from detection.formats.pickled_arrays import (
+    ONLY_PLAIN,
     Name,
     NumberType,
     PendingArray,
@@ -51,9 +52,10 @@ def read_plain_pickle(path: str | Path, *, limit_bytes: int = _MAX_FILE_BYTES) -
     """
     path = Path(path)
     content = read_content(path, what="pickle", limit_bytes=limit_bytes)
+    max_bytes = 4 * len(content) + (16 << 20)  # of its values
     try:
-        value = _Machine(content).run()
-        _check_plain(value, len(content))
+        value = _Machine(content, max_bytes).run()
+        _check_plain(value, max_bytes)
         return value
     except RefusedError as error:
         raise UserError(f"{path}: {error}") from error
@@ -67,14 +69,14 @@ def read_plain_pickle(path: str | Path, *, limit_bytes: int = _MAX_FILE_BYTES) -
 class _Machine:
     """The stack machine of pickles: `run` executes the opcodes of `content` up to STOP."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, max_bytes: int) -> None:
         self.content = content
         self.file = io.BytesIO(content)
         self.stack: list[Any] = []
         self.marks: list[int] = []  # heights of the stack
         self.memo: dict[int, Any] = {}
         self.containers = 0
-        self.bytes_left = _limit_of(len(content))
+        self.bytes_left = max_bytes
 
     def run(self) -> Any:
         for _ in range(_MAX_STEPS):
@@ -102,7 +104,7 @@ class _Machine:
             raise ValueError(f"byte {code[0]} at {self.file.tell() - 1} is no opcode of a pickle")
         name = opcode.name
         if name in _REFUSED:
-            raise RefusedError(f"{_REFUSED[name]}; {_ONLY_PLAIN}")
+            raise RefusedError(f"{_REFUSED[name]}; {ONLY_PLAIN}")
         if name == "STRING":  # Python 2's bytes, which `pickletools` would decode as ASCII
             quoted = pickletools.read_stringnl(self.file, decode=False)
             return name, codecs.escape_decode(quoted)[0].decode("latin1")
@@ -110,6 +112,8 @@ class _Machine:
         argument = opcode.arg.reader(self.file) if opcode.arg is not None else None
         if type(argument) is int:
             self.check_int(name, start)
+            if name == "PROTO" and argument > pickle.HIGHEST_PROTOCOL:
+                raise ValueError("of an unknown protocol")
         if type(argument) is str and "BINUNICODE" in name:
             argument.encode()  # raises for surrogates, which `pickletools` accepts
         return name, bytes(argument) if type(argument) is bytearray else argument
@@ -131,7 +135,7 @@ class _Machine:
 
     def top(self) -> Any:
         value = self.pop()
-        self.stack.append(value)
+        self.push(value)
         return value
 
     def pop_mark(self) -> list[Any]:
@@ -155,15 +159,12 @@ class _Machine:
     def put(self, place: int) -> None:
         self.memo[place] = self.top()
 
-    def get(self, place: int) -> None:
-        self.push(_finished(self.memo[place]))
-
     def extend(self, kind: Any, items: Any) -> None:
         """Add items to the top of the stack, which must be a container that this machine made."""
         target = self.top()
         if type(target) is not kind:
             raise RefusedError(
-                f"adds to a {type(target).__name__} as to a {kind.__name__}; {_ONLY_PLAIN}"
+                f"adds to a {type(target).__name__} as to a {kind.__name__}; {ONLY_PLAIN}"
             )
         target.extend(items) if kind is list else target.update(items)
 
@@ -191,14 +192,10 @@ class _Machine:
         """Set the state of an array or a dtype; nothing else has a state."""
         target, state = self.pop_several(2)
         if type(target) not in (PendingArray, NumberType):
-            raise RefusedError(f"changes what it was given; {_ONLY_PLAIN}")
+            raise RefusedError(f"changes what it was given; {ONLY_PLAIN}")
         self.spend(state)
         target.set_state(state)
         self.push(_finished(target))
-
-    def protocol(self, number: int) -> None:
-        if number > pickle.HIGHEST_PROTOCOL:
-            raise ValueError("of an unknown protocol")
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
@@ -217,7 +214,7 @@ _LITERALS = frozenset((
     "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
 ))  # fmt: skip
 _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
-    "PROTO": lambda m, number: m.protocol(number),
+    "PROTO": lambda m, number: None,  # checked by `next_step`
     "FRAME": lambda m, _: None,  # a hint for buffers
     "NEWTRUE": lambda m, _: m.push(True),
     "NEWFALSE": lambda m, _: m.push(False),
@@ -243,7 +240,7 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "DUP": lambda m, _: m.push(m.top()),
     "MEMOIZE": lambda m, _: m.put(len(m.memo)),
     **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), lambda m, place: m.put(place)),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda m, place: m.get(place)),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda m, i: m.push(_finished(m.memo[i]))),
     "GLOBAL": lambda m, pair: m.global_name(*pair.split(" ", 1)),
     "STACK_GLOBAL": lambda m, _: m.global_name(*m.pop_several(2)),
     "REDUCE": lambda m, _: m.reduce(),
@@ -253,30 +250,21 @@ _MAKE_CONTAINERS = frozenset((
     "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "TUPLE", "EMPTY_LIST", "LIST", "EMPTY_DICT",
     "DICT", "EMPTY_SET", "FROZENSET", "REDUCE",
 ))  # fmt: skip
-_ONLY_PLAIN = "only plain containers and arrays are read from a pickle"
 _TOO_OFTEN = "refers to values so often that they are far larger than the file"
 _REFUSED = {
     **dict.fromkeys(("INST", "OBJ", "NEWOBJ", "NEWOBJ_EX"), "asks for an object"),
     **dict.fromkeys(("EXT1", "EXT2", "EXT4"), "asks for what Python's registry holds"),
-    **dict.fromkeys(
-        ("PERSID", "BINPERSID", "NEXT_BUFFER", "READONLY_BUFFER"),
-        "refers to something outside the file",
-    ),
+    **dict.fromkeys(("PERSID", "BINPERSID"), "refers to something outside the file"),
+    **dict.fromkeys(("NEXT_BUFFER", "READONLY_BUFFER"), "refers to something outside the file"),
 }
 
 
-def _limit_of(file_bytes: int) -> int:
-    """Return the number of bytes that the values of a file of this size may have."""
-    return 4 * file_bytes + (16 << 20)
-
-
-def _check_plain(root: Any, file_bytes: int) -> None:
-    """Refuse other than plain values, and values far larger than the file when traversed.
+def _check_plain(root: Any, max_bytes: int) -> None:
+    """Refuse other than plain values, and values of more than `max_bytes` when traversed.
 
     Values may be shared: two hundred bytes can describe nested lists of 10^30 items. The size of
     each container is computed once, with all that it contains.
     """
-    max_bytes = _limit_of(file_bytes)
     weights: dict[int, tuple[int, int, int]] = {}  # items, bytes, depth; by container
     open_now: set[int] = set()
     todo: list[tuple[Any, bool]] = [(root, False)]
@@ -326,6 +314,6 @@ def _leaf_bytes(value: Any) -> int:
         return len(value)
     if isinstance(value, (Name, NumberType, PendingArray)):
         raise RefusedError(
-            f"leaves an array unfinished, or a name in place of a value; {_ONLY_PLAIN}"
+            f"leaves an array unfinished, or a name in place of a value; {ONLY_PLAIN}"
         )
     return 0

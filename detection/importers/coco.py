@@ -21,10 +21,9 @@ from detection.formats.json_text import read_json_object
 from detection.importers.class_names import split_names
 from detection.importers.coco_frames import FIELDS, frame_numbers
 from detection.importers.coco_shapes import (
-    Box,
     FieldError,
+    box_around,
     box_of,
-    hull_of,
     number_of,
     shape_without_box,
 )
@@ -79,9 +78,8 @@ def read_coco_videos(
     values = read_json_object(path)
     for key in ("images", "annotations", "categories"):
         if not isinstance(values.get(key), list):
-            raise UserError(
-                f"{path}: lists images, annotations and categories are required; no '{key}'"
-            )
+            required = "lists images, annotations and categories are required"
+            raise UserError(f"{path}: {required}; no '{key}'")
     return _Reader(Path(path), values, Path(videos), rules or CocoRules()).read()
 
 
@@ -222,9 +220,8 @@ class _Reader:
             )
         for name in self.rules.categories:
             if name not in categories:
-                raise UserError(
-                    f"{self.path}: --categories {name}: the file has {_some(categories)}"
-                )
+                known = _some(categories)
+                raise UserError(f"{self.path}: --categories {name}: the file has {known}")
         chosen = self.rules.categories or (
             persons if self.acting is not None and persons and not explicit else categories
         )
@@ -259,9 +256,8 @@ class _Reader:
             self.counts[f"shape {shape}"] += 1
             image.unjudged = True
             return
-        box: Box
         if shape is not None:
-            box, turned = hull_of(annotation, shape), False
+            box, turned = box_around(annotation, shape), False
             self.counts[f"hull {shape}"] += 1
         else:
             box, turned = box_of(annotation)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Box = tuple[float, float, float, float]
+from detection.importers.cvat_shapes import Box, rotated_hull
+
 _MOST_PIXELS = 1 << 32  # of a run-length encoded mask
 SHAPES = ("segmentation", "keypoints", "rbbox", "polygon")
 
@@ -44,11 +45,8 @@ def box_of(annotation: Mapping[str, Any]) -> tuple[Box, bool]:
     """
     values = annotation.get("bbox")
     if not isinstance(values, list) or len(values) != 4:
-        raise FieldError(
-            "bbox",
-            f"bbox must be [x, y, width, height], found {str(values)[:40]}; "
-            "a turn goes into attributes.rotation",
-        )
+        message = f"bbox must be [x, y, width, height], found {str(values)[:40]}"
+        raise FieldError("bbox", f"{message}; a turn goes into attributes.rotation")
     x, y, width, height = (number_of(value, "bbox") for value in values)
     if width <= 0 or height <= 0:
         raise FieldError(
@@ -58,18 +56,10 @@ def box_of(annotation: Mapping[str, Any]) -> tuple[Box, bool]:
     named = attributes if isinstance(attributes, dict) else {}
     stated = annotation.get("rotation", named.get("rotation", 0))
     degrees = number_of(0 if stated is None else stated, "rotation") % 360
-    if not degrees:
-        return (x, y, x + width, y + height), False
-    turn = math.radians(degrees)
-    cos, sin = abs(math.cos(turn)), abs(math.sin(turn))
-    half = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
-    middle = x + width / 2, y + height / 2
-    return (
-        middle[0] - half[0], middle[1] - half[1], middle[0] + half[0], middle[1] + half[1]
-    ), True  # fmt: skip
+    return rotated_hull((x, y, x + width, y + height), degrees), bool(degrees)
 
 
-def hull_of(annotation: Mapping[str, Any], shape: str) -> Box:
+def box_around(annotation: Mapping[str, Any], shape: str) -> Box:
     """Return the upright box around polygons, a mask or seen keypoints; raises ValueError."""
     value = annotation[shape]
     if shape == "keypoints":

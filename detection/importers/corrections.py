@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,8 @@ from detection.datasets.ava_csv import (
     write_ground_truth,
 )
 from detection.datasets.folder import DatasetFolder, Split, SplitPart, inside
-from detection.datasets.new_folder import new_dataset_folder
 from detection.errors import Problems, UserError
-from detection.files import read_lines, write_text
+from detection.files import new_dataset_folder, read_lines, write_text
 from detection.importers.source_videos import copy_or_link, copy_or_link_video, find_video
 from detection.structures import Keyframe, LabelMap
 
@@ -73,10 +73,13 @@ def merge_corrections(
         rows = read_ground_truth(part.annotations)
     new_ids = _unknown_videos(folder, part, keyframes)
     sources = _new_videos(new_ids, folder, videos, reviewed)
-    kept = _without(rows, keyframes)
+    others = np.array([rows.keyframe(row) not in keyframes for row in range(len(rows))], bool)
+    empty = tuple(key for key in rows.empty_keyframes if key not in keyframes)
+    kept = replace(rows.select(others), empty_keyframes=empty)
     _check_paths(folder, stated, adds_videos=bool(sources), adds_ids=bool(new_ids))
     with new_dataset_folder(out, overwrite=overwrite) as building:
-        _copy(folder.root, building, link=link)
+        copy = partial(copy_or_link, link=link)
+        shutil.copytree(folder.root, building, dirs_exist_ok=True, copy_function=copy)
         annotations = inside(building, stated.annotations, what="the split's annotation file")
         annotations.unlink()
         write_ground_truth(annotations, _joined(kept, merged))
@@ -218,12 +221,6 @@ def _new_videos(
     return sources
 
 
-def _without(rows: AvaRows, keyframes: frozenset[Keyframe]) -> AvaRows:
-    kept = np.array([rows.keyframe(row) not in keyframes for row in range(len(rows))], bool)
-    empty = tuple(key for key in rows.empty_keyframes if key not in keyframes)
-    return replace(rows.select(kept), empty_keyframes=empty)
-
-
 def _joined(kept: AvaRows, merged: AvaRows) -> AvaRows:
     """Return the rows of both, by video (in the order of the file, then new ones) and time."""
     names = list(dict.fromkeys([*kept.video_names, *merged.video_names]))
@@ -249,12 +246,3 @@ def _joined(kept: AvaRows, merged: AvaRows) -> AvaRows:
         person_id=person,
         empty_keyframes=tuple(sorted({*kept.empty_keyframes, *merged.empty_keyframes})),
     ).select(order)
-
-
-def _copy(source: Path, target: Path, *, link: bool) -> None:
-    """Copy a folder into an existing one; with hard links where `link` and possible."""
-
-    def place(name: str, other: str) -> None:
-        copy_or_link(Path(name), Path(other), link=link)
-
-    shutil.copytree(source, target, dirs_exist_ok=True, copy_function=place)

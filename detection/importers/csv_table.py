@@ -147,10 +147,9 @@ def _frame_sizes(
     for line, b in drawn.items():
         width, height = stated[line]
         if b[2] > width * _FRACTION_LIMIT or b[3] > height * _FRACTION_LIMIT:
-            raise at_row(
-                path, line, f"a box to {b[2]:g}, {b[3]:g} in a frame of {width:g}x{height:g}: "
-                f"{names[0]}, {names[1]} are read as the frame's size",
-            )  # fmt: skip
+            box = f"a box to {b[2]:g}, {b[3]:g} in a frame of {width:g}x{height:g}"
+            message = f"{box}: {names[0]}, {names[1]} are read as the frame's size"
+            raise at_row(path, line, message)
     return stated
 
 
@@ -200,11 +199,8 @@ def _columns(path: Path, line: int, cells: list[str]) -> dict[str, int]:
     if ("time" in found) == ("frame" in found):
         missing.append("one of time and frame")
     if missing:
-        raise at_row(
-            path,
-            line,
-            f"the header line lacks {' and '.join(missing)}; required: {REQUIRED_COLUMNS}",
-        )
+        lacks = f"the header line lacks {' and '.join(missing)}"
+        raise at_row(path, line, f"{lacks}; required: {REQUIRED_COLUMNS}")
     return found
 
 
@@ -245,9 +241,8 @@ def _video_of(
 
 
 def _set_split(video: AnnotatedVideo, text: str) -> None:
-    split = {"validation": "val", "test": "val", "training": "train"}.get(
-        text.lower(), text.lower()
-    )
+    split = text.lower()
+    split = {"validation": "val", "test": "val", "training": "train"}.get(split, split)
     if not split:
         return
     if split not in ("train", "val"):

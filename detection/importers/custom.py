@@ -164,10 +164,8 @@ def split_videos(videos: Sequence[AnnotatedVideo], choices: Choices) -> dict[str
             "two files, or give --val-share 0 for a data set without val"
         )
     else:
-        val = choose_val(
-            {v.name: Counter(a for box in v.boxes for a in box.actions) for v in videos},
-            choices.val_share,
-        )
+        counts = {v.name: Counter(a for box in v.boxes for a in box.actions) for v in videos}
+        val = choose_val(counts, choices.val_share)
     chosen = set(val)
     splits = {
         "train": [name for name in names if name not in chosen],
@@ -228,11 +226,8 @@ def _label_map(
                 if name not in label_map.index_by_name:
                     close = difflib.get_close_matches(name, label_map.names, n=1)
                     hint = f", did you mean '{close[0]}'?" if close else ""
-                    problems.add(
-                        video.source_file,
-                        box.line or None,
-                        f"class {name!r} is not in {choices.label_map}{hint}",
-                    )
+                    message = f"class {name!r} is not in {choices.label_map}{hint}"
+                    problems.add(video.source_file, box.line or None, message)
     return label_map
 
 

@@ -11,7 +11,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -166,12 +165,9 @@ def _add_boxes(
     for track in part.tracks:
         for box in track.boxes:
             if box.frame >= len(times_s) and not box.outside:
-                problems.add(
-                    file.path,
-                    box.line,
-                    f"frame {box.frame} (counted from 0), but {video.path.name} has "
-                    f"{len(times_s)} frames: is it the same file as in CVAT?",
-                )
+                has = f"{video.path.name} has {len(times_s)} frames"
+                message = f"frame {box.frame} (counted from 0), but {has}"
+                problems.add(file.path, box.line, f"{message}: is it the same file as in CVAT?")
                 break
     if part.num_beyond:
         counts.frames.append(
@@ -222,7 +218,13 @@ def _frames_of(video: AnnotatedVideo, task: CvatTask, counts: _Counts) -> NDArra
     counted = None if last is None else last + 1
     with VideoReader(video.path) as reader:
         times_s, packets = reader.frame_times_s(), reader.frame_counts().packets
-        _check_shape(video, reader.frame_size(), reader.pixel_shape)
+        width, height = reader.frame_size()
+        shape = reader.pixel_shape
+        if video.size is not None and not has_aspect_ratio(video.size, (width, height), shape):
+            raise UserError(
+                f"{video.source_file}: annotated on {video.size[0]}x{video.size[1]}, but "
+                f"{video.path.name} has {width}x{height}: another video, or rotated"
+            )
         if packets != len(times_s):
             of_task = "" if counted is None else f"CVAT's task has {counted}; "
             counts.frames.append(
@@ -252,18 +254,6 @@ def _frames_of(video: AnnotatedVideo, task: CvatTask, counts: _Counts) -> NDArra
         f"can be decoded, {counted} in CVAT's task; frame numbers count those {which}"
     )
     return used_s
-
-
-def _check_shape(
-    video: AnnotatedVideo, size_px: tuple[int, int], pixel_shape: Fraction | None
-) -> None:
-    if video.size is None:
-        return
-    if not has_aspect_ratio(video.size, size_px, pixel_shape):
-        raise UserError(
-            f"{video.source_file}: annotated on {video.size[0]}x{video.size[1]}, but "
-            f"{video.path.name} has {size_px[0]}x{size_px[1]}: another video, or rotated"
-        )
 
 
 def _keyframes(times_s: NDArray[np.float64], every_s: float) -> list[tuple[float, int]]:

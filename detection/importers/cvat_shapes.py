@@ -94,7 +94,7 @@ def shape_of(
         outside = outside or not shown
         box = _around(shown) if shown else (0.0, 0.0, 0.0, 0.0)
     else:
-        box, rotation = hull_of(name, values)
+        box, rotation = box_and_rotation(name, values)
     return CvatBox(int(frame), box, outside, occluded, attributes, line, name, rotation)
 
 
@@ -106,7 +106,7 @@ def flag_of(values: Mapping[str, str], name: str) -> bool:
     return text in ("1", "true")
 
 
-def hull_of(name: str, values: Mapping[str, str]) -> tuple[Box, float]:
+def box_and_rotation(name: str, values: Mapping[str, str]) -> tuple[Box, float]:
     """Return the bounding box of a shape other than a skeleton, and a box's rotation in degrees."""
 
     def number(key: str) -> float:

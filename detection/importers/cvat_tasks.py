@@ -77,11 +77,8 @@ def _by_task(file: CvatFile) -> list[list[CvatTrack]]:
     shared: dict[str, list[CvatTrack]] = {task_id: [] for task_id in ids}
     for track in file.tracks:
         if track.task_id not in shared:
-            raise at_row(
-                file.path,
-                track.line,
-                f"track of task '{printable(track.task_id)}', which is not listed above",
-            )
+            message = f"track of task '{printable(track.task_id)}', which is not listed above"
+            raise at_row(file.path, track.line, message)
         shared[track.task_id].append(track)
     return list(shared.values())
 
@@ -119,12 +116,10 @@ def _on_video(
         strange = next((box for box in boxes if not _has(task, box)), None)
         if strange is not None:
             end = "its end" if last is None else last + offset
-            problems.add(
-                file.path,
-                strange.line,
-                f"frame {strange.frame + offset} is outside {_named(task)}, which in this project "
-                f"has frames {first + offset} to {end} by {task.step}",
-            )
+            outside = f"frame {strange.frame + offset} is outside {_named(task)}"
+            own = f"frames {first + offset} to {end} by {task.step}"
+            message = f"{outside}, which in this project has {own}"
+            problems.add(file.path, strange.line, message)
         moved.append(replace(track, boxes=boxes))
     return moved
 

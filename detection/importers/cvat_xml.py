@@ -185,9 +185,8 @@ class _Reader:
         except (ValueError, LookupError) as error:
             if isinstance(error, UserError):
                 raise
-            raise at_row(
-                path, self.line, f"not XML, or in an unsupported encoding ({error})"
-            ) from error
+            message = f"not XML, or in an unsupported encoding ({error})"
+            raise at_row(path, self.line, message) from error
         for track in self.file.tracks:
             self._check_order(track)
         self.problems.raise_if_any()
@@ -242,12 +241,8 @@ class _Reader:
             raise self._error("this is 'CVAT for images'; export the task as 'CVAT for video 1.1'")
         elif name == "track" and len(self.stack) == 2:
             self._keep()
-            self.track = CvatTrack(
-                attributes.get("id", ""),
-                attributes.get("label", ""),
-                attributes.get("task_id", ""),
-                self.line,
-            )
+            track_id, label, task = (attributes.get(key, "") for key in ("id", "label", "task_id"))
+            self.track = CvatTrack(track_id, label, task, self.line)
         elif self.track is not None and len(self.stack) == 3:
             self.shape = None
             if name in SHAPES:
@@ -299,10 +294,9 @@ class _Reader:
         assert self.shape is not None and self.element is not None
         part, self.element = self.element, None
         frame = self.shape.values.get("frame", "0")
+        values = {**part.values, "frame": frame}
         try:
-            self.shape.elements.append(
-                shape_of(part.name, {**part.values, "frame": frame}, part.line, {})
-            )
+            self.shape.elements.append(shape_of(part.name, values, part.line, {}))
         except ValueError as error:
             self.problems.add(self.file.path, part.line, str(error))
 
@@ -349,12 +343,9 @@ class _Reader:
             before = kept[-1] if kept else None
             if before is not None and before.frame == box.frame:
                 if not (before.outside and box.outside):
-                    self.problems.add(
-                        self.file.path,
-                        box.line,
-                        f"track {track.track_id or '?'} has frame {box.frame} twice "
-                        f"(first in line {before.line})",
-                    )
+                    twice = f"track {track.track_id or '?'} has frame {box.frame} twice"
+                    message = f"{twice} (first in line {before.line})"
+                    self.problems.add(self.file.path, box.line, message)
                 continue
             if any(attributes.get(name) != value for name, value in box.attributes.items()):
                 attributes = {**attributes, **box.attributes}

@@ -134,14 +134,14 @@ def copy_or_link_video(source: Path, folder: Path, video_id: str, *, link: bool)
     return target
 
 
-def copy_or_link(source: Path, target: Path, *, link: bool) -> None:
+def copy_or_link(source: str | Path, target: str | Path, *, link: bool) -> None:
     """Hard-link `source` (of a symbolic link: its file) where `link` and possible, else copy it."""
     if link:
         try:
-            os.link(source.resolve(), target)
+            os.link(Path(source).resolve(), target)
             return
         except OSError:
-            target.unlink(missing_ok=True)
+            Path(target).unlink(missing_ok=True)
     shutil.copyfile(source, target)
 
 

@@ -165,11 +165,9 @@ class TubeVideo:
     last_frame: int
 
 
-def annotated_videos(
-    form: TubeFormat, source: str | Path, *, videos: str | Path | None = None
-) -> list[TubeVideo]:
+def annotated_videos(form: TubeFormat, source: str | Path) -> list[TubeVideo]:
     """Return the annotated videos of a source folder; no video is opened."""
-    path, videos = _files(Path(source), form, videos)
+    path, videos = _files(Path(source), form, None)
     found = []
     for name, tubes in _read_annotations(path, form).tubes.items():
         try:
@@ -216,7 +214,11 @@ def _source_videos(
             missing.append(str(error))
             continue
         height, width = annotations.size[name]
-        misshapen += _shape_mismatch(name, file, width, height)
+        with VideoReader(file) as reader:
+            size_px, pixel_shape = reader.frame_size(), reader.pixel_shape
+        if not has_aspect_ratio((width, height), size_px, pixel_shape):
+            frames = f"frames of {size_px[0]}x{size_px[1]}"
+            misshapen.append(f"{printable(name)}: boxes in {width}x{height}, {frames}")
         rows = np.concatenate([np.zeros((0, 5)), *(tube for _, tube in tubes)])
         lengths = [len(tube) for _, tube in tubes]
         frame = rows[:, 0].astype(np.int64) - 1
@@ -247,15 +249,6 @@ def _source_videos(
     return found
 
 
-def _shape_mismatch(name: str, file: Path, width: int, height: int) -> list[str]:
-    """Return a message where the video's aspect ratio is not that of width x height."""
-    with VideoReader(file) as reader:
-        size_px, pixel_shape = reader.frame_size(), reader.pixel_shape
-    if has_aspect_ratio((width, height), size_px, pixel_shape):
-        return []
-    return [f"{printable(name)}: boxes in {width}x{height}, frames of {size_px[0]}x{size_px[1]}"]
-
-
 def _read_annotations(path: Path, form: TubeFormat) -> _Annotations:
     """Read the pickle and check its format."""
     values = read_plain_pickle(path)
@@ -265,10 +258,8 @@ def _read_annotations(path: Path, form: TubeFormat) -> _Annotations:
     try:
         labels = tuple(_text(path, label, "label") for label in values["labels"])
         tubes: dict[str, list[tuple[int, NDArray[np.float64]]]] = {}
-        for name in sorted(values["gttubes"]):
-            tubes[_checked_name(path, name)] = _tubes_of(
-                path, name, values["gttubes"][name], labels
-            )
+        for name, by_class in sorted(values["gttubes"].items()):
+            tubes[_checked_name(path, name)] = _tubes_of(path, name, by_class, labels)
         size = {name: _size_of(path, name, values["resolution"][name]) for name in tubes}
         splits, without_tubes = _splits_of(path, values, tubes, form)
         num_frames = {

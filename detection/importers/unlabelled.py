@@ -7,9 +7,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from detection.datasets.folder import DatasetFile, SplitPart, write_dataset_file
-from detection.datasets.new_folder import new_dataset_folder
 from detection.errors import UserError
-from detection.files import write_text
+from detection.files import new_dataset_folder, write_text
 from detection.importers.source_videos import (
     copy_or_link_video,
     list_videos,
@@ -45,12 +44,9 @@ def import_unlabelled(
                 if not len(video.frame_times_s()):
                     raise UserError(f"{source / name}: contains no frame")
             copy_or_link_video(source / name, folder / "videos", ids[name], link=link)
-        write_text(folder / "annotations" / "all.csv", "")
-        write_text(
-            folder / "annotations" / "all_videos.txt", "".join(f"{i}\n" for i in ids.values())
-        )
         part = SplitPart(annotations="annotations/all.csv", videos="annotations/all_videos.txt")
-        write_dataset_file(
-            folder, DatasetFile(name=Path(out).name, videos="videos", splits={SPLIT: part})
-        )
+        write_text(folder / "annotations/all.csv", "")
+        write_text(folder / "annotations/all_videos.txt", "".join(f"{i}\n" for i in ids.values()))
+        file = DatasetFile(name=Path(out).name, videos="videos", splits={SPLIT: part})
+        write_dataset_file(folder, file)
     return ImportReport(len(names), {}, (), notes=tuple(skipped_files(source)))

@@ -21,10 +21,9 @@ from tqdm import tqdm
 from detection.datasets.ava_csv import AvaRows, time_us_of, write_ground_truth
 from detection.datasets.folder import DatasetFile, EvaluationPart, SplitPart, write_dataset_file
 from detection.datasets.label_map import write_label_map
-from detection.datasets.new_folder import new_dataset_folder
 from detection.datasets.plain_names import check_class_name
 from detection.errors import Problems, UserError, first_few, place_in, printable
-from detection.files import replacing, write_text
+from detection.files import new_dataset_folder, replacing, write_text
 from detection.importers.source_videos import copy_or_link_video, video_ids
 from detection.structures import Keyframe, LabelMap
 from detection.video.reader import SAME_TIME_S, FrameCounts, VideoReader
@@ -76,6 +75,10 @@ class SourceVideo:
             column = getattr(self, name)
             if column is not None and len(column) != len(self.boxes):
                 raise ValueError(f"{name} has {len(column)} rows, boxes {len(self.boxes)}")
+
+    def place(self, row: int) -> int | str | None:
+        """Return where a row stands in `source_file`."""
+        return None if self.line is None else self.line[row] or None
 
 
 @dataclass(frozen=True)
@@ -189,10 +192,9 @@ def write_dataset(
     were left out, `video_sources.csv` the source's name of each video. Raises `UserError` naming
     file and line of what is wrong; then `out` stays as it was.
     """
-    _check_classes(header.label_map)
     ids = video_ids([video.name for video in videos])
+    _check_header(header, ids)
     timed: dict[str, _TimedRows] = {}
-    _check_splits(header, ids)
     with new_dataset_folder(out, overwrite=overwrite) as folder:
         problems = Problems()
         for video in tqdm(videos, desc="reading videos", unit="video", disable=not show_progress):
@@ -299,8 +301,7 @@ def _time_rows(
         for row in sorted(left_out_rows)
     ]
     for row in sorted(set(wrong) - left_out_rows):
-        line = None if video.line is None else video.line[row] or None
-        problems.add(video.source_file, line, f"{video.name}: {wrong[row]}")
+        problems.add(video.source_file, video.place(row), f"{video.name}: {wrong[row]}")
     kept = np.ones(len(boxes_01), bool)
     kept[list(wrong)] = False
     time_of = {time_s: time_us_of(time_s) for time_s in np.unique(row_times_s[kept]).tolist()}
@@ -309,12 +310,11 @@ def _time_rows(
     empty_us = sorted({time_us_of(time_s) for time_s in empty_s})
     earliest_us = min([*time_of.values(), *empty_us], default=0)
     if earliest_us < 0:
-        problems.add(
-            video.path,
-            None,
+        message = (
             f"time {earliest_us / 1e6:.6f} s: annotations require times from 0 s on; make a video "
-            "whose clock begins at 0 (ffmpeg -i IN -c copy OUT.mp4)",
+            "whose clock begins at 0 (ffmpeg -i IN -c copy OUT.mp4)"
         )
+        problems.add(video.path, None, message)
     last = None
     if video.frame is not None:
         last = max([*video.frame.tolist(), *video.empty_frame], default=0)
@@ -336,7 +336,7 @@ def _time_rows(
 def _skipped_row(
     video: SourceVideo, video_id: str, row: int, num_frames: int, reason: str
 ) -> SkippedRow:
-    place = place_in(video.source_file, None if video.line is None else video.line[row] or None)
+    place = place_in(video.source_file, video.place(row))
     frame = None if video.frame is None else int(video.frame[row]) + 1
     x1, y1, x2, y2 = video.boxes[row].tolist()
     return SkippedRow(video_id, video.name, frame, num_frames, (x1, y1, x2, y2), place, reason)
@@ -363,12 +363,9 @@ def _check_shape(
     if video.size is None or video.size == (1, 1) or not len(video.boxes):
         return
     if not has_aspect_ratio(video.size, size_px, pixel_shape):
-        problems.add(
-            video.source_file,
-            None if video.line is None else video.line[0] or None,
-            f"{video.name}: frames of {video.size[0]:g}x{video.size[1]:g} are stated, the video's "
-            f"are {size_px[0]}x{size_px[1]}: the same aspect ratio is required",
-        )
+        stated = f"{video.name}: frames of {video.size[0]:g}x{video.size[1]:g} are stated"
+        own = f"the video's are {size_px[0]}x{size_px[1]}: the same aspect ratio is required"
+        problems.add(video.source_file, video.place(0), f"{stated}, {own}")
 
 
 def _row_times_s(
@@ -396,16 +393,12 @@ def _outside_reason(video: SourceVideo, row: int, times_s: NDArray[np.float64]) 
     )
 
 
-def _check_classes(label_map: LabelMap) -> None:
-    """Refuse names that a label map cannot contain: empty, or with control characters."""
-    for name in label_map.names:
+def _check_header(header: DatasetHeader, ids: Mapping[str, str]) -> None:
+    for name in header.label_map.names:
         try:
             check_class_name(name)
         except ValueError as error:
             raise UserError(str(error)) from error
-
-
-def _check_splits(header: DatasetHeader, ids: Mapping[str, str]) -> None:
     for split, names in header.splits.items():
         for name in names:
             if name not in ids:

@@ -13,7 +13,7 @@ class FrozenBatchNorm3d(nn.BatchNorm3d):
         return super().train(False)
 
 
-def freeze_batch_norm(module: nn.Module, *, freeze_affine: bool = False) -> int:
+def freeze_batch_norm_3d(module: nn.Module, *, freeze_affine: bool = False) -> int:
     """Make every BatchNorm3d inside `module` keep its statistics; return how many there are.
 
     Needed where BatchNorm was folded into the weights of a checkpoint (its statistics then mean

@@ -135,7 +135,7 @@ def convolve_and_normalise(
 
 
 def relu(features: Tensor) -> Tensor:
-    """Cut off below zero, in place where nobody will ask for gradients.
+    """Cut off below zero, in place where no gradient will be asked for.
 
     The results above are views; autograd would copy a view that is changed in place, three times.
     """

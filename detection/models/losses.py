@@ -7,7 +7,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 
 def action_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy per actor and class, a mean over both; 0 with a gradient for nobody.
+    """Binary cross-entropy per actor and class, a mean over both; 0 with a gradient for no actors.
 
     logits, labels: (R, A), labels 0 or 1.
     """

@@ -136,7 +136,7 @@ class X3DTrunk(nn.Module):
         self.description = description
         self.res5_stride = res5_stride
         self.spatial_stride = 16 * res5_stride
-        self.recompute = False  # in training: keep block inputs alone, compute the rest again
+        self.checkpoint_activations = False  # in training: keep block inputs alone
         self.out_channels = description.out_channels
 
         self.stem = Stem(3, description.stem_channels)
@@ -164,9 +164,9 @@ class X3DTrunk(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         """Return the conv5 map of normalised float clips."""
         features = self.stem(clips)
-        recompute = self.recompute and self.training and torch.is_grad_enabled()
+        checkpointing = self.checkpoint_activations and self.training and torch.is_grad_enabled()
         for stage in self.stages:
-            if not recompute:
+            if not checkpointing:
                 features = stage(features)
                 continue
             assert isinstance(stage, nn.Sequential)
@@ -178,7 +178,7 @@ class X3DTrunk(nn.Module):
         """Keep the weights of the first parts: 1 the stem and res2, ... 4 res5 too, 5 conv5 too.
 
         No gradient is computed in them, so that a training step costs less. BatchNorm's statistics
-        still move in training mode (`batch_norm.freeze_batch_norm` keeps those).
+        still move in training mode (`batch_norm.freeze_batch_norm_3d` keeps those).
         """
         last = len(self.stages) + 1
         if not 0 <= stages <= last:
@@ -284,7 +284,7 @@ class Block(nn.Module):
 class SqueezeExcite(nn.Module):
     """Scale every channel by a gate computed from the mean of the whole map.
 
-    The mean runs over T, H and W: padding a clip changes its answer, so clips are never padded.
+    The mean runs over T, H and W: padding a clip changes its output, so clips are never padded.
     """
 
     def __init__(self, channels: int) -> None:

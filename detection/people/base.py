@@ -139,3 +139,9 @@ def actor_boxes(
     order = np.argsort(-score, kind="stable")
     found = ActorBoxes(xyxy.astype(np.float32), score)
     return found.select(order[has_area[order]][:max_people])
+
+
+def person_threshold(detector: PeopleDetector) -> float | None:
+    """Return the score of a detector's best F1, where it was measured; None: it was not."""
+    found = getattr(detector, "best_score", None)
+    return None if found is None else float(found)

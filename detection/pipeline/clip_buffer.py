@@ -35,6 +35,7 @@ class PipelineSampling:
 
     clip: of each keyframe.
     short_side_px: of clips.
+    enlarge: whether the clips of smaller videos are scaled up to it.
     people_short_side_px: of whole frames for the people detector.
     interval_s: from keyframe to keyframe.
     per_keyframe: how often people are looked for in a keyframe interval.
@@ -50,6 +51,7 @@ class PipelineSampling:
     per_keyframe: int
     group_size: int
     within_s: tuple[float, float] | None = None
+    enlarge: bool = True
 
     def earliest_s(self, time_s: float) -> float:
         """Return the time of the first frame of the keyframe's clip, or of a later one's."""
@@ -261,7 +263,10 @@ class ClipGatherer:
                 each.arrived_s = frame.arrived_s
             else:
                 assert each.clip is not None
-                each.clip[slot] = self._converted(frame, self._sampling.short_side_px)
+                side_px = self._sampling.short_side_px
+                if not self._sampling.enlarge:
+                    side_px = min(side_px, frame.width, frame.height)
+                each.clip[slot] = self._converted(frame, side_px)
 
     def _converted(self, frame: StreamFrame, short_side: int) -> Rgb:
         """Return the frame at a size; made once, and always of the size of the first one."""

@@ -118,7 +118,11 @@ class ActionDetectorPipeline:
             device=choose_device(device or "auto", option="device="),
             half_precision=half_precision,
         )
-        inputs["people"] = people_input(find_people(checkpoint) if people is None else people)
+        if people is None:
+            people = find_people(checkpoint, needed=not networks.follows_people)
+        inputs["people"] = people_input(people)
+        if options.gathered_classes is not None:
+            inputs["gathered classes"] = weights_input(options.gathered_classes)
         return cls(networks, options, inputs=inputs)
 
     def run(self, source: Source, **how: Unpack[RunOptions]) -> Iterator[ActionEvent]:
@@ -238,8 +242,13 @@ class ActionDetectorPipeline:
         )
 
     def _window_s(self, sampling: PipelineSampling, live: bool) -> float:
-        others = 0 if live else self.options.batch_size - 1
-        return sampling.clip.span_s + others * sampling.interval_s
+        """Return the stretch of time that kept frames may span."""
+        clip, interval_s = sampling.clip, sampling.interval_s
+        window_s = clip.span_s + (0 if live else self.options.batch_size - 1) * interval_s
+        if self.networks.follows_people and not live:
+            # A group waits for people up to the end of its clips, which come with a later group.
+            window_s += clip.span_s - clip.before_s + sampling.group_size * interval_s
+        return window_s
 
     @property
     def workers(self) -> int:
@@ -253,6 +262,7 @@ class ActionDetectorPipeline:
             clip=self.networks.sampling,
             short_side_px=self.networks.short_side_px,
             people_short_side_px=self.networks.people_short_side_px,
+            enlarge=not self.networks.follows_people,
             interval_s=options.keyframe_interval_s,
             per_keyframe=options.people_per_keyframe,
             group_size=1 if live else max(1, options.batch_size // (self.workers + 1)),
@@ -303,6 +313,8 @@ class ActionDetectorPipeline:
     def _decisive(self, stream: VideoStream, plan: Plan, identity: Mapping[str, str]) -> Decisive:
         """Return what decides the results, by which unfinished work is known."""
         options = dataclasses.asdict(self.options)
+        del options["gathered_classes"]  # known by its content
+        options["threshold"] = self.networks.threshold
         options["class_thresholds"] = dict(self.options.class_thresholds)
         decisive = {
             **options,

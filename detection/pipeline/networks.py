@@ -6,9 +6,7 @@ Legend: N people of a frame, A action classes asked for, T frames, H W pixels.
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,20 +15,33 @@ import torch
 from numpy.typing import NDArray
 
 from detection.build import place_model
-from detection.checkpoints.file import read_checkpoint
+from detection.checkpoints.file import ModelFile
 from detection.checkpoints.load import load_network
+from detection.checkpoints.network_file import kinetics_classes, read_network_file
 from detection.checkpoints.plain_file import find_checkpoint
-from detection.datasets.transforms import EvalTransform
 from detection.errors import UserError
-from detection.models.action_detector import ActionDetector
-from detection.people.base import PeopleDetector, check_finite
-from detection.people.weights import load_people_detector, read_people_file
-from detection.pipeline.clip_buffer import DetectionFrame, Group
+from detection.models.classifier import X3DClassifier
+from detection.people.base import PeopleDetector, check_finite, person_threshold
+from detection.people.weights import COCO, load_people_detector, read_people_file
+from detection.pipeline.clip_buffer import Group
+from detection.pipeline.following import FollowedFrame
+from detection.pipeline.gathered_classes import GatheredClasses, read_gathered_classes
 from detection.pipeline.options import PipelineOptions
+from detection.pipeline.scorers import ActionScorer, KeyframeClip, RoiScorer, SquareScorer
 from detection.pipeline.timing import StageClock
 from detection.structures import ActorBoxes, ClipSampling, LabelMap
+from detection.tracking.tracker import Tracker
 
 PEOPLE_FILE = "people.pt"  # beside checkpoints/ in a run folder
+# Larger videos are scaled down to this before squares are cut from their frames.
+MOST_SQUARE_SOURCE_PX = 720
+KINETICS_NOTE = (
+    "Kinetics-400 names sports, instruments, work and large scenes; it has no names for standing, "
+    "sitting or walking, and is silent on them or takes them for something else."
+)
+# Least probability of an event for networks that know one class from 400: people who do nothing
+# with a name in Kinetics stay below it (benchmarks/zero_training.py, docs/results.md).
+WHOLE_CLIP_THRESHOLD = 0.5
 _PEOPLE_SHORT_SIDE_PX = 256  # of frames for detectors that do not say theirs
 
 
@@ -56,12 +67,13 @@ class FrameDetections:
 class Networks:
     """What a pipeline computes with.
 
-    model: the action network, on its device.
+    actions: scores the people of keyframes.
+    knows_kinetics: whether its classes are Kinetics-400's, gathered or not.
     people: the people detector.
     sampling: which frames a clip holds.
     short_side_px: of clips.
     label_map: the classes that are asked for.
-    columns: where these are among the model's.
+    threshold: least score of an event, usually.
     thresholds: (A,) least score of each class.
     person_score: least confidence of a new person.
     keep_score: least confidence of a person already seen.
@@ -70,12 +82,13 @@ class Networks:
     half_precision: whether they compute in float16.
     """
 
-    model: ActionDetector
+    actions: ActionScorer
+    knows_kinetics: bool
     people: PeopleDetector
     sampling: ClipSampling
     short_side_px: int
     label_map: LabelMap
-    columns: NDArray[np.int64]
+    threshold: float
     thresholds: NDArray[np.float64]
     person_score: float
     keep_score: float
@@ -89,8 +102,30 @@ class Networks:
         sides = getattr(self.people, "sides_px", None)
         return _PEOPLE_SHORT_SIDE_PX if sides is None else int(sides[0])
 
-    def find(self, group: Group, clock: StageClock) -> list[FrameDetections]:
-        """Return the people of each frame of a group, and their action scores at its keyframes."""
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what a reader of the results should know of the action network, a line each."""
+        if not self.follows_people:
+            return ()
+        return (
+            "The labels are those of a network that knows whole clips and was not trained on "
+            "persons: each person is shown to it alone, in a square.",
+            *((KINETICS_NOTE,) if self.knows_kinetics else ()),
+        )
+
+    @property
+    def follows_people(self) -> bool:
+        """Whether the action network is shown each person alone, followed over the clip."""
+        return isinstance(self.actions, SquareScorer)
+
+    def new_tracker(self, max_gap_s: float) -> Tracker:
+        """Return a tracker for a video's people."""
+        return Tracker(
+            start_score=self.person_score, keep_score=self.keep_score, max_gap_s=max_gap_s
+        )
+
+    def find_people(self, group: Group, clock: StageClock) -> list[ActorBoxes]:
+        """Return the people of each frame of a group, the best `max_people` at most."""
         with clock.measure("people"):
             images = [_chw(frame.rgb) for frame in group.frames]
             found = []
@@ -98,64 +133,35 @@ class Networks:
                 check_finite(boxes, f"{self.people.name}: at {frame.time_s:.3f} s")
                 sure = np.flatnonzero(boxes.score >= self.keep_score)[: self.max_people]
                 found.append(boxes.select(sure))
-        keyframes = [i for i, m in enumerate(group.frames) if m.clip is not None and len(found[i])]
-        with clock.measure("actions"):
-            scores = self._actions(
-                [group.frames[i] for i in keyframes], [found[i] for i in keyframes]
-            )
-        by_position = dict(zip(keyframes, scores, strict=True))
-        no_person = np.zeros((0, len(self.columns)), np.float32)
-        return [
-            FrameDetections(
-                frame.index,
-                frame.time_s,
-                boxes,
-                None if frame.clip is None else by_position.get(position, no_person),
-                frame.arrived_s,
-            )
-            for position, (frame, boxes) in enumerate(zip(group.frames, found, strict=True))
+                frame.rgb = None  # is not needed any more
+        return found
+
+    def find(self, group: Group, clock: StageClock) -> list[FrameDetections]:
+        """Return the people of each frame of a group, and their action scores at its keyframes."""
+        frames = [
+            FollowedFrame(frame, boxes, np.ones(len(boxes), np.int64), None)
+            for frame, boxes in zip(group.frames, self.find_people(group, clock), strict=True)
         ]
+        return self.score(frames, clock)
 
-    @torch.inference_mode()
-    def _actions(
-        self, keyframes: Sequence[DetectionFrame], boxes: Sequence[ActorBoxes]
-    ) -> list[NDArray[np.float32]]:
-        transform = EvalTransform(short_side=self.short_side_px)
-        params = transform.make_params(np.random.default_rng(0))
-        by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        clips, rois = [], []
-        for position, (frame, actors) in enumerate(zip(keyframes, boxes, strict=True)):
-            assert frame.clip is not None
-            frames = torch.from_numpy(np.stack([f for f in frame.clip if f is not None]))
-            clip = transform.apply(frames.permute(0, 3, 1, 2), actors.xyxy_01, params)
-            by_size[tuple(clip.frames.shape)].append(position)
-            clips.append(clip.frames)
-            rois.append(clip.boxes_px)
-        scores: list[NDArray[np.float32]] = [np.zeros((0, 0), np.float32)] * len(clips)
-        for positions in by_size.values():  # padding to another's size would change results
-            rois_px = torch.cat(
-                [
-                    torch.nn.functional.pad(rois[position], (1, 0), value=float(number))
-                    for number, position in enumerate(positions)
-                ]
-            )
-            logits = self._logits(torch.stack([clips[p] for p in positions]), rois_px)
-            parts = torch.split(logits, [len(rois[position]) for position in positions])
-            for position, part in zip(positions, parts, strict=True):
-                if not part.isfinite().all():
-                    raise UserError(
-                        f"the action network's scores at {keyframes[position].time_s:.3f} s are "
-                        "not finite; its weights are damaged, or half precision is too little for "
-                        "them (--no-half)"
-                    )
-                scores[position] = part.sigmoid().numpy()[:, self.columns].astype(np.float32)
-        return scores
+    def score(self, frames: Sequence[FollowedFrame], clock: StageClock) -> list[FrameDetections]:
+        """Return the detections of frames; people without a track have scores of 0."""
+        scored = [f for f in frames if f.frame.clip is not None and (f.track > 0).any()]
+        with clock.measure("actions"):
+            found = self.actions.score([_keyframe_clip(each) for each in scored])
+        scores = {each.frame.index: rows for each, rows in zip(scored, found, strict=True)}
+        return [self._detections(each, scores.get(each.frame.index)) for each in frames]
 
-    def _logits(self, frames: torch.Tensor, rois_px: torch.Tensor) -> torch.Tensor:
-        half = torch.autocast(self.device.type, torch.float16) if self.half_precision else None
-        with half or nullcontext():
-            logits: torch.Tensor = self.model(frames.to(self.device), rois_px.to(self.device))
-        return logits.float().cpu()
+    def _detections(
+        self, each: FollowedFrame, scores: NDArray[np.float32] | None
+    ) -> FrameDetections:
+        every = None
+        if each.frame.clip is not None:
+            every = np.zeros((len(each.boxes), len(self.label_map)), np.float32)
+            if scores is not None:
+                every[each.track > 0] = scores
+        frame = each.frame
+        return FrameDetections(frame.index, frame.time_s, each.boxes, every, frame.arrived_s)
 
 
 def open_networks(
@@ -166,56 +172,100 @@ def open_networks(
     device: torch.device,
     half_precision: bool | None = None,
 ) -> Networks:
-    """Read the action detector and the people detector.
+    """Read the action network and the people detector.
 
-    people: weights or a run of `train_people`, or an opened detector; None: the detector stored
-    beside the run, RUN/people.pt or the one in RUN/people.  half_precision: None: on a GPU.
+    checkpoint: a run folder or checkpoint of this project, of actions or of classes of whole clips;
+    a classification network of SlowFast, pytorchvideo or mmaction2; or a published name.
+    people: as `load_people_detector` takes it, or an opened detector; None: the one stored beside
+    the run, RUN/people.pt or RUN/people, and torchvision's for COCO where `checkpoint` is no run of
+    ours.  half_precision: None: on a GPU.
     Raises `UserError` for what is missing in the files, and for unknown classes.
     """
     half = device.type == "cuda" if half_precision is None else half_precision
     if half and device.type != "cuda":
         raise UserError("half precision needs a GPU")
-    file = read_checkpoint(checkpoint, weights_only=True)
-    assert file.classes is not None
+    file = read_network_file(checkpoint)
     assert file.sampling is not None and file.short_side_px is not None
-    classes = file.classes
-    columns = find_columns(classes, options.classes, file.path)
-    person_score = options.person_score
-    if person_score is None:
-        person_score = file.box_score_threshold(default=0.5)
-    keep_score = person_score * options.keep_share
-    if people is None or isinstance(people, str | Path):
+    actions, label_map = _open_actions(file, options, device, half)
+    if people is None:
+        people = find_people(checkpoint, needed=isinstance(actions, RoiScorer))
+    keep_share = options.keep_share
+    if isinstance(people, str | Path):
         people = load_people_detector(
-            find_people(checkpoint) if people is None else people,
+            people,
             device=device,
             half_precision=half,
-            score_floor=keep_score,
+            score_floor=(0.1 if options.person_score is None else options.person_score)
+            * keep_share,
             max_people=options.max_people,
         )
-    model = place_model(load_network(file), device).eval()
-    assert isinstance(model, ActionDetector)
-    if model.head.description.exclusive:
-        every = {"action": tuple(range(len(classes)))}
-        classes = dataclasses.replace(classes, exclusive=every)
-    label_map = classes.select(columns)
+    person_score = options.person_score
+    if person_score is None:
+        person_score = person_threshold(people)
+    if person_score is None:
+        person_score = file.box_score_threshold(default=0.5)
+    follows = isinstance(actions, SquareScorer)
+    usual = options.threshold
+    if usual is None:
+        usual = WHOLE_CLIP_THRESHOLD if follows else 0.5
     return Networks(
-        model=model,
+        actions=actions,
+        knows_kinetics=follows and file.classes == kinetics_classes(),
         people=people,
-        sampling=file.sampling,
-        short_side_px=file.short_side_px,
+        sampling=dataclasses.replace(file.sampling, at_ends="inside") if follows else file.sampling,
+        short_side_px=MOST_SQUARE_SOURCE_PX if follows else file.short_side_px,
         label_map=label_map,
-        columns=np.asarray(columns, np.int64),
-        thresholds=find_thresholds(label_map, options.threshold, options.class_thresholds),
+        threshold=usual,
+        thresholds=find_thresholds(label_map, usual, options.class_thresholds),
         person_score=person_score,
-        keep_score=keep_score,
+        keep_score=person_score * keep_share,
         max_people=options.max_people,
         device=device,
         half_precision=half,
     )
 
 
-def find_people(checkpoint: str | Path) -> Path:
-    """Return the people detector stored beside a run; `UserError` says how to get one."""
+def _open_actions(
+    file: ModelFile, options: PipelineOptions, device: torch.device, half: bool
+) -> tuple[ActionScorer, LabelMap]:
+    assert file.classes is not None and file.short_side_px is not None
+    model = place_model(load_network(file), device).eval()
+    classes = file.classes
+    if isinstance(model, X3DClassifier):
+        gathered = GatheredClasses.all_of(classes)
+        if options.gathered_classes is not None:
+            if file.is_multi_label:
+                raise UserError(
+                    f"{options.gathered_classes}: only exclusive classes add up, and the clips of "
+                    f"{file.path} have any number of classes"
+                )
+            gathered = read_gathered_classes(options.gathered_classes, classes)
+        columns = find_columns(gathered.label_map, options.classes, file.path)
+        gathered = gathered.select(columns)
+        label_map, independent = gathered.label_map, file.is_multi_label
+        scorer = SquareScorer(model, gathered.gather, file.short_side_px, independent, device, half)
+        return scorer, label_map if independent else _all_exclusive(label_map)
+    if options.gathered_classes is not None:
+        raise UserError(
+            f"{options.gathered_classes}: gathers exclusive classes of whole clips, and "
+            f"{file.path} scores the actions of people; name classes by --classes"
+        )
+    columns = find_columns(classes, options.classes, file.path)
+    if model.head.description.exclusive:
+        classes = _all_exclusive(classes)
+    chosen = np.asarray(columns, np.int64)
+    return RoiScorer(model, chosen, file.short_side_px, device, half), classes.select(columns)
+
+
+def _all_exclusive(classes: LabelMap) -> LabelMap:
+    return dataclasses.replace(classes, exclusive={"action": tuple(range(len(classes)))})
+
+
+def find_people(checkpoint: str | Path, *, needed: bool = True) -> str | Path:
+    """Return the people detector stored beside a run, or `COCO`.
+
+    needed: the run was trained on people: `UserError` says how to get a detector of them.
+    """
     run = Path(checkpoint)
     if run.is_file():
         run = run.parent.parent if run.parent.name == "checkpoints" else run.parent
@@ -223,9 +273,12 @@ def find_people(checkpoint: str | Path) -> Path:
         if path.exists():
             read_people_file(path, weights_only=True)
             return path
+    if not needed:
+        return COCO
     raise UserError(
         f"{find_checkpoint(checkpoint)}: no people detector beside it ({run / PEOPLE_FILE}): give "
-        "--people WEIGHTS, made by: python -m ava_tools.train_people --cfg configs/people_demo.yaml"
+        "--people WEIGHTS, made by: python -m ava_tools.train_people --cfg people_demo, or "
+        "--people coco"
     )
 
 
@@ -259,6 +312,17 @@ def _some(label_map: LabelMap) -> str:
     names = ", ".join(f"'{name}'" for name in label_map.names[:8])
     rest = len(label_map) - 8
     return names + (f" and {rest} more" if rest > 0 else "")
+
+
+def _keyframe_clip(each: FollowedFrame) -> KeyframeClip:
+    frame = each.frame
+    assert frame.clip is not None
+    return KeyframeClip(
+        frame.time_s,
+        [rgb for rgb in frame.clip if rgb is not None],
+        each.boxes.xyxy_01[each.track > 0],
+        each.paths_01,
+    )
 
 
 def _chw(rgb: NDArray[np.uint8] | None) -> torch.Tensor:

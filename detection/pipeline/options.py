@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from detection.errors import UserError
 from detection.pipeline.clip_buffer import PipelineSampling
@@ -21,12 +22,15 @@ class PipelineOptions:
     batch_size: keyframes under way at most.
     workers: batches in the networks at a time; 0: as many as there are cores, 2 at most.
     smoothing_s: scores are averaged along a track over so much before and after; 0: not at all.
-    threshold: least score of an event.
+    threshold: least score of an event; None: the network's, 0.5 for one of independent actions.
     class_thresholds: by class name, where one differs.
     off_share: an event lasts while scores stay above this share of its threshold.
     classes: only these; empty: all.
+    gathered_classes: file that gathers a classification network's classes under other names; see
+    `gathered_classes.py`.
     top_k: a person does at most so many things at a time; None: no limit.
-    person_score: least confidence of a new person; None: the checkpoint's box_score_threshold.
+    person_score: least confidence of a new person; None: the people detector's own, where it was
+    measured, else the action run's `data.box_score_threshold`.
     keep_share: a person already seen needs only this share of it.
     max_gap_s: a person away for longer comes back as a new one.
     max_people: at one time.
@@ -37,10 +41,11 @@ class PipelineOptions:
     batch_size: int = 8
     workers: int = 0
     smoothing_s: float = 1.0
-    threshold: float = 0.5
+    threshold: float | None = None
     class_thresholds: Mapping[str, float] = field(default_factory=dict)
     off_share: float = 0.7
     classes: tuple[str, ...] = ()
+    gathered_classes: Path | None = None
     top_k: int | None = None
     person_score: float | None = None
     keep_share: float = 0.5
@@ -59,7 +64,10 @@ class PipelineOptions:
         for name in ("smoothing_s", "max_gap_s"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name} must be seconds from 0 on, not {getattr(self, name):g}")
-        shares = {"threshold": self.threshold, "off_share": self.off_share}
+        shares = {
+            "threshold": 0.5 if self.threshold is None else self.threshold,
+            "off_share": self.off_share,
+        }
         shares |= {f"threshold of {name}": v for name, v in self.class_thresholds.items()}
         shares["person_score"] = 0.5 if self.person_score is None else self.person_score
         for name, value in shares.items():

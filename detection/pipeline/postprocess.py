@@ -11,7 +11,6 @@ from detection.pipeline.networks import FrameDetections, Networks
 from detection.pipeline.options import PipelineOptions
 from detection.structures import LabelMap
 from detection.tracking.events import ActionEvent, EventFinder, ScoreSmoother, TrackedKeyframe
-from detection.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,7 @@ class Postprocessor:
     def __init__(self, video_id: str, networks: Networks, options: PipelineOptions) -> None:
         label_map: LabelMap = networks.label_map
         self._classes = len(label_map)
-        self._tracker = Tracker(
-            start_score=networks.person_score,
-            keep_score=networks.keep_score,
-            max_gap_s=options.max_gap_s,
-        )
+        self._tracker = networks.new_tracker(options.max_gap_s)
         self._smoother = ScoreSmoother(options.smoothing_s)
         smooth = options.smoothing_s > 0
         self._finder = EventFinder(

@@ -20,6 +20,9 @@ from detection.pipeline.segments import SegmentsFolder
 from detection.video.stream import StreamFrame, VideoStream, join_videos
 from detection.video.writer import LONGEST_GAP_S
 
+# Networks that know one class from hundreds: most of these are never meant.
+LEAST_SCORE = 0.01
+
 
 @dataclass
 class Results:
@@ -78,6 +81,7 @@ class Results:
                 networks.label_map,
                 self._again(),
                 self.options.max_gap_s,
+                LEAST_SCORE if networks.follows_people else 0.0,
             )
             if plan.page and not long_s:
                 self._write_page()
@@ -154,7 +158,7 @@ class Results:
             video,
             self.networks,
             self._again(),
-            threshold=self.options.threshold,
+            threshold=self.networks.threshold,
             damaged=bool(self.report.gaps) and self._recorder is None,
         )
 

@@ -6,6 +6,7 @@ import math
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -14,12 +15,14 @@ from dataclasses import dataclass, field
 import torch
 
 from detection.pipeline.clip_buffer import ClipGatherer, FrameWindow, Group, with_gaps
+from detection.pipeline.following import FollowedFrame, PeopleFollower
 from detection.pipeline.networks import FrameDetections, Networks
 from detection.pipeline.options import PipelineOptions, Plan, Report
 from detection.pipeline.postprocess import Postprocessed, Postprocessor
 from detection.pipeline.results import Results
 from detection.pipeline.segments import Segment, SegmentsFolder
 from detection.pipeline.stored import stored_events
+from detection.structures import ActorBoxes
 from detection.tracking.events import ActionEvent
 from detection.video.stream import Gap, StreamFrame, VideoStream
 
@@ -51,6 +54,13 @@ class VideoRun:
         self._segment = Segment()
         self._segment_number = 0
         self._results: Results | None = None
+        self._follower: PeopleFollower | None = None
+        if self.networks.follows_people:
+            self._follower = PeopleFollower(
+                self.networks.new_tracker(self.options.max_gap_s),
+                self.plan.sampling,
+                look_ahead=not self.stream.is_live,
+            )
 
     def events(self) -> Iterator[ActionEvent]:
         """Yield events as they end, and write the files; of finished results those stored."""
@@ -79,6 +89,8 @@ class VideoRun:
                 for segment in folder.segments():
                     for detections in segment.frames:
                         yield self._publish(postprocessor.feed(detections))
+                        if self._follower is not None:
+                            self._follower.replay(detections.time_s, detections.boxes)
                         self.report.resumed_s = detections.time_s
                     self.report.gaps += segment.gaps
                 self._segment_number = folder.saved
@@ -107,16 +119,7 @@ class VideoRun:
         reader = threading.Thread(target=self._read, args=(pool,), name="reader", daemon=True)
         reader.start()
         try:
-            while (item := self._queue.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                if isinstance(item, Gap):
-                    self.report.gaps.append(item)
-                    self._segment.gaps.append(item)
-                    self.on_gap(item)
-                    continue
-                number, future = item
-                found = future.result()
+            for number, found in self._computed(pool):
                 for detections in found:
                     self._note(detections)
                     yield detections
@@ -131,6 +134,38 @@ class VideoRun:
                 except queue.Empty:
                     continue
             pool.shutdown(cancel_futures=True)
+
+    def _computed(self, pool: ThreadPoolExecutor) -> Iterator[tuple[int, list[FrameDetections]]]:
+        """Yield each group's number and detections, in order."""
+        follower, scoring = self._follower, deque[_Scored]()
+
+        def start_scoring(*, at_end: bool = False) -> None:
+            for group, frames in follower.ready(at_end=at_end) if follower else ():
+                scoring.append((group.number, pool.submit(self._score, group, frames)))
+
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            if isinstance(item, Gap):
+                self._note_gap(item)
+            elif isinstance(item, _PeopleFound):
+                assert follower is not None
+                follower.add(item.group, item.boxes.result())
+            else:
+                scoring.append(item)
+            start_scoring()
+            while scoring and (follower is None or len(scoring) > self.plan.workers):
+                number, future = scoring.popleft()
+                yield number, future.result()
+        start_scoring(at_end=True)
+        yield from ((number, future.result()) for number, future in scoring)
+
+    def _note_gap(self, gap: Gap) -> None:
+        self.report.gaps.append(gap)
+        self._segment.gaps.append(gap)
+        self.on_gap(gap)
+        if self._follower is not None:
+            self._follower.skip(gap)
 
     def _read(self, pool: ThreadPoolExecutor) -> None:
         try:
@@ -178,16 +213,31 @@ class VideoRun:
                 return
             if self.stream.is_live:
                 self._in_networks.acquire()  # `_must_drop` saw a free one
-            self._queue.put((group.number, pool.submit(self._compute, group)))
+            if self._follower is None:
+                self._queue.put((group.number, pool.submit(self._compute, group)))
+            else:
+                clock = self.report.clock
+                found = pool.submit(self.networks.find_people, group, clock)
+                self._queue.put(_PeopleFound(group, found))
 
     def _compute(self, group: Group) -> list[FrameDetections]:
         try:
             return self.networks.find(group, self.report.clock)
         finally:
-            group.frames.clear()  # before the window admits other frames
-            self._window.finish(group.number)
-            if self.stream.is_live:
-                self._in_networks.release()
+            self._let_go(group)
+
+    def _score(self, group: Group, frames: list[FollowedFrame]) -> list[FrameDetections]:
+        try:
+            return self.networks.score(frames, self.report.clock)
+        finally:
+            frames.clear()
+            self._let_go(group)
+
+    def _let_go(self, group: Group) -> None:
+        group.frames.clear()  # before the window admits other frames
+        self._window.finish(group.number)
+        if self.stream.is_live:
+            self._in_networks.release()
 
     def _must_drop(self) -> bool:
         """Whether the networks are busy: a live keyframe is then dropped."""
@@ -232,4 +282,13 @@ class VideoRun:
         return result
 
 
-_Result = tuple[int, "Future[list[FrameDetections]]"] | Gap
+@dataclass(frozen=True)
+class _PeopleFound:
+    """A group whose people are being detected."""
+
+    group: Group
+    boxes: Future[list[ActorBoxes]]
+
+
+_Scored = tuple[int, "Future[list[FrameDetections]]"]
+_Result = _Scored | _PeopleFound | Gap

@@ -102,17 +102,18 @@ def read_rows(
 ) -> dict[float, list[PersonRow]]:
     """Read tracks.jsonl: the people by keyframe.
 
+    Classes that were left out of a track for their low scores have score 0.
     events: tell what is being done in tables of older versions, which do not say it.
     """
     of_track: dict[int, list[ActionEvent]] = defaultdict(list)
     for event in events:
         of_track[event.track].append(event)
+    column_of = {name: column for column, name in enumerate(names)}
     rows: dict[float, list[PersonRow]] = defaultdict(list)
     for path, number, values in _json_lines(folder / "tracks.jsonl"):
         try:
             track = _typed(values, "track", int)
-            if tuple(values["classes"]) != names:
-                raise ValueError("classes are not those of label_map.pbtxt")
+            columns = [column_of[name] for name in values["classes"]]
             for each in values["keyframes"]:
                 time_s = _number(each["time_s"])
                 doing = each.get("doing")
@@ -126,7 +127,7 @@ def read_rows(
                         track,
                         _numbers(each["box_01"], 4),
                         _number(each["person_score"]),
-                        _numbers(each["scores"], len(names)),
+                        _scores(each["scores"], columns, len(names)),
                         tuple(doing),
                     )
                 )
@@ -175,3 +176,10 @@ def _numbers(values: Sequence[object], count: int) -> tuple[float, ...]:
     if len(values) != count:
         raise ValueError(f"{len(values)} numbers where {count} are required")
     return tuple(_number(value) for value in values)
+
+
+def _scores(values: Sequence[object], columns: Sequence[int], count: int) -> tuple[float, ...]:
+    scores = [0.0] * count
+    for column, score in zip(columns, _numbers(values, len(columns)), strict=True):
+        scores[column] = score
+    return tuple(scores)

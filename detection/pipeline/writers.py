@@ -41,11 +41,13 @@ def write_tables(
     label_map: LabelMap,
     results: Iterable[Postprocessed],
     max_gap_s: float,
+    least_score: float = 0.0,
 ) -> list[float]:
     """Write detections.csv, tracks.jsonl, events.jsonl and the label map in one pass.
 
-    A track is written once it has ended, so that only open tracks are in memory. Returns the times
-    of keyframes without anybody, which the tables do not hold.
+    A track is written once it has ended, so that only open tracks are in memory.  least_score:
+    lower scores are left out of detections.csv, and classes that never reach it out of a track.
+    Returns the times of keyframes without anybody, which the tables do not hold.
     """
     nobody_s: list[float] = []
     write_label_map(folder / "label_map.pbtxt", label_map)
@@ -57,7 +59,7 @@ def write_tables(
     ):
 
         def write_track(number: int, rows: ShownRows) -> None:
-            for piece in track_line(video_id, number, rows, label_map.names):
+            for piece in track_line(video_id, number, rows, label_map.names, least_score):
                 tracks.write(piece)
 
         def detections() -> Iterator[Detections]:
@@ -70,7 +72,9 @@ def write_tables(
                     keyframe.scores,
                 )
 
-        write_detections(folder / "detections.csv", detections(), label_map)
+        write_detections(
+            folder / "detections.csv", detections(), label_map, least_score=least_score
+        )
     return nobody_s
 
 
@@ -114,15 +118,24 @@ def event_line(event: ActionEvent) -> str:
 
 
 def track_line(
-    video_id: str, number: int, rows: ShownRows, classes: Sequence[str]
+    video_id: str,
+    number: int,
+    rows: ShownRows,
+    classes: Sequence[str],
+    least_score: float = 0.0,
 ) -> Iterator[str]:
-    """Yield a track's line of JSON in pieces, so that a long one is never one string in memory."""
+    """Yield a track's line of JSON in pieces, so that a long one is never one string in memory.
+
+    least_score: classes that never reach it are left out.
+    """
+    best = np.max([shown.keyframe.scores[row] for shown, row in rows], axis=0)
+    columns = np.flatnonzero(best >= least_score).tolist()
     head = {
         "video": video_id,
         "track": number,
         "start_s": rows[0][0].keyframe.time_s,
         "end_s": rows[-1][0].keyframe.time_s,
-        "classes": list(classes),
+        "classes": [classes[column] for column in columns],
     }
     yield _json(head)[:-1] + ', "keyframes": ['
     for position, (shown, row) in enumerate(rows):
@@ -131,7 +144,7 @@ def track_line(
             "time_s": keyframe.time_s,
             "box_01": _rounded(keyframe.boxes_01[row]),
             "person_score": round(float(keyframe.person_score[row]), 6),
-            "scores": _rounded(keyframe.scores[row]),
+            "scores": _rounded(keyframe.scores[row, columns]),
             "doing": [classes[column] for column in sorted(shown.doing[row])],
         }
         yield (", " if position else "") + _json(values)

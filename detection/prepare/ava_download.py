@@ -25,7 +25,7 @@ from detection.datasets.folder import DatasetFile, SplitPart, write_dataset_file
 from detection.errors import UserError, at_row
 from detection.files import replacing, write_text
 from detection.prepare.required_spans import only_named
-from detection.transfer.download import FetchResult, Progress, TransferRules, fetch_files
+from detection.transfer.download import DownloadProgress, FetchResult, TransferRules, fetch_files
 from detection.transfer.manifest import Manifest, RemoteFile
 from detection.transfer.remote import read_small
 
@@ -35,6 +35,10 @@ _DEEPMIND = "https://storage.googleapis.com/deepmind-media/Datasets"
 _MAX_MEMBER_BYTES = 2 << 30
 _MAX_ARCHIVE_BYTES = 16 << 30
 _MAX_MEMBERS = 10_000
+_BAD_ARCHIVE = (  # NotImplementedError: of a compression that zipfile does not know
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, NotImplementedError, EOFError,
+    OSError, ValueError,
+)  # fmt: skip
 BOXES_NAME = "fair"
 
 
@@ -241,7 +245,7 @@ def fetch_annotations(
     base_url: str | None,
     jobs: int,
     rules: TransferRules,
-    progress: Progress,
+    progress: DownloadProgress,
 ) -> FetchResult:
     """Fetch archive and boxes, and copy the archive's files to their places.
 
@@ -279,16 +283,7 @@ def copy_members(archive: Path, members: Sequence[Member], folder: Path) -> None
             for member, name in chosen.items():
                 if name is not None:
                     _copy(read(name), folder / member.place, f"{archive}: {name}")
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        zlib.error,
-        lzma.LZMAError,
-        NotImplementedError,  # zipfile, of a compression that it does not know
-        EOFError,
-        OSError,
-        ValueError,
-    ) as error:
+    except _BAD_ARCHIVE as error:
         if isinstance(error, UserError) or getattr(error, "errno", None) is not None:
             raise
         archive.unlink(missing_ok=True)
@@ -364,23 +359,16 @@ def write_dataset_folder(release: Release, folder: Path, *, only: Sequence[str])
         for split, parts in release.splits.items()
         if (folder / parts.annotations).is_file()
     }
-    command = (
-        f"python -m ava_tools.download --dataset {release.name} --out {quote_word(str(folder))}"
-    )
-    description = release.description
+    out = quote_word(str(folder))
+    command = f"python -m ava_tools.download --dataset {release.name} --out {out}"
+    text = release.description
     if chosen is not None:
-        description += f" Part: {len(chosen)} chosen film(s)."
+        text += f" Part: {len(chosen)} chosen film(s)."
     (folder / "videos").mkdir(exist_ok=True)
-    write_dataset_file(
-        folder,
-        DatasetFile(
-            name=release.name,
-            description=description,
-            videos="videos",
-            splits=splits,
-            how_to_get=command,
-        ),
+    file = DatasetFile(
+        name=release.name, description=text, videos="videos", splits=splits, how_to_get=command
     )
+    write_dataset_file(folder, file)
     manifest.write()
 
 

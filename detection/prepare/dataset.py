@@ -16,7 +16,7 @@ from pathlib import Path
 
 from detection.datasets.folder import FILE_NAME, DatasetFile, DatasetFolder, FramesPart
 from detection.errors import UserError
-from detection.files import CannotWriteError, only_writer
+from detection.files import CannotWriteError, naming, only_writer
 from detection.prepare.annotations import write_prepared_dataset
 from detection.prepare.frames import UNFINISHED, extract_frames
 from detection.prepare.process_pool import run_jobs
@@ -168,7 +168,7 @@ def _check_folders(folder: DatasetFolder, out: Path) -> None:
 
 def _remove_leftovers(out: Path) -> None:
     """Remove what a killed run left half written; this process holds the folder."""
-    try:
+    with naming(out):
         for folder in (out, out / "videos", out / MANIFESTS, out / "annotations"):
             folder.mkdir(exist_ok=True)
             for path in folder.glob(".writing-*"):
@@ -176,8 +176,6 @@ def _remove_leftovers(out: Path) -> None:
         with left_behind(out / "frames", UNFINISHED) as folders:
             for path in folders:
                 shutil.rmtree(path)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror})") from error
 
 
 def _job(
@@ -193,12 +191,11 @@ def _job(
         source = folder.root / f"{video.video_id}.mp4"
         if source.parent != folder.root:
             raise  # an id that would be a path
+    name = f"videos/{video.video_id}.mp4" if options.frames is None else f"frames/{video.video_id}"
     return PrepareJob(
         video_id=video.video_id,
         source=source,
-        video=out / "videos" / f"{video.video_id}.mp4"
-        if options.frames is None
-        else out / "frames" / video.video_id,
+        video=out / name,
         manifest=out / MANIFESTS / f"{video.video_id}.json",
         window_s=video.window_s(clip_span_s),
         first=video.first,

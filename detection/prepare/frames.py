@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.errors import UserError
-from detection.files import CannotWriteError, replacing, why_not_written
+from detection.files import naming, replacing
 from detection.prepare.frame_lists import HEADER
 from detection.prepare.video import (
     PrepareJob,
@@ -47,7 +47,7 @@ def extract_frames(
     assert job.options.frames is not None
     fps, start_s = job.options.frames
     source = describe_source(job)
-    try:
+    with naming(job.video):
         job.manifest.unlink(missing_ok=True)
         job.video.parent.mkdir(parents=True, exist_ok=True)
         with unfinished_folder(job.video.parent, UNFINISHED) as building:
@@ -67,10 +67,6 @@ def extract_frames(
             "largest_difference_s": max(differences_s),
         }
         return write_manifest(job, source=source, own=own, times=times)
-    except (OSError, CannotWriteError) as error:
-        raise CannotWriteError(
-            f"{job.video}: cannot be written ({why_not_written(error)})"
-        ) from error
 
 
 def _write(

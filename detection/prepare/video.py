@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.errors import UserError
-from detection.files import CannotWriteError, replacing, sha256_of, why_not_written, write_text
+from detection.files import CannotWriteError, naming, replacing, sha256_of, write_text
 from detection.prepare.required_spans import KeyframeRow
 from detection.video.frames import FrameScaler
 from detection.video.reader import SAME_TIME_S, Damage, VideoInfo, VideoReader
@@ -113,7 +113,7 @@ def prepare_video(
     cannot be written; then neither file is there.
     """
     source = describe_source(job)
-    try:
+    with naming(job.video):
         job.manifest.unlink(missing_ok=True)
         with replacing(job.video) as temporary:
             with VideoReader(job.source, damage=job.options.damage) as reader:
@@ -131,10 +131,6 @@ def prepare_video(
             "frames_left_out": cut.left_out,
         }
         return write_manifest(job, source=source, own=own, times=times)
-    except (OSError, CannotWriteError) as error:
-        raise CannotWriteError(
-            f"{job.video}: cannot be written ({why_not_written(error)})"
-        ) from error
 
 
 def write_manifest(job: PrepareJob, **parts: dict[str, Any]) -> dict[str, Any]:
@@ -212,9 +208,8 @@ def _read_back(job: PrepareJob, place: Path, cut: _Cut) -> dict[str, Any]:
         with VideoReader(place) as video:
             shown_s, info = video.frame_times_s(), video.info
     except UserError as error:
-        raise CannotWriteError(
-            f"{job.video}: what was written cannot be read back ({error})"
-        ) from error
+        message = f"{job.video}: what was written cannot be read back ({error})"
+        raise CannotWriteError(message) from error
     if len(shown_s) != len(cut.own_s) or np.abs(shown_s - cut.own_s).max() > TICK_S / 2:
         raise CannotWriteError(
             f"{job.video}: {len(shown_s)} frames were read back where {len(cut.own_s)} were written"

@@ -163,7 +163,7 @@ def _shortage(
     promised_s = facts.first_s + facts.header_s
     if promised_s - end_s > max(END_SLACK_S, END_SLACK_01 * facts.header_s):
         return (
-            f"{path}: its header promises {facts.header_s:.1f} s, its pictures end after "
+            f"{path}: its header promises {facts.header_s:.1f} s, its frames end after "
             f"{end_s - facts.first_s:.1f} s: cut short"
         )
     return ""

@@ -9,9 +9,9 @@ import numpy as np
 
 from detection.evaluation.box_report import BoxReport
 from detection.reports import boxes_text
-from detection.reports.evaluation_page import document, table, text
-from detection.reports.evaluation_text import number
-from detection.reports.figures import BLUE, GREEN, INK, ORANGE, Line, Panel, svg, unit_panels
+from detection.reports.evaluation_page import document, html_table, text
+from detection.reports.evaluation_text import fraction
+from detection.reports.figures import BLUE, GREEN, INK, ORANGE, Line, UnitPanel, svg, unit_panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,12 +24,12 @@ def page(boxes: BoxReport, *, title: str, files: Sequence[str]) -> str:
     figure = draw_boxes(boxes, title="From each score on")
     labels = boxes.ceiling.num_ground_truth
     classes = [
-        (text(name), number(ap), f"{labels[name]:,}")
+        (text(name), fraction(ap), f"{labels[name]:,}")
         for name, ap in boxes.ceiling.per_class.items()
     ]
     parts = [
         f"<h1>{text(title)}</h1>",
-        f'<p><span class="big">{number(boxes.ap.ap50)}</span>AP50 of the boxes<br>'
+        f'<p><span class="big">{fraction(boxes.ap.ap50)}</span>AP50 of the boxes<br>'
         f'<span class="soft">{text(boxes_text.basis(boxes))}</span></p>',
         "".join(f'<div class="soft">{text(name)}</div>' for name in files),
         "".join(f"<p><b>{text(remark)}</b></p>" for remark in boxes_text.remarks(boxes)),
@@ -38,11 +38,11 @@ def page(boxes: BoxReport, *, title: str, files: Sequence[str]) -> str:
         f"<p><b>{text(boxes_text.ceiling_line(boxes))}</b></p>",
         "<h2>By score</h2>",
         f"<figure>{svg(figure, label='figures by score, and precision over recall')}</figure>",
-        table(*boxes_text.threshold_table(boxes)),
+        html_table(*boxes_text.threshold_table(boxes)),
         "<h2>People a keyframe</h2>",
-        table(*boxes_text.people_table(boxes)),
+        html_table(*boxes_text.people_table(boxes)),
         "<h2>Ceiling by class</h2>",
-        table(("class", "highest AP, all boxes", "labels"), classes),
+        html_table(("class", "highest AP, all boxes", "labels"), classes),
     ]
     return document(title, parts)
 
@@ -52,8 +52,8 @@ def draw_boxes(boxes: BoxReport, *, title: str) -> Figure:
     marks = [(boxes.asked.threshold, "in use")]
     if boxes.best is not None:
         marks.append((boxes.best.threshold, "suggested"))
-    over_recall = Panel("precision over recall", "recall", [precision_over_recall(boxes)])
-    return unit_panels([Panel(title, "score from", by_threshold(boxes), marks), over_recall])
+    over_recall = UnitPanel("precision over recall", "recall", [precision_over_recall(boxes)])
+    return unit_panels([UnitPanel(title, "score from", by_threshold(boxes), marks), over_recall])
 
 
 def by_threshold(boxes: BoxReport) -> list[Line]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from detection.evaluation.box_report import AtThreshold, BoxReport
 from detection.reports import evaluation_text
-from detection.reports.evaluation_text import number
+from detection.reports.evaluation_text import fraction
 
 _COUNTS = (
     *("num_keyframes", "num_videos", "num_people", "num_boxes", "keyframes_without_boxes"),
@@ -46,7 +46,7 @@ def remarks(boxes: BoxReport) -> list[str]:
         found.append(
             f"{boxes.boxes_elsewhere:,} boxes at {boxes.keyframes_elsewhere:,} keyframes that the "
             "ground truth does not list, or that are excluded, are left out (AVA lists no keyframe "
-            "with nobody: --unlisted-are-empty counts boxes there as wrong)"
+            "without people: --unlisted-are-empty counts boxes there as wrong)"
         )
     if boxes.videos_without_boxes:
         found.append(
@@ -75,8 +75,8 @@ def ap_line(boxes: BoxReport) -> str:
     """Return COCO's figures."""
     ap = boxes.ap
     return (
-        f"AP {number(ap.ap)}, AP50 {number(ap.ap50)}, AP75 {number(ap.ap75)}, "
-        f"AR {number(ap.ar)} (COCO's, all boxes); recall at IoU 0.5 {number(ap.recall50)}"
+        f"AP {fraction(ap.ap)}, AP50 {fraction(ap.ap50)}, AP75 {fraction(ap.ap75)}, "
+        f"AR {fraction(ap.ar)} (COCO's, all boxes); recall at IoU 0.5 {fraction(ap.recall50)}"
     )
 
 
@@ -95,17 +95,17 @@ def suggestions(boxes: BoxReport) -> list[str]:
 def figures(at: AtThreshold) -> str:
     """Return the figures at one threshold as a sentence's end."""
     return (
-        f"precision {number(at.precision)}, recall {number(at.recall)}, "
-        f"F1 {number(at.f1)}, ceiling {number(at.ceiling)}"
+        f"precision {fraction(at.precision)}, recall {fraction(at.recall)}, "
+        f"F1 {fraction(at.f1)}, ceiling {fraction(at.ceiling)}"
     )
 
 
 def ceiling_line(boxes: BoxReport) -> str:
     """Return the ceiling with all that another number must share to be comparable."""
-    asked = f"{number(boxes.asked.ceiling)} from {boxes.asked.threshold:.2f} on"
+    asked = f"{fraction(boxes.asked.ceiling)} from {boxes.asked.threshold:.2f} on"
     return (
         f"highest frame-mAP with these boxes, whatever the classifier: "
-        f"{number(boxes.ceiling.mean_ap)} with all of them, {asked} "
+        f"{fraction(boxes.ceiling.mean_ap)} with all of them, {asked} "
         f"({evaluation_text.num_scored(boxes.ceiling)} of {len(boxes.ceiling.per_class)} classes, "
         f"{boxes.ceiling.protocol})"
     )
@@ -120,7 +120,7 @@ def threshold_table(boxes: BoxReport) -> tuple[tuple[str, ...], list[tuple[str, 
             f"{at.threshold:.2f}",
             f"{at.num_boxes:,}",
             f"{at.num_boxes / boxes.num_keyframes:.2f}",
-            *map(evaluation_text.number, (at.precision, at.recall, at.f1, at.ceiling)),
+            *map(evaluation_text.fraction, (at.precision, at.recall, at.f1, at.ceiling)),
         )
         for at in boxes.table
     ]

@@ -13,7 +13,7 @@ from detection.evaluation.average_precision import precision_recall
 from detection.evaluation.diagnosis import Diagnosis
 from detection.evaluation.frame_map import AvaFrameMap, ScoredRows
 from detection.reports import evaluation_text
-from detection.reports.evaluation_text import number
+from detection.reports.evaluation_text import fraction
 from detection.reports.figures import ClassCurves, class_svgs
 
 POINTS, BINS = 80, 25
@@ -49,16 +49,16 @@ def page(
     remarks: Sequence[str] = (),
 ) -> str:
     """Return the whole page; `remarks` are warnings and likely causes, `files` what was read."""
-    groups = [(text(name), number(ap)) for name, ap in evaluation_text.groups(result).items()]
+    groups = [(text(name), fraction(ap)) for name, ap in evaluation_text.groups(result).items()]
     left_out = [f"{count:,} {text(reason)}" for reason, count in result.left_out.items()]
     parts = [
         f"<h1>{text(title)}</h1>",
-        f'<p><span class="big">{number(result.mean_ap)}</span>'
+        f'<p><span class="big">{fraction(result.mean_ap)}</span>'
         f"frame-mAP at IoU {result.iou_threshold:g}<br>"
         f'<span class="soft">{text(evaluation_text.basis(result))}</span></p>',
         "".join(f'<div class="soft">{text(name)}</div>' for name in files),
         "".join(f"<p><b>{text(remark)}</b></p>" for remark in remarks),
-        "<h2>By group</h2>" + table(("group", "mean AP"), groups) if groups else "",
+        "<h2>By group</h2>" + html_table(("group", "mean AP"), groups) if groups else "",
         _diagnosis(diagnosis) if diagnosis else "",
         "<h2>By class</h2>",
         _class_table(result),
@@ -85,7 +85,7 @@ def text(value: object) -> str:
     return html.escape(printable(str(value)))
 
 
-def table(
+def html_table(
     heads: Sequence[str], rows: Sequence[Sequence[str]], words: frozenset[int] = frozenset()
 ) -> str:
     """Return a table; cells are HTML already. `words`: columns that are words, not numbers."""
@@ -108,11 +108,13 @@ def _diagnosis(diagnosis: Diagnosis) -> str:
         (text(c.action), text(c.other), f"{c.num_confused:,}", f"{c.num_people:,}")
         for c in diagnosis.confusions
     ]
-    confused = table(("people who", "score higher on", "people", "of"), confusions, frozenset({1}))
+    confused = html_table(
+        ("people who", "score higher on", "people", "of"), confusions, frozenset({1})
+    )
     return (
         "<h2>What is lost, and to what</h2>"
-        + table(("error, mended alone", "mean AP", "", "rows"), rows, frozenset({2}))
-        + f"<p>With perfect scores these boxes would reach <b>{number(diagnosis.ceiling)}"
+        + html_table(("error, fixed alone", "mean AP", "", "rows"), rows, frozenset({2}))
+        + f"<p>With perfect scores these boxes would reach <b>{fraction(diagnosis.ceiling)}"
         f"</b>. {diagnosis.num_boxes:,} boxes find, of {diagnosis.num_people:,} people: "
         f"{recalls}.</p>" + (f"<h2>Confused actions</h2>{confused}" if confusions else "")
     )
@@ -122,14 +124,14 @@ def _class_table(result: AvaFrameMap) -> str:
     rows = [
         (
             text(name),
-            number(ap),
+            fraction(ap),
             _bar(ap),
             f"{result.num_ground_truth[name]:,}",
             f"{result.num_detections[name]:,}",
         )
         for name, ap in result.per_class.items()
     ]
-    return table(("class", "AP", "", "labels", "detections"), rows, frozenset({2}))
+    return html_table(("class", "AP", "", "labels", "detections"), rows, frozenset({2}))
 
 
 def _bar(value: float) -> str:
@@ -146,7 +148,7 @@ def _charts(scored: ScoredRows, result: AvaFrameMap) -> str:
             continue
         scores, true = scored.score[members], scored.matched[members] >= 0
         captions.append(
-            f"<b>{text(name)}</b> AP {number(result.per_class[name])}, {count:,} labels"
+            f"<b>{text(name)}</b> AP {fraction(result.per_class[name])}, {count:,} labels"
         )
         classes.append(_curves(name, scores, true, count))
     try:

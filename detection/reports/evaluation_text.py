@@ -24,7 +24,7 @@ GROUP_NAMES = {
 
 def summary(result: AvaFrameMap) -> str:
     """Return the mean in one line with all that another number must share to be comparable."""
-    line = f"frame-mAP {number(result.mean_ap)} at IoU {result.iou_threshold:g} ({basis(result)})"
+    line = f"frame-mAP {fraction(result.mean_ap)} at IoU {result.iou_threshold:g} ({basis(result)})"
     if not math.isnan(result.mean_ap):
         return line
     if not any(result.num_ground_truth.values()):
@@ -47,7 +47,7 @@ def num_scored(result: AvaFrameMap) -> int:
     return sum(not math.isnan(ap) for ap in result.per_class.values())
 
 
-def number(value: float) -> str:
+def fraction(value: float) -> str:
     """Return a fraction with four decimals, or a dash for NaN."""
     return "-" if math.isnan(value) else f"{value:.4f}"
 
@@ -71,13 +71,13 @@ def table(result: AvaFrameMap, label_map: LabelMap) -> str:
         (
             name,
             str(class_id),
-            number(result.per_class[name]),
+            fraction(result.per_class[name]),
             f"{result.num_ground_truth[name]:,}",
             f"{result.num_detections[name]:,}",
         )
         for name, class_id in zip(label_map.names, label_map.ids, strict=True)
     ]
-    rows += [(f"mean of {name}", "", number(ap), "", "") for name, ap in groups(result).items()]
+    rows += [(f"mean of {name}", "", fraction(ap), "", "") for name, ap in groups(result).items()]
     lines = [columns(("class", "id", "AP", "labels", "detections"), rows)]
     lines += [f"left out: {count:,} {reason}" for reason, count in result.left_out.items()]
     return "\n".join(lines)
@@ -86,7 +86,7 @@ def table(result: AvaFrameMap, label_map: LabelMap) -> str:
 def side_by_side(results: Sequence[AvaFrameMap]) -> str:
     """Return AP by class under several protocols, and each mean with its basis."""
     rows = [
-        (name, *(number(result.per_class[name]) for result in results))
+        (name, *(fraction(result.per_class[name]) for result in results))
         for name in results[0].per_class
     ]
     heads = ("class", *(result.protocol for result in results))
@@ -106,8 +106,8 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
     ]
     recalls = recalls_text(diagnosis)
     lines = [
-        columns(("error, mended alone", "mean AP", "rows"), rows),
-        f"ceiling of these boxes, with perfect scores: {number(diagnosis.ceiling)}",
+        columns(("error, fixed alone", "mean AP", "rows"), rows),
+        f"ceiling of these boxes, with perfect scores: {fraction(diagnosis.ceiling)}",
         f"{diagnosis.num_boxes:,} boxes find, of {diagnosis.num_people:,} people: {recalls}",
     ]
     if diagnosis.confusions:
@@ -134,15 +134,15 @@ def video_map_text(result: VideoMap) -> str:
     """Return video-mAP by class, and what it was computed from."""
     names = list(result.mean_ap)
     rows = [
-        (name, *(number(aps[key]) for key in names), f"{result.num_ground_truth[name]:,}")
+        (name, *(fraction(aps[key]) for key in names), f"{result.num_ground_truth[name]:,}")
         for name, aps in result.per_class.items()
     ]
-    rows.append(("mean", *map(number, result.mean_ap.values()), ""))
+    rows.append(("mean", *map(fraction, result.mean_ap.values()), ""))
     scored = sum(count > 0 for count in result.num_ground_truth.values())
     how = "boxes linked by ACT's rule" if result.linked else "tubes by track_id"
     return (
         f"{columns(('video-AP at IoU', *names, 'tubes'), rows)}\n"
-        f"video-mAP {number(result.mean_ap['0.5'])} at IoU 0.5 ({how}: {scored} of "
+        f"video-mAP {fraction(result.mean_ap['0.5'])} at IoU 0.5 ({how}: {scored} of "
         f"{len(result.per_class)} classes, {result.num_videos:,} videos, "
         f"{sum(result.num_ground_truth.values()):,} tubes, "
         f"{sum(result.num_detections.values()):,} detected tubes)"
@@ -196,21 +196,6 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def video_map_json(result: VideoMap) -> dict[str, Any]:
-    """Return video-mAP as plain values."""
-    return {
-        "mean_ap": {name: or_none(ap) for name, ap in result.mean_ap.items()},
-        "per_class": {
-            name: {key: or_none(ap) for key, ap in aps.items()}
-            for name, aps in result.per_class.items()
-        },
-        "num_ground_truth": dict(result.num_ground_truth),
-        "num_detections": dict(result.num_detections),
-        "num_videos": result.num_videos,
-        "linked": result.linked,
-    }
-
-
 def as_csv(results: Sequence[AvaFrameMap]) -> str:
     """Return one row per protocol and class, with a header; empty AP where there is none."""
     out = io.StringIO()
@@ -246,6 +231,6 @@ def or_none(value: float) -> float | None:
 def _differences(values: tuple[float, float, float, float, float]) -> tuple[str, str, str, str]:
     first, second, difference, low, high = values
     if math.isnan(difference):
-        return number(first), number(second), "-", "-"
+        return fraction(first), fraction(second), "-", "-"
     interval = "-" if math.isnan(low) else f"{low:+.4f} to {high:+.4f}"
-    return number(first), number(second), f"{difference:+.4f}", interval
+    return fraction(first), fraction(second), f"{difference:+.4f}", interval

@@ -142,7 +142,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Panel:
+class UnitPanel:
     """Lines in axes from 0 to 1.  marks: places on the x axis and what they are."""
 
     title: str
@@ -151,7 +151,7 @@ class Panel:
     marks: Sequence[tuple[float, str]] = ()
 
 
-def unit_panels(panels: Sequence[Panel]) -> Figure:
+def unit_panels(panels: Sequence[UnitPanel]) -> Figure:
     """Return panels side by side."""
     with _style():
         figure = _figure(600 * len(panels), 460)
@@ -295,9 +295,8 @@ def search_figure(plot: SearchPlot) -> Figure:
     with _style():
         figure = _figure(940, 520)
         columns = len(plot.again)
-        grid = figure.add_gridspec(
-            1, 2 if columns else 1, width_ratios=[18, columns][: 1 + bool(columns)]
-        )
+        widths = [18, columns] if columns else [18]
+        grid = figure.add_gridspec(1, len(widths), width_ratios=widths)
         axes = figure.add_subplot(grid[0])
         _cost_axis(axes, plot)
         chosen = set(plot.path)
@@ -348,32 +347,14 @@ def _number(value: float, _: Any = None) -> str:
 
 
 def _mark(axes: Axes, point: Point, x: float, number: int, color: str, size: float) -> None:
-    ends = (point.y, *point.scores)
+    ends, gid = (point.y, *point.scores), f"point-{number}"
     axes.plot([x, x], [min(ends), max(ends)], color=color, zorder=2)
-    axes.plot(
-        [x],
-        [point.y],
-        "o",
-        color=color,
-        markersize=size * 72 / DPI,
-        zorder=4,
-        gid=f"point-{number}",
-    )
+    axes.plot([x], [point.y], "o", color=color, markersize=size * 72 / DPI, zorder=4, gid=gid)
 
 
 # Where a label is tried, in points from its point: left above, right below, and further off.
-_OFFSETS = [
-    (-6, 6),
-    (6, -14),
-    (-6, -14),
-    (6, 6),
-    (-6, 18),
-    (6, -26),
-    (-6, -26),
-    (22, -20),
-    (-6, 30),
-    (-6, 42),
-]
+_NEAR = [(-6, 6), (6, -14), (-6, -14), (6, 6)]
+_OFFSETS = [*_NEAR, (-6, 18), (6, -26), (-6, -26), (22, -20), (-6, 30), (-6, 42)]
 
 
 def _place_labels(axes: Axes, plot: SearchPlot) -> None:
@@ -382,9 +363,7 @@ def _place_labels(axes: Axes, plot: SearchPlot) -> None:
     The path is taken from its end on: a contraction lies left of the step that it takes back.
     """
     spots = axes.transData.transform([(point.x, point.y) for point in plot.points])
-    route = axes.transData.transform(
-        [(plot.points[number].x, plot.points[number].y) for number in plot.path]
-    )
+    route = spots[list(plot.path)]
     shares = np.linspace(0, 1, 40)[:, None]
     between = [a + shares * (b - a) for a, b in zip(route[:-1], route[1:], strict=True)]
     taken = np.concatenate([spots, *between])

@@ -40,6 +40,11 @@ class Tracker:
     _next_id: int = field(default=1, init=False)
     _now_s: float = field(default=-np.inf, init=False)
 
+    @property
+    def now_s(self) -> float:
+        """Time of the newest boxes; -inf before the first."""
+        return self._now_s
+
     def update(self, time_s: float, boxes: ActorBoxes) -> NDArray[np.int64]:
         """Return the (N,) track numbers, from 1 on, of the boxes at `time_s`; -1: no track.
 

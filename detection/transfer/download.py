@@ -8,6 +8,7 @@ not support ranges or gave no mark.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -52,7 +53,7 @@ class TransferRules:
     max_backoff_s: float = 60.0
 
 
-class Progress:
+class DownloadProgress:
     """Receives the progress of downloads, from several threads; this one ignores it."""
 
     def update(self, path: str, done_bytes: int, total_bytes: int | None) -> None:
@@ -80,18 +81,20 @@ def fetch_files(
     folder: str | Path,
     jobs: int = 4,
     rules: TransferRules | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
+    may_wait: Callable[[], bool] = lambda: False,
 ) -> FetchResult:
     """Fetch what the manifest does not hold yet, `jobs` files at a time.
 
     A file that a server refuses, or that does not come within the rules, is reported in `failed`
     and the others go on. Raises `UserError` where nothing can work: no network, a full disk, a
-    folder that another download is writing to.
+    folder that another download is writing to (may_wait: asked whether to wait for it).
     """
     folder = Path(folder)
     rules = rules or TransferRules()
-    progress = progress or Progress()
-    with only_writer(folder, busy="another download is writing here; wait for it"):
+    progress = progress or DownloadProgress()
+    busy = "another download is writing here; wait for it"
+    with only_writer(folder, busy=busy, may_wait=may_wait):
         manifest = Manifest.read(folder)
         kept = [file for file in files if manifest.holds(file)]
         missing = [file for file in files if file not in kept]
@@ -111,7 +114,7 @@ def _fetch_all(
     manifest: Manifest,
     jobs: int,
     rules: TransferRules,
-    progress: Progress,
+    progress: DownloadProgress,
 ) -> tuple[list[str], dict[str, str]]:
     stop = threading.Event()
     fetched: list[str] = []
@@ -141,7 +144,11 @@ def _fetch_all(
 
 
 def fetch_file(
-    file: RemoteFile, folder: Path, rules: TransferRules, progress: Progress, stop: threading.Event
+    file: RemoteFile,
+    folder: Path,
+    rules: TransferRules,
+    progress: DownloadProgress,
+    stop: threading.Event,
 ) -> FetchedFile:
     """Fetch one file to its place under `folder`, resuming what is there of it.
 
@@ -194,15 +201,14 @@ def _attempt(
     file: RemoteFile,
     partial: _Partial,
     rules: TransferRules,
-    progress: Progress,
+    progress: DownloadProgress,
     stop: threading.Event,
 ) -> tuple[int, str | None]:
     """Ask once for what is missing; return the file's size and mark when all of it is there."""
     known = partial.known()
     start = partial.num_bytes() if known else 0
-    with download_range(
-        file.url, start=start, validator=known, timeout_s=rules.timeout_s
-    ) as answer:
+    timeout_s = rules.timeout_s
+    with download_range(file.url, start=start, validator=known, timeout_s=timeout_s) as answer:
         if answer.start == 0:
             partial.begin(answer.validator)
         done = answer.start
@@ -210,7 +216,7 @@ def _attempt(
         with partial.data.open("r+b") as output:
             output.seek(done)
             output.truncate()
-            for chunk in answer.chunks(rules.min_bytes_per_s, rules.timeout_s):
+            for chunk in answer.chunks(rules.min_bytes_per_s, timeout_s):
                 output.write(chunk)
                 done += len(chunk)
                 progress.update(file.path, done, answer.total_bytes)
@@ -276,13 +282,9 @@ def ask_sizes(
     rules = rules or TransferRules()
 
     def one(url: str) -> RemoteInfo | str:
+        attempt = functools.partial(ask, url, timeout_s=rules.timeout_s)
         try:
-            return retry(
-                lambda: ask(url, timeout_s=rules.timeout_s),
-                attempts=3,
-                backoff_s=rules.backoff_s,
-                silent_s=5.0,
-            )
+            return retry(attempt, attempts=3, backoff_s=rules.backoff_s, silent_s=5.0)
         except (FileRefused, TransferBroken) as error:
             return str(error)
         finally:

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from detection.errors import UserError
 from detection.structures import Clip
 from detection.video.frames import scaled_size
+from detection.video.open import Closing
 from detection.video.reader import SAME_TIME_S
 
 # More than a day at 1000 frames per second; a higher frame number is an error.
@@ -26,7 +27,7 @@ MOST_BYTES_A_FRAME = 256 << 20
 FRAME_NAME = re.compile(r"(\d+)\.jpe?g$", re.IGNORECASE)
 
 
-class FrameFolder:
+class FrameFolder(Closing):
     """The interface of `VideoReader` over one video's JPEG files, numbered from 1.
 
     fps: frame rate of the extraction.  start_s: presentation time of frame 1. Where numbers are
@@ -81,15 +82,6 @@ class FrameFolder:
         """Return the start of the first frame and the end of the last one, in seconds."""
         times_s = self.frame_times_s()
         return float(times_s[0]), float(times_s[-1]) + 1 / self._fps
-
-    def close(self) -> None:
-        """Do nothing: a folder holds no open file."""
-
-    def __enter__(self) -> FrameFolder:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @cached_property
     def _files(self) -> tuple[list[int], list[Path]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import av
 import av.error
@@ -33,6 +33,19 @@ _NETWORK_PROTOCOLS = (
     "http,https,httpproxy,tls,tcp,udp,udplite,rtp,rtcp,srtp,rtsp,rtmp,rtmpe,rtmps,rtmpt,rtmpte,"
     "rtmpts,srt,rist,mmsh,mmst,crypto"
 )
+
+
+class Closing:
+    """A context manager that closes what it holds."""
+
+    def close(self) -> None:
+        """Close it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def open_file(path: str | Path, *, shown_as: str | None = None) -> Any:

@@ -32,7 +32,7 @@ from detection.errors import UserError
 from detection.structures import Clip
 from detection.video.frame_order import AscendingTimes, ascending_times_s
 from detection.video.frames import RgbConverter, quarter_turns, retimed
-from detection.video.open import open_file, packets_of, reason_of, video_stream_of
+from detection.video.open import Closing, open_file, packets_of, reason_of, video_stream_of
 from detection.video.repairs import VideoRepairs
 
 # CSV files hold times with 6 decimals; two times that differ by less than this are equal.
@@ -53,7 +53,7 @@ PACKING_CODECS = ("mpeg4", "msmpeg4v2", "msmpeg4v3")
 _PROBED_FRAMES = 100
 
 
-class VideoReader:
+class VideoReader(Closing):
     """Reads frames of one video file by presentation time. A context manager; one decoding thread.
 
     to_rgb: converts a frame of `decoded_frames` to an upright (H, W, 3) RGB array.
@@ -373,12 +373,6 @@ class VideoReader:
         """Close the file."""
         self._container.close()
 
-    def __enter__(self) -> VideoReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _first_frame(self) -> VideoFrame:
         first = next(self._decoded_from(None), None)
         if first is None:
@@ -463,7 +457,6 @@ class VideoReader:
     def _decode_packet(
         self, packet: Packet[VideoStream] | None, skip: Literal["DEFAULT", "NONREF"]
     ) -> list[VideoFrame]:
-        """Decode a packet (None: flush the decoder); skip: FFmpeg's name of the frames to skip."""
         context = self._stream.codec_context
         context.skip_frame = skip
         return context.decode(packet)
@@ -578,9 +571,8 @@ class VideoReader:
                 yield frame
         except av.error.FFmpegError as error:
             place = "at its start" if last_s is None else f"after {last_s:.3f} s"
-            raise UserError(
-                f"{self.path}: damaged or cut short {place} ({reason_of(error)})"
-            ) from error
+            message = f"{self.path}: damaged or cut short {place} ({reason_of(error)})"
+            raise UserError(message) from error
 
     def _retimed(self, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
         """Assign ascending times to all frames of the file, which come in presentation order."""
@@ -611,7 +603,7 @@ class VideoReader:
 
         Frames that need frames before this position are not damaged: seeking in a container without
         an index may end between two key frames, a file may begin there, and the leading frames of
-        an open group of pictures refer to frames before its key frame.
+        an open GOP refer to frames before its key frame.
         """
         needs_key_frame = after_seek and self._damage == "refuse"
         opened, opening_pts = False, math.inf
@@ -688,15 +680,13 @@ class VideoReader:
                 else:
                     pts.append(packet.pts)
         except av.error.FFmpegError as error:
-            raise UserError(
-                f"{self.path}: damaged or cut short after {packets} of {self._stream.frames} "
-                f"frames ({reason_of(error)})"
-            ) from error
+            place = f"after {packets} of {self._stream.frames} frames"
+            message = f"{self.path}: damaged or cut short {place} ({reason_of(error)})"
+            raise UserError(message) from error
         expected = self._expected_packets(packets, indexed, last_dts)
         if packets < expected:
-            raise UserError(
-                f"{self.path}: cut short, {packets} of the {expected} frames that its header lists"
-            )
+            listed = f"{packets} of the {expected} frames that its header lists"
+            raise UserError(f"{self.path}: cut short, {listed}")
         if not pts:
             raise UserError(f"{self.path}: its frames have no presentation times")
         unique = np.unique(np.asarray(pts))
@@ -744,8 +734,7 @@ class FrameCounts:
 class VideoInfo:
     """A video's properties.
 
-    width: pixels as displayed.
-    height: pixels as displayed.
+    width, height: pixels as displayed.
     average_fps: mean frame rate.
     duration_s: of the video stream.
     num_frames: according to the header, where it says so.

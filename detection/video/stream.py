@@ -28,6 +28,7 @@ from detection.files import replacing
 from detection.video.frame_order import AscendingTimes
 from detection.video.frames import RgbConverter, quarter_turns, retimed, scaled_size
 from detection.video.open import (
+    Closing,
     open_address,
     open_bytes,
     open_file,
@@ -62,8 +63,7 @@ class StreamFrame:
     """One frame.
 
     time_s: presentation time.
-    width: pixels as displayed.
-    height: pixels as displayed.
+    width, height: pixels as displayed.
     arrived_s: `time.monotonic()` when it was decoded.
     pixel_shape: width to height of one pixel as displayed, None for squares.
     """
@@ -109,7 +109,7 @@ class _Damage:
     time_s: float | None  # of the missing frame, None where unknown
 
 
-class VideoStream:
+class VideoStream(Closing):
     """A source of frames. A context manager; `frames` can be iterated once.
 
     source: a file, a URL (`rtsp://...` and whatever else FFmpeg opens), `-` for standard input, or
@@ -180,12 +180,6 @@ class VideoStream:
             self._opened.release() if self.is_camera else self._opened.close()
             self._opened = None
 
-    def __enter__(self) -> VideoStream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _open(self) -> Any:
         if self.is_camera:
             logging = cv2.utils.logging
@@ -195,10 +189,8 @@ class VideoStream:
             finally:
                 logging.setLogLevel(level)
             if not camera.isOpened():
-                raise UserError(
-                    f"camera {self.source}: cannot be opened (not found, or in use by another "
-                    "program)"
-                )
+                why = "not found, or in use by another program"
+                raise UserError(f"camera {self.source}: cannot be opened ({why})")
             camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
             return camera
         if self.source == STANDARD_INPUT:
@@ -294,10 +286,8 @@ class VideoStream:
 
     def _sorts(self, stream: Any) -> bool:
         """Return whether the file may store times in decoding order."""
-        untimed = self._opened.format.name in UNTIMED_FORMATS
-        return bool(stream.codec_context.has_b_frames) and (
-            untimed or stream.codec_context.name in PACKING_CODECS
-        )
+        context, untimed = stream.codec_context, self._opened.format.name in UNTIMED_FORMATS
+        return bool(context.has_b_frames) and (untimed or context.name in PACKING_CODECS)
 
     def _in_order(self) -> Iterator[VideoFrame | _Damage]:
         """Yield the items of `_packets`, every frame once and with ascending times from 0 on."""

@@ -83,10 +83,8 @@ class VideoWriter:
             raise ValueError(
                 f"frame is {frame_rgb.dtype} {frame_rgb.shape}, uint8 {(*self._size, 3)} required"
             )
-        if time_s is None:
-            pts = round(self._next / self._fps / WRITER_TIME_BASE)
-        else:
-            pts = round(Fraction(time_s) / WRITER_TIME_BASE)
+        shown_s = self._next / self._fps if time_s is None else Fraction(time_s)
+        pts = round(shown_s / WRITER_TIME_BASE)
         if self._last_pts is not None and pts <= self._last_pts:
             raise ValueError(f"frame times must ascend, got {time_s} s after the one before")
         odd_rows, odd_columns = self._size[0] % 2, self._size[1] % 2
@@ -160,18 +158,12 @@ class VideoWriter:
         self._cleanup = ExitStack()
         with self._cleanup:
             temporary = self._cleanup.enter_context(replacing(self._path))
-            self._container = self._cleanup.enter_context(
-                av.open(  # a device's name has no suffix to choose the format by
-                    str(temporary),
-                    "w",
-                    format=None if self._path.suffix else "mp4",
-                    options=MP4_OPTIONS,
-                )
-            )
+            # A device's name has no suffix to choose the format by.
+            form = None if self._path.suffix else "mp4"
+            container = av.open(str(temporary), "w", format=form, options=MP4_OPTIONS)
+            self._container = self._cleanup.enter_context(container)
             height, width = self._size
-            self._stream = self._container.add_stream(
-                "libx264", rate=self._fps, options=self._options
-            )
+            self._stream = container.add_stream("libx264", rate=self._fps, options=self._options)
             context = self._stream.codec_context
             context.width, context.height = width + width % 2, height + height % 2
             context.pix_fmt = "yuv420p"

@@ -173,7 +173,7 @@ def test_missing_files_and_an_empty_split_are_findings(root):
     assert only(check, "label map").line == 1
 
 
-def test_the_command_says_it_in_words_pictures_and_json(root, tmp_path, capsys):
+def test_the_command_says_it_in_words_images_and_json(root, tmp_path, capsys):
     assert command.main([str(root)]) == 0
     printed = capsys.readouterr().out
     assert "nothing odd" in printed and "train: 3 videos, 6 keyframes" in printed
@@ -263,10 +263,10 @@ def test_two_splits_may_share_one_file_by_their_lists(root):
     (root / "dataset.yaml").write_text(text)
     check = checked(root)
     assert kinds(check) == {} and check.statistics["val"].num_videos == 2
-    (root / "annotations" / "val.txt").write_text("val_0\nnobody\n")
+    (root / "annotations" / "val.txt").write_text("val_0\nunseen\n")
     check = checked(root)
     assert "val_1" in [f for f in check.findings.kept if f.kind == "video not listed"][0].message
-    assert "nobody" in only(check, "video without rows").message
+    assert "unseen" in only(check, "video without rows").message
 
 
 def test_thousands_of_boxes_at_one_keyframe_are_a_finding_and_take_no_time():

@@ -205,7 +205,7 @@ def test_downloaded_videos_are_those_that_came(root):
     assert "is not what was downloaded" in text and "--only=b" in text
 
 
-def test_a_still_picture_is_worth_a_note(tmp_path):
+def test_a_still_image_is_worth_a_note(tmp_path):
     root = make_dataset(tmp_path / "data", {"v": [1.0, 5.0]})
     times_s = [i / 25 for i in range(50)] + [8 + i / 25 for i in range(50)]
     write_numbered(root / "videos/v.mp4", times_s)

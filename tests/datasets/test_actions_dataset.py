@@ -83,9 +83,9 @@ def test_clips_kept_inside_their_video(root, time_s, num_frames, step):
     rows = f"one,{time_s},0.1,0.1,0.3,0.9,11,0\n"
     sampling = ClipSampling(num_frames, step, "inside")
     data = dataset(root, EvalTransform(short_side=96), rows, sampling=sampling)
-    wanted_s = sampling.times_s(time_s, within_s=(0.0, TIMES_S[-1]))
+    required_s = sampling.times_s(time_s, within_s=(0.0, TIMES_S[-1]))
     found = numbers_of(data[0].frames.permute(1, 0, 2, 3))
-    assert found == nearest(TIMES_S, wanted_s)
+    assert found == nearest(TIMES_S, required_s)
     assert len(set(found)) == num_frames and round(time_s * 25) in found
     repeating = ClipSampling(num_frames, step)
     usual = dataset(root, EvalTransform(short_side=96), rows, sampling=repeating)
@@ -132,7 +132,7 @@ def test_people_who_are_cropped_away_leave_with_their_labels(root):
     assert {1} < counts
 
 
-def test_a_keyframe_with_nobody(root):
+def test_a_keyframe_without_people(root):
     data = dataset(root, EvalTransform(short_side=96), rows="one,1.5\n")
     sample = data[0]
     assert sample.boxes_px.shape == (0, 4) and sample.labels.shape == (0, 2)
@@ -184,7 +184,7 @@ def test_videos_are_checked_before_the_work_begins(root):
 
 
 def test_a_broken_video_is_named_with_the_row_that_needs_it(root):
-    (root / "videos" / "broken.mp4").write_bytes(b"not a film")
+    (root / "videos" / "broken.mp4").write_bytes(b"not a video")
     data = dataset(root, EvalTransform(short_side=96), rows="broken,1,0,0,1,1,11,0\n")
     for use in (lambda: data[0], lambda: data.output_size(0), data.check_videos):
         with pytest.raises(UserError, match=r"broken\.mp4: not a video"):

@@ -45,7 +45,7 @@ def test_rows_become_keyframes_boxes_and_labels(tmp_path):
     assert str(table.row_error(0, "no")) == f"{tmp_path / 'rows.csv'}:2: no"
 
 
-def test_actors_of_several_actions_are_named_where_one_is_wanted(tmp_path):
+def test_actors_of_several_actions_are_named_where_one_is_required(tmp_path):
     rows = rows_of("a,1,0.1,0.1,0.5,0.9,11,0\na,2,0.1,0.1,0.5,0.9,11,0\n", tmp_path)
     build_actor_table(rows, LABELS).check_one_label(why="x")
     again = "a,1,0.1,0.1,0.5,0.9,11,0\na,2,0.1,0.1,0.5,0.9,11,0\na,2,0.1,0.1,0.5,0.9,14,0\n"
@@ -54,8 +54,8 @@ def test_actors_of_several_actions_are_named_where_one_is_wanted(tmp_path):
         UserError, match="csv:2: 1 boxes have more than one action.* x requires one"
     ):
         table.check_one_label(why="x")
-    nobody = build_actor_table(rows_of("a,0902\n", tmp_path), LABELS, keep_empty=True)
-    nobody.check_one_label(why="x")
+    no_person = build_actor_table(rows_of("a,0902\n", tmp_path), LABELS, keep_empty=True)
+    no_person.check_one_label(why="x")
 
 
 def test_people_close_to_each_other_stay_two(tmp_path):
@@ -132,7 +132,7 @@ def test_excluded_keyframes_and_unlisted_videos_are_left_out(tmp_path):
     assert table.keyframes() == [Keyframe("a", 903), Keyframe("c", 902), Keyframe("c", 903)]
 
 
-def test_keyframes_with_nobody(tmp_path):
+def test_keyframes_without_people(tmp_path):
     rows = rows_of("a,0902,0.1,0.1,0.5,0.9,11,0\na,0901\nb,0905.25\nb,0906\n", tmp_path)
     assert build_actor_table(rows, LABELS).keyframes() == [Keyframe("a", 902)]
     table = build_actor_table(rows, LABELS, keep_empty=True, excluded={Keyframe("b", 906)})
@@ -191,7 +191,7 @@ def test_a_split_with_found_boxes(folder):
     assert table.labels(0).tolist() == [[0, 0, 0]]
 
 
-def test_a_split_where_nobody_is_left(folder):
+def test_a_split_where_no_person_is_left(folder):
     (folder.root / "annotations" / "videos.txt").write_text("z\n")
     with pytest.raises(UserError, match=r"val\.csv: no keyframe with persons"):
         read_actor_table(folder, "val", LABELS)

@@ -45,7 +45,7 @@ def test_ground_truth_row(tmp_path):
     assert rows.warnings == ()
 
 
-def test_two_column_rows_are_keyframes_with_nobody(tmp_path):
+def test_two_column_rows_are_keyframes_without_people(tmp_path):
     rows = read_ground_truth(write(tmp_path, "b,1.25\n" + GOOD + "a,0902\na,0902\n"))
     assert len(rows) == 1
     assert rows.line.tolist() == [2]
@@ -346,7 +346,7 @@ def test_both_readers_give_the_same_bits(tmp_path_factory, data):
     text = "".join((row + end) * times for row in rows)
     path = tmp_path_factory.mktemp("rows") / "rows.csv"
     path.write_bytes(text.encode())
-    bulk = ava_csv_bulk.read_rows(path, form)
+    bulk = ava_csv_bulk.read_rows_bulk(path, form)
     assert bulk is not None
     same(bulk, ava_csv_rows.read_rows(path, form))
 
@@ -367,13 +367,13 @@ def test_a_damaged_file_is_never_read_differently(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("rows") / "rows.csv"
     path.write_bytes(bytes(content))
     try:
-        wanted = ava_csv_rows.read_rows(path, form)
+        required = ava_csv_rows.read_rows(path, form)
     except UserError:
-        assert ava_csv_bulk.read_rows(path, form) is None
+        assert ava_csv_bulk.read_rows_bulk(path, form) is None
         return
-    bulk = ava_csv_bulk.read_rows(path, form)
+    bulk = ava_csv_bulk.read_rows_bulk(path, form)
     if bulk is not None:
-        same(bulk, wanted)
+        same(bulk, required)
 
 
 def test_rows_that_cross_the_border_of_a_chunk(tmp_path, monkeypatch):
@@ -382,9 +382,9 @@ def test_rows_that_cross_the_border_of_a_chunk(tmp_path, monkeypatch):
         for i in range(300)
     )
     path = write(tmp_path, text)
-    whole = ava_csv_bulk.read_rows(path, DETECTIONS)
+    whole = ava_csv_bulk.read_rows_bulk(path, DETECTIONS)
     monkeypatch.setattr("detection.formats.csv_words.CHUNK_BYTES", 101)
-    same(ava_csv_bulk.read_rows(path, DETECTIONS), whole)
+    same(ava_csv_bulk.read_rows_bulk(path, DETECTIONS), whole)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -444,10 +444,10 @@ def test_written_detections_have_the_same_float32(tmp_path):
     scores = (10.0 ** rng.uniform(-9, 0, (3, 4))).astype(np.float32)
     boxes = np.sort(rng.random((3, 2, 2)).astype(np.float32), axis=1).reshape(3, 4)
     found = Detections(Keyframe("v", 2.5), ActorBoxes(boxes, np.full(3, 0.5, np.float32)), scores)
-    nobody = Detections(Keyframe("v", 3), ActorBoxes.empty(), np.zeros((0, 4), np.float32))
+    no_person = Detections(Keyframe("v", 3), ActorBoxes.empty(), np.zeros((0, 4), np.float32))
     label_map = LabelMap(("a", "b", "c", "d"), (4, 3, 2, 1))
     path = tmp_path / "det.csv"
-    write_detections(path, [found, nobody], label_map)
+    write_detections(path, [found, no_person], label_map)
     rows = read_detections(path)
     assert rows.score.astype(np.float32).reshape(3, 4).tolist() == scores.tolist()
     assert rows.boxes_01[::4].astype(np.float32).tolist() == boxes.tolist()
@@ -505,6 +505,6 @@ def test_real_labels(real_data):
     boxes = {(rows.keyframe(i), *box) for i, box in enumerate(rows.boxes_01.tolist())}
     assert len(boxes) == 9_854
     same(
-        ava_csv_bulk.read_rows(real_data / "ava" / "ava_sub23_train_v2.2.csv", GROUND_TRUTH),
+        ava_csv_bulk.read_rows_bulk(real_data / "ava" / "ava_sub23_train_v2.2.csv", GROUND_TRUTH),
         ava_csv_rows.read_rows(real_data / "ava" / "ava_sub23_train_v2.2.csv", GROUND_TRUTH),
     )

@@ -71,7 +71,7 @@ def numbers(sample):
 def test_views_are_spread_over_the_whole_video(tmp_path):
     data = dataset(tmp_path, views=Views(3))
     got = [numbers(sample) for sample in data.__getitems__([(0, p) for p in range(3)])]
-    # 100 frames, the last wanted time is the end of the last frame: the frame itself is taken.
+    # 100 frames, the last expected time is the end of the last frame: the frame itself is taken.
     assert got == [[0, 2, 4, 6], [47, 49, 51, 53], [94, 96, 98, 99]]
 
 
@@ -96,11 +96,11 @@ def test_a_video_shorter_than_a_clip_lies_in_its_middle(tmp_path):
         assert numbers(sample) == [0, 1, 3, 3]
 
 
-@pytest.mark.parametrize("frames, wanted", [(1, [0] * 4), (4, [0, 1, 2, 3]), (5, [0, 1, 3, 4])])
-def test_a_clip_longer_than_its_video_is_spread_over_it(tmp_path, frames, wanted):
+@pytest.mark.parametrize("frames, expected", [(1, [0] * 4), (4, [0, 1, 2, 3]), (5, [0, 1, 3, 4])])
+def test_a_clip_longer_than_its_video_is_spread_over_it(tmp_path, frames, expected):
     for views in (None, Views(1), Views(5)):
         data = dataset(tmp_path, frames=frames, views=views, at_ends="inside")
-        assert numbers(data.__getitems__([(0, 0)])[0]) == wanted
+        assert numbers(data.__getitems__([(0, 0)])[0]) == expected
     usual, inside = (dataset(tmp_path, at_ends=ends) for ends in ("repeat", "inside"))
     a, b = (numbers(data.__getitems__([(3, 1)])[0]) for data in (usual, inside))
     assert a == b
@@ -132,7 +132,7 @@ def test_batches_of_views_are_shared_whole(tmp_path):
 
 def test_what_cannot_be_opened_is_named_with_its_row(tmp_path):
     def broken(path):
-        raise UserError(f"{path}: no pictures")
+        raise UserError(f"{path}: no frames")
 
     data = ClipDataset(
         clips_of(3, tmp_path),
@@ -140,9 +140,9 @@ def test_what_cannot_be_opened_is_named_with_its_row(tmp_path):
         transform=TrainTransform(crop=40, short_side=(40, 40)),
         sampling=ClipSampling(4, 2),
     )
-    with pytest.raises(UserError, match=r"list.csv:1: .*v0: no pictures"):
+    with pytest.raises(UserError, match=r"list.csv:1: .*v0: no frames"):
         data.check_videos()
-    with pytest.raises(UserError, match=r"list.csv:3: .*v2: no pictures"):
+    with pytest.raises(UserError, match=r"list.csv:3: .*v2: no frames"):
         data.__getitems__([(0, 2)])
     with pytest.raises(UserError, match=r"list.csv:2: .*\(2 of 3 videos cannot be read, data.max"):
         data.check_videos(most_unreadable=0.5)
@@ -151,7 +151,7 @@ def test_what_cannot_be_opened_is_named_with_its_row(tmp_path):
 def test_a_stated_share_may_be_unreadable(tmp_path):
     def one_broken(path):
         if path.name == "v1":
-            raise UserError(f"{path}: no pictures")
+            raise UserError(f"{path}: no frames")
         return Numbered(100)
 
     data = ClipDataset(
@@ -161,7 +161,7 @@ def test_a_stated_share_may_be_unreadable(tmp_path):
         sampling=ClipSampling(4, 2),
     )
     (line,) = data.check_videos(most_unreadable=0.25)
-    assert line.endswith("v1: no pictures") and "list.csv:2" in line
+    assert line.endswith("v1: no frames") and "list.csv:2" in line
     with pytest.raises(UserError, match="list.csv:2"):
         data.check_videos(most_unreadable=0.2)
 

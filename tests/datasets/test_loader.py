@@ -155,15 +155,15 @@ def sample(people, size=(8, 8)):
     )
 
 
-def test_collate_numbers_the_clips_also_where_nobody_is():
+def test_collate_numbers_the_clips_also_where_no_person_is():
     batch = collate([sample(2), sample(0), sample(1)])
     assert batch.frames.shape == (3, 3, 2, 8, 8)
     assert batch.rois_px[:, 0].tolist() == [0, 0, 2]
     assert torch.equal(batch.rois_px[2, 1:], sample(1).boxes_px[0])
     assert batch.labels.shape == (3, 5)
     assert [len(boxes) for boxes in batch.boxes] == [2, 0, 1]
-    nobody = collate([sample(0)])
-    assert nobody.rois_px.shape == (0, 5) and nobody.labels.shape == (0, 5)
+    no_person = collate([sample(0)])
+    assert no_person.rois_px.shape == (0, 5) and no_person.labels.shape == (0, 5)
 
 
 def test_frames_are_never_padded():
@@ -171,7 +171,7 @@ def test_frames_are_never_padded():
         collate([sample(1), sample(1, size=(8, 9))])
 
 
-def test_a_keyframe_with_nobody_passes_through_the_workers(root):
+def test_a_keyframe_without_people_passes_through_the_workers(root):
     data = train_set(root, empty=[Keyframe("a", 0.75)])
     order = TrainBatches(data.table.keyframes(), batch_size=16)
     (batch,) = ClipLoader(data, order, collate=collate, workers=1)

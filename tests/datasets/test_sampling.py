@@ -8,7 +8,7 @@ from detection.structures import ClipSampling, Keyframe
 
 
 @pytest.mark.parametrize("num_frames, step", [(1, 1), (4, 12), (13, 6), (16, 5), (5, 2.5)])
-def test_the_moment_itself_is_the_middle_frame(num_frames, step):
+def test_the_keyframe_itself_is_the_middle_frame(num_frames, step):
     times_s = ClipSampling(num_frames, step).times_s(902.0)
     assert times_s[num_frames // 2] == 902.0
     assert len(times_s) == num_frames
@@ -19,7 +19,7 @@ def test_times_of_a_clip_by_hand():
     assert ClipSampling(4, 12).times_s(10.0) == pytest.approx([9.2, 9.6, 10.0, 10.4])
 
 
-def test_a_step_of_nothing_repeats_the_moment():
+def test_a_step_of_nothing_repeats_the_keyframe():
     assert ClipSampling(4, 0).times_s(3.0).tolist() == [3.0] * 4
 
 

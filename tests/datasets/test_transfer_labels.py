@@ -80,14 +80,14 @@ def test_the_overlap_must_exceed_the_bound():
     assert add_matched_boxes(ours, theirs, above_iou=0.49).num_actors == 2
 
 
-def test_a_keyframe_of_nobody_stays_empty():
+def test_a_keyframe_of_no_person_stays_empty():
     ours = labelled_table([("a", 1, LEFT, 11)], empty_keyframes=(Keyframe("a", 2.0),))
     theirs = detected_table([("a", 2, LEFT, 1)])
     both = add_matched_boxes(ours, theirs, keep_unmatched=True)
     assert len(both) == 2 and both.num_actors == 1
 
 
-def test_nothing_detected_and_nobody_labelled():
+def test_nothing_detected_and_no_person_labelled():
     ours, none = labelled_table([("a", 1, LEFT, 11)]), detected_table([])
     assert contents(add_matched_boxes(ours, none)) == contents(ours)
     assert len(add_matched_boxes(labelled_table([]), detected_table([("a", 1, LEFT, 1)]))) == 0
@@ -130,7 +130,7 @@ def test_against_loops(ours, theirs, bound, keep_unmatched):
     places = {detected.keyframe(i): i for i in range(len(detected))}
     for i, key in enumerate(labelled.keyframes()):
         boxes, labels = labelled.boxes(i), labelled.labels(i)
-        wanted = [(*b, *row) for b, row in zip(boxes.xyxy_01, labels, strict=True)]
+        expected = [(*b, *row) for b, row in zip(boxes.xyxy_01, labels, strict=True)]
         if key in places and len(boxes):
             for candidate in detected.boxes(places[key]).xyxy_01:
                 overlaps = [
@@ -138,8 +138,8 @@ def test_against_loops(ours, theirs, bound, keep_unmatched):
                 ]
                 best = int(np.argmax(overlaps))
                 if overlaps[best] > bound:
-                    wanted.append((*candidate, *labels[best]))
+                    expected.append((*candidate, *labels[best]))
                 elif keep_unmatched:
-                    wanted.append((*candidate, 0, 0, 0))
+                    expected.append((*candidate, 0, 0, 0))
         found = np.concatenate([both.boxes(i).xyxy_01, both.labels(i)], axis=1)
-        assert found.tolist() == pytest.approx(np.asarray(wanted).reshape(-1, 7))
+        assert found.tolist() == pytest.approx(np.asarray(expected).reshape(-1, 7))

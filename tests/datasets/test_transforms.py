@@ -132,7 +132,7 @@ def test_what_lies_outside_the_frame_does_not_count_against_an_actor():
     assert done.boxes_px.tolist() == [pytest.approx([0, 0, 80, 100])]
 
 
-def test_nobody_is_legal():
+def test_no_person_is_legal():
     frames = torch.zeros(2, 3, 100, 200, dtype=torch.uint8)
     for transform in (square_crop(), EvalTransform(short_side=100)):
         params = transform.make_params(np.random.default_rng(0))

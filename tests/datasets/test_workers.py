@@ -91,7 +91,7 @@ def test_a_forked_process_leaves_the_workers_alone():
     readers.close()
 
 
-def test_no_workers_and_workers_of_nobody():
+def test_no_workers_and_workers_without_owner():
     readers = make(0)
     assert [int(n) for n in readers] == list(range(8))
     readers.close()

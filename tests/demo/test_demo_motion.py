@@ -23,7 +23,7 @@ def poses(kind: str, rhythm: Rhythm) -> np.ndarray:
 
 
 def spread(kind: str, rhythm: Rhythm, facing: float) -> float:
-    """Greatest distance (in heights) that one hand, foot or the head shows in the picture."""
+    """Greatest distance (in heights) that one hand, foot or the head shows in the frame."""
     points = joints_of(poses(kind, rhythm), BODY.build)
     seen = turned_to_view(points, np.full(len(CLIP_S), facing))[:, TIPS, :2]
     return float(np.linalg.norm(seen[:, None] - seen[None], axis=-1).max())
@@ -33,7 +33,7 @@ def spread(kind: str, rhythm: Rhythm, facing: float) -> float:
 def test_every_movement_shows_in_a_clip_at_any_phase_and_view(kind: str) -> None:
     for period in np.linspace(*_PERIODS_S[kind], 5):
         for phase in np.linspace(0, 1, 8, endpoint=False):
-            # Whoever walks or runs goes across the picture.
+            # Whoever walks or runs goes across the frame.
             for facing in (0.0, 200.0) if kind in ("walk", "run") else (0.0, 90.0, 200.0):
                 rhythm = Rhythm(float(period), float(phase), strength=0.88)
                 assert spread(kind, rhythm, facing) > 0.09, (period, phase, facing)
@@ -55,7 +55,7 @@ def test_a_statue_has_a_pose_that_the_movement_goes_through(kind: str) -> None:
 
 
 def test_two_steps_of_a_walk_do_not_look_alike_in_a_clip() -> None:
-    # In a picture left and right swap after half a cycle; a clip must not sample that.
+    # In a frame left and right swap after half a cycle; a clip must not sample that.
     for kind in ("walk", "run"):
         for period in np.linspace(*_PERIODS_S[kind], 9):
             for frames_apart in (1, 2, 3):
@@ -68,7 +68,7 @@ def test_passages_go_through_the_same_poses_both_ways() -> None:
     share = np.linspace(0, 1, 11)
     start, end = motion.stand(share, Rhythm(1, 0.2)), motion.lie(share, Rhythm(1, 0.2))
     middle = motion.still(share, pitch=-36.0)
-    # The breathing differs with time, so one moment of it is used for all.
+    # The breathing differs with time, so one time of it is used for all.
     start, middle, end = (np.tile(pose[:1], (11, 1)) for pose in (start, middle, end))
     down = motion.passage(start, middle, end, share)
     up = motion.passage(end, middle, start, share)
@@ -114,7 +114,7 @@ def test_no_part_goes_below_the_ground_and_only_runners_leave_it() -> None:
         assert lowest.max() > 0.03 if kind == "run" else lowest.max() < 1e-9, kind
 
 
-def test_no_moments_give_no_poses() -> None:
+def test_no_times_give_no_poses() -> None:
     nothing = np.zeros(0)
     for movement in motion.BODIES.values():
         assert movement(nothing, Rhythm(1.0, 0.0)).shape == (0, len(FIELDS))

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detection.demo.annotate import doing_at, notes_of, tell_stories
+from detection.demo.annotate import notes_of, tell_stories
 from detection.demo.casting import Story
 from detection.demo.props import Prop
-from detection.demo.scene import Scene
+from detection.demo.scene import StoryScene
 
 SIZE = (320, 240)
 
@@ -23,11 +23,11 @@ def only(story: Story, *, people: int, props: tuple[Prop, ...] = ()) -> Story:
     return replace(story, people=story.people[:people], props=props)
 
 
-def changed(story: Story, moment_s: float) -> np.ndarray:
-    """The pixels that the people change, by drawing the picture with and without them."""
-    times = np.array([moment_s])
-    with_them = Scene(story, times, size_px=SIZE).frame(0).astype(int)
-    without = Scene(replace(story, people=()), times, size_px=SIZE).frame(0).astype(int)
+def changed(story: Story, time_s: float) -> np.ndarray:
+    """The pixels that the people change, by drawing the frame with and without them."""
+    times = np.array([time_s])
+    with_them = StoryScene(story, times, size_px=SIZE).frame(0).astype(int)
+    without = StoryScene(replace(story, people=()), times, size_px=SIZE).frame(0).astype(int)
     return np.abs(with_them - without).max(axis=2) > 40
 
 
@@ -38,7 +38,7 @@ def test_a_box_fits_the_drawn_person_tightly() -> None:
         if alone.people[0].held is not None:
             continue
         ys, xs = np.nonzero(changed(alone, 2.0))
-        box = Scene(alone, np.array([2.0]), size_px=SIZE).boxes_px(0)[0]
+        box = StoryScene(alone, np.array([2.0]), size_px=SIZE).boxes_px(0)[0]
         drawn = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
         # Never more than the soft edge outside; the colours may hide an edge from this test.
         assert (drawn[:2] >= box[:2] - 2.5).all() and (drawn[2:] <= box[2:] + 2.5).all()
@@ -48,27 +48,31 @@ def test_a_box_fits_the_drawn_person_tightly() -> None:
 
 def test_alone_everybody_is_wholly_visible() -> None:
     for story in stories(3):
-        visible, inside = Scene(only(story, people=1), np.array([2.0]), size_px=SIZE).people_seen(0)
+        visible, inside = StoryScene(
+            only(story, people=1), np.array([2.0]), size_px=SIZE
+        ).people_seen(0)
         assert visible == pytest.approx([1.0])
         assert inside == pytest.approx([1.0])
 
 
-def test_a_wall_before_somebody_hides_that_share_and_leaves_the_box() -> None:
+def test_a_wall_before_a_person_hides_that_share_and_leaves_the_box() -> None:
     alone = only(stories(1)[0], people=1)
     person = alone.people[0]
-    scene = Scene(alone, np.array([2.0]), size_px=SIZE)
+    scene = StoryScene(alone, np.array([2.0]), size_px=SIZE)
     box = scene.boxes_px(0)
     wall = np.array([(-1, -1), (3, -1), (3, 3), (-1, 3)], float)
     hidden = replace(alone, props=(Prop([(wall, (9, 9, 9))], person.ground_y + 0.1),))
-    behind = Scene(hidden, np.array([2.0]), size_px=SIZE)
+    behind = StoryScene(hidden, np.array([2.0]), size_px=SIZE)
     np.testing.assert_allclose(behind.boxes_px(0), box)
     assert behind.people_seen(0)[0] == pytest.approx([0.0])
     farther = replace(alone, props=(Prop([(wall, (9, 9, 9))], person.ground_y - 0.1),))
-    assert Scene(farther, np.array([2.0]), size_px=SIZE).people_seen(0)[0] == pytest.approx([1.0])
+    assert StoryScene(farther, np.array([2.0]), size_px=SIZE).people_seen(0)[0] == pytest.approx(
+        [1.0]
+    )
 
 
 def test_who_leaves_the_frame_is_less_inside_and_the_box_ends_at_the_edge() -> None:
-    # Somebody upright: whoever lies down behind the feet may lie within the frame.
+    # A person upright: whoever lies down behind the feet may lie within the frame.
     story, person = next(
         (story, person)
         for story in stories(12)
@@ -76,7 +80,7 @@ def test_who_leaves_the_frame_is_less_inside_and_the_box_ends_at_the_edge() -> N
         if story.camera.kind == "tripod" and person.spans[0].doing.body == "stand"
     )
     aside = replace(person, home_x=0.0, reach=(-1.0, 1.0), spans=person.spans[:1])
-    scene = Scene(replace(story, people=(aside,), props=()), np.array([0.0]), size_px=SIZE)
+    scene = StoryScene(replace(story, people=(aside,), props=()), np.array([0.0]), size_px=SIZE)
     _, inside = scene.people_seen(0)
     assert 0.2 < inside[0] < 0.9
     assert scene.boxes_px(0)[0, 0] == 0.0
@@ -85,7 +89,7 @@ def test_who_leaves_the_frame_is_less_inside_and_the_box_ends_at_the_edge() -> N
 
 def test_no_people_no_boxes() -> None:
     empty = replace(stories(1)[0], people=())
-    scene = Scene(empty, np.array([1.0]), size_px=SIZE)
+    scene = StoryScene(empty, np.array([1.0]), size_px=SIZE)
     assert scene.boxes_px(0).shape == (0, 4)
     assert scene.people_seen(0)[0].shape == (0,)
     assert scene.frame(0).shape == (240, 320, 3)
@@ -101,7 +105,7 @@ def test_passages_are_half_done_at_their_keyframe() -> None:
                     keyframe = round((span.start_s + span.end_s) / 2)
                     assert span.start_s < keyframe - 0.2 and keyframe + 0.2 < span.end_s
                     halves.append(keyframe)
-                    assert doing_at(person, keyframe) == span.doing
+                    assert person.doing_at(keyframe) == span.doing
     assert len(halves) > 20
 
 

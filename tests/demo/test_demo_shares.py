@@ -127,7 +127,7 @@ def test_the_file_says_the_same(keyframes, split: Split, tmp_path) -> None:  # t
     assert keys == {(note.keyframe.video_id, note.keyframe.time_s) for note in people}
 
 
-def test_nobody_makes_an_empty_table() -> None:
+def test_no_person_makes_an_empty_table() -> None:
     assert len(ground_truth([])) == 0
 
 

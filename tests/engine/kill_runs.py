@@ -3,7 +3,7 @@
 PYTHONPATH=. python tests/engine/kill_runs.py --data FOLDER --out FOLDER --kills 30
 
 Every life of the run is a process of its own (forked, so that torch is loaded once). Most are
-killed a random moment after a checkpoint of theirs, the others after their start. A
+killed at a random time after a checkpoint of theirs, the others after their start. A
 checkpoint is written after every update; after each kill all checkpoint files are read. Prints one
 JSON object.
 """

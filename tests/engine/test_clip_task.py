@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from saved_weights import weights_of
 from test_distributed import torchrun
 from tiny_data import make_dataset
 
@@ -64,10 +65,6 @@ def cfg(tmp_path, lists):
 
 def metrics_of(run: Path) -> dict:
     return json.loads((run / "metrics.json").read_text())
-
-
-def weights_of(run: Path) -> dict[str, torch.Tensor]:
-    return torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model_state"]
 
 
 def test_lists_of_a_data_set_name_every_action_of_a_video(lists):
@@ -124,16 +121,16 @@ def test_a_run_learns_and_leaves_a_folder_that_says_everything(tmp_path, cfg, ca
 
 def test_a_stopped_and_resumed_run_equals_one_never_stopped(tmp_path, cfg, monkeypatch):
     train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'whole'}"])
-    real, updates = runs.fit, iter(range(1, 100))
+    real, updates = runs.train_epochs, iter(range(1, 100))
 
     def stopped(*arguments, **options):
         options["should_stop"] = lambda: next(updates) >= 3
         return real(*arguments, **options)
 
-    monkeypatch.setattr(runs, "fit", stopped)
+    monkeypatch.setattr(runs, "train_epochs", stopped)
     code = train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'cut'}"])
     assert code == EXIT_STOPPED
-    monkeypatch.setattr(runs, "fit", real)
+    monkeypatch.setattr(runs, "train_epochs", real)
     assert train_ava.main(["--resume", str(tmp_path / "cut")]) == 0
     whole, cut = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
     assert all(torch.equal(whole[name], cut[name]) for name in whole)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from saved_weights import weights_of
 from tiny_data import make_dataset
 
 import train_ava
@@ -61,14 +62,10 @@ def torchrun(*command, check: bool = True) -> subprocess.CompletedProcess:
     return result
 
 
-def weights_of(run: Path) -> dict[str, torch.Tensor]:
-    return torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model_state"]
-
-
 def test_two_processes_compute_what_one_computes(tmp_path, cfg):
     """21 updates of 10 clips in batches of 4; the last batch of 2 has one clip for each process.
 
-    Most actors are cropped away, so that one process's part of a batch often holds nobody.
+    Most actors are cropped away, so that one process's part of a batch often holds no actor.
     BatchNorm is frozen, since its statistics are each process's own.
     """
     options = ["optim.epochs=7", "clip.min_visible=0.95", "evaluation.every_epochs=4"]
@@ -85,7 +82,7 @@ def test_two_processes_compute_what_one_computes(tmp_path, cfg):
     assert theirs == pytest.approx(losses, rel=1e-5)
     assert two[0]["processes"] == 2
     alone = parts_without_actors(load_config(cfg, options))
-    assert 0 < alone < 42, "in some updates a process has nobody"
+    assert 0 < alone < 42, "in some updates a process has no actor"
     first, second = (
         json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two")
     )
@@ -96,7 +93,7 @@ def test_two_processes_compute_what_one_computes(tmp_path, cfg):
 
 
 def parts_without_actors(config: RunConfig) -> int:
-    """Count in how many updates one of two processes has nobody while the other has somebody."""
+    """Count in how many updates one of two processes has no actor while the other has one."""
     folder = DatasetFolder.open(config.data.root)
     table = build.read_train_table(config, folder, folder.read_label_map())
     dataset = build.build_train_dataset(config, folder, table)
@@ -132,7 +129,7 @@ from ava_tools import train_people
 from detection.engine import runs
 from detection.engine.update import Updater
 
-real, real_learn, keys = runs.fit, Updater.learn, []
+real, real_learn, keys = runs.train_epochs, Updater.learn, []
 
 def learn(self, batch, **options):
     keys.extend(batch.keys)
@@ -148,10 +145,10 @@ def fit(updater, batches, **options):
     learned = sum(updater.processes.gather(keys), [])
     if updater.processes.is_first:
         print("networks:", len(digests), "processes,", len(set(digests)), "different")
-        print("pictures:", len(learned), "learned,", len(set(learned)), "different")
+        print("frames:", len(learned), "learned,", len(set(learned)), "different")
     return done
 
-runs.fit, Updater.learn = fit, learn
+runs.train_epochs, Updater.learn = fit, learn
 raise SystemExit(train_people.main())
 """
 
@@ -191,7 +188,7 @@ def test_two_processes_train_one_people_detector(tmp_path, cfg):
         assert {part["held_out"]["num_pictures"] for part in scored} == {2}
         if command == (script,):
             assert "networks: 2 processes, 1 different" in done.stdout
-            assert "pictures: 16 learned, 8 different" in done.stdout, "two epochs of 8"
+            assert "frames: 16 learned, 8 different" in done.stdout, "two epochs of 8"
     refused = torchrun(
         *("-m", "ava_tools.train_people", "--cfg", people, "optim.batch_size=3"),
         f"output={tmp_path / 'other'}",

@@ -25,8 +25,8 @@ def test_the_average_is_the_formula_and_begins_by_forgetting_fast():
         expected = value if expected is None else decay * expected + (1 - decay) * value
     state = average.model.state_dict()
     for name, tensor in state.items():
-        wanted = 7 if name.endswith("num_batches_tracked") else expected
-        assert torch.allclose(tensor.float(), torch.tensor(float(wanted))), name
+        required = 7 if name.endswith("num_batches_tracked") else expected
+        assert torch.allclose(tensor.float(), torch.tensor(float(required))), name
     again = WeightAverage(model, decay=0.3)
     again.restore(state, updates=4)
     again.update()

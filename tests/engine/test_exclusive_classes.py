@@ -24,10 +24,10 @@ def test_groups_are_columns_of_the_classes_that_are_learned(tmp_path):
     task = ActionTask(config_from_dict({"data": {"root": str(root)}}, "test"))
     assert task.exclusive == {"colour": (0, 1)}
     fewer = LabelMap(("be here", "be blue", "be red"), (9, 7, 3), None)
-    for label_map, wanted in ((fewer, {"colour": (2, 1)}), (LabelMap(("be red",), (3,)), {})):
+    for label_map, expected in ((fewer, {"colour": (2, 1)}), (LabelMap(("be red",), (3,)), {})):
         write_label_map(root / "annotations" / "some.pbtxt", label_map)
         data = {"root": str(root), "label_map": "annotations/some.pbtxt"}
-        assert ActionTask(config_from_dict({"data": data}, "test")).exclusive == wanted
+        assert ActionTask(config_from_dict({"data": data}, "test")).exclusive == expected
 
 
 def test_a_checkpoint_keeps_them_and_old_ones_have_none(tmp_path):

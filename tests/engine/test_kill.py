@@ -1,4 +1,4 @@
-"""Runs that are killed at random moments go on to the very weights of one that never was.
+"""Runs that are killed at random times go on to the very weights of one that never was.
 
 KILLS=30 in the environment kills as often (a few by default).
 """

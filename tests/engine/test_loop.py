@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from detection.config import OptimConfig
-from detection.engine.loop import Progress, fit, stop_signals
+from detection.engine.loop import Progress, stop_signals, train_epochs
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.tasks.base import BatchLoss, Evaluation
 from detection.engine.update import Snapshot, Updater
@@ -88,7 +88,7 @@ def run_fit(
         device=torch.device("cpu"),
         **updater_options,
     )
-    finished = fit(
+    finished = train_epochs(
         updater,
         Batches(batches),
         optim=optim,
@@ -138,7 +138,7 @@ def test_gradients_are_clipped_as_those_of_the_mean(tmp_path):
     assert update["grad_norm"] == pytest.approx(2 * 2**0.5)
 
 
-def test_batches_of_nobody_are_legal(tmp_path):
+def test_batches_of_no_person_are_legal(tmp_path):
     finished, model, _, _ = run_fit(tmp_path, [batch_of(0)], epochs=1)
     assert finished and model.value.tolist() == [0, 0]
 
@@ -236,7 +236,7 @@ def test_a_lost_reader_in_the_middle_of_an_update_saves_the_state_before_it(tmp_
         device=torch.device("cpu"),
     )
     with pytest.raises(ProcessLostError):
-        fit(
+        train_epochs(
             updater,
             Batches(batches),
             optim=OptimConfig(epochs=1, lr=0.1, momentum=0, schedule="constant", accumulate=3),

@@ -22,8 +22,8 @@ def test_statistics_are_the_mean_over_batches_and_frozen_layers_stay():
     norm = model[0]
     compute_norm_statistics(model, parts, forward=forward, count=2, processes=ALONE)
     for values, statistic in ((norm.running_mean, torch.mean), (norm.running_var, torch.var)):
-        wanted = torch.stack([statistic(part, dim=(0, 2, 3, 4)) for part in parts[:2]]).mean(0)
-        assert torch.allclose(values, wanted, rtol=1e-5)
+        expected = torch.stack([statistic(part, dim=(0, 2, 3, 4)) for part in parts[:2]]).mean(0)
+        assert torch.allclose(values, expected, rtol=1e-5)
     assert norm.momentum == 0.1 and norm.num_batches_tracked == 1
     assert torch.equal(model[1].running_mean, torch.zeros(2))
     assert not model.training

@@ -47,7 +47,7 @@ def test_a_kind_of_features_with_small_numbers_counts_as_much() -> None:
     )
 
 
-def test_classes_nobody_or_everybody_does_and_constant_features_stay_finite() -> None:
+def test_classes_that_none_or_all_do_and_constant_features_stay_finite() -> None:
     features = torch.ones(5, 4)
     labels = torch.tensor([[0.0, 1.0]]).repeat(5, 1)
     weights, biases = fit_linear(features, labels, parts=(4,), l2=1e-4)
@@ -56,7 +56,7 @@ def test_classes_nobody_or_everybody_does_and_constant_features_stay_finite() ->
     assert (logits[:, 0] < 0).all() and (logits[:, 1] > 0).all()
 
 
-def test_nobody_to_learn_from_and_parts_that_do_not_fit() -> None:
+def test_no_actor_to_learn_from_and_parts_that_do_not_fit() -> None:
     with pytest.raises(UserError, match="needs actors"):
         fit_linear(torch.zeros(0, 4), torch.zeros(0, 2), parts=(4,), l2=1.0)
     with pytest.raises(ValueError, match="do not fit"):
@@ -73,7 +73,7 @@ def test_features_are_those_that_the_last_layer_takes_when_scoring() -> None:
         boxes=[ActorBoxes(np.ones((1, 4)), np.ones(1)), ActorBoxes(np.ones((2, 4)), np.ones(2))],
         keyframes=[Keyframe("a", 0.0), Keyframe("b", 0.0)],
     )
-    nobody = Batch(
+    no_person = Batch(
         batch.frames[:1],
         torch.zeros(0, 5),
         torch.zeros(0, 3),
@@ -81,13 +81,13 @@ def test_features_are_those_that_the_last_layer_takes_when_scoring() -> None:
         [Keyframe("c", 0.0)],
     )
     cpu = torch.device("cpu")
-    features, labels = collect_features(model, [batch, nobody], device=cpu)
+    features, labels = collect_features(model, [batch, no_person], device=cpu)
     assert features.shape == (3, 32) and torch.equal(labels, torch.eye(3))
     set_last_layer(model, torch.full((3, 32), 0.5), torch.arange(3.0))
     with torch.no_grad():
         logits = model.eval()(*batch.inputs)
-    wanted = 0.5 * features.sum(1, keepdim=True) + torch.arange(3.0)
-    torch.testing.assert_close(logits, wanted)
+    expected = 0.5 * features.sum(1, keepdim=True) + torch.arange(3.0)
+    torch.testing.assert_close(logits, expected)
     assert collect_features(model, [], device=cpu)[0].shape == (0, 32)
 
 

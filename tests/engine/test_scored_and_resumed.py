@@ -338,7 +338,7 @@ def test_a_killed_reader_ends_the_run_saved_with_75_and_it_goes_on(tmp_path, cfg
         assert error.exit_code == 75
         assert "saved, go on with: python train_ava.py --resume" in str(error)
     else:
-        pytest.fail("nobody missed the reader")
+        pytest.fail("no error named the missing reader")
     monkeypatch.setattr(Updater, "learn", real)
     assert train_ava.main(["--resume", str(tmp_path / "run")]) == 0
     ours, theirs = (

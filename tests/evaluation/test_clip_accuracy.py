@@ -35,9 +35,9 @@ def test_map_is_charades(videos, classes, seed):
     names = [f"c{column}" for column in range(classes)]
     found = multi_label_accuracy(scores, labels, names)
     shown = labels.any(1)
-    wanted = [charades_ap(scores[shown, c], labels[shown, c]) for c in range(classes)]
-    assert list(found.per_class.values()) == pytest.approx(wanted, nan_ok=True)
-    there = [value for value in wanted if not math.isnan(value)]
+    expected = [charades_ap(scores[shown, c], labels[shown, c]) for c in range(classes)]
+    assert list(found.per_class.values()) == pytest.approx(expected, nan_ok=True)
+    there = [value for value in expected if not math.isnan(value)]
     mean = sum(there) / len(there) if there else math.nan
     assert found.mean_ap == pytest.approx(mean, nan_ok=True)
     assert found.num_videos == shown.sum()
@@ -72,9 +72,11 @@ def test_the_order_of_rows_does_not_matter_where_scores_are_equal():
 def test_top_k_is_a_stable_sort(videos, classes, k, seed):
     generator = np.random.default_rng(seed)
     scores = generator.integers(0, 4, (videos, classes)) / 4  # many ties
-    wanted = generator.integers(0, classes, videos)
-    slow = [w in np.argsort(-row, kind="stable")[:k] for row, w in zip(scores, wanted, strict=True)]
-    assert in_top_k(scores, wanted, k).tolist() == slow
+    expected = generator.integers(0, classes, videos)
+    slow = [
+        w in np.argsort(-row, kind="stable")[:k] for row, w in zip(scores, expected, strict=True)
+    ]
+    assert in_top_k(scores, expected, k).tolist() == slow
 
 
 def test_the_mean_over_classes_leaves_out_classes_without_a_video():
@@ -89,8 +91,8 @@ def test_the_mean_over_classes_leaves_out_classes_without_a_video():
 
 def test_a_video_without_scores_is_answered_wrongly():
     """Whatever its class: zeros alone would answer class 0, and be among the first five of few."""
-    for wanted in range(3):
-        labels = np.eye(3)[[0, wanted]]
+    for expected in range(3):
+        labels = np.eye(3)[[0, expected]]
         found = single_label_accuracy(
             np.array([[0.9, 0.1, 0.0], [0.0, 0.0, 0.0]]),
             labels,

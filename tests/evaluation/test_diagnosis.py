@@ -46,7 +46,7 @@ ONE = [(902, BOX, 2)]
 @pytest.mark.parametrize(
     ("truth", "found", "kind", "gain"),
     [
-        # The wrong row comes first, so that AP is 1/2 (or 0) until it is mended.
+        # The wrong row comes first, so that AP is 1/2 (or 0) until it is fixed.
         (ONE + [(903, BOX, 4)], [(903, BOX, 2, 0.9), (902, BOX, 2, 0.5)], WRONG_CLASS, 0.25),
         ([*ONE, (903, BOX, 2)], [(902, BOX, 2, 0.9), (902, BOX, 2, 0.8), (903, BOX, 2, 0.5)],
          DUPLICATE, 1 - (0.5 + 0.5 * 2 / 3)),
@@ -292,8 +292,8 @@ def test_drawing_a_unit_twice_is_having_it_twice():
         chosen = rows.select(np.concatenate(picks))
         return replace(chosen, video_index=index, video_names=("first", "again", "third"))
 
-    wanted = score_rows(drawn(truth), drawn(found), LABEL_MAP).per_class_ap()
-    np.testing.assert_allclose(got, wanted, atol=1e-6)
+    expected = score_rows(drawn(truth), drawn(found), LABEL_MAP).per_class_ap()
+    np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
 def test_memory_of_a_comparison_does_not_grow_with_the_number_of_videos():

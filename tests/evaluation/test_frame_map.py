@@ -34,7 +34,7 @@ def rows(table, *, scored: bool) -> AvaRows:
 
 
 @pytest.mark.parametrize(
-    ("scores", "right", "count", "wanted"),
+    ("scores", "right", "count", "expected"),
     [
         ([0.9, 0.8, 0.7], [True, False, True], 2, 0.5 + 0.5 * 2 / 3),
         ([0.7, 0.8, 0.9], [True, False, True], 2, 0.5 + 0.5 * 2 / 3),
@@ -48,9 +48,9 @@ def rows(table, *, scored: bool) -> AvaRows:
         ([0.5, 0.5, 0.4], [True, False, True], 2, 2 / 3),
     ],
 )
-def test_average_precision_by_hand(scores, right, count, wanted):
+def test_average_precision_by_hand(scores, right, count, expected):
     got = average_precision(np.array(scores, float), np.array(right, bool), count)
-    assert got == pytest.approx(wanted, abs=1e-12)
+    assert got == pytest.approx(expected, abs=1e-12)
 
 
 def test_no_ground_truth_is_nan():
@@ -63,9 +63,9 @@ def test_average_precision_against_the_obvious_one(pairs, missed):
     scores = np.array([score / 6 for score, _ in pairs], float)
     right = np.array([hit for _, hit in pairs], bool)
     count = int(right.sum()) + missed
-    wanted = slow_frame_map.average_precision(list(zip(scores, right, strict=True)), count)
+    expected = slow_frame_map.average_precision(list(zip(scores, right, strict=True)), count)
     got = average_precision(scores, right, count)
-    np.testing.assert_allclose(got, wanted, atol=1e-12)
+    np.testing.assert_allclose(got, expected, atol=1e-12)
     order = np.random.default_rng(0).permutation(len(scores))
     np.testing.assert_array_equal(got, average_precision(scores[order], right[order], count))
 
@@ -114,8 +114,10 @@ def test_against_the_obvious_one(truth, found, excluded, protocol):
         exclusions=frozenset(Keyframe(*key) for key in excluded),
         protocol=protocol,
     )
-    wanted = slow_frame_map.frame_map(truth, found, CLASS_IDS, excluded=excluded, protocol=protocol)
-    np.testing.assert_allclose(list(result.per_class.values()), list(wanted.values()), atol=1e-12)
+    expected = slow_frame_map.frame_map(
+        truth, found, CLASS_IDS, excluded=excluded, protocol=protocol
+    )
+    np.testing.assert_allclose(list(result.per_class.values()), list(expected.values()), atol=1e-12)
 
 
 @settings(deadline=None, max_examples=60)
@@ -124,11 +126,11 @@ def test_best_rows_against_sorting(data):
     key = np.array(data.draw(st.lists(st.integers(0, 4), max_size=40)), np.int32)
     score = np.array([data.draw(st.integers(0, 5)) for _ in key], float)
     limit = data.draw(st.integers(1, 5))
-    wanted = np.zeros(len(key), bool)
+    expected = np.zeros(len(key), bool)
     for one in set(key.tolist()):
         here = np.flatnonzero(key == one)
-        wanted[sorted(here, key=lambda i: (-score[i], i))[:limit]] = True
-    assert best_rows(key, score, limit).tolist() == wanted.tolist()
+        expected[sorted(here, key=lambda i: (-score[i], i))[:limit]] = True
+    assert best_rows(key, score, limit).tolist() == expected.tolist()
 
 
 BOX1 = (0.1, 0.1, 0.5, 0.5)
@@ -240,8 +242,8 @@ def test_order_repeats_and_processes_do_not_matter(tmp_path):
     truth, found = random_run(0)
     evaluator = ActionEvaluator(truth, LABEL_MAP)
     evaluator.update(found)
-    wanted = evaluator.compute()
-    assert 0 < wanted.mean_ap < 1
+    expected = evaluator.compute()
+    assert 0 < expected.mean_ap < 1
 
     shares = [ActionEvaluator(truth, LABEL_MAP) for _ in range(3)]
     for rank, share in enumerate(shares):
@@ -250,11 +252,11 @@ def test_order_repeats_and_processes_do_not_matter(tmp_path):
     for share in reversed(shares):
         evaluator.update(share.found())
     assert evaluator.num_repeated == 2
-    assert evaluator.compute() == wanted
+    assert evaluator.compute() == expected
 
     path = tmp_path / "detections.csv"
     write_detections(path, found, LABEL_MAP)
-    assert frame_map(truth, read_detections(path), LABEL_MAP).per_class == wanted.per_class
+    assert frame_map(truth, read_detections(path), LABEL_MAP).per_class == expected.per_class
 
 
 def test_person_scores_are_multiplied_only_when_asked():

@@ -76,9 +76,9 @@ def test_cases_are_those_the_scripts_saw():
 @pytest.mark.parametrize("protocol", SCRIPTS)
 def test_random_cases(protocol, random_files):
     got = np.array([answer(files, protocol) for files in random_files])
-    wanted = ANSWERS[f"random {protocol}"]
-    assert wanted.shape == (1000, 6)
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-9)
+    expected = ANSWERS[f"random {protocol}"]
+    assert expected.shape == (1000, 6)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-9)
 
 
 def test_fractional_times_and_empty_keyframes(tmp_path):
@@ -93,8 +93,8 @@ def test_special_cases(name, protocol, tmp_path):
     if protocol == "mmaction2" and name == "scores that float32 cannot tell apart":
         pytest.skip("equal scores in float32: the script orders them by chance")
     got = answer(read(tmp_path, SPECIAL[name]), protocol)
-    wanted = ANSWERS[f"special {protocol}"][list(SPECIAL).index(name)]
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-9)
+    expected = ANSWERS[f"special {protocol}"][list(SPECIAL).index(name)]
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.real_data

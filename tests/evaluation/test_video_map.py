@@ -37,10 +37,10 @@ def test_equal_to_the_released_code_of_act():
         case = golden_tubes.video_case(seed)
         result = video_map(rows(case.truth, truth=True), rows(case.found, truth=False), LABEL_MAP)
         assert result.linked
-        for name, wanted in answer.items():
+        for name, expected in answer.items():
             got = [result.per_class[one][name] for one in LABEL_MAP.names]
-            wanted = [np.nan if ap is None else ap for ap in wanted]
-            np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5, err_msg=f"{seed} {name}")
+            expected = [np.nan if ap is None else ap for ap in expected]
+            np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5, err_msg=f"{seed} {name}")
         compared += 1
     assert compared >= 30
 

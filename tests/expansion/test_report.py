@@ -1,4 +1,4 @@
-"""Tables, picture and page of a search: complete, escaped, whole."""
+"""Tables, chart and page of a search: complete, escaped, whole."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from landscape import rule_of_thumb
 
 from detection.expansion.axes import DataLimits
-from detection.expansion.report import Finalist, Units, rows_of, write_report
+from detection.expansion.report import Finalist, Units, candidate_rows, write_report
 from detection.expansion.scheduler import name_of
 from detection.expansion.search import Outcome, Search
 from detection.models.x3d import VARIANTS
@@ -23,9 +23,9 @@ START = rule_of_thumb(BASIS)
 UNITS = Units(1e6, "MMAC", "frame-mAP")
 
 
-def train(wanted):
+def train(required):
     outcomes = []
-    for one in wanted:
+    for one in required:
         network = one.description
         if network.depth_factor > 1:
             outcomes.append(Outcome(failure="out of <memory>"))
@@ -42,7 +42,7 @@ def steps():
 
 
 def test_every_candidate_has_a_row_and_every_axis_left_out_too(steps):
-    rows = list(rows_of(steps, UNITS))
+    rows = list(candidate_rows(steps, UNITS))
     expected = sum(len(step.candidates) + len(step.left_out) for step in steps)
     assert len(rows) == expected
     assert sum(row[-1] == "chosen" for row in rows) == len(steps) - 1
@@ -70,10 +70,10 @@ def test_files_are_whole_and_agree(tmp_path, steps):
     assert last["network"] == name_of(steps[-1].choice.description)
     assert last["cost"] == pytest.approx(steps[-1].choice.cost / 1e6)
     with (tmp_path / "search.csv").open() as file:
-        assert len(list(csv.reader(file))) == 1 + len(list(rows_of(steps, UNITS)))
-    picture = cv2.imread(str(tmp_path / "search.png"))
-    assert picture is not None
-    assert picture.std() > 5
+        assert len(list(csv.reader(file))) == 1 + len(list(candidate_rows(steps, UNITS)))
+    image = cv2.imread(str(tmp_path / "search.png"))
+    assert image is not None
+    assert image.std() > 5
 
 
 def shown(plot):
@@ -91,7 +91,7 @@ def shown(plot):
     return axes, points, labels
 
 
-def test_one_point_is_a_picture_too(tmp_path):
+def test_one_point_is_a_chart_too(tmp_path):
     plot = SearchPlot([Point(3.0, 0.5, title="x")], [0], "cost", "score", "one")
     write_png(tmp_path / "one.png", search_figure(plot))
     assert cv2.imread(str(tmp_path / "one.png")).shape == (520, 940, 3)

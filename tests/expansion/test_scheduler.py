@@ -23,7 +23,7 @@ FAKE = Path(__file__).with_name("fake_train.py")
 BASIS = dataclasses.replace(VARIANTS["x2d"], step=6)
 
 
-def trainings(folder, *, wishes=None, **options):
+def scheduler_of(folder, *, wishes=None, **options):
     training = {"data": {"root": "nowhere"}, "wishes": wishes or {}}
     return Scheduler(
         folder,
@@ -43,13 +43,13 @@ def calls(folder):
 
 
 def test_each_is_trained_once_and_found_again(tmp_path):
-    first = trainings(tmp_path, seeds=(0, 3), jobs=2)
+    first = scheduler_of(tmp_path, seeds=(0, 3), jobs=2)
     outcomes = first(networks(1, 2))
     assert [outcome.scores for outcome in outcomes] == [
         pytest.approx((0.1, 0.13)),
         pytest.approx((0.2, 0.23)),
     ]
-    again = trainings(tmp_path, seeds=(0, 3))
+    again = scheduler_of(tmp_path, seeds=(0, 3))
     assert again(networks(1, 2)) == outcomes
     assert len(first.started) == 4
     assert again.started == []
@@ -58,23 +58,23 @@ def test_each_is_trained_once_and_found_again(tmp_path):
 
 def test_a_failure_is_recorded_with_its_last_words_and_not_repeated(tmp_path):
     wishes = {"fail_from_frames": 2}
-    outcomes = trainings(tmp_path, wishes=wishes)(networks(1, 2))
+    outcomes = scheduler_of(tmp_path, wishes=wishes)(networks(1, 2))
     assert outcomes[0].failure is None
     assert outcomes[1].failure == "out of memory, as wished"
-    again = trainings(tmp_path, wishes=wishes)
+    again = scheduler_of(tmp_path, wishes=wishes)
     assert again(networks(1, 2)) == outcomes
     assert again.started == []
 
 
 def test_processes_share_the_work(tmp_path):
-    wanted = networks(1, 2, 3)
+    required = networks(1, 2, 3)
     program = textwrap.dedent(
         f"""
         import sys
         sys.path.insert(0, {str(FAKE.parent)!r})
-        from test_scheduler import networks, trainings
+        from test_scheduler import networks, scheduler_of
         rank = int(sys.argv[1])
-        work = trainings(__import__("pathlib").Path({str(tmp_path)!r}), share=(rank, 2))
+        work = scheduler_of(__import__("pathlib").Path({str(tmp_path)!r}), share=(rank, 2))
         print([one.scores for one in work(networks(1, 2, 3))], len(work.started))
         """
     )
@@ -85,7 +85,7 @@ def test_processes_share_the_work(tmp_path):
     said = [process.communicate(timeout=120)[0].decode().split("] ") for process in running]
     assert said[0][0] == said[1][0]
     assert [int(words[1]) for words in said] == [2, 1]
-    assert calls(tmp_path) == [["--cfg"]] * len(wanted)
+    assert calls(tmp_path) == [["--cfg"]] * len(required)
 
 
 @pytest.mark.parametrize("of_sigterm", [signal.SIG_DFL, signal.SIG_IGN])
@@ -95,9 +95,9 @@ def test_a_killed_search_goes_on_and_repeats_nothing(tmp_path, of_sigterm):
         f"""
         import sys
         sys.path.insert(0, {str(FAKE.parent)!r})
-        from test_scheduler import networks, trainings
+        from test_scheduler import networks, scheduler_of
         path = __import__("pathlib").Path({str(tmp_path)!r})
-        trainings(path, wishes={{"holds_at": 2}})(networks(1, 2, 3))
+        scheduler_of(path, wishes={{"holds_at": 2}})(networks(1, 2, 3))
         """
     )
     victim = subprocess.Popen([sys.executable, "-c", program])
@@ -106,7 +106,7 @@ def test_a_killed_search_goes_on_and_repeats_nothing(tmp_path, of_sigterm):
         time.sleep(0.05)
     victim.send_signal(signal.SIGKILL)
     victim.wait()
-    on = trainings(tmp_path, wishes={"holds_at": 2})
+    on = scheduler_of(tmp_path, wishes={"holds_at": 2})
     outcomes = on(networks(1, 2, 3))
     assert [outcome.scores for outcome in outcomes] == [
         pytest.approx((0.1,)),
@@ -123,9 +123,9 @@ def test_the_next_search_waits_until_a_killed_one_s_training_has_saved(tmp_path)
         f"""
         import sys
         sys.path.insert(0, {str(FAKE.parent)!r})
-        from test_scheduler import networks, trainings
+        from test_scheduler import networks, scheduler_of
         path = __import__("pathlib").Path({str(tmp_path)!r})
-        trainings(path, wishes={wishes!r})(networks(1))
+        scheduler_of(path, wishes={wishes!r})(networks(1))
         """
     )
     victim = subprocess.Popen([sys.executable, "-c", program])
@@ -134,7 +134,7 @@ def test_the_next_search_waits_until_a_killed_one_s_training_has_saved(tmp_path)
         time.sleep(0.05)
     victim.kill()
     victim.wait()
-    outcome = trainings(tmp_path, wishes=wishes)(networks(1))[0]
+    outcome = scheduler_of(tmp_path, wishes=wishes)(networks(1))[0]
     assert outcome.failure is None and outcome.scores == pytest.approx((0.1,))
     assert calls(tmp_path) == [["--cfg", "--resume"]]
 
@@ -146,20 +146,20 @@ def test_an_interrupted_training_is_resumed(tmp_path):
     (run / "checkpoints" / "last.pt").write_bytes(b"half")
     values = with_network({"data": {"root": "x"}}, BASIS) | {"seed": 0, "output": str(run)}
     (run / "config.yaml").write_text(json.dumps(values))
-    outcome = trainings(tmp_path)([TrainingRequest(BASIS)])[0]
+    outcome = scheduler_of(tmp_path)([TrainingRequest(BASIS)])[0]
     assert outcome.scores == pytest.approx((0.1,))
     assert calls(tmp_path) == [["--resume"]]
 
 
 def test_networks_that_are_the_same_are_trained_once_side_by_side(tmp_path):
-    work = trainings(tmp_path, jobs=2)
+    work = scheduler_of(tmp_path, jobs=2)
     outcomes = work(networks(2, 2))
     assert outcomes[0] == outcomes[1]
     assert calls(tmp_path) == [["--cfg"]]
 
 
 def test_a_training_that_others_stopped_goes_on(tmp_path):
-    outcome = trainings(tmp_path, wishes={"stopped_once": True})(networks(1))[0]
+    outcome = scheduler_of(tmp_path, wishes={"stopped_once": True})(networks(1))[0]
     assert outcome.scores == pytest.approx((0.1,))
     assert calls(tmp_path) == [["--cfg", "--resume"]]
 
@@ -167,7 +167,7 @@ def test_a_training_that_others_stopped_goes_on(tmp_path):
 def test_asked_to_stop_it_stops_and_keeps_nothing_half(tmp_path):
     start = time.monotonic()
     with pytest.raises(Stopped):
-        trainings(
+        scheduler_of(
             tmp_path,
             wishes={"seconds": 60},
             should_stop=lambda: len(calls(tmp_path)) > 0 or time.monotonic() - start > 100,
@@ -183,7 +183,7 @@ def test_programs_do_not_inherit_torchrun_s_words(tmp_path, monkeypatch):
         "import os, sys; print('WORLD_SIZE' in os.environ, os.environ['OMP_NUM_THREADS']);"
         "sys.exit(3)"
     )
-    work = trainings(tmp_path / "c", threads=2)
+    work = scheduler_of(tmp_path / "c", threads=2)
     work.command = [sys.executable, str(script)]
     assert work(networks(1))[0].failure == "False 2"
 
@@ -193,7 +193,7 @@ def test_a_broken_result_is_named(tmp_path):
     folder.mkdir(parents=True)
     (folder / "result.json").write_text("{")
     with pytest.raises(UserError, match=r"result\.json: not JSON"):
-        trainings(tmp_path)([TrainingRequest(BASIS)])
+        scheduler_of(tmp_path)([TrainingRequest(BASIS)])
 
 
 def test_two_searches_in_one_folder_are_refused(tmp_path):
@@ -210,6 +210,6 @@ def test_two_searches_in_one_folder_are_refused(tmp_path):
 def test_a_whole_search_over_programs(tmp_path):
     start = rule_of_thumb(BASIS)
     search = Search(BASIS, rule_of_thumb, target=3 * start, axes=("frames", "width"))
-    steps = list(search.run(trainings(tmp_path, jobs=2)))
+    steps = list(search.run(scheduler_of(tmp_path, jobs=2)))
     assert [step.choice.description.num_frames for step in steps] == [1, 2, 4, 3]
     assert steps[-1].contraction

@@ -22,9 +22,9 @@ def by(score):
     """Return a trainer that scores each network by a formula and keeps what it was asked."""
     asked = []
 
-    def train(wanted):
-        asked.append(list(wanted))
-        return [Outcome((score(one.description),)) for one in wanted]
+    def train(required):
+        asked.append(list(required))
+        return [Outcome((score(one.description),)) for one in required]
 
     return train, asked
 
@@ -75,12 +75,12 @@ def test_every_cost_is_within_the_tolerance_and_the_rest_is_said():
 
 
 def test_a_failed_candidate_is_kept_and_not_chosen():
-    def train(wanted):
+    def train(required):
         return [
             Outcome(failure="out of memory")
             if one.description.num_frames > 1
             else Outcome((one.description.width_factor,))
-            for one in wanted
+            for one in required
         ]
 
     search = Search(BASIS, rule_of_thumb, target=2 * START)
@@ -101,7 +101,7 @@ def test_all_failed_ends_the_search_with_the_first_reason():
     with pytest.raises(UserError, match="no disk"):
         list(
             Search(BASIS, rule_of_thumb, target=2 * START).run(
-                lambda wanted: [Outcome(failure="no disk")] * len(wanted)
+                lambda required: [Outcome(failure="no disk")] * len(required)
             )
         )
 

@@ -255,8 +255,8 @@ def _sources(root: Path) -> None:
     for name in ("train_0", "train_1", "val_0"):
         (root / f"framed/frames/{name}").mkdir(parents=True)
         for i in range(1, 31):
-            picture = np.full((72, 96, 3), 60 + 5 * i, np.uint8)
-            cv2.imwrite(str(root / f"framed/frames/{name}/{name}_{i:06d}.jpg"), picture)
+            frame = np.full((72, 96, 3), 60 + 5 * i, np.uint8)
+            cv2.imwrite(str(root / f"framed/frames/{name}/{name}_{i:06d}.jpg"), frame)
     shutil.copytree(root / "data/annotations", root / "framed/annotations")
     text = (root / "data/dataset.yaml").read_text()
     frames = "frames: {folder: frames, fps: 10, start_s: 0}"
@@ -299,9 +299,9 @@ def _networks(root: Path) -> None:
         "classification": {"test_clips": 2, "test_crops": 1},
     }
     (root / "clips.yaml").write_text(json.dumps(clips, indent=1))
-    picture = {"short_side_px": 64, "long_side_px": 96}
+    frame = {"short_side_px": 64, "long_side_px": 96}
     optim = {"epochs": 1, "batch_size": 4, "warmup_updates": 1}
-    values = {"data": {"root": "data", "held_out_share": 0.5}, "picture": picture, "optim": optim}
+    values = {"data": {"root": "data", "held_out_share": 0.5}, "picture": frame, "optim": optim}
     values |= {"device": "cpu", "workers": 0, "threads": 1}
     (root / "people.yaml").write_text(json.dumps(values, indent=1))
     training = {key: NETWORK[key] for key in ("data", "optim")}

@@ -1,4 +1,4 @@
-"""A detector for tests: what it finds depends on the picture alone, and on no network."""
+"""A detector for tests: what it finds depends on the frame alone, and on no network."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class FakeDetector:
         self.sizes += [tuple(image.shape) for image in images]
         return [self._find(image.numpy().astype(np.int64)) for image in images]
 
-    def _find(self, picture):
-        if picture.mean() < self.empty_below:
+    def _find(self, frame):
+        if frame.mean() < self.empty_below:
             return ActorBoxes.empty()
-        _, height, width = picture.shape
-        red, _, blue = picture
+        _, height, width = frame.shape
+        red, _, blue = frame
         boxes, scores = [], []
         for strong, weak in ((red, blue), (blue, red)):
             rows, columns = np.nonzero(strong - weak > 120)
@@ -41,7 +41,7 @@ class FakeDetector:
                 continue
             box = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
             boxes.append(np.array(box) / (width, height, width, height))
-            scores.append(1 / (1 + picture.sum() % 97))
+            scores.append(1 / (1 + frame.sum() % 97))
         if not boxes:
             return ActorBoxes.empty()
         order = np.argsort(-np.array(scores))

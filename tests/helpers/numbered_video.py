@@ -39,10 +39,10 @@ def write_numbered(path: Path, times_s, *, fps=25.0, width=160, height=96, keyfr
     return path
 
 
-def nearest(times_s, wanted_s):
+def nearest(times_s, required_s):
     """The oracle: the frame with the nearest time, the earlier of two as near."""
     found = []
-    for wanted in wanted_s:
-        distances = [round(abs(wanted - shown), 5) for shown in times_s]
+    for required in required_s:
+        distances = [round(abs(required - shown), 5) for shown in times_s]
         found.append(distances.index(min(distances)))
     return found

@@ -1,4 +1,4 @@
-"""A camera for tests: an RTSP server (RFC 2326) of one H.264 film, RTP (RFC 6184) inside its TCP.
+"""A camera for tests: an RTSP server (RFC 2326) of one H.264 video, RTP (RFC 6184) inside its TCP.
 
 It speaks as much as a client needs that asks for TCP: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN.
 """
@@ -20,16 +20,16 @@ _CLOCK_HZ = 90_000
 
 
 class RtspCamera:
-    """Shows `film` from its start to each client, one after the other; hangs up at its end.
+    """Shows `video` from its start to each client, one after the other; hangs up at its end.
 
     speed: 1 in real time.  clients: so many are served.  `address` is where it listens.
     """
 
-    def __init__(self, film: Path, *, speed: float = 1.0, clients: int = 1) -> None:
-        self._film, self._speed, self._clients = film, speed, clients
+    def __init__(self, video: Path, *, speed: float = 1.0, clients: int = 1) -> None:
+        self._video, self._speed, self._clients = video, speed, clients
         self._server = socket.create_server(("127.0.0.1", 0))
         self.address = f"rtsp://127.0.0.1:{self._server.getsockname()[1]}/door"
-        with av.open(str(film)) as container:
+        with av.open(str(video)) as container:
             self._sets = _parameter_sets(container.streams.video[0].codec_context.extradata)
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
@@ -50,7 +50,7 @@ class RtspCamera:
                         continue  # the client has left
 
     def _answer(self, connection: socket.socket) -> None:
-        """Answer requests until the film is asked for."""
+        """Answer requests until the video is asked for."""
         requests = connection.makefile("r", encoding="ascii", newline="\r\n")
         while True:
             line = requests.readline()
@@ -84,7 +84,7 @@ class RtspCamera:
 
     def _play(self, connection: socket.socket) -> None:
         begun_s, number = time.monotonic(), 0
-        with av.open(str(self._film)) as container:
+        with av.open(str(self._video)) as container:
             for packet in container.demux(video=0):
                 if packet.pts is None:
                     continue

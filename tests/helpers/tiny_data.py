@@ -54,9 +54,9 @@ def _write_video(path, number, name, generator):
 
 
 def turn(path: Path, degrees: int) -> Path:
-    """Ask players to turn a film clockwise, as a phone does: the matrix in its track header.
+    """Ask players to turn a video clockwise, as a phone does: the matrix in its track header.
 
-    degrees: 90, 180 or 270. The pictures in the file stay as they are.
+    degrees: 90, 180 or 270. The frames in the file stay as they are.
     """
     one, last = 1 << 16, 1 << 30
     data = bytearray(path.read_bytes())

@@ -1,4 +1,4 @@
-"""A pipeline of a tiny random X3D and a made detector, and films for it: seconds to build, no data.
+"""A pipeline of a tiny random X3D and a made detector, and its videos: built in seconds, no data.
 
 The networks know nothing: tests ask that the same is found whichever way a video is run.
 """
@@ -15,6 +15,7 @@ from detection.build import build_model
 from detection.checkpoints.file import save_model_file
 from detection.checkpoints.load import describe_network
 from detection.config import RunConfig, config_from_dict, config_to_dict
+from detection.models.classifier import HeadDescription, build_classifier
 from detection.structures import ClipSampling, LabelMap
 from detection.video.writer import VideoWriter
 
@@ -63,13 +64,36 @@ def save_tiny_run(
     return folder
 
 
+def save_tiny_classifier(
+    folder: Path, *, labels: LabelMap = LABELS, spread: float = 6.0, step: float = 6
+) -> Path:
+    """Write a run folder of a network that classifies whole clips, its softmax spread likewise."""
+    torch.manual_seed(5)
+    settings = config()
+    trunk = build_model(settings, num_classes=len(labels)).trunk.description
+    head = HeadDescription(len(labels), hidden=16, dropout=0.0)
+    model = build_classifier(trunk, head).eval()
+    with torch.no_grad():
+        model.head.classes.weight.mul_(spread / model.head.classes.weight.abs().mean())
+    save_model_file(
+        folder / "checkpoints" / "last.pt",
+        model.state_dict(),
+        network=describe_network(model),
+        classes=labels,
+        sampling=ClipSampling(4, step),
+        short_side_px=48,
+        config=None,
+    )
+    return folder
+
+
 class SquareDetector(FakeDetector):
     """Finds the squares, with scores that a crowd of thresholds accepts."""
 
     sides_px = (64, 128)
 
-    def _find(self, picture):
-        found = super()._find(picture)
+    def _find(self, frame):
+        found = super()._find(frame)
         return type(found)(found.xyxy_01, np.linspace(0.9, 0.8, len(found)))
 
 

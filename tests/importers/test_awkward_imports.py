@@ -1,6 +1,6 @@
 """The import command on files of recorders: begun between key frames, pixels that are no squares.
 
-What holds a label to its picture is the number that is drawn into every frame.
+What holds a label to its frame is the number that is drawn into every frame.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def imported(arguments, videos, out, capsys):
     return read_ground_truth(folder.split("train").annotations), folder, capsys.readouterr().out
 
 
-def pictures_of(rows, folder):
+def frames_of(rows, folder):
     """Return the numbers drawn into the frames that the rows are dated by."""
     with open_video(folder, rows.video_names[0]) as video:
         return numbers_of(video.read(rows.time_us / 1e6).frames)
@@ -134,7 +134,7 @@ def test_frame_numbers_count_what_players_show(segment, tmp_path, capsys, write)
     rows, folder, printed = imported(
         write(tmp_path, segment.name, frames), segment.parent, tmp_path / "out", capsys
     )
-    assert pictures_of(rows, folder) == [first + frame for frame in frames]
+    assert frames_of(rows, folder) == [first + frame for frame in frames]
     (warning,) = [line for line in printed.splitlines() if line.startswith("warning")]
     assert warning.startswith("warning: 1 videos contain packets of which no frame can be decoded")
     assert warning.endswith(f"{segment.name}: {packets} packets, {shown} frames")
@@ -161,7 +161,7 @@ def test_tasks_of_cvat_say_how_they_were_counted(segment, tmp_path, capsys, coun
         write_cvat(tmp_path, segment.name, [0, 10], count=count),
         segment.parent, tmp_path / "out", capsys,
     )  # fmt: skip
-    assert pictures_of(rows.select(rows.action_id > 0), folder) == [first, first + 10]
+    assert frames_of(rows.select(rows.action_id > 0), folder) == [first, first + 10]
     (warning,) = [line for line in printed.splitlines() if "packets" in line]
     assert warning.startswith(f"warning: {segment.name}: {packets} packets in the file, {shown} fr")
     assert (f"CVAT's task has {count}" in warning) == (count is not None)
@@ -176,7 +176,7 @@ def test_tubes_say_it_by_their_own_number_of_frames(segment, tmp_path, capsys):
     name = f"walk/{segment.stem}"
     arguments = write_tubes(tmp_path, name, [0, 10, shown], packets)
     rows, folder, printed = imported(arguments, segment.parent, tmp_path / "out", capsys)
-    assert pictures_of(rows.select(rows.action_id > 0), folder) == [first, first + 10]
+    assert frames_of(rows.select(rows.action_id > 0), folder) == [first, first + 10]
     assert f"{name}: {packets} stated, {shown} decoded" in printed
     assert "1 rows past their clip's last frame left out" in printed
 

@@ -99,7 +99,7 @@ def rows_of(folder, split):
 
 
 def test_cvat_tracks_become_people_at_whole_seconds(videos, tmp_path):
-    """Moments are seconds of the video's clock; boxes move between frames; outside is gone."""
+    """Times are seconds of the video's clock; boxes move between frames; outside is gone."""
     source = tmp_path / "exports"
     source.mkdir()
     walk = [box(0, 16, wave="true", pose="sit"), box(20, 56, pose="stand"), box(25, 0, outside=1)]
@@ -113,10 +113,10 @@ def test_cvat_tracks_become_people_at_whole_seconds(videos, tmp_path):
     assert data.exclusive_groups(labels) == {"pose": (1, 2)}
     found, empty = {}, {}
     for split in ("train", "val"):
-        rows, nobody = rows_of(tmp_path / "out", split)
+        rows, bare = rows_of(tmp_path / "out", split)
         for video, *row in rows:
             found.setdefault(video, []).append(tuple(row))
-        for video, time_s in nobody:
+        for video, time_s in bare:
             empty.setdefault(video, []).append(time_s)
     assert found["a"] == [
         (0, 0.1, 1, 0), (0, 0.1, 3, 0), (1, 0.225, 1, 0), (1, 0.225, 3, 0), (2, 0.35, 2, 0),

@@ -452,7 +452,7 @@ def test_the_command_says_what_was_taken_and_left(videos, tmp_path, capsys):
     assert "labels taken as persons: person (2 tracks)" in printed
     assert "3 keyframes left out" in printed and "--shapes hull" in printed
     rows = (tmp_path / "one/annotations/train.csv").read_text().splitlines()
-    assert len(rows) == 1 + 2  # somebody at 0 s, nobody at 1 and 2 s, nothing said of the others
+    assert len(rows) == 1 + 2  # a person at 0 s, none at 1 and 2 s, nothing said of the others
     more = ["--shapes", "hull", "--labels", "person", "--split-values", ",|"]
     assert import_dataset.main([*common, *more, "--out", str(tmp_path / "two")]) == 0
     assert "train: 4 rows" in capsys.readouterr().out

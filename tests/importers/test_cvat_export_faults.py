@@ -159,7 +159,7 @@ def slow(tmp_path_factory):
 
 
 def export_scored(slow, tmp_path, scores, *more):
-    """Export somebody who stands still, found with a score at each time of `scores`."""
+    """Export a person who stands still, found with a score at each time of `scores`."""
     table = tmp_path / "people.csv"
     table.write_text("".join(f"s,{time},{BOX},,{score}\n" for time, score in scores.items()))
     common = ["--dataset", str(slow), "--split", "all", "--boxes", str(table), *WAVE]
@@ -175,8 +175,8 @@ def test_a_person_goes_on_at_lower_scores_than_one_begins(slow, tmp_path):
 
 
 @pytest.mark.parametrize(("every", "people"), [("1", 2), ("4", 1)])
-def test_a_person_may_be_missed_for_two_moments(slow, tmp_path, every, people):
-    """A gap of 5 s: two people where moments are 1 s apart, one where they are 4 s apart."""
+def test_a_person_may_be_missed_for_two_keyframes(slow, tmp_path, every, people):
+    """A gap of 5 s: two people where keyframes are 1 s apart, one where they are 4 s apart."""
     found = export_scored(slow, tmp_path, {1: 0.9, 6: 0.9}, "--every", every)
     assert len(found) == people
 

@@ -170,7 +170,7 @@ def test_counts_of_frames_that_disagree_need_a_choice(videos, tmp_path):
         {"bbox": [], "keypoints": [16, 12, 2, 0, 0, 0, 32, 36, 1]},
     ],
 )
-def test_somebody_without_a_box_leaves_the_keyframe_unjudged(videos, tmp_path, drawn):
+def test_a_person_without_a_box_leaves_the_keyframe_unjudged(videos, tmp_path, drawn):
     annotations = [{"image_id": 1, **drawn}, {"image_id": 1}, {"image_id": 2}]
     images = [{"frame": 0}, {"frame": 10}, {"frame": 20}]
     path = coco(tmp_path, images, annotations)

@@ -118,7 +118,7 @@ def test_what_is_odd_is_said_with_counts_and_examples(tmp_path, videos):
     assert bare == "warning: 1 videos of the splits without a tube, left out of them: sit/c"
     assert unused == "warning: 2 annotated videos in no split: sit/c; sit/d"
     empty = (tmp_path / "out/annotations/val.csv").read_text()
-    assert empty.count("\n") == 12  # nobody in the frames 2 to 12 that there are, not to 20
+    assert empty.count("\n") == 12  # no person in the frames 2 to 12 that there are, not to 20
 
 
 def test_the_command_prints_what_is_odd(tmp_path, videos, capsys):
@@ -148,7 +148,7 @@ def test_a_box_outside_the_frame_ends_jhmdb_and_is_listed_for_the_others(tmp_pat
 @pytest.mark.parametrize(
     ("form", "name", "lines"), [(JHMDB, "split1_train", 4), (UCF101_24, "train", 24)]
 )
-def test_frames_outside_the_tubes_are_keyframes_of_nobody_but_jhmdbs(
+def test_frames_outside_the_tubes_are_keyframes_of_no_person_but_jhmdbs(
     tmp_path, videos, form, name, lines
 ):
     """Two videos of 12 frames, of which the first two are annotated."""

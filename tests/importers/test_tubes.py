@@ -234,7 +234,7 @@ def test_the_real_clips_give_the_known_counts(real_data, tmp_path):
 
 
 def test_ucf_and_multisports_have_tubes_in_part_of_their_videos(source, tmp_path):
-    """Frames without a tube are keyframes with nobody; impossible boxes are left out and listed."""
+    """Frames without a tube are empty keyframes; impossible boxes are left out and listed."""
     tubes = {
         WAVE: {1: [tube(range(3, 9)), tube(range(5, 7), (-40, 10, 99, 380))], 0: [tube([6])]},
         SIT: {0: [tube([2], (330, 0, 340, 9))]},

@@ -63,8 +63,8 @@ def normalised(frames: torch.Tensor) -> torch.Tensor:
     return frames.float().div(255).sub(0.45).div(0.225)
 
 
-def relative(found: torch.Tensor | np.ndarray, wanted: torch.Tensor | np.ndarray) -> float:
-    """Largest difference as a share of the largest wanted number."""
-    found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
-    assert found.shape == wanted.shape, (found.shape, wanted.shape)
-    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
+def relative(found: torch.Tensor | np.ndarray, expected: torch.Tensor | np.ndarray) -> float:
+    """Largest difference as a share of the largest expected number."""
+    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+    assert found.shape == expected.shape, (found.shape, expected.shape)
+    return float(np.abs(found - expected).max() / np.abs(expected).max())

@@ -46,7 +46,7 @@ class Reference:
         with torch.device("meta"):
             ours = build_classifier(description).state_dict()
         state = rule.weights({name: value.shape for name, value in ours.items()})
-        if kind == "pytorchvideo":  # it has no such layer
+        if kind == "pytorchvideo":  # it lacks this layer
             state = {k: v for k, v in state.items() if not k.startswith(SHORTCUT)}
         self.network.load_state_dict(to_their_names(state, kind), strict=True)
         head = self.network.head if kind == "slowfast" else self.network.blocks[5]
@@ -159,12 +159,12 @@ def forward_cases(
         else:
             values[f"{place}_mean_logits"] = (my_logits.mean(1), returned)
         apart[f"{place}_map"] = rule.relative(mine, features)
-        for name, (found, wanted) in values.items():
-            apart[name] = rule.relative(found, wanted)
+        for name, (found, expected) in values.items():
+            apart[name] = rule.relative(found, expected)
             if name == "test_features" and tag == "small":
-                kept[f"{kind}/{tag}/{name}"] = wanted.numpy()
+                kept[f"{kind}/{tag}/{name}"] = expected.numpy()
             elif not name.endswith("features"):
-                kept[f"{kind}/{tag}/{name}"] = wanted[..., :KEPT_CLASSES].numpy()
+                kept[f"{kind}/{tag}/{name}"] = expected[..., :KEPT_CLASSES].numpy()
     if tag == "small":
         frames = rule.clip("odd", (3, 50, 77))
         reference_map = odd_map(reference, rule.normalised(frames))
@@ -209,12 +209,12 @@ def gradient_case(
     loss_of(reference.position_logits()).backward()
     loss_of(ours.head(ours.trunk(clips))).backward()
     theirs = {name: p.grad for name, p in reference.network.named_parameters()}
-    wanted, _ = to_own_names(theirs, kind)
-    mine = {name: p.grad for name, p in ours.named_parameters() if name in wanted}
-    apart = {name: (mine[name] - wanted[name]).double().norm().item() for name in wanted}
-    norms = {name: wanted[name].double().norm().item() for name in wanted}
+    expected, _ = to_own_names(theirs, kind)
+    mine = {name: p.grad for name, p in ours.named_parameters() if name in expected}
+    apart = {name: (mine[name] - expected[name]).double().norm().item() for name in expected}
+    norms = {name: expected[name].double().norm().item() for name in expected}
     overall = math.hypot(*apart.values()) / math.hypot(*norms.values())
-    return gradients(wanted), overall, max(apart[name] / norms[name] for name in wanted)
+    return gradients(expected), overall, max(apart[name] / norms[name] for name in expected)
 
 
 def make(variant: str) -> None:

@@ -36,7 +36,7 @@ def test_recomputing_changes_neither_outputs_nor_gradients_nor_statistics():
             if name.endswith("project_norm.weight"):
                 parameter.fill_(0.5)  # at 0 the blocks would be skipped by their shortcut
     saving = copy.deepcopy(plain)
-    saving.recompute = True
+    saving.checkpoint_activations = True
     clips = torch.randn(2, 3, 2, 32, 32)
     for _ in range(2):
         one, ours, whole = step(plain, clips)
@@ -53,6 +53,6 @@ def test_recomputing_changes_neither_outputs_nor_gradients_nor_statistics():
 def test_scoring_is_not_touched():
     trunk = X3DTrunk(TINY).eval()
     clips = torch.randn(1, 3, 2, 32, 32)
-    wanted = trunk(clips)
-    trunk.recompute = True
-    assert torch.equal(trunk(clips), wanted)
+    expected = trunk(clips)
+    trunk.checkpoint_activations = True
+    assert torch.equal(trunk(clips), expected)

@@ -11,7 +11,7 @@ from torch import nn
 
 from detection.models.action_detector import ActionDetector, build_detector
 from detection.models.actor_head import ActorHead, ActorHeadDescription, exclusive_logits
-from detection.models.batch_norm import freeze_batch_norm
+from detection.models.batch_norm import freeze_batch_norm_3d
 from detection.models.classifier import build_classifier
 from detection.models.counting import count_macs, count_parameters, count_stages
 from detection.models.losses import action_loss, summed_action_loss
@@ -44,9 +44,12 @@ def test_parameters_and_macs_equal_the_reference(name: str) -> None:
     counted = count_parameters(network)
     assert counted.all == parameters
     assert f"{counted.without_norm / 1e6:.3f}" == without_norm
-    for side, wanted in ((description.train_crop, at_crop), (description.test_crop, at_three_crop)):
+    for side, required in (
+        (description.train_crop, at_crop),
+        (description.test_crop, at_three_crop),
+    ):
         trunk, head = total_macs(network, description.num_frames, side)
-        assert f"{(trunk + head) / 1e9:.3f}" == wanted
+        assert f"{(trunk + head) / 1e9:.3f}" == required
 
 
 def test_x2d_is_where_the_expansion_starts() -> None:
@@ -114,8 +117,8 @@ def test_widths_and_depths_of_the_description() -> None:
 def test_squeeze_widths_and_places() -> None:
     with torch.device("meta"):
         medium, large = X3DTrunk(VARIANTS["m"]), X3DTrunk(VARIANTS["xl"])
-    for trunk, wanted in ((medium, (8, 8, 16, 32)), (large, (8, 16, 24, 40))):
-        for stage, width in zip(trunk.stages, wanted, strict=True):
+    for trunk, required in ((medium, (8, 8, 16, 32)), (large, (8, 16, 24, 40))):
+        for stage, width in zip(trunk.stages, required, strict=True):
             assert stage[0].squeeze.reduce.out_channels == width
             assert [block.squeeze is None for block in stage] == [
                 index % 2 == 1 for index in range(len(stage))
@@ -183,7 +186,7 @@ def test_the_result_of_a_clip_does_not_depend_on_its_batch(tiny: X3DDescription)
     torch.testing.assert_close(together[[0, 2]], alone, rtol=1e-5, atol=1e-6)
 
 
-def test_nobody_in_the_clips_is_legal(tiny: X3DDescription) -> None:
+def test_no_person_in_the_clips_is_legal(tiny: X3DDescription) -> None:
     network = build_detector(tiny, ActorHeadDescription(5))
     frames = torch.zeros((2, 3, 2, 64, 64), dtype=torch.uint8)
     logits = network(frames, torch.zeros(0, 5))
@@ -202,7 +205,7 @@ def test_frozen_stages_get_no_gradient_and_the_rest_the_same(
 ) -> None:
     torch.manual_seed(0)
     network = build_detector(tiny, ActorHeadDescription(5, dropout=0.0))
-    freeze_batch_norm(network)
+    freeze_batch_norm_3d(network)
     frames = torch.randint(0, 256, (2, 3, 2, 64, 64), dtype=torch.uint8)
     rois = torch.tensor([[0, 1.0, 2, 40, 60], [1, 0, 0, 64, 64]])
     labels = torch.eye(5)[:2]
@@ -239,8 +242,8 @@ def test_detector_takes_bytes_and_matching_parts_only(tiny: X3DDescription) -> N
 def test_pixels_are_normalised_as_the_weights_expect(tiny: X3DDescription) -> None:
     network = build_detector(tiny)
     frames = torch.tensor([0, 128, 255], dtype=torch.uint8)
-    wanted = [(0 - 0.45) / 0.225, (128 / 255 - 0.45) / 0.225, (1 - 0.45) / 0.225]
-    torch.testing.assert_close(network.pixels(frames), torch.tensor(wanted))
+    required = [(0 - 0.45) / 0.225, (128 / 255 - 0.45) / 0.225, (1 - 0.45) / 0.225]
+    torch.testing.assert_close(network.pixels(frames), torch.tensor(required))
 
 
 def test_the_head_reads_the_cells_under_the_box() -> None:
@@ -339,9 +342,9 @@ def test_loss_is_the_mean_over_actors_and_classes() -> None:
     )
     # Parts of 1 and 3 actors: their sums, divided by all terms, weigh every actor alike.
     several = torch.randn(4, 2)
-    wanted = action_loss(several, torch.ones(4, 2))
+    required = action_loss(several, torch.ones(4, 2))
     parts = [summed_action_loss(part, torch.ones_like(part)) for part in several.split([1, 3])]
-    assert torch.stack(parts).sum().item() / 8 == pytest.approx(wanted.item(), rel=1e-5)
+    assert torch.stack(parts).sum().item() / 8 == pytest.approx(required.item(), rel=1e-5)
     with pytest.raises(ValueError, match="differ"):
         action_loss(logits, torch.zeros(2, 2))
 
@@ -351,7 +354,7 @@ def test_frozen_batch_norm_stays_frozen(tiny: X3DDescription) -> None:
     network = build_detector(tiny, ActorHeadDescription(3))
     names = list(network.state_dict())
     parameters = [id(parameter) for parameter in network.parameters()]
-    count = freeze_batch_norm(network.trunk)
+    count = freeze_batch_norm_3d(network.trunk)
     assert count == sum(isinstance(module, nn.BatchNorm3d) for module in network.modules())
     assert list(network.state_dict()) == names
     assert [id(parameter) for parameter in network.parameters()] == parameters
@@ -363,7 +366,7 @@ def test_frozen_batch_norm_stays_frozen(tiny: X3DDescription) -> None:
     after = network.state_dict()
     assert all(torch.equal(before[n], after[n]) for n in names if "running" in n)
     assert network.trunk.stem.norm.weight.grad is not None
-    freeze_batch_norm(network, freeze_affine=True)
+    freeze_batch_norm_3d(network, freeze_affine=True)
     assert not network.trunk.stem.norm.weight.requires_grad
     assert network.trunk.stem.spatial.weight.requires_grad
 
@@ -381,14 +384,14 @@ def test_a_detector_overfits_ten_clips() -> None:
         for box in ([0.0, 0, 31, 63], [32.0, 0, 63, 63]):
             rois.append([clip, *box])
             labels.append((torch.rand(3) < 0.4).float())
-    rois_px, wanted = torch.tensor(rois), torch.stack(labels)
+    rois_px, required = torch.tensor(rois), torch.stack(labels)
     optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
     for _ in range(150):
         optimiser.zero_grad()
-        loss = action_loss(network(frames, rois_px), wanted)
+        loss = action_loss(network(frames, rois_px), required)
         loss.backward()
         optimiser.step()
         if loss.item() < 0.005:
             break
     assert loss.item() < 0.02
-    assert torch.equal(network(frames, rois_px) > 0, wanted > 0.5)
+    assert torch.equal(network(frames, rois_px) > 0, required > 0.5)

@@ -59,7 +59,7 @@ def loaded(variant: str, kind: Naming, tag: str, folder: Path) -> X3DClassifier:
 
 
 def check_outputs(network: X3DClassifier, variant: str, kind: str, tag: str) -> None:
-    wanted = golden(variant, kind, tag)
+    expected = golden(variant, kind, tag)
     description = network.trunk.description
     kept = make_golden.KEPT_CLASSES
     for place, side in (("train", description.train_crop), ("test", description.test_crop)):
@@ -68,21 +68,21 @@ def check_outputs(network: X3DClassifier, variant: str, kind: str, tag: str) -> 
         with torch.no_grad():
             features = network.trunk(network.pixels(frames))
             logits = network.head(features)
-        assert rule.relative(logits[..., :kept], wanted[f"{place}_logits"]) < 1e-5
+        assert rule.relative(logits[..., :kept], expected[f"{place}_logits"]) < 1e-5
         if kind == "slowfast":
             found = logits.softmax(-1).mean(1)[:, :kept]
-            assert rule.relative(found, wanted[f"{place}_probabilities"]) < 1e-5
+            assert rule.relative(found, expected[f"{place}_probabilities"]) < 1e-5
         else:
             found = logits.mean(1)[:, :kept]
-            assert rule.relative(found, wanted[f"{place}_mean_logits"]) < 1e-5
-        if f"{place}_features" in wanted:
+            assert rule.relative(found, expected[f"{place}_mean_logits"]) < 1e-5
+        if f"{place}_features" in expected:
             sums = make_golden.feature_sums(features)
-            assert rule.relative(sums, wanted[f"{place}_features"]) < 1e-5
+            assert rule.relative(sums, expected[f"{place}_features"]) < 1e-5
     if tag == "small":
         with torch.no_grad():
             frames = rule.clip("odd", (3, 50, 77))
             sums = make_golden.feature_sums(network.trunk(network.pixels(frames)))
-        assert rule.relative(sums, wanted["odd_features"]) < 1e-5
+        assert rule.relative(sums, expected["odd_features"]) < 1e-5
 
 
 @pytest.mark.parametrize(("variant", "kind"), SMALL)
@@ -110,7 +110,7 @@ def test_gradients_are_the_references(
     network = loaded(variant, kind, "small", tmp_path).train(mode == "training")
     network.head.dropout.p = 0.0
     clips = rule.normalised(rule.clip("gradient", (4, 64, 64), clips=2))
-    wanted = golden(variant, kind, f"gradients_{mode}")[""]
+    expected = golden(variant, kind, f"gradients_{mode}")[""]
 
     def apart(dtype: torch.dtype) -> np.ndarray:
         """Difference per parameter of the sum with a fixed tensor."""
@@ -122,15 +122,15 @@ def test_gradients_are_the_references(
             for name, parameter in network.named_parameters()
             if kind == "slowfast" or not name.startswith(make_golden.SHORTCUT)
         }
-        return np.abs(make_golden.gradients(named) - wanted)[:, 1]
+        return np.abs(make_golden.gradients(named) - expected)[:, 1]
 
     if mode == "eval":
         # The fixed tensors have variance 1 / 3: this estimates |difference| / |gradient|. A ReLU
         # that rounding tips over moves single parameters further than that.
-        overall = np.sqrt(3 * np.sum(apart(torch.float32) ** 2) / np.sum(wanted[:, 0] ** 2))
+        overall = np.sqrt(3 * np.sum(apart(torch.float32) ** 2) / np.sum(expected[:, 0] ** 2))
         assert overall < 1e-4
     # In double precision nothing tips over, and each parameter is held to it by itself.
-    assert (apart(torch.float64) / wanted[:, 0]).max() < 1e-6
+    assert (apart(torch.float64) / expected[:, 0]).max() < 1e-6
 
 
 def test_dropping_the_shortcut_norm_would_be_seen(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_the_diagnosis_knows_the_same_ceiling(truth, boxes):
     assert box_ceiling(truth, boxes, LABELS).mean_ap == pytest.approx(diagnosed, nan_ok=True)
 
 
-def test_a_box_counts_for_the_person_it_overlaps_most_and_for_nobody_else():
+def test_a_box_counts_for_the_person_it_overlaps_most_and_for_no_other():
     """Two people side by side, one box between them: it cannot be both."""
     left, right = (0.0, 0.0, 0.4, 0.4), (0.1, 0.0, 0.5, 0.4)
     truth = truth_of([(KEYS[0], left, 3), (KEYS[0], right, 3), (KEYS[0], right, 4)])
@@ -265,7 +265,7 @@ A, B = (0.0, 0.0, 0.4, 0.8), (0.5, 0.1, 0.9, 0.9)
 
 
 def test_a_small_report_by_hand():
-    """Two people with two actions, one of them alone later, nobody at the last keyframe."""
+    """Two people with two actions, one of them alone later, no person at the last keyframe."""
     truth = truth_of(
         [(KEYS[0], A, 3), (KEYS[0], A, 4), (KEYS[0], B, 3), (KEYS[1], B, 9)], empty=KEYS[2:]
     )
@@ -278,7 +278,7 @@ def test_a_small_report_by_hand():
     low, used = report.table[0], report.asked
     assert (low.precision, low.recall) == (0.5, pytest.approx(2 / 3))
     assert (used.precision, used.recall, used.f1) == (0.5, pytest.approx(1 / 3), pytest.approx(0.4))
-    # a: both people found; b: found; c: nobody there. From 0.8 on one of two does a.
+    # a: both people found; b: found; c: no person there. From 0.8 on one of two does a.
     assert low.ceiling == pytest.approx(2 / 3)
     assert used.ceiling == pytest.approx((0.5 + 1 + 0) / 3)
     assert report.best.threshold == pytest.approx(0.45)  # without the double of 0.3
@@ -323,12 +323,12 @@ def test_excluded_keyframes_do_not_count():
         report_boxes(truth, boxes, LABELS, exclusions=frozenset(KEYS))
 
 
-def test_no_box_is_right_and_nobody_is_there():
+def test_no_box_is_right_and_no_person_is_there():
     report = report_boxes(truth_of([(KEYS[0], A, 3)]), boxes_of([(KEYS[0], B, 0.9)]), LABELS)
     assert report.best is None and report.ceiling.mean_ap == 0
     assert "none, no box is right" in boxes_text.as_text(report)
-    nobody = truth_of([], empty=KEYS[:1])
-    report = report_boxes(nobody, boxes_of([(KEYS[0], B, 0.9)]), LABELS)
+    no_person = truth_of([], empty=KEYS[:1])
+    report = report_boxes(no_person, boxes_of([(KEYS[0], B, 0.9)]), LABELS)
     assert report.asked.precision == 0 and np.isnan(report.asked.recall)
     for shown in (json.dumps(boxes_text.as_json(report), allow_nan=False), page_of(report)):
         assert "nan" not in shown.lower()
@@ -346,7 +346,7 @@ def page_of(report):
     return page(report, title="<boxes> & more", files=["a <b>.csv"])
 
 
-def test_page_and_picture(tmp_path):
+def test_page_and_chart(tmp_path):
     truth = truth_of([(KEYS[0], A, 3), (KEYS[1], A, 4)])
     report = report_boxes(truth, boxes_of([(KEYS[0], A, 0.9), (KEYS[0], B, 0.4)]), LABELS)
     content = page_of(report)
@@ -358,12 +358,12 @@ def test_page_and_picture(tmp_path):
     for drawing in re.findall(r"<svg.*?</svg>", content, re.DOTALL):
         ElementTree.fromstring(drawing)
     write_png(tmp_path / "boxes.png", draw_boxes(report, title="boxes"))
-    picture = cv2.imread(str(tmp_path / "boxes.png"), cv2.IMREAD_COLOR_RGB)
-    colors = {tuple(color) for color in picture.reshape(-1, 3).tolist()}
+    image = cv2.imread(str(tmp_path / "boxes.png"), cv2.IMREAD_COLOR_RGB)
+    colors = {tuple(color) for color in image.reshape(-1, 3).tolist()}
     assert {(37, 99, 168), (217, 130, 43), (47, 133, 90)} <= colors  # the lines are there
     empty = report_boxes(truth_of([], empty=KEYS[:1]), boxes_of([(KEYS[0], B, 0.9)]), LABELS)
     write_png(tmp_path / "empty.png", draw_boxes(empty, title=""))
-    assert cv2.imread(str(tmp_path / "empty.png")).shape == picture.shape
+    assert cv2.imread(str(tmp_path / "empty.png")).shape == image.shape
 
 
 def test_boxes_without_scores_are_refused():

@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def wanted(folder):
+def required(folder):
     """28 keyframes: four a video, some between frames."""
     return [
         Keyframe(f"{split}_{number}", time_s)
@@ -46,33 +46,33 @@ def wanted(folder):
     ]
 
 
-def make(folder, wanted, out, **changes):
+def make(folder, required, out, **changes):
     detector = changes.pop("detector", None) or FakeDetector()
     settings = {"open_detector": lambda: detector, "options": OPTIONS, "batch_size": 3, **changes}
-    return make_box_table(folder, wanted, out, **settings)
+    return make_box_table(folder, required, out, **settings)
 
 
 @pytest.fixture(scope="module")
-def unbroken(folder, wanted, tmp_path_factory):
+def unbroken(folder, required, tmp_path_factory):
     """The bytes of a table made in one go."""
     out = tmp_path_factory.mktemp("unbroken") / "boxes.csv"
-    make(folder, wanted, out)
+    make(folder, required, out)
     assert sorted(path.name for path in out.parent.iterdir()) == ["boxes.csv", "boxes.made_by.json"]
     return out.read_bytes()
 
 
-def test_the_table_holds_what_the_detector_says_of_each_picture(folder, wanted, tmp_path):
-    pictures = []
-    for key in wanted:
+def test_the_table_holds_what_the_detector_says_of_each_frame(folder, required, tmp_path):
+    frames = []
+    for key in required:
         with open_video(folder, key.video_id) as video:
-            pictures.append(video.read([key.time_s]).frames[0])
-    detector = FakeDetector(empty_below=np.median([picture.numpy().mean() for picture in pictures]))
+            frames.append(video.read([key.time_s]).frames[0])
+    detector = FakeDetector(empty_below=np.median([frame.numpy().mean() for frame in frames]))
     expected = [
         (key, *box, score)
-        for key, boxes in zip(wanted, detector.detect(pictures), strict=True)
+        for key, boxes in zip(required, detector.detect(frames), strict=True)
         for box, score in zip(boxes.xyxy_01, boxes.score, strict=True)
     ]
-    summary = make(folder, wanted, tmp_path / "boxes.csv", detector=detector)
+    summary = make(folder, required, tmp_path / "boxes.csv", detector=detector)
     rows = read_person_boxes(tmp_path / "boxes.csv")
     found = [
         (rows.keyframe(i), *rows.boxes_01[i].astype(np.float32), np.float32(rows.score[i]))
@@ -80,21 +80,21 @@ def test_the_table_holds_what_the_detector_says_of_each_picture(folder, wanted, 
     ]
     assert found == expected  # float32 for float32, in order of video and time
     assert summary.boxes == len(expected)
-    assert 0 < summary.empty == len(wanted) - len({row[0] for row in expected}) < len(wanted)
-    assert summary.keyframes == len(wanted)
+    assert 0 < summary.empty == len(required) - len({row[0] for row in expected}) < len(required)
+    assert summary.keyframes == len(required)
     assert (rows.action_id == -1).all()
 
 
-def test_batch_size_and_workers_change_nothing(folder, wanted, unbroken, tmp_path):
+def test_batch_size_and_workers_change_nothing(folder, required, unbroken, tmp_path):
     for number, changes in enumerate(({"batch_size": 1}, {"batch_size": 50}, {"workers": 2})):
         out = tmp_path / f"{number}.csv"
-        make(folder, wanted, out, **changes)
+        make(folder, required, out, **changes)
         assert out.read_bytes() == unbroken
 
 
-def test_nobody_anywhere_is_an_empty_table(folder, wanted, tmp_path):
-    summary = make(folder, wanted, tmp_path / "b.csv", detector=FakeDetector(empty_below=1e9))
-    assert (summary.boxes, summary.empty) == (0, len(wanted))
+def test_no_person_anywhere_is_an_empty_table(folder, required, tmp_path):
+    summary = make(folder, required, tmp_path / "b.csv", detector=FakeDetector(empty_below=1e9))
+    assert (summary.boxes, summary.empty) == (0, len(required))
     assert (tmp_path / "b.csv").read_bytes() == b""
 
 
@@ -118,7 +118,7 @@ def fork_and_kill(work, when) -> bool:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_run_that_is_killed_again_and_again_ends_in_the_same_file(
-    folder, wanted, unbroken, tmp_path, workers
+    folder, required, unbroken, tmp_path, workers
 ):
     out, luck, kills, records = tmp_path / "boxes.csv", random.Random(workers), 0, [0]
     part = tmp_path / "boxes.csv.parts" / "shard-1-of-1.part"
@@ -134,20 +134,20 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_file(
     for _ in range(4):
         slow = FakeDetector(delay_s=0.03)
         kills += fork_and_kill(
-            lambda slow=slow: make(folder, wanted, out, detector=slow, workers=workers),
+            lambda slow=slow: make(folder, required, out, detector=slow, workers=workers),
             after_a_batch_more,
         )
         assert not out.exists()
     last = FakeDetector()
-    make(folder, wanted, out, detector=last, workers=workers)
+    make(folder, required, out, detector=last, workers=workers)
     assert out.read_bytes() == unbroken
     assert kills == 4
-    assert last.pictures <= len(wanted) - 4 * 3  # what was done was not done again
+    assert last.frames <= len(required) - 4 * 3  # what was done was not done again
     assert not list(tmp_path.glob("*.parts"))
 
 
 @pytest.fixture
-def whole_part(folder, wanted, tmp_path, monkeypatch):
+def whole_part(folder, required, tmp_path, monkeypatch):
     """The bytes of the part file of a run that did everything but write its table."""
 
     def disk_is_full(*_):
@@ -156,7 +156,7 @@ def whole_part(folder, wanted, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("detection.people.box_table.write_person_boxes", disk_is_full)
         with pytest.raises(OSError, match="no space"):
-            make(folder, wanted, tmp_path / "full.csv")
+            make(folder, required, tmp_path / "full.csv")
     part = (tmp_path / "full.csv.parts" / "shard-1-of-1.part").read_bytes()
     assert part.count(b"\n") == 1 + 10
     return part
@@ -168,29 +168,31 @@ def restore(out, part: bytes) -> None:
     (parts / "shard-1-of-1.part").write_bytes(part)
 
 
-def test_a_part_cut_off_at_any_byte_is_taken_up(folder, wanted, unbroken, whole_part, tmp_path):
+def test_a_part_cut_off_at_any_byte_is_taken_up(folder, required, unbroken, whole_part, tmp_path):
     size = len(whole_part)
     places = [0, 1, size - 1, size, *random.Random(0).sample(range(size), 12)]
     for number, place in enumerate(places):
         out, detector = tmp_path / f"{number}.csv", FakeDetector()
         restore(out, whole_part[:place])
-        make(folder, wanted, out, detector=detector)
+        make(folder, required, out, detector=detector)
         assert out.read_bytes() == unbroken, place
         batches = max(0, whole_part[:place].count(b"\n") - 1)
-        assert detector.pictures == max(0, len(wanted) - 3 * batches)
+        assert detector.frames == max(0, len(required) - 3 * batches)
         assert not list(tmp_path.glob(f"{number}.csv.parts"))
 
 
-def test_a_part_with_garbage_behind_it_is_taken_up(folder, wanted, unbroken, whole_part, tmp_path):
+def test_a_part_with_garbage_behind_it_is_taken_up(
+    folder, required, unbroken, whole_part, tmp_path
+):
     half = whole_part[: whole_part[: len(whole_part) // 2].rfind(b"\n") + 1]
     for number, rest in enumerate((b"\0" * 700, b"12345678 1 0 []\n", b"\n", b"\xff 1\n")):
         out = tmp_path / f"{number}.csv"
         restore(out, half + rest)
-        make(folder, wanted, out)
+        make(folder, required, out)
         assert out.read_bytes() == unbroken
 
 
-def test_a_part_of_another_run_is_refused_in_one_line(folder, wanted, whole_part, tmp_path):
+def test_a_part_of_another_run_is_refused_in_one_line(folder, required, whole_part, tmp_path):
     out = tmp_path / "boxes.csv"
     restore(out, whole_part[:-5])
     part = out.with_name("boxes.csv.parts") / "shard-1-of-1.part"
@@ -202,15 +204,15 @@ def test_a_part_of_another_run_is_refused_in_one_line(folder, wanted, whole_part
     )
     for changes, words in cases:
         with pytest.raises(UserError, match=words) as caught:
-            make(folder, wanted, out, **changes)
+            make(folder, required, out, **changes)
         assert "--overwrite" in str(caught.value)
         assert part.read_bytes() == whole_part[:-5]  # nothing lost
     with pytest.raises(UserError, match="keyframes"):
-        make(folder, wanted[1:], out)
+        make(folder, required[1:], out)
     changes = {"options": {**OPTIONS, "score_floor": 0.1}, "overwrite": True}
     detector = FakeDetector()
-    make(folder, wanted, out, detector=detector, **changes)
-    assert detector.pictures == len(wanted)
+    make(folder, required, out, detector=detector, **changes)
+    assert detector.frames == len(required)
     assert sorted(path.name for path in tmp_path.glob("boxes*")) == [
         "boxes.csv",
         "boxes.made_by.json",
@@ -218,24 +220,24 @@ def test_a_part_of_another_run_is_refused_in_one_line(folder, wanted, whole_part
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_shards_one_after_the_other_give_the_same_file(folder, wanted, unbroken, tmp_path, order):
+def test_shards_one_after_the_other_give_the_same_file(folder, required, unbroken, tmp_path, order):
     out = tmp_path / "boxes.csv"
     first, second = FakeDetector(), FakeDetector()
-    summary = make(folder, wanted, out, shard=Shard(order[0], 2), detector=first)
+    summary = make(folder, required, out, shard=Shard(order[0], 2), detector=first)
     assert not summary.complete and not out.exists()
-    summary = make(folder, wanted, out, shard=Shard(order[1], 2), detector=second)
+    summary = make(folder, required, out, shard=Shard(order[1], 2), detector=second)
     assert summary.complete and out.read_bytes() == unbroken
-    assert first.pictures + second.pictures == len(wanted)
+    assert first.frames + second.frames == len(required)
     assert not list(tmp_path.glob("*.parts"))
 
 
-def test_shards_at_the_same_time_give_the_same_file(folder, wanted, unbroken, tmp_path):
+def test_shards_at_the_same_time_give_the_same_file(folder, required, unbroken, tmp_path):
     for attempt in range(4):
         out, summaries = tmp_path / f"{attempt}.csv", []
 
         def run(index, out=out, summaries=summaries):
             slow = FakeDetector(delay_s=0.005 * index)
-            summaries.append(make(folder, wanted, out, shard=Shard(index, 4), detector=slow))
+            summaries.append(make(folder, required, out, shard=Shard(index, 4), detector=slow))
 
         threads = [threading.Thread(target=run, args=(index,)) for index in range(4)]
         for thread in threads:
@@ -248,7 +250,7 @@ def test_shards_at_the_same_time_give_the_same_file(folder, wanted, unbroken, tm
         assert not list(tmp_path.glob("*.parts"))
 
 
-def test_of_processes_that_end_together_one_writes_the_table(folder, wanted, unbroken, tmp_path):
+def test_of_processes_that_end_together_one_writes_the_table(folder, required, unbroken, tmp_path):
     """Each looks whether others are at work: none may leave the merge to one that has gone."""
     for attempt in range(8):
         out, children = tmp_path / f"{attempt}.csv", []
@@ -257,7 +259,7 @@ def test_of_processes_that_end_together_one_writes_the_table(folder, wanted, unb
             if not children[-1]:
                 code = 1
                 with contextlib.suppress(BaseException):
-                    code = 3 if make(folder, wanted, out, shard=Shard(index, 3)).kept else 0
+                    code = 3 if make(folder, required, out, shard=Shard(index, 3)).kept else 0
                 os._exit(code)
         codes = {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children}
         assert codes <= {0, 3}
@@ -265,9 +267,9 @@ def test_of_processes_that_end_together_one_writes_the_table(folder, wanted, unb
         assert not list(tmp_path.glob("*.parts"))
 
 
-def test_nobody_merges_while_another_shard_is_at_work(folder, wanted, tmp_path):
+def test_none_merges_while_another_shard_is_at_work(folder, required, tmp_path):
     """All batches have a record, one of which a shard tries to better: it has to come first."""
-    out, keys = tmp_path / "boxes.csv", [*wanted, Keyframe("val_1", 7.25)]  # past the end
+    out, keys = tmp_path / "boxes.csv", [*required, Keyframe("val_1", 7.25)]  # past the end
     for index in range(2):
         make(folder, keys, out, shard=Shard(index, 2))
     seen = []
@@ -281,22 +283,24 @@ def test_nobody_merges_while_another_shard_is_at_work(folder, wanted, tmp_path):
     assert seen == [False]
 
 
-def test_a_killed_shard_is_not_at_work(folder, wanted, unbroken, tmp_path):
+def test_a_killed_shard_is_not_at_work(folder, required, unbroken, tmp_path):
     out = tmp_path / "boxes.csv"
     part = tmp_path / "boxes.csv.parts" / "shard-1-of-2.part"
 
     def work():
-        make(folder, wanted, out, shard=Shard(0, 2), detector=FakeDetector(delay_s=0.05), workers=1)
+        make(
+            folder, required, out, shard=Shard(0, 2), detector=FakeDetector(delay_s=0.05), workers=1
+        )
 
     def begun():
         return part.is_file() and part.read_bytes().count(b"\n") > 1
 
     assert fork_and_kill(work, begun)
-    make(folder, wanted, out)  # alone: refused while any shard is at work
+    make(folder, required, out)  # alone: refused while any shard is at work
     assert out.read_bytes() == unbroken and not list(tmp_path.glob("*.parts"))
 
 
-def test_shards_that_fail_together_leave_nothing(folder, wanted, tmp_path):
+def test_shards_that_fail_together_leave_nothing(folder, required, tmp_path):
     out, together = tmp_path / "boxes.csv", threading.Barrier(4)
 
     def fails():
@@ -305,7 +309,7 @@ def test_shards_that_fail_together_leave_nothing(folder, wanted, tmp_path):
 
     def run(index):
         with pytest.raises(UserError, match="no weights"):
-            make(folder, wanted, out, shard=Shard(index, 4), open_detector=fails)
+            make(folder, required, out, shard=Shard(index, 4), open_detector=fails)
 
     threads = [threading.Thread(target=run, args=(index,)) for index in range(4)]
     for thread in threads:
@@ -315,94 +319,94 @@ def test_shards_that_fail_together_leave_nothing(folder, wanted, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_is_taken_up_by_another_number_of_processes(folder, wanted, unbroken, tmp_path):
+def test_a_run_is_taken_up_by_another_number_of_processes(folder, required, unbroken, tmp_path):
     out, last = tmp_path / "boxes.csv", FakeDetector()
-    make(folder, wanted, out, shard=Shard(0, 3))
-    make(folder, wanted, out, shard=Shard(1, 4))
-    make(folder, wanted, out, detector=last)
+    make(folder, required, out, shard=Shard(0, 3))
+    make(folder, required, out, shard=Shard(1, 4))
+    make(folder, required, out, detector=last)
     assert out.read_bytes() == unbroken
-    assert last.pictures < len(wanted) / 2
+    assert last.frames < len(required) / 2
 
 
-def test_more_shards_than_batches(folder, wanted, tmp_path):
+def test_more_shards_than_batches(folder, required, tmp_path):
     out = tmp_path / "boxes.csv"
-    complete = [make(folder, wanted[:4], out, shard=Shard(i, 3)).complete for i in range(3)]
+    complete = [make(folder, required[:4], out, shard=Shard(i, 3)).complete for i in range(3)]
     assert complete == [False, True, True]  # the third finds the table there
 
 
-def test_a_table_in_work_is_nobody_elses(folder, wanted, unbroken, tmp_path):
+def test_a_table_in_work_belongs_to_one_run(folder, required, unbroken, tmp_path):
     out, errors = tmp_path / "boxes.csv", []
 
     class Interrupted(FakeDetector):
         def detect(self, images):
-            if not self.pictures:
+            if not self.frames:
                 for shard in (Shard(), Shard(1, 2)):
                     with pytest.raises(UserError, match="another process is writing it") as caught:
-                        make(folder, wanted, out, shard=shard)
+                        make(folder, required, out, shard=shard)
                     errors.append(str(caught.value))
             return super().detect(images)
 
-    make(folder, wanted, out, detector=Interrupted())
+    make(folder, required, out, detector=Interrupted())
     assert len(errors) == 2 and f"process {os.getpid()}" in errors[0]
     assert out.read_bytes() == unbroken
 
 
-def test_one_shard_twice_at_a_time_is_refused(folder, wanted, unbroken, tmp_path):
+def test_one_shard_twice_at_a_time_is_refused(folder, required, unbroken, tmp_path):
     out = tmp_path / "boxes.csv"
 
     class Interrupted(FakeDetector):
         def detect(self, images):
             with pytest.raises(UserError, match="doing shard 1/2 of it already"):
-                make(folder, wanted, out, shard=Shard(0, 2))
+                make(folder, required, out, shard=Shard(0, 2))
             with pytest.raises(UserError, match="another process is writing it"):
-                make(folder, wanted, out)
+                make(folder, required, out)
             return super().detect(images)
 
-    make(folder, wanted, out, shard=Shard(0, 2), detector=Interrupted())
-    make(folder, wanted, out, shard=Shard(1, 2))
+    make(folder, required, out, shard=Shard(0, 2), detector=Interrupted())
+    make(folder, required, out, shard=Shard(1, 2))
     assert out.read_bytes() == unbroken
 
 
 def test_a_finished_table_is_kept_and_another_ones_place_is_not_taken(
-    folder, wanted, unbroken, tmp_path
+    folder, required, unbroken, tmp_path
 ):
     out = tmp_path / "boxes.csv"
-    make(folder, wanted, out)
+    make(folder, required, out)
     idle = FakeDetector()
-    again = make(folder, wanted, out, detector=idle)
-    assert again.kept and again.boxes and not idle.pictures
+    again = make(folder, required, out, detector=idle)
+    assert again.kept and again.boxes and not idle.frames
     assert not list(tmp_path.glob("*.parts"))
     other = {**OPTIONS, "score_floor": 0.5}
     with pytest.raises(UserError, match="score_floor 0.05 there, 0.5 here.*--overwrite"):
-        make(folder, wanted, out, options=other)
+        make(folder, required, out, options=other)
     (tmp_path / "boxes.made_by.json").unlink()
     with pytest.raises(UserError, match="nothing says with which"):
-        make(folder, wanted, out)
+        make(folder, required, out)
     assert out.read_bytes() == unbroken
-    make(folder, wanted, out, options=other, overwrite=True)
+    make(folder, required, out, options=other, overwrite=True)
     made_by = json.loads((tmp_path / "boxes.made_by.json").read_text())
     assert made_by["options"]["score_floor"] == 0.5
 
 
 def test_overwriting_goes_on_too_and_keeps_what_siblings_just_finished(
-    folder, wanted, unbroken, tmp_path
+    folder, required, unbroken, tmp_path
 ):
     out, began_s = tmp_path / "boxes.csv", time.time() - 1
     out.write_text("other boxes")
     for index in range(2):
-        make(folder, wanted, out, shard=Shard(index, 2), overwrite=True, began_s=began_s)
+        make(folder, required, out, shard=Shard(index, 2), overwrite=True, began_s=began_s)
     late = FakeDetector()
     summary = make(
-        folder, wanted, out, shard=Shard(0, 2), overwrite=True, began_s=began_s, detector=late
+        folder, required, out, shard=Shard(0, 2), overwrite=True, began_s=began_s, detector=late
     )
-    assert summary.kept and not late.pictures and out.read_bytes() == unbroken
+    assert summary.kept and not late.frames and out.read_bytes() == unbroken
     later = time.time() + 60
-    make(folder, wanted, out, overwrite=True, began_s=later, detector=late)
-    assert late.pictures == len(wanted)
+    make(folder, required, out, overwrite=True, began_s=later, detector=late)
+    assert late.frames == len(required)
 
 
 def test_what_cannot_be_read_is_listed_and_the_rest_is_done(
-    folder, wanted, unbroken, tmp_path, monkeypatch
+    folder, required, unbroken, tmp_path, monkeypatch
 ):
     root = tmp_path / "tiny"
     shutil.copytree(folder.root, root)
@@ -412,7 +416,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_done(
     gone.unlink()
     damaged, out = DatasetFolder.open(root), tmp_path / "boxes.csv"
     late = Keyframe(early.stem, 7.25)  # past the end
-    keys = [*wanted, late]
+    keys = [*required, late]
     summary = make(damaged, keys, out)
     assert summary.unreadable_videos == 3
     lines = unreadable_path(out).read_text().splitlines()
@@ -429,45 +433,45 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_done(
     for path, content in kept.items():
         path.write_bytes(content)
     detector = FakeDetector()
-    mended = make(DatasetFolder.open(root), keys, out, detector=detector)
-    assert detector.pictures < len(wanted) / 2  # only batches with a bad keyframe
-    assert (mended.unreadable, mended.kept) == (1, False)
+    repaired = make(DatasetFolder.open(root), keys, out, detector=detector)
+    assert detector.frames < len(required) / 2  # only batches with a bad keyframe
+    assert (repaired.unreadable, repaired.kept) == (1, False)
     assert out.read_bytes() == unbroken
     assert len(unreadable_path(out).read_text().splitlines()) == 1
 
 
 def test_nothing_readable_at_all_is_an_error(folder, tmp_path):
-    keys = [Keyframe("nobody", 1.0), Keyframe("nobody", 2.0)]
-    with pytest.raises(UserError, match="no keyframe can be read.*nobody.mp4"):
+    keys = [Keyframe("missing", 1.0), Keyframe("missing", 2.0)]
+    with pytest.raises(UserError, match="no keyframe can be read.*missing.mp4"):
         make(folder, keys, tmp_path / "boxes.csv")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_detector_that_breaks_its_promise_is_caught_at_once(folder, wanted, tmp_path):
+def test_a_detector_that_breaks_its_promise_is_caught_at_once(folder, required, tmp_path):
     class Broken(FakeDetector):
         def detect(self, images):
             box = np.array([[0.5, 0.5, 0.5, 0.9]])
             return [ActorBoxes(box, np.ones(1)) for _ in images]
 
     with pytest.raises(ValueError, match="fake: boxes"):
-        make(folder, wanted, tmp_path / "boxes.csv", detector=Broken())
+        make(folder, required, tmp_path / "boxes.csv", detector=Broken())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_pictures_are_decoded_at_the_detectors_own_size(folder, wanted, tmp_path):
+def test_frames_are_decoded_at_the_detectors_own_size(folder, required, tmp_path):
     class Sized(FakeDetector):
         sides_px = (36, 64)
 
     detectors = [Sized(), Sized(), FakeDetector()]
-    make(folder, wanted, tmp_path / "a.csv", detector=detectors[0])
-    make(folder, wanted, tmp_path / "b.csv", detector=detectors[1], short_side_px=54)
-    make(folder, wanted, tmp_path / "c.csv", detector=detectors[2])
+    make(folder, required, tmp_path / "a.csv", detector=detectors[0])
+    make(folder, required, tmp_path / "b.csv", detector=detectors[1], short_side_px=54)
+    make(folder, required, tmp_path / "c.csv", detector=detectors[2])
     sizes = [set(detector.sizes) for detector in detectors]
     assert sizes == [{(3, 36, 48)}, {(3, 54, 72)}, {(3, 72, 96)}]
 
 
 @pytest.mark.parametrize(
-    ("size", "sides", "wanted"),
+    ("size", "sides", "required"),
     [
         ((96, 72), (320, 640), None),
         ((96, 72), (72, 96), None),
@@ -476,12 +480,12 @@ def test_pictures_are_decoded_at_the_detectors_own_size(folder, wanted, tmp_path
         ((2400, 600), (320, 640), 160),  # the long side decides
     ],
 )
-def test_the_short_side_that_fits(size, sides, wanted):
-    assert scaled_short_side(size, sides) == wanted
+def test_the_short_side_that_fits(size, sides, required):
+    assert scaled_short_side(size, sides) == required
 
 
-def test_pictures_come_in_order_whoever_reads_them(folder, wanted):
-    batches = batches_of(wanted, 5)
+def test_frames_come_in_order_whoever_reads_them(folder, required):
+    batches = batches_of(required, 5)
     for workers in (0, 2):
         found = list(read_batches(folder, batches, [4, 0, 2], workers=workers))
         assert [batch.number for batch in found] == [4, 0, 2]
@@ -499,7 +503,7 @@ def test_which_keyframes(tmp_path):
         Keyframe(f"train_{n}", t) for n in range(2) for t in (1.0, 2.0)
     ]
     with (root / "annotations" / "train.csv").open("a") as file:
-        file.write("train_1,1.5\ntrain_0,0000\n")  # nobody there
+        file.write("train_1,1.5\ntrain_0,0000\n")  # no person there
     write_keyframe_list(root / "annotations" / "excluded.csv", [Keyframe("train_0", 1.0)])
     (root / "annotations" / "videos.txt").write_text("train_0\ntrain_1.mp4\nval_0\n")
     yaml = (root / "dataset.yaml").read_text()

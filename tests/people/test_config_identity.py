@@ -38,7 +38,7 @@ def test_a_chain_that_moves_is_the_same_and_one_cut_short_is_not(chain, tmp_path
 @pytest.mark.parametrize(
     "text",
     ["_BASE_: own.yaml", "_BASE_: [own.yaml, base/mid.yaml]", "_BASE_: {a: b}", "_BASE_:", "[",
-     "_BASE_: https://x/y.yaml", "", "3", "_BASE_: ~nobody/x"],
+     "_BASE_: https://x/y.yaml", "", "3", "_BASE_: ~unknown/x"],
 )  # fmt: skip
 def test_whatever_it_names_it_ends(chain, text):
     (chain / "own.yaml").write_text(text + "\n")

@@ -50,7 +50,7 @@ def test_boxes_are_made_named_and_found_by_training(root, weights, capsys):
     assert main(arguments(root, weights, out, "--register", "small")) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     rows = read_person_boxes(out)
-    assert last.startswith(f"{len(rows):,} boxes at 4 keyframes (0 with nobody), 0 unreadable")
+    assert last.startswith(f"{len(rows):,} boxes at 4 keyframes (0 with no person), 0 unreadable")
     assert rows.score is not None and (rows.score >= 0.05).all() and len(rows) > 0
     folder = DatasetFolder.open(root)
     table = read_actor_table(folder, "val", folder.read_label_map(), boxes="small")
@@ -92,7 +92,7 @@ def test_shares_given_by_hand_and_merged_without(root, weights, tmp_path):
     assert out.read_bytes() == (tmp_path / "one.csv").read_bytes()
 
 
-def test_other_moments(root, weights, tmp_path):
+def test_other_times(root, weights, tmp_path):
     main(arguments(root, weights, tmp_path / "seconds.csv", "--every-second"))
     assert len(read_person_boxes(tmp_path / "seconds.csv").keyframes()) == 6
     (tmp_path / "keys.csv").write_text("train_1,0.3\n")

@@ -96,8 +96,8 @@ def farm(request, tmp_path) -> Farm:
     return Farm(request.param, tmp_path)
 
 
-def pictures(sizes=SIZES, seed=0) -> list[torch.Tensor]:
-    """Return coarse random colours, one picture a size."""
+def frames(sizes=SIZES, seed=0) -> list[torch.Tensor]:
+    """Return coarse random colours, one frame a size."""
     generator = torch.Generator().manual_seed(seed)
     coarse = [torch.rand(1, 3, 4, 5, generator=generator) * 255 for _ in sizes]
     return [
@@ -111,7 +111,7 @@ def assert_same(first, second, atol):
     np.testing.assert_allclose(first.score, second.score, rtol=0, atol=atol)
 
 
-def test_no_pictures(farm):
+def test_no_frames(farm):
     assert farm.open().detect([]) == []
 
 
@@ -120,16 +120,16 @@ def test_it_has_a_name(farm):
     assert farm.open().name.strip()
 
 
-def test_a_picture_with_nobody(farm):
-    nobody = replace(farm, shares=(0.97, 0.01, 0.01, 0.01)).open(actor_classes=CLASSES)
-    for boxes in nobody.detect(pictures()):
+def test_a_frame_without_people(farm):
+    no_person = replace(farm, shares=(0.97, 0.01, 0.01, 0.01)).open(actor_classes=CLASSES)
+    for boxes in no_person.detect(frames()):
         assert boxes.xyxy_01.shape == (0, 4)
         assert boxes.score.shape == (0,)
 
 
-def test_boxes_are_fractions_of_the_picture_best_first(farm):
+def test_boxes_are_fractions_of_the_frame_best_first(farm):
     detector = replace(farm, spread=0.5).open(actor_classes=("pig",))
-    results = detector.detect(pictures())
+    results = detector.detect(frames())
     assert len(results) == len(SIZES)
     for size, boxes in zip(SIZES, results, strict=True):
         assert boxes.xyxy_01.dtype == boxes.score.dtype == np.float32
@@ -144,15 +144,15 @@ def test_boxes_are_fractions_of_the_picture_best_first(farm):
 
 
 def test_boxes_reach_the_far_edges(farm):
-    """Fractions are of the picture that was given, whatever size the network looks at."""
-    boxes = farm.open(actor_classes=("pig",)).detect(pictures([(300, 450)]))[0].xyxy_01
+    """Fractions are of the frame that was given, whatever size the network looks at."""
+    boxes = farm.open(actor_classes=("pig",)).detect(frames([(300, 450)]))[0].xyxy_01
     assert boxes[:, 2:].max(axis=0).tolist() == pytest.approx([1, 1], abs=0.15)
     assert boxes[:, :2].min(axis=0).tolist() == pytest.approx([0, 0], abs=0.15)
 
 
-def test_a_picture_does_not_depend_on_the_others(farm):
+def test_a_frame_does_not_depend_on_the_others(farm):
     detector = replace(farm, spread=0.5).open(actor_classes=("pig",))
-    images = pictures(SIZES + SIZES[::-1])
+    images = frames(SIZES + SIZES[::-1])
     together = detector.detect(images)
     for image, boxes in zip(images, together, strict=True):
         assert_same(detector.detect([image])[0], boxes, atol=1e-4)
@@ -161,32 +161,32 @@ def test_a_picture_does_not_depend_on_the_others(farm):
         assert_same(first, second, atol=1e-4)
 
 
-def test_pictures_are_red_green_blue(farm):
+def test_frames_are_red_green_blue(farm):
     """A network that sees only red is blind to the other two channels."""
     detector = replace(farm, spread=0.5, only_red=True).open(actor_classes=("pig",))
-    picture, other = pictures([(96, 128), (96, 128)])
-    expected = detector.detect([picture])[0]
-    repainted = torch.cat([picture[:1], other[1:]])
+    frame, other = frames([(96, 128), (96, 128)])
+    expected = detector.detect([frame])[0]
+    repainted = torch.cat([frame[:1], other[1:]])
     assert_same(detector.detect([repainted])[0], expected, atol=1e-6)
-    reddened = torch.cat([other[:1], picture[1:]])
+    reddened = torch.cat([other[:1], frame[1:]])
     changed = detector.detect([reddened])[0]
     assert len(changed) != len(expected) or np.abs(changed.score - expected.score).max() > 1e-4
 
 
 @pytest.mark.parametrize(("name", "share"), [("pig", 0.5), ("mouse", 0.3), ("person", 0.1)])
 def test_any_class_can_be_the_actor(farm, name, share):
-    found = farm.open(actor_classes=(name,)).detect(pictures([(96, 128)]))[0]
+    found = farm.open(actor_classes=(name,)).detect(frames([(96, 128)]))[0]
     assert len(found) > 3
     assert found.score == pytest.approx(share, abs=0.01)
 
 
 def test_the_actor_is_a_person_unless_said_otherwise(farm):
-    found = farm.open().detect(pictures([(96, 128)]))[0]
+    found = farm.open().detect(frames([(96, 128)]))[0]
     assert found.score == pytest.approx(0.1, abs=0.01)
 
 
 def test_one_being_under_two_names_is_one_actor(farm):
-    image = pictures([(96, 128)])
+    image = frames([(96, 128)])
     both = farm.open(actor_classes=("mouse", "pig")).detect(image)[0]
     pigs = farm.open(actor_classes=("pig",)).detect(image)[0]
     assert both.score[0] == pytest.approx(0.5, abs=0.01)
@@ -196,8 +196,8 @@ def test_one_being_under_two_names_is_one_actor(farm):
 
 
 def test_other_classes_do_not_crowd_out_the_actors(farm):
-    """Pigs and mice are ten times as sure here, and more than a picture's usual hundred boxes."""
-    image = pictures([(96, 128)])
+    """Pigs and mice are ten times as sure here, and more than a frame's usual hundred boxes."""
+    image = frames([(96, 128)])
     rare = replace(farm, shares=(0.1, 0.42, 0.42, 0.06))
     common = replace(farm, shares=(0.1, 0.06, 0.06, 0.78))
     persons = rare.open(actor_classes=("person",)).detect(image)[0]
@@ -212,20 +212,20 @@ def test_an_unknown_class_is_named_with_what_is_near(farm):
 
 
 def test_boxes_below_the_floor_are_not_returned(farm):
-    image = pictures([(96, 128)])
+    image = frames([(96, 128)])
     assert len(farm.open(actor_classes=("pig",), score_floor=0.4).detect(image)[0]) > 3
     assert len(farm.open(actor_classes=("mouse",), score_floor=0.4).detect(image)[0]) == 0
 
 
 def test_at_most_so_many_actors_and_the_best_of_them(farm):
-    image = pictures([(96, 128)])
+    image = frames([(96, 128)])
     farm = replace(farm, spread=0.5)
     all_found = farm.open(actor_classes=("pig",)).detect(image)[0]
     best = farm.open(actor_classes=("pig",), max_people=3).detect(image)[0]
     assert_same(best, all_found.select(np.arange(3)), atol=1e-6)
 
 
-def test_pictures_of_another_form_are_a_fault_of_the_caller(farm):
+def test_frames_of_another_form_are_a_fault_of_the_caller(farm):
     detector = farm.open()
     for wrong in (
         torch.zeros(3, 8, 8),

@@ -29,7 +29,7 @@ def detectron2():
     return pytest.importorskip("detectron2", reason="detectron2 is not installed (docs/people.md)")
 
 
-def pictures(sizes=SIZES):
+def frames(sizes=SIZES):
     generator = torch.Generator().manual_seed(1)
     shapes = [(3, *size) for size in sizes]
     return [torch.randint(0, 256, s, generator=generator, dtype=torch.uint8) for s in shapes]
@@ -152,7 +152,7 @@ class TestWeightFiles:
 
 @pytest.mark.detectron2
 class TestAgainstDetectron2:
-    """detectron2's own predictor, one picture at a time, is the reference."""
+    """detectron2's own predictor, one frame at a time, is the reference."""
 
     @pytest.mark.parametrize("channels", ["BGR", "RGB"])
     @pytest.mark.parametrize("base", [None, RETINANET, MASKS, KEYPOINTS])
@@ -173,9 +173,9 @@ class TestAgainstDetectron2:
         assert not hasattr(getattr(detector.network, "roi_heads", None), "mask_head")
         cfg.MODEL.WEIGHTS = weights
         predictor = DefaultPredictor(cfg)
-        for picture, found in zip(pictures(), detector.detect(pictures()), strict=True):
-            height, width = picture.shape[-2:]
-            bgr = np.ascontiguousarray(picture.permute(1, 2, 0).numpy()[:, :, ::-1])
+        for frame, found in zip(frames(), detector.detect(frames()), strict=True):
+            height, width = frame.shape[-2:]
+            bgr = np.ascontiguousarray(frame.permute(1, 2, 0).numpy()[:, :, ::-1])
             expected = predictor(bgr)["instances"]
             assert len(found) == len(expected) > 3
             boxes = expected.pred_boxes.tensor.numpy() / [width, height, width, height]
@@ -184,7 +184,7 @@ class TestAgainstDetectron2:
             other = predictor(bgr[:, :, ::-1])["instances"]  # the wrong order would be noticed
             assert len(other) != len(found) or not np.allclose(other.scores, found.score, atol=1e-5)
 
-    def test_boxes_are_measured_in_the_picture_that_was_given(self, detectron2):
+    def test_boxes_are_measured_in_the_frame_that_was_given(self, detectron2):
         """A stand-in that finds the reddest place: nothing here is left to a random network."""
         from detectron2.structures import Boxes, Instances
 
@@ -223,7 +223,7 @@ class TestAgainstDetectron2:
             Sizes(), name="sizes", actor_ids=[0], short_side_px=0, long_side_px=0
         )
         with pytest.raises(AssertionError, match=r"\(3, 31, 47\)"):
-            detector.detect(pictures([(31, 47)]))
+            detector.detect(frames([(31, 47)]))
 
     def test_model_zoo_form_gives_the_same_as_the_trainers(self, detectron2, tmp_path):
         cfg = small_detectron2.small_config(1)
@@ -232,17 +232,17 @@ class TestAgainstDetectron2:
         arrays = {key: value.numpy() for key, value in network.state_dict().items()}
         # Names without the first part: what detectron2's rules for names put right.
         renamed = {key.replace("backbone.bottom_up.", ""): v for key, v in arrays.items()}
-        expected = load_detectron2_detector(config, weights).detect(pictures())
+        expected = load_detectron2_detector(config, weights).detect(frames())
         for number, content in enumerate(
             [
                 {"model": arrays, "__author__": "Detectron2 Model Zoo"},
-                {"model": renamed, "__author__": "somebody", "matching_heuristics": True},
+                {"model": renamed, "__author__": "anyone", "matching_heuristics": True},
             ]
         ):
             path = tmp_path / f"{number}.pkl"
             path.write_bytes(pickle.dumps(content))
             for first, second in zip(
-                load_detectron2_detector(config, str(path)).detect(pictures()),
+                load_detectron2_detector(config, str(path)).detect(frames()),
                 expected,
                 strict=True,
             ):
@@ -258,7 +258,7 @@ class TestAgainstDetectron2:
             Proposes(), name="odd", actor_ids=[0], short_side_px=32, long_side_px=64
         )
         with pytest.raises(UserError, match="odd: this network gives proposals"):
-            detector.detect(pictures())
+            detector.detect(frames())
 
 
 @pytest.mark.detectron2
@@ -319,14 +319,14 @@ class TestConfigurations:
             ("Misc/semantic_R_50_FPN_1x.yaml", "not objects"),
         ],
     )
-    def test_networks_that_find_nobody(self, name, reason):
+    def test_networks_that_find_no_person(self, name, reason):
         assert reason in self.refused(name)
 
     def test_a_network_that_cannot_be_built(self, tmp_path):
         text = "MODEL:\n  RESNETS: {DEPTH: 19}\n  ROI_HEADS: {NUM_CLASSES: 1}\n"
         assert "no network can be built" in self.refused(self.written(tmp_path, text), "w.pth")
 
-    def test_channels_that_pictures_do_not_have(self, tmp_path):
+    def test_channels_that_frames_do_not_have(self, tmp_path):
         cfg = small_detectron2.small_config(1)
         cfg.INPUT.FORMAT = "YUV-BT.601"
         network = small_detectron2.build(cfg)

@@ -26,7 +26,7 @@ class Heads:
 
 
 class Fixed(nn.Module):
-    """Finds the same boxes, in pixels, in every picture; keeps the sizes it was shown."""
+    """Finds the same boxes, in pixels, in every frame; keeps the sizes it was shown."""
 
     def __init__(self, boxes, labels, scores):
         super().__init__()
@@ -43,7 +43,7 @@ class Fixed(nn.Module):
         return [dict(self.found) for _ in images]
 
 
-def picture(height=240, width=320, seed=0):
+def frame(height=240, width=320, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator)
 
@@ -55,7 +55,7 @@ def test_every_network_builds_with_its_classes(name):
     assert network.roi_heads.box_predictor.bbox_pred.out_features == 12
     detector = TorchvisionDetector(network, name=name, actor_labels=[1], score_floor=0.0)
     assert detector.sides_px == (64, 96)
-    (found,) = detector.detect([picture(48, 64)])
+    (found,) = detector.detect([frame(48, 64)])
     assert len(found) <= 100
     assert ((found.xyxy_01 >= 0) & (found.xyxy_01 <= 1)).all()
     assert (found.xyxy_01[:, 2:] > found.xyxy_01[:, :2]).all()
@@ -81,9 +81,9 @@ def test_result_does_not_depend_on_the_company():
     torch.manual_seed(0)
     network = build_people_network("small", num_classes=1, short_side_px=64)
     detector = TorchvisionDetector(network, name="small", actor_labels=[1], score_floor=0.0)
-    pictures = [picture(60, 80, 1), picture(90, 70, 2), picture(60, 80, 3), picture(64, 128, 4)]
-    together = detector.detect(pictures)
-    for one, expected in zip(pictures, together, strict=True):
+    frames = [frame(60, 80, 1), frame(90, 70, 2), frame(60, 80, 3), frame(64, 128, 4)]
+    together = detector.detect(frames)
+    for one, expected in zip(frames, together, strict=True):
         (alone,) = detector.detect([one])
         np.testing.assert_allclose(alone.xyxy_01, expected.xyxy_01, atol=1e-4)
         np.testing.assert_allclose(alone.score, expected.score, atol=1e-4)
@@ -95,7 +95,7 @@ def test_boxes_are_clipped_sorted_and_have_area():
         [1, 1, 1, 1],
         [0.3, 0.8, 0.9, 0.7],
     )
-    (found,) = TorchvisionDetector(network, name="fixed", actor_labels=[1]).detect([picture()])
+    (found,) = TorchvisionDetector(network, name="fixed", actor_labels=[1]).detect([frame()])
     np.testing.assert_allclose(
         found.xyxy_01, [[100 / 320, 0.25, 1, 1], [0, 20 / 240, 0.5, 0.5]], atol=1e-6
     )
@@ -106,22 +106,22 @@ def test_only_actor_classes_and_one_box_per_being():
     """A pig that is also taken for a mouse is one actor; an other class is none."""
     boxes = [[0, 0, 100, 100], [2, 2, 101, 101], [200, 100, 300, 200], [50, 50, 90, 90]]
     network = Fixed(boxes, [2, 3, 3, 1], [0.9, 0.6, 0.5, 0.99])
-    (pigs,) = TorchvisionDetector(network, name="f", actor_labels=[2]).detect([picture()])
+    (pigs,) = TorchvisionDetector(network, name="f", actor_labels=[2]).detect([frame()])
     np.testing.assert_allclose(pigs.score, [0.9])
-    (both,) = TorchvisionDetector(network, name="f", actor_labels=[2, 3]).detect([picture()])
+    (both,) = TorchvisionDetector(network, name="f", actor_labels=[2, 3]).detect([frame()])
     np.testing.assert_allclose(both.score, [0.9, 0.5])
 
 
 def test_at_most_so_many():
     network = Fixed([[i, 0, i + 9, 9] for i in range(40)], [1] * 40, [i / 40 for i in range(40)])
     detector = TorchvisionDetector(network, name="f", actor_labels=[1], max_people=3)
-    np.testing.assert_allclose(detector.detect([picture()])[0].score, [39 / 40, 38 / 40, 37 / 40])
+    np.testing.assert_allclose(detector.detect([frame()])[0].score, [39 / 40, 38 / 40, 37 / 40])
 
 
-def test_large_pictures_are_reduced_small_ones_left_alone():
+def test_large_frames_are_reduced_small_ones_left_alone():
     network = Fixed([], [], [])
     detector = TorchvisionDetector(network, name="f", actor_labels=[1])
-    assert [len(found) for found in detector.detect([picture(720, 1280), picture(48, 64)])] == [
+    assert [len(found) for found in detector.detect([frame(720, 1280), frame(48, 64)])] == [
         0,
         0,
     ]
@@ -129,7 +129,7 @@ def test_large_pictures_are_reduced_small_ones_left_alone():
     assert detector.detect([]) == []
 
 
-def test_bad_pictures_and_options():
+def test_bad_frames_and_options():
     network = Fixed([], [], [])
     detector = TorchvisionDetector(network, name="f", actor_labels=[1])
     for bad in (torch.zeros(3, 8, 8), torch.zeros(4, 8, 8, dtype=torch.uint8)):

@@ -1,4 +1,4 @@
-"""Pictures and boxes of training, what is learned from them, and runs that stop and go on."""
+"""Frames and boxes of training, what is learned from them, and runs that stop and go on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from detection.datasets.folder import DatasetFolder
 from detection.datasets.held_out import read_boxes, read_training_boxes, split_by_source
 from detection.datasets.loader import ClipLoader
 from detection.datasets.open_video import open_video
-from detection.datasets.people import PeopleFrames, PictureBatch
+from detection.datasets.people import PeopleBatch, PeopleFrames
 from detection.datasets.people_transforms import (
     PeopleEvalTransform,
     PeopleTrainTransform,
@@ -97,12 +97,12 @@ def test_colours_change_and_boxes_do_not():
         (1000, 50, (13, 256)),
     ],
 )
-def test_whole_pictures_meet_the_short_or_the_long_side(width, height, expected):
+def test_whole_frames_meet_the_short_or_the_long_side(width, height, expected):
     assert fitted_size(width, height, 144, 256) == expected
     assert PeopleEvalTransform(short_side=144, long_side=256).size(width, height) == expected
 
 
-def test_whole_pictures_are_not_enlarged():
+def test_whole_frames_are_not_enlarged():
     assert PeopleEvalTransform(short_side=800, long_side=1333).size(320, 240) == (240, 320)
 
 
@@ -155,8 +155,8 @@ def test_each_distinct_box_once(tiny):
 
 def test_no_box_to_learn_from(tmp_path):
     root = make_dataset(tmp_path / "data", train=1, val=1)
-    nobody = AvaRows.from_rows([], boxes_01=np.zeros((0, 4)), action_id=[])
-    write_ground_truth(root / "annotations" / "train.csv", nobody)
+    no_person = AvaRows.from_rows([], boxes_01=np.zeros((0, 4)), action_id=[])
+    write_ground_truth(root / "annotations" / "train.csv", no_person)
     folder = DatasetFolder.open(root)
     with pytest.raises(UserError, match="train.csv: no rows"):
         read_training_boxes(folder, "train", held_out_share=0, source_pattern=None, seed=0)
@@ -177,7 +177,7 @@ def frames(root, transform, **options):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_pictures_do_not_depend_on_workers_or_on_what_is_kept(tiny, workers):
+def test_frames_do_not_depend_on_workers_or_on_what_is_kept(tiny, workers):
     transform = PeopleTrainTransform(
         short_side=48, long_side=96, scale=(0.7, 1.4), flip=0.5, color_jitter=0.2, min_visible=0.2
     )
@@ -187,14 +187,14 @@ def test_pictures_do_not_depend_on_workers_or_on_what_is_kept(tiny, workers):
     for _ in range(2):  # the second time from what was kept
         loaded = [
             p
-            for batch in ClipLoader(keeping, order, collate=PictureBatch, workers=workers)
-            for p in batch.pictures
+            for batch in ClipLoader(keeping, order, collate=PeopleBatch, workers=workers)
+            for p in batch.frames
         ]
         assert [p.keyframe for p in loaded] == plain.table.keyframes()
-        for position, picture in enumerate(loaded):
+        for position, frame in enumerate(loaded):
             expected = plain[(0, position)]
-            assert torch.equal(picture.image, expected.image)
-            assert torch.equal(picture.boxes_px, expected.boxes_px)
+            assert torch.equal(frame.image, expected.image)
+            assert torch.equal(frame.boxes_px, expected.boxes_px)
     assert not torch.equal(plain[(1, 0)].image, plain[(0, 0)].image)
 
 
@@ -203,7 +203,7 @@ def test_missing_video_names_its_row(tmp_path):
     (root / "videos" / "train_1.mp4").unlink()
     dataset = frames(root, PeopleEvalTransform(short_side=48, long_side=96))
     loader = ClipLoader(
-        dataset, FixedBatches([range(4)], batch_size=4), collate=PictureBatch, workers=1
+        dataset, FixedBatches([range(4)], batch_size=4), collate=PeopleBatch, workers=1
     )
     with pytest.raises(UserError, match=r"train.csv:\d+: .*train_1.mp4: video file not found"):
         list(loader)
@@ -214,11 +214,11 @@ def small_network():
     return build_people_network("small", num_classes=1, short_side_px=64)
 
 
-def test_pictures_without_people_teach_background():
+def test_frames_without_people_teach_background():
     network = small_network().train()
     images = [torch.rand(3, 64, 96) for _ in range(2)]
-    nobody = [torch.zeros(0, 4)] * 2
-    losses = detection_losses(network, images, nobody)
+    no_person = [torch.zeros(0, 4)] * 2
+    losses = detection_losses(network, images, no_person)
     total = sum(losses.values())
     total.backward()
     assert torch.isfinite(total)

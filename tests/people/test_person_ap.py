@@ -68,10 +68,10 @@ def test_the_better_scored_box_takes_the_person():
     assert match_boxes(boxes(LEFT), found).tolist() == [False, True]
 
 
-def test_nobody_there_and_nothing_found():
-    nobody = person_ap([boxes(), boxes()], [boxes(), boxes((*LEFT, 0.5))])
-    assert math.isnan(nobody.ap50)
-    assert math.isnan(nobody.recall50)
+def test_no_person_there_and_nothing_found():
+    no_person = person_ap([boxes(), boxes()], [boxes(), boxes((*LEFT, 0.5))])
+    assert math.isnan(no_person.ap50)
+    assert math.isnan(no_person.recall50)
     nothing = person_ap([boxes(LEFT)], [boxes()])
     assert (nothing.ap, nothing.ap50, nothing.ar, nothing.recall50) == (0, 0, 0, 0)
     assert math.isnan(person_ap([], []).ap)
@@ -79,7 +79,7 @@ def test_nobody_there_and_nothing_found():
     assert best_threshold([boxes(LEFT)], [boxes()]) is None
 
 
-def test_as_many_pictures_of_both():
+def test_as_many_frames_of_both():
     with pytest.raises(ValueError, match="1 frames"):
         person_ap([boxes()], [])
 
@@ -123,15 +123,15 @@ def some_boxes(draw):
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(some_boxes(), some_boxes()), min_size=1, max_size=4))
-def test_recall_agrees_with_our_own_matching(pictures):
-    truth = [people for people, _ in pictures]
-    found = [detections for _, detections in pictures]
+def test_recall_agrees_with_our_own_matching(frames):
+    truth = [people for people, _ in frames]
+    found = [detections for _, detections in frames]
     result = person_ap(truth, found)
     total = sum(len(people) for people in truth)
     if not total:
         assert math.isnan(result.recall50)
         return
-    right = sum(int(match_boxes(t, f).sum()) for t, f in pictures)
+    right = sum(int(match_boxes(t, f).sum()) for t, f in frames)
     assert result.recall50 == pytest.approx(right / total)
     best = best_threshold(truth, found)
     if best is not None:

@@ -40,9 +40,9 @@ def boxes(root, tmp_path):
 def test_everything_that_is_asked_for(root, boxes, tmp_path, capsys):
     register_boxes(DatasetFolder.open(root), "val", "test", "annotations/boxes_test.csv")
     files = {name: tmp_path / f"report.{name}" for name in ("json", "html", "png")}
-    wanted = [text for name, path in files.items() for text in (f"--{name}", str(path))]
+    required = [text for name, path in files.items() for text in (f"--{name}", str(path))]
     arguments = ["--dataset", str(root), "--split", "val"]
-    assert main([*arguments, "--name", "test", *wanted]) == 0
+    assert main([*arguments, "--name", "test", *required]) == 0
     text = capsys.readouterr().out
     assert "7 boxes and 6 people at 6 keyframes of 3 videos" in text
     assert "1.0000 with all of them" in text and "recall 0.8333" in text

@@ -21,7 +21,7 @@ from detection.structures import ActorBoxes, Keyframe
 
 OPTIONS = {"weights": "abc", "network": "n", "score_floor": 0.05, "half": False}
 NAMES = [f"train_{number}" for number in range(4)]
-WANTED = [Keyframe(name, time_s) for name in NAMES for time_s in (0.0, 0.5, 1.26)]
+REQUIRED = [Keyframe(name, time_s) for name in NAMES for time_s in (0.0, 0.5, 1.26)]
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def folder(tmp_path):
 def make(folder, out, **changes):
     detector = changes.pop("detector", None) or FakeDetector()
     settings = {"open_detector": lambda: detector, "options": OPTIONS, "batch_size": 3, **changes}
-    return make_box_table(folder, settings.pop("wanted", WANTED), out, **settings)
+    return make_box_table(folder, settings.pop("required", REQUIRED), out, **settings)
 
 
 def replace_video(folder, name, by="val_0"):
@@ -65,7 +65,7 @@ def test_each_entry_of_the_key_alone_tells_it_apart(folder, tmp_path, finished):
     others = {**{name: {"options": {**OPTIONS, name: "z"}} for name in OPTIONS}}
     others["short_side"] = {"short_side_px": 48}
     others["batch_size"] = {"batch_size": 2}
-    others["keyframes"] = {"wanted": WANTED[1:]}
+    others["keyframes"] = {"required": REQUIRED[1:]}
     assert set(others) == set(options)
     if not finished:
         out.unlink()
@@ -160,7 +160,7 @@ def test_size_time_and_either_end_of_a_large_video_count(tmp_path):
 @pytest.mark.parametrize("where", ["score", "box"])
 def test_boxes_and_scores_that_are_no_numbers_are_one_line(folder, tmp_path, bad, where):
     class Broken(FakeDetector):
-        def _find(self, picture):
+        def _find(self, frame):
             boxes, scores = np.array([[0.1, 0.1, 0.5, 0.5]]), np.array([0.5])
             (boxes[0] if where == "box" else scores)[0] = bad
             return ActorBoxes(boxes, scores)
@@ -179,14 +179,14 @@ def test_a_batch_counts_as_done_once_it_is_on_the_disk(folder, tmp_path, monkeyp
         fsync(handle)
 
     class Watching(FakeDetector):
-        def detect(self, pictures):
+        def detect(self, frames):
             written = [p.stat().st_size for p in (tmp_path / "boxes.csv.parts").iterdir()]
             assert max(written, default=0) <= synced[-1]
-            return super().detect(pictures)
+            return super().detect(frames)
 
     monkeypatch.setattr(os, "fsync", noted)
     make(folder, tmp_path / "boxes.csv", detector=Watching())
-    assert len(set(synced)) > len(WANTED) // 3
+    assert len(set(synced)) > len(REQUIRED) // 3
 
 
 def test_a_killed_worker_is_one_line_with_75_and_the_same_command_goes_on(
@@ -197,16 +197,18 @@ def test_a_killed_worker_is_one_line_with_75_and_the_same_command_goes_on(
     class Killer(FakeDetector):
         def detect(self, images):
             found = super().detect(images)
-            if self.pictures == 3:
+            if self.frames == 3:
                 for worker in multiprocessing.active_children():
                     os.kill(worker.pid, signal.SIGKILL)
             return found
 
     out = tmp_path / "boxes.csv"
     names = [f"train_{number}" for number in range(4)] + ["val_0"]
-    wanted = [Keyframe(name, t) for name in names for t in np.arange(0, 2.9, 0.1).round(1).tolist()]
+    required = [
+        Keyframe(name, t) for name in names for t in np.arange(0, 2.9, 0.1).round(1).tolist()
+    ]
     code = exit_code_of(
-        lambda _: make(folder, out, detector=Killer(), workers=1, wanted=wanted) and 0
+        lambda _: make(folder, out, detector=Killer(), workers=1, required=required) and 0
     )
     said = capfd.readouterr().err
     assert code == 75, said
@@ -214,9 +216,9 @@ def test_a_killed_worker_is_one_line_with_75_and_the_same_command_goes_on(
     assert "gone" in said and "what was done is kept, give the same command again" in said
     assert not out.exists() and (tmp_path / "boxes.csv.parts").is_dir()
     again = FakeDetector()
-    make(folder, out, detector=again, workers=1, wanted=wanted)
-    assert 0 < again.pictures < len(wanted), "some of it was done"
-    make(folder, tmp_path / "new.csv", wanted=wanted)
+    make(folder, out, detector=again, workers=1, required=required)
+    assert 0 < again.frames < len(required), "some of it was done"
+    make(folder, tmp_path / "new.csv", required=required)
     assert out.read_bytes() == (tmp_path / "new.csv").read_bytes()
 
 

@@ -78,7 +78,7 @@ def test_any_weights_can_be_scored(tiny, tmp_path):
     where = f"output={tmp_path / 'scored'}"
     assert main(["--eval-only", "--checkpoint", str(weights), "--cfg", str(config), where]) == 0
     metrics = json.loads((tmp_path / "scored" / "metrics.json").read_text())
-    assert metrics["held_out"] is None  # nobody knows what other weights were trained on
+    assert metrics["held_out"] is None  # no one knows what other weights were trained on
     with pytest.raises(UserError, match="no class 'pig'"):
         main(
             ["--eval-only", "--checkpoint", str(weights), "--cfg", str(config), where]
@@ -130,7 +130,7 @@ def test_signal_saves_and_resume_finishes(tiny, tmp_path):
         (["--cfg", "CFG", "data.source_pattern=("], "no regular expression"),
         (["--cfg", "CFG", "data.source_pattern=abc"], r"needs a group"),
         (["--cfg", "CFG", "data.root=/nowhere"], "dataset.yaml: file not found"),
-        # The data set comes first: nobody should fetch weights for one that is not there.
+        # The data set comes first: no weights should be fetched for one that is not there.
         (
             ["--cfg", "CFG", "data.root=/no", "model.start_from=none.pt"],
             "dataset.yaml: file not found",

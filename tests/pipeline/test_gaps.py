@@ -27,10 +27,14 @@ def detector_of(place, people=None):
     )
 
 
+def times_with_a_jump(gap_s):
+    """Return the times of 6 s of frames, and of 12 s more from `gap_s` on."""
+    return np.concatenate([np.arange(60) / 10, gap_s + np.arange(120) / 10])
+
+
 @pytest.mark.parametrize("gap_s", [5 * 3600.0, 60.0])
 def test_a_clock_that_jumps_is_a_gap_and_a_killed_run_goes_on_past_it(tmp_path, place, gap_s):
-    times_s = np.concatenate([np.arange(60) / 10, gap_s + np.arange(120) / 10])
-    film = write_squares(tmp_path / "jump.mp4", times_s=times_s)
+    film = write_squares(tmp_path / "jump.mp4", times_s=times_with_a_jump(gap_s))
     seen, people = [], SquareDetector()
     detector = detector_of(place, people)
     how = {"film": gap_s < 100, "page": False}
@@ -97,7 +101,7 @@ def test_what_is_no_number_is_one_line_and_writes_nothing(tmp_path, place, where
     detector = detector_of(place, Broken())
     if where == "action":
         with torch.no_grad():
-            detector.networks.model.head.classes.bias.fill_(float("nan"))
+            detector.networks.actions.model.head.classes.bias.fill_(float("nan"))
     with pytest.raises(UserError, match="not finite") as caught:
         list(detector.run(film, out=tmp_path / "out", film=False, page=False))
     assert "\n" not in str(caught.value)

@@ -15,6 +15,8 @@ from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, write_squares
 
 from detection import KeyframeResult, UserError, VideoResults
 from detection.pipeline import ActionDetectorPipeline, PipelineOptions
+from detection.pipeline.postprocess import Postprocessed
+from detection.pipeline.writers import write_tables
 from detection.video.reader import VideoReader
 from detection.video.stream import VideoStream
 
@@ -282,6 +284,19 @@ def test_a_folder_of_an_older_version_opens(place, tmp_path):
         VideoResults.open(old).keyframes[0].boxes_px  # noqa: B018
 
 
+def test_classes_that_a_table_leaves_out_of_a_track_read_as_0(place, tmp_path):
+    results = VideoResults.open(place / "done")
+    shown = [results._shown(keyframe) for keyframe in results.keyframes]
+    folder = tmp_path / "few"
+    shutil.copytree(place / "done", folder)
+    write_tables(folder, "walk", LABELS, [Postprocessed(shown, results.events)], 1.0, 0.48)
+    for track in map(json.loads, (folder / "tracks.jsonl").open()):
+        assert track["classes"] == ["be red", "be here"][: 1 + (track["track"] % 2 == 0)]
+    for few, every in zip(VideoResults.open(folder).keyframes, results.keyframes, strict=True):
+        assert few.doing == every.doing and (few.scores[:, 1] == 0).all()
+        assert (few.scores[:, 0] == every.scores[:, 0]).all()
+
+
 @pytest.mark.parametrize(
     ("name", "change", "line"),
     [
@@ -298,7 +313,7 @@ def test_a_folder_of_an_older_version_opens(place, tmp_path):
         ("tracks.jsonl", lambda text: text.replace('"person_score": 0.9', '"person_score": 1e99'),
          "tracks.jsonl:1: not a track"),
         ("tracks.jsonl", lambda text: text.replace('be red"]', 'fly"]'), r"jsonl:\d: not a track"),
-        ("tracks.jsonl", lambda text: text.replace("be here", "be there"), "classes are not those"),
+        ("tracks.jsonl", lambda text: text.replace("be here", "be there"), "not a track .KeyError"),
         ("label_map.pbtxt", None, "label map not found"),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Prepared videos show the same pictures at the same times, whatever the source."""
+"""Prepared videos show the same frames at the same times, whatever the source."""
 
 from __future__ import annotations
 
@@ -70,15 +70,15 @@ def timeline(request, tmp_path_factory):
     return path, times_s, keyframes_s, folder / "out"
 
 
-def test_the_same_picture_at_the_same_time(timeline):
+def test_the_same_frame_at_the_same_time(timeline):
     source, times_s, keyframes_s, out = timeline
-    moments = np.random.default_rng(1).uniform(keyframes_s[0], keyframes_s[1], 12)
+    drawn_s = np.random.default_rng(1).uniform(keyframes_s[0], keyframes_s[1], 12)
     with VideoReader(source) as before, VideoReader(out / "videos/v.mp4") as after:
-        for moment in [*keyframes_s, *moments, keyframes_s[0] - 0.5, keyframes_s[1] + 0.5]:
-            wanted = ClipSampling(5, 3).times_s(moment)
-            expected, got = before.read(wanted), after.read(wanted, keyframes_s=[moment])
+        for time_s in [*keyframes_s, *drawn_s, keyframes_s[0] - 0.5, keyframes_s[1] + 0.5]:
+            required = ClipSampling(5, 3).times_s(time_s)
+            expected, got = before.read(required), after.read(required, keyframes_s=[time_s])
             assert numbers_of(got.frames) == numbers_of(expected.frames)
-            assert numbers_of(got.frames) == nearest(times_s, wanted)
+            assert numbers_of(got.frames) == nearest(times_s, required)
             assert np.abs(got.times_s - expected.times_s).max() <= TICK_S
 
 
@@ -141,9 +141,9 @@ def test_other_containers(tmp_path, suffix):
     report = prepare(root, tmp_path / "out", clip_span_s=3.0)
     assert not report.failed
     with VideoReader(path) as before, VideoReader(tmp_path / "out/videos/v.mp4") as after:
-        for moment in np.linspace(5.2, 6.8, 9):
-            wanted = ClipSampling(4, 5).times_s(float(moment))
-            expected, got = before.read(wanted), after.read(wanted)
+        for time_s in np.linspace(5.2, 6.8, 9):
+            required = ClipSampling(4, 5).times_s(float(time_s))
+            expected, got = before.read(required), after.read(required)
             assert numbers_of(got.frames) == numbers_of(expected.frames)
             assert np.abs(got.times_s - expected.times_s).max() <= TICK_S
 
@@ -159,7 +159,7 @@ def test_other_containers(tmp_path, suffix):
     ],
 )
 def test_what_a_seek_comes_out_in_is_no_damage(tmp_path, suffix, codec, options):
-    """Pictures after an open key frame lean on others before it; some films have no key frames."""
+    """Frames after an open key frame lean on others before it; some videos have no key frames."""
     root = make_dataset(tmp_path / "in", {"v": [5.0, 6.0]})
     path = root / f"videos/v.{suffix}"
     with av.open(str(path), "w") as file:
@@ -170,9 +170,9 @@ def test_what_a_seek_comes_out_in_is_no_damage(tmp_path, suffix, codec, options)
             file.mux(stream.encode(frame.reformat(format="yuv420p")))
         file.mux(stream.encode(None))
     assert not prepare(root, tmp_path / "out", clip_span_s=3.0).failed
-    wanted = np.linspace(4.0, 7.0, 20)
+    required = np.linspace(4.0, 7.0, 20)
     with VideoReader(path) as before, VideoReader(tmp_path / "out/videos/v.mp4") as after:
-        assert numbers_of(after.read(wanted).frames) == numbers_of(before.read(wanted).frames)
+        assert numbers_of(after.read(required).frames) == numbers_of(before.read(required).frames)
     assert not verify_dataset(DatasetFolder.open(root)).findings
 
 
@@ -186,7 +186,7 @@ def test_whole_videos_and_small_ones(tmp_path):
 
 
 def corners(height, width):
-    """A picture with a colour of its own in each corner."""
+    """A frame with a colour of its own in each corner."""
     image = np.full((height, width, 3), 128, np.uint8)
     image[: height // 2, : width // 2] = (220, 30, 40)
     image[: height // 2, width // 2 :] = (30, 200, 50)
@@ -196,7 +196,7 @@ def corners(height, width):
 
 @pytest.mark.parametrize("rotated", [False, True])
 @pytest.mark.parametrize("size", [(160, 96), (162, 98)])
-def test_pictures_are_upright_and_keep_their_colours(tmp_path, rotated, size):
+def test_frames_are_upright_and_keep_their_colours(tmp_path, rotated, size):
     root = make_dataset(tmp_path / "in", {"v": [0.2]})
     path = root / "videos/v.mp4"
     with VideoWriter(path, width=size[0], height=size[1], fps=25, crf=10) as writer:
@@ -275,9 +275,9 @@ def test_frames_show_what_the_source_shows_nearest(tmp_path, name):
 
 
 @pytest.mark.real_data
-def test_real_clips_show_the_same_pictures_at_the_same_times(real_data, tmp_path):
-    """Each prepared picture is nearer to the source's at its time than to those a frame away."""
-    names = ["sam2_bedroom"]  # handheld: each picture differs from the next
+def test_real_clips_show_the_same_frames_at_the_same_times(real_data, tmp_path):
+    """Each prepared frame is nearer to the source's at its time than to those a frame away."""
+    names = ["sam2_bedroom"]  # handheld: each frame differs from the next
     root = make_dataset(tmp_path / "in", dict.fromkeys(names, [2.0, 3.0]))
     for name in names:
         (root / f"videos/{name}.mp4").symlink_to(real_data / f"clips/{name}.mp4")

@@ -85,7 +85,7 @@ def sound(path):
 
 
 def damaged(path):
-    """Pictures in the middle are not what the encoder wrote."""
+    """Frames in the middle are not what the encoder wrote."""
     data = bytearray(path.read_bytes())
     start = data.index(b"mdat")
     middle = start + (len(data) - start) // 2
@@ -100,7 +100,7 @@ def damaged(path):
         (sound, "contains no video stream"),
         (damaged, "damaged"),
         (lambda path: path.write_bytes(b""), "not a video"),
-        (lambda path: path.write_bytes(b"<html>no film here</html>" * 99), "not a video"),
+        (lambda path: path.write_bytes(b"<html>no video here</html>" * 99), "not a video"),
         (lambda path: path.unlink(), "video file not found"),
         (lambda path: (path.unlink(), path.mkdir()), "cannot be read"),
     ],

@@ -14,9 +14,9 @@ from detection.reports.figures import (
     BLUE,
     ClassCurves,
     Line,
-    Panel,
     Point,
     SearchPlot,
+    UnitPanel,
     class_svgs,
     svg,
     unit_panels,
@@ -33,7 +33,7 @@ def plot(name=EVIL):
 
 def panels(name=EVIL):
     x = np.array([0, 0.5, np.nan, 1])
-    return unit_panels([Panel(name, "share", [Line("line", BLUE, x, x)], [(0.9, "mark")])])
+    return unit_panels([UnitPanel(name, "share", [Line("line", BLUE, x, x)], [(0.9, "mark")])])
 
 
 def curves(name=EVIL):

@@ -47,8 +47,8 @@ def test_smoothing_is_the_weighted_mean_of_the_tracks_own_keyframes(seed, reach_
                 for r in np.flatnonzero(other.track == track):
                     total += max(weight, 0) * other.scores[r]
                     weights += max(weight, 0)
-            wanted = total / weights if reach_s else raw.scores[row]
-            assert each.scores[row] == pytest.approx(wanted, abs=1e-6)
+            expected = total / weights if reach_s else raw.scores[row]
+            assert each.scores[row] == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_keyframe_comes_out_as_soon_as_nothing_can_change_it():
@@ -59,7 +59,7 @@ def test_a_keyframe_comes_out_as_soon_as_nothing_can_change_it():
 
 def events(rows, *, on=0.6, off=0.4, max_gap_s=1.0, top_k=None, names=("wave", "sit")):
     finder = EventFinder(
-        "film",
+        "clip",
         names,
         tuple(range(10, 10 + len(names))),
         on=np.full(len(names), on),
@@ -75,14 +75,14 @@ def events(rows, *, on=0.6, off=0.4, max_gap_s=1.0, top_k=None, names=("wave", "
 def test_no_flicker_between_the_thresholds_and_none_without_the_upper():
     scores = [0.3, 0.5, 0.7, 0.5, 0.59, 0.41, 0.65, 0.39, 0.55, 0.5, 0.3]
     found = events([(0.5 * i, {4: [s, 0.0]}) for i, s in enumerate(scores)])
-    assert found == [ActionEvent("film", 4, "wave", 10, 0.25, 3.25, 0.7)] or found == [
-        ActionEvent("film", 4, "wave", 10, 0.25, 3.25, pytest.approx(0.7, abs=1e-6))
+    assert found == [ActionEvent("clip", 4, "wave", 10, 0.25, 3.25, 0.7)] or found == [
+        ActionEvent("clip", 4, "wave", 10, 0.25, 3.25, pytest.approx(0.7, abs=1e-6))
     ]
     alone = events([(0.5 * i, {4: [s, 0.0]}) for i, s in enumerate(scores)], off=0.6)
     assert len(alone) == 2, "one threshold flickers: the case is one that needs two"
 
 
-def test_a_person_away_for_long_ends_and_nobody_is_nothing():
+def test_a_person_away_for_long_ends_and_no_person_is_nothing():
     assert events([]) == [] and events([(0.0, {}), (0.5, {})]) == []
     rows = [(0.0, {1: [0.9, 0.9]}), (1.0, {1: [0.9, 0.1]}), (2.5, {1: [0.9, 0.1]}), (3.0, {})]
     spans = [(e.action, e.start_s, e.end_s) for e in events(rows)]

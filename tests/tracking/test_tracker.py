@@ -1,4 +1,4 @@
-"""Who is who over time: crossings, gaps, weak boxes, and nobody at all."""
+"""Who is who over time: crossings, gaps, weak boxes, and no person at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def people(*centres, score=0.9, size=(0.1, 0.3)):
     return ActorBoxes(np.array(boxes, np.float32).reshape(-1, 4), np.array(scores))
 
 
-def test_nobody_and_one_after_nobody():
+def test_no_person_and_one_after_none():
     tracker = Tracker()
     assert tracker.update(0.0, ActorBoxes.empty()).shape == (0,)
     assert tracker.update(0.5, people((0.5, 0.5))).tolist() == [1]
@@ -72,7 +72,7 @@ def test_a_strong_box_is_not_robbed_by_a_weak_one_that_fits_better():
     assert numbers == [-1, 1]
 
 
-def test_far_away_is_somebody_else():
+def test_far_away_is_another_person():
     tracker = Tracker()
     tracker.update(0.0, people((0.1, 0.5)))
     assert tracker.update(0.5, people((0.9, 0.5))).tolist() == [2]
@@ -98,8 +98,8 @@ def test_switches_are_counted():
     found = [np.array([5, 6]), np.array([6, 5]), np.array([6, 9]), np.array([-1])]
     assert count_switches(truth, found) == (1, 3)
     assert count_switches([], []) == (0, 0)
-    moments = [(0.0, people((0.2, 0.5))), (0.5, people((0.2, 0.5)))]
-    assert [n.tolist() for n in link_boxes(moments, Tracker())] == [[1], [1]]
+    found = [(0.0, people((0.2, 0.5))), (0.5, people((0.2, 0.5)))]
+    assert [n.tolist() for n in link_boxes(found, Tracker())] == [[1], [1]]
 
 
 def test_scores_equal_to_their_thresholds_begin_and_continue_tracks():

@@ -31,9 +31,9 @@ def test_frames_by_time_as_from_a_video(folder):
     with FrameFolder(folder, fps=30, start_s=900) as frames:
         times_s = frames.frame_times_s()
         assert times_s == pytest.approx(900 + np.arange(90) / 30)
-        wanted = ClipSampling(16, 5).times_s(901.0)
-        clip = frames.read(wanted, keyframes_s=[901.0])
-        assert numbers_of(clip.frames) == [1 + i for i in nearest(times_s.tolist(), wanted)]
+        required = ClipSampling(16, 5).times_s(901.0)
+        clip = frames.read(required, keyframes_s=[901.0])
+        assert numbers_of(clip.frames) == [1 + i for i in nearest(times_s.tolist(), required)]
         assert clip.frames.shape == (16, 3, 96, 160)
         assert frames.frame_size() == (160, 96)
         assert frames.span_s() == pytest.approx((900, 903))
@@ -84,8 +84,8 @@ def test_bad_folders_are_named(tmp_path, folder):
     st.lists(st.integers(0, 60), min_size=1, max_size=12, unique=True),
     st.lists(st.integers(-20, 150), max_size=12),
 )
-def test_nearest_equals_the_oracle(shown, wanted):
-    shown_s, times_s = np.sort(np.array(shown, float)), np.array(wanted, float) / 2
+def test_nearest_equals_the_oracle(shown, required):
+    shown_s, times_s = np.sort(np.array(shown, float)), np.array(required, float) / 2
     assert nearest_frames(shown_s, times_s).tolist() == nearest(shown_s.tolist(), times_s)
 
 

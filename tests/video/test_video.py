@@ -63,12 +63,12 @@ def test_frame_times_are_those_the_file_was_written_with(timeline):
 @pytest.mark.parametrize("num_frames, step", [(4, 12), (16, 5), (13, 6), (1, 1)])
 def test_a_clip_holds_the_frames_nearest_in_time(timeline, num_frames, step):
     path, times_s = timeline
-    moments = np.random.default_rng(1).uniform(times_s[0], times_s[-1], 6)
+    drawn_s = np.random.default_rng(1).uniform(times_s[0], times_s[-1], 6)
     with VideoReader(path) as video:
-        for moment in [*moments, times_s[0], times_s[-1], times_s[31]]:
-            wanted = ClipSampling(num_frames, step).times_s(moment)
-            clip = video.read(wanted, keyframes_s=[moment])
-            expected = nearest(times_s, wanted)
+        for time_s in [*drawn_s, times_s[0], times_s[-1], times_s[31]]:
+            required = ClipSampling(num_frames, step).times_s(time_s)
+            clip = video.read(required, keyframes_s=[time_s])
+            expected = nearest(times_s, required)
             assert numbers_of(clip.frames) == expected
             assert clip.times_s == pytest.approx([times_s[i] for i in expected], abs=1 / 90000)
 
@@ -106,18 +106,18 @@ def test_other_containers(tmp_path, suffix, start_s):
         times_s = [time_s + shift_s for time_s in regular(25, start_s=start_s)]
         assert video.frame_times_s() == pytest.approx(times_s, abs=1e-3)
         assert video.ends_s() == pytest.approx((times_s[0], times_s[-1]), abs=1e-3)
-        moments = np.random.default_rng(0).uniform(first_s - 0.5, end_s + 0.5, 15)
-        for moment in [*moments, *(times_s[i] for i in (0, 1, 49, 50, 51, 149))]:
-            wanted = ClipSampling(5, 4).times_s(moment)
-            assert numbers_of(video.read(wanted).frames) == nearest(times_s, wanted)
+        drawn_s = np.random.default_rng(0).uniform(first_s - 0.5, end_s + 0.5, 15)
+        for time_s in [*drawn_s, *(times_s[i] for i in (0, 1, 49, 50, 51, 149))]:
+            required = ClipSampling(5, 4).times_s(time_s)
+            assert numbers_of(video.read(required).frames) == nearest(times_s, required)
 
 
 def test_any_order_repeats_and_distant_times(tmp_path):
     times_s = regular(25, count=400)
     path = write_numbered(tmp_path / "long.mp4", times_s, keyframe_interval_s=4)
-    wanted = [15.1, 0.2, 0.2, 9.97, 15.9, -3.0, 99.0, 7.0]
+    required = [15.1, 0.2, 0.2, 9.97, 15.9, -3.0, 99.0, 7.0]
     with VideoReader(path) as video:
-        assert numbers_of(video.read(wanted).frames) == nearest(times_s, wanted)
+        assert numbers_of(video.read(required).frames) == nearest(times_s, required)
 
 
 @pytest.mark.parametrize("gap_s", [0.31, 0.5, 1.0, 1.9])
@@ -126,8 +126,8 @@ def test_times_within_seconds_of_each_other(timeline, gap_s):
     path, times_s = timeline
     with VideoReader(path) as video:
         for start_s in (times_s[0], times_s[0] + 0.1, times_s[2]):
-            wanted = np.arange(start_s, times_s[-1] + gap_s, gap_s)
-            assert numbers_of(video.read(wanted).frames) == nearest(times_s, wanted)
+            required = np.arange(start_s, times_s[-1] + gap_s, gap_s)
+            assert numbers_of(video.read(required).frames) == nearest(times_s, required)
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_what_lies_before_a_key_frame_is_not_decoded(plain, decoded):
 
 
 def encoded(path, codec, options, times_s):
-    """A moving picture with much to tell between frames, in pictures that refer to both sides."""
+    """A moving scene that changes much between frames, which refer to both sides."""
     noise = np.random.default_rng(0).integers(0, 256, (96, 400, 3), dtype=np.uint8)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=30, options=options)
@@ -192,18 +192,18 @@ def test_frames_are_the_same_bits_where_not_all_are_decoded(tmp_path, codec, opt
     random = np.random.default_rng(1)
     for _ in range(30):
         step_s = random.choice([0.02, 0.1, 0.2, 0.4])
-        wanted_s = random.uniform(-0.2, times_s[-1] + 0.2) + step_s * np.arange(
+        required_s = random.uniform(-0.2, times_s[-1] + 0.2) + step_s * np.arange(
             random.integers(1, 9)
         )
         with VideoReader(path) as video:
-            clip = video.read(wanted_s)
-        right = nearest(shown_s, wanted_s)
+            clip = video.read(required_s)
+        right = nearest(shown_s, required_s)
         assert clip.times_s == pytest.approx(np.asarray(shown_s)[right], abs=1e-6)
         for image, position in zip(clip.frames.numpy(), right, strict=True):
             assert (image == images[position].transpose(2, 0, 1)).all()
 
 
-def test_what_no_other_picture_needs_is_not_decoded(tmp_path, decoded):
+def test_what_no_other_frame_needs_is_not_decoded(tmp_path, decoded):
     path = encoded(tmp_path / "some.mp4", "libx264", {"bf": "3", "g": "90"}, regular(30, count=90))
     with VideoReader(path) as video:
         video.read([0.5, 1.0, 1.5, 2.0])
@@ -301,9 +301,9 @@ def test_sound_only_is_no_video(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"not a video at all\n" * 50, bytes(5000)])
 def test_what_is_no_video_is_named(tmp_path, content):
-    path = tmp_path / "film.mp4"
+    path = tmp_path / "video.mp4"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="film.mp4: not a video") as caught:
+    with pytest.raises(UserError, match="video.mp4: not a video") as caught:
         VideoReader(path)
     assert "\n" not in str(caught.value)
 
@@ -420,11 +420,11 @@ def test_real_clips_give_the_same_frames_by_seek_and_from_the_start(real_data):
     paths = sorted((real_data / "clips").glob("*.mp4"))
     assert paths
     for path in paths:
-        wanted = []
+        required = []
         with VideoReader(path) as video:
             times_s = video.frame_times_s()
-            wanted = times_s[[len(times_s) // 2, -5]]
-            sought = video.read(wanted, short_side=64).frames
+            required = times_s[[len(times_s) // 2, -5]]
+            sought = video.read(required, short_side=64).frames
         positions = {len(times_s) // 2: 0, len(times_s) - 5: 1}
         if len(times_s) > 1000:
             continue

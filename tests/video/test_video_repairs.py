@@ -30,9 +30,9 @@ MAKERS = {
 
 
 @pytest.fixture(scope="module", params=MAKERS, ids=lambda word: word.split()[0])
-def mended(request, tmp_path_factory):
+def repaired(request, tmp_path_factory):
     """A video and a word of what is done so that it can be read."""
-    folder = tmp_path_factory.mktemp("mended")
+    folder = tmp_path_factory.mktemp("repaired")
     return MAKERS[request.param](folder / "odd"), request.param
 
 
@@ -53,8 +53,8 @@ def write_folder(root, video, keyframe_s):
     return root
 
 
-def test_reader_and_stream_say_it_once_all_was_read(mended):
-    path, word = mended
+def test_reader_and_stream_say_it_once_all_was_read(repaired):
+    path, word = repaired
     with VideoReader(path) as video:
         times_s = video.frame_times_s()
         assert [word in said for said in video.repairs().descriptions()] == [True]
@@ -74,8 +74,8 @@ def test_a_plain_file_has_nothing_to_say(tmp_path):
         assert video.repairs().descriptions() == stream.repairs().descriptions() == []
 
 
-def test_verify_and_prepare_say_it_and_prepare_writes_every_frame(mended, tmp_path, capsys):
-    path, word = mended
+def test_verify_and_prepare_say_it_and_prepare_writes_every_frame(repaired, tmp_path, capsys):
+    path, word = repaired
     with VideoReader(path) as video:
         times_s = video.frame_times_s()
         numbers = numbers_of(video.read(times_s).frames)
@@ -98,8 +98,8 @@ def test_verify_and_prepare_say_it_and_prepare_writes_every_frame(mended, tmp_pa
         assert numbers_of(video.read(own_s).frames) == numbers
 
 
-def test_import_by_frame_hits_the_frame_that_players_number_so(mended, tmp_path, capsys):
-    path, word = mended
+def test_import_by_frame_hits_the_frame_that_players_number_so(repaired, tmp_path, capsys):
+    path, word = repaired
     table = tmp_path / "rows.csv"
     table.write_text(f"video,frame,x1,y1,x2,y2,action\n{path.name},7,0.1,0.1,0.9,0.9,walk\n")
     arguments = ["csv", "--source", str(table), "--out", str(tmp_path / "out")]

@@ -48,7 +48,7 @@ def test_every_frame_of_an_avi_is_shown_once_and_in_order(disordered, name):
         ]
         assert [number for _, number in walked] == list(range(COUNT))
         np.testing.assert_allclose([time_s for time_s, _ in walked], times_s)
-        shown = [video.to_rgb(picture).transpose(2, 0, 1) for _, picture in video.decoded_frames()]
+        shown = [video.to_rgb(frame).transpose(2, 0, 1) for _, frame in video.decoded_frames()]
         assert numbers_of(np.stack(shown)) == list(range(COUNT))
         assert bool(video.repairs().descriptions()) == (name != "mpeg4")
 
@@ -67,7 +67,7 @@ def test_part_of_a_disordered_video(disordered):
     with VideoReader(disordered["packed"]) as video:
         times_s = video.frame_times_s()
         found = list(video.decoded_frames(start_s=times_s[20], end_s=times_s[30]))
-        shown = [video.to_rgb(picture).transpose(2, 0, 1) for _, picture in found]
+        shown = [video.to_rgb(frame).transpose(2, 0, 1) for _, frame in found]
         assert numbers_of(np.stack(shown)) == list(range(20, 31))
 
 
@@ -198,7 +198,7 @@ LISTS = {
 
 @pytest.mark.parametrize("name", LISTS)
 def test_a_list_of_files_opens_none(tmp_path, name):
-    """The neighbour is a pipe that nobody writes to: whoever opened it would wait for ever."""
+    """The neighbour is a pipe that no process writes to: whoever opened it would wait for ever."""
     os.mkfifo(tmp_path / "secret.mp4")
     (tmp_path / name).write_text(LISTS[name])
     for opening in ("reader import VideoReader", "stream import VideoStream"):
@@ -218,7 +218,7 @@ def test_an_open_gop_of_hevc_cut_without_encoding_is_numbered_as_players_show_it
     rows = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in packets][cut:]
     first = rows[0][1]
     leading = sum(row[1] < first for row in rows)
-    assert leading, "pictures that lean on those before the cut"
+    assert leading, "frames that lean on those before the cut"
     path = mux(tmp_path / "cut.ts", encoder, rows, codec="libx265")
     for damage in ("guess", "refuse"):
         with VideoReader(path, damage=damage) as video:

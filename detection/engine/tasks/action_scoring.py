@@ -21,13 +21,13 @@ from detection.datasets.folder import DatasetFolder
 from detection.datasets.loader import ClipLoader
 from detection.engine.distributed import Processes
 from detection.engine.inference import detect
-from detection.engine.tasks.base import progress_bar
+from detection.engine.tasks.base import batch_progress
 from detection.errors import UserError
 from detection.evaluation.evaluator import ActionEvaluator
 from detection.evaluation.frame_map import AvaFrameMap
 from detection.files import write_text
 from detection.formats.json_text import json_text
-from detection.reports.evaluation_text import as_csv, as_json, number, summary, table
+from detection.reports.evaluation_text import as_csv, as_json, fraction, summary, table
 from detection.structures import Detections, LabelMap
 
 
@@ -71,12 +71,10 @@ class Scorer:
         With `every` above 1 the keyframes left out count as missed, so such a score is for
         comparing epochs of one run, and nothing else.
         """
-        processes = self.processes
+        config, dataset, processes = self.config, self.dataset, self.processes
         share = processes.share_of_data
-        loader = build.build_val_loader(
-            self.config, self.dataset, self.device, every=every, share=share
-        )
-        bar = progress_bar(loader, "scoring", processes)
+        loader = build.build_val_loader(config, dataset, self.device, every=every, share=share)
+        bar = batch_progress(loader, "scoring", processes)
         self._evaluator.reset()
         for part in processes.gather(list(detect(model, bar, device=self.device))):
             self._evaluator.update(self._weighted(part))
@@ -143,11 +141,10 @@ def print_results(
     if score.unreadable:
         print(words_for_unreadable(score.unreadable, "keyframes", "count as missed"))
     for other in others:
-        print(f"beside it: frame-mAP {number(other.result.mean_ap)} with {other.boxes}")
+        print(f"beside it: frame-mAP {fraction(other.result.mean_ap)} with {other.boxes}")
     if made_up:
         print("data: made up (drawn by a program), no measure of how well real actions are found")
-    names = ("metrics.json", "per_class.csv", "detections.csv", "checkpoints/last.pt")
-    print_files(run_folder, names)
+    print_files(run_folder, "detections.csv")
     print(f"draw it: python -m ava_tools.visualize --run {run_folder}")
 
 
@@ -186,10 +183,10 @@ def gather_unreadable(loader: ClipLoader[Any], asked: int, processes: Processes)
     return lines
 
 
-def print_files(run_folder: Path, names: Sequence[str]) -> None:
-    """Print where a run's files are: those of `names` that are there."""
+def print_files(run_folder: Path, found: str) -> None:
+    """Print where a run's files are, those that are there; found: the table of what was found."""
     print(f"run folder: {run_folder}")
-    for name in names:
+    for name in ("metrics.json", "per_class.csv", found, "checkpoints/last.pt"):
         if (run_folder / name).is_file():
             print(f"  {run_folder / name}")
 

@@ -22,7 +22,7 @@ from detection.engine.distributed import Processes
 from detection.engine.metrics_log import MetricsLog
 from detection.engine.probe import collect_features, fit_linear, set_last_layer
 from detection.engine.tasks.action_scoring import Scorer, print_results, timed_score, write_results
-from detection.engine.tasks.base import Evaluation, check_videos, progress_bar
+from detection.engine.tasks.base import Evaluation, batch_progress, check_videos
 from detection.engine.tasks.x3d import X3DTask
 from detection.errors import printable
 from detection.models.action_detector import ActionDetector
@@ -90,9 +90,8 @@ class ActionTask(X3DTask):
         """See `Task.training_batches`."""
         table = build.read_train_table(self._config, self._data, self.label_map)
         require_labels(self._data, self._config.data.train_split, self.label_map)
-        self._tell_mismatches(
-            self._config.data.train_split, processes, self._config.data.train_boxes
-        )
+        data = self._config.data
+        self._tell_mismatches(data.train_split, processes, data.train_boxes)
         dataset = build.build_train_dataset(self._config, self._data, table)
         check_videos(dataset, self._config, processes)
         share = processes.share_of_data
@@ -111,7 +110,7 @@ class ActionTask(X3DTask):
         dataset = build.build_val_dataset(self._config, self._data, table)
         share = processes.share_of_data
         loader = build.build_probe_loader(self._config, dataset, device, share=share)
-        bar = progress_bar(loader, "linear probe", processes)
+        bar = batch_progress(loader, "linear probe", processes)
         parts = processes.gather(collect_features(model, bar, device=device))
         features, labels = (torch.cat(values) for values in zip(*parts, strict=True))
         layer = None
@@ -166,9 +165,8 @@ class ActionTask(X3DTask):
             tqdm.write(printable(f"warning: {sentence}"), file=sys.stderr)
 
     def _scorer_on(self, boxes: str, device: torch.device) -> Scorer:
-        config = dataclasses.replace(
-            self._config, data=dataclasses.replace(self._config.data, val_boxes=boxes)
-        )
+        data = dataclasses.replace(self._config.data, val_boxes=boxes)
+        config = dataclasses.replace(self._config, data=data)
         table = build.read_val_table(config, self._data, self.label_map)
         dataset = build.build_val_dataset(config, self._data, table)
         check_videos(dataset, self._config, self._processes)

@@ -145,7 +145,7 @@ def check_videos(
             print_unreadable(line)
 
 
-def progress_bar(batches: Iterable[ItemT], what: str, processes: Processes) -> tqdm[ItemT]:
+def batch_progress(batches: Iterable[ItemT], what: str, processes: Processes) -> tqdm[ItemT]:
     """Return the batches, counted on the terminal by the first process; it goes when all are done.
 
     what: opens the line.

@@ -23,13 +23,13 @@ from detection.config import RunConfig
 from detection.datasets.clip_list import ClipList
 from detection.datasets.clips import ClipBatch, ClipDataset, ViewBatches, Views, collate_clips
 from detection.engine.distributed import Processes
-from detection.engine.inference import check_finite
+from detection.engine.inference import check_logits_finite
 from detection.engine.tasks.action_scoring import (
     gather_unreadable,
     print_files,
     words_for_unreadable,
 )
-from detection.engine.tasks.base import progress_bar
+from detection.engine.tasks.base import batch_progress
 from detection.evaluation.clip_accuracy import (
     ClipAccuracy,
     multi_label_accuracy,
@@ -118,22 +118,14 @@ class ClipScorer:
         """Score every n-th video; several processes share the views, and all get the score."""
         start = time.perf_counter()
         config, processes = self.config, self.processes
-        order = ViewBatches(
-            self.dataset,
-            batch_size=config.evaluation.batch_size,
-            every=every,
-            share=processes.share_of_data,
-        )
+        dataset, size = self.dataset, config.evaluation.batch_size
+        share = processes.share_of_data
+        order = ViewBatches(dataset, batch_size=size, every=every, share=share)
         loader = build.build_loader(
-            config,
-            self.dataset,
-            order,
-            self.device,
-            collate=collate_clips,
-            on_unreadable="leave out",
+            config, dataset, order, self.device, collate=collate_clips, on_unreadable="leave out"
         )
         what = f"scoring {self.views.clips} x {self.views.crops} views"
-        bar = progress_bar(loader, what, processes)
+        bar = batch_progress(loader, what, processes)
         gathered, *others = processes.gather(self._score_views(model, bar))
         for part in others:
             gathered.merge(part)
@@ -147,7 +139,7 @@ class ClipScorer:
         for batch in batches:
             frames = batch.frames.to(self.device, non_blocking=True)
             scores = model.probabilities(frames, independent=self._multi_label)
-            check_finite(scores, batch.keys)
+            check_logits_finite(scores, batch.keys)
             found.add(batch.videos, scores.double().cpu().numpy())
         return found
 
@@ -160,21 +152,12 @@ class ClipScorer:
             accuracy = multi_label_accuracy(scores, labels, names)
         else:
             accuracy = single_label_accuracy(scores, labels, names, has_scores=readable)
-        macs = count_view_macs(
-            model,
-            num_frames=self.config.clip.sampling.num_frames,
-            size_px=build.test_crop_px(self.config, self.views.crops),
-        )
-        return ClipScore(
-            accuracy,
-            self.views,
-            np.flatnonzero(readable) * every,
-            scores[readable],
-            int((~readable).sum()),
-            macs,
-            time.perf_counter() - start,
-            lines,
-        )
+        num_frames = self.config.clip.sampling.num_frames
+        size_px = build.test_crop_px(self.config, self.views.crops)
+        macs = count_view_macs(model, num_frames=num_frames, size_px=size_px)
+        scored, lost = np.flatnonzero(readable) * every, int((~readable).sum())
+        seconds = time.perf_counter() - start
+        return ClipScore(accuracy, self.views, scored, scores[readable], lost, macs, seconds, lines)
 
 
 def count_view_macs(model: X3DClassifier, *, num_frames: int, size_px: int) -> int:
@@ -207,7 +190,7 @@ def write_clip_results(
 
 
 def as_json(score: ClipScore) -> dict[str, Any]:
-    """Return plain types; what does not apply is left out, NaN is null."""
+    """Return plain types; what does not apply is left out, `json_text` writes NaN as null."""
     accuracy = score.accuracy
     return {
         "task": "classification",
@@ -219,9 +202,7 @@ def as_json(score: ClipScore) -> dict[str, Any]:
         "gmacs_per_view": score.macs / 1e9,
         "gmacs_per_video": len(score.views) * score.macs / 1e9,
         "scoring_seconds": round(score.seconds, 1),
-        "per_class": {
-            name: None if math.isnan(value) else value for name, value in accuracy.per_class.items()
-        },
+        "per_class": dict(accuracy.per_class),
         "num_ground_truth": dict(accuracy.num_of_class),
     }
 
@@ -257,5 +238,4 @@ def print_clip_results(folder: Path, score: ClipScore) -> None:
         f"views: {views.clips} clips x {views.crops} crops a video, "
         f"{len(views)} x {score.macs / 1e9:.3f} GMAC, {score.seconds:.1f} s in all"
     )
-    names = ("metrics.json", "per_class.csv", "predictions.csv", "checkpoints/last.pt")
-    print_files(folder, names)
+    print_files(folder, "predictions.csv")

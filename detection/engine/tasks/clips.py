@@ -37,7 +37,7 @@ class ClipTask(X3DTask):
         self._config = config
         self._multi_label = config.classification.labels == "multi"
         self.metric = "mean_ap" if self._multi_label else "top1"
-        self.classes_path, self.label_map = build.read_classes(config)
+        self.classes_path, self.label_map = build.read_clip_classes(config)
         self.exclusive: Mapping[str, tuple[int, ...]] = {}  # what is known of people, not of clips
 
     @property
@@ -55,9 +55,8 @@ class ClipTask(X3DTask):
     def prepare_scoring(self, *, device: torch.device, processes: Processes) -> None:
         """Read the list to score, and see that its videos are there."""
         self._device, self._processes = device, processes
-        self._val_clips = build.read_clips(
-            self._config, self._config.data.val_split, self.label_map
-        )
+        split = self._config.data.val_split
+        self._val_clips = build.read_clips(self._config, split, self.label_map)
         dataset = build.build_view_dataset(self._config, self._val_clips, Views(1))
         check_videos(dataset, self._config, processes)
 

@@ -25,10 +25,10 @@ from detection.datasets.folder import DatasetFolder
 from detection.datasets.held_out import read_boxes, read_training_boxes
 from detection.datasets.loader import ClipLoader, TrainBatches
 from detection.datasets.open_video import open_video
-from detection.datasets.people import PeopleFrames, PictureBatch
+from detection.datasets.people import PeopleBatch, PeopleFrames
 from detection.datasets.people_transforms import PeopleTrainTransform
 from detection.datasets.transforms import EvalTransform
-from detection.engine.checkpoint import followed_weights
+from detection.engine.checkpoint import unaveraged_weights
 from detection.engine.data_digests import RULES, rules_of, split_files
 from detection.engine.distributed import ALONE, Processes
 from detection.engine.environment import prepare_device
@@ -128,21 +128,21 @@ class PeopleTask:
 
     def training_batches(
         self, *, device: torch.device, processes: Processes
-    ) -> tuple[ClipLoader[PictureBatch], TrainBatches]:
+    ) -> tuple[ClipLoader[PeopleBatch], TrainBatches]:
         """See `Task.training_batches`: random scale, cut, mirror and colours."""
         config, table = self._config, self._boxes.learned
         self._check_videos(table)
-        picture = config.picture
+        frame = config.picture
         dataset = PeopleFrames(
             table,
             open_video=functools.partial(open_video, self._data),
             transform=PeopleTrainTransform(
-                short_side=picture.short_side_px,
-                long_side=picture.long_side_px,
-                scale=picture.scale_jitter,
-                flip=picture.flip_probability,
-                color_jitter=picture.color_jitter,
-                min_visible=picture.min_visible,
+                short_side=frame.short_side_px,
+                long_side=frame.long_side_px,
+                scale=frame.scale_jitter,
+                flip=frame.flip_probability,
+                color_jitter=frame.color_jitter,
+                min_visible=frame.min_visible,
             ),
             seed=config.seed,
             keep_mb=config.data.keep_mb,
@@ -154,7 +154,7 @@ class PeopleTask:
             per_video=config.data.keyframes_per_video,
             share=processes.share_of_data,
         )
-        return build.build_loader(config, dataset, order, device, collate=PictureBatch), order
+        return build.build_loader(config, dataset, order, device, collate=PeopleBatch), order
 
     def begin(self, folder: Path) -> dict[str, int]:
         """See `Task.begin`: held_out_videos.txt."""
@@ -183,20 +183,20 @@ class PeopleTask:
         """See `Task.fit_probe`: there is none."""
 
     def loss(
-        self, module: nn.Module, batch: PictureBatch, *, update: int = 0, num_updates: int = 1
+        self, module: nn.Module, batch: PeopleBatch, *, update: int = 0, num_updates: int = 1
     ) -> BatchLoss:
         """Return the sum of Faster R-CNN's four losses, each a mean over the batch: one term."""
         optim = self._config.optim
         # Proposals are ignored once the network knows a little of what a person looks like.
         ignoring = update >= optim.ignore_after * num_updates
-        boxes_px = [p.boxes_px.to(self._device, non_blocking=True) for p in batch.pictures]
+        boxes_px = [p.boxes_px.to(self._device, non_blocking=True) for p in batch.frames]
         losses = module(
             self._images(batch), boxes_px, optim.ignore_unlabelled_above if ignoring else None
         )
         total = torch.stack(list(losses.values())).sum()
         return BatchLoss(total, 1, {name: value.detach() for name, value in losses.items()})
 
-    def forward(self, model: nn.Module, batch: PictureBatch) -> object:
+    def forward(self, model: nn.Module, batch: PeopleBatch) -> object:
         """See `Task.forward`."""
         return model(self._images(batch))
 
@@ -234,7 +234,7 @@ class PeopleTask:
             training = read_people_file(file.path).training
             if training.get("followed_weights") is not None:
                 file = dataclasses.replace(file, training=training)
-                network.load_state_dict(followed_weights(file, network))
+                network.load_state_dict(unaveraged_weights(file, network))
         return self._detector(network, f"{file.numbers.name} ({file.path})", len(file.classes))
 
     def report_on(
@@ -254,10 +254,10 @@ class PeopleTask:
             print_people_results(folder, kept_back, val)
         return self._processes.share(metrics)
 
-    def _images(self, batch: PictureBatch) -> list[torch.Tensor]:
+    def _images(self, batch: PeopleBatch) -> list[torch.Tensor]:
         """Return the (3, H, W) frames, float in 0 to 1."""
         device = self._device
-        return [p.image.to(device, non_blocking=True).float() / 255 for p in batch.pictures]
+        return [p.image.to(device, non_blocking=True).float() / 255 for p in batch.frames]
 
     def _detector(self, model: nn.Module, name: str, num_classes: int = 1) -> TorchvisionDetector:
         return TorchvisionDetector(

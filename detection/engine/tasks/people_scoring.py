@@ -17,12 +17,12 @@ from detection.datasets.actor_table import ActorTable
 from detection.datasets.folder import DatasetFolder
 from detection.datasets.loader import ClipLoader, choose_keyframes
 from detection.datasets.open_video import open_video
-from detection.datasets.people import PeopleFrames, PictureBatch
+from detection.datasets.people import PeopleBatch, PeopleFrames
 from detection.datasets.people_transforms import PeopleEvalTransform
 from detection.datasets.workers import FixedBatches
 from detection.engine.distributed import ALONE, Processes
 from detection.engine.tasks.action_scoring import refuse_if_nothing_is_left, words_for_unreadable
-from detection.engine.tasks.base import progress_bar
+from detection.engine.tasks.base import batch_progress
 from detection.errors import UserError
 from detection.evaluation.person_ap import (
     PersonAp,
@@ -38,9 +38,9 @@ from detection.structures import ActorBoxes, Keyframe
 
 @dataclass(frozen=True)
 class PeopleScore:
-    """What a detector found on a part of a data set. One entry a picture.
+    """What a detector found on a part of a data set. One entry a frame.
 
-    unreadable: a line for each picture that could not be read; its people count as missed.
+    unreadable: a line for each frame that could not be read; its people count as missed.
     """
 
     ground_truth: Sequence[ActorBoxes]
@@ -74,10 +74,10 @@ def score_people(
 ) -> PeopleScore:
     """Find the people of every n-th keyframe of each video, and keep them beside those there are.
 
-    Several processes share the pictures, and the first one gets what all of them found. Pictures
+    Several processes share the frames, and the first one gets what all of them found. Frames
     that cannot be read are left out: nothing is found in them. Raises `UserError` where none can be
     read, and for weights that are not finite: a detector drops what it is unsure of, so that NaN
-    would look like nobody.
+    would look like a frame without people.
     """
     _check_weights(detector)
     started = time.monotonic()
@@ -90,16 +90,16 @@ def score_people(
             transform=PeopleEvalTransform(short_side=short_side, long_side=long_side),
         ),
         FixedBatches([positions[processes.rank :: processes.count]], batch_size=batch_size),
-        collate=PictureBatch,
+        collate=PeopleBatch,
         workers=workers,
         pin_memory=detector.device.type == "cuda",
         on_unreadable="leave out",
         most_unreadable=1.0,
     )
     found: dict[Keyframe, ActorBoxes] = {}
-    for batch in progress_bar(loader, "scoring", processes):
-        people = detector.detect([picture.image for picture in batch.pictures])
-        found.update(zip((picture.keyframe for picture in batch.pictures), people, strict=True))
+    for batch in batch_progress(loader, "scoring", processes):
+        people = detector.detect([frame.image for frame in batch.frames])
+        found.update(zip((frame.keyframe for frame in batch.frames), people, strict=True))
     found = {key: people for part in processes.gather(found) for key, people in part.items()}
     unreadable = processes.share(
         [line for part in processes.gather(loader.unreadable) for line in part]
@@ -147,7 +147,7 @@ def write_people_results(
 
 def print_people_results(folder: Path, held_out: PeopleScore | None, val: PeopleScore) -> None:
     """Print the figures as a table."""
-    print(f"{'part':<12}{'pictures':>9}{'people':>8}{'AP':>8}{'AP50':>8}{'AR':>8}{'recall50':>10}")
+    print(f"{'part':<12}{'frames':>9}{'people':>8}{'AP':>8}{'AP50':>8}{'AR':>8}{'recall50':>10}")
     for name, part in (("held out", held_out), ("validation", val)):
         if part is not None:
             f = part.figures
@@ -156,7 +156,7 @@ def print_people_results(folder: Path, held_out: PeopleScore | None, val: People
                 f"{f.ar:>8.3f}{f.recall50:>10.3f}"
             )
             if part.unreadable:
-                print(words_for_unreadable(part.unreadable, "pictures", "count as missed"))
+                print(words_for_unreadable(part.unreadable, "frames", "count as missed"))
     chosen = None if held_out is None else held_out.best_threshold()
     if chosen is not None:
         at = val.at(chosen.threshold)
