@@ -127,13 +127,13 @@ class VideoStream(Closing):
         self.is_live = (self.is_camera or self.is_address) if live is None else live
         self.can_seek = not (self.is_live or self.is_address or self.source == STANDARD_INPUT)
         self.duration_s: float | None = None
-        self.size_px: tuple[int, int] | None = None  # width, height of the first frame so far
         self._reconnect_s = reconnect_s
         self._convert = _Converters()
         self._shift_s = 0.0
         self._order: AscendingTimes[VideoFrame] = AscendingTimes()
         self._at_start = True
         self._opening_packets = 0
+        self.size_px: tuple[int, int] | None = None  # width, height of the first frame so far
         self._opened: Any = self._open()
 
     def frames(
