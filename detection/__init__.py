@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from detection.evaluation.evaluator import ActionEvaluator
     from detection.pipeline.detector import ActionDetectorPipeline
     from detection.pipeline.options import PipelineOptions
+    from detection.pipeline.video_results import KeyframeResult, VideoResults
     from detection.structures import (
         ActorBoxes,
         Batch,
@@ -45,11 +46,13 @@ __all__ = [
     "Detections",
     "FrameMap",
     "Keyframe",
+    "KeyframeResult",
     "LabelMap",
     "PipelineOptions",
     "Sample",
     "UserError",
     "VideoReader",
+    "VideoResults",
     "describe_network",
     "load_config",
     "load_network",
@@ -67,6 +70,7 @@ _MODULES = {  # where the names live
     "evaluation.evaluator": ("ActionEvaluator",),
     "pipeline.detector": ("ActionDetectorPipeline",),
     "pipeline.options": ("PipelineOptions",),
+    "pipeline.video_results": ("KeyframeResult", "VideoResults"),
     "structures": (
         "ActorBoxes",
         "Batch",

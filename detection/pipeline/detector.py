@@ -3,6 +3,8 @@
     detector = ActionDetectorPipeline.from_checkpoint("runs/demo_x3d_xs")
     for event in detector.run("film.mp4"):
         print(event)
+    for keyframe in detector.keyframes("film.mp4"):
+        print(keyframe.time_s, keyframe.tracks, keyframe.doing)
 
 One thread reads and gathers clips, some run the networks, one draws; queues between them are
 bounded, so that memory does not grow with the video.
@@ -13,8 +15,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import torch
 
@@ -28,14 +32,49 @@ from detection.pipeline.clip_buffer import PipelineSampling
 from detection.pipeline.decisive import Decisive, Input, people_input, video_input, weights_input
 from detection.pipeline.networks import Networks, find_people, open_networks
 from detection.pipeline.options import PipelineOptions, Plan, Report
+from detection.pipeline.postprocess import ShownKeyframe
 from detection.pipeline.runner import VideoRun
 from detection.pipeline.segments import SegmentsFolder
+from detection.pipeline.video_results import KeyframeResult, VideoResults
 from detection.pipeline.writers import check_output
 from detection.tracking.events import ActionEvent
+from detection.video.memory import Source, open_source
 from detection.video.reader import VideoReader
 from detection.video.stream import Gap, VideoStream
 
 SEGMENT_S = 5.0
+
+
+class RunOptions(TypedDict, total=False):
+    """What may be chosen for one video.
+
+    out: folder for the results; None: nothing is written.
+    start_s, end_s: only keyframes between.
+    live: newest keyframes first, older ones dropped (None: for addresses and cameras).
+    reconnect_s: how long a lost live source is tried again.
+    film, page: whether annotated.mp4 and review.html are written.
+    overwrite: remove other results that are in `out`.
+    video_id: the video's name in the results; None: its file's.
+    identity: what else decides the results, such as the version of a people detector of your own
+        (files are known by their content without it).
+    should_stop: ends early, results stay valid.
+    on_progress: told the time of each frame in which people were detected.
+    on_gap: told each stretch that could not be read.
+    """
+
+    out: str | Path | None
+    start_s: float
+    end_s: float
+    live: bool | None
+    reconnect_s: float
+    film: bool
+    page: bool
+    overwrite: bool
+    video_id: str | None
+    identity: Mapping[str, str] | None
+    should_stop: Callable[[], bool]
+    on_progress: Callable[[float], object]
+    on_gap: Callable[[Gap], object]
 
 
 class ActionDetectorPipeline:
@@ -92,9 +131,53 @@ class ActionDetectorPipeline:
             inputs["gathered classes"] = weights_input(options.gathered_classes)
         return cls(networks, options, inputs=inputs)
 
-    def run(
+    def run(self, source: Source, **how: Unpack[RunOptions]) -> Iterator[ActionEvent]:
+        """Yield the events of a video, each as soon as it is over, in order of their ends.
+
+        source: a file, an address, `-` (standard input), a camera's number, an opened stream (whose
+        own `live` and `reconnect_s` count; it is closed at the end), or an iterator of (time_s,
+        frame) with (H, W, 3) uint8 RGB arrays, which is advanced in another thread.  how: see
+        `RunOptions`. Where `out` holds the finished results of the same video, weights and options,
+        the stored events are yielded. Raises `UserError` for a wrong kind of source, where `out`
+        holds other results, and where the video changes while it is read.
+        """
+        with self._started(source, **how) as run:
+            yield from run.events()
+
+    def keyframes(self, source: Source, **how: Unpack[RunOptions]) -> Iterator[KeyframeResult]:
+        """Yield the final keyframes of a video as they come; arguments and errors as for `run`.
+
+        A keyframe is final once the scores that smoothing averages with it are there. Whoever stops
+        early ends the threads; memory does not grow with the video, but finished results are read
+        at once.
+        """
+        with self._started(source, **how) as run:
+            if run.folder is not None and run.folder.is_complete:
+                yield from self._stored(run).keyframes
+                return
+            with closing(run.results()) as results:
+                for result in results:
+                    yield from self._keyframe_results(run, result.keyframes)
+
+    def analyse(self, source: Source, **how: Unpack[RunOptions]) -> VideoResults:
+        """Return all events and keyframes of a video; arguments and errors as for `run`.
+
+        All keyframes' boxes and scores are kept: N (A + 6) numbers each.
+        """
+        with self._started(source, **how) as run:
+            if run.folder is not None and run.folder.is_complete:
+                return self._stored(run)
+            events: list[ActionEvent] = []
+            keyframes: list[KeyframeResult] = []
+            for result in run.results():
+                events += result.events
+                keyframes += self._keyframe_results(run, result.keyframes)
+            return VideoResults(run.plan.video_id, self.networks.label_map, events, keyframes)
+
+    @contextmanager
+    def _started(
         self,
-        video: str | Path | VideoStream,
+        source: Source,
         *,
         out: str | Path | None = None,
         start_s: float = 0.0,
@@ -105,25 +188,13 @@ class ActionDetectorPipeline:
         page: bool = True,
         overwrite: bool = False,
         video_id: str | None = None,
-        identity: dict[str, str] | None = None,
+        identity: Mapping[str, str] | None = None,
         should_stop: Callable[[], bool] = lambda: False,
         on_progress: Callable[[float], object] = lambda time_s: None,
         on_gap: Callable[[Gap], object] = lambda gap: None,
-    ) -> Iterator[ActionEvent]:
-        """Yield the events of a video, each as soon as it is over, in order of their ends.
-
-        video: a file, an address, `-` (standard input), a camera's number, or an opened stream
-        (whose own `live` and `reconnect_s` count; it is closed at the end).  out: folder for the
-        results; None: nothing is written.  start_s, end_s: only keyframes between.  live: newest
-        keyframes first, older ones dropped (None: for addresses and cameras).  film, page: whether
-        annotated.mp4 and review.html are written.  identity: what else decides the results, such as
-        the version of a people detector of your own (files are known by their content without it).
-        should_stop: ends early, results stay valid. Raises `UserError` where `out` holds results of
-        another video, of other weights or options, and where the video changes while it is read.
-        """
-        if not isinstance(video, VideoStream):
-            video = VideoStream(video, live=live, reconnect_s=reconnect_s)
-        with video as stream:
+    ) -> Iterator[VideoRun]:
+        """Open the source and the folder for its results; the source is closed at the end."""
+        with open_source(source, live=live, reconnect_s=reconnect_s) as stream:
             plan = self._plan(stream, start_s, end_s, film=film, page=page, video_id=video_id)
             folder = None
             if out is not None:
@@ -146,7 +217,21 @@ class ActionDetectorPipeline:
                 on_gap=on_gap,
             )
             self.report = run.report
-            yield from run.events()
+            yield run
+
+    def _keyframe_results(
+        self, run: VideoRun, keyframes: Sequence[ShownKeyframe]
+    ) -> Iterator[KeyframeResult]:
+        names = self.networks.label_map.names
+        for shown in keyframes:
+            yield KeyframeResult.of(shown, names, run.stream.frame_size())
+
+    def _stored(self, run: VideoRun) -> VideoResults:
+        assert run.folder is not None
+        run.report.already_complete = True
+        stored = VideoResults.open(run.folder.folder, size_px=run.stream.frame_size())
+        run.report.events = len(stored.events)
+        return stored
 
     def describe_bound(self, *, live: bool = False) -> str:
         """Return how many frames are kept at most, in a line."""

@@ -7,8 +7,9 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import torch
@@ -20,6 +21,7 @@ from detection.pipeline.options import PipelineOptions, Plan, Report
 from detection.pipeline.postprocess import Postprocessed, Postprocessor
 from detection.pipeline.results import Results
 from detection.pipeline.segments import Segment, SegmentsFolder
+from detection.pipeline.stored import stored_events
 from detection.structures import ActorBoxes
 from detection.tracking.events import ActionEvent
 from detection.video.stream import Gap, StreamFrame, VideoStream
@@ -29,7 +31,7 @@ from detection.video.stream import Gap, StreamFrame, VideoStream
 class VideoRun:
     """One run over a stream.
 
-    `events` does all the work; its caller may stop iterating early.
+    `results` does all the work, `events` is what ends in it; their caller may stop iterating early.
     """
 
     stream: VideoStream
@@ -61,11 +63,21 @@ class VideoRun:
             )
 
     def events(self) -> Iterator[ActionEvent]:
-        """Yield events as they end, and write the files of the plan."""
-        folder = self.folder
-        if folder is not None and folder.is_complete:
+        """Yield events as they end, and write the files; of finished results those stored."""
+        if self.folder is not None and self.folder.is_complete:
             self.report.already_complete = True
+            for event in stored_events(self.folder.folder):
+                self.report.events += 1
+                yield event
             return
+        with closing(self.results()) as results:
+            for result in results:
+                yield from result.events
+
+    def results(self) -> Generator[Postprocessed]:
+        """Yield final keyframes and events as they come, and write the files of the plan."""
+        folder = self.folder
+        assert folder is None or not folder.is_complete, "finished results are read, not made again"
         postprocessor = Postprocessor(self.plan.video_id, self.networks, self.options)
         threads_before = torch.get_num_threads()
         try:
@@ -77,15 +89,15 @@ class VideoRun:
                 for segment in folder.segments():
                     for detections in segment.frames:
                         self._count(detections)
-                        yield from self._publish(postprocessor.feed(detections))
+                        yield self._publish(postprocessor.feed(detections))
                         if self._follower is not None:
                             self._follower.replay(detections.time_s, detections.boxes)
                         self.report.resumed_s = detections.time_s
                     self.report.gaps += segment.gaps
                 self._segment_number = folder.saved
             for detections in self._detections():
-                yield from self._publish(postprocessor.feed(detections))
-            yield from self._publish(postprocessor.finish())
+                yield self._publish(postprocessor.feed(detections))
+            yield self._publish(postprocessor.finish())
             if folder is not None and self._results is not None:
                 folder.check_inputs()
                 self._results.finish()
@@ -270,14 +282,13 @@ class VideoRun:
             self.folder.save(self._segment, None if following is None else self._segment_number)
         self._segment, self._segment_number = Segment(), following or 0
 
-    def _publish(self, result: Postprocessed) -> Iterator[ActionEvent]:
+    def _publish(self, result: Postprocessed) -> Postprocessed:
         if self._results is not None:
             self._results.show(result.keyframes)
         for shown in result.keyframes:
             self.report.add(shown.keyframe, self.networks.label_map.names)
-        for event in result.events:
-            self.report.events += 1
-            yield event
+        self.report.events += len(result.events)
+        return result
 
 
 @dataclass(frozen=True)

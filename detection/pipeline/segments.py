@@ -165,10 +165,13 @@ class SegmentsFolder:
             f"{self.folder}: no results: {changed} it was begun; give the same command again"
         )
 
-    def complete(self) -> None:
-        """Mark the results as complete and remove the segments; as `check_inputs`."""
+    def complete(self, facts: Mapping[str, Any] | None = None) -> None:
+        """Mark the results as complete and remove the segments; as `check_inputs`.
+
+        facts: about the video, kept beside the options for those who read the results.
+        """
         self.check_inputs()
-        self._write_state(complete=True)
+        self._write_state(complete=True, facts=facts)
         shutil.rmtree(self._segments_folder, ignore_errors=True)
 
     def _start_over(self) -> None:
@@ -222,8 +225,10 @@ class SegmentsFolder:
             raise UserError(f"{path}: not of this command; another --out")
         return dict(state)
 
-    def _write_state(self, *, complete: bool) -> None:
+    def _write_state(self, *, complete: bool, facts: Mapping[str, Any] | None = None) -> None:
         state = {"format": FORMAT, "complete": complete, **self._decisive.as_json()}
+        if facts is not None:
+            state["video"] = dict(facts)
         write_text(self.folder / STATE_NAME, json.dumps(state, indent=2) + "\n")
 
 

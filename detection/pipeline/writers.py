@@ -16,7 +16,7 @@ from detection.drawing.annotated_video import displayed_size
 from detection.errors import UserError
 from detection.files import replacing
 from detection.pipeline.networks import Networks
-from detection.pipeline.postprocess import Postprocessed
+from detection.pipeline.postprocess import Postprocessed, ShownKeyframe
 from detection.pipeline.recording import write_recording
 from detection.review.document import ReviewDocument, ReviewTrack, ReviewVideo
 from detection.review.media import place_playable_video
@@ -31,6 +31,8 @@ ANNOTATED_NAME = "annotated.mp4"
 
 TrackRows = list[tuple[TrackedKeyframe, int]]
 """The keyframes of a track so far, each with the track's row in it."""
+ShownRows = list[tuple[ShownKeyframe, int]]
+"""The same with what is being done."""
 
 
 def write_tables(
@@ -40,12 +42,14 @@ def write_tables(
     results: Iterable[Postprocessed],
     max_gap_s: float,
     least_score: float = 0.0,
-) -> None:
+) -> list[float]:
     """Write detections.csv, tracks.jsonl, events.jsonl and the label map in one pass.
 
     A track is written once it has ended, so that only open tracks are in memory.  least_score:
     lower scores are left out of detections.csv, and classes that never reach it out of a track.
+    Returns the times of keyframes without anybody, which the tables do not hold.
     """
+    nobody_s: list[float] = []
     write_label_map(folder / "label_map.pbtxt", label_map)
     with (
         replacing(folder / "tracks.jsonl") as tracks_path,
@@ -54,12 +58,14 @@ def write_tables(
         events_path.open("w", encoding="utf-8") as events,
     ):
 
-        def write_track(number: int, rows: TrackRows) -> None:
+        def write_track(number: int, rows: ShownRows) -> None:
             for piece in track_line(video_id, number, rows, label_map.names, least_score):
                 tracks.write(piece)
 
         def detections() -> Iterator[Detections]:
             for keyframe in _walk(results, events.write, write_track, max_gap_s):
+                if not len(keyframe.track):
+                    nobody_s.append(keyframe.time_s)
                 yield Detections(
                     Keyframe(video_id, keyframe.time_s),
                     ActorBoxes(keyframe.boxes_01, keyframe.person_score),
@@ -69,25 +75,37 @@ def write_tables(
         write_detections(
             folder / "detections.csv", detections(), label_map, least_score=least_score
         )
+    return nobody_s
+
+
+def video_facts(
+    video_id: str, size_px: tuple[int, int] | None, nobody_s: Sequence[float]
+) -> dict[str, Any]:
+    """Return what run.json says of the video: what the tables do not hold."""
+    return {
+        "video_id": video_id,
+        "size_px": None if size_px is None else list(size_px),
+        "keyframes_without_people_s": list(nobody_s),
+    }
 
 
 def _walk(
     results: Iterable[Postprocessed],
     write_event: Callable[[str], object],
-    write_track: Callable[[int, TrackRows], None],
+    write_track: Callable[[int, ShownRows], None],
     max_gap_s: float,
 ) -> Iterator[TrackedKeyframe]:
-    open_tracks: dict[int, TrackRows] = {}
+    open_tracks: dict[int, ShownRows] = {}
     for result in results:
         for event in result.events:
             write_event(event_line(event))
         for shown in result.keyframes:
             keyframe = shown.keyframe
             for number in list(open_tracks):
-                if keyframe.time_s - open_tracks[number][-1][0].time_s > max_gap_s + 1e-6:
+                if keyframe.time_s - open_tracks[number][-1][0].keyframe.time_s > max_gap_s + 1e-6:
                     write_track(number, open_tracks.pop(number))
             for row, number in enumerate(keyframe.track.tolist()):
-                open_tracks.setdefault(number, []).append((keyframe, row))
+                open_tracks.setdefault(number, []).append((shown, row))
             yield keyframe
     for number, rows in open_tracks.items():
         write_track(number, rows)
@@ -102,7 +120,7 @@ def event_line(event: ActionEvent) -> str:
 def track_line(
     video_id: str,
     number: int,
-    rows: TrackRows,
+    rows: ShownRows,
     classes: Sequence[str],
     least_score: float = 0.0,
 ) -> Iterator[str]:
@@ -110,24 +128,26 @@ def track_line(
 
     least_score: classes that never reach it are left out.
     """
-    best = np.max([keyframe.scores[row] for keyframe, row in rows], axis=0)
+    best = np.max([shown.keyframe.scores[row] for shown, row in rows], axis=0)
     columns = np.flatnonzero(best >= least_score).tolist()
     head = {
         "video": video_id,
         "track": number,
-        "start_s": rows[0][0].time_s,
-        "end_s": rows[-1][0].time_s,
+        "start_s": rows[0][0].keyframe.time_s,
+        "end_s": rows[-1][0].keyframe.time_s,
         "classes": [classes[column] for column in columns],
     }
     yield _json(head)[:-1] + ', "keyframes": ['
-    for position, (keyframe, row) in enumerate(rows):
+    for position, (shown, row) in enumerate(rows):
+        keyframe = shown.keyframe
         values = {
             "time_s": keyframe.time_s,
             "box_01": _rounded(keyframe.boxes_01[row]),
             "person_score": round(float(keyframe.person_score[row]), 6),
             "scores": _rounded(keyframe.scores[row, columns]),
+            "doing": [classes[column] for column in sorted(shown.doing[row])],
         }
-        yield (", " if position else "") + json.dumps(values)
+        yield (", " if position else "") + _json(values)
     yield "]}\n"
 
 

@@ -136,6 +136,7 @@ class VideoStream(Closing):
         self._order: AscendingTimes[VideoFrame] = AscendingTimes()
         self._at_start = True
         self._opening_packets = 0
+        self.size_px: tuple[int, int] | None = None  # width, height of the first frame so far
         self._opened: Any = self._open()
         self.header = self._read_header()  # kept: a live source may be lost and not come back
 
@@ -237,6 +238,14 @@ class VideoStream(Closing):
             resets=self._order.resets,
             opening_packets=self._opening_packets,
         )
+
+    def frame_size(self) -> tuple[int, int] | None:
+        """Return (width, height) of the first frame; None before it, where it passes only once."""
+        if self.size_px is None and self.can_seek:
+            with VideoStream(self.source, live=False) as again:
+                next((item for item in again.frames() if isinstance(item, StreamFrame)), None)
+                self.size_px = again.size_px
+        return self.size_px
 
     @property
     def shown_name(self) -> str:
@@ -400,6 +409,7 @@ class VideoStream(Closing):
                     yield "no frame"
                     return
                 height, width = frame.shape[:2]
+                self.size_px = self.size_px or (width, height)
                 yield StreamFrame(now_s, width, height, now_s, frame, self._convert)
         untimed = 0
         try:
@@ -442,6 +452,7 @@ class VideoStream(Closing):
         shape = self._opened.streams.video[0].sample_aspect_ratio or Fraction(1)
         if quarter_turns(frame) % 2:
             width, height, shape = height, width, 1 / shape
+        self.size_px = self.size_px or (width, height)
         now_s = time.monotonic()
         pixel_shape = None if shape == 1 else shape
         return StreamFrame(time_s, width, height, now_s, frame, self._convert, pixel_shape)

@@ -272,9 +272,10 @@ def test_a_stopped_run_leaves_valid_files_and_goes_on(tmp_path, place, drawn):
 
 def test_finished_work_is_kept_and_other_options_are_refused(tmp_path, place):
     film = place / "walk.mp4"
-    list(detector_of(place).run(film, out=tmp_path / "out", film=False, page=False))
+    first = list(detector_of(place).run(film, out=tmp_path / "out", film=False, page=False))
     again = detector_of(place)
-    assert list(again.run(film, out=tmp_path / "out", film=False, page=False)) == []
+    stored = list(again.run(film, out=tmp_path / "out", film=False, page=False))
+    assert stored == first != [] and again.report.events == len(first)
     assert again.report.already_complete
     other = detector_of(place, threshold=0.9)
     with pytest.raises(UserError, match="other options.*--overwrite"):
