@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from detection.video.stream import Gap, VideoStream
 
 EXAMPLE = """examples:
+  python -m ava_tools.detect_actions video.mp4
   python -m ava_tools.detect_actions video.mp4 --checkpoint runs/demo_x3d_xs --out found/video
   python -m ava_tools.detect_actions videos/ --checkpoint RUN --people runs/people --out found
   python -m ava_tools.detect_actions a.mp4 b.mp4 videos/ --checkpoint RUN --out found
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     videos, root = _find(options.video, options.out)
     import torch
 
+    from detection.checkpoints.hub import DEFAULT_NETWORK
     from detection.devices import choose_device
     from detection.engine.environment import keep_malloc_memory
     from detection.engine.loop import stop_signals
@@ -63,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     detector = ActionDetectorPipeline.from_checkpoint(
-        options.checkpoint,
+        options.checkpoint or DEFAULT_NETWORK,
         people=options.people,
         options=_pipeline_options(options),
         device=choose_device(options.device),
@@ -74,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         if warning := font_warning(detector.networks.label_map.names):
             print(warning, file=sys.stderr)
+    for note in detector.networks.notes:
+        print(f"note: {note}", file=sys.stderr)
     with stop_signals() as should_stop:
         if root is None:
             (video,) = videos
@@ -275,7 +279,8 @@ def _file_name(video: str) -> str:
 def _pipeline_options(options: argparse.Namespace) -> PipelineOptions:
     from detection.pipeline import PipelineOptions
 
-    usual, by_class = 0.5, {}
+    usual: float | None = None
+    by_class = {}
     for text in options.threshold or []:
         name, separator, value = text.rpartition("=")
         try:
@@ -297,6 +302,8 @@ def _pipeline_options(options: argparse.Namespace) -> PipelineOptions:
         threshold=usual,
         class_thresholds=by_class,
         classes=tuple(options.classes or ()),
+        gathered_classes=options.label_map,
+        max_people=options.max_people,
         top_k=options.top_k,
         person_score=options.person_score,
         max_gap_s=options.max_gap,
@@ -309,21 +316,31 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     # fmt: off
     add("video", type=path_text, nargs="+", metavar="VIDEO",
         help="files and folders, or one camera number, address, or - for stdin")
-    add("--checkpoint", type=Path, required=True, metavar="RUN", help="run folder or checkpoint")
+    add("--checkpoint", type=path_text, metavar="RUN",
+        help="action network: run folder or checkpoint, another project's X3D file, or published "
+        "weights by name, fetched once (default: x3d_s_kinetics400)")
     add("--people", type=path_text, metavar="WEIGHTS",
-        help="people detector: run or checkpoint of train_people (default: RUN/people.pt)")
+        help="people detector: run or checkpoint of train_people, coco, coco:NETWORK, or a .pth of "
+        "torchvision's (default: RUN/people.pt; coco for networks of whole clips)")
+    add("--max-people", type=whole_number(1, 1000), default=50, metavar="N",
+        help="people at one time, the surest first (default %(default)s)")
     parser.shared("--out", required=False,
         help="folder of the results (default: found/NAME, of several: found)")
     add("--threshold", action="append", metavar="[CLASS=]S",
-        help="lowest score of an event, for all classes or for one; repeatable (default 0.5)")
+        help="lowest score of an event, for all classes or for one; repeatable (default 0.5; "
+        "0.6 for networks of whole clips)")
     add("--classes", nargs="+", metavar="NAME", help="only these classes, by name or id")
+    add("--label-map", type=Path, metavar="FILE",
+        help="YAML file that gathers a whole-clip network's classes under your own names, or leaves "
+        "some out (docs/pipeline.md)")
     add("--top-k", type=int, metavar="K", help="a person does at most K things at a time")
     add("--every", type=seconds_above_0, default=0.5, metavar="S",
         help="seconds between keyframes (default %(default)s)")
     add("--people-per-keyframe", type=int, default=1, metavar="K",
         help="detect people this many times per keyframe, for tracking (default %(default)s)")
     add("--person-score", type=share, metavar="S",
-        help="lowest confidence that starts a track (default: the checkpoint's)")
+        help="lowest confidence that starts a track (default: the detector's best "
+        "F1 where it was measured, else the run's data.box_score_threshold)")
     add("--smoothing", type=seconds, default=1.0, metavar="S",
         help="average scores along a track over S seconds each way (default %(default)s)")
     add("--no-smoothing", dest="smoothing", action="store_const", const=0.0,

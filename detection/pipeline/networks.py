@@ -21,13 +21,13 @@ from detection.checkpoints.network_file import kinetics_classes, read_network_fi
 from detection.checkpoints.plain_file import find_checkpoint
 from detection.errors import UserError
 from detection.models.classifier import X3DClassifier
-from detection.people.base import PeopleDetector, check_finite, person_threshold
+from detection.people.base import NetworkDetector, PeopleDetector, check_finite, person_threshold
 from detection.people.coco import COCO
 from detection.people.weights import load_people_detector, read_people_file
 from detection.pipeline.clip_buffer import Group
 from detection.pipeline.following import FollowedFrame
 from detection.pipeline.gathered_classes import GatheredClasses, read_gathered_classes
-from detection.pipeline.options import PipelineOptions
+from detection.pipeline.options import WHOLE_CLIP_THRESHOLD, PipelineOptions
 from detection.pipeline.scorers import ActionScorer, KeyframeClip, RoiScorer, SquareScorer
 from detection.pipeline.timing import StageClock
 from detection.structures import ActorBoxes, ClipSampling, LabelMap
@@ -36,13 +36,12 @@ from detection.tracking.tracker import Tracker
 PEOPLE_FILE = "people.pt"  # beside checkpoints/ in a run folder
 # Larger videos are scaled down to this before squares are cut from their frames.
 MOST_SQUARE_SOURCE_PX = 720
+WHOLE_CLIP_NOTE = "the action network was trained on whole clips, not on persons: each person is shown to it alone"
 KINETICS_NOTE = (
-    "Kinetics-400 names sports, instruments, work and large scenes; it has no names for standing, "
-    "sitting or walking, and is silent on them or takes them for something else."
+    "Kinetics labels, not trained on persons: good for sports and large scenes; there are no names "
+    "for standing, sitting or walking, so it is silent on them or, now and then, wrong"
 )
-# Least probability of an event for networks that know one class from 400: people who do nothing
-# with a name in Kinetics stay below it (benchmarks/zero_training.py, docs/results.md).
-WHOLE_CLIP_THRESHOLD = 0.5
+
 _PEOPLE_SHORT_SIDE_PX = 256  # of frames for detectors that do not say theirs
 
 
@@ -70,6 +69,7 @@ class Networks:
 
     actions: scores the people of keyframes.
     knows_kinetics: whether its classes are Kinetics-400's, gathered or not.
+    guesses: sentences on what the files did not say, a line each.
     people: the people detector.
     sampling: which frames a clip holds.
     short_side_px: of clips.
@@ -85,6 +85,7 @@ class Networks:
 
     actions: ActionScorer
     knows_kinetics: bool
+    guesses: tuple[str, ...]
     people: PeopleDetector
     sampling: ClipSampling
     short_side_px: int
@@ -105,14 +106,17 @@ class Networks:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return what a reader of the results should know of the action network, a line each."""
+        """Return what a reader of the results should know of the networks, a line each."""
         if not self.follows_people:
-            return ()
-        return (
-            "The labels are those of a network that knows whole clips and was not trained on "
-            "persons: each person is shown to it alone, in a square.",
-            *((KINETICS_NOTE,) if self.knows_kinetics else ()),
-        )
+            return self.guesses
+        return (*self.guesses, KINETICS_NOTE if self.knows_kinetics else WHOLE_CLIP_NOTE)
+
+    @property
+    def caption(self) -> str | None:
+        """Return a line for the annotated video; None where there is nothing to say."""
+        if not self.follows_people:
+            return None
+        return "Kinetics labels, not trained on persons" if self.knows_kinetics else None
 
     @property
     def follows_people(self) -> bool:
@@ -212,6 +216,7 @@ def open_networks(
     return Networks(
         actions=actions,
         knows_kinetics=follows and file.classes == kinetics_classes(),
+        guesses=file.notes + (people.notes if isinstance(people, NetworkDetector) else ()),
         people=people,
         sampling=dataclasses.replace(file.sampling, at_ends="inside") if follows else file.sampling,
         short_side_px=MOST_SQUARE_SOURCE_PX if follows else file.short_side_px,

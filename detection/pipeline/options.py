@@ -13,6 +13,11 @@ from detection.pipeline.timing import Latency, StageClock
 from detection.tracking.events import TrackedKeyframe
 from detection.video.stream import Gap
 
+# Least probability of an event for networks that know one class from hundreds: of people who do
+# nothing with a name in Kinetics one in eleven reaches it (benchmarks/zero_training.py --neutral,
+# docs/results.md).
+WHOLE_CLIP_THRESHOLD = 0.6
+
 
 @dataclass(frozen=True)
 class PipelineOptions:

@@ -51,7 +51,9 @@ class Results:
             self._recorder = Recorder(self.folder, plan.segment_s, may_drop=may_drop, clock=clock)
         if plan.film:
             names = self.networks.label_map.names
-            self._annotated = AnnotatedVideoWriter(names, plan.sampling.interval_s, clock)
+            self._annotated = AnnotatedVideoWriter(
+                names, plan.sampling.interval_s, clock, caption=self.networks.caption
+            )
 
     def record(self, frame: StreamFrame) -> None:
         """Record a frame if the source cannot be read twice."""
@@ -183,6 +185,7 @@ class Results:
             self._again(),
             threshold=self.networks.threshold,
             damaged=bool(self.report.gaps) and self._recorder is None,
+            notes=self.networks.notes,
         )
 
     def _again(self) -> Iterator[Postprocessed]:
