@@ -36,7 +36,10 @@ from detection.tracking.tracker import Tracker
 PEOPLE_FILE = "people.pt"  # beside checkpoints/ in a run folder
 # Larger videos are scaled down to this before squares are cut from their frames.
 MOST_SQUARE_SOURCE_PX = 720
-WHOLE_CLIP_NOTE = "the action network was trained on whole clips, not on persons: each person is shown to it alone"
+WHOLE_CLIP_NOTE = (
+    "the action network was trained on whole clips, not on persons; "
+    "each person is shown to it alone"
+)
 KINETICS_NOTE = (
     "Kinetics labels, not trained on persons: good for sports and large scenes; there are no names "
     "for standing, sitting or walking, so it is silent on them or, now and then, wrong"
