@@ -22,8 +22,6 @@ from detection.checkpoints.plain_file import find_checkpoint
 from detection.errors import UserError
 from detection.models.classifier import X3DClassifier
 from detection.people.base import NetworkDetector, PeopleDetector, check_finite, person_threshold
-from detection.people.coco import COCO
-from detection.people.weights import load_people_detector, read_people_file
 from detection.pipeline.clip_buffer import Group
 from detection.pipeline.following import FollowedFrame
 from detection.pipeline.gathered_classes import GatheredClasses, read_gathered_classes
@@ -197,16 +195,8 @@ def open_networks(
     actions, label_map = _open_actions(file, options, device, half)
     if people is None:
         people = find_people(checkpoint, needed=isinstance(actions, RoiScorer))
-    keep_share = options.keep_share
     if isinstance(people, str | Path):
-        people = load_people_detector(
-            people,
-            device=device,
-            half_precision=half,
-            score_floor=(0.1 if options.person_score is None else options.person_score)
-            * keep_share,
-            max_people=options.max_people,
-        )
+        people = _open_people(people, options, device, half)
     person_score = options.person_score
     if person_score is None:
         person_score = person_threshold(people)
@@ -227,10 +217,25 @@ def open_networks(
         threshold=usual,
         thresholds=find_thresholds(label_map, usual, options.class_thresholds),
         person_score=person_score,
-        keep_score=person_score * keep_share,
+        keep_score=person_score * options.keep_share,
         max_people=options.max_people,
         device=device,
         half_precision=half,
+    )
+
+
+def _open_people(
+    people: str | Path, options: PipelineOptions, device: torch.device, half: bool
+) -> PeopleDetector:
+    from detection.people.weights import load_people_detector  # takes long to import
+
+    return load_people_detector(
+        people,
+        device=device,
+        half_precision=half,
+        # Whose threshold is not known yet gets a floor far below any.
+        score_floor=options.keep_share * (options.person_score or 0.1),
+        max_people=options.max_people,
     )
 
 
@@ -275,6 +280,9 @@ def find_people(checkpoint: str | Path, *, needed: bool = True) -> str | Path:
 
     needed: the run was trained on people: `UserError` says how to get a detector of them.
     """
+    from detection.people.coco import COCO
+    from detection.people.weights import read_people_file
+
     run = Path(checkpoint)
     if run.is_file():
         run = run.parent.parent if run.parent.name == "checkpoints" else run.parent
