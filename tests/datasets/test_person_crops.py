@@ -81,6 +81,12 @@ def test_squares_by_hand():
     assert places.tolist() == [[[60, 20, 80], [70, 30, 80]]]
 
 
+def test_the_persons_largest_box_gives_the_size():
+    boxes_px = np.array([[[95, 50, 105, 70], [90, 40, 110, 80], [98, 55, 102, 65]]])
+    places = square_places(boxes_px / [200, 120, 200, 120], 200, 120)
+    assert places.tolist() == [[[60, 20, 80]] * 3]
+
+
 def test_a_box_half_outside_moves_the_square_inside():
     boxes_px = np.array([[[-20, 40, 20, 80], [190, 100, 230, 140]]])
     places = square_places(boxes_px / [200, 120, 200, 120], 200, 120)
