@@ -21,6 +21,7 @@ from detection.checkpoints.network_file import kinetics_classes, read_network_fi
 from detection.checkpoints.plain_file import find_checkpoint
 from detection.errors import UserError
 from detection.models.classifier import X3DClassifier
+from detection.models.x3d import VARIANTS
 from detection.people.base import NetworkDetector, PeopleDetector, check_finite, person_threshold
 from detection.pipeline.clip_buffer import Group
 from detection.pipeline.following import FollowedFrame
@@ -32,6 +33,9 @@ from detection.structures import ActorBoxes, ClipSampling, LabelMap
 from detection.tracking.tracker import Tracker
 
 PEOPLE_FILE = "people.pt"  # beside checkpoints/ in a run folder
+# X3D-XS was trained on 4 frames 0.4 s apart. Twice as many, closer, give people who do nothing with
+# a name fewer wrong ones (benchmarks/zero_training.py --neutral, docs/results.md).
+XS_SQUARE_SAMPLING = ClipSampling(8, 4, "inside")
 # Larger videos are scaled down to this before squares are cut from their frames.
 MOST_SQUARE_SOURCE_PX = 720
 WHOLE_CLIP_NOTE = (
@@ -203,15 +207,16 @@ def open_networks(
     if person_score is None:
         person_score = file.box_score_threshold(default=0.5)
     follows = isinstance(actions, SquareScorer)
+    knows_kinetics = follows and file.classes == kinetics_classes()
     usual = options.threshold
     if usual is None:
         usual = WHOLE_CLIP_THRESHOLD if follows else 0.5
     return Networks(
         actions=actions,
-        knows_kinetics=follows and file.classes == kinetics_classes(),
+        knows_kinetics=knows_kinetics,
         guesses=file.notes + (people.notes if isinstance(people, NetworkDetector) else ()),
         people=people,
-        sampling=dataclasses.replace(file.sampling, at_ends="inside") if follows else file.sampling,
+        sampling=_square_sampling(file.sampling, knows_kinetics) if follows else file.sampling,
         short_side_px=MOST_SQUARE_SOURCE_PX if follows else file.short_side_px,
         label_map=label_map,
         threshold=usual,
@@ -222,6 +227,13 @@ def open_networks(
         device=device,
         half_precision=half,
     )
+
+
+def _square_sampling(sampling: ClipSampling, knows_kinetics: bool) -> ClipSampling:
+    published = VARIANTS["xs"].sampling
+    if knows_kinetics and sampling == published:
+        return XS_SQUARE_SAMPLING
+    return dataclasses.replace(sampling, at_ends="inside")
 
 
 def _open_people(
