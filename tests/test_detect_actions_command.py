@@ -46,7 +46,7 @@ def command(monkeypatch):
     from ava_tools import detect_actions
 
     monkeypatch.setattr(
-        "detection.pipeline.networks.load_people_detector", lambda *_, **__: SquareDetector()
+        "detection.people.weights.load_people_detector", lambda *_, **__: SquareDetector()
     )
     return detect_actions.main
 

@@ -86,7 +86,6 @@ def test_under_torchrun_commands_spread_over_the_gpus(tmp_path, machine, monkeyp
         raise Asked(str(device))
 
     monkeypatch.setattr("detection.people.weights.load_people_detector", asked)
-    monkeypatch.setattr("detection.pipeline.networks.load_people_detector", asked)
     save_tiny_run(tmp_path / "run")
     write_squares(tmp_path / "clip.mp4", seconds=1)
     root, weights = make_dataset(tmp_path / "tiny", train=1, val=1), tmp_path / "people.pt"

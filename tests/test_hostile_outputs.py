@@ -31,7 +31,7 @@ def command(monkeypatch):
     from ava_tools import detect_actions
 
     monkeypatch.setattr(
-        "detection.pipeline.networks.load_people_detector", lambda *_, **__: SquareDetector()
+        "detection.people.weights.load_people_detector", lambda *_, **__: SquareDetector()
     )
     return detect_actions.main
 
@@ -44,10 +44,10 @@ def arguments(place, out, *more, video=None):
 # Importing takes longer than running: one process, which forks a run for every line it is given.
 LAUNCHER = """
 import os, resource, sys
-import detection.people.torchvision_rcnn, detection.pipeline, detection.pipeline.networks
+import detection.people.weights, detection.pipeline
 from ava_tools import cli, detect_actions
 from tiny_pipeline import SquareDetector
-detection.pipeline.networks.load_people_detector = lambda *_, **__: SquareDetector()
+detection.people.weights.load_people_detector = lambda *_, **__: SquareDetector()
 for line in sys.stdin:
     limit, out, said = line.split()
     child = os.fork()

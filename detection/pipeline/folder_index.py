@@ -310,11 +310,11 @@ def _cells(row: IndexRow) -> tuple[str, ...]:
         end_s = row.number("end_s")
         reached = "" if end_s is None else f" (until {duration_text(end_s)})"
         name += f'<br><span class="bad">not finished{reached}</span>'
-    picture = ""
+    thumbnail = ""
     if THUMBNAIL_NAME in row.files:
-        picture = f'<img alt="" src="{_address(row, THUMBNAIL_NAME)}">'
+        thumbnail = f'<img alt="" src="{_address(row, THUMBNAIL_NAME)}">'
         if "review.html" in row.files:
-            picture = f'<a href="{_address(row, "review.html")}">{picture}</a>'
+            thumbnail = f'<a href="{_address(row, "review.html")}">{thumbnail}</a>'
     length_s, people, persons = map(row.number, ("length_s", "people", "persons"))
     shown = "" if persons is None else f"{persons:,.0f}"
     if people is not None:
@@ -325,7 +325,7 @@ def _cells(row: IndexRow) -> tuple[str, ...]:
         if file in row.files
     )
     length = "" if length_s is None else text(duration_text(length_s))
-    return picture, name, length, shown, f"{len(row.events):,}", _actions(row), links
+    return thumbnail, name, length, shown, f"{len(row.events):,}", _actions(row), links
 
 
 def _actions(row: IndexRow) -> str:

@@ -195,12 +195,13 @@ def open_networks(
     if half and device.type != "cuda":
         raise UserError("half precision needs a GPU")
     file = read_network_file(checkpoint)
-    assert file.sampling is not None and file.short_side_px is not None
-    actions, label_map = _open_actions(file, options, device, half)
+    assert file.network is not None and file.sampling is not None
+    assert file.short_side_px is not None
     if people is None:
-        people = find_people(checkpoint, needed=isinstance(actions, RoiScorer))
+        people = find_people(checkpoint, needed=file.network.task == "actions")
     if isinstance(people, str | Path):
         people = _open_people(people, options, device, half)
+    actions, label_map = _open_actions(file, options, device, half)
     person_score = options.person_score
     if person_score is None:
         person_score = person_threshold(people)

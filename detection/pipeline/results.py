@@ -79,7 +79,7 @@ class Results:
         if self._annotated is not None:
             self._draw_segment(None)
         with self.report.clock.measure("write"):  # while the last segments are drawn
-            nobody_s = writers.write_tables(
+            empty_s = writers.write_tables(
                 folder.folder,
                 plan.video_id,
                 networks.label_map,
@@ -102,7 +102,7 @@ class Results:
             )
         write_summary(folder.folder, self.stream, self.report)
         if not self.report.stopped or self.stream.is_live:
-            folder.complete(writers.video_facts(plan.video_id, self.stream.frame_size(), nobody_s))
+            folder.complete(writers.video_facts(plan.video_id, self.stream.frame_size(), empty_s))
 
     def _join(self, drawn: Sequence[Path], *, shortened: bool) -> None:
         """Write the annotated video with the source's sound; note why if that is left out.

@@ -23,15 +23,15 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
-class VideoFacts:
+class StoredFacts:
     """What run.json says of the video.
 
-    nobody_s: times of keyframes without anybody.
+    empty_s: times of keyframes without people.
     """
 
     video_id: str
     size_px: tuple[int, int] | None
-    nobody_s: tuple[float, ...]
+    empty_s: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class PersonRow:
     doing: tuple[str, ...]
 
 
-def read_facts(folder: Path) -> VideoFacts:
+def read_facts(folder: Path) -> StoredFacts:
     """Read run.json; raises `UserError` where the folder holds no finished results."""
     path = folder / STATE_NAME
     if not path.is_file():
@@ -60,14 +60,14 @@ def read_facts(folder: Path) -> VideoFacts:
         if size_px is not None:
             width, height = (int(side) for side in size_px)
             size_px = (width, height)
-        nobody_s = tuple(float(each) for each in facts.get("keyframes_without_people_s", ()))
-        return VideoFacts(str(video_id), size_px, nobody_s)
+        empty_s = tuple(float(each) for each in facts.get("keyframes_without_people_s", ()))
+        return StoredFacts(str(video_id), size_px, empty_s)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: damaged ({error!r}); results cannot be read back") from error
 
 
 def write_saved_state(
-    folder: Path, video_id: str, size_px: tuple[int, int] | None, nobody_s: Sequence[float]
+    folder: Path, video_id: str, size_px: tuple[int, int] | None, empty_s: Sequence[float]
 ) -> None:
     """Write run.json of results that were saved from Python; no run goes on from them."""
     state = {
@@ -75,7 +75,7 @@ def write_saved_state(
         "complete": True,
         "options": {"video_id": video_id, "saved": "by VideoResults.save"},
         "inputs": {},
-        "video": video_facts(video_id, size_px, nobody_s),
+        "video": video_facts(video_id, size_px, empty_s),
     }
     write_text(folder / STATE_NAME, json.dumps(state, indent=2) + "\n")
 
@@ -97,7 +97,7 @@ def stored_events(folder: Path) -> Iterator[ActionEvent]:
             raise at_row(path, number, f"not an event ({error!r})") from error
 
 
-def read_rows(
+def read_stored_rows(
     folder: Path, names: tuple[str, ...], events: Sequence[ActionEvent]
 ) -> dict[float, list[PersonRow]]:
     """Read tracks.jsonl: the people by keyframe.

@@ -21,7 +21,7 @@ SUMMARY_NAME = "summary.json"
 
 
 @dataclass(frozen=True)
-class VideoFacts:
+class HeaderFacts:
     """A video by its header.
 
     length_s, fps: None where unknown.
@@ -37,7 +37,7 @@ class VideoFacts:
     last_s: float | None = None
 
 
-def facts_of(stream: VideoStream) -> VideoFacts:
+def facts_of(stream: VideoStream) -> HeaderFacts:
     """Return what is known of a source before it is read."""
     if stream.can_seek:
         try:
@@ -45,15 +45,15 @@ def facts_of(stream: VideoStream) -> VideoFacts:
                 info = reader.info
                 width, height = displayed_size(reader)
             end_s, fps = info.start_s + info.duration_s, info.average_fps
-            return VideoFacts(info.duration_s, width, height, fps, info.start_s, end_s - 1 / fps)
+            return HeaderFacts(info.duration_s, width, height, fps, info.start_s, end_s - 1 / fps)
         except UserError:
             pass  # damaged: the header alone
     width, height, fps = stream.header
     last_s = None if stream.duration_s is None or not fps else stream.duration_s - 1 / fps
-    return VideoFacts(stream.duration_s, width, height, fps or None, 0.0, last_s)
+    return HeaderFacts(stream.duration_s, width, height, fps or None, 0.0, last_s)
 
 
-def video_line(facts: VideoFacts, *, start_s: float, end_s: float, interval_s: float) -> str:
+def video_line(facts: HeaderFacts, *, start_s: float, end_s: float, interval_s: float) -> str:
     """Return length, size, rate and the keyframes to come, in words; what is unknown is left out.
 
     start_s, end_s: no keyframe before, and none from there on.

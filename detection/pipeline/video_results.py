@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from detection.datasets.label_map import read_label_map
 from detection.errors import UserError
 from detection.pipeline.postprocess import Postprocessed, ShownKeyframe
-from detection.pipeline.stored import read_facts, read_rows, stored_events, write_saved_state
+from detection.pipeline.stored import read_facts, read_stored_rows, stored_events, write_saved_state
 from detection.pipeline.writers import check_output, write_tables
 from detection.structures import LabelMap
 from detection.tracking.events import ActionEvent, TrackedKeyframe
@@ -121,7 +121,7 @@ class VideoResults:
     video_id: its name.
     label_map: the classes.
     events: in order of their ends, as `ActionDetectorPipeline.run` yields them.
-    keyframes: in order of time, those without anybody too.
+    keyframes: in order of time, those without people too.
     """
 
     video_id: str
@@ -134,7 +134,7 @@ class VideoResults:
         """Read a finished folder of results back; numbers are those of its tables, 6 decimals.
 
         size_px: (width, height) of the video's frames, for folders that do not say it. Folders of
-        older versions hold no keyframes without anybody, and what a person is doing is told there
+        older versions hold no keyframes without people, and what a person is doing is told there
         by the events. Raises `UserError` for a folder that holds no results, is not finished or is
         damaged.
         """
@@ -142,9 +142,9 @@ class VideoResults:
         facts = read_facts(folder)
         label_map = read_label_map(folder / "label_map.pbtxt")
         events = list(stored_events(folder))
-        rows = read_rows(folder, label_map.names, events)
+        rows = read_stored_rows(folder, label_map.names, events)
         keyframes = []
-        for time_s in sorted({*rows, *facts.nobody_s}):
+        for time_s in sorted({*rows, *facts.empty_s}):
             people = sorted(rows.get(time_s, ()), key=lambda row: row.track)
             keyframes.append(
                 KeyframeResult(
@@ -173,9 +173,9 @@ class VideoResults:
             raise UserError(f"{folder}: contains other files; a new or empty folder is required")
         shown = [self._shown(keyframe) for keyframe in self.keyframes]
         results = [Postprocessed(shown, list(self.events))]
-        nobody_s = write_tables(folder, self.video_id, self.label_map, results, np.inf)
+        empty_s = write_tables(folder, self.video_id, self.label_map, results, np.inf)
         size_px = next((keyframe.size_px for keyframe in self.keyframes), None)
-        write_saved_state(folder, self.video_id, size_px, nobody_s)
+        write_saved_state(folder, self.video_id, size_px, empty_s)
         return folder
 
     def to_pandas(self) -> pandas.DataFrame:

@@ -47,9 +47,9 @@ def write_tables(
 
     A track is written once it has ended, so that only open tracks are in memory.  least_score:
     lower scores are left out of detections.csv, and classes that never reach it out of a track.
-    Returns the times of keyframes without anybody, which the tables do not hold.
+    Returns the times of keyframes without people, which the tables do not hold.
     """
-    nobody_s: list[float] = []
+    empty_s: list[float] = []
     write_label_map(folder / "label_map.pbtxt", label_map)
     with (
         replacing(folder / "tracks.jsonl") as tracks_path,
@@ -65,7 +65,7 @@ def write_tables(
         def detections() -> Iterator[Detections]:
             for keyframe in _walk(results, events.write, write_track, max_gap_s):
                 if not len(keyframe.track):
-                    nobody_s.append(keyframe.time_s)
+                    empty_s.append(keyframe.time_s)
                 yield Detections(
                     Keyframe(video_id, keyframe.time_s),
                     ActorBoxes(keyframe.boxes_01, keyframe.person_score),
@@ -75,17 +75,17 @@ def write_tables(
         write_detections(
             folder / "detections.csv", detections(), label_map, least_score=least_score
         )
-    return nobody_s
+    return empty_s
 
 
 def video_facts(
-    video_id: str, size_px: tuple[int, int] | None, nobody_s: Sequence[float]
+    video_id: str, size_px: tuple[int, int] | None, empty_s: Sequence[float]
 ) -> dict[str, Any]:
     """Return what run.json says of the video: what the tables do not hold."""
     return {
         "video_id": video_id,
         "size_px": None if size_px is None else list(size_px),
-        "keyframes_without_people_s": list(nobody_s),
+        "keyframes_without_people_s": list(empty_s),
     }
 
 

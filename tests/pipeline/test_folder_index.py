@@ -47,7 +47,7 @@ def command(place, monkeypatch):
     from ava_tools import detect_actions
 
     monkeypatch.setattr(
-        "detection.pipeline.networks.load_people_detector", lambda *_, **__: SquareDetector()
+        "detection.people.weights.load_people_detector", lambda *_, **__: SquareDetector()
     )
 
     def run(*arguments, rank=0, processes=1):

@@ -44,7 +44,7 @@ def place(tmp_path_factory):
 def detect(place, monkeypatch, capsys):
     """The command in this process with a detector that finds squares; returns what it says."""
     monkeypatch.setattr(
-        "detection.pipeline.networks.load_people_detector", lambda *_, **__: SquareDetector()
+        "detection.people.weights.load_people_detector", lambda *_, **__: SquareDetector()
     )
 
     def run(video, out, *more):

@@ -15,7 +15,7 @@ from detection.people.torchvision_rcnn import build_people_network
 from detection.people.weights import PeopleNetworkNumbers, save_people_file
 from detection.pipeline import ActionDetectorPipeline, PipelineOptions
 from detection.pipeline.summary import (
-    VideoFacts,
+    HeaderFacts,
     duration_text,
     facts_of,
     read_summary,
@@ -44,7 +44,7 @@ def command(monkeypatch):
     from ava_tools import detect_actions
 
     monkeypatch.setattr(
-        "detection.pipeline.networks.load_people_detector", lambda *_, **__: SquareDetector()
+        "detection.people.weights.load_people_detector", lambda *_, **__: SquareDetector()
     )
     return detect_actions.main
 
@@ -221,7 +221,7 @@ def test_the_keyframes_to_come_are_those_that_come(
 
 
 def test_what_is_unknown_of_a_source_is_left_out():
-    unknown = VideoFacts(None, 0, 0, None)
+    unknown = HeaderFacts(None, 0, 0, None)
     line = video_line(unknown, start_s=0, end_s=float("inf"), interval_s=0.5)
     assert line == "a keyframe each 0.5 s"
     assert "about 20 keyframes" in video_line(unknown, start_s=0, end_s=10, interval_s=0.5)

@@ -318,7 +318,7 @@ def score_run(
         metrics = task.report_on(task.open_saved(file), folder)
     if file.best_score is None and metrics["best_score"] is not None and processes.is_first:
         print(
-            f"{file.path} holds no such score (an older file, or an unfinished run): "
+            f"{file.path} does not hold this score (an older file, or an unfinished run): "
             f"detect_actions --person-score {metrics['best_score']:.2f}"
         )
     return metrics
