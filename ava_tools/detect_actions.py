@@ -257,7 +257,7 @@ def _say(
     lines = [f"note: {name}: {note}" for note in report.notes]
     if report.resumed_s:
         lines.append(f"went on from {report.resumed_s:.1f} s")
-    lines += summary_lines(name, report, detector.networks, detector.options, written_to=shown)
+    lines += summary_lines(name, report, detector.networks, written_to=shown)
     if live:
         lines.append(f"{report.latency}; {report.dropped} keyframes left out")
     if options.timing:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.transforms.v2 import functional as F
 
 from detection.boxes import areas, clipped
 from detection.video.frames import scaled_size
@@ -127,6 +126,8 @@ class TrainTransform:
         if params.flip:
             actors[:, [0, 2]] = self._crop - actors[:, [2, 0]]
         if self._jitter[0] < 1:
+            from torchvision.transforms.v2 import functional as F  # takes long to import
+
             clip = F.adjust_brightness(clip, params.brightness)
             clip = F.adjust_contrast(clip, params.contrast)
             clip = F.adjust_saturation(clip, params.saturation)
@@ -163,6 +164,8 @@ def _resize(
     height, width = frames.shape[-2:]
     new_width, new_height = scaled_size(width, height, short_side)
     if (new_width, new_height) != (width, height):
+        from torchvision.transforms.v2 import functional as F  # takes long to import
+
         frames = F.resize(frames, [new_height, new_width], antialias=True)
     # The axes have different scales: the longer side was rounded to whole pixels.
     scale = np.asarray([new_width, new_height] * 2, np.float32)

@@ -11,7 +11,6 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from torchvision.ops import roi_align
 
 from detection.bounds import between
 from detection.models.classifier import HeadDescription, initialise_linear
@@ -95,6 +94,8 @@ class ActorHead(nn.Module):
 
     def actor_features(self, features: Tensor, rois_px: Tensor) -> Tensor:
         """Return what fc2 sees but for dropout: (R, hidden), or (R, 2 * hidden) with context."""
+        from torchvision.ops import roi_align  # takes long to import
+
         maps = features.mean(2).float()  # (B, C, h, w); RoIAlign knows no half precision on CPU
         regions = roi_align(
             maps,

@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
 
 from detection.errors import UserError
 from detection.structures import ActorBoxes
@@ -146,6 +145,8 @@ def actor_boxes(
     nms_iou: suppress overlapping boxes, whatever their classes (None: not).
     """
     if nms_iou is not None:
+        from torchvision.ops import batched_nms  # takes long to import
+
         kept = batched_nms(boxes, scores, torch.zeros_like(scores), nms_iou)
         boxes, scores = boxes[kept], scores[kept]
     xyxy = (boxes / boxes.new_tensor([*size_px, *size_px])).clamp(0, 1).cpu().numpy()

@@ -18,9 +18,7 @@ import torch
 from detection.errors import UserError, printable
 from detection.files import identity_of, sha256_of
 from detection.people.base import PeopleDetector
-from detection.people.coco import COCO, coco_network, is_coco
 from detection.people.shards import differences
-from detection.people.weights import find_people_file
 from detection.video.stream import VideoStream
 
 
@@ -104,6 +102,9 @@ def people_input(people: str | Path | PeopleDetector, device: torch.device) -> I
     """
     if not isinstance(people, str | Path):
         return Input(people.name, {"name": people.name})
+    from detection.people.coco import COCO, coco_network, is_coco
+    from detection.people.weights import find_people_file
+
     if is_coco(people):
         return Input(str(people), {"name": f"{COCO}:{coco_network(people, device=device)}"})
     return weights_input(find_people_file(people))

@@ -21,9 +21,8 @@ from detection.checkpoints.network_file import kinetics_classes, read_network_fi
 from detection.checkpoints.plain_file import find_checkpoint
 from detection.errors import UserError
 from detection.models.classifier import X3DClassifier
+from detection.models.x3d import VARIANTS
 from detection.people.base import NetworkDetector, PeopleDetector, check_finite, person_threshold
-from detection.people.coco import COCO
-from detection.people.weights import load_people_detector, read_people_file
 from detection.pipeline.clip_buffer import Group
 from detection.pipeline.following import FollowedFrame
 from detection.pipeline.gathered_classes import GatheredClasses, read_gathered_classes
@@ -34,6 +33,9 @@ from detection.structures import ActorBoxes, ClipSampling, LabelMap
 from detection.tracking.tracker import Tracker
 
 PEOPLE_FILE = "people.pt"  # beside checkpoints/ in a run folder
+# X3D-XS was trained on 4 frames 0.4 s apart. Twice as many, closer, give people who do nothing with
+# a name fewer wrong ones (benchmarks/zero_training.py --neutral, docs/results.md).
+XS_SQUARE_SAMPLING = ClipSampling(8, 4, "inside")
 # Larger videos are scaled down to this before squares are cut from their frames.
 MOST_SQUARE_SOURCE_PX = 720
 WHOLE_CLIP_NOTE = (
@@ -197,40 +199,55 @@ def open_networks(
     actions, label_map = _open_actions(file, options, device, half)
     if people is None:
         people = find_people(checkpoint, needed=isinstance(actions, RoiScorer))
-    keep_share = options.keep_share
     if isinstance(people, str | Path):
-        people = load_people_detector(
-            people,
-            device=device,
-            half_precision=half,
-            score_floor=(0.1 if options.person_score is None else options.person_score)
-            * keep_share,
-            max_people=options.max_people,
-        )
+        people = _open_people(people, options, device, half)
     person_score = options.person_score
     if person_score is None:
         person_score = person_threshold(people)
     if person_score is None:
         person_score = file.box_score_threshold(default=0.5)
     follows = isinstance(actions, SquareScorer)
+    knows_kinetics = follows and file.classes == kinetics_classes()
     usual = options.threshold
     if usual is None:
         usual = WHOLE_CLIP_THRESHOLD if follows else 0.5
     return Networks(
         actions=actions,
-        knows_kinetics=follows and file.classes == kinetics_classes(),
+        knows_kinetics=knows_kinetics,
         guesses=file.notes + (people.notes if isinstance(people, NetworkDetector) else ()),
         people=people,
-        sampling=dataclasses.replace(file.sampling, at_ends="inside") if follows else file.sampling,
+        sampling=_square_sampling(file.sampling, knows_kinetics) if follows else file.sampling,
         short_side_px=MOST_SQUARE_SOURCE_PX if follows else file.short_side_px,
         label_map=label_map,
         threshold=usual,
         thresholds=find_thresholds(label_map, usual, options.class_thresholds),
         person_score=person_score,
-        keep_score=person_score * keep_share,
+        keep_score=person_score * options.keep_share,
         max_people=options.max_people,
         device=device,
         half_precision=half,
+    )
+
+
+def _square_sampling(sampling: ClipSampling, knows_kinetics: bool) -> ClipSampling:
+    published = VARIANTS["xs"].sampling
+    if knows_kinetics and sampling == published:
+        return XS_SQUARE_SAMPLING
+    return dataclasses.replace(sampling, at_ends="inside")
+
+
+def _open_people(
+    people: str | Path, options: PipelineOptions, device: torch.device, half: bool
+) -> PeopleDetector:
+    from detection.people.weights import load_people_detector  # takes long to import
+
+    return load_people_detector(
+        people,
+        device=device,
+        half_precision=half,
+        # Whose threshold is not known yet gets a floor far below any.
+        score_floor=options.keep_share * (options.person_score or 0.1),
+        max_people=options.max_people,
     )
 
 
@@ -275,6 +292,9 @@ def find_people(checkpoint: str | Path, *, needed: bool = True) -> str | Path:
 
     needed: the run was trained on people: `UserError` says how to get a detector of them.
     """
+    from detection.people.coco import COCO
+    from detection.people.weights import read_people_file
+
     run = Path(checkpoint)
     if run.is_file():
         run = run.parent.parent if run.parent.name == "checkpoints" else run.parent

@@ -13,7 +13,7 @@ from detection.drawing.annotated_video import displayed_size
 from detection.errors import UserError, printable
 from detection.files import read_text, write_text
 from detection.pipeline.networks import Networks
-from detection.pipeline.options import PipelineOptions, Report
+from detection.pipeline.options import Report
 from detection.video.reader import VideoReader
 from detection.video.stream import VideoStream
 
@@ -90,9 +90,7 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
-def summary_lines(
-    name: str, report: Report, networks: Networks, options: PipelineOptions, *, written_to: str
-) -> list[str]:
+def summary_lines(name: str, report: Report, networks: Networks, *, written_to: str) -> list[str]:
     """Return the counts of a run, and why there is no event where there is none."""
     weak = report.people - report.people_tracked
     below = f" ({weak:,} below the person threshold of {networks.person_score:g} are not)"
@@ -102,11 +100,11 @@ def summary_lines(
         f"{counted(report.events, 'event')} -> {written_to}"
     ]
     if not report.events:
-        lines.append(f"{name}: {_why_no_event(report, networks, options)}")
+        lines.append(f"{name}: {_why_no_event(report, networks)}")
     return lines
 
 
-def _why_no_event(report: Report, networks: Networks, options: PipelineOptions) -> str:
+def _why_no_event(report: Report, networks: Networks) -> str:
     if not report.keyframes:
         return "no keyframe in the stretch asked for"
     if not report.people:
@@ -123,17 +121,17 @@ def _why_no_event(report: Report, networks: Networks, options: PipelineOptions) 
         )
     return (
         f"no event: the highest score is {rounded_down(best.score)}, '{printable(best.action)}' by "
-        f"person {best.track} at {best.time_s:.1f} s; {_option(report, networks, options)} shows it"
+        f"person {best.track} at {best.time_s:.1f} s; {_option(report, networks)} shows it"
     )
 
 
-def _option(report: Report, networks: Networks, options: PipelineOptions) -> str:
+def _option(report: Report, networks: Networks) -> str:
     """Return the option with which the best score is an event."""
     best = report.best
     assert best is not None
     column = networks.label_map.names.index(best.action)
     value = rounded_down(best.score)
-    if networks.thresholds[column] == options.threshold:
+    if networks.thresholds[column] == networks.threshold:
         return f"--threshold {value}"
     return f"--threshold {shlex.quote(printable(f'{best.action}={value}'))}"
 

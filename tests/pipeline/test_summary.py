@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,9 +59,7 @@ def detector_of(place, **options):
 def lines_of(place, name="walk.mp4", **options):
     detector = detector_of(place, **options)
     list(detector.run(place / name))
-    return summary_lines(
-        name, detector.report, detector.networks, detector.options, written_to="out"
-    )
+    return summary_lines(name, detector.report, detector.networks, written_to="out")
 
 
 def events_with(place, option, **options):
@@ -125,9 +125,7 @@ def test_nobody_and_nothing_asked_for(place):
     assert why.endswith("none scored 0.3 or more (the person threshold is 0.6: --person-score)")
     detector = detector_of(place)
     list(detector.run(place / "walk.mp4", start_s=100))
-    lines = summary_lines(
-        "w", detector.report, detector.networks, detector.options, written_to="out"
-    )
+    lines = summary_lines("w", detector.report, detector.networks, written_to="out")
     assert lines[1] == "w: no keyframe in the stretch asked for"
 
 
@@ -274,3 +272,13 @@ def test_progress_shows_the_time_left_and_takes_a_resumed_part_for_no_speed(
     assert " left" in capsys.readouterr().err
     assert bars[-1].initial > 3 and bars[-1].n == pytest.approx(12)
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["keyframes"] == 24
+
+
+def test_a_networks_own_threshold_is_lowered_for_all_classes(place):
+    """Where none was asked for, the option is not one of a class."""
+    detector = ActionDetectorPipeline.from_checkpoint(place / "run", people=SquareDetector())
+    surer = np.full(len(detector.networks.label_map), 0.999)
+    detector.networks = replace(detector.networks, threshold=0.999, thresholds=surer)
+    list(detector.run(place / "walk.mp4"))
+    (_, why) = summary_lines("w", detector.report, detector.networks, written_to="out")
+    assert re.search(r"; --threshold 0\.\d+ shows it$", why)
