@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from detection.checkpoints.file import read_model_file, save_model_file
     from detection.checkpoints.load import describe_network, load_network
+    from detection.checkpoints.network_file import read_network_file
     from detection.config import load_config
     from detection.datasets.ava_csv import read_ground_truth
     from detection.datasets.folder import DatasetFolder
@@ -58,11 +59,13 @@ __all__ = [
     "load_network",
     "read_ground_truth",
     "read_model_file",
+    "read_network_file",
     "save_model_file",
 ]
 _MODULES = {  # where the names live
     "checkpoints.file": ("read_model_file", "save_model_file"),
     "checkpoints.load": ("describe_network", "load_network"),
+    "checkpoints.network_file": ("read_network_file",),
     "config": ("load_config",),
     "datasets.ava_csv": ("read_ground_truth",),
     "datasets.folder": ("DatasetFolder",),
