@@ -26,6 +26,8 @@ from detection.drawing.timeline import Placed
 
 Area = NDArray[np.float64]
 """(4,) x1, y1, x2, y2 in pixels."""
+Areas = NDArray[np.float64]
+"""(n, 4) areas."""
 
 # What covering all of a card's size costs: heads of others, their bodies, one's own.
 _HEADS, _BODIES, _OWN_HEAD, _OWN_BODY = 4.0, 0.5, 3.0, 0.3
@@ -94,8 +96,8 @@ def find_place(
     card: Card,
     *,
     taken: Sequence[Area],
-    heads: Sequence[Area],
-    bodies: Sequence[Area],
+    heads: Areas,
+    bodies: Areas,
     last: dict[int, int],
 ) -> tuple[int, int] | None:
     """Return the corner where the card covers least of heads and bodies, inside the frame.
@@ -113,20 +115,21 @@ def find_place(
     for corners, is_far in ((_around(box_px, w, h), 0.0), (_everywhere(shape, w, h), 1.0)):
         placed = np.clip(corners, 0, [width - w, height - h]).round()
         areas = np.concatenate([placed, placed + [w, h]], axis=1)
-        cost = 0.02 * np.arange(len(areas)) * (1 - is_far)
-        cost[last.get(card.item.number, -1) == first + np.arange(len(areas))] -= _STAYS
-        for weight, others in (
-            (_HEADS, heads),
-            (_BODIES, bodies),
-            (_OWN_HEAD, [head_of(box_px)]),
-            (_OWN_BODY, [box_px]),
-        ):
-            cost += weight * overlaps(areas, others).sum(axis=1) / (w * h)
-        moved = np.abs(placed - corners).sum(axis=1)
-        cost += (moved + 2 * is_far * _distance(areas, box_px)) / (w + h)
-        cost[(overlaps(areas, taken) > 0).any(axis=1)] = np.inf
-        best = int(cost.argmin())
-        if cost[best] < np.inf:
+        free = np.flatnonzero(~(overlaps(areas, taken) > 0).any(axis=1))
+        if len(free):
+            open_areas = areas[free]
+            cost = 0.02 * free * (1 - is_far)
+            cost[last.get(card.item.number, -1) == first + free] -= _STAYS
+            for weight, others in (
+                (_HEADS, heads),
+                (_BODIES, bodies),
+                (_OWN_HEAD, [head_of(box_px)]),
+                (_OWN_BODY, [box_px]),
+            ):
+                cost += weight * overlaps(open_areas, others).sum(axis=1) / (w * h)
+            moved = np.abs(placed - corners).sum(axis=1)[free]
+            cost += (moved + 2 * is_far * _distance(open_areas, box_px)) / (w + h)
+            best = int(free[cost.argmin()])
             last[card.item.number] = first + best
             x, y = placed[best].astype(int).tolist()
             return x, y
@@ -164,12 +167,15 @@ def _everywhere(shape: Sequence[int], w: int, h: int) -> NDArray[np.float64]:
     return np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 2)
 
 
-def overlaps(areas: NDArray[np.float64], others: Sequence[Area]) -> NDArray[np.float64]:
+def overlaps(areas: Areas, others: Areas | Sequence[Area]) -> NDArray[np.float64]:
     """Return the (n, m) pixels that each of (n, 4) areas has in common with each of the others."""
     theirs = np.array(others, np.float64).reshape(-1, 4)
-    low = np.maximum(areas[:, None, :2], theirs[None, :, :2])
-    high = np.minimum(areas[:, None, 2:], theirs[None, :, 2:])
-    common: NDArray[np.float64] = np.clip(high - low, 0, None).prod(axis=2)
+    wide, high = (
+        np.minimum(areas[:, None, axis + 2], theirs[None, :, axis + 2])
+        - np.maximum(areas[:, None, axis], theirs[None, :, axis])
+        for axis in (0, 1)
+    )
+    common: NDArray[np.float64] = np.maximum(wide, 0) * np.maximum(high, 0)
     return common
 
 

@@ -100,9 +100,11 @@ class _Layout:
         found: dict[int, tuple[Card, tuple[int, int]]] = {}
         taken: list[Area] = []
         labelled = [i for i, item in enumerate(self.placed) if item.actor.labels]
+        bodies = np.reshape(self.boxes_px, (-1, 4))
+        heads = np.reshape([head_of(box_px) for box_px in self.boxes_px], (-1, 4))
+        badges = np.reshape(self.badges, (-1, 4))
         for position in sorted(labelled, key=lambda i: self.placed[i].number):
-            others = [i for i in range(len(self.placed)) if i != position]
-            numbers = [self.badges[i] for i in others] if self.badges else []
+            numbers = np.delete(badges, position, 0) if self.badges else badges
             for count in dict.fromkeys((most, 1)):
                 card = Card.of(
                     self.placed[position],
@@ -116,8 +118,8 @@ class _Layout:
                     self.boxes_px[position],
                     card,
                     taken=[*self.closed, *numbers, *taken],
-                    heads=[head_of(self.boxes_px[i]) for i in others],
-                    bodies=[self.boxes_px[i] for i in others],
+                    heads=np.delete(heads, position, 0),
+                    bodies=np.delete(bodies, position, 0),
                     last=places,
                 )
                 if corner is not None:
