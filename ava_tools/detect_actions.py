@@ -331,8 +331,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "0.6 for networks of whole clips)")
     add("--classes", nargs="+", metavar="NAME", help="only these classes, by name or id")
     add("--label-map", type=Path, metavar="FILE",
-        help="YAML file that gathers a whole-clip network's classes under your own names, or leaves "
-        "some out (docs/pipeline.md)")
+        help="YAML file that gathers a whole-clip network's classes under your own names, or "
+        "leaves some out (docs/pipeline.md)")
     add("--top-k", type=int, metavar="K", help="a person does at most K things at a time")
     add("--every", type=seconds_above_0, default=0.5, metavar="S",
         help="seconds between keyframes (default %(default)s)")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from misbehaving_server import Page, Server, running_server
+from tiny_data import turn
 from tiny_pipeline import SquareDetector, save_tiny_classifier, save_tiny_run, write_squares
 
 from ava_tools import detect_actions
@@ -19,16 +20,21 @@ from detection.checkpoints.hub import DEFAULT_NETWORK, PUBLISHED, Published
 from detection.checkpoints.load import fold_pytorchvideo_shortcut
 from detection.checkpoints.network_file import kinetics_classes
 from detection.checkpoints.weights import to_their_names
+from detection.errors import UserError
 from detection.models.classifier import build_classifier
 from detection.models.x3d import VARIANTS
 from detection.people import weights as people_weights
 from detection.people.coco import COCO_FILES
 from detection.people.torchvision_rcnn import build_people_network
 from detection.people.weights import PeopleNetworkNumbers, save_people_file
-from detection.pipeline import ActionDetectorPipeline
+from detection.pipeline import ActionDetectorPipeline, PipelineOptions
 from detection.pipeline.networks import KINETICS_NOTE, WHOLE_CLIP_NOTE
 from detection.pipeline.options import WHOLE_CLIP_THRESHOLD
+from detection.pipeline.scorers import KeyframeClip, SquareScorer
+from detection.pipeline.video_results import VideoResults
 from detection.transfer.download import TransferRules
+from detection.video.reader import VideoReader
+from detection.video.writer import VideoWriter
 
 TABLES = ("detections.csv", "tracks.jsonl", "events.jsonl", "label_map.pbtxt", "summary.json")
 
@@ -73,10 +79,12 @@ def published(
         yield server, tmp_path / "torch" / "hub" / "checkpoints"
 
 
-def publish(monkeypatch: pytest.MonkeyPatch, network: str, people: str) -> None:
+def publish(
+    monkeypatch: pytest.MonkeyPatch, network: str, people: str, *, people_hash: str | None = None
+) -> None:
     entry = dataclasses.replace(hub.PUBLISHED[DEFAULT_NETWORK], url=network)
     monkeypatch.setitem(PUBLISHED, DEFAULT_NETWORK, entry)
-    monkeypatch.setitem(COCO_FILES, "mobile_320", Published(people, "mobile_320"))
+    monkeypatch.setitem(COCO_FILES, "mobile_320", Published(people, "mobile_320", people_hash))
 
 
 def _hasty(self: TransferRules) -> None:
@@ -157,6 +165,131 @@ def test_every_kind_of_checkpoint(
     least = 0.01 if note else 0.0
     rows = sum(int((np.round(k.scores, 6) >= least).sum()) for k in results.keyframes)
     assert len((tmp_path / "out" / "detections.csv").read_text().splitlines()) == rows
+
+
+def test_without_a_network_one_line_says_what_to_fetch_and_where_to_put_it(
+    published: tuple[Server, Path],
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, cache = published
+    network, people = "http://no-such-host.invalid/x3d_s.pyth", "http://no-such-host.invalid/p.pth"
+    publish(monkeypatch, network, people, people_hash="907ea3f9")
+    said = refused(place, capsys)
+    for part in (network, str(cache / "x3d_s.pyth"), "no hash", "give the same command again"):
+        assert part in said
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / "x3d_s.pyth").write_bytes((place / "x3d_s.pyth").read_bytes())
+    said = refused(place, capsys)
+    for part in (people, str(cache / "p.pth"), "begins with 907ea3f9", "same command again"):
+        assert part in said
+    assert not Path("found").exists()
+
+
+def test_half_a_file_put_there_by_hand_is_named_and_fetched_once_it_is_deleted(
+    published: tuple[Server, Path],
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    squares(monkeypatch)
+    server, cache = published
+    cache.mkdir(parents=True)
+    (cache / "x3d_s.pyth").write_bytes((place / "x3d_s.pyth").read_bytes()[:1_000_000])
+    said = refused(place, capsys)
+    assert str(cache / "x3d_s.pyth") in said and said.endswith("delete it to fetch it again")
+    (cache / "x3d_s.pyth").unlink()
+    ActionDetectorPipeline.from_checkpoint()
+    assert server.ranges_asked("x3d_s.pyth") == [None]
+
+
+def refused(place: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(UserError) as caught:
+        detect_actions.main([str(place / "video.mp4"), "--quiet"])
+    assert "\n" not in str(caught.value) and capsys.readouterr().err == ""
+    return str(caught.value)
+
+
+def test_classes_are_looked_for_in_the_file_that_names_them(place: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("classes: {coloured: [be red], still: [be here]}\n")
+
+    def names(*classes: str) -> tuple[str, ...]:
+        options = PipelineOptions(gathered_classes=file, classes=classes)
+        detector = ActionDetectorPipeline.from_checkpoint(
+            place / "clips", people=SquareDetector(), options=options
+        )
+        return detector.networks.label_map.names
+
+    assert names("still") == ("still",)
+    with pytest.raises(UserError, match=r"'be red' is not in .*mine\.yaml; it has: 'coloured'"):
+        names("be red")
+
+
+def test_frames_from_memory_give_what_their_file_gives(place: Path) -> None:
+    detector = ActionDetectorPipeline.from_checkpoint(place / "clips", people=SquareDetector())
+    of_file = detector.analyse(place / "video.mp4")
+    with VideoReader(place / "video.mp4") as reader:
+        times_s = reader.decoded_times_s()
+        frames = reader.read(times_s).frames.permute(0, 2, 3, 1).numpy()
+    of_frames = detector.analyse(zip(times_s, frames, strict=True))
+    assert len(of_file.keyframes) == len(of_frames.keyframes) == 2
+    for first, second in zip(of_file.keyframes, of_frames.keyframes, strict=True):
+        assert np.array_equal(first.tracks, second.tracks) and len(first) == 2
+        # Frames are scaled by another hand: an edge moves by a pixel or two of 64.
+        assert np.allclose(first.boxes_01, second.boxes_01, atol=0.04)
+        assert np.allclose(second.scores.sum(axis=1), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "turned", "shown", "frames"),
+    [((96, 72), 0, (96, 72), 1), ((96, 72), 90, (72, 96), 10), ((90, 66), 270, (66, 90), 10)],
+)
+def test_odd_videos_of_followed_people(
+    place: Path,
+    tmp_path: Path,
+    size: tuple[int, int],
+    turned: int,
+    shown: tuple[int, int],
+    frames: int,
+) -> None:
+    """One frame, upright, and smaller than the squares that are cut from it."""
+    video = tmp_path / "odd.mp4"
+    with VideoWriter(video, width=size[0], height=size[1], fps=10) as writer:
+        for _ in range(frames):
+            frame = np.full((size[1], size[0], 3), 120, np.uint8)
+            frame[10:34, 20:36] = (230, 20, 20)
+            writer.write(frame)
+    if turned:
+        turn(video, turned)
+    detector = ActionDetectorPipeline.from_checkpoint(place / "clips", people=SquareDetector())
+    list(detector.run(video, out=tmp_path / "out"))
+    results = VideoResults.open(tmp_path / "out")
+    assert results.keyframes[0].size_px == shown and len(results.keyframes[0]) == 1
+    assert (tmp_path / "out" / "annotated.mp4").is_file()
+    assert results.keyframes[0].scores.sum() == pytest.approx(1, abs=0.03), "a softmax"
+
+
+def test_a_page_of_400_classes_holds_the_scores_that_say_something(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SquareScorer, "_score", _one_of_400)
+    detector = ActionDetectorPipeline.from_checkpoint(
+        place / "x3d_s.pyth", people=SquareDetector(), options=PipelineOptions(smoothing_s=0)
+    )
+    list(detector.run(place / "video.mp4", out=tmp_path / "out", film=False))
+    tracks = [json.loads(line) for line in (tmp_path / "out" / "tracks.jsonl").open()]
+    name = kinetics_classes().names[5]
+    assert [track["classes"] for track in tracks] == [[name]] * 2
+    page = (tmp_path / "out" / "review.html").read_text(encoding="utf-8")
+    assert page.count("[5,800]") == 4, "column and thousandths, for each person and keyframe"
+
+
+def _one_of_400(self: SquareScorer, keyframe: KeyframeClip) -> np.ndarray:
+    scores = np.full((len(keyframe.boxes_01), 400), 0.2 / 399, np.float32)
+    scores[:, 5] = 0.8
+    return scores
 
 
 def test_the_help_says_the_defaults_that_are_used(capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,7 +36,10 @@ from detection.tracking.tracker import Tracker
 PEOPLE_FILE = "people.pt"  # beside checkpoints/ in a run folder
 # Larger videos are scaled down to this before squares are cut from their frames.
 MOST_SQUARE_SOURCE_PX = 720
-WHOLE_CLIP_NOTE = "the action network was trained on whole clips, not on persons: each person is shown to it alone"
+WHOLE_CLIP_NOTE = (
+    "the action network was trained on whole clips, not on persons: each person is shown to it "
+    "alone"
+)
 KINETICS_NOTE = (
     "Kinetics labels, not trained on persons: good for sports and large scenes; there are no names "
     "for standing, sitting or walking, so it is silent on them or, now and then, wrong"
@@ -246,7 +249,8 @@ def _open_actions(
                     f"{file.path} have any number of classes"
                 )
             gathered = read_gathered_classes(options.gathered_classes, classes)
-        columns = find_columns(gathered.label_map, options.classes, file.path)
+        named_in = str(options.gathered_classes or file.path)
+        columns = find_columns(gathered.label_map, options.classes, named_in)
         gathered = gathered.select(columns)
         label_map, independent = gathered.label_map, file.is_multi_label
         scorer = SquareScorer(model, gathered.gather, file.short_side_px, independent, device, half)

@@ -72,7 +72,7 @@ def video_line(facts: VideoFacts, *, start_s: float, end_s: float, interval_s: f
         last = math.inf if facts.last_s is None else math.floor(facts.last_s / interval_s + 1e-6)
         before_end = math.inf if math.isinf(end_s) else math.ceil(end_s / interval_s - 1e-6) - 1
         count = max(0, int(min(last, before_end)) - first + 1)
-        words.append(f"about {count:,} keyframes to come, one each {interval_s:g} s")
+        words.append(f"about {counted(count, 'keyframe')} to come, one each {interval_s:g} s")
     return ", ".join(words)
 
 
@@ -133,7 +133,8 @@ def _option(report: Report, networks: Networks, options: PipelineOptions) -> str
     assert best is not None
     column = networks.label_map.names.index(best.action)
     value = rounded_down(best.score)
-    if networks.thresholds[column] == options.threshold:
+    usual = networks.threshold if options.threshold is None else options.threshold
+    if networks.thresholds[column] == usual:
         return f"--threshold {value}"
     return f"--threshold {shlex.quote(printable(f'{best.action}={value}'))}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 
@@ -14,6 +15,7 @@ from detection.people.weights import PeopleNetworkNumbers, save_people_file
 from detection.pipeline import ActionDetectorPipeline, PipelineOptions
 from detection.pipeline.summary import (
     VideoFacts,
+    counted,
     duration_text,
     facts_of,
     read_summary,
@@ -99,6 +101,17 @@ def test_no_event_names_the_highest_score_and_the_option_that_shows_it(place, sm
     count, _ = events_with(place, option, **options)
     assert count >= 1
     assert events_with(place, f"--threshold {min(1, best.score + 1e-6)}", **options)[0] == 0
+
+
+def test_where_no_threshold_is_given_the_option_names_no_class(place):
+    """The network's own, which is raised here so that nothing reaches it."""
+    detector = detector_of(place, threshold=None)
+    raised = np.full(len(LABELS), 1.0)
+    networks = dataclasses.replace(detector.networks, threshold=1.0, thresholds=raised)
+    detector = ActionDetectorPipeline(networks, detector.options)
+    assert list(detector.run(place / "walk.mp4")) == []
+    lines = summary_lines("walk", detector.report, networks, detector.options, written_to="out")
+    assert "; --threshold 0." in lines[1]
 
 
 def test_a_class_with_a_threshold_of_its_own_is_named_in_the_option(place):
@@ -219,7 +232,7 @@ def test_the_keyframes_to_come_are_those_that_come(
     list(detector.run(film, start_s=start_s, end_s=end_s))
     with VideoStream(film) as stream:
         line = video_line(facts_of(stream), start_s=start_s, end_s=end_s, interval_s=0.5)
-    assert f"about {detector.report.keyframes} keyframes to come" in line
+    assert f"about {counted(detector.report.keyframes, 'keyframe')} to come" in line
 
 
 def test_what_is_unknown_of_a_source_is_left_out():
