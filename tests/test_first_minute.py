@@ -365,3 +365,24 @@ def test_the_summary_counts_who_became_a_tracked_person(
     )
     assert "6 people at them, 3 persons tracked, " in said("--person-score", "0.2")
     assert "2 people at them, 1 person tracked, " in said("--max-people", "1")
+
+
+def test_unfinished_work_of_another_label_map_is_refused_by_its_name(
+    place: Path, tmp_path: Path
+) -> None:
+    def run(name: str, text: str, *, stop: bool = False) -> None:
+        (tmp_path / name).write_text(text)
+        detector = ActionDetectorPipeline.from_checkpoint(
+            place / "clips",
+            people=SquareDetector(),
+            options=PipelineOptions(gathered_classes=tmp_path / name),
+        )
+        how = {"out": tmp_path / "out", "film": False, "page": False}
+        list(detector.run(place / "video.mp4", should_stop=lambda: stop, **how))
+
+    run("mine.yaml", "classes: {coloured: [be red]}\n", stop=True)
+    with pytest.raises(UserError, match=r"gathered classes .*mine\.yaml there, .*other\.yaml here"):
+        run("other.yaml", "classes: {coloured: [be here]}\n")
+    with pytest.raises(UserError, match=r"gathered classes .*mine\.yaml has changed since"):
+        run("mine.yaml", "classes: {coloured: [be here]}\n")
+    run("mine.yaml", "classes: {coloured: [be red]}\n")
