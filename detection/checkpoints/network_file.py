@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from detection.checkpoints.file import (
@@ -53,9 +54,15 @@ def read_network_file(
     another network, and where the classes or the variant do not fit.
     """
     path, published = find_weights(source)
-    file = complete_file(
-        read_model_file(path, weights_only=True), variant=variant or published, label_map=label_map
-    )
+    try:
+        file = read_model_file(path, weights_only=True)
+    except UserError as error:
+        if published is None:
+            raise
+        with suppress(OSError):  # the hash of a file that is no use
+            path.with_name(path.name + ".sha256").unlink(missing_ok=True)
+        raise UserError(f"{error}; delete it to fetch it again") from error
+    file = complete_file(file, variant=variant or published, label_map=label_map)
     if file.classes is None:
         raise UserError(
             f"{file.path}: does not name its {file.num_classes} classes; a label map with as many "

@@ -65,6 +65,8 @@ def read_gathered_classes(path: str | Path, classes: LabelMap) -> GatheredClasse
     taken: dict[int, str] = {}
     columns: dict[str, list[int]] = {}
     for name, parts in own.items():
+        if not str(name).strip() or not str(name).isprintable():
+            raise _problem(file, ("classes", str(name)), "a name that can be printed is required")
         columns[str(name)] = _columns(file, ("classes", str(name)), parts, classes, taken)
     left_out = file.values.get("leave_out") or []
     _columns(file, ("leave_out",), left_out, classes, taken)

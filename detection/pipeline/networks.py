@@ -267,7 +267,8 @@ def _open_actions(
                     f"{file.path} have any number of classes"
                 )
             gathered = read_gathered_classes(options.gathered_classes, classes)
-        columns = find_columns(gathered.label_map, options.classes, file.path)
+        named_in = str(options.gathered_classes or file.path)
+        columns = find_columns(gathered.label_map, options.classes, named_in)
         gathered = gathered.select(columns)
         label_map, independent = gathered.label_map, file.is_multi_label
         scorer = SquareScorer(model, gathered.gather, file.short_side_px, independent, device, half)

@@ -72,7 +72,7 @@ def video_line(facts: HeaderFacts, *, start_s: float, end_s: float, interval_s: 
         last = math.inf if facts.last_s is None else math.floor(facts.last_s / interval_s + 1e-6)
         before_end = math.inf if math.isinf(end_s) else math.ceil(end_s / interval_s - 1e-6) - 1
         count = max(0, int(min(last, before_end)) - first + 1)
-        words.append(f"about {count:,} keyframes to come, one each {interval_s:g} s")
+        words.append(f"about {counted(count, 'keyframe')} to come, one each {interval_s:g} s")
     return ", ".join(words)
 
 

@@ -175,6 +175,9 @@ class VideoStream(Closing):
                     continue
                 last_s, last_seen_s = time_s, item.arrived_s
                 yield replace(item, time_s=time_s)
+            # A file that is read as a live source has an end; opened again it would begin anew.
+            if reason == "ended" and Path(self.source).is_file():
+                return
             if not self._reconnect(last_seen_s, should_stop):
                 return
 

@@ -260,6 +260,8 @@ def test_classes_are_gathered_under_ones_own_names(place, tmp_path):
         ("leave_out: [be red, be <b>blue</b>, be here]", "no class remains"),
         ("leave_out: [be redd]", "did you mean 'be red'"),
         ("clases: {}", "'clases': one of classes, leave_out, others is required"),
+        ('classes: {"a\\nb": [be red]}', "a name that can be printed is required"),
+        ('classes: {" ": [be red]}', "a name that can be printed is required"),
         ("others: maybe", "'others': true or false is required"),
         ("classes: {be here: [be red]}\nothers: true", "is also the name of another class"),
     ],

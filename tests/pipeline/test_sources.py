@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from types import SimpleNamespace
 
 import av
@@ -264,6 +265,13 @@ def test_whatever_a_live_source_tells_of_time_ours_ascends(tmp_path, times_s, wa
     assert [gap.reason for gap in found] == ["the source's clock jumped"] * holes
     shown = [item.time_s for item in items if isinstance(item, StreamFrame)]
     assert shown == pytest.approx(wanted_s, abs=0.05) and (np.diff(shown) > 0).all()
+
+
+def test_a_file_read_as_a_live_source_ends_where_it_ends(tmp_path):
+    film = write_squares(tmp_path / "film.mp4", seconds=1)
+    with VideoStream(film, live=True) as stream:
+        items = list(islice(stream.frames(), 30))
+    assert len(items) == 10 and all(isinstance(item, StreamFrame) for item in items)
 
 
 def test_slow_networks_see_the_newest_keyframes(tmp_path, run_folder):
