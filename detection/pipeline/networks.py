@@ -300,6 +300,8 @@ def find_people(checkpoint: str | Path, *, needed: bool = True) -> str | Path:
     run = Path(checkpoint)
     if run.is_file():
         run = run.parent.parent if run.parent.name == "checkpoints" else run.parent
+    if not needed and not (run / "checkpoints").is_dir():
+        return COCO  # a file of another project: what lies beside it is not its own
     for path in (run / PEOPLE_FILE, run / "people"):
         if path.exists():
             read_people_file(path, weights_only=True)

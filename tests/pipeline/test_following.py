@@ -23,6 +23,7 @@ from detection.errors import UserError
 from detection.pipeline import ActionDetectorPipeline, PipelineOptions
 from detection.pipeline.clip_buffer import DetectionFrame, Group, PipelineSampling
 from detection.pipeline.following import PeopleFollower, PersonPaths
+from detection.pipeline.networks import find_people
 from detection.pipeline.scorers import SquareScorer
 from detection.structures import ActorBoxes, ClipSampling
 from detection.tracking.tracker import Tracker
@@ -291,3 +292,14 @@ def test_a_large_video_is_scaled_down_and_a_small_one_is_not(
     people.sides_px = (480, 960)  # at which it sees the squares of the large one
     list(detector_of(place, people).run(film))
     assert seen == {short_side}
+
+
+def test_people_beside_another_projects_file_are_not_its_own(place, tmp_path):
+    (tmp_path / "people").mkdir()
+    foreign = tmp_path / "x3d.pyth"
+    foreign.write_bytes(b"whatever")
+    assert find_people(foreign, needed=False) == "coco"
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "people.pt").write_bytes(b"no weights")
+    with pytest.raises(UserError, match="people.pt"):
+        find_people(tmp_path / "run", needed=False)
