@@ -35,7 +35,7 @@ from detection.devices import choose_device
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector, build_detector
 from detection.models.actor_head import ActorHeadDescription
-from detection.models.batch_norm import freeze_batch_norm_3d
+from detection.models.batch_norm import freeze_batch_norm_3d, has_folded_batch_norm
 from detection.models.classifier import HeadDescription, X3DClassifier, build_classifier
 from detection.models.x3d import VARIANTS, X3DDescription
 from detection.structures import Batch, Keyframe, LabelMap
@@ -124,15 +124,28 @@ def start_from_pretrained(
             allow_unused=config.model.allow_unused,
             class_names=label_map.names,
         )
-    freeze_parts(config, model)
+    if freeze_parts(config, model) and report is not None:
+        note = (
+            "BatchNorm was folded into these weights and is kept frozen "
+            "(model.freeze_batch_norm=false trains it)"
+        )
+        report = dataclasses.replace(report, notes=(*report.notes, note))
     return report
 
 
-def freeze_parts(config: RunConfig, model: Network) -> None:
-    """Freeze BatchNorm and the first stages where asked, before the optimiser is made."""
-    if config.model.freeze_batch_norm:
+def freeze_parts(config: RunConfig, model: Network) -> bool:
+    """Freeze BatchNorm and the first stages where asked, before the optimiser is made.
+
+    With `model.freeze_batch_norm` null, BatchNorm that was folded into the weights is frozen too,
+    unless its statistics are to be estimated anew; returns whether it was.
+    """
+    anew = config.optim.precise_bn_batches > 0 or config.model.sync_batch_norm
+    choose = config.model.freeze_batch_norm is None and not anew
+    unasked = choose and has_folded_batch_norm(model)
+    if config.model.freeze_batch_norm or unasked:
         freeze_batch_norm_3d(model, freeze_affine=True)
     model.trunk.freeze(config.model.frozen_stages)
+    return unasked
 
 
 def place_model(model: Network, device: torch.device) -> Network:

@@ -225,8 +225,10 @@ class ModelConfig:
         "Weights of `pretrained` that the network has no place for: false: an error; true: left "
         "out; a list: those whose names begin so are left out.",
     )
-    freeze_batch_norm: bool = _option(
-        False, "Keep BatchNorm's statistics and affine parameters as they are."
+    freeze_batch_norm: bool | None = _option(
+        None,
+        "BatchNorm keeps statistics and affine; null: where it was folded into the weights that "
+        "training starts from.",
     )
     frozen_stages: int = _option(
         0,

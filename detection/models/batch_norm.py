@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 
@@ -39,3 +40,22 @@ def freeze_batch_norm_3d(module: nn.Module, *, freeze_affine: bool = False) -> i
                 frozen.requires_grad_(False)
             count += 1
     return count
+
+
+def has_folded_batch_norm(module: nn.Module) -> bool:
+    """Say whether every BatchNorm3d inside `module` was folded into the weights around it.
+
+    What remains of one is a bias: gamma 1, mean 0, one variance for all channels. Its statistics
+    are not those of its inputs, and estimating them anew changes the network. A fresh network,
+    which has no bias either, is not folded.
+    """
+    norms = [child for child in module.modules() if isinstance(child, nn.BatchNorm3d)]
+    return any(bool(norm.bias.any()) for norm in norms) and all(map(_is_folded, norms))
+
+
+def _is_folded(norm: nn.BatchNorm3d) -> bool:
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None and variance is not None
+    one = torch.ones_like(norm.weight)
+    same = torch.full_like(variance, float(variance[0]))
+    return torch.equal(norm.weight, one) and not bool(mean.any()) and torch.equal(variance, same)
