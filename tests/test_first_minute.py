@@ -95,7 +95,7 @@ def _hasty(self: TransferRules) -> None:
 
 def squares(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "detection.pipeline.networks.load_people_detector", lambda *_, **__: SquareDetector()
+        "detection.people.weights.load_people_detector", lambda *_, **__: SquareDetector()
     )
 
 
@@ -323,9 +323,7 @@ def test_where_the_person_threshold_comes_from(
     said = []
     monkeypatch.setattr(
         "detection.pipeline.summary.summary_lines",
-        lambda name, report, networks, options, *, written_to: (
-            said.append(networks.person_score) or []
-        ),
+        lambda name, report, networks, *, written_to: said.append(networks.person_score) or [],
     )
     arguments = [str(place / "video.mp4"), "--checkpoint", str(place / "actions"), "--quiet"]
     arguments += ["--people", str(tmp_path / "people.pt"), "--out", str(tmp_path / "out")]
@@ -349,9 +347,7 @@ def test_the_summary_counts_who_became_a_tracked_person(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(
-        "detection.pipeline.networks.load_people_detector", lambda *_, **__: Crowd()
-    )
+    monkeypatch.setattr("detection.people.weights.load_people_detector", lambda *_, **__: Crowd())
     arguments = [str(place / "video.mp4"), "--checkpoint", str(place / "clips"), "--quiet"]
     arguments += ["--no-film", "--no-page"]
 
