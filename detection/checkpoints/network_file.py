@@ -92,7 +92,7 @@ def find_weights(source: str | Path) -> tuple[Path, str | None]:
 def complete_file(
     file: ModelFile, *, variant: str | None = None, label_map: LabelMap | None = None
 ) -> ModelFile:
-    """Return a file with what it does not say itself filled in; `classes` None: nobody names them.
+    """Return a file with what it does not say itself filled in; `classes` None: they have no names.
 
     variant, label_map: see `read_network_file`.
     """

@@ -198,7 +198,7 @@ class NameTable:
         object.__setattr__(self, "_block_pattern", re.compile(pattern + r"(?P<part>.+)"))
 
     def to_theirs(self, key: str) -> str:
-        """Translate one of our names; KeyError when they have no such weight."""
+        """Translate one of our names; KeyError when they have no weight of this name."""
         match = OWN_BLOCK.fullmatch(key)
         if match is None:
             return replace_prefix(key, self.fixed)
@@ -260,7 +260,7 @@ TABLES: dict[Naming, NameTable] = {
 
 
 def recognise(keys: Iterable[str]) -> Naming | None:
-    """Say whose names these are (without wrappers' prefixes); None when they are nobody's X3D."""
+    """Say whose names these are (without wrappers' prefixes); None: of no known X3D."""
     found = set(keys)
     if OWN_MARK in found:
         return "own"
@@ -276,7 +276,7 @@ def recognise_wrapped(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], N
     mmaction2's recogniser keeps its trunk in `backbone.`, and not its head; a trainer's own module
     may call the network anything (`net.`). The prefix is dropped from the names that have it,
     unless two weights would then have one name; where networks stand behind several prefixes,
-    nobody is recognised.
+    none is recognised.
     """
     naming = recognise(state)
     if naming is not None:

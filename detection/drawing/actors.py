@@ -43,7 +43,7 @@ class Actor:
 
 
 Keyframes = Mapping[float, tuple[Actor, ...]]
-"""Actors by keyframe time in seconds, ascending; a keyframe with nobody has an empty tuple."""
+"""Actors by keyframe time in seconds, ascending; a keyframe without people has an empty tuple."""
 
 
 def gather(rows: AvaRows, video_id: str, label_map: LabelMap) -> dict[float, tuple[Actor, ...]]:

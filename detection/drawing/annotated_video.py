@@ -156,7 +156,7 @@ def choose_frames(
     if not len(within):
         raise UserError(
             f"video {actors.video_id}: shows {times_s[0]:.3f} to {times_s[-1]:.3f} s, its "
-            f"keyframes are at {keys[0]:.3f} to {keys[-1]:.3f} s: another cut of the film?"
+            f"keyframes are at {keys[0]:.3f} to {keys[-1]:.3f} s: another cut of the video?"
         )
     first = within[0] - 1.0 if start_s is None else start_s
     last = within[-1] + 1.0 if end_s is None else end_s

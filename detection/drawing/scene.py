@@ -169,8 +169,8 @@ class Scene:
         width, height = self._width, self._track_px
         span = self.end_s - self.start_s
 
-        def column(moment_s: float) -> int:
-            return round((width - 1) * float(np.clip((moment_s - self.start_s) / span, 0, 1)))
+        def column(shown_s: float) -> int:
+            return round((width - 1) * float(np.clip((shown_s - self.start_s) / span, 0, 1)))
 
         canvas[top : top + height] = _BAR
         canvas[top : top + height, : column(time_s) + 1] = (70, 76, 90)

@@ -1,7 +1,7 @@
 """Boxes between keyframes: interpolated where a person is in both keyframes, else held for a while.
 
 Two actors of neighbouring keyframes are one person when their boxes overlap (less so if they have
-the same person id: ids are kept across cuts of a film, where an interpolated box would be wrong).
+the same person id: ids are kept across cuts of a video, where an interpolated box would be wrong).
 Labels and marks are those of the nearer keyframe.
 
 A person has the same number in ground truth and prediction: the person's id, where all have one.

@@ -37,7 +37,7 @@ _ANY_LENGTH_PX = 1 << 30
 class Summary:
     """What a table holds.
 
-    keyframes: all of them.  boxes: of all.  empty: keyframes at which nobody was found.
+    keyframes: all of them.  boxes: of all.  empty: keyframes at which no person was found.
     unreadable: keyframes that could not be read, of `unreadable_videos` videos.
     complete: False where other shards are still at work; the counts are then this process's own,
     and all but `keyframes` are of what it did just now.

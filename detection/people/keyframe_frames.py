@@ -130,12 +130,12 @@ def read_batches(
         scaled).
     workers: processes that read ahead; 0 reads in this one.
     """
-    wanted = list(numbers)
-    workers = min(workers, len(wanted))
+    required = list(numbers)
+    workers = min(workers, len(required))
     loader: DataLoader[FrameBatch] = DataLoader(
         _BatchReader(folder, batches, sides_px),
         batch_size=None,
-        sampler=wanted,
+        sampler=required,
         num_workers=workers,
         collate_fn=_as_it_is,
         worker_init_fn=start_worker,

@@ -53,19 +53,19 @@ def register_boxes(folder: DatasetFolder, split_name: str, name: str, relative: 
         if boxes == part.boxes:
             return
         splits = {**now.splits, split_name: part.model_copy(update={"boxes": boxes})}
-        wanted = now.model_copy(update={"splits": splits})
+        required = now.model_copy(update={"splits": splits})
         path = folder.root / FILE_NAME
         text = _with_boxes(path.read_text(encoding="utf-8"), split_name, name, relative)
-        if _holds(folder.root, text, wanted):
+        if _holds(folder.root, text, required):
             write_text(path, text)
         else:  # an unusual way to write YAML: its comments are lost, its content is not
-            write_dataset_file(folder.root, wanted)
+            write_dataset_file(folder.root, required)
 
 
-def _holds(root: Path, text: str, wanted: DatasetFile) -> bool:
+def _holds(root: Path, text: str, required: DatasetFile) -> bool:
     """Say whether the text, read back, is the content that is required."""
     try:
-        return DatasetFile.model_validate(yaml.safe_load(text)) == wanted
+        return DatasetFile.model_validate(yaml.safe_load(text)) == required
     except (yaml.YAMLError, ValueError):
         return False
 

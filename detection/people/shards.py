@@ -86,7 +86,7 @@ class Parts:
     shards may work at a time, a process that is alone keeps all others out.
 
     Every process holds its own part file while it works. The folder's lock is held by a process
-    that is alone until it ends, and by a shard for the moments in which it begins, and looks
+    that is alone until it ends, and by a shard for the time in which it begins, and looks
     whether it is the last, and for the seconds in which the last one merges.
     """
 
@@ -274,7 +274,7 @@ class _FolderLock:
         return self._handle is not None
 
     def take(self, *, alone: bool) -> None:
-        """Take the lock; `UserError` where somebody is in the way."""
+        """Take the lock; `UserError` where another process is in the way."""
         give_up = time.monotonic() + WAIT_S
         text = None
         while not self._try():
@@ -309,7 +309,7 @@ class _FolderLock:
     def release(self) -> None:
         """Give the lock back; the folder goes where nothing but the lock is left in it."""
         if self._handle is not None:
-            with suppress(OSError):  # somebody removed it
+            with suppress(OSError):  # another process removed it
                 if [path.name for path in self._folder.iterdir()] == [self._path.name]:
                     self._path.unlink()
                     self._folder.rmdir()
@@ -340,7 +340,7 @@ def _line(number: int, unreadable: int, inputs: str, content: Any) -> bytes:
 def _parse(line: bytes) -> tuple[int, int, str, bytes] | None:
     """Return number, unreadable, inputs and JSON of a line, None for one that was cut short.
 
-    A line without a digest is of a version that had none: its inputs are "", nobody's.
+    A line without a digest is of a version that had none: its inputs are "", those of none.
     """
     checksum, _, rest = line.partition(b" ")
     if not rest.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(rest[:-1]):

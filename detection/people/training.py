@@ -1,6 +1,6 @@
-"""What a Faster R-CNN of torchvision's parts learns from one batch of pictures.
+"""What a Faster R-CNN of torchvision's parts learns from one batch of frames.
 
-Legend: B pictures, N people of a picture, P sampled proposals of a batch, K classes + background.
+Legend: B frames, N people of a frame, P sampled proposals of a batch, K classes + background.
 """
 
 from __future__ import annotations

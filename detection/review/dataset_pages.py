@@ -169,14 +169,14 @@ def _write_thumbnail(path: Path, source: FrameSource, video: ReviewVideo, rows: 
         errors = find_errors(video, _document("", "", [video], rows), place)
         time_s = float(keyframes_s[errors[0][0] if errors else len(keyframes_s) // 2])
     clip = source.read([time_s], short_side=min(_THUMBNAIL_SHORT_SIDE_PX, *source.frame_size()))
-    picture: NDArray[np.uint8] = clip.frames[0].permute(1, 2, 0).contiguous().numpy()
+    frame: NDArray[np.uint8] = clip.frames[0].permute(1, 2, 0).contiguous().numpy()
     for person in () if video.truth is None else video.truth.people:
-        _draw_boxes(picture, person.boxes_01[_at(person.times_s, time_s)], TRUTH, 2)
+        _draw_boxes(frame, person.boxes_01[_at(person.times_s, time_s)], TRUTH, 2)
     for track in video.tracks:
         boxes_01 = track.boxes_01[_at(track.times_s, time_s)]
-        _draw_boxes(picture, boxes_01, track_color(track.track_id), 1)
+        _draw_boxes(frame, boxes_01, track_color(track.track_id), 1)
     done, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80]
+        ".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80]
     )
     assert done, "cv2 cannot encode a JPEG"
     with replacing(path) as temporary:
@@ -188,9 +188,9 @@ def _at(times_s: NDArray[np.float64], time_s: float) -> NDArray[np.bool_]:
 
 
 def _draw_boxes(
-    picture: NDArray[np.uint8], boxes_01: NDArray[np.floating], color: Color, line_px: int
+    frame: NDArray[np.uint8], boxes_01: NDArray[np.floating], color: Color, line_px: int
 ) -> None:
-    size = np.array([picture.shape[1], picture.shape[0]] * 2)
+    size = np.array([frame.shape[1], frame.shape[0]] * 2)
     for box in boxes_01:
         x1, y1, x2, y2 = np.rint(box * size).astype(int).tolist()
-        cv2.rectangle(picture, (x1, y1), (x2, y2), color, line_px, cv2.LINE_AA)
+        cv2.rectangle(frame, (x1, y1), (x2, y2), color, line_px, cv2.LINE_AA)

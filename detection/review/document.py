@@ -194,7 +194,7 @@ class Opening:
     """Where a page's slider starts.
 
     slider: the document's threshold, or just below the best score if none reaches its threshold.
-    line: says so; "" where the threshold is reached, or nobody was predicted.
+    line: says so; "" where the threshold is reached, or no person was predicted.
     """
 
     slider: float

@@ -117,8 +117,8 @@ def _rows_of(rows: AvaRows, video_id: str) -> AvaRows:
 
 
 def _at(rows: AvaRows, keyframes_s: list[float]) -> AvaRows:
-    wanted = np.array([time_us_of(time_s) for time_s in keyframes_s], np.int64)
-    return rows.select(np.isin(rows.time_us, wanted))
+    required = np.array([time_us_of(time_s) for time_s in keyframes_s], np.int64)
+    return rows.select(np.isin(rows.time_us, required))
 
 
 def _columns(action_id: NDArray[np.int32], label_map: LabelMap) -> NDArray[np.int64]:
