@@ -337,7 +337,7 @@ def _add_corrections(formats: _Formats) -> None:
         _merge_corrections, "example:\n  python -m ava_tools.import_dataset corrections "
         "--dataset data/mine --split train \\\n      --corrections corrections.csv --reviewed "
         "reviewed.csv --out data/mine_corrected --link\n"
-        "  python train_ava.py --cfg configs/mine.yaml data.root=data/mine_corrected\n",
+        "  python train_ava.py --cfg configs/mine_x3d_xs.yaml data.root=data/mine_corrected\n",
     )
     parser.shared("--dataset", help="data set folder to correct")
     parser.shared("--split", help="split that the videos belong to, or join")

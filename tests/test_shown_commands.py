@@ -1,7 +1,8 @@
-"""Every command that the pages show is one that its own parser takes; nothing is run."""
+"""Every command that pages and help texts show is one that its own parser takes; none is run."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import shlex
@@ -45,16 +46,29 @@ def words_of(command: str) -> tuple[str, list[str]]:
     verb = next(name for name in start.groups() if name is not None)
     rest = re.sub(r"(?<!\S)\[([^]]*)\]", r"\1", command[start.end() :])
     rest = re.sub(r"(--[a-z-]+) \.\.\.", r"\1 X", rest)
-    rest = re.sub(r"\.\.\.(?!\w)", "", re.split(r"\s{2,}(?=[a-z0-9,])", rest)[0])
+    rest = re.sub(r"\.\.\.(?!\w)", "", re.split(r"\s{2,}(?=[a-z0-9,(])", rest)[0])
     return "train" if verb == "train_ava" else verb, shlex.split(rest, comments=True)
 
 
+def shown_in_help(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield each command on lines of its own in a module's texts, and whether it is whole."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            for line in re.sub(r" *\\\n *", " ", node.value).splitlines():
+                for part in line.strip().split("|"):
+                    command = TORCHRUN.sub("python ", part.strip())
+                    if STARTS.match(command):
+                        yield command, "..." not in command and command.count(" ") > 2
+
+
+MODULES = [*sorted((REPOSITORY / "ava_tools").glob("*.py")), REPOSITORY / "train_ava.py"]
 COMMANDS = sorted(
     {
         (page.name, command, whole)
         for page in PAGES
         for command, whole in shown(page.read_text(encoding="utf-8"))
     }
+    | {(path.name, *found) for path in MODULES for found in shown_in_help(path)}
 )
 
 

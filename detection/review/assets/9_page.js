@@ -160,7 +160,7 @@ class Page {
       count ? el("table", {}, el("tbody", {}, ...files.map(([name, text, what]) => el("tr", {},
         el("td", {}, el("button", { type: "button", class: "main", id: `save-${name.split(".")[0]}`, onclick: save(name, text) }, `Save ${name}`)),
         el("td", { class: "soft" }, what))))) : "",
-      count ? el("p", {}, "Then merge them into a copy of the data set:") : "",
+      count ? el("p", {}, "Then merge them into a copy of the data set (with --videos FOLDER for videos that it does not have yet):") : "",
       count ? el("pre", {}, "python -m ava_tools.import_dataset corrections \\\n    --dataset DATASET --split SPLIT \\\n"
         + "    --corrections corrections.csv \\\n    --reviewed reviewed.csv --out NEW_DATASET") : "");
   }
