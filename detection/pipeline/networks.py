@@ -134,7 +134,7 @@ class Networks:
             start_score=self.person_score, keep_score=self.keep_score, max_gap_s=max_gap_s
         )
 
-    def find_people(self, group: Group, clock: StageClock) -> list[ActorBoxes]:
+    def detect_people(self, group: Group, clock: StageClock) -> list[ActorBoxes]:
         """Return the people of each frame of a group, the best `max_people` at most."""
         with clock.measure("people"):
             images = [_chw(frame.rgb) for frame in group.frames]
@@ -150,7 +150,7 @@ class Networks:
         """Return the people of each frame of a group, and their action scores at its keyframes."""
         frames = [
             FollowedFrame(frame, boxes, np.ones(len(boxes), np.int64), None)
-            for frame, boxes in zip(group.frames, self.find_people(group, clock), strict=True)
+            for frame, boxes in zip(group.frames, self.detect_people(group, clock), strict=True)
         ]
         return self.score(frames, clock)
 

@@ -218,7 +218,7 @@ class VideoRun:
                 self._queue.put((group.number, pool.submit(self._compute, group)))
             else:
                 clock = self.report.clock
-                found = pool.submit(self.networks.find_people, group, clock)
+                found = pool.submit(self.networks.detect_people, group, clock)
                 self._queue.put(_PeopleFound(group, found))
 
     def _compute(self, group: Group) -> list[FrameDetections]:
