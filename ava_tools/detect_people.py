@@ -14,7 +14,7 @@ from ava_tools.cli import command_parser, none_or_at_a_time, path_text, run_comm
 from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
-    from detection.datasets.folder import DatasetFolder, Split
+    from detection.datasets.folder import DatasetFolder, PeoplePart, Split
     from detection.people.box_table import Summary
     from detection.structures import Keyframe
 
@@ -72,11 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = choose_device(options.device)
     half = device.type == "cuda" if options.half is None else options.half
     detector_options = _detector_options(options, half, device)
+    opened = _Opened(options, device, half)
     summary = make_box_table(
         folder,
         keyframes,
         options.out,
-        open_detector=lambda: _open_detector(options, device, half),
+        open_detector=opened.open,
         options={"dataset": folder.name, **detector_options},
         notes={"weights": options.weights, "split": split.name, "device": str(device)},
         batch_size=options.batch_size,
@@ -88,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         progress=not options.quiet and shard.index == 0,
     )
     if summary.complete and relative is not None:
-        register_boxes(folder, split.name, options.register, relative)
+        people = opened.as_part(detector_options["network"])
+        register_boxes(folder, split.name, options.register, relative, people=people)
     _say(summary, options, shard)
     return 0
 
@@ -160,6 +162,34 @@ def _open_detector(options: argparse.Namespace, device: Any, half: bool) -> Any:
     for note in getattr(detector, "notes", ()):
         print(printable(f"note: {note}"), file=sys.stderr)
     return detector
+
+
+class _Opened:
+    """The detector, opened when it is asked for, and how `dataset.yaml` names it."""
+
+    def __init__(self, options: argparse.Namespace, device: Any, half: bool) -> None:
+        self._how = options, device, half
+        self._detector: Any = None
+
+    def open(self) -> Any:
+        """Return the detector."""
+        if self._detector is None:
+            self._detector = _open_detector(*self._how)
+        return self._detector
+
+    def as_part(self, network: str | None) -> PeoplePart | None:
+        """Return what other commands open it by; None for detectron2, which they cannot."""
+        from detection.datasets.folder import PeoplePart
+        from detection.people.base import person_threshold
+        from detection.people.coco import COCO, is_coco
+
+        options = self._how[0]
+        if options.detectron2_config is not None:
+            return None
+        weights = str(Path(options.weights).absolute())
+        if is_coco(options.weights):
+            weights = f"{COCO}:{network}"
+        return PeoplePart(weights=weights, score=person_threshold(self.open()))
 
 
 def _workers(asked: int | None) -> int:

@@ -368,6 +368,11 @@ class ProbeConfig:
         "On the squared weights of the probe; features have a mean squared length of 1, the loss "
         "is summed over classes.",
     )
+    keep_unless_beaten: bool = _option(
+        False,
+        "After the last epoch score the probe and the fine-tuned network on the validation split, "
+        "and put the probe back unless fine-tuning is better.",
+    )
 
 
 @dataclass(frozen=True, config=_STRICT)

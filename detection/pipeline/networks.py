@@ -23,6 +23,7 @@ from detection.errors import UserError
 from detection.models.classifier import X3DClassifier
 from detection.models.x3d import VARIANTS
 from detection.people.base import NetworkDetector, PeopleDetector, check_finite, person_threshold
+from detection.people.beside_run import PEOPLE_FILE, people_beside
 from detection.pipeline.clip_buffer import Group
 from detection.pipeline.following import FollowedFrame
 from detection.pipeline.gathered_classes import GatheredClasses, read_gathered_classes
@@ -32,7 +33,6 @@ from detection.pipeline.timing import StageClock
 from detection.structures import ActorBoxes, ClipSampling, LabelMap
 from detection.tracking.tracker import Tracker
 
-PEOPLE_FILE = "people.pt"  # beside checkpoints/ in a run folder
 # X3D-XS was trained on 4 frames 0.4 s apart. Twice as many, closer, give people who do nothing with
 # a name fewer wrong ones (benchmarks/zero_training.py --neutral, docs/results.md).
 XS_SQUARE_SAMPLING = ClipSampling(8, 4, "inside")
@@ -302,10 +302,11 @@ def find_people(checkpoint: str | Path, *, needed: bool = True) -> str | Path:
         run = run.parent.parent if run.parent.name == "checkpoints" else run.parent
     if not needed and not (run / "checkpoints").is_dir():
         return COCO  # a file of another project: what lies beside it is not its own
-    for path in (run / PEOPLE_FILE, run / "people"):
-        if path.exists():
-            read_people_file(path, weights_only=True)
-            return path
+    beside = people_beside(run)
+    if beside is not None:
+        if isinstance(beside, Path) and beside.is_relative_to(run):
+            read_people_file(beside, weights_only=True)
+        return beside
     if not needed:
         return COCO
     raise UserError(

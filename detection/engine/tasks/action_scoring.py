@@ -27,6 +27,7 @@ from detection.evaluation.evaluator import ActionEvaluator
 from detection.evaluation.frame_map import AvaFrameMap
 from detection.files import write_text
 from detection.formats.json_text import json_text
+from detection.people.beside_run import use_command
 from detection.reports.evaluation_text import as_csv, as_json, fraction, summary, table
 from detection.structures import Detections, LabelMap
 
@@ -146,6 +147,8 @@ def print_results(
         print("data: made up (drawn by a program), no measure of how well real actions are found")
     print_files(run_folder, "detections.csv")
     print(f"draw it: python -m ava_tools.visualize --run {run_folder}")
+    if (run_folder / "checkpoints" / "last.pt").is_file():
+        print(f"use it: {use_command(run_folder)}")
 
 
 def timed_score(scorer: Scorer, model: nn.Module) -> Score:

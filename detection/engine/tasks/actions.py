@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,6 +28,7 @@ from detection.engine.tasks.x3d import X3DTask
 from detection.errors import printable
 from detection.models.action_detector import ActionDetector
 from detection.models.losses import summed_action_loss
+from detection.people.beside_run import store_people
 from detection.structures import Batch, LabelMap
 
 
@@ -71,6 +73,11 @@ class ActionTask(X3DTask):
             **split_files(self._data, data.train_split, learned),
             **split_files(self._data, data.val_split, scored),
         }
+
+    def begin(self, folder: Path) -> Mapping[str, Any]:
+        """See `Task.begin`; the detector whose boxes were labelled is the run's own."""
+        store_people(folder, self._data.file.people)
+        return {}
 
     def build_model(self) -> ActionDetector:
         """See `Task.build_model`."""
