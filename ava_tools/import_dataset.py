@@ -7,7 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import CommandParser, command_parser, named_lists, run_command, seconds, share
+from ava_tools.cli import (
+    CommandParser,
+    auto_or_seconds,
+    command_parser,
+    named_lists,
+    run_command,
+    share,
+)
 from detection.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,7 +64,7 @@ def _import_cvat(options: argparse.Namespace) -> ImportReport:
     data = read_cvat_videos(
         options.source,
         options.videos,
-        every_s=options.every,
+        every_s=None if options.every == "auto" else options.every,
         attributes=tuple(options.attributes or ()),
         labels=tuple(options.labels or ()),
         shapes=options.shapes,
@@ -241,8 +248,9 @@ def _add_cvat(formats: _Formats) -> None:
         source="XML or ZIP file as CVAT exports it, or a folder of them",
     )
     add = parser.add_argument
-    add("--every", type=seconds, default=1.0, metavar="S",
-        help="seconds from keyframe to keyframe, 0: every frame (default %(default)g)")
+    add("--every", type=auto_or_seconds, default="auto", metavar="S",
+        help="seconds from keyframe to keyframe, 0: every frame; auto: 1, in videos below 10 s "
+        "less (default %(default)s)")
     add("--attributes", nargs="+", metavar="NAME",
         help="attributes that are actions (default: each checkbox, select and radio)")
     add("--labels", nargs="+", metavar="NAME",

@@ -120,7 +120,7 @@ def import_tubes(
         link=link,
         show_progress=show_progress,
     )
-    return replace(report, notes=tuple(_notes(annotations, report.num_frames)))
+    return replace(report, notes=(*report.notes, *_notes(annotations, report.num_frames)))
 
 
 def _notes(annotations: _Annotations, decoded: Mapping[str, int]) -> list[str]:

