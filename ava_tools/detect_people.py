@@ -286,9 +286,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     # fmt: on
     options = parser.parse_args(arguments)
     ways = ("keyframes", "every_second", "every")
-    given = [
-        f"--{way.replace('_', '-')}" for way in ways if getattr(options, way) not in (None, False)
-    ]
+    values = {f"--{way.replace('_', '-')}": getattr(options, way) for way in ways}
+    given = [name for name, value in values.items() if value is not None and value is not False]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} exclude each other")
     for name, least in (("batch_size", 1), ("short_side", 16)):

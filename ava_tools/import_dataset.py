@@ -14,6 +14,7 @@ from ava_tools.cli import (
     named_lists,
     run_command,
     share,
+    whole_number,
 )
 from detection.errors import UserError
 
@@ -159,6 +160,7 @@ def _import_annotations(
         label_map=options.label_map,
         val_videos=tuple(options.val_videos or ()),
         val_share=options.val_share,
+        seed=options.seed,
         exclusive=named_lists("--exclusive", "NAME=CLASS,CLASS,...", options.exclusive),
         leave_out_bad=options.leave_out_bad,
     )
@@ -321,7 +323,9 @@ def _add_own(
         help="classes and ids (default: every class that occurs, ids from 1 on)")
     add("--val-videos", nargs="+", metavar="NAME", help="videos of val; the others are train's")
     add("--val-share", type=share, default=0.2, metavar="S",
-        help="share of the videos for val where none are named (default %(default)g)")
+        help="share of each class's videos for val, where none are named (default %(default)g)")
+    add("--seed", type=whole_number(0), default=0,
+        help="of the random draw of these videos (default %(default)s)")
     add("--exclusive", action="append", metavar="NAME=CLASS,...",
         help="classes of which a person does one at a time; repeatable")
     add("--leave-out-bad", action="store_true",

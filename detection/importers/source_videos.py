@@ -27,7 +27,7 @@ _FORBIDDEN = frozenset('/\\:*?"<>|')
 _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{p}{n}" for p in ("COM", "LPT") for n in range(10))}
 
 
-def video_ids(names: Sequence[str]) -> dict[str, str]:
+def video_ids(names: Sequence[str], *, ascii_only: bool = False) -> dict[str, str]:
     r"""Return for each FOLDER/NAME an id that every system takes as a file name, all different.
 
     NAME itself, composed (NFC) and without the video's suffix: letters, digits, signs and blanks of
@@ -35,13 +35,16 @@ def video_ids(names: Sequence[str]) -> dict[str, str]:
     > |`), dots and dashes at the start and dots and blanks at the end are removed, and eight
     hexadecimal digits of a hash of FOLDER/NAME follow; so they do after names of devices, names
     longer than 200 bytes, and those that two videos share. An id depends on no other videos but
-    those of its own name.
+    those of its own name. ascii_only: whatever is no `A-Za-z0-9_.-` becomes `_` too, as in the ids
+    that published data sets have had from the first: others' box files know their videos by them.
     """
     bases = [unicodedata.normalize("NFC", _base(name)) for name in names]
     doubled = {base for base, count in Counter(map(_alike, bases)).items() if count > 1}
     ids: dict[str, str] = {}
     for name, base in zip(names, bases, strict=True):
         plain = "".join("_" if _is_forbidden(mark) else mark for mark in base)
+        if ascii_only:
+            plain = re.sub(r"[^A-Za-z0-9_.-]", "_", _base(name))[:150]
         plain = plain.strip().lstrip(".-").strip().rstrip(". ")
         if len(plain.encode()) > MOST_ID_BYTES or not plain:
             plain = plain.encode()[: MOST_ID_BYTES - 10].decode(errors="ignore").rstrip(". ")

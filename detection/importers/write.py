@@ -114,12 +114,14 @@ class ImportRules:
     leave_out: skip and list invalid rows; otherwise they are errors.
     leave_out_late: skip and list rows past the last frame, whatever `leave_out` says.
     decode: count frames by decoding each video: its header may list more than can be decoded.
+    ascii_ids: ids of videos as `video_ids` makes them with `ascii_only`.
     """
 
     max_overhang_01: float = OWN_OVERHANG_01
     leave_out: bool = False
     leave_out_late: bool = False
     decode: bool = False
+    ascii_ids: bool = False
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,7 @@ def write_dataset(
     were left out, `video_sources.csv` the source's name of each video. Raises `UserError` naming
     file and line of what is wrong; then `out` stays as it was.
     """
-    ids = video_ids([video.name for video in videos])
+    ids = video_ids([video.name for video in videos], ascii_only=rules.ascii_ids)
     _check_header(header, ids)
     timed: dict[str, _TimedRows] = {}
     with new_dataset_folder(out, overwrite=overwrite) as folder:

@@ -436,8 +436,9 @@ def test_val_gets_every_class_and_leaves_every_class_to_train():
     for name in ("w1", "w2"):
         counts[name] = Counter({"wave": 3, "stand": 4})
     val = choose_val(counts, 0.2)
-    assert len(val) == 2 and val[0] in ("w1", "w2") and "only" not in val
-    assert len(set(val) & {"w1", "w2"}) == 1 and choose_val(counts, 0.2) == val
+    assert len(val) == 2 and len(set(val) & {"w1", "w2"}) == 1 and "only" not in val
+    assert choose_val(counts, 0.2) == val and choose_val(dict(reversed(counts.items())), 0.2) == val
+    assert len({tuple(choose_val(counts, 0.2, seed)) for seed in range(20)}) > 5
     assert len(choose_val({"a": Counter(), "b": Counter()}, 0.9)) == 1
 
 
