@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # inside (`ClipSampling.times_s`).
 AtEnds = Literal["repeat", "inside"]
 
+# In place of the name of a box file: the boxes of the annotations themselves.
+GROUND_TRUTH_BOXES = "ground-truth"
+
 # X3D's `step` counts frames of 30 per second (Feichtenhofer 2020); files of any rate are read by
 # time, so that a clip spans as many seconds whatever the file's rate.
 STEPS_PER_SECOND = 30.0

@@ -42,7 +42,7 @@ from detection.files import replacing
 from detection.models.actor_head import ActorHeadDescription
 from detection.models.classifier import HeadDescription
 from detection.models.x3d import X3DDescription
-from detection.structures import ClassThresholds, ClipSampling, LabelMap
+from detection.structures import GROUND_TRUTH_BOXES, ClassThresholds, ClipSampling, LabelMap
 
 Task = Literal["actions", "classification"]
 FORMAT = "x3d-action-detection"
@@ -127,8 +127,14 @@ class ModelFile:
         return None if weight is None or not weight.ndim else len(weight)
 
     def box_score_threshold(self, *, default: float) -> float:
-        """Return the confidence above which the run took detected boxes, by its configuration."""
+        """Return the confidence above which the run took detected boxes, by its configuration.
+
+        default: of a run that took none: its configuration's number was never used.
+        """
         data = SavedValues(self.path, dict(self.config or {}), "config").within("data", {})
+        given = data.raw("val_boxes", GROUND_TRUTH_BOXES), data.raw("train_boxes", None)
+        if given == (GROUND_TRUTH_BOXES, None):
+            return default
         return data.number("box_score_threshold", 0, 1, default)
 
     @property

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from detection import build
-from detection.config import GROUND_TRUTH_BOXES, RunConfig
+from detection.config import RunConfig
 from detection.datasets.actions import AvaDataset
 from detection.datasets.actor_table import read_exclusions, read_ground_truth_rows
 from detection.datasets.ava_csv import write_detections
@@ -29,7 +29,7 @@ from detection.files import write_text
 from detection.formats.json_text import json_text
 from detection.people.beside_run import use_command
 from detection.reports.evaluation_text import as_csv, as_json, fraction, summary, table
-from detection.structures import Detections, LabelMap
+from detection.structures import GROUND_TRUTH_BOXES, Detections, LabelMap
 
 
 @dataclass

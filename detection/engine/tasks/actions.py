@@ -13,7 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from detection import build
-from detection.config import GROUND_TRUTH_BOXES, RunConfig
+from detection.config import RunConfig
 from detection.datasets.folder import DatasetFolder
 from detection.datasets.label_map import read_label_map
 from detection.datasets.loader import ClipLoader, TrainBatches, collate
@@ -29,7 +29,7 @@ from detection.errors import printable
 from detection.models.action_detector import ActionDetector
 from detection.models.losses import summed_action_loss
 from detection.people.beside_run import store_people
-from detection.structures import Batch, LabelMap
+from detection.structures import GROUND_TRUTH_BOXES, Batch, LabelMap
 
 
 class ActionTask(X3DTask):
