@@ -83,6 +83,7 @@ def _summary(video: ReviewVideo, clip: dict[str, Any], document: ReviewDocument)
         "duration": video.duration_s,
         "keyframes": len(video.keyframes_s),
         "people": len(people),
+        "suggested": any(bool((t.action_scores >= LEAST_SCORE).any()) for t in video.tracks),
         "errors": None,
         "badness": None,
         "worst": None,
