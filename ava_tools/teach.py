@@ -98,7 +98,7 @@ def _say_round(session: Session, done: Round, before: Round | None, files: int) 
     more = "" if before is None else f" ({done.keyframes - before.keyframes:+d})"
     print(
         f"{files} label files: {done.decided} of {done.people} people decided, "
-        f"{done.keyframes}{more} at keyframes, {done.nobody} of them no person"
+        f"{done.keyframes}{more} at keyframes, {done.no_person} of them no person"
     )
     if done.strangers:
         print(
@@ -121,11 +121,11 @@ def _say_round(session: Session, done: Round, before: Round | None, files: int) 
 
 def _watch(session: Session, options: argparse.Namespace, done: Round) -> None:
     """Teach again whenever label files have changed, until Ctrl-C."""
-    from detection.teaching.watch import POLL_S, facts_of, wait_for_change
+    from detection.teaching.watch import POLL_S, file_facts, wait_for_change
 
     if not done.classes:
         session.compute_features({})  # while the first people are being labelled
-    known = facts_of(_files(options))
+    known = file_facts(_files(options))
     inbox = _inbox(session, options, done)
     places = [options.dataset / "labels" if options.labels is None else "the label files"]
     places += [] if inbox is None else [inbox.folder]

@@ -95,7 +95,7 @@ def _digest(text: str) -> str:
 def page_key(path: str | Path) -> str:
     """Return the key of a page that `write_review` wrote, which its exports name as theirs.
 
-    Raises `UserError` where the file is missing, and for one that is no such page.
+    Raises `UserError` where the file is missing, and for other files.
     """
     start = '<script type="application/json" id="review-data">'
     for line in text_lines(path, what="review page"):

@@ -45,11 +45,11 @@ FORMAT = "x3d-action-detection features 1"
 FOLDER = "features"
 _NOT_SEEN = ("num_classes", "dropout", "exclusive")  # of the head: what comes after the features
 _BOX_STEPS = 1e6  # boxes are the same where they are in millionths of the frame
-_NOBODY = LabelMap(("person",), (1,))  # a table needs classes; these rows have no labels
+_NO_CLASSES = LabelMap(("person",), (1,))  # a table needs classes; these rows have no labels
 
 
 @dataclass(frozen=True)
-class People:
+class PersonKeyframes:
     """People at keyframes of one video, in any order.
 
     time_us: (R,) int64, microseconds.  boxes_01: (R, 4) float64.
@@ -72,12 +72,12 @@ class People:
         return np.column_stack([self.time_us.astype(np.int64), boxes]).reshape(-1, 5)
 
     @classmethod
-    def none(cls) -> People:
-        """Return nobody."""
+    def none(cls) -> PersonKeyframes:
+        """Return an empty list."""
         return cls(np.zeros(0, np.int64), np.zeros((0, 4)))
 
     @classmethod
-    def joined(cls, parts: Sequence[People]) -> People:
+    def joined(cls, parts: Sequence[PersonKeyframes]) -> PersonKeyframes:
         """Return the people of several lists, one after the other."""
         parts = [cls.none(), *parts]
         return cls(
@@ -116,7 +116,9 @@ class FeatureStore:
         short = len(video_id.encode()) <= 200
         return self.place / f"{video_id if short else sha256_of_text(video_id)}.npz"
 
-    def read(self, video_id: str, people: People) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def read(
+        self, video_id: str, people: PersonKeyframes
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return (R, F) features, and (R,) whether they are there; zeros where they are not.
 
         A file that is damaged, of another video or of another network counts as absent, and is
@@ -191,19 +193,20 @@ def compute_missing(
     store: FeatureStore,
     config: RunConfig,
     model: ActionDetector,
-    wanted: Mapping[str, People],
+    of_videos: Mapping[str, PersonKeyframes],
     *,
     device: torch.device,
     show_progress: bool = False,
 ) -> tuple[int, list[str]]:
     """Compute and keep what the store does not have yet of the people of each video.
 
+    of_videos: by id, also those that are there already.
     Returns how many people at keyframes were computed, and a line for each keyframe whose clip
     cannot be read: its people stay without features. Raises `UserError` for a keyframe outside its
     video. Ended in the middle, all videos before the one under way are kept.
     """
     missing = {}
-    for video_id, people in wanted.items():
+    for video_id, people in of_videos.items():
         keys = np.unique(people.keys[~store.read(video_id, people)[1]], axis=0)
         if len(keys):
             missing[video_id] = keys
@@ -268,7 +271,7 @@ def _table(keys_of: Mapping[str, NDArray[np.int64]]) -> ActorTable:
         boxes_01=keys[:, 1:] / _BOX_STEPS,
         action_id=np.full(len(keys), -1, np.int32),
     )
-    return build_actor_table(rows, _NOBODY, labelled=False)
+    return build_actor_table(rows, _NO_CLASSES, labelled=False)
 
 
 def _sampling(config: RunConfig) -> dict[str, object]:

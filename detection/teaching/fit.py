@@ -14,7 +14,7 @@ from torch import Tensor
 
 from detection.engine.probe import fit_linear
 
-# Logit of a class that nobody has shown yet: a probability of 2e-9.
+# Logit of a class that has no example yet: a probability of 2e-9.
 NEVER = -20.0
 
 # Keyframes of one person who goes on doing the same are near copies. So many of such a stretch are

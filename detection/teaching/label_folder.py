@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from detection.datasets.label_file import LabelFile, join_label_files, read_label_file
+import numpy as np
+
+from detection.datasets.label_file import LabelFile, VideoLabels, join_label_files, read_label_file
 from detection.datasets.labelling_task import TASK_FILE
 from detection.errors import UserError, printable
-from detection.teaching.features import People
+from detection.structures import LabelMap
+from detection.teaching.features import PersonKeyframes
 from detection.teaching.labelled import Decided, Labelled, find_on_page
 from detection.teaching.session import Session
 
@@ -28,7 +31,15 @@ def read_labelled(
     for file in read:
         _check_classes(session, file)
         _check_people(session, file)
-    return {}
+    if not read:
+        return {}
+    joined = join_label_files(read, prefer=prefer)
+    labelled = {}
+    for video in joined.videos:
+        decided = _decided(video, joined.classes, session.label_map)
+        if len(decided.people):
+            labelled[video.video_id] = find_on_page(decided, session.people.tracks[video.video_id])
+    return labelled
 
 
 def _check_classes(session: Session, file: LabelFile) -> None:
@@ -39,10 +50,47 @@ def _check_classes(session: Session, file: LabelFile) -> None:
     if odd or lacking:
         what = f"has '{odd[0]}'" if odd else f"lacks '{lacking[0]}'"
         raise UserError(
-            f"{file.path}: labelled with other classes: it {printable(what)}, those of "
+            f"{file.path}: labelled with other classes: it {printable(what)}; those of "
             f"{session.folder.root / TASK_FILE} are required"
         )
 
 
 def _check_people(session: Session, file: LabelFile) -> None:
     """Refuse a file of another data set's videos, and one of whose boxes none is on the page."""
+    tracks = session.people.tracks
+    known = boxes = 0
+    for video in file.videos:
+        if video.video_id not in tracks:
+            raise UserError(
+                f"{file.path}: an export of another data set: {session.folder.root} has no video "
+                f"'{printable(video.video_id)}' with boxes '{session.task.boxes}'"
+            )
+        decided = _decided(video, file.classes, session.label_map)
+        labelled = find_on_page(decided, tracks[video.video_id])
+        boxes += len(labelled)
+        known += int((labelled.track >= 0).sum())
+    if boxes and not known:
+        raise UserError(
+            f"{file.path}: an export of a page of other boxes: none of its {boxes} boxes is one of "
+            f"boxes '{session.task.boxes}' of {session.folder.root}"
+        )
+
+
+def _decided(video: VideoLabels, classes: LabelMap, label_map: LabelMap) -> Decided:
+    """Return one video's decisions, columns of the data set's classes."""
+    column = [label_map.index_by_name[name] for name in classes.names]
+    both = [(one, False) for one in video.people] + [(one, True) for one in video.no_person]
+    labels = [np.zeros((0, len(label_map)), bool)]
+    for one, _ in both:
+        ours = np.zeros((len(one.keyframe), len(label_map)), bool)
+        ours[:, column] = one.labels
+        labels.append(ours)
+    counts = [len(one.keyframe) for one, _ in both]
+    return Decided(
+        PersonKeyframes.joined(
+            [PersonKeyframes(video.keyframes_us[one.keyframe], one.boxes_01) for one, _ in both]
+        ),
+        np.concatenate(labels),
+        np.repeat(np.array([no_person for _, no_person in both], bool), counts),
+        np.repeat(np.arange(len(both)), counts),
+    )

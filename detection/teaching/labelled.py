@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.review.document import Decision, ReviewTrack
-from detection.teaching.features import People
+from detection.teaching.features import PersonKeyframes
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,14 @@ class Labelled:
 
     people: (R,) at keyframes, each once.
     labels: (R, A) bool.
-    nobody: (R,) boxes that are no person.
+    no_person: (R,) boxes that are no person.
     track: (R,) the track on the page; below 0 for boxes that are on no track of it.
     person_score: (R,) the detector's confidence, 1 for boxes that are not the detector's.
     """
 
-    people: People
+    people: PersonKeyframes
     labels: NDArray[np.bool_]
-    nobody: NDArray[np.bool_]
+    no_person: NDArray[np.bool_]
     track: NDArray[np.int64]
     person_score: NDArray[np.float64]
 
@@ -37,33 +37,33 @@ class Labelled:
 
     def select(self, index: NDArray[np.bool_]) -> Labelled:
         """Return those that a mask names."""
-        people = People(self.people.time_us[index], self.people.boxes_01[index])
+        people = PersonKeyframes(self.people.time_us[index], self.people.boxes_01[index])
         return Labelled(
             people,
             self.labels[index],
-            self.nobody[index],
+            self.no_person[index],
             self.track[index],
             self.person_score[index],
         )
 
 
-def people_of(track: ReviewTrack) -> People:
+def people_of(track: ReviewTrack) -> PersonKeyframes:
     """Return a track's (K,) people at keyframes."""
     time_us = np.rint(track.times_s * 1e6).astype(np.int64)
-    return People(time_us, np.asarray(track.boxes_01, np.float64))
+    return PersonKeyframes(time_us, np.asarray(track.boxes_01, np.float64))
 
 
 @dataclass(frozen=True)
 class Decided:
     """What the label files say of one video, in their own order.
 
-    people: (R,).  labels: (R, A) bool, columns of the data set's classes.  nobody: (R,).
+    people: (R,).  labels: (R, A) bool, columns of the data set's classes.  no_person: (R,).
     person: (R,) a number for each person of the files.
     """
 
-    people: People
+    people: PersonKeyframes
     labels: NDArray[np.bool_]
-    nobody: NDArray[np.bool_]
+    no_person: NDArray[np.bool_]
     person: NDArray[np.int64]
 
 
@@ -81,7 +81,7 @@ def find_on_page(decided: Decided, tracks: Sequence[ReviewTrack]) -> Labelled:
     return Labelled(
         decided.people,
         decided.labels,
-        decided.nobody,
+        decided.no_person,
         np.array(track_ids, np.int64),
         np.array([1.0 if place is None else place[1] for place in found], np.float64),
     )
@@ -91,12 +91,12 @@ def decisions_of(labelled: Labelled) -> list[Decision]:
     """Return what is decided about the tracks of the page, as the page takes it."""
     decisions = []
     for track_id in np.unique(labelled.track[labelled.track >= 0]).tolist():
-        for nobody in (False, True):
-            rows = np.flatnonzero((labelled.track == track_id) & (labelled.nobody == nobody))
+        for no_person in (False, True):
+            rows = np.flatnonzero((labelled.track == track_id) & (labelled.no_person == no_person))
             rows = rows[np.argsort(labelled.people.time_us[rows], kind="stable")]
             if len(rows):
                 times_s = labelled.people.time_us[rows] / 1e6
-                decisions.append(Decision(track_id, times_s, labelled.labels[rows], nobody))
+                decisions.append(Decision(track_id, times_s, labelled.labels[rows], no_person))
     return decisions
 
 

@@ -27,7 +27,7 @@ from detection.errors import UserError
 from detection.models.action_detector import ActionDetector
 from detection.review.labelling import PeopleToLabel, find_people_to_label, write_label_pages
 from detection.structures import ClassThresholds, LabelMap
-from detection.teaching.features import FeatureStore, People, compute_missing, feature_key
+from detection.teaching.features import FeatureStore, PersonKeyframes, compute_missing, feature_key
 from detection.teaching.fit import choose_learned, fit_shown_classes, probabilities
 from detection.teaching.labelled import Labelled, decisions_of, people_of, undecided_keyframes
 from detection.teaching.order import suggest_order
@@ -129,18 +129,18 @@ class Session:
 
     def compute_features(self, labelled: Mapping[str, Labelled]) -> None:
         """Compute what is not kept yet: of everybody on the page and in the label files."""
-        wanted = {}
+        of_videos = {}
         for video_id, tracks in self.people.tracks.items():
             parts = [people_of(track) for track in tracks]
             if video_id in labelled:
                 parts.append(labelled[video_id].people)
-            wanted[video_id] = People.joined(parts)
+            of_videos[video_id] = PersonKeyframes.joined(parts)
         network = self.network
         computed, self.unreadable = compute_missing(
             network.store,
             self.config,
             network.model,
-            wanted,
+            of_videos,
             device=network.device,
             show_progress=self.show_progress,
         )

@@ -27,7 +27,7 @@ class Round:
     """What came of one round.
 
     page: written again.  people: tracks of the page; decided: those wholly decided.
-    keyframes, nobody: people at keyframes that are decided, and boxes that are no person.
+    keyframes, no_person: people at keyframes that are decided, and boxes that are no person.
     strangers: decided boxes that are on no track of the page.
     classes, thresholds: of the fit; none where nothing was decided.
     """
@@ -36,7 +36,7 @@ class Round:
     people: int
     decided: int = 0
     keyframes: int = 0
-    nobody: int = 0
+    no_person: int = 0
     strangers: int = 0
     classes: Sequence[ClassReport] = ()
     thresholds: ClassThresholds | None = None
@@ -69,7 +69,7 @@ def teach_once(
         session.people.count,
         decided=_wholly_decided(session, labelled),
         keyframes=sum(map(len, labelled.values())),
-        nobody=sum(int(one.nobody.sum()) for one in labelled.values()),
+        no_person=sum(int(one.no_person.sum()) for one in labelled.values()),
         strangers=sum(int((one.track < 0).sum()) for one in labelled.values()),
         classes=reports,
         thresholds=thresholds,

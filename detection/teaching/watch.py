@@ -26,7 +26,7 @@ def label_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
 
 
-def facts_of(paths: Sequence[Path]) -> Facts:
+def file_facts(paths: Sequence[Path]) -> Facts:
     """Return what tells a changed file, of those that are there."""
     facts = {}
     for path in paths:
@@ -44,7 +44,7 @@ def wait_for_change(
     """Return the files' facts once they differ from `before` and have been still for a poll."""
     last: Facts | None = None
     while True:
-        now = facts_of(find())
+        now = file_facts(find())
         if now != before and now == last:
             return now
         last = now
@@ -69,7 +69,7 @@ class Inbox:
 
         Others are left alone; a file that cannot be read is named on stderr, once.
         """
-        now = facts_of(sorted(self.folder.glob(_EXPORTS)))
+        now = file_facts(sorted(self.folder.glob(_EXPORTS)))
         copied = []
         for path, facts in now.items():
             if self._last.get(path) == facts and self._done.get(path) != facts:

@@ -15,7 +15,7 @@ from detection.config import config_from_dict
 from detection.datasets.ava_csv import read_ground_truth
 from detection.datasets.folder import DatasetFolder
 from detection.errors import UserError
-from detection.teaching.features import FeatureStore, People, compute_missing, feature_key
+from detection.teaching.features import FeatureStore, PersonKeyframes, compute_missing, feature_key
 
 CPU = torch.device("cpu")
 
@@ -67,12 +67,12 @@ class World:
         return features
 
 
-def people_of(folder: DatasetFolder) -> dict[str, People]:
+def people_of(folder: DatasetFolder) -> dict[str, PersonKeyframes]:
     rows = read_ground_truth(folder.split("train").annotations)
     people = {}
     for number, name in enumerate(rows.video_names):
         mine = rows.select(rows.video_index == number)
-        people[name] = People(mine.time_us, mine.boxes_01)
+        people[name] = PersonKeyframes(mine.time_us, mine.boxes_01)
     return people
 
 
@@ -97,15 +97,15 @@ def test_new_and_moved_boxes_alone_are_added(world) -> None:
     world.compute()
     before = world.features("train_0")
     old = world.people["train_0"]
-    moved = People(old.time_us, old.boxes_01 + [[0.01, 0, 0, 0]] * len(old))
+    moved = PersonKeyframes(old.time_us, old.boxes_01 + [[0.01, 0, 0, 0]] * len(old))
     world.open()
-    world.people = world.people | {"train_0": People.joined([old, moved])}
+    world.people = world.people | {"train_0": PersonKeyframes.joined([old, moved])}
     assert world.compute()[0] == 2 and world.clips == 2
     features = world.features("train_0")
     np.testing.assert_array_equal(features[: len(old)], before)
     assert np.abs(features[len(old) :] - before).max() > 1e-6
     # Six decimals, as some files have, find the box again.
-    world.people["train_0"] = People(old.time_us, old.boxes_01.round(6))
+    world.people["train_0"] = PersonKeyframes(old.time_us, old.boxes_01.round(6))
     world.open()
     assert world.compute()[0] == 0
 
@@ -188,12 +188,15 @@ def test_a_video_that_cannot_be_read_is_named_and_the_others_go_on(world) -> Non
 
 def test_a_keyframe_outside_its_video_is_refused(world) -> None:
     old = world.people["train_0"]
-    world.people["train_0"] = People(old.time_us + 60_000_000, old.boxes_01)
+    world.people["train_0"] = PersonKeyframes(old.time_us + 60_000_000, old.boxes_01)
     with pytest.raises(UserError, match="outside video 'train_0'"):
         world.compute()
 
 
 def test_nobody_is_nothing_to_do(world) -> None:
-    assert world.compute({}) == (0, []) and world.compute({"train_0": People.none()}) == (0, [])
-    assert world.store.read("train_0", People.none())[0].shape == (0, 32)
+    assert world.compute({}) == (0, []) and world.compute({"train_0": PersonKeyframes.none()}) == (
+        0,
+        [],
+    )
+    assert world.store.read("train_0", PersonKeyframes.none())[0].shape == (0, 32)
     assert not world.store.place.exists()
