@@ -15,7 +15,7 @@ from detection.errors import UserError, first_few, printable
 if TYPE_CHECKING:
     from detection.teaching.session import Session
     from detection.teaching.teach import Round
-    from detection.teaching.watch import Inbox
+    from detection.teaching.watch import Facts, Inbox
 
 EXAMPLE = """examples:
   python -m ava_tools.teach --dataset data/raw
@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError("--watch-folder goes with --watch")
     if options.watch_folder is not None and not options.watch_folder.is_dir():
         raise UserError(f"{options.watch_folder}: folder not found (--watch-folder)")
+    if options.watch_folder is not None and options.labels is not None:
+        raise UserError("--watch-folder copies into DIR/labels, which --labels leaves out")
     for override in options.overrides:
         if override.startswith(("data.root=", "output=")):
             raise UserError(f"'{override}': --dataset and --out say where data and run are")
@@ -43,15 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from detection.engine.run_folder import only_run
     from detection.teaching.run import check_taught_folder
     from detection.teaching.session import Session
+    from detection.teaching.watch import file_facts
 
     config = load_config(options.cfg, options.overrides)
     run = options.out or Path("runs") / (options.dataset.resolve().name or "taught")
     session = Session.open(options.dataset, config, run, show_progress=not options.quiet)
     check_taught_folder(run)
     with only_run(run):
+        known = file_facts(_files(options))
         done = _teach(session, options)
         if options.watch:
-            _watch(session, options, done)
+            _watch(session, options, done, known)
     return 0
 
 
@@ -107,6 +111,7 @@ def _say_round(session: Session, done: Round, before: Round | None, files: int) 
     if session.unreadable:
         lines = first_few(list(map(printable, session.unreadable)))
         print(f"{len(session.unreadable)} keyframes cannot be read and are left out: {lines}")
+    print(f"features: {session.computed} computed, the others were kept from before")
     for line in report_lines(done.classes):
         print(line)
     if done.thresholds is None:
@@ -119,13 +124,15 @@ def _say_round(session: Session, done: Round, before: Round | None, files: int) 
     print(f"use it: {printable(use_command(session.run))}")
 
 
-def _watch(session: Session, options: argparse.Namespace, done: Round) -> None:
-    """Teach again whenever label files have changed, until Ctrl-C."""
-    from detection.teaching.watch import POLL_S, file_facts, wait_for_change
+def _watch(session: Session, options: argparse.Namespace, done: Round, known: Facts) -> None:
+    """Teach again whenever label files have changed, until Ctrl-C.
+
+    known: the files as they were before the round that is done.
+    """
+    from detection.teaching.watch import POLL_S, wait_for_change
 
     if not done.classes:
         session.compute_features({})  # while the first people are being labelled
-    known = file_facts(_files(options))
     inbox = _inbox(session, options, done)
     places = [options.dataset / "labels" if options.labels is None else "the label files"]
     places += [] if inbox is None else [inbox.folder]

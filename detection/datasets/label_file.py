@@ -23,7 +23,7 @@ FORMAT, VERSION = "x3d-action-detection labels", 1
 
 @dataclass(frozen=True)
 class LabelledPerson:
-    """One person, or boxes that are none.  keyframe: (K,) index.  boxes_01: (K, 4).  labels: (K, A)."""
+    """One person, or boxes that are none: keyframe (K,) index, boxes_01 (K, 4), labels (K, A)."""
 
     person_id: int | None
     keyframe: NDArray[np.int64]
@@ -67,10 +67,10 @@ def read_label_file(path: str | Path) -> LabelFile:
         videos = tuple(_video(one, classes) for one in values["videos"])
         if values["videos_count"] != len(videos):
             raise ValueError("cut short")
-        texts = [str(values[name]) for name in ("page", "annotator", "exported")]
+        page, annotator, exported = (str(values[n]) for n in ("page", "annotator", "exported"))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise at_row(path, None, f"damaged ({error})") from error
-    return LabelFile(str(path), *texts, classes, videos)
+    return LabelFile(str(path), page, annotator, exported, classes, videos)
 
 
 def _video(values: dict[str, Any], classes: LabelMap) -> VideoLabels:

@@ -75,7 +75,7 @@ class Session:
     config: RunConfig
     run: Path
     show_progress: bool = False
-    computed: int = field(default=0, init=False)  # people at keyframes, by this process
+    computed: int = field(default=0, init=False)  # people at keyframes, just now
     unreadable: list[str] = field(default_factory=list, init=False)
 
     @classmethod
@@ -136,7 +136,7 @@ class Session:
                 parts.append(labelled[video_id].people)
             of_videos[video_id] = PersonKeyframes.joined(parts)
         network = self.network
-        computed, self.unreadable = compute_missing(
+        self.computed, self.unreadable = compute_missing(
             network.store,
             self.config,
             network.model,
@@ -144,7 +144,6 @@ class Session:
             device=network.device,
             show_progress=self.show_progress,
         )
-        self.computed += computed
 
     def rows(self, labelled: Mapping[str, Labelled]) -> Rows:
         """Return what there is to learn from."""
