@@ -43,10 +43,10 @@ def learn_thresholds(
     A threshold lies midway between two neighbouring scores; of equal F1 the higher recall wins,
     since what is found wrongly is seen and rejected, and what is missed is not seen.
     """
-    scores, is_true = np.asarray(scores, np.float64), np.asarray(is_true, bool)
-    if scores.ndim != 2 or scores.shape != is_true.shape:
-        raise ValueError(f"scores {scores.shape} and labels {is_true.shape} must be (N, A) both")
-    if not np.isfinite(scores).all():
+    given: NDArray[np.float64] = np.asarray(scores, np.float64)
+    if given.ndim != 2 or given.shape != is_true.shape:
+        raise ValueError(f"scores {given.shape} and labels {is_true.shape} must be (N, A) both")
+    if not np.isfinite(given).all():
         raise ValueError("scores must be finite")
     found = is_true.sum(axis=0)
     positives = found if num_true is None else np.asarray(num_true, np.int64)
@@ -54,10 +54,10 @@ def learn_thresholds(
         raise ValueError("num_true must be (A,), and at least the positives among the boxes")
     if not is_true.any():
         return None
-    plain = _learn(scores, is_true, positives, source)
+    plain = _learn(given, is_true, positives, source)
     if person_score is None:
         return plain
-    weighted = scores * np.asarray(person_score, np.float64)[:, None]
+    weighted = given * np.asarray(person_score, np.float64)[:, None]
     product = replace(_learn(weighted, is_true, positives, source), times_person_score=True)
     return product if mean_f1(product) >= mean_f1(plain) + LEAST_GAIN else plain
 
@@ -141,8 +141,7 @@ def _best_cut(scores: NDArray[np.float64], is_true: NDArray[np.bool_], positives
     f1 = 2 * right / (np.arange(1, len(ranked) + 1) + positives)
     f1[:-1][ranked[1:] == ranked[:-1]] = -1  # boxes of one score stay or go together
     last = len(f1) - 1 - int(f1[::-1].argmax())
-    lowest, next_one = ranked[last], ranked[last + 1] if last + 1 < len(ranked) else 0.0
-    between = (lowest + next_one) / 2
-    return float(
-        np.clip(between if between > next_one else lowest, LEAST_THRESHOLD, MOST_THRESHOLD)
-    )
+    lowest, below = ranked[last], ranked[last + 1] if last + 1 < len(ranked) else 0.0
+    between = (lowest + below) / 2  # of neighbouring numbers it may be one of them
+    cut = between if between > below else lowest
+    return float(np.clip(cut, LEAST_THRESHOLD, MOST_THRESHOLD))

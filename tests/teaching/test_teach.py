@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tiny_labels
 import torch
@@ -103,16 +104,27 @@ def test_the_loop(world, capsys, clips) -> None:
     assert not clips and "features: 0 computed" in capsys.readouterr().out
 
 
-def test_red_and_blue_are_told_apart_on_videos_that_were_not_labelled(world) -> None:
+def test_red_and_blue_are_told_apart_on_videos_that_were_not_labelled(
+    world, monkeypatch, capsys
+) -> None:
+    def colours(self, frames, rois_px):
+        """The mean colour of each box, in place of what a random network sees."""
+        features = torch.zeros(len(rois_px), self.head.classes.in_features)
+        for row, (clip, *box) in enumerate(rois_px.round().int().tolist()):
+            inside = frames[clip, :, :, box[1] : box[3], box[0] : box[2]].float()
+            features[row, :3] = inside.mean((1, 2, 3)) / 255
+        return features
+
+    monkeypatch.setattr(ActionDetector, "actor_features", colours)
     world.label({"train_0": RED, "train_1": BLUE, "train_2": RED, "train_3": BLUE})
     world.teach()
     page = world.page()
-
-    def scores(video: int) -> dict[int, int]:
+    for video, column in ((4, 0), (5, 1)):
         flat = page[f"clip-{video}"]["tracks"][0]["s"][0]
-        return dict(zip(flat[::2], flat[1::2], strict=True))
-
-    assert scores(4).get(0, 0) > scores(4).get(1, 0) and scores(5).get(1, 0) > scores(5).get(0, 0)
+        scores = dict(zip(flat[::2], flat[1::2], strict=True))
+        assert scores[column] > 900 and scores.get(1 - column, 0) < 100
+    thresholds = read_checkpoint(world.run).thresholds
+    assert thresholds.precision.tolist() == [1, 1, 1] and thresholds.recall.tolist() == [1, 1, 1]
 
 
 def test_the_same_labels_give_the_same_network_and_the_same_page(world) -> None:
@@ -152,14 +164,16 @@ def test_a_run_that_is_not_of_teaching_is_kept(world) -> None:
     assert (world.run / "config.yaml").read_text() == "mine"
 
 
-def test_detect_actions_opens_the_run(world, tmp_path) -> None:
-    from fake_people import FakeDetector
+def test_the_run_finds_actions_in_a_video(world) -> None:
+    from tiny_pipeline import SquareDetector
 
-    from detection.pipeline.detector import VideoActionDetector
+    from detection.pipeline.detector import ActionDetectorPipeline
 
     world.label({"train_0": RED, "train_1": BLUE, "train_2": RED})
     world.teach()
-    assert FakeDetector and VideoActionDetector
+    pipeline = ActionDetectorPipeline.from_checkpoint(world.run, people=SquareDetector())
+    found = list(pipeline.keyframes(world.root / "videos" / "train_4.mp4"))
+    assert found
 
 
 @pytest.mark.parametrize(
@@ -205,3 +219,67 @@ def test_without_a_labelling_task_the_command_that_makes_one_is_named(world) -> 
     (world.root / "labels.yaml").unlink()
     with pytest.raises(UserError, match="ava_tools.label"):
         world.teach()
+
+
+def test_labels_that_come_while_it_watches_are_taught(world, monkeypatch, capsys, clips) -> None:
+    """New exports: in the folder itself, from downloads, of another page, broken; then Ctrl-C."""
+    downloads = world.root.parent / "downloads"
+    downloads.mkdir()
+    (downloads / "labels.json").write_text("{")
+    steps = iter(range(100))
+
+    def key() -> str:
+        return world.page()["review-data"]["key"]
+
+    def sleep(_seconds: float) -> None:
+        step = next(steps)
+        if step == 2:
+            world.label({"train_0": RED, "train_1": BLUE}, annotator="a1")
+        if step == 5:
+            path = world.label({"train_2": RED}, "x.json", annotator="b<2", page=key())
+            path.rename(downloads / "labels (1).json")
+            path = world.label({"train_3": BLUE}, "x.json", annotator="other", page="1" * 20)
+            path.rename(downloads / "labels-other.json")
+        if step == 12:
+            (world.root / "labels" / "broken.json").write_text("{")
+        if step == 16:
+            (world.root / "labels" / "broken.json").unlink()
+        if step == 20:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("detection.teaching.watch.time.sleep", sleep)
+    assert world.teach("--watch", "--watch-folder", str(downloads)) == 0
+    said = capsys.readouterr()
+    assert "2 of 6 people decided" in said.out and "3 of 6 people decided" in said.out
+    copies = sorted(path.name for path in (world.root / "labels").iterdir())
+    assert copies == ["b2_2026-01-02T03-04-05Z.json", "labels.json"]
+    assert "4 of 6" not in said.out  # the other page's
+    assert "broken.json" in said.err and said.err.count("left alone") == 1
+    assert sorted(path.name for path in downloads.iterdir()) == [
+        "labels (1).json", "labels-other.json", "labels.json",
+    ]  # fmt: skip
+    assert sum(clips) == 12  # everybody's, once, before the first label came
+
+
+def test_killed_in_the_middle_it_goes_on_and_the_last_run_stands(world) -> None:
+    """Killed for real between two videos: the second start computes the rest alone."""
+    world.label({"train_0": RED, "train_1": BLUE})
+    program = (
+        "import sys, os\n"
+        "from detection.teaching.features import FeatureStore\n"
+        "add, done = FeatureStore.add, []\n"
+        "def killed(self, *a):\n"
+        "    if len(done) == 3: os.kill(os.getpid(), 9)\n"
+        "    done.append(add(self, *a))\n"
+        "FeatureStore.add = killed\n"
+        "from ava_tools.teach import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    words = ["--dataset", str(world.root), "--cfg", str(world.cfg), "--out", str(world.run)]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, check=False)
+    assert done.returncode == -9, done.stderr.decode()
+    kept = list((world.root / "features").rglob("*.npz"))
+    assert len(kept) == 3 and not (world.run / "checkpoints").exists()
+    assert world.teach() == 0
+    assert len(list((world.root / "features").rglob("[!.]*.npz"))) == 6
+    assert read_checkpoint(world.run).classes is not None
