@@ -73,7 +73,8 @@ class Stage {
     node.classList.toggle("low", box[3] > 0.94);
     node.classList.toggle("rightmost", box[0] + box[2] > 1.2);
     const plain = kind === "guess" && !person.shownLabels.length && !chosen;
-    node.style.opacity = person.faint ? 0.4 : plain ? 0.5 : 1;
+    node.style.opacity = plain && person.faint === undefined ? 0.5 : 1;
+    node.classList.toggle("faint", Boolean(person.faint));
     node.classList.toggle("nobody", Boolean(person.cell?.nobody));
     const text = app.tagText(kind, person, this.layer.classList.contains("crowd"));
     const tag = node.querySelector(".tag");

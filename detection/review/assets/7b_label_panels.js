@@ -55,16 +55,17 @@ class LabelPanels extends Panels {
   // The stretch, or the span of it that picks are for.
   when() {
     const { app } = this;
-    const { track, span, clip } = app;
-    const here = span ? `Picks are for ${app.timesText(span)}` : `${app.timesText([0, track.k.length - 1])}, `
-      + counted(track.k.length, "keyframe");
-    return el("div", { class: `head when${span ? " span" : ""}` }, el("span", { class: span ? "" : "soft", id: "when" }, here), el("span", { class: "grow" }),
+    const { track, span } = app;
+    const all = `${app.timesText([0, track.k.length - 1])}, ${counted(track.k.length, "keyframe")}`;
+    return el("div", { class: "when" }, span ? el("div", { class: "head span" },
+      el("span", { id: "when" }, "Picks are for ", el("b", {}, app.timesText(span))), el("span", { class: "grow" }),
+      el("button", { type: "button", "data-key": "whole", title: "Esc", onclick: () => app.setSpan(0, Infinity) }, "Whole person"))
+      : el("div", { class: "soft", id: "when" }, all),
+    track.k.length < 2 ? null : el("div", { class: "soft small row" }, "Changes in between?",
       el("button", { type: "button", class: "bare", "data-key": "start", title: "[ or I: picks are for the time from here on",
-        onclick: () => app.mark("start"), disabled: track.k.length < 2 }, "[ from here"),
+        onclick: () => app.mark("start") }, el("kbd", {}, "["), " from here"),
       el("button", { type: "button", class: "bare", "data-key": "end", title: "] or O: picks are for the time up to here",
-        onclick: () => app.mark("end"), disabled: track.k.length < 2 }, "to here ]"),
-      span ? el("button", { type: "button", "data-key": "whole", title: "Esc", onclick: () => app.setSpan(0, Infinity) }, "Whole person") : null,
-      clip.times.length ? null : "");
+        onclick: () => app.mark("end") }, "to here ", el("kbd", {}, "]"))));
   }
 
   suggested(suggestion) {
