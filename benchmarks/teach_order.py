@@ -29,6 +29,8 @@ sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 from few_shot import Clips, grams_of, logits_in_span, one_hot, read_clips, rows_of  # noqa: E402
 from probe_folds import mean_ap, spread  # noqa: E402
 
+from detection.teaching.order import suggest_order  # noqa: E402
+
 PICKS = (10, 20, 40, 80, 160, 320)
 
 
@@ -133,6 +135,11 @@ def mixed(first: Order, second: Order) -> Order:
     return order
 
 
+def shipped(known: Known) -> NDArray[np.int64]:
+    """Return the order in which `teach` suggests."""
+    return suggest_order(known.scores, known.counts)
+
+
 def chance(known: Known) -> NDArray[np.float64]:
     """(T,) random numbers."""
     return known.random.random(len(known.scores))
@@ -152,7 +159,7 @@ ORDERS: dict[str, Order] = {
     "least certain x rarest likely class": by(lambda known: uncertain(known) * rarity(known)),
     "least certain x rare, class by class": by(uncertain_by_class),
     "most confident x rarest likely class": by(lambda known: known.scores.max(1) * rarity(known)),
-    "likely classes in turns, least certain": in_turns(margin),
+    "likely classes in turns, margin (suggest_order)": shipped,
     "likely classes in turns, most confident": in_turns(lambda known: known.scores.max(1)),
     "likely classes in turns, random": in_turns(
         lambda known: known.random.random(len(known.scores))
