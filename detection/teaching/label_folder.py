@@ -10,7 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from detection.datasets.label_file import LabelFile, VideoLabels, join_label_files, read_label_file
+from detection.datasets.label_file import (
+    LabelFile,
+    LabelledVideo,
+    join_label_files,
+    read_label_file,
+)
 from detection.datasets.labelling_task import TASK_FILE
 from detection.errors import UserError, printable
 from detection.structures import LabelMap
@@ -34,6 +39,8 @@ def read_labelled(
     if not read:
         return {}
     joined = join_label_files(read, prefer=prefer)
+    for note in joined.notes:
+        print(printable(note))
     labelled = {}
     for video in joined.videos:
         decided = _decided(video, joined.classes, session.label_map)
@@ -76,20 +83,18 @@ def _check_people(session: Session, file: LabelFile) -> None:
         )
 
 
-def _decided(video: VideoLabels, classes: LabelMap, label_map: LabelMap) -> Decided:
+def _decided(video: LabelledVideo, classes: LabelMap, label_map: LabelMap) -> Decided:
     """Return one video's decisions, columns of the data set's classes."""
     column = [label_map.index_by_name[name] for name in classes.names]
-    both = [(one, False) for one in video.people] + [(one, True) for one in video.no_person]
+    both = [(one, False) for one in video.people] + [(one, True) for one in video.nobody]
     labels = [np.zeros((0, len(label_map)), bool)]
     for one, _ in both:
-        ours = np.zeros((len(one.keyframe), len(label_map)), bool)
+        ours = np.zeros((len(one.times_us), len(label_map)), bool)
         ours[:, column] = one.labels
         labels.append(ours)
-    counts = [len(one.keyframe) for one, _ in both]
+    counts = [len(one.times_us) for one, _ in both]
     return Decided(
-        PersonKeyframes.joined(
-            [PersonKeyframes(video.keyframes_us[one.keyframe], one.boxes_01) for one, _ in both]
-        ),
+        PersonKeyframes.joined([PersonKeyframes(one.times_us, one.boxes_01) for one, _ in both]),
         np.concatenate(labels),
         np.repeat(np.array([no_person for _, no_person in both], bool), counts),
         np.repeat(np.arange(len(both)), counts),

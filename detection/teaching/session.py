@@ -233,7 +233,8 @@ class Session:
     ) -> Path:
         """Write the page again: suggestions, who is next, and what is decided so far."""
         scores, means = self.score_undecided(labelled, layer)
-        counts = rows.labels.sum(0).numpy().astype(np.int64)
+        has_it = rows.labels.numpy() > 0
+        counts = np.array([len(np.unique(rows.track[column])) for column in has_it.T], np.int64)
         names = list(scores)
         order = [names[place] for place in suggest_order(means, counts).tolist()]
         return self.write_page(labelled, scores=scores, order=order)

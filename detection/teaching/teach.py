@@ -79,7 +79,7 @@ def teach_once(
 def thresholds_of(scores: Tensor, rows: Rows) -> ClassThresholds | None:
     """Learn thresholds from (R, A) scores of held-out videos; None where there are none.
 
-    Classes that cannot be measured (NaN) take the median threshold of the others.
+    Classes that cannot be measured (NaN) have a threshold of 0.5.
     """
     measured = torch.isfinite(scores).all(0).numpy()
     if not measured.any():
@@ -96,7 +96,7 @@ def thresholds_of(scores: Tensor, rows: Rows) -> ClassThresholds | None:
     if learned is None or measured.all():
         return learned
     score, precision, recall = (np.full(len(measured), np.nan) for _ in range(3))
-    score[:] = np.median(learned.score)
+    score[:] = 0.5
     score[columns] = learned.score
     precision[columns], recall[columns] = learned.precision, learned.recall
     return dataclasses.replace(

@@ -13,7 +13,7 @@ from detection.checkpoints.file import save_model_file
 from detection.config import config_from_dict
 from detection.datasets.ava_csv import read_ground_truth, write_person_boxes
 from detection.datasets.folder import DatasetFolder, write_dataset_file
-from detection.datasets.label_file import LabelFile, LabelledPerson, VideoLabels, write_label_file
+from detection.datasets.label_file import LabelFile, LabelledPerson, LabelledVideo, write_label_file
 from detection.datasets.labelling_task import LabellingTask, write_labelling_task
 from detection.structures import ActorBoxes, Keyframe
 
@@ -103,11 +103,13 @@ def write_labels(
         labels = np.zeros((len(mine), len(label_map)), bool)
         for name in classes or ():
             labels[:, label_map.index_by_name[name]] = True
-        person = LabelledPerson(1, np.arange(len(mine)), mine.boxes_01 + shift, labels)
-        people, others = ([person], []) if classes is not None else ([], [person])
+        person = LabelledPerson(1, mine.time_us, mine.boxes_01 + shift, labels)
+        people, others = ((person,), ()) if classes is not None else ((), (person,))
         undecided = np.zeros(len(mine), np.int64)
         named = (names or {}).get(video_id, video_id)
-        videos.append(VideoLabels(named, mine.time_us, undecided, people, others))
+        videos.append(LabelledVideo(named, mine.time_us, undecided, people, others))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_label_file(path, LabelFile(str(path), page, annotator, exported, label_map, videos))
+    write_label_file(
+        path, LabelFile(str(path), page, annotator, exported, "tiny", label_map, tuple(videos))
+    )
     return path

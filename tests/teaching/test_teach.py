@@ -236,7 +236,7 @@ def test_labels_that_come_while_it_watches_are_taught(world, monkeypatch, capsys
         if step == 2:
             world.label({"train_0": RED, "train_1": BLUE}, annotator="a1")
         if step == 5:
-            path = world.label({"train_2": RED}, "x.json", annotator="b<2", page=key())
+            path = world.label({"train_2": RED}, "x.json", annotator="b2", page=key())
             path.rename(downloads / "labels (1).json")
             path = world.label({"train_3": BLUE}, "x.json", annotator="other", page="1" * 20)
             path.rename(downloads / "labels-other.json")
