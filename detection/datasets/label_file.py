@@ -7,9 +7,8 @@ fractions of the frame.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -254,9 +253,9 @@ def _video(path: str | Path, place: str, values: Any, classes: LabelMap) -> Labe
         found[key] = tuple(persons)
     video = LabelledVideo(video_id, times, undecided, found["people"], found["nobody"])
     there, _ = _cells(video.people)
-    for key in _cells(video.nobody)[0]:
-        if key in there:
-            message = f"one box at {key[0] / 1e6:.3f} s is a person and nobody"
+    for cell in _cells(video.nobody)[0]:
+        if cell in there:
+            message = f"one box at {cell[0] / 1e6:.3f} s is a person and nobody"
             raise at_row(path, f"{place}.nobody", message)
     return video
 
@@ -391,13 +390,193 @@ def _cells(people: Sequence[LabelledPerson]) -> tuple[dict[_Cell, _Row], dict[_C
 def join_label_files(
     files: Sequence[LabelFile], *, prefer: str | Path | None = None
 ) -> JoinedLabels:
-    """Return several exports as one: of an annotator's exports of a page the last counts."""
+    """Return several exports as one; what two files agree on is there once.
+
+    Of one annotator's exports of one page the last counts. prefer: the file that decides where
+    others disagree about a box at a keyframe. Raises `UserError` for no file, for files of different
+    classes, and for disagreement that no file decides, naming the first five.
+    """
+    if not files:
+        raise UserError("no label file: at least one is required")
+    for file in files[1:]:
+        _check_same_classes(files[0], file)
+    counted, notes = _last_exports(files)
+    preferred = None
+    if prefer is not None:
+        names = [str(prefer) == file.path for file in counted]
+        if not any(names):
+            known = first_few([file.path for file in counted], most=5, separator=", ")
+            raise UserError(f"--prefer {prefer}: not one of the files that count: {known}")
+        preferred = names.index(True)
+    disputes: list[str] = []
+    decided = [0]
+    ids = dict.fromkeys(video.video_id for file in counted for video in file.videos)
+    joined = tuple(_JoinedVideo(name, counted, preferred).join(disputes, decided) for name in ids)
+    if disputes:
+        many = f"{len(disputes):,} disagreement{'s' * (len(disputes) > 1)} between label files"
+        shown = first_few(disputes, most=5)
+        raise UserError(f"{many}; --prefer FILE names the one that decides: {shown}")
+    if decided[0]:
+        notes.append(f"{decided[0]:,} disagreements decided by {prefer}")
+    return JoinedLabels(files[0].classes, joined, tuple(f.path for f in counted), tuple(notes))
+
+
+def _check_same_classes(first: LabelFile, other: LabelFile) -> None:
+    ours = set(zip(first.classes.names, first.classes.ids, strict=True))
+    theirs = set(zip(other.classes.names, other.classes.ids, strict=True))
+    for odd, has, lacks in ((theirs - ours, other, first), (ours - theirs, first, other)):
+        if odd:
+            name, class_id = min(odd)
+            raise UserError(f"{has.path}: class '{name}' ({class_id}) is not in {lacks.path}")
+    if first.classes != other.classes:
+        raise UserError(f"{other.path}: classes in another order or other groups than {first.path}")
+
+
+def _last_exports(files: Sequence[LabelFile]) -> tuple[list[LabelFile], list[str]]:
+    """Return the last export of each annotator and page, and a note for each that is passed over."""
     last: dict[tuple[str, str], LabelFile] = {}
+    notes = []
     for file in sorted(files, key=lambda one: one.exported):
-        last[file.page, file.annotator] = file
-    videos = [video for file in last.values() for video in file.videos]
-    ids = [video.video_id for video in videos]
-    if twice := [video_id for video_id in ids if ids.count(video_id) > 1]:
-        raise UserError(f"video '{twice[0]}' is in the files of two annotators")
-    paths = tuple(file.path for file in last.values())
-    return JoinedLabels(files[0].classes, tuple(videos), paths)
+        key = (file.annotator, file.page)
+        if (before := last.get(key)) is not None and before.path != file.path:
+            notes.append(f"{before.path}: passed over, {file.path} is a later export of that page")
+        last[key] = file
+    return [file for file in files if last.get((file.annotator, file.page)) is file], notes
+
+
+class _JoinedVideo:
+    """One video of several files.  preferred: place of the file that decides."""
+
+    def __init__(self, video_id: str, files: Sequence[LabelFile], preferred: int | None) -> None:
+        self.video_id = video_id
+        self.preferred = preferred
+        self.parts = [
+            (place, file, video)
+            for place, file in enumerate(files)
+            for video in file.videos
+            if video.video_id == video_id
+        ]
+
+    def join(self, disputes: list[str], decided: list[int]) -> LabelledVideo:
+        """Return what the files say together.
+
+        disputes: takes what they disagree on.  decided: [count] of what the preferred one decided.
+        """
+        rows: dict[_Cell, dict[int, tuple[str, int, _Row]]] = {}
+        for place, (_, _, video) in enumerate(self.parts):
+            for kind, people in (("people", video.people), ("nobody", video.nobody)):
+                found, persons = _cells(people)
+                for cell, row in found.items():
+                    rows.setdefault(cell, {})[place] = (kind, persons[cell], row)
+        chosen: dict[tuple[str, int, int], list[_Row]] = {}
+        kept: dict[int, int] = {}
+        for cell in sorted(rows):
+            by_file = rows[cell]
+            place: int | None = min(by_file)
+            if dispute := self._dispute(cell, by_file):
+                place = self._decisive(cell, by_file)
+                if place is None:
+                    disputes.append(dispute)
+                    continue
+                decided[0] += 1
+            if place in by_file:
+                kind, person, row = by_file[place]
+                chosen.setdefault((kind, place, person), []).append(row)
+                kept[cell[0]] = kept.get(cell[0], 0) + 1
+        people, nobody = (self._people(chosen, kind) for kind in ("people", "nobody"))
+        times, undecided = self._undecided(kept)
+        return LabelledVideo(self.video_id, times, undecided, people, nobody)
+
+    def _said(self, cell: _Cell, by_file: dict[int, tuple[str, int, _Row]]) -> dict[int, str]:
+        """Return in words what each file says of a box; a file that is silent about it is absent."""
+        said = {}
+        for place, (kind, _, (person, row)) in by_file.items():
+            names = self.parts[place][1].classes.names
+            labels = [names[column] for column in np.flatnonzero(person.labels[row]).tolist()]
+            said[place] = "nobody" if kind == "nobody" else ", ".join(labels) or "no class"
+        pages = {self.parts[place][1].page for place in by_file}
+        for place, (_, file, video) in enumerate(self.parts):
+            at = np.flatnonzero(video.keyframes_us == cell[0])
+            if place not in said and file.page in pages and len(at) and not video.undecided[at[0]]:
+                said[place] = "no such box"
+        return said
+
+    def _dispute(self, cell: _Cell, by_file: dict[int, tuple[str, int, _Row]]) -> str:
+        """Return two different values of a box in words, "" where the files agree."""
+        said = self._said(cell, by_file)
+        first = min(said)
+        other = next((place for place in sorted(said) if said[place] != said[first]), None)
+        if other is None:
+            return ""
+        person = next(iter(by_file.values()))[2][0]
+        who = "a person" if person.person_id is None else f"person {person.person_id}"
+        box = ", ".join(f"{edge / 1e6:g}" for edge in cell[1])
+        values = [f"{said[place]} in {self.parts[place][1].path}" for place in (first, other)]
+        where = f"video '{self.video_id}' at {cell[0] / 1e6:.3f} s, {who} ({box})"
+        return f"{where}: {values[0]}, {values[1]}"
+
+    def _decisive(self, cell: _Cell, by_file: dict[int, tuple[str, int, _Row]]) -> int | None:
+        """Return the place of the preferred file, None where it says nothing of this box."""
+        said = self._said(cell, by_file)
+        return next((place for place in said if self.parts[place][0] == self.preferred), None)
+
+    def _people(
+        self, chosen: dict[tuple[str, int, int], list[_Row]], kind: str
+    ) -> tuple[LabelledPerson, ...]:
+        """Put each person's rows together: an id of one page is one person, in whatever file."""
+        by_person: dict[tuple[object, ...], list[_Row]] = {}
+        for (of_kind, place, number), rows in chosen.items():
+            person_id = rows[0][0].person_id
+            page = self.parts[place][1].page
+            key = (place, number) if person_id is None else (page, person_id)
+            if of_kind == kind:
+                by_person.setdefault(key, []).extend(rows)
+        people: list[LabelledPerson] = []
+        taken: set[int] = set()
+        for rows in by_person.values():
+            for part in _in_time(rows):
+                person_id = part[0][0].person_id
+                if person_id in taken:  # of another page: another person
+                    person_id = None
+                elif person_id is not None:
+                    taken.add(person_id)
+                people.append(
+                    LabelledPerson(
+                        person_id,
+                        np.array([person.times_us[row] for person, row in part], np.int64),
+                        np.stack([person.boxes_01[row] for person, row in part]),
+                        np.stack([person.labels[row] for person, row in part]),
+                    )
+                )
+        return tuple(people)
+
+    def _undecided(self, kept: dict[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return all keyframes, and how many people no file decides there."""
+        total: dict[int, int] = {}
+        for _, _, video in self.parts:
+            here = dict.fromkeys(video.keyframes_us.tolist(), 0)
+            for person in (*video.people, *video.nobody):
+                for time in person.times_us.tolist():
+                    here[time] += 1
+            for time, count in zip(here, video.undecided.tolist(), strict=True):
+                if count:
+                    total[time] = max(total.get(time, 0), here[time] + count)
+                else:
+                    total.setdefault(time, 0)
+        times = sorted(total)
+        left = [max(0, total[time] - kept.get(time, 0)) for time in times]
+        return np.array(times, np.int64), np.array(left, np.int64)
+
+
+def _in_time(rows: Sequence[_Row]) -> list[list[_Row]]:
+    """Return rows sorted by time; a second box at one time begins another person."""
+    parts: list[list[_Row]] = []
+    for row in sorted(rows, key=lambda one: int(one[0].times_us[one[1]])):
+        time = row[0].times_us[row[1]]
+        for part in parts:
+            if part[-1][0].times_us[part[-1][1]] < time:
+                part.append(row)
+                break
+        else:
+            parts.append([row])
+    return parts
