@@ -54,6 +54,7 @@ LINES = {
     "prepare": ["--dataset {a} --out {out}"],
     "report_boxes": ["--dataset {a} --split val --boxes {b}"],
     "score_views": ["--checkpoint {a}"],
+    "teach": ["--dataset {a}"],
     "train_people": ["--cfg {a}", "--resume {a}", "--eval-only --checkpoint {a}"],
     "verify": ["{a}"],
     "visualize": [

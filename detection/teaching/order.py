@@ -1,0 +1,41 @@
+"""Who is to be labelled next."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def suggest_order(
+    scores: NDArray[np.floating], labelled_counts: NDArray[np.integer]
+) -> NDArray[np.int64]:
+    """Return the (T,) order of tracks, the first to be labelled first.
+
+    scores: (T, A) probabilities of undecided tracks.  labelled_counts: (A,) examples so far.
+
+    Likely classes come in turns, the one with the fewest examples first: each track counts as an
+    example of its likely class once it is in the order, so that ten tracks are not ten of one kind.
+    Within a class the least certain is first, by the margin of its two best probabilities (of one
+    class alone, the nearest to a half). Tracks that are alike keep their order.
+    """
+    scores = np.asarray(scores, np.float64)
+    if scores.ndim != 2 or scores.shape[1:] != np.shape(labelled_counts) or not scores.shape[1]:
+        raise ValueError(
+            f"scores {scores.shape} and counts {np.shape(labelled_counts)} of the same classes, "
+            "one at least, are required"
+        )
+    likely = scores.argmax(1)
+    ranked = np.argsort(_sureness(scores), kind="stable")
+    turn = np.zeros(len(scores), np.int64)
+    for column in np.unique(likely).tolist():
+        members = ranked[likely[ranked] == column]
+        turn[members] = labelled_counts[column] + np.arange(len(members))
+    return ranked[np.argsort(turn[ranked], kind="stable")]
+
+
+def _sureness(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (T,) how far the best class is from the next one."""
+    if scores.shape[1] == 1:
+        return np.abs(2 * scores[:, 0] - 1)
+    best = np.partition(scores, -2, axis=1)
+    return best[:, -1] - best[:, -2]
