@@ -148,10 +148,10 @@ def draw(num_videos: int, num_people: int) -> tuple[list[list[Person]], list[lis
             boxes.append(
                 ReviewTrack(
                     number + 1,
-                    np.arange(count),
+                    np.arange(count, dtype=np.float64),
                     boxes_01.round(6),
-                    np.zeros((count, len(MAP))),
-                    np.ones(count),
+                    np.zeros((count, len(MAP)), np.float32),
+                    np.ones(count, np.float32),
                 )
             )
         people.append(mine)
@@ -205,7 +205,7 @@ def write(
                 WIDTH,
                 HEIGHT,
                 float(SECONDS),
-                keyframes_s=np.arange(SECONDS),
+                keyframes_s=[float(second) for second in range(SECONDS)],
                 tracks=shown,
             )
         )
