@@ -161,6 +161,16 @@ def number(low: float, high: float, *, above: bool = False) -> Callable[[str], f
 share = number(0, 1)
 seconds = number(0, 1e6)  # eleven days
 seconds_above_0 = number(0, 1e6, above=True)
+
+
+def auto_or_seconds(text: str) -> float | str:
+    """Read `auto`, or a number of seconds: 0 or at least 0.01."""
+    value = text if text == "auto" else seconds(text)
+    if isinstance(value, float) and 0 < value < 0.01:
+        raise argparse.ArgumentTypeError(f"'{text[:40]}': auto, 0 or 0.01 seconds and more")
+    return value
+
+
 any_seconds = number(0, math.inf)
 
 

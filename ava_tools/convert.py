@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from detection.structures import LabelMap
 
 EXAMPLE = """examples:
+  python -m ava_tools.convert --checkpoint runs/demo --out demo.safetensors
   python -m ava_tools.convert --checkpoint runs/demo/checkpoints/best.pt --out best.safetensors
   python -m ava_tools.convert --checkpoint x3d_m.pyth --to pytorchvideo --out X3D_M.pyth
   python -m ava_tools.convert --checkpoint x3d_s_kinetics400 --to own --out x3d_s.pt
@@ -50,8 +51,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     # fmt: off
     add("--checkpoint", type=Path, required=True, metavar="FILE",
-        help="of this project (or a run folder), SlowFast, pytorchvideo or mmaction2; safetensors; "
-        "or the name of published weights")
+        help="of this project (or a run folder: its last one), SlowFast, pytorchvideo or "
+        "mmaction2; safetensors; or the name of published weights")
     add("--allow-unused", action="store_true",
         help="leave out weights that the network has no place for")
     parser.shared("--out", metavar="FILE", help="what to write")

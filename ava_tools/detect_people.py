@@ -10,11 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import command_parser, none_or_at_a_time, path_text, run_command, share
+from ava_tools.cli import (
+    auto_or_seconds,
+    command_parser,
+    none_or_at_a_time,
+    path_text,
+    run_command,
+    share,
+)
 from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
-    from detection.datasets.folder import DatasetFolder, Split
+    from detection.datasets.folder import DatasetFolder, PeoplePart, Split
     from detection.people.box_table import Summary
     from detection.structures import Keyframe
 
@@ -72,11 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = choose_device(options.device)
     half = device.type == "cuda" if options.half is None else options.half
     detector_options = _detector_options(options, half, device)
+    opened = _Opened(options, device, half)
     summary = make_box_table(
         folder,
         keyframes,
         options.out,
-        open_detector=lambda: _open_detector(options, device, half),
+        open_detector=opened.open,
         options={"dataset": folder.name, **detector_options},
         notes={"weights": options.weights, "split": split.name, "device": str(device)},
         batch_size=options.batch_size,
@@ -88,19 +96,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         progress=not options.quiet and shard.index == 0,
     )
     if summary.complete and relative is not None:
-        register_boxes(folder, split.name, options.register, relative)
+        people = opened.as_part(detector_options["network"])
+        register_boxes(folder, split.name, options.register, relative, people=people)
     _say(summary, options, shard)
     return 0
 
 
 def _keyframes(folder: DatasetFolder, options: argparse.Namespace) -> list[Keyframe]:
+    from detection.datasets.keyframe_times import describe_intervals
     from detection.people import keyframe_frames as keyframes
 
     split = folder.split(options.split)
+    every: float | str | None = "auto" if options.every_second else options.every
+    if every is None and split.videos and not split.annotations.stat().st_size:
+        every = "auto"  # bare videos
     if options.keyframes:
         found, source = keyframes.listed_keyframes(options.keyframes), options.keyframes
-    elif options.every_second:
-        found, source = keyframes.every_second(folder, split), split.videos or split.annotations
+    elif every is not None:
+        every_s = None if isinstance(every, str) else every
+        found, intervals_s = keyframes.regular_keyframes(folder, split, every_s)
+        source = split.videos or split.annotations
+        if intervals_s and not options.quiet:
+            print(describe_intervals(intervals_s))
     else:
         found, source = keyframes.annotated_keyframes(split), split.annotations
     keyframes.check_any(found, str(source))
@@ -112,6 +129,8 @@ def _warn_of_mismatches(split: Split, keyframes: list[Keyframe]) -> None:
     from detection.datasets.actor_table import read_ground_truth_rows
     from detection.datasets.split_joins import keyframe_mismatches
 
+    if not split.annotations.stat().st_size:
+        return
     rows = read_ground_truth_rows(split)
     for sentence in keyframe_mismatches(split, rows, keyframes, name="the keyframes to process"):
         print(printable(f"warning: {sentence}"), file=sys.stderr)
@@ -160,6 +179,34 @@ def _open_detector(options: argparse.Namespace, device: Any, half: bool) -> Any:
     for note in getattr(detector, "notes", ()):
         print(printable(f"note: {note}"), file=sys.stderr)
     return detector
+
+
+class _Opened:
+    """The detector, opened when it is asked for, and how `dataset.yaml` names it."""
+
+    def __init__(self, options: argparse.Namespace, device: Any, half: bool) -> None:
+        self._how = options, device, half
+        self._detector: Any = None
+
+    def open(self) -> Any:
+        """Return the detector."""
+        if self._detector is None:
+            self._detector = _open_detector(*self._how)
+        return self._detector
+
+    def as_part(self, network: str | None) -> PeoplePart | None:
+        """Return what other commands open it by; None for detectron2, which they cannot."""
+        from detection.datasets.folder import PeoplePart
+        from detection.people.base import person_threshold
+        from detection.people.coco import COCO, is_coco
+
+        options = self._how[0]
+        if options.detectron2_config is not None:
+            return None
+        weights = str(Path(options.weights).absolute())
+        if is_coco(options.weights):
+            weights = f"{COCO}:{network}"
+        return PeoplePart(weights=weights, score=person_threshold(self.open()))
 
 
 def _workers(asked: int | None) -> int:
@@ -221,8 +268,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="classes of the detector that count as people (default: person)")
     add("--keyframes", type=Path, metavar="CSV",
         help="video_id,time rows to process, in place of the ground truth's keyframes")
-    add("--every-second", action="store_true",
-        help="process each whole second of the split's videos, less its exclusions")
+    add("--every", type=auto_or_seconds, metavar="S",
+        help="process the split's videos at every multiple of S seconds, less its exclusions; "
+        "auto: each second, in videos below 10 s more often (default without annotations)")
+    add("--every-second", action="store_true", help="the same as --every auto")
     add("--register", metavar="NAME", help="name the boxes in dataset.yaml's split")
     add("--score-floor", type=share, default=0.05, metavar="S",
         help="leave out boxes of lower scores (default %(default)s)")
@@ -236,8 +285,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--shard", metavar="K/N", help="do the K-th of N shares; torchrun's processes need none")
     # fmt: on
     options = parser.parse_args(arguments)
-    if options.keyframes and options.every_second:
-        raise UserError("--keyframes and --every-second exclude each other")
+    ways = ("keyframes", "every_second", "every")
+    values = {f"--{way.replace('_', '-')}": getattr(options, way) for way in ways}
+    given = [name for name, value in values.items() if value is not None and value is not False]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} exclude each other")
     for name, least in (("batch_size", 1), ("short_side", 16)):
         value = getattr(options, name)
         if value is not None and value < least:

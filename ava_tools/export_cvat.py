@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import command_parser, named_lists, number, run_command, seconds_above_0, share
+from ava_tools.cli import auto_or_seconds, command_parser, named_lists, number, run_command, share
 from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -23,9 +25,12 @@ EXAMPLE = """examples:
       --one-of pose=stand,sit,lie --actions wave phone --out cvat/
   python -m ava_tools.export_cvat --dataset data/mine --split train --out cvat/     (to correct)
 
-In CVAT: make a task per video, paste labels.json into the label editor's "Raw" tab, upload ID.xml
-as "CVAT 1.1", choose the actions, export as "CVAT for video 1.1"; then
-  python -m ava_tools.import_dataset cvat --source exports/ --videos data/raw/videos \\
+With CVAT's command line (pip install cvat-cli), before and after the actions are chosen:
+  python cvat/tasks.py upload -- --server-host https://app.cvat.ai --auth NAME
+  python cvat/tasks.py download -- --server-host https://app.cvat.ai --auth NAME
+By hand: make a task per video, paste labels.json into the label editor's "Raw" tab, upload ID.xml
+as "CVAT 1.1", choose the actions, export as "CVAT for video 1.1" into cvat/exports. Then
+  python -m ava_tools.import_dataset cvat --source cvat/exports --videos data/raw/videos \\
       --out data/mine
 """
 
@@ -34,10 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parse(arguments)
     from detection.datasets.folder import DatasetFolder
-    from detection.datasets.open_video import open_video
-    from detection.files import write_text
-    from detection.importers.cvat_export import VideoHeader, cvat_text, same_labels, write_labels
-    from detection.video.frame_folder import nearest_frames
+    from detection.datasets.keyframe_times import describe_intervals
+    from detection.importers.cvat_export import same_labels
 
     folder = DatasetFolder.open(options.dataset)
     choices = _choices(folder, options)
@@ -51,40 +54,110 @@ def main(arguments: Sequence[str] | None = None) -> int:
     label_path = options.out / "labels.json"
     if label_path.exists() and not options.overwrite and not same_labels(label_path, choices):
         raise UserError(f"{label_path}: holds other actions; --overwrite replaces it")
-    ready = []  # everything is made before the first file is written
-    merged: list[str] = []
-    for video_id, timed in tracks_of_all:
-        with open_video(folder, video_id) as video:
-            times_s, size_px = video.frame_times_s(), video.frame_size()
-        _check_times(video_id, timed, times_s)
-        frames = nearest_frames(times_s, [time_s for track in timed for time_s, _, _ in track])
-        tracks, taken = [], 0
-        for track in timed:
-            numbers = frames[taken : taken + len(track)].tolist()
-            taken += len(track)
-            tracks.append(_boxes(numbers, track))
-        merged += [video_id] * (taken - sum(map(len, tracks)))
-        head = VideoHeader(video_id, folder.video_path(video_id).name, len(times_s), size_px)
-        span_s = max(times_s[-1] - times_s[0], 1e-9)
-        step = max(1, round(options.every * (len(times_s) - 1) / span_s))
-        ready.append((head, tracks, step, cvat_text(head, tracks, choices, step, options.keep_iou)))
-    for head, _, _, (text, _) in ready:
-        write_text(options.out / f"{head.name}.xml", text)
-    write_labels(label_path, choices)
-    people = sum(len(tracks) for _, tracks, _, _ in ready)
-    boxes = sum(len(track) for _, tracks, _, _ in ready for track in tracks)
-    written = sum(count for *_, (_, count) in ready)
+    ready = [
+        _made(folder, video_id, tracks, choices, options) for video_id, tracks in tracks_of_all
+    ]
+    _write(folder, options.out, ready, choices)
+    boxes, written = sum(made.boxes for made in ready), sum(made.written for made in ready)
     print(
-        f"{len(tracks_of_all)} videos, {people} people, {boxes:,} boxes ({written:,} written, CVAT "
-        f"draws the others) -> {options.out}"
+        f"{len(ready)} videos, {sum(made.people for made in ready)} people, {boxes:,} boxes "
+        f"({written:,} written, CVAT draws the others) -> {options.out}"
     )
-    if merged:
+    print(describe_intervals(made.every_s for made in ready))
+    if merged := [made for made in ready if made.merged]:
         print(
-            f"warning: {len(merged)} boxes left out, a person's second at one frame (times closer "
-            f"than frames), the first in {merged[0]}"
+            f"warning: {sum(made.merged for made in merged)} boxes left out, a person's second at "
+            f"one frame (times closer than frames), the first in {merged[0].video_id}"
         )
-    print(f"labels for CVAT's task: {label_path}")
+    print(f"labels for CVAT's task: {label_path}; all tasks at once: {options.out / 'tasks.py'}")
     return 0
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A video's file: its text, what is in it, and the seconds between its boxes.
+
+    merged: boxes that were left out, a person's second at one frame.
+    """
+
+    video_id: str
+    text: str
+    people: int
+    boxes: int
+    written: int
+    merged: int
+    every_s: float
+
+
+def _made(
+    folder: DatasetFolder,
+    video_id: str,
+    timed: list[_Timed],
+    choices: ActionChoices,
+    options: argparse.Namespace,
+) -> _Made:
+    """Make the file of one video, without writing it."""
+    from detection.datasets.open_video import open_video
+    from detection.importers.cvat_export import VideoHeader, cvat_text
+    from detection.video.frame_folder import nearest_frames
+
+    with open_video(folder, video_id) as video:
+        times_s, size_px = video.frame_times_s(), video.frame_size()
+    _check_times(video_id, timed, times_s)
+    frames = nearest_frames(times_s, [time_s for track in timed for time_s, _, _ in track])
+    tracks, taken = [], 0
+    for track in timed:
+        tracks.append(_boxes(frames[taken : taken + len(track)].tolist(), track))
+        taken += len(track)
+    head = VideoHeader(video_id, folder.video_path(video_id).name, len(times_s), size_px)
+    every_s = options.every_s or _usual_interval(timed, times_s)
+    span_s = max(times_s[-1] - times_s[0], 1e-9)
+    step = max(1, round(every_s * (len(times_s) - 1) / span_s))
+    text, written = cvat_text(head, tracks, choices, step, options.keep_iou)
+    boxes = sum(map(len, tracks))
+    return _Made(video_id, text, len(tracks), boxes, written, taken - boxes, every_s)
+
+
+def _usual_interval(timed: list[_Timed], times_s: NDArray[np.float64]) -> float:
+    """Return the usual seconds from one time with boxes to the next, else as the length says."""
+    import numpy as np
+
+    from detection.datasets.keyframe_times import interval_for
+
+    when_s = np.unique([time_s for track in timed for time_s, _, _ in track])
+    return float(np.median(np.diff(when_s)).round(3)) if len(when_s) > 1 else interval_for(times_s)
+
+
+def _write(
+    folder: DatasetFolder, out: Path, ready: Sequence[_Made], choices: ActionChoices
+) -> None:
+    """Write all files, or none."""
+    from detection.files import adding_to_folder, read_text, write_text
+    from detection.importers import cvat_script
+    from detection.importers.cvat_export import write_labels
+
+    videos = {made.video_id: folder.video_path(made.video_id).resolve() for made in ready}
+    tasks = _tasks_there(out) | {
+        name: {"name": name, "video": str(path), "annotations": f"{name}.xml"}
+        for name, path in videos.items()
+    }
+    listed = {"labels": "labels.json", "tasks": [tasks[name] for name in sorted(tasks)]}
+    with adding_to_folder(out) as building:
+        for made in ready:
+            write_text(building / f"{made.video_id}.xml", made.text)
+        write_labels(building / "labels.json", choices)
+        text = json.dumps(listed, indent=1, ensure_ascii=False)
+        write_text(building / "tasks.json", text + "\n")
+        write_text(building / "tasks.py", read_text(cvat_script.__file__, what="script"))
+
+
+def _tasks_there(out: Path) -> dict[str, dict[str, str]]:
+    """Return the tasks of an earlier export to the same folder whose files are still there."""
+    try:
+        found = json.loads((out / "tasks.json").read_text(encoding="utf-8"))["tasks"]
+        return {task["name"]: task for task in found if (out / task["annotations"]).is_file()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _check_free(options: argparse.Namespace, video_id: str) -> None:
@@ -213,13 +286,18 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="lowest score that starts a track (default %(default)s)")
     add("--min-length", type=int, default=1, metavar="N",
         help="leave out tracks of fewer boxes (default %(default)s)")
-    add("--every", type=seconds_above_0, default=1.0, metavar="S",
-        help="seconds from box to box (default %(default)g, as detect_people's)")
+    add("--every", type=auto_or_seconds, default="auto", metavar="S",
+        help="seconds from box to box; auto: as the boxes of each video are (default %(default)s)")
     add("--keep-iou", type=number(0, 2), default=0.9, metavar="X",
         help="leave out boxes predicted with this IoU by even motion (default %(default)s)")
     parser.shared("--overwrite")
     # fmt: on
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.every == 0:
+        raise UserError("--every must be above 0")
+    options.every_s = None if options.every == "auto" else options.every
+    options.every = options.every_s or 1.0
+    return options
 
 
 if __name__ == "__main__":

@@ -7,7 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import CommandParser, command_parser, named_lists, run_command, seconds, share
+from ava_tools.cli import (
+    CommandParser,
+    auto_or_seconds,
+    command_parser,
+    named_lists,
+    run_command,
+    share,
+    whole_number,
+)
 from detection.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,7 +65,7 @@ def _import_cvat(options: argparse.Namespace) -> ImportReport:
     data = read_cvat_videos(
         options.source,
         options.videos,
-        every_s=options.every,
+        every_s=None if options.every == "auto" else options.every,
         attributes=tuple(options.attributes or ()),
         labels=tuple(options.labels or ()),
         shapes=options.shapes,
@@ -152,6 +160,7 @@ def _import_annotations(
         label_map=options.label_map,
         val_videos=tuple(options.val_videos or ()),
         val_share=options.val_share,
+        seed=options.seed,
         exclusive=named_lists("--exclusive", "NAME=CLASS,CLASS,...", options.exclusive),
         leave_out_bad=options.leave_out_bad,
     )
@@ -241,8 +250,9 @@ def _add_cvat(formats: _Formats) -> None:
         source="XML or ZIP file as CVAT exports it, or a folder of them",
     )
     add = parser.add_argument
-    add("--every", type=seconds, default=1.0, metavar="S",
-        help="seconds from keyframe to keyframe, 0: every frame (default %(default)g)")
+    add("--every", type=auto_or_seconds, default="auto", metavar="S",
+        help="seconds from keyframe to keyframe, 0: every frame; auto: 1, in videos below 10 s "
+        "less (default %(default)s)")
     add("--attributes", nargs="+", metavar="NAME",
         help="attributes that are actions (default: each checkbox, select and radio)")
     add("--labels", nargs="+", metavar="NAME",
@@ -313,7 +323,9 @@ def _add_own(
         help="classes and ids (default: every class that occurs, ids from 1 on)")
     add("--val-videos", nargs="+", metavar="NAME", help="videos of val; the others are train's")
     add("--val-share", type=share, default=0.2, metavar="S",
-        help="share of the videos for val where none are named (default %(default)g)")
+        help="share of each class's videos for val, where none are named (default %(default)g)")
+    add("--seed", type=whole_number(0), default=0,
+        help="of the random draw of these videos (default %(default)s)")
     add("--exclusive", action="append", metavar="NAME=CLASS,...",
         help="classes of which a person does one at a time; repeatable")
     add("--leave-out-bad", action="store_true",

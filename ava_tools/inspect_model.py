@@ -22,6 +22,7 @@ EXAMPLE = """examples:
   python -m ava_tools.inspect_model --variant all
   python -m ava_tools.inspect_model --cfg configs/ava_x3d_m.yaml --size 256
   python -m ava_tools.inspect_model --checkpoint x3d_s_kinetics400
+  python -m ava_tools.inspect_model --checkpoint runs/demo
 """
 VARIANT_NAMES = ("xs", "s", "m", "l", "xl", "x2d")
 

@@ -23,11 +23,10 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from detection import bounds
-from detection.structures import AtEnds, ClipSampling
+from detection.structures import GROUND_TRUTH_BOXES, AtEnds, ClipSampling
 from detection.yaml_files import ConfigurationFiles, expand_home
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-GROUND_TRUTH_BOXES = "ground-truth"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
@@ -367,6 +366,11 @@ class ProbeConfig:
         1e-4,
         "On the squared weights of the probe; features have a mean squared length of 1, the loss "
         "is summed over classes.",
+    )
+    keep_unless_beaten: bool = _option(
+        False,
+        "After the last epoch score the probe and the fine-tuned network on the validation split, "
+        "and put the probe back unless fine-tuning is better.",
     )
 
 

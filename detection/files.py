@@ -170,6 +170,54 @@ def new_dataset_folder(out: str | Path, *, overwrite: bool = False) -> Iterator[
             raise CannotWriteError(f"{named}: cannot be written ({why})") from error
 
 
+@contextmanager
+def adding_to_folder(out: str | Path) -> Iterator[Path]:
+    """Yield an empty folder beside `out`; when the block ends well its files are in `out`, all.
+
+    A folder that is absent appears with all of them at once. In one that is there they replace
+    those of their names, and its other files stay; what cannot be put in place leaves it as it was.
+    What killed processes left is removed. Raises `CannotWriteError`.
+    """
+    named, out = Path(out), behind_links(out)
+    with ExitStack() as stack:
+        with naming(named):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            prefix = f".{out.name}-building-"
+            with left_behind(out.parent, prefix) as unfinished:
+                for folder in unfinished:
+                    shutil.rmtree(folder, ignore_errors=True)
+            building = stack.enter_context(unfinished_folder(out.parent, prefix))
+        yield building
+        with naming(named):
+            building.chmod(0o755)
+            if not out.is_dir():
+                building.rename(out)
+                return
+            replaced = stack.enter_context(unfinished_folder(out.parent, f".{out.name}-replaced-"))
+            _move_files(building, out, replaced)
+
+
+def _move_files(source: Path, target: Path, replaced: Path) -> None:
+    """Move the files of `source` to `target`, those in their way to `replaced`; or none of them."""
+    moved: list[str] = []
+    try:
+        for path in sorted(source.iterdir()):
+            there = target / path.name
+            if there.is_dir():
+                raise OSError(errno.EISDIR, f"{path.name} is a folder there", str(there))
+            if os.path.lexists(there):
+                there.rename(replaced / path.name)
+            moved.append(path.name)
+            path.rename(there)
+    except OSError:
+        for name in moved:
+            with suppress(FileNotFoundError):
+                (target / name).unlink()
+            if os.path.lexists(replaced / name):
+                (replaced / name).rename(target / name)
+        raise
+
+
 def _refuse_occupied(named: Path, out: Path, *, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{named}: is there already and is no folder")

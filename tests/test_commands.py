@@ -50,6 +50,7 @@ LINES = {
     ],
     "inspect_model": ["--cfg {a}", "--checkpoint {a}"],
     "label": ["--dataset {a} --boxes people --actions wave"],
+    "learn_thresholds": ["--run {a}"],
     "make_demo": ["--num-train 1 --num-val 1 --keyframes 2 --out {a}/below"],
     "prepare": ["--dataset {a} --out {out}"],
     "report_boxes": ["--dataset {a} --split val --boxes {b}"],

@@ -19,6 +19,7 @@ from detection.checkpoints.file import (
 )
 from detection.checkpoints.load import describe_network, load_network
 from detection.checkpoints.weights import recognise, to_their_names
+from detection.errors import UserError
 from detection.models.action_detector import build_detector
 from detection.models.actor_head import ActorHeadDescription
 from detection.models.classifier import HeadDescription, build_classifier
@@ -259,3 +260,37 @@ def test_lists_of_classes_that_are_hostile(theirs: Path, tmp_path: Path) -> None
                 ["--checkpoint", str(theirs), "--label-map", str(bad), "--out", str(tmp_path / "o")]
             )
         assert "\n" not in str(caught.value)
+
+
+def test_a_run_folder_stands_for_its_last_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As for every command; an empty folder and one without a checkpoint are named."""
+    run = tmp_path / "runs" / "mine_x3d_xs"
+    (run / "checkpoints").mkdir(parents=True)
+    labels = LabelMap(("sit", "stand"), (1, 2))
+    for name, classes in (("best.pt", 80), ("last.pt", 2)):
+        model = build_detector(VARIANTS["xs"], ActorHeadDescription(classes))
+        save_model_file(
+            run / "checkpoints" / name,
+            model.state_dict(),
+            network=describe_network(model),
+            classes=labels if classes == 2 else None,
+            sampling=ClipSampling(4, 3.0),
+            short_side_px=96,
+        )
+    out = tmp_path / "out.pt"
+    assert convert.main(["--checkpoint", str(run), "--to", "own", "--out", str(out)]) == 0
+    converted = read_model_file(out)
+    assert converted.classes == labels and converted.short_side_px == 96
+    capsys.readouterr()
+    shown = []
+    for path in (run, run / "checkpoints" / "last.pt"):
+        assert inspect_model.main(["--checkpoint", str(path), "--no-timing", "--json"]) == 0
+        shown.append(json.loads(capsys.readouterr().out))
+    assert shown[0] == shown[1] and (shown[0]["frames"], shown[0]["size_px"]) == (4, 96)
+    for command, more in ((inspect_model.main, ()), (convert.main, ("--out", str(tmp_path / "o")))):
+        for folder in (tmp_path, run / "checkpoints"):
+            with pytest.raises(UserError, match="no checkpoints/last.pt in this folder, it is not"):
+                command(["--checkpoint", str(folder), *more])
+    assert not (tmp_path / "o").exists()

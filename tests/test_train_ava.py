@@ -23,7 +23,10 @@ from detection.config import load_config
 from detection.datasets.folder import DatasetFolder, FramesPart, write_dataset_file
 from detection.datasets.label_map import write_label_map
 from detection.engine import runs
+from detection.engine.tasks.actions import ActionTask
+from detection.engine.tasks.base import Evaluation
 from detection.errors import EXIT_STOPPED, UserError
+from detection.people.beside_run import people_beside
 from detection.structures import LabelMap
 from detection.video.reader import VideoReader
 
@@ -503,3 +506,41 @@ def test_tensorboard_shows_curves_classes_and_images(tmp_path, cfg):
     assert [event.step for event in board.Scalars("train/loss")] == list(range(1, 7))
     assert [event.step for event in board.Scalars("ap_by_class/be red")] == [3, 6]
     assert tags["images"] == ["predictions"]
+
+
+@pytest.mark.parametrize(("scores", "kept"), [((0.3, 0.4), "probe"), ((0.4, 0.3), "fine_tuned")])
+def test_fine_tuning_is_kept_only_where_it_beats_the_probe(
+    tmp_path, cfg, capsys, monkeypatch, scores, kept
+):
+    train_ava.main(["--cfg", str(cfg), f"output={tmp_path / 'first'}", "optim.epochs=1"])
+    given = iter(scores)
+    monkeypatch.setattr(ActionTask, "score", lambda *_: Evaluation(next(given), {}))
+    capsys.readouterr()
+    train_ava.main(
+        ["--cfg", str(cfg), f"model.pretrained={tmp_path / 'first'}", "optim.epochs=1"]
+        + ["probe.keyframes_per_video=2", "probe.keep_unless_beaten=true", "optim.ema_decay=0.5"]
+    )
+    run = tmp_path / "run"
+    probe = torch.load(run / "checkpoints/probe.pt", weights_only=True)["model_state"]
+    same = all(torch.equal(probe[name], value) for name, value in state_of(run).items())
+    assert same == (kept == "probe")
+    verdict = "no better: the probe is kept" if kept == "probe" else "which is kept"
+    assert verdict in capsys.readouterr().out
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    (contest,) = (event for event in events if event["event"] == "contest")
+    assert (contest["fine_tuned"], contest["probe"], contest["kept"]) == (*scores, kept)
+
+
+def test_a_run_keeps_the_name_of_the_people_it_was_labelled_on(tmp_path, cfg, dataset, capsys):
+    folder = tmp_path / "data"
+    shutil.copytree(dataset, folder)
+    run = tmp_path / "run"
+    train_ava.main(["--cfg", str(cfg), "optim.epochs=1"])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.endswith(f"detect_actions VIDEO --checkpoint {run} --people coco")
+    with (folder / "dataset.yaml").open("a") as file:
+        file.write("people: {weights: 'coco:mobile', score: 0.5}\n")
+    train_ava.main(["--cfg", str(cfg), "--overwrite", f"data.root={folder}", "optim.epochs=1"])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"use it: python -m ava_tools.detect_actions VIDEO --checkpoint {run}"
+    assert people_beside(run) == "coco:mobile"

@@ -50,6 +50,17 @@ class SplitPart(_Part):
     boxes: dict[str, str] = Field(default_factory=dict)
 
 
+class PeoplePart(_Part):
+    """The people detector whose boxes the data set was labelled on.
+
+    weights: as `detect_people --weights` takes them.  score: from which on a box is a person, by
+    the weights' file; null where it tells none.
+    """
+
+    weights: str = Field(min_length=1)
+    score: float | None = Field(default=None, ge=0, le=1)
+
+
 class EvaluationPart(_Part):
     """protocol: name of the evaluation rules, null for the default of the times."""
 
@@ -66,6 +77,7 @@ class DatasetFile(_Part):
     frames: FramesPart | None = None
     splits: dict[str, SplitPart] = Field(min_length=1)
     evaluation: EvaluationPart = EvaluationPart()
+    people: PeoplePart | None = None
     exclusive: dict[str, list[str]] = Field(default_factory=dict)
     made_up: bool = False
     how_to_get: str | None = None

@@ -6,8 +6,10 @@ evaluation detections.csv, per_class.csv and metrics.json.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +23,7 @@ from torch import nn
 from detection import build
 from detection.checkpoints.file import read_checkpoint
 from detection.checkpoints.load import build_network, load_state
-from detection.config import AnyConfig, config_from_dict, config_to_yaml, load_config
+from detection.config import AnyConfig, RunConfig, config_from_dict, config_to_yaml, load_config
 from detection.datasets.loader import ClipLoader, TrainBatches, print_unreadable
 from detection.engine.checkpoint import (
     check_configuration,
@@ -135,6 +137,8 @@ def start(
         print(report)
         run.log.write("pretrained", report=str(report))
     _fit_probe(run)
+    if _is_contest(run):
+        _save(run, training, "probe")
     return run, training
 
 
@@ -292,6 +296,8 @@ def train_and_report(run: Run, training: Training) -> int:
         if run.processes.is_first:
             print(f"stopped and saved; go on with: {run.task.command} --resume {run.folder}")
         return EXIT_STOPPED
+    if _is_contest(run):
+        _keep_probe_unless_beaten(run, training)
     evaluate_and_report(run)
     return 0
 
@@ -470,6 +476,44 @@ def _fit_probe(run: Run) -> None:
     if run.processes.is_first:
         print(done)
         run.log.write("probe", report=done)
+
+
+def _is_contest(run: Run) -> bool:
+    """Say whether the fine-tuned network has to beat the probe that it began with."""
+    config = run.config
+    if not isinstance(config, RunConfig) or config.probe.keyframes_per_video is None:
+        return False
+    return config.probe.keep_unless_beaten and config.optim.epochs > 0
+
+
+def _keep_probe_unless_beaten(run: Run, training: Training) -> None:
+    """Score both networks on the validation split; the probe's weights come back if as good."""
+    path = run.folder / "checkpoints" / "probe.pt"
+    probe = read_checkpoint(path)
+    tuned_state = copy.deepcopy(run.scored_model.state_dict())
+    tuned = _metric(run)
+    run.scored_model.load_state_dict(probe.state)
+    kept = _metric(run)
+    better = tuned > kept
+    if better:
+        run.scored_model.load_state_dict(tuned_state)
+    else:
+        run.model.load_state_dict(probe.state)
+        if run.average is not None:
+            run.average.restore(probe.state, updates=training.progress.update)
+        _save(run, training, "last")
+    run.log.write("contest", probe=kept, fine_tuned=tuned, kept="fine_tuned" if better else "probe")
+    if run.processes.is_first:
+        verdict = "is kept" if better else "is no better: the probe is kept"
+        print(
+            f"{run.task.metric} on {run.config.data.val_split}: {kept:.4f} linear probe, "
+            f"{tuned:.4f} fine-tuned, which {verdict}"
+        )
+
+
+def _metric(run: Run) -> float:
+    evaluation = _uncompiled(run.task.score, run.scored_model)
+    return math.nan if evaluation is None else evaluation.score
 
 
 def _uncompiled(call: Callable[..., ResultT], *arguments: Any) -> ResultT:

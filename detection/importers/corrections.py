@@ -23,7 +23,12 @@ from detection.datasets.ava_csv import (
 from detection.datasets.folder import DatasetFolder, Split, SplitPart, inside
 from detection.errors import Problems, UserError
 from detection.files import new_dataset_folder, read_lines, write_text
-from detection.importers.source_videos import copy_or_link, copy_or_link_video, find_video
+from detection.importers.source_videos import (
+    copy_or_link,
+    copy_or_link_video,
+    find_video,
+    write_video_sources,
+)
 from detection.structures import Keyframe, LabelMap
 
 
@@ -87,6 +92,8 @@ def merge_corrections(
             assert folder.file.videos is not None
             place = inside(building, folder.file.videos, what="the folder of videos")
             copy_or_link_video(source, place, video_id, link=link)
+        if sources:
+            write_video_sources(building, {str(path): name for name, path in sources.items()})
         if stated.videos is not None and new_ids:
             listed = inside(building, stated.videos, what="the split's list of videos")
             lines = read_lines(listed, what="list of videos")

@@ -9,13 +9,14 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detection.datasets.label_map import read_label_map
-from detection.errors import Problems, UserError, first_few
+from detection.errors import Problems, UserError, first_few, printable
 from detection.importers.write import (
     DatasetHeader,
     ImportReport,
@@ -94,6 +95,7 @@ class Choices:
     label_map: file of the classes and their ids; None: every class that occurs gets an id from 1.
     val_videos: names of the videos of `val`.
     val_share: share of the videos for `val`, where none are named.
+    seed: of the draw of these videos.
     exclusive: names of mutually exclusive classes by group.
     leave_out_bad: leave out and list invalid rows; else they are errors.
     """
@@ -102,6 +104,7 @@ class Choices:
     label_map: Path | None = None
     val_videos: tuple[str, ...] = ()
     val_share: float = VAL_SHARE
+    seed: int = 0
     exclusive: Mapping[str, Sequence[str]] = field(default_factory=dict)
     leave_out_bad: bool = False
 
@@ -129,13 +132,14 @@ def import_annotations(
     label_map = _label_map(videos, classes, choices, problems)
     problems.raise_if_any()
     with_persons = any(box.person is not None for video in videos for box in video.boxes)
-    return write_dataset(
+    splits = split_videos(videos, choices)
+    report = write_dataset(
         out,
         [_source_video(video, label_map, with_persons) for video in videos],
         header=DatasetHeader(
             name=choices.name,
             label_map=label_map,
-            splits=split_videos(videos, choices),
+            splits=splits,
             exclusive=_groups({**exclusive, **choices.exclusive}, label_map, choices),
         ),
         rules=ImportRules(leave_out=choices.leave_out_bad),
@@ -143,13 +147,15 @@ def import_annotations(
         link=link,
         show_progress=show_progress,
     )
+    named = choices.val_videos or choices.val_share == 0 or any(video.split for video in videos)
+    notes = [] if named else _draw_notes(videos, splits, choices)
+    return replace(report, notes=(*notes, *report.notes))
 
 
 def split_videos(videos: Sequence[AnnotatedVideo], choices: Choices) -> dict[str, list[str]]:
     """Return the names of the videos of `train` and `val`; a video is never in both.
 
-    By the videos named in `choices`, else by the splits of the source, else by a share of the
-    videos, chosen such that as many classes as possible are in both.
+    By the videos named in `choices`, else by the splits of the source, else by `choose_val`.
     """
     names = [video.name for video in videos]
     if choices.val_videos:
@@ -165,7 +171,7 @@ def split_videos(videos: Sequence[AnnotatedVideo], choices: Choices) -> dict[str
         )
     else:
         counts = {v.name: Counter(a for box in v.boxes for a in box.actions) for v in videos}
-        val = choose_val(counts, choices.val_share)
+        val = choose_val(counts, choices.val_share, choices.seed)
     chosen = set(val)
     splits = {
         "train": [name for name in names if name not in chosen],
@@ -177,28 +183,96 @@ def split_videos(videos: Sequence[AnnotatedVideo], choices: Choices) -> dict[str
     return splits
 
 
-def choose_val(counts: Mapping[str, Counter[str]], share: float) -> list[str]:
-    """Choose about `share` of the videos (at least one) for val; deterministic.
+def choose_val(counts: Mapping[str, Counter[str]], share: float, seed: int = 0) -> list[str]:
+    """Draw about `share` of the videos of each class for val, at random; the same for a seed.
 
-    Each step chooses the video that adds most new classes to val, without taking a class's last
-    example from train; between equals, the one whose number of labels is nearest to the mean.
+    counts: labels by class of each video. A class of which two videos or more tell is in both
+    splits wherever that can be, one of a single video in train; at least one video is drawn and one
+    is not.
     """
-    number = min(max(1, round(share * len(counts))), len(counts) - 1)
-    mean = sum(sum(c.values()) for c in counts.values()) / len(counts)
-    holders = Counter(name for c in counts.values() for name in set(c))
-    chosen: list[str] = []
-    while len(chosen) < number:
-        have = {name for video in chosen for name in counts[video]}
+    names = sorted(counts)
+    classes = sorted({name for of_video in counts.values() for name in of_video})
+    has = np.array([[c in counts[name] for c in classes] for name in names], bool)
+    has = has.reshape(len(names), len(classes))
+    generator = np.random.default_rng(seed)
+    best, least = np.zeros(len(names), bool), np.inf
+    for _ in range(20 if len(names) <= 200 else 3):
+        drawn, cost = _draw(has, share, generator)
+        if cost < least:
+            best, least = drawn, cost
+        if cost < _MISSING:
+            break
+    return [name for name, is_val in zip(names, best.tolist(), strict=True) if is_val]
 
-        def cost(video: str, have: set[str] = have) -> tuple[int, int, float, str]:
-            lost = sum(1 for name in counts[video] if holders[name] == 1)
-            gained = sum(1 for name in counts[video] if name not in have)
-            return lost, -gained, abs(sum(counts[video].values()) - mean), video
 
-        best = min((video for video in counts if video not in chosen), key=cost)
-        holders.subtract(set(counts[best]))
-        chosen.append(best)
-    return chosen
+# What a split costs: a class lost to train, a class missing in one split, and otherwise the videos
+# that a class or the whole has too many or too few.
+_LOST, _MISSING = 1e7, 1e4
+
+
+def _draw(
+    has: NDArray[np.bool_], share: float, generator: np.random.Generator
+) -> tuple[NDArray[np.bool_], float]:
+    """Return which of V videos are drawn, and what that costs, for (V, A) classes of videos.
+
+    Moves or exchanges videos, by random choice among the best, until none makes it cheaper.
+    """
+    num_videos = len(has)
+    member = has.astype(np.int64)
+    holders = member.sum(axis=0)
+    wanted = np.clip(share * holders, np.minimum(1, holders - 1), np.maximum(1, holders - 1))
+
+    def costs(val: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.float64]:
+        lost = (val == holders).sum(axis=-1) * _LOST
+        missing = ((val == 0) & (holders > 1)).sum(axis=-1) * _MISSING
+        off = np.abs(val - wanted)[..., holders > 1].sum(axis=-1)
+        cost = lost + missing + off + 0.5 * np.abs(size - share * num_videos)
+        return np.where((size < 1) | (size >= num_videos), np.inf, cost)
+
+    drawn, cost = np.zeros(num_videos, bool), np.inf
+    while True:
+        sign = np.where(drawn, -1, 1)
+        val, size = member[drawn].sum(axis=0), int(drawn.sum())
+        found = costs(val + sign[:, None] * member, size + sign)
+        moves = np.stack([np.arange(num_videos)] * 2, axis=1)
+        inside, outside = np.flatnonzero(drawn), np.flatnonzero(~drawn)
+        if found.min() >= cost and num_videos <= 200 and len(inside):
+            moves = np.stack(np.meshgrid(inside, outside), axis=-1).reshape(-1, 2)
+            changed = val - member[moves[:, 0]] + member[moves[:, 1]]
+            found = costs(changed, np.full(len(moves), size))
+        if not len(found) or found.min() >= cost - 1e-9:
+            return drawn, cost
+        move = moves[generator.choice(np.flatnonzero(found <= found.min() + 1e-9))]
+        drawn[np.unique(move)] ^= True
+        cost = float(found.min())
+
+
+def _draw_notes(
+    videos: Sequence[AnnotatedVideo], splits: Mapping[str, Sequence[str]], choices: Choices
+) -> list[str]:
+    """Say which videos were drawn for val, how many of each class, and which class is in one."""
+    holders: dict[str, set[str]] = {}
+    for video in videos:
+        for name in {name for box in video.boxes for name in box.actions}:
+            holders.setdefault(name, set()).add(video.name)
+    val = set(splits["val"])
+    shares = [
+        f"{printable(name)} {len(holders[name] & val)} of {len(holders[name])}"
+        for name in sorted(holders)
+    ]
+    drawn = first_few([*map(printable, splits["val"])], most=20, separator=", ")
+    by_class = first_few(shares, most=20, separator=", ")
+    lines = [
+        f"val drawn at random (--seed {choices.seed}): {len(val)} of {len(videos)} videos ({drawn})"
+        + f"; videos by class: {by_class}" * bool(shares)
+    ]
+    for split, members in splits.items():
+        lacking = [printable(n) for n in sorted(holders) if not holders[n] & set(members)]
+        if lacking:
+            lines.append(
+                f"warning: {len(lacking)} classes without a video in {split}: {first_few(lacking)}"
+            )
+    return lines
 
 
 def _named(names: Sequence[str], name: str) -> str:

@@ -7,7 +7,6 @@ labels that are persons and the attribute values that are classes.
 from __future__ import annotations
 
 import bisect
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.errors import Problems, UserError, printable
+from detection.datasets.keyframe_times import describe_intervals, interval_for, keyframe_times
+from detection.errors import Problems, UserError, first_few, printable
 from detection.importers.custom import AnnotatedBox, AnnotatedData, AnnotatedVideo
 from detection.importers.cvat_actions import ActionRules, Vocabulary
 from detection.importers.cvat_shapes import CvatBox, interpolated
@@ -28,15 +28,12 @@ from detection.importers.write import has_aspect_ratio
 from detection.video.frame_folder import nearest_frames
 from detection.video.reader import VideoReader
 
-# A header's end of the last frame is only approximate: no keyframe is placed this close to it.
-END_MARGIN_S = 0.1
-
 
 @dataclass(frozen=True)
 class _KeyframeRules:
     """Which keyframes and boxes are made."""
 
-    every_s: float  # between keyframes; 0: every frame
+    every_s: float | None  # between keyframes; 0: every frame; None: by the video's length
     keep_occluded: bool
     hulls: bool  # use the bounding boxes of shapes other than boxes
 
@@ -45,7 +42,7 @@ def read_cvat_videos(
     source: str | Path,
     videos: str | Path,
     *,
-    every_s: float = 1.0,
+    every_s: float | None = 1.0,
     attributes: Sequence[str] = (),
     labels: Sequence[str] = (),
     shapes: Literal["unjudged", "hull"] = "unjudged",
@@ -54,10 +51,10 @@ def read_cvat_videos(
 ) -> AnnotatedData:
     """Read one CVAT file, or all XML and ZIP files of a folder, for the videos below `videos`.
 
-    every_s: seconds between keyframes, at multiples of it on the video's clock as AVA's are (0:
-    every frame). A keyframe's boxes are those of the nearest frame. attributes, labels, separators:
-    see `ActionRules`. shapes: for persons drawn as polygons and the like, leave out the keyframe
-    ("unjudged") or use the bounding box ("hull"). Raises `UserError` naming file and line.
+    every_s: seconds between keyframes (0: every frame; None: by the video's length), at the times
+    of `keyframe_times`. A keyframe's boxes are those of the nearest frame. attributes, labels,
+    separators: see `ActionRules`. shapes: for persons drawn as polygons and the like, leave out the
+    keyframe ("unjudged") or use the bounding box ("hull"). Raises `UserError` naming file and line.
     """
     if every_s and not 0.01 <= every_s < 1e6:
         raise UserError(f"keyframes every {every_s:g} s: 0 (every frame) or >= 0.01 is required")
@@ -129,10 +126,17 @@ class _Counts:
     unjudged_others: int = 0  # boxes of other persons at these keyframes
     places: list[str] = field(default_factory=list)  # of the first three of these shapes
     frames: list[str] = field(default_factory=list)  # notes about frame numbers
+    intervals_s: list[float] = field(default_factory=list)  # between keyframes, by video
+    unseen: list[str] = field(default_factory=list)  # persons whom no keyframe shows
 
     def notes(self) -> list[str]:
         """Return a line for each kind."""
-        lines = list(self.frames)
+        lines = [*filter(None, [describe_intervals(self.intervals_s)]), *self.frames]
+        if self.unseen:
+            lines.append(
+                f"warning: {len(self.unseen):,} persons are there between keyframes only and are "
+                f"left out (a smaller --every shows them): {first_few(self.unseen)}"
+            )
         if self.turned:
             lines.append(f"{self.turned:,} rotated boxes replaced by their bounding boxes")
         if self.hulls:
@@ -162,6 +166,8 @@ def _add_boxes(
 ) -> None:
     """Add the boxes at every keyframe of the annotated frames."""
     times_s = _frames_of(video, part.task, counts)
+    every_s = interval_for(times_s) if rules.every_s is None else rules.every_s
+    counts.intervals_s.append(every_s)
     for track in part.tracks:
         for box in track.boxes:
             if box.frame >= len(times_s) and not box.outside:
@@ -176,7 +182,7 @@ def _add_boxes(
         )
     first, last = annotated_frames(part.task)
     last = len(times_s) - 1 if last is None else min(last, len(times_s) - 1)
-    kept = [(t, f) for t, f in _keyframes(times_s, rules.every_s) if first <= f <= last]
+    kept = [(t, f) for t, f in _keyframes(times_s, every_s) if first <= f <= last]
     by_time: dict[float, list[AnnotatedBox]] = {}
     unjudged: set[float] = set()
     for position, track in enumerate(part.tracks):
@@ -184,6 +190,7 @@ def _add_boxes(
             continue
         frames = [box.frame for box in track.boxes]
         person = track.track_id or str(position)
+        _count_unseen(track, [frame for _, frame in kept], video, counts)
         for time_s, frame in kept:
             shown = _box_at(track, frames, frame)
             if shown is None or (shown.occluded and not rules.keep_occluded):
@@ -206,6 +213,16 @@ def _add_boxes(
     counts.unjudged_others += sum(len(by_time.pop(time_s, ())) for time_s in unjudged)
     video.boxes += [box for _, boxes in sorted(by_time.items()) for box in boxes]
     video.empty += [t for t, _ in kept if t not in by_time and t not in unjudged]
+
+
+def _count_unseen(
+    track: CvatTrack, keyframes: Sequence[int], video: AnnotatedVideo, counts: _Counts
+) -> None:
+    """Count a person whom no keyframe shows."""
+    boxes = [box for box in track.boxes if not box.outside]
+    frames = [box.frame for box in track.boxes]
+    if boxes and all(_box_at(track, frames, frame) is None for frame in keyframes):
+        counts.unseen.append(f"{printable(video.name)}: frame {boxes[0].frame}")
 
 
 def _frames_of(video: AnnotatedVideo, task: CvatTask, counts: _Counts) -> NDArray[np.float64]:
@@ -258,14 +275,9 @@ def _frames_of(video: AnnotatedVideo, task: CvatTask, counts: _Counts) -> NDArra
 
 def _keyframes(times_s: NDArray[np.float64], every_s: float) -> list[tuple[float, int]]:
     """Return (seconds, nearest frame) of every keyframe within the video."""
-    if not every_s:
-        return [(float(time_s), frame) for frame, time_s in enumerate(times_s)]
-    interval_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 0.0
-    first = math.ceil(float(times_s[0]) / every_s - 1e-9)
-    end_s = float(times_s[-1]) + interval_s - END_MARGIN_S
-    keyframes_s = np.arange(first, max(first, math.ceil(end_s / every_s - 1e-9))) * every_s
-    nearest = nearest_frames(times_s, keyframes_s)
-    return list(zip(keyframes_s.tolist(), nearest.tolist(), strict=True))
+    chosen_s = keyframe_times(times_s, every_s)
+    nearest = nearest_frames(times_s, chosen_s)
+    return list(zip(chosen_s.tolist(), nearest.tolist(), strict=True))
 
 
 def _box_at(track: CvatTrack, frames: Sequence[int], frame: int) -> CvatBox | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import shutil
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from detection.datasets.plain_names import (
@@ -16,32 +18,95 @@ from detection.datasets.plain_names import (
     without_video_suffix,
 )
 from detection.errors import UserError, first_few, printable
-from detection.files import sha256_of_text
+from detection.files import replacing, sha256_of_text
 
+SOURCES_FILE = "video_sources.csv"
+MOST_ID_BYTES = 200  # in UTF-8; file systems take 255 with what is put around it
+_FORBIDDEN = frozenset('/\\:*?"<>|')
 # Names that Windows reserves for devices.
 _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{p}{n}" for p in ("COM", "LPT") for n in range(10))}
 
 
-def video_ids(names: Sequence[str]) -> dict[str, str]:
-    """Return for each FOLDER/NAME an id that is safe as a file name, all different.
+def video_ids(names: Sequence[str], *, ascii_only: bool = False) -> dict[str, str]:
+    r"""Return for each FOLDER/NAME an id that every system takes as a file name, all different.
 
-    NAME itself without the video's suffix, where it consists of letters, digits, `_`, `.` and `-`;
-    else other characters become `_` and eight hexadecimal digits of a hash of FOLDER/NAME follow,
-    so that an id does not depend on the other videos.
+    NAME itself, composed (NFC) and without the video's suffix: letters, digits, signs and blanks of
+    any script stay. What some file system forbids becomes `_` (control characters, `/ \ : * ? " <
+    > |`), dots and dashes at the start and dots and blanks at the end are removed, and eight
+    hexadecimal digits of a hash of FOLDER/NAME follow; so they do after names of devices, names
+    longer than 200 bytes, and those that two videos share. An id depends on no other videos but
+    those of its own name. ascii_only: whatever is no `A-Za-z0-9_.-` becomes `_` too, as in the ids
+    that published data sets have had from the first: others' box files know their videos by them.
     """
-    bases = [_without_suffix(_parts(name)[-1]) for name in names]
-    doubled = {base for base, count in Counter(map(str.casefold, bases)).items() if count > 1}
+    bases = [unicodedata.normalize("NFC", _base(name)) for name in names]
+    doubled = {base for base, count in Counter(map(_alike, bases)).items() if count > 1}
     ids: dict[str, str] = {}
     for name, base in zip(names, bases, strict=True):
-        plain = re.sub(r"[^A-Za-z0-9_.-]", "_", base)[:150].lstrip(".-")
-        reserved = plain.split(".")[0].upper() in _RESERVED or plain.endswith(".")
-        if plain != base or base.casefold() in doubled or reserved:
+        plain = "".join("_" if _is_forbidden(mark) else mark for mark in base)
+        if ascii_only:
+            plain = re.sub(r"[^A-Za-z0-9_.-]", "_", _base(name))[:150]
+        plain = plain.strip().lstrip(".-").strip().rstrip(". ")
+        if len(plain.encode()) > MOST_ID_BYTES or not plain:
+            plain = plain.encode()[: MOST_ID_BYTES - 10].decode(errors="ignore").rstrip(". ")
+            plain = plain or "_"
+        reserved = plain.split(".")[0].strip().upper() in _RESERVED
+        if plain != base or reserved or _alike(base) in doubled:
+            plain = plain.encode()[: MOST_ID_BYTES - 10].decode(errors="ignore")
             digest = sha256_of_text(name.encode("utf-8", "surrogatepass"))
-            plain = f"{plain.rstrip('.')}-{digest[:8]}"
+            plain = f"{plain.rstrip('. ')}-{digest[:8]}"
         ids[name] = plain
-    if len({video_id.casefold() for video_id in ids.values()}) < len(ids):
+    if len({_alike(video_id) for video_id in ids.values()}) < len(ids):
         raise UserError("two videos have names that are equal as file names")
     return ids
+
+
+def rename_notes(ids: Mapping[str, str]) -> list[str]:
+    """Return a line about the videos whose ids are not their names, none where there are none.
+
+    ids: as `video_ids` returns them.
+    """
+    renamed = [
+        f"{printable(name)} -> {video_id}"
+        for name, video_id in ids.items()
+        if unicodedata.normalize("NFC", _base(name)) != video_id
+    ]
+    return [
+        f"{len(renamed)} videos renamed (ids are file names on every system, one a video): "
+        f"{first_few(renamed)}; {SOURCES_FILE} lists each"
+    ] * bool(renamed)
+
+
+def write_video_sources(folder: Path, ids: Mapping[str, str]) -> None:
+    """Write the data set folder's list of videos and where each comes from, for the user to read.
+
+    ids: id by the source's name or path. Rows of other videos that stand there already are kept.
+    """
+    rows = {video_id: name for name, video_id in ids.items()}
+    path = folder / SOURCES_FILE
+    if path.is_file():
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            old = [row for row in csv.reader(file) if len(row) == 2][1:]
+        rows = {**dict(old), **rows}
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):  # file names that are not UTF-8 keep their bytes
+        csv.writer(file).writerows([("video_id", "source"), *sorted(rows.items())])
+
+
+def _is_forbidden(mark: str) -> bool:
+    """Tell whether some file system, terminal or XML file does not take a character."""
+    code = ord(mark)
+    return mark in _FORBIDDEN or not is_plain(mark) or code in (0xFFFE, 0xFFFF)
+
+
+def _alike(name: str) -> str:
+    """Return what is equal for two names that a file system might take for one."""
+    return unicodedata.normalize("NFC", name.casefold())
+
+
+def _base(name: str) -> str:
+    return _without_suffix(_parts(name)[-1])
 
 
 def check_video_name(name: str) -> str:

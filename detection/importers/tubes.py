@@ -114,13 +114,17 @@ def import_tubes(
             how_to_get=f"python -m ava_tools.import_dataset {form.key} --source DIR --out DIR",
         ),
         rules=ImportRules(
-            max_overhang_01=np.inf, leave_out=form.leave_out, leave_out_late=True, decode=True
+            max_overhang_01=np.inf,
+            leave_out=form.leave_out,
+            leave_out_late=True,
+            decode=True,
+            ascii_ids=True,
         ),
         overwrite=overwrite,
         link=link,
         show_progress=show_progress,
     )
-    return replace(report, notes=tuple(_notes(annotations, report.num_frames)))
+    return replace(report, notes=(*report.notes, *_notes(annotations, report.num_frames)))
 
 
 def _notes(annotations: _Annotations, decoded: Mapping[str, int]) -> list[str]:

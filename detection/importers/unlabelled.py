@@ -12,8 +12,10 @@ from detection.files import new_dataset_folder, write_text
 from detection.importers.source_videos import (
     copy_or_link_video,
     list_videos,
+    rename_notes,
     skipped_files,
     video_ids,
+    write_video_sources,
 )
 from detection.importers.write import ImportReport
 from detection.video.reader import VideoReader
@@ -49,4 +51,5 @@ def import_unlabelled(
         write_text(folder / "annotations/all_videos.txt", "".join(f"{i}\n" for i in ids.values()))
         file = DatasetFile(name=Path(out).name, videos="videos", splits={SPLIT: part})
         write_dataset_file(folder, file)
-    return ImportReport(len(names), {}, (), notes=tuple(skipped_files(source)))
+        write_video_sources(folder, ids)
+    return ImportReport(len(names), {}, (), notes=(*rename_notes(ids), *skipped_files(source)))

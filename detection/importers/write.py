@@ -24,7 +24,12 @@ from detection.datasets.label_map import write_label_map
 from detection.datasets.plain_names import check_class_name
 from detection.errors import Problems, UserError, first_few, place_in, printable
 from detection.files import new_dataset_folder, replacing, write_text
-from detection.importers.source_videos import copy_or_link_video, video_ids
+from detection.importers.source_videos import (
+    copy_or_link_video,
+    rename_notes,
+    video_ids,
+    write_video_sources,
+)
 from detection.structures import Keyframe, LabelMap
 from detection.video.reader import SAME_TIME_S, FrameCounts, VideoReader
 from detection.video.repairs import repair_lines
@@ -109,12 +114,14 @@ class ImportRules:
     leave_out: skip and list invalid rows; otherwise they are errors.
     leave_out_late: skip and list rows past the last frame, whatever `leave_out` says.
     decode: count frames by decoding each video: its header may list more than can be decoded.
+    ascii_ids: ids of videos as `video_ids` makes them with `ascii_only`.
     """
 
     max_overhang_01: float = OWN_OVERHANG_01
     leave_out: bool = False
     leave_out_late: bool = False
     decode: bool = False
+    ascii_ids: bool = False
 
 
 @dataclass(frozen=True)
@@ -192,7 +199,7 @@ def write_dataset(
     were left out, `video_sources.csv` the source's name of each video. Raises `UserError` naming
     file and line of what is wrong; then `out` stays as it was.
     """
-    ids = video_ids([video.name for video in videos])
+    ids = video_ids([video.name for video in videos], ascii_only=rules.ascii_ids)
     _check_header(header, ids)
     timed: dict[str, _TimedRows] = {}
     with new_dataset_folder(out, overwrite=overwrite) as folder:
@@ -205,7 +212,8 @@ def write_dataset(
             copy_or_link_video(video.path, folder / "videos", ids[video.name], link=link)
         num_rows = _write_splits(folder, header, ids, timed)
         left_out = tuple(row for name in sorted(timed) for row in timed[name].left_out)
-        _write_tables(folder, ids, left_out)
+        _write_left_out(folder, left_out)
+        write_video_sources(folder, ids)
         whole = all(not (rows.time_us % 1_000_000).any() for rows in timed.values())
         _write_header(folder, header, whole_seconds=whole)
     return ImportReport(
@@ -215,6 +223,7 @@ def write_dataset(
         sum(rows.num_clipped for rows in timed.values()),
         {name: rows.frames.decodable for name, rows in timed.items()},
         (
+            *rename_notes(ids),
             *_frame_notes(timed),
             *_pixel_notes(videos, timed),
             *(f"note: {line}" for line in repair_lines({n: d.repairs for n, d in timed.items()})),
@@ -464,19 +473,14 @@ def _write_header(folder: Path, header: DatasetHeader, *, whole_seconds: bool) -
     )
 
 
-def _write_tables(folder: Path, ids: Mapping[str, str], left_out: tuple[SkippedRow, ...]) -> None:
-    """Write `left_out.csv` and `video_sources.csv`, for the user to read."""
+def _write_left_out(folder: Path, left_out: tuple[SkippedRow, ...]) -> None:
+    """Write `left_out.csv`, for the user to read."""
     head = ["video_id", "source", "frame", "frames_in_clip", "x1", "y1", "x2", "y2"]
     rows = (
         (r.video_id, r.source, r.frame, r.num_frames, *r.box, r.place, r.reason) for r in left_out
     )
-    sources = ((ids[name], name) for name in sorted(ids))
-    for file_name, table in (
-        ("left_out.csv", [(*head, "place", "reason"), *rows]),
-        ("video_sources.csv", [("video_id", "source"), *sources]),
-    ):
-        with (
-            replacing(folder / file_name) as path,
-            path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-        ):  # file names that are not UTF-8 keep their bytes
-            csv.writer(file).writerows(table)
+    with (
+        replacing(folder / "left_out.csv") as path,
+        path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):  # file names that are not UTF-8 keep their bytes
+        csv.writer(file).writerows([(*head, "place", "reason"), *rows])

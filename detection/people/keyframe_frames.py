@@ -7,7 +7,6 @@ detections do not depend on how work is distributed.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +19,11 @@ from torch.utils.data import DataLoader, Dataset
 from detection.datasets.actor_table import read_exclusions, read_ground_truth_rows, read_video_list
 from detection.datasets.ava_csv import read_keyframe_list, time_us_of
 from detection.datasets.folder import DatasetFolder, Split
+from detection.datasets.keyframe_times import keyframes_of
 from detection.datasets.open_video import FrameSource, open_video
 from detection.datasets.workers import ManagedLoader, start_worker
 from detection.errors import UserError
 from detection.structures import Keyframe
-
-# A header gives the end of a video only roughly: no keyframe is made this close to it.
-END_MARGIN_S = 0.1
 
 
 def annotated_keyframes(split: Split) -> list[Keyframe]:
@@ -41,26 +38,31 @@ def listed_keyframes(path: str | Path) -> list[Keyframe]:
     return in_order(read_keyframe_list(path))
 
 
-def every_second(folder: DatasetFolder, split: Split) -> list[Keyframe]:
-    """Return each whole second of the split's videos (by its list, else by its ground truth).
+def regular_keyframes(
+    folder: DatasetFolder, split: Split, every_s: float | None
+) -> tuple[list[Keyframe], list[float]]:
+    """Return the keyframes at regular times of the split's videos, and each video's interval.
 
-    Excluded keyframes are left out. A video that cannot be opened gets its second 0, so that
-    reading it reports the error.
+    The videos are those of the split's list, else of its ground truth. every_s: seconds between
+    keyframes (None: by each video's length, `keyframe_times`). Excluded keyframes are left out. A
+    video that cannot be opened gets its second 0, so that reading it reports the error.
     """
     videos = read_video_list(split)
     if videos is None:
         videos = frozenset(key.video_id for key in read_ground_truth_rows(split).keyframes())
     excluded = {_key(keyframe) for keyframe in read_exclusions(split)}
-    found = []
+    found, intervals_s = [], []
     for video_id in sorted(videos):
         try:
             with open_video(folder, video_id) as video:
-                start_s, end_s = video.span_s()
+                times_s, interval_s = keyframes_of(video, every_s)
         except UserError:
-            start_s, end_s = 0.0, 1.0
-        seconds = range(math.ceil(start_s), math.ceil(end_s - END_MARGIN_S))
-        found += [Keyframe(video_id, float(second)) for second in seconds]
-    return in_order(keyframe for keyframe in found if _key(keyframe) not in excluded)
+            found.append(Keyframe(video_id, 0.0))
+            continue
+        intervals_s.append(interval_s)
+        found += [Keyframe(video_id, time_us_of(time_s) / 1e6) for time_s in times_s.tolist()]
+    kept = in_order(keyframe for keyframe in found if _key(keyframe) not in excluded)
+    return kept, intervals_s
 
 
 def in_order(keyframes: Iterable[Keyframe]) -> list[Keyframe]:

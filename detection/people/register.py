@@ -10,10 +10,16 @@ from pathlib import Path
 
 import yaml
 
-from detection.config import GROUND_TRUTH_BOXES
-from detection.datasets.folder import FILE_NAME, DatasetFile, DatasetFolder, write_dataset_file
+from detection.datasets.folder import (
+    FILE_NAME,
+    DatasetFile,
+    DatasetFolder,
+    PeoplePart,
+    write_dataset_file,
+)
 from detection.errors import UserError
 from detection.files import only_writer, write_text
+from detection.structures import GROUND_TRUTH_BOXES
 
 
 def check_box_name(
@@ -44,18 +50,33 @@ def check_box_name(
     return relative
 
 
-def register_boxes(folder: DatasetFolder, split_name: str, name: str, relative: str) -> None:
-    """Write `boxes: {name: relative}` into a split of `dataset.yaml`, whole or not at all."""
+def register_boxes(
+    folder: DatasetFolder,
+    split_name: str,
+    name: str,
+    relative: str,
+    *,
+    people: PeoplePart | None = None,
+) -> None:
+    """Write `boxes: {name: relative}` into a split of `dataset.yaml`, whole or not at all.
+
+    people: the detector that found the boxes, which becomes the data set's own.
+    """
     with only_writer(folder.root, busy="another process names boxes", may_wait=lambda: True):
         now = DatasetFolder.open(folder.root).file  # as it is now: others may have written it
         part = now.splits[split_name]
         boxes = {**part.boxes, name: relative}
-        if boxes == part.boxes:
+        known = now.people if people is None else people
+        if boxes == part.boxes and known == now.people:
             return
         splits = {**now.splits, split_name: part.model_copy(update={"boxes": boxes})}
-        required = now.model_copy(update={"splits": splits})
+        required = now.model_copy(update={"splits": splits, "people": known})
         path = folder.root / FILE_NAME
-        text = _with_boxes(path.read_text(encoding="utf-8"), split_name, name, relative)
+        text = path.read_text(encoding="utf-8")
+        if boxes != part.boxes:
+            text = _with_boxes(text, split_name, name, relative)
+        if known is not None and known != now.people:
+            text = _with_people(text, known)
         if _holds(folder.root, text, required):
             write_text(path, text)
         else:  # an unusual way to write YAML: its comments are lost, its content is not
@@ -82,6 +103,19 @@ def _with_boxes(text: str, split_name: str, name: str, relative: str) -> str:
         return _insert(text, boxes, f"{name}: {relative}", [f"{name}: {relative}"])
     lines = ["boxes:", f"  {name}: {relative}"]
     return _insert(text, split, f"boxes: {{{name}: {relative}}}", lines)
+
+
+def _with_people(text: str, people: PeoplePart) -> str:
+    """Return the text with the data set's detector, in place of another or as its last line."""
+    values = people.model_dump(exclude_none=True)
+    flow = yaml.safe_dump(values, default_flow_style=True, sort_keys=False, width=10**6).strip()
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    known = _value(root, "people")
+    if known is None:
+        return _insert(text, root, f"people: {flow}", [f"people: {flow}"])
+    tail = text[known.start_mark.index : known.end_mark.index]
+    end = known.start_mark.index + len(tail.rstrip())
+    return text[: known.start_mark.index] + flow + text[end:]
 
 
 def _insert(text: str, mapping: yaml.Node | None, flow: str, lines: list[str]) -> str:

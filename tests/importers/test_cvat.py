@@ -446,7 +446,7 @@ def test_the_command_says_what_was_taken_and_left(videos, tmp_path, capsys):
     )
     (tmp_path / "a.xml").write_text(text)
     common = ["cvat", "--source", str(tmp_path / "a.xml"), "--videos", str(videos)]
-    common += ["--val-share", "0"]
+    common += ["--val-share", "0", "--every", "1"]
     assert import_dataset.main([*common, "--out", str(tmp_path / "one")]) == 0
     printed = capsys.readouterr().out
     assert "labels taken as persons: person (2 tracks)" in printed

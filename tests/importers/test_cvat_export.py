@@ -15,6 +15,7 @@ from detection.datasets.folder import DatasetFolder
 from detection.errors import UserError
 from detection.importers.cvat_export import ActionChoices, TrackBox, without_interpolated
 from detection.importers.cvat_xml import read_cvat
+from detection.people.keyframe_frames import regular_keyframes
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def raw(tmp_path_factory):
     write_numbered(folder / "b.mp4", [i / 10 for i in range(40)], fps=10)
     out = folder / "raw"
     assert import_dataset.main(["videos", "--source", str(folder), "--out", str(out)]) == 0
-    (video, _) = (out / "annotations" / "all_videos.txt").read_text().split()
+    (video, _) = (out / "annotations" / "all_videos.txt").read_text().splitlines()
     rows = []
     for second in range(8):
         rows.append(f"{video},{second},{0.1 + second / 50},.1,{0.3 + second / 50},.9,,0.9")
@@ -59,6 +60,7 @@ def test_people_found_go_to_cvat_and_come_back_with_actions(raw, tmp_path, capsy
     said = '><attribute name="pose">sit &amp; lie</attribute></box>'
     path.write_text(re.sub(r"></box>", said, text, count=1))
     done = ["cvat", "--source", str(out), "--videos", str(raw / "videos"), "--val-videos", "b"]
+    done += ["--every", "1"]
     assert import_dataset.main([*done, "--out", str(tmp_path / "mine")]) == 0
     data = DatasetFolder.open(tmp_path / "mine")
     labels = data.read_label_map()
@@ -96,6 +98,7 @@ def test_labels_go_to_cvat_and_come_back_the_same(raw, tmp_path):
     out = tmp_path / "cvat"
     export_cvat.main(["--dataset", str(first), "--split", "train", "--out", str(out)])
     cvat = ["cvat", "--source", str(out), "--videos", str(first / "videos"), "--val-share", "0"]
+    cvat += ["--every", "1"]
     assert import_dataset.main([*cvat, "--out", str(second)]) == 0
     results = []
     for root in (first, second):
@@ -169,3 +172,56 @@ def test_choices_say_and_read_the_same_values():
     choices = ActionChoices(("wave",), {"pose": ("sit", "lie")})
     assert choices.values(()) == {"pose": "none", "wave": "false"}
     assert choices.values(("wave", "lie")) == {"pose": "lie", "wave": "true"}
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """Short videos of several lengths and rates, as a data set without labels."""
+    folder = tmp_path_factory.mktemp("short")
+    for frames, fps in ((39, 30), (13, 10), (8, 25), (50, 25), (120, 29.97), (1, 10), (202, 20)):
+        times_s = [i / fps for i in range(frames)]
+        write_numbered(folder / f"v{frames}.mp4", times_s, fps=fps)
+    assert import_dataset.main(["videos", "--source", str(folder), "--out", f"{folder}/raw"]) == 0
+    return folder / "raw"
+
+
+def test_boxes_up_to_the_last_keyframe_come_back(films, tmp_path, capsys):
+    """People at all keyframes that `detect_people --every-second` looks at, the last ones too."""
+    data = DatasetFolder.open(films)
+    keyframes, intervals_s = regular_keyframes(data, data.split("all"), None)
+    assert sorted(intervals_s) == [0.1, 0.1, 0.1, 0.1, 0.2, 0.25, 1]
+    table = films / "annotations" / "people.csv"
+    with table.open("w") as file:
+        for key in keyframes:
+            file.write(f"{key.video_id},{key.time_s:.6f},.2,.2,.6,.8,,0.9\n")
+    out = tmp_path / "cvat"
+    assert export(films, out, "--actions", "wave") == 0
+    assert "keyframes: 1 videos every 1 s, " in capsys.readouterr().out
+    for path in out.glob("*.xml"):
+        said = '><attribute name="wave">true</attribute></box>'
+        path.write_text(path.read_text().replace("></box>", said))
+    cvat = ["cvat", "--source", str(out), "--videos", str(films / "videos"), "--val-share", "0"]
+    assert import_dataset.main([*cvat, "--out", str(tmp_path / "mine")]) == 0
+    assert "keyframes: 1 videos every 1 s, 1 videos every 0.25 s" in capsys.readouterr().out
+    rows = read_ground_truth(DatasetFolder.open(tmp_path / "mine").split("train").annotations)
+    assert sorted(rows.keyframes()) == sorted(keyframes) and len(rows) == len(keyframes)
+    assert rows.empty_keyframes == ()
+    last_s = {key.video_id: key.time_s for key in sorted(keyframes)}
+    assert last_s["v13"] == 1.2 and last_s["v202"] == 10 and last_s["v39"] == 1.2
+
+
+def test_a_person_between_keyframes_is_named(raw, tmp_path, capsys):
+    """The last box of b is 0.1 s before its end: kept; people at no keyframe are counted."""
+    table = raw / "annotations" / "end.csv"
+    table.write_text("b,3.9,.2,.2,.6,.8,,0.9\nb,1.33,.7,.2,.9,.8,,0.9\nb,1.35,.7,.2,.9,.8,,0.9\n")
+    common = ["--dataset", str(raw), "--split", "all", "--boxes", str(table), "--actions", "wave"]
+    assert export_cvat.main([*common, "--every", "0.1", "--out", str(tmp_path / "cvat")]) == 0
+    cvat = ["cvat", "--source", str(tmp_path / "cvat"), "--videos", str(raw / "videos")]
+    cvat += ["--val-share", "0", "--out", str(tmp_path / "mine"), "--overwrite", "--every"]
+    for every, persons, named in (("1", 0, 2), ("0.1", 2, 0), ("0", 2, 0)):
+        assert import_dataset.main([*cvat, every]) == 0
+        said = capsys.readouterr().out
+        assert (f"{named} persons are there between keyframes only" in said) == bool(named)
+        data = DatasetFolder.open(tmp_path / "mine")
+        rows = read_ground_truth(data.split("train").annotations)
+        assert len(np.unique(rows.person_id)) == persons if persons else not len(rows)

@@ -521,7 +521,7 @@ def test_which_keyframes(tmp_path):
         Keyframe("train_1", 1.5),
         Keyframe("train_1", 2.0),
     ]
-    assert keyframes.every_second(folder, split) == [
+    assert keyframes.regular_keyframes(folder, split, 1.0)[0] == [
         Keyframe(name, float(t))
         for name in ("train_0", "train_1", "val_0")
         for t in range(3)

@@ -93,7 +93,7 @@ def test_shares_given_by_hand_and_merged_without(root, weights, tmp_path):
 
 
 def test_other_times(root, weights, tmp_path):
-    main(arguments(root, weights, tmp_path / "seconds.csv", "--every-second"))
+    main(arguments(root, weights, tmp_path / "seconds.csv", "--every", 1))
     assert len(read_person_boxes(tmp_path / "seconds.csv").keyframes()) == 6
     (tmp_path / "keys.csv").write_text("train_1,0.3\n")
     main(arguments(root, weights, tmp_path / "k.csv", "--keyframes", tmp_path / "keys.csv"))
@@ -126,7 +126,7 @@ def test_a_missing_video_is_counted_and_the_rest_done(root, weights, tmp_path, c
 
 def test_a_missing_video_does_not_stop_every_second(root, weights, tmp_path, capsys):
     (root / "videos" / "val_1.mp4").write_bytes(b"no video")
-    assert main(arguments(root, weights, tmp_path / "boxes.csv", "--every-second")) == 0
+    assert main(arguments(root, weights, tmp_path / "boxes.csv", "--every", 1)) == 0
     assert "boxes at 3 keyframes" in capsys.readouterr().out
     listed = (tmp_path / "boxes.unreadable.csv").read_text()
     assert listed.startswith("val_1,0000,") and listed.count("\n") == 1
@@ -145,6 +145,7 @@ def test_a_missing_video_does_not_stop_every_second(root, weights, tmp_path, cap
         (("--device", "cuda:99"), "PyTorch finds"),
         (("--half",), "half precision .* needs a GPU"),
         (("--every-second", "--keyframes", "x.csv"), "exclude each other"),
+        (("--every", "0", "--every-second"), "--every-second and --every exclude each other"),
         (("--register", "a/b"), "cannot name boxes"),
         (("--register", "ground-truth"), "cannot name boxes"),
         (("--register", "mine"), "lies outside the data set folder"),
