@@ -220,12 +220,12 @@ def _draw(
     num_videos = len(has)
     member = has.astype(np.int64)
     holders = member.sum(axis=0)
-    wanted = np.clip(share * holders, np.minimum(1, holders - 1), np.maximum(1, holders - 1))
+    aim = np.clip(share * holders, np.minimum(1, holders - 1), np.maximum(1, holders - 1))
 
     def costs(val: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.float64]:
         lost = (val == holders).sum(axis=-1) * _LOST
         missing = ((val == 0) & (holders > 1)).sum(axis=-1) * _MISSING
-        off = np.abs(val - wanted)[..., holders > 1].sum(axis=-1)
+        off = np.abs(val - aim)[..., holders > 1].sum(axis=-1)
         cost = lost + missing + off + 0.5 * np.abs(size - share * num_videos)
         return np.where((size < 1) | (size >= num_videos), np.inf, cost)
 
