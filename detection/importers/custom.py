@@ -196,8 +196,9 @@ def choose_val(counts: Mapping[str, Counter[str]], share: float, seed: int = 0) 
     has = has.reshape(len(names), len(classes))
     generator = np.random.default_rng(seed)
     best, least = np.zeros(len(names), bool), np.inf
-    for _ in range(20 if len(names) <= 200 else 3):
-        drawn, cost = _draw(has, share, generator)
+    for attempt in range(20 if len(names) <= 200 else 3):
+        start = generator.random(len(names)) < share * bool(attempt)  # the first one: no video
+        drawn, cost = _draw(has, share, start, generator)
         if cost < least:
             best, least = drawn, cost
         if cost < _MISSING:
@@ -211,11 +212,12 @@ _LOST, _MISSING = 1e7, 1e4
 
 
 def _draw(
-    has: NDArray[np.bool_], share: float, generator: np.random.Generator
+    has: NDArray[np.bool_], share: float, start: NDArray[np.bool_], generator: np.random.Generator
 ) -> tuple[NDArray[np.bool_], float]:
     """Return which of V videos are drawn, and what that costs, for (V, A) classes of videos.
 
-    Moves or exchanges videos, by random choice among the best, until none makes it cheaper.
+    From the (V,) videos of `start` on it moves or exchanges videos, by random choice among the
+    best, until none makes it cheaper.
     """
     num_videos = len(has)
     member = has.astype(np.int64)
@@ -229,7 +231,8 @@ def _draw(
         cost = lost + missing + off + 0.5 * np.abs(size - share * num_videos)
         return np.where((size < 1) | (size >= num_videos), np.inf, cost)
 
-    drawn, cost = np.zeros(num_videos, bool), np.inf
+    drawn = start.copy()
+    cost = float(costs(member[drawn].sum(axis=0), np.array(drawn.sum())))
     while True:
         sign = np.where(drawn, -1, 1)
         val, size = member[drawn].sum(axis=0), int(drawn.sum())
