@@ -225,24 +225,18 @@ def _tracks(
 
 
 def _linked(rows: AvaRows, options: argparse.Namespace) -> list[_Timed]:
-    import numpy as np
+    from detection.datasets.linked_boxes import link_person_boxes
 
-    from detection.structures import ActorBoxes
-    from detection.tracking.tracker import Tracker, link_boxes
-
-    assert rows.score is not None
-    found = []
-    for time_us in np.unique(rows.time_us).tolist():
-        here = rows.time_us == time_us
-        found.append((time_us / 1e6, ActorBoxes(rows.boxes_01[here], rows.score[here])))
-    least, gap_s = options.min_score, max(2.0, 2 * options.every)
-    tracker = Tracker(start_score=least, keep_score=least * 0.6, max_gap_s=gap_s)
-    tracks: dict[int, _Timed] = {}
-    for (time_s, boxes), numbers in zip(found, link_boxes(found, tracker), strict=True):
-        for box, track in zip(boxes.xyxy_01.astype(np.float64), numbers.tolist(), strict=True):
-            if track >= 0:
-                tracks.setdefault(track, []).append((time_s, box, None))
-    return [track for track in tracks.values() if len(track) >= options.min_length]
+    found = link_person_boxes(
+        rows,
+        least_score=options.min_score,
+        least_length=options.min_length,
+        max_gap_s=max(2.0, 2 * options.every),
+    )
+    return [
+        [(float(rows.time_us[row] / 1e6), rows.boxes_01[row], None) for row in track.tolist()]
+        for track in found.tracks.values()
+    ]
 
 
 def _labelled_tracks(rows: AvaRows, folder: DatasetFolder) -> Iterator[tuple[str, list[_Timed]]]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from detection.datasets.folder import DatasetFolder
     from detection.datasets.open_video import FrameSource
     from detection.drawing.annotated_video import Look, VideoActors
-    from detection.structures import LabelMap
+    from detection.structures import GROUND_TRUTH_BOXES, LabelMap
 
 EPILOG = """examples:
   python -m ava_tools.visualize --run runs/demo_x3d_xs
@@ -199,7 +199,7 @@ class ScoredRun:
 
 
 def _open_run(options: argparse.Namespace) -> ScoredRun:
-    from detection.config import GROUND_TRUTH_BOXES, load_config
+    from detection.config import load_config
     from detection.datasets.folder import DatasetFolder
 
     run: Path = options.run

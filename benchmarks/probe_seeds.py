@@ -31,7 +31,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from detection import build  # noqa: E402
-from detection.config import GROUND_TRUTH_BOXES, RunConfig, config_to_dict, load_config  # noqa: E402
+from detection.config import RunConfig, config_to_dict, load_config  # noqa: E402
 from detection.datasets.actor_table import read_exclusions, read_ground_truth_rows  # noqa: E402
 from detection.datasets.folder import DatasetFolder  # noqa: E402
 from detection.engine.environment import keep_malloc_memory  # noqa: E402
@@ -39,7 +39,7 @@ from detection.engine.probe import collect_features, fit_linear, set_last_layer 
 from detection.evaluation.evaluator import ActionEvaluator  # noqa: E402
 from detection.files import write_text  # noqa: E402
 from detection.models.action_detector import ActionDetector  # noqa: E402
-from detection.structures import ActorBoxes, Batch, Detections, Keyframe  # noqa: E402
+from detection.structures import GROUND_TRUTH_BOXES, ActorBoxes, Batch, Detections, Keyframe  # noqa: E402
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from detection.checkpoints.load import LoadReport, Network, load_pretrained
-from detection.config import GROUND_TRUTH_BOXES, AnyConfig, RunConfig
+from detection.config import AnyConfig, RunConfig
 from detection.datasets.actions import AvaDataset
 from detection.datasets.actor_table import ActorTable, read_actor_table
 from detection.datasets.clip_list import ClipList, read_class_file, read_clip_list
@@ -38,7 +38,7 @@ from detection.models.actor_head import ActorHeadDescription
 from detection.models.batch_norm import freeze_batch_norm_3d, has_folded_batch_norm
 from detection.models.classifier import HeadDescription, X3DClassifier, build_classifier
 from detection.models.x3d import VARIANTS, X3DDescription
-from detection.structures import Batch, Keyframe, LabelMap
+from detection.structures import GROUND_TRUTH_BOXES, Batch, Keyframe, LabelMap
 from detection.video.reader import VideoReader
 
 

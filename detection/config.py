@@ -23,11 +23,10 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from detection import bounds
-from detection.structures import AtEnds, ClipSampling
+from detection.structures import GROUND_TRUTH_BOXES, AtEnds, ClipSampling
 from detection.yaml_files import ConfigurationFiles, expand_home
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-GROUND_TRUTH_BOXES = "ground-truth"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]

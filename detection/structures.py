@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # inside (`ClipSampling.times_s`).
 AtEnds = Literal["repeat", "inside"]
 
+# In place of the name of a box file: the boxes of the annotations themselves.
+GROUND_TRUTH_BOXES = "ground-truth"
+
 # X3D's `step` counts frames of 30 per second (Feichtenhofer 2020); files of any rate are read by
 # time, so that a clip spans as many seconds whatever the file's rate.
 STEPS_PER_SECOND = 30.0
@@ -167,6 +170,48 @@ class LabelMap:
             None if self.groups is None else tuple(self.groups[column] for column in columns),
             {name: group for name, group in left.items() if len(group) > 1},
         )
+
+
+@dataclass(frozen=True, eq=False)
+class ClassThresholds:
+    """The score from which a person is taken to do each action, learned on held-out data.
+
+    score: (A,) float64, column j is the label map's j-th class.
+    precision, recall: (A,) float64 at it, on the data that it was learned on; NaN where a class has
+        no example there.
+    examples: (A,) int64 positives there, those that no box found included.
+    common: one threshold for all classes, since there were too few examples for one each.
+    times_person_score: scores are multiplied by the confidence in the person before they are
+        compared.
+    source: the data, in words: "val, ground-truth boxes".
+    """
+
+    score: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    examples: NDArray[np.int64]
+    common: bool
+    times_person_score: bool
+    source: str
+
+    def __post_init__(self) -> None:
+        for name in ("score", "precision", "recall"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), np.float64).reshape(-1))
+        object.__setattr__(self, "examples", np.asarray(self.examples, np.int64).reshape(-1))
+        sizes = {len(getattr(self, n)) for n in ("score", "precision", "recall", "examples")}
+        if len(sizes) > 1:
+            raise ValueError(f"scores, precision, recall and examples of {sorted(sizes)} classes")
+        if not bool(((self.score >= 0) & (self.score <= 1)).all()):
+            raise ValueError("thresholds must be from 0 to 1")
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def select(self, columns: Sequence[int]) -> ClassThresholds:
+        """Return those of some classes, in that order."""
+        chosen = np.asarray(columns, np.int64)
+        parts = ("score", "precision", "recall", "examples")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in parts})
 
 
 @dataclass(frozen=True)

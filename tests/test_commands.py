@@ -49,6 +49,7 @@ LINES = {
         "clips --dataset {a} --out {out}",
     ],
     "inspect_model": ["--cfg {a}", "--checkpoint {a}"],
+    "learn_thresholds": ["--run {a}"],
     "make_demo": ["--num-train 1 --num-val 1 --keyframes 2 --out {a}/below"],
     "prepare": ["--dataset {a} --out {out}"],
     "report_boxes": ["--dataset {a} --split val --boxes {b}"],

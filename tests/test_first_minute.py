@@ -302,7 +302,7 @@ def test_the_help_says_the_defaults_that_are_used(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize(
     ("best", "asked", "expected"),
-    [(0.62, None, 0.62), (None, None, 0.01), (0.62, "0.3", 0.3), (None, "0.3", 0.3)],
+    [(0.62, None, 0.62), (None, None, 0.5), (0.62, "0.3", 0.3), (None, "0.3", 0.3)],
 )
 def test_where_the_person_threshold_comes_from(
     place: Path,
@@ -313,7 +313,7 @@ def test_where_the_person_threshold_comes_from(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The option, else the people's file, else data.box_score_threshold of the run (0.01)."""
+    """The option, else the people's file, else 0.5: the run took no detected boxes."""
     torch.manual_seed(0)
     network = build_people_network("small", num_classes=1, short_side_px=64, long_side_px=96)
     numbers = PeopleNetworkNumbers("small", 64, 96)

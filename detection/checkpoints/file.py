@@ -8,12 +8,14 @@ the network's numbers, its classes, and how frames are to be sampled and normali
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,12 +37,12 @@ from detection.checkpoints.weights import (
     to_own_names,
     unwrap,
 )
-from detection.errors import UserError
+from detection.errors import UserError, printable
 from detection.files import replacing
 from detection.models.actor_head import ActorHeadDescription
 from detection.models.classifier import HeadDescription
 from detection.models.x3d import X3DDescription
-from detection.structures import ClipSampling, LabelMap
+from detection.structures import GROUND_TRUTH_BOXES, ClassThresholds, ClipSampling, LabelMap
 
 Task = Literal["actions", "classification"]
 FORMAT = "x3d-action-detection"
@@ -101,6 +103,7 @@ class ModelFile:
     short_side_px: of frames at test time; None where `sampling` is.
     config: the run's configuration as saved, which its own reader checks; None where there is none.
     training: what the trainer keeps, for `detection.engine` to check (own files).
+    thresholds: the score from which each class is taken to be done; None where none were learned.
     notes: sentences on how the weights were found.
     """
 
@@ -114,6 +117,7 @@ class ModelFile:
     short_side_px: int | None = None
     config: dict[str, Any] | None = None
     training: dict[str, Any] = field(default_factory=dict)
+    thresholds: ClassThresholds | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -123,8 +127,14 @@ class ModelFile:
         return None if weight is None or not weight.ndim else len(weight)
 
     def box_score_threshold(self, *, default: float) -> float:
-        """Return the confidence above which the run took detected boxes, by its configuration."""
+        """Return the confidence above which the run took detected boxes, by its configuration.
+
+        default: of a run that took none: its configuration's number was never used.
+        """
         data = SavedValues(self.path, dict(self.config or {}), "config").within("data", {})
+        given = data.raw("val_boxes", GROUND_TRUTH_BOXES), data.raw("train_boxes", None)
+        if given == (GROUND_TRUTH_BOXES, None):
+            return default
         return data.number("box_score_threshold", 0, 1, default)
 
     @property
@@ -145,30 +155,64 @@ def save_model_file(
     short_side_px: int | None = None,
     config: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
+    thresholds: ClassThresholds | None = None,
     safetensors: bool = False,
 ) -> None:
     """Write a checkpoint of this project, whole or not at all.
 
     state: a network's state dict.  short_side_px: goes with `sampling`.  training: state of
     optimiser, schedule and random generators in plain types and tensors. Anything that
-    `weights_only=True` could not read back is refused here.  safetensors: in that form, all but
-    `training` as JSON in the metadata.
+    `weights_only=True` could not read back is refused here.  thresholds: one for each of `classes`.
+    safetensors: in that form, all but `training` as JSON in the metadata.
     """
     if classes is not None:
         check_class_layer(str(path), state, len(classes))
+    if thresholds is not None and (classes is None or len(thresholds) != len(classes)):
+        raise ValueError(f"{len(thresholds)} thresholds do not fit the classes")
     form = {"format": FORMAT, "version": FORMAT_VERSION}
-    facts = {
+    facts: dict[str, Any] = {
         "network": None if network is None else network.numbers(),
         "label_map": None if classes is None else _plain_classes(classes),
         "sampling": None if sampling is None else _plain_sampling(sampling, short_side_px, network),
         "config": None if config is None else dict(config),
     }
+    if thresholds is not None:
+        facts["thresholds"] = _plain_thresholds(thresholds)
     if safetensors:
         write_safetensors(path, state, form | facts)
         return
     weights = {key: value.detach().cpu() for key, value in state.items()}
     values = form | {"model_state": weights} | facts | {"training": dict(training or {})}
     save_plain(path, values)
+
+
+def write_thresholds(path: str | Path, thresholds: ClassThresholds) -> None:
+    """Put thresholds into a checkpoint of this project; the rest of the file stays as it is.
+
+    Raises `UserError` for other files, safetensors among them.
+    """
+    content = read_plain(Path(path))
+    if not isinstance(content, dict) or "training" not in content:
+        raise UserError(f"{path}: not a run's checkpoint, thresholds can only be stored in one")
+    classes = read_own(str(path), content, weights_only=True).classes
+    if classes is None or len(classes) != len(thresholds):
+        raise UserError(f"{path}: its classes are not the {len(thresholds)} of the thresholds")
+    save_plain(path, {**content, "thresholds": _plain_thresholds(thresholds)})
+
+
+def _plain_thresholds(thresholds: ClassThresholds) -> dict[str, Any]:
+    def numbers(values: Sequence[float]) -> list[float | None]:
+        return [None if math.isnan(value) else float(value) for value in values]
+
+    return {
+        "score": numbers(thresholds.score.tolist()),
+        "precision": numbers(thresholds.precision.tolist()),
+        "recall": numbers(thresholds.recall.tolist()),
+        "examples": thresholds.examples.tolist(),
+        "common": bool(thresholds.common),
+        "times_person_score": bool(thresholds.times_person_score),
+        "source": str(thresholds.source),
+    }
 
 
 def _plain_classes(classes: LabelMap) -> dict[str, Any]:
@@ -233,16 +277,18 @@ def read_own(path: str, content: Mapping[str, Any], *, weights_only: bool) -> Mo
     network, labels, sampling = (said.raw(key) for key in ("network", "label_map", "sampling"))
     training = None if weights_only else said.raw("training", None)
     clip, short_side_px = (None, None) if sampling is None else _sampling(path, sampling)
+    classes = None if labels is None else _classes(path, labels, unwrapped.state)
     return ModelFile(
         path,
         state=unwrapped.state,
         naming="own",
         network=None if network is None else read_network(path, network),
-        classes=None if labels is None else _classes(path, labels, unwrapped.state),
+        classes=classes,
         sampling=clip,
         short_side_px=short_side_px,
         config=checked_config(path, said.raw("config")),
         training={} if training is None else dict(said.within("training").items()),
+        thresholds=_thresholds(said, classes),
         notes=unwrapped.notes,
     )
 
@@ -318,6 +364,42 @@ def _classes(path: str, values: Any, state: Mapping[str, Tensor]) -> LabelMap:
         return LabelMap(names, ids, groups, exclusive)
     except ValueError as error:
         raise UserError(f"{path}: a damaged checkpoint: label_map: {error}") from error
+
+
+def _thresholds(whole: SavedValues, classes: LabelMap | None) -> ClassThresholds | None:
+    """Return the thresholds that a file states, one for each of its classes."""
+    if whole.raw("thresholds", None) is None:
+        return None
+    said = whole.within("thresholds")
+    parts = ("score", "precision", "recall", "examples")
+    said.refuse_others((*parts, "common", "times_person_score", "source"))
+    numbers: dict[str, list[float]] = {}
+    for name in parts:
+        values = said.listed(name)
+        if classes is None or len(values) != len(classes):
+            required = f"a number for each of the {0 if classes is None else len(classes)} classes"
+            said.refuse(name, values, f"{required} is")
+        if name == "examples":
+            numbers[name] = list(said.wholes(name, 0, LARGEST_WHOLE))
+            continue
+        numbers[name] = [math.nan if value is None else value for value in values]
+        for index, value in enumerate(values):
+            unmeasured = value is None and name != "score"
+            if not unmeasured and not (type(value) in (int, float) and 0 <= value <= 1):
+                said.refuse(f"{name}[{index}]", value, "a number from 0 to 1 is")
+    source = said.raw("source")
+    if type(source) is not str:
+        said.refuse("source", source, "a text is")
+    score, precision, recall, examples = (np.array(numbers[name]) for name in parts)
+    return ClassThresholds(
+        score,
+        precision,
+        recall,
+        examples,
+        common=said.flag("common"),
+        times_person_score=said.flag("times_person_score"),
+        source=printable(source),
+    )
 
 
 def read_checkpoint(file_or_run: str | Path, *, weights_only: bool = False) -> ModelFile:

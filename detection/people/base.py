@@ -124,10 +124,13 @@ class NetworkDetector:
 def person_threshold(detector: PeopleDetector) -> float | None:
     """Return the score from which a detector's boxes are people; None where it tells none.
 
+    It is the detector's `best_score`, which one of your own may have too.
+
     Of a checkpoint of `train_people`: the score of the highest F1 that its run has measured. Of
     COCO's weights: a constant (`detection.people.coco.COCO_SCORES`), which was not measured.
     """
-    return detector.best_score if isinstance(detector, NetworkDetector) else None
+    score: float | None = getattr(detector, "best_score", None)
+    return score
 
 
 def actor_boxes(

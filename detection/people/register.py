@@ -10,7 +10,6 @@ from pathlib import Path
 
 import yaml
 
-from detection.config import GROUND_TRUTH_BOXES
 from detection.datasets.folder import (
     FILE_NAME,
     DatasetFile,
@@ -20,6 +19,7 @@ from detection.datasets.folder import (
 )
 from detection.errors import UserError
 from detection.files import only_writer, write_text
+from detection.structures import GROUND_TRUTH_BOXES
 
 
 def check_box_name(

@@ -285,7 +285,7 @@ class TrackPlaces:
         shown = self._keyframes[position]
         people: dict[int, Actor] = {}
         for row, track in enumerate(shown.keyframe.track.tolist()):
-            scores = shown.keyframe.scores[row]
+            scores = shown.compared.scores[row]
             columns = sorted(shown.doing[row], key=lambda c: (-float(scores[c]), c))
             columns = columns[:_MOST_LABELS]
             labels = tuple(ShownLabel(self._names[c], float(scores[c])) for c in columns)

@@ -30,7 +30,8 @@ from detection.pipeline.gathered_classes import GatheredClasses, read_gathered_c
 from detection.pipeline.options import WHOLE_CLIP_THRESHOLD, PipelineOptions
 from detection.pipeline.scorers import ActionScorer, KeyframeClip, RoiScorer, SquareScorer
 from detection.pipeline.timing import StageClock
-from detection.structures import ActorBoxes, ClipSampling, LabelMap
+from detection.reports.thresholds_text import thresholds_line
+from detection.structures import ActorBoxes, ClassThresholds, ClipSampling, LabelMap
 from detection.tracking.tracker import Tracker
 
 # X3D-XS was trained on 4 frames 0.4 s apart. Twice as many, closer, give people who do nothing with
@@ -81,6 +82,7 @@ class Networks:
     label_map: the classes that are asked for.
     threshold: least score of an event, usually.
     thresholds: (A,) least score of each class.
+    learned: the thresholds of its file; None where it has none, or others were asked for.
     person_score: least confidence of a new person.
     keep_score: least confidence of a person already seen.
     max_people: at one time.
@@ -102,6 +104,15 @@ class Networks:
     max_people: int
     device: torch.device
     half_precision: bool
+    learned: ClassThresholds | None = None
+
+    @property
+    def times_person_score(self) -> bool:
+        """Whether scores are multiplied by the confidence in the person before they are compared.
+
+        Learned thresholds say whether they are for such scores.
+        """
+        return self.learned is not None and self.learned.times_person_score
 
     @property
     def people_short_side_px(self) -> int:
@@ -112,6 +123,8 @@ class Networks:
     @property
     def notes(self) -> tuple[str, ...]:
         """Return what a reader of the results should know of the networks, a line each."""
+        if self.learned is not None:
+            return (*self.guesses, thresholds_line(self.learned, self.label_map, self.thresholds))
         if not self.follows_people:
             return self.guesses
         return (*self.guesses, KINETICS_NOTE if self.knows_kinetics else WHOLE_CLIP_NOTE)
@@ -209,9 +222,12 @@ def open_networks(
         person_score = file.box_score_threshold(default=0.5)
     follows = isinstance(actions, SquareScorer)
     knows_kinetics = follows and file.classes == kinetics_classes()
+    learned = find_learned(file, label_map) if options.threshold is None and not follows else None
     usual = options.threshold
     if usual is None:
         usual = WHOLE_CLIP_THRESHOLD if follows else 0.5
+        if learned is not None:  # where the review page's slider stands
+            usual = round(float(np.median(learned.score)), 2)
     return Networks(
         actions=actions,
         knows_kinetics=knows_kinetics,
@@ -221,13 +237,21 @@ def open_networks(
         short_side_px=MOST_SQUARE_SOURCE_PX if follows else file.short_side_px,
         label_map=label_map,
         threshold=usual,
-        thresholds=find_thresholds(label_map, usual, options.class_thresholds),
+        thresholds=find_thresholds(label_map, usual, options.class_thresholds, learned=learned),
         person_score=person_score,
         keep_score=person_score * options.keep_share,
         max_people=options.max_people,
         device=device,
         half_precision=half,
+        learned=learned,
     )
+
+
+def find_learned(file: ModelFile, label_map: LabelMap) -> ClassThresholds | None:
+    """Return the thresholds in a run's file of the classes asked for; None where it has none."""
+    if file.thresholds is None or file.classes is None:
+        return None
+    return file.thresholds.select([file.classes.index_by_id[i] for i in label_map.ids])
 
 
 def _square_sampling(sampling: ClipSampling, knows_kinetics: bool) -> ClipSampling:
@@ -332,10 +356,16 @@ def find_columns(label_map: LabelMap, names: Sequence[str], source: str) -> list
 
 
 def find_thresholds(
-    label_map: LabelMap, usual: float, by_name: Mapping[str, float]
+    label_map: LabelMap,
+    usual: float,
+    by_name: Mapping[str, float],
+    *,
+    learned: ClassThresholds | None = None,
 ) -> NDArray[np.float64]:
-    """Return the (A,) least score of each class."""
+    """Return the (A,) least score of each class: by name, else as learned, else the usual one."""
     thresholds = np.full(len(label_map), usual, np.float64)
+    if learned is not None:
+        thresholds = learned.score.copy()
     for name, value in by_name.items():
         (column,) = find_columns(label_map, [name], "the classes asked for")
         thresholds[column] = value

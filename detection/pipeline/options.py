@@ -28,7 +28,8 @@ class PipelineOptions:
     batch_size: keyframes under way at most.
     workers: batches in the networks at a time; 0: as many as there are cores, 2 at most.
     smoothing_s: scores are averaged along a track over so much before and after; 0: not at all.
-    threshold: least score of an event; None: the network's, 0.5 for one of independent actions.
+    threshold: least score of an event; None: of each class as its run learned it, else the
+    network's, 0.5 for one of independent actions.
     class_thresholds: by class name, where one differs.
     off_share: an event lasts while scores stay above this share of its threshold.
     classes: only these; empty: all.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detection.pipeline.networks import FrameDetections, Networks
 from detection.pipeline.options import PipelineOptions
@@ -17,11 +18,22 @@ from detection.tracking.events import ActionEvent, EventFinder, ScoreSmoother, T
 class ShownKeyframe:
     """A final keyframe.
 
+    keyframe: its people, with the network's scores.
     doing: for each of its people the class columns of current events.
+    weighted: (N, A) the scores multiplied by the confidence in each person; None where events are
+    decided by the network's own.
     """
 
     keyframe: TrackedKeyframe
     doing: tuple[frozenset[int], ...]
+    weighted: NDArray[np.float32] | None = None
+
+    @property
+    def compared(self) -> TrackedKeyframe:
+        """The keyframe with the scores that are compared with thresholds."""
+        if self.weighted is None:
+            return self.keyframe
+        return replace(self.keyframe, scores=self.weighted)
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,7 @@ class Postprocessor:
     def __init__(self, video_id: str, networks: Networks, options: PipelineOptions) -> None:
         label_map: LabelMap = networks.label_map
         self._classes = len(label_map)
+        self._weighted = networks.times_person_score
         self._tracker = networks.new_tracker(options.max_gap_s)
         self._smoother = ScoreSmoother(options.smoothing_s)
         smooth = options.smoothing_s > 0
@@ -58,12 +71,16 @@ class Postprocessor:
         if detections.action_scores is None:
             return Postprocessed([], [])
         known = np.flatnonzero(track > 0)
+        scores = detections.action_scores.reshape(-1, self._classes)[known]
+        person_score = detections.boxes.score[known]
+        if self._weighted:  # smoothed alike, beside the network's own
+            scores = np.concatenate([scores, scores * person_score[:, None]], axis=1)
         keyframe = TrackedKeyframe(
             detections.time_s,
             track[known],
             detections.boxes.xyxy_01[known],
-            detections.boxes.score[known],
-            detections.action_scores.reshape(-1, self._classes)[known],
+            person_score,
+            scores,
         )
         return self._read(self._smoother.feed(keyframe))
 
@@ -74,8 +91,13 @@ class Postprocessor:
 
     def _read(self, keyframes: Iterator[TrackedKeyframe]) -> Postprocessed:
         final, events = [], []
-        for keyframe in keyframes:
-            events += self._finder.feed(keyframe)
+        for smoothed in keyframes:
+            keyframe, weighted = smoothed, None
+            if self._weighted:
+                own, weighted = np.split(smoothed.scores, 2, axis=1)
+                keyframe = replace(smoothed, scores=own)
+            shown = ShownKeyframe(keyframe, (), weighted)
+            events += self._finder.feed(shown.compared)
             doing = tuple(frozenset(self._finder.active(t)) for t in keyframe.track.tolist())
-            final.append(ShownKeyframe(keyframe, doing))
+            final.append(replace(shown, doing=doing))
         return Postprocessed(final, events)

@@ -100,7 +100,7 @@ class Results:
                 f"longer than the {LONGEST_GAP_S:.0f} s that an MP4 file can hold: "
                 f"{writers.ANNOTATED_NAME} shows each as one second, and review.html is not made"
             )
-        write_summary(folder.folder, self.stream, self.report)
+        write_summary(folder.folder, self.stream, self.report, self.networks)
         if not self.report.stopped or self.stream.is_live:
             folder.complete(writers.video_facts(plan.video_id, self.stream.frame_size(), empty_s))
 

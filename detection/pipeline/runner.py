@@ -286,7 +286,7 @@ class VideoRun:
         if self._results is not None:
             self._results.show(result.keyframes)
         for shown in result.keyframes:
-            self.report.add(shown.keyframe, self.networks.label_map.names)
+            self.report.add(shown.compared, self.networks.label_map.names)
         self.report.events += len(result.events)
         return result
 

@@ -131,7 +131,7 @@ def _option(report: Report, networks: Networks) -> str:
     assert best is not None
     column = networks.label_map.names.index(best.action)
     value = rounded_down(best.score)
-    if networks.thresholds[column] == networks.threshold:
+    if networks.learned is None and networks.thresholds[column] == networks.threshold:
         return f"--threshold {value}"
     return f"--threshold {shlex.quote(printable(f'{best.action}={value}'))}"
 
@@ -142,8 +142,8 @@ def rounded_down(score: float) -> str:
     return f"{math.floor(score * 10**decimals) / 10**decimals:.{decimals}f}"
 
 
-def write_summary(folder: Path, stream: VideoStream, report: Report) -> None:
-    """Write summary.json: the video's facts and the counts of its results."""
+def write_summary(folder: Path, stream: VideoStream, report: Report, networks: Networks) -> None:
+    """Write summary.json: the video's facts, the thresholds and the counts of its results."""
     facts = facts_of(stream)
     best = None if report.best is None else asdict(report.best)
     if best is not None:
@@ -162,6 +162,11 @@ def write_summary(folder: Path, stream: VideoStream, report: Report) -> None:
         "events": report.events,
         "best_person_score": round(report.best_person_score, 6),
         "best": best,
+        "thresholds": dict(
+            zip(networks.label_map.names, networks.thresholds.round(6).tolist(), strict=True)
+        ),
+        "thresholds_learned_on": None if networks.learned is None else networks.learned.source,
+        "times_person_score": networks.times_person_score,
     }
     write_text(folder / SUMMARY_NAME, json.dumps(values, indent=2) + "\n")
 

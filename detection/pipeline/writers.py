@@ -205,7 +205,7 @@ def _review_tracks(results: Iterable[Postprocessed]) -> tuple[list[float], list[
     """Return the keyframes from 0 s on and the tracks, by number."""
     keyframes_s: list[float] = []
     tracks: dict[int, TrackRows] = {}
-    for keyframe in (shown.keyframe for result in results for shown in result.keyframes):
+    for keyframe in (shown.compared for result in results for shown in result.keyframes):
         if keyframe.time_s < 0:
             continue
         keyframes_s.append(keyframe.time_s)

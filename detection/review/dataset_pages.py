@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,7 +94,8 @@ def review_split(
             else:
                 place = place_playable_video(path, out, name=name)
             videos.append(_video(Path(out), video_id, place, source, rows, number))
-    return write_review(out, _document(title, note, videos, rows))
+    document = _document(title, note, videos, rows)
+    return write_review(out, dataclasses.replace(document, in_dataset=True))
 
 
 def review_file(
@@ -168,6 +170,11 @@ def _write_thumbnail(path: Path, source: FrameSource, video: ReviewVideo, rows: 
         place = {time_us_of(t): k for k, t in enumerate(keyframes_s)}
         errors = find_errors(video, _document("", "", [video], rows), place)
         time_s = float(keyframes_s[errors[0][0] if errors else len(keyframes_s) // 2])
+    write_thumbnail(path, source, video, time_s)
+
+
+def write_thumbnail(path: Path, source: FrameSource, video: ReviewVideo, time_s: float) -> None:
+    """Write the frame at a time as a small JPEG, with the boxes of that keyframe."""
     clip = source.read([time_s], short_side=min(_THUMBNAIL_SHORT_SIDE_PX, *source.frame_size()))
     frame: NDArray[np.uint8] = clip.frames[0].permute(1, 2, 0).contiguous().numpy()
     for person in () if video.truth is None else video.truth.people:

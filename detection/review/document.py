@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,25 +31,51 @@ class ReviewTrack:
 
     track_id: any integer, unique within a video.
     times_s: (K,) ascending, keyframes of the video.
-    boxes_01: (K, 4).
+    boxes_01: (K, 4), float64 where it is given so, else float32.
     action_scores: (K, A) probabilities, in the label map's order.
     person_score: (K,) the detector's confidence.
     """
 
     track_id: int
     times_s: NDArray[np.float64]
-    boxes_01: NDArray[np.float32]
+    boxes_01: NDArray[np.floating]
     action_scores: NDArray[np.float32]
     person_score: NDArray[np.float32]
 
     def __post_init__(self) -> None:
         count = _check_times(self, f"track {self.track_id}")
-        _shape(self, "boxes_01", np.float32, (count, 4))
+        exact = getattr(self.boxes_01, "dtype", None) == np.float64
+        _shape(self, "boxes_01", np.float64 if exact else np.float32, (count, 4))
         scores = np.asarray(self.action_scores, np.float32)
         if scores.ndim != 2 or len(scores) != count:
             raise ValueError(f"action_scores must be ({count}, A), got {scores.shape}")
         object.__setattr__(self, "action_scores", scores)
         _shape(self, "person_score", np.float32, (count,))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What an annotator decided about one track, of a page on which people are labelled.
+
+    track_id: of the track.
+    times_s: (K,) ascending, those of the track or some of them.
+    labels: (K, A) bool; all False where the person does none of the actions.
+    nobody: the boxes show no person; then there are no labels.
+    """
+
+    track_id: int
+    times_s: NDArray[np.float64]
+    labels: NDArray[np.bool_]
+    nobody: bool = False
+
+    def __post_init__(self) -> None:
+        count = _check_times(self, f"decision on track {self.track_id}")
+        labels = np.asarray(self.labels, bool)
+        if labels.ndim != 2 or len(labels) != count:
+            raise ValueError(f"labels must be ({count}, A), got {labels.shape}")
+        if self.nobody and labels.any():
+            raise ValueError(f"track {self.track_id} is no person and has labels")
+        object.__setattr__(self, "labels", labels)
 
 
 @dataclass(frozen=True)
@@ -103,6 +130,7 @@ class ReviewVideo:
     keyframes_s: (n,) ascending, also those without people.
     truth: ground truth, if given.
     thumbnail: an image file, relative like `source`.
+    decisions: what is decided about tracks already, on a page on which people are labelled.
 
     Zero keyframes and zero tracks are valid.
     """
@@ -117,6 +145,7 @@ class ReviewVideo:
     tracks: Sequence[ReviewTrack] = ()
     truth: ReviewTruth | None = None
     thumbnail: str | None = None
+    decisions: Sequence[Decision] = ()
 
     def __post_init__(self) -> None:
         if not self.video_id:
@@ -136,6 +165,17 @@ class ReviewVideo:
             raise ValueError(f"{self.video_id}: a track id occurs twice")
         if self.truth is not None:
             _inside(self.truth.keyframes_s, known, f"{self.video_id}: ground truth", "keyframe")
+        self._check_decisions()
+
+    def _check_decisions(self) -> None:
+        open_us = {track.track_id: set(_microseconds(track.times_s)) for track in self.tracks}
+        for decision in self.decisions:
+            who = f"{self.video_id}: a decision on track {decision.track_id}"
+            left = open_us.get(decision.track_id, set())
+            for time_us in _microseconds(decision.times_s):
+                if time_us not in left:
+                    raise ValueError(f"{who} at {time_us / 1e6} s: not there, or decided twice")
+                left.remove(time_us)
 
 
 @dataclass(frozen=True)
@@ -148,6 +188,10 @@ class ReviewDocument:
     class_thresholds: thresholds of single classes, by class id; the slider moves all together.
     note: a line below the title, such as the model.
     notes: lines shown at the top of the page, such as what the labels are good for.
+    mode: "review", labels and predictions are looked at and corrected keyframe by keyframe;
+        "label", tracks are given labels as a whole, and their scores are suggestions.
+    order: (video id, track id) of people to label, the first first; others follow.
+    in_dataset: the videos are a data set's, which then has them already.
     """
 
     title: str
@@ -158,6 +202,9 @@ class ReviewDocument:
     class_thresholds: Mapping[int, float] = field(default_factory=dict)
     note: str = ""
     notes: Sequence[str] = ()
+    mode: Literal["review", "label"] = "review"
+    order: Sequence[tuple[str, int]] = ()
+    in_dataset: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.notes, str):
@@ -182,6 +229,26 @@ class ReviewDocument:
             widths += [person.labels.shape[1] for person in people]
             if any(width != columns for width in widths):
                 raise ValueError(f"{video.video_id}: scores and labels must have {columns} classes")
+        self._check_labelling()
+
+    def _check_labelling(self) -> None:
+        known = {
+            (video.video_id, track.track_id) for video in self.videos for track in video.tracks
+        }
+        if unknown := sorted(set(self.order) - known):
+            raise ValueError(f"the order has {unknown[0]}, which is no track of the page")
+        if len(set(self.order)) < len(self.order):
+            raise ValueError("the order has a track twice")
+        for video in self.videos:
+            for decision in video.decisions:
+                labels = decision.labels
+                if labels.shape[1] != len(self.label_map):
+                    raise ValueError(f"{video.video_id}: decisions have {labels.shape[1]} classes")
+                for name, group in self.exclusive.items():
+                    if (labels[:, list(group)].sum(1) > 1).any():
+                        raise ValueError(
+                            f"{video.video_id}: a decision has two classes of '{name}'"
+                        )
 
     @cached_property
     def opening(self) -> Opening:
@@ -204,6 +271,8 @@ class Opening:
 def opening_of(document: ReviewDocument) -> Opening:
     """Find where the slider starts: where the page shows something, if there is anything."""
     threshold, label_map = document.score_threshold, document.label_map
+    if document.mode == "label":
+        return Opening(threshold)
     given = [document.class_thresholds.get(i, threshold) for i in label_map.ids]
     required = np.rint(1000 * np.clip(given, LEAST_SCORE, 1))
     best: tuple[float, int, int, ReviewTrack, ReviewVideo] | None = None

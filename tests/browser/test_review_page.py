@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 from driving import Browser
 from tiny_data import make_dataset
 
-from ava_tools import import_dataset, visualize
-from detection.datasets.ava_csv import AvaRows, read_ground_truth, read_keyframe_list
+from ava_tools import visualize
+from detection.datasets.ava_csv import read_ground_truth
 from detection.datasets.folder import DatasetFolder, write_dataset_file
 from detection.drawing.palette import track_color
 from detection.review.document import (
@@ -21,7 +22,7 @@ from detection.review.document import (
     TruePerson,
 )
 from detection.review.page import write_review
-from detection.structures import Keyframe, LabelMap
+from detection.structures import LabelMap
 from detection.video.writer import VideoWriter
 
 pytestmark = pytest.mark.browser
@@ -69,8 +70,8 @@ def people(browser: Browser) -> list:
     )
 
 
-def test_round_trip_from_a_page_to_a_data_set_that_is_read_back(browser: Browser, tmp_path: Path):
-    """Correct a label, delete a box, add a box, mark reviewed, export, import, read."""
+def test_corrections_from_a_data_set_s_page_to_the_label_file(browser: Browser, tmp_path: Path):
+    """Correct a label, delete a box, add a box, mark reviewed, reload, export."""
     from selenium.webdriver import Keys
 
     root = make_dataset(tmp_path / "data", train=2, val=1)
@@ -109,33 +110,22 @@ def test_round_trip_from_a_page_to_a_data_set_that_is_read_back(browser: Browser
     browser.until("review.edits.unsaved.size === 0")
     browser.open(tmp_path / "page" / "review.html")
     assert "2 of 2 keyframes reviewed" in browser.text("header.top")
-    browser.click("#export")
-    browser.click("#save-corrections")
-    browser.click("#save-reviewed")
-    corrections = browser.downloaded("corrections.csv")
-    reviewed = browser.downloaded("reviewed.csv")
-    assert read_keyframe_list(reviewed) == {Keyframe("val_0", 1.0), Keyframe("val_0", 2.0)}
-
-    arguments = ["--dataset", root, "--split", "val", "--out", tmp_path / "new"]
-    arguments += ["--corrections", corrections, "--reviewed", reviewed]
-    assert import_dataset.main(["corrections", *map(str, arguments)]) == 0
-    rows = read_ground_truth(tmp_path / "new" / "annotations" / "val.csv")
-    assert table(rows) == [
-        ("val_0", 1.0, 7, *box.tolist()),
-        ("val_0", 1.0, 9, *box.tolist()),
-        ("val_0", 2.0, 3, *drawn),
+    [video] = exported(browser)["videos"]
+    assert video["keyframes"] == [1_000_000, 2_000_000] and video["undecided"] == [0, 0]
+    assert video["people"] == [
+        {"id": drawn_id, "k": [1], "b": drawn, "l": [[3]]},
+        {"id": None, "k": [0], "b": box.tolist(), "l": [[7, 9]]},  # the very numbers of the file
     ]
-    again = read_ground_truth(tmp_path / "new" / "annotations" / "train.csv")
-    assert table(again) == table(read_ground_truth(root / "annotations" / "train.csv"))
     assert drawn_id >= 0
 
 
-def table(rows: AvaRows) -> list[tuple]:
-    """Return rows without persons, sorted; boxes are the very same numbers."""
-    return sorted(
-        (*rows.keyframe(i), int(rows.action_id[i]), *rows.boxes_01[i].tolist())
-        for i in range(len(rows))
-    )
+def exported(browser: Browser) -> dict:
+    """Return the label file that the page saves."""
+    browser.click("#export")
+    browser.click("#save-labels")
+    file = json.loads(browser.downloaded("labels.json").read_text("utf-8"))
+    browser.press("\ue00c")
+    return file
 
 
 def test_keyboard_alone_adds_moves_and_deletes_a_box_and_undoes(browser: Browser, tmp_path: Path):
@@ -223,9 +213,14 @@ def test_a_prediction_that_is_right_after_all_is_adopted(browser: Browser, tmp_p
     browser.click("#export")
     assert "1 keyframe is edited and not marked" in browser.text("dialog")
     browser.click("#review-edited")
-    browser.click("#save-corrections")
-    rows = read_ground_truth(browser.downloaded("corrections.csv"))
-    assert sorted(rows.person_id.tolist()) == [1, 8, 8]
+    assert "import_dataset corrections" in browser.text("dialog pre")
+    assert "--videos FOLDER" in browser.text("dialog pre")  # may be a video of no data set
+    browser.press("\ue00c")
+    [video] = exported(browser)["videos"]
+    assert [(person["id"], person["l"]) for person in video["people"]] == [
+        (1, [[11]]),
+        (8, [[11, 80]]),
+    ]
 
 
 HTML = '<img src=x onerror="window.hacked=1"></script><script>window.hacked=1</script>'
@@ -248,9 +243,51 @@ def test_html_in_texts_is_text(browser: Browser, tmp_path: Path):
     assert browser.driver.title == HTML
     browser.js("review.view.pick(null)")
     browser.press("r")
-    browser.click("#export")
-    browser.click("#save-reviewed")
-    assert read_keyframe_list(browser.downloaded("reviewed.csv")) == {Keyframe(HTML + '"', 1.0)}
+    file = exported(browser)
+    assert file["videos"][0]["id"] == HTML + '"' and file["title"] == HTML
+    assert file["classes"][0] == {"id": 12, "name": HTML}
+
+
+def test_a_label_file_of_reviews_is_taken_in_again_and_never_over_own_work(
+    browser: Browser, tmp_path: Path
+):
+    page = page_of(tmp_path, truth_for(tmp_path), clip(tmp_path, "other"))
+    browser.open(page, "#clip=clip")
+    browser.at_rest(1.0)
+    browser.press("1", "l")
+    browser.press("watch", "\ue007", "\ue00c", "r", "\ue014")
+    browser.at_rest(2.0)
+    browser.press("r")
+    exported(browser)
+    saved = browser.downloads / "labels.json"
+    browser.forget()
+    # Another browser: one keyframe is edited differently there.
+    browser.open(page, "#clip=clip")
+    browser.at_rest(1.0)
+    browser.press("r")
+    import_file(browser, saved)
+    said = browser.text("dialog")
+    assert "1 keyframe taken" in said and "1 keyframe contradict" in said and "0:01.00" in said
+    assert browser.js("[...review.edits.of(0).keys()]") == [0, 1]
+    assert people(browser)[0][2] == ["sit"]
+    browser.press("\ue00c")
+    browser.chord("\ue009", "z")
+    assert browser.js("[...review.edits.of(0).keys()]") == [0]
+    file = json.loads(saved.read_text())
+    other = page_of(tmp_path, clip(tmp_path, tracks=()), title="Other")
+    browser.open(other)
+    import_file(browser, saved)
+    assert "of another page (Test, " in browser.text("dialog")
+    assert file["page"] != browser.js("review.doc.key")
+
+
+def import_file(browser: Browser, path: Path) -> None:
+    """Choose a file as the dialog of the system would."""
+    browser.driver.execute_script(
+        "HTMLInputElement.prototype.click = () => {}; document.getElementById('import').click()"
+    )
+    browser.driver.find_element("css selector", "#import-file").send_keys(str(path))
+    browser.element("dialog")
 
 
 def test_a_missing_video_is_named_and_labels_can_still_be_corrected(
@@ -478,9 +515,10 @@ def test_nobody_and_no_keyframes(browser: Browser, tmp_path: Path):
     browser.at_rest(1.0)
     assert "nobody" in browser.text("#panel")
     browser.press("r")
-    browser.click("#export")
-    browser.click("#save-corrections")
-    assert browser.downloaded("corrections.csv").read_text() == "clip,0001\n"
+    [video] = exported(browser)["videos"]
+    assert video == {
+        "id": "clip", "keyframes": [1_000_000], "undecided": [0], "people": [], "nobody": []
+    }  # fmt: skip
     browser.open(page_of(tmp_path / "none", clip(tmp_path / "none", tracks=(), keyframes_s=())))
     assert "no keyframes" in browser.text("#panel")
     for key in ("r", "n", "l", "j", "1", "\ue014"):

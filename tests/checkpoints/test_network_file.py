@@ -14,7 +14,7 @@ from misbehaving_server import Page, Server, running_server
 
 from ava_tools import convert, inspect_model
 from detection.checkpoints import hub
-from detection.checkpoints.file import save_model_file
+from detection.checkpoints.file import ModelFile, save_model_file
 from detection.checkpoints.load import describe_network, fold_pytorchvideo_shortcut, load_network
 from detection.checkpoints.network_file import kinetics_classes, read_network_file
 from detection.checkpoints.weights import Naming, to_their_names
@@ -295,3 +295,17 @@ def test_real_weights_see_archery(real_data: Path) -> None:
         (probabilities,) = network.probabilities(frames[None])
     assert file.classes.names[int(probabilities.argmax())] == "archery"
     assert float(probabilities.max()) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"box_score_threshold": 0.8}, 0.5),
+        ({"box_score_threshold": 0.8, "val_boxes": "ground-truth", "train_boxes": None}, 0.5),
+        ({"box_score_threshold": 0.8, "val_boxes": "people"}, 0.8),
+        ({"box_score_threshold": 0.7, "val_boxes": "ground-truth", "train_boxes": "people"}, 0.7),
+    ],
+)
+def test_a_score_that_no_box_was_held_against_is_no_persons_threshold(data, expected):
+    file = ModelFile("x.pt", {}, "own", config={"data": data})
+    assert file.box_score_threshold(default=0.5) == expected

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from detection import build
-from detection.config import GROUND_TRUTH_BOXES, RunConfig
+from detection.config import RunConfig
 from detection.datasets.actions import AvaDataset
 from detection.datasets.actor_table import read_exclusions, read_ground_truth_rows
 from detection.datasets.ava_csv import write_detections
@@ -25,11 +25,13 @@ from detection.engine.tasks.base import batch_progress
 from detection.errors import UserError
 from detection.evaluation.evaluator import ActionEvaluator
 from detection.evaluation.frame_map import AvaFrameMap
+from detection.evaluation.thresholds import learn_from_detections
 from detection.files import write_text
 from detection.formats.json_text import json_text
 from detection.people.beside_run import use_command
 from detection.reports.evaluation_text import as_csv, as_json, fraction, summary, table
-from detection.structures import Detections, LabelMap
+from detection.reports.thresholds_text import thresholds_json, thresholds_table
+from detection.structures import GROUND_TRUTH_BOXES, ClassThresholds, Detections, LabelMap
 
 
 @dataclass
@@ -93,6 +95,31 @@ class Scorer:
             words += ", action scores multiplied by the box's score"
         return words
 
+    def thresholds(self, found: Sequence[Detections]) -> ClassThresholds | None:
+        """Learn each class's threshold from what was found; None where no box is right.
+
+        The confidence in a person tells nothing on ground-truth boxes. Where scores are multiplied
+        by it already, their thresholds are for such scores.
+        """
+        name = self.config.data.val_boxes
+        detected = name != GROUND_TRUTH_BOXES
+        multiplied = detected and self.config.evaluation.multiply_person_score
+        boxes = f"boxes '{name}'" if detected else "ground-truth boxes"
+        split = self.config.data.val_split
+        if split == self.config.data.train_split:
+            split += " (what it was trained on)"
+        learned = learn_from_detections(
+            found,
+            self._evaluator.ground_truth,
+            self.label_map,
+            exclusions=self._evaluator.exclusions,
+            detected=detected and not multiplied,
+            source=f"{split}, {boxes}",
+        )
+        if learned is None or not multiplied:
+            return learned
+        return dataclasses.replace(learned, times_person_score=True)
+
     def _weighted(self, found: Sequence[Detections]) -> Sequence[Detections]:
         """Multiply by the person's score where asked for."""
         if not self.config.evaluation.multiply_person_score:
@@ -108,6 +135,7 @@ class Score:
     """A score, what was found, on whose boxes, and how many seconds it took.
 
     unreadable: a line for each keyframe whose clip could not be read; its actors count as missed.
+    thresholds: learned from what was found; None where nothing right was.
     """
 
     result: AvaFrameMap
@@ -115,6 +143,7 @@ class Score:
     boxes: str
     seconds: float
     unreadable: Sequence[str] = ()
+    thresholds: ClassThresholds | None = None
 
 
 def write_results(
@@ -127,16 +156,29 @@ def write_results(
     write_detections(run_folder / "detections.csv", score.found, label_map)
     write_text(run_folder / "per_class.csv", as_csv([score.result]))
     values = _as_json(score)
+    if score.thresholds is not None:
+        values["thresholds"] = thresholds_json(score.thresholds, label_map)
     if others:
         values["other_boxes"] = [_as_json(other) for other in others]
     write_text(run_folder / "metrics.json", json_text(values))
 
 
 def print_results(
-    run_folder: Path, score: Score, scored: LabelMap, *, others: Sequence[Score] = (), made_up: bool
+    run_folder: Path,
+    score: Score,
+    scored: LabelMap,
+    label_map: LabelMap,
+    *,
+    others: Sequence[Score] = (),
+    made_up: bool,
 ) -> None:
-    """Print the table, the number, and where everything is."""
+    """Print the tables, the number, and where everything is.
+
+    scored, label_map: the classes that count, and the network's.
+    """
     print(table(score.result, scored))
+    if score.thresholds is not None:
+        print(thresholds_table(score.thresholds, label_map))
     print(summary(score.result))
     print(f"boxes: {score.boxes}")
     if score.unreadable:

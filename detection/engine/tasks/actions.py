@@ -13,7 +13,8 @@ from torch import nn
 from tqdm import tqdm
 
 from detection import build
-from detection.config import GROUND_TRUTH_BOXES, RunConfig
+from detection.checkpoints.file import ModelFile, write_thresholds
+from detection.config import RunConfig
 from detection.datasets.folder import DatasetFolder
 from detection.datasets.label_map import read_label_map
 from detection.datasets.loader import ClipLoader, TrainBatches, collate
@@ -29,7 +30,7 @@ from detection.errors import printable
 from detection.models.action_detector import ActionDetector
 from detection.models.losses import summed_action_loss
 from detection.people.beside_run import store_people
-from detection.structures import Batch, LabelMap
+from detection.structures import GROUND_TRUTH_BOXES, Batch, ClassThresholds, LabelMap
 
 
 class ActionTask(X3DTask):
@@ -47,6 +48,7 @@ class ActionTask(X3DTask):
         else:
             self.label_map = read_label_map(self._data.root / config.data.label_map)
         self.exclusive: Mapping[str, tuple[int, ...]] = self._exclusive_groups()
+        self._checkpoint: Path | None = None  # that holds the weights under way
 
     def _exclusive_groups(self) -> dict[str, tuple[int, ...]]:
         """Return the data set's groups, less the classes that are not learned."""
@@ -141,11 +143,17 @@ class ActionTask(X3DTask):
         return Evaluation(result.mean_ap, result.per_class)
 
     def report(self, model: nn.Module, folder: Path, log: MetricsLog) -> None:
-        """See `Task.report`: detections.csv, per_class.csv, metrics.json."""
+        """See `Task.report`: detections.csv, per_class.csv, metrics.json.
+
+        Learned thresholds go into the checkpoint that these weights are from: of a run that is
+        trained or gone on with, not of one that is only evaluated.
+        """
         score = timed_score(self._scorer, model)
         others = [timed_score(scorer, model) for scorer in self._others]
         if not self._processes.is_first:
             return
+        score = dataclasses.replace(score, thresholds=self._scorer.thresholds(score.found))
+        self._store(score.thresholds)
         write_results(folder, score, self.label_map, others=others)
         for one in (*others, score):
             log.write(
@@ -156,7 +164,30 @@ class ActionTask(X3DTask):
                 per_class=dict(one.result.per_class),
             )
         made_up = self._data.file.made_up
-        print_results(folder, score, self._scorer.scored, others=others, made_up=made_up)
+        print_results(
+            folder, score, self._scorer.scored, self.label_map, others=others, made_up=made_up
+        )
+
+    def learn_thresholds(self, model: nn.Module) -> ClassThresholds | None:
+        """Score every keyframe and learn each class's threshold; None where nothing right is."""
+        return self._scorer.thresholds(self._scorer.score(model)[1])
+
+    def load(self, model: nn.Module, file: ModelFile) -> None:
+        """See `Task.load`."""
+        super().load(model, file)
+        self._checkpoint = Path(file.path)
+
+    def save(self, path: Path, model: nn.Module, training: Mapping[str, Any]) -> None:
+        """See `Task.save`."""
+        super().save(path, model, training)
+        if path.stem == "last":
+            self._checkpoint = path
+
+    def _store(self, thresholds: ClassThresholds | None) -> None:
+        """Put thresholds into the checkpoint whose weights they were learned with."""
+        as_saved = self._config.evaluation.use_average or self._config.optim.ema_decay is None
+        if thresholds is not None and self._checkpoint is not None and as_saved:
+            write_thresholds(self._checkpoint, thresholds)
 
     def _tell_mismatches(self, split: str, processes: Processes, boxes: str | None) -> None:
         """Say once what has no partner in the files of a split."""

@@ -17,7 +17,7 @@ from detection.config import RunConfig, config_to_dict
 from detection.engine.distributed import Processes
 from detection.engine.tasks.base import BatchLoss
 from detection.errors import UserError
-from detection.structures import LabelMap
+from detection.structures import ClassThresholds, LabelMap
 
 
 class X3DTask:
@@ -132,10 +132,12 @@ def save_network(
     config: RunConfig,
     label_map: LabelMap,
     exclusive: Mapping[str, tuple[int, ...]],
+    thresholds: ClassThresholds | None = None,
 ) -> None:
     """Write a checkpoint that is enough to run the network, whole or not at all.
 
     exclusive: groups of the label map's columns, as `DatasetFolder.exclusive_groups` gives them.
+    thresholds: one for each of the label map's classes, where any were learned.
     """
     model = _x3d(model)
     save_model_file(
@@ -147,6 +149,7 @@ def save_network(
         short_side_px=config.clip.test_short_side_px,
         config=config_to_dict(config),
         training=training,
+        thresholds=thresholds,
     )
 
 

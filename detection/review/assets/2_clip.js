@@ -25,6 +25,14 @@ class Clip {
         id: person.id ?? -1 - 100000 * k - this.truth[k].length, box: person.b.slice(4 * j, 4 * j + 4), labels: new Set(person.l[j]),
       })));
     }
+    // What was decided about tracks before, by track: a cell a keyframe (3c_picks.js).
+    this.decided = new Map();
+    for (const { id, k, l, nobody } of data.decided) {
+      const track = this.tracks.find((other) => other.id === id);
+      const cells = this.decided.get(id) ?? blank(track);
+      this.decided.set(id, cells);
+      k.forEach((at, j) => { cells[track.k.indexOf(at)] = { labels: l[j], nobody, done: true }; });
+    }
     this.size = this.tracks.reduce((sum, track) => sum + track.k.length, 0);
     const gaps = this.times.slice(1).map((time, i) => time - this.times[i]).sort((a, b) => a - b);
     this.spacing = gaps.length ? gaps[gaps.length >> 1] : 1;
@@ -117,6 +125,7 @@ function readDocument() {
   const doc = JSON.parse(byId("review-data").textContent);
   ({ palette } = doc);
   doc.groupOf = {};
+  doc.suggests = doc.mode === "label" && doc.videos.some((video) => video.suggested);
   doc.exclusive.forEach((columns, group) => columns.forEach((column) => { doc.groupOf[column] = group; }));
   return doc;
 }

@@ -7,6 +7,7 @@ class Edits {
     this.videos = doc.videos.map(() => new Map());
     this.past = [];
     this.future = [];
+    this.groups = 0;
     this.trouble = "";
     this.unsaved = new Set();
     doc.videos.forEach((_, index) => this.load(index));
@@ -32,25 +33,33 @@ class Edits {
 
   // Put a keyframe's people and whether it is reviewed; null takes the correction back.
   change(index, k, value) {
-    this.past.push({ index, k, before: this.videos[index].get(k) ?? null, after: value });
-    if (this.past.length > 1000) this.past.shift();
+    this.past.push({ index, k, before: this.videos[index].get(k) ?? null, after: value, group: this.group });
+    if (this.past.length > 1000 && !this.group) this.past.shift();
     this.future = [];
     this.put(index, k, value);
   }
 
   undo() {
-    const step = this.past.pop();
-    if (!step) return null;
-    this.future.push(step);
-    this.put(step.index, step.k, step.before);
-    return step;
+    return this.move(this.past, this.future, "before");
   }
 
   redo() {
-    const step = this.future.pop();
-    if (!step) return null;
-    this.past.push(step);
-    this.put(step.index, step.k, step.after);
+    return this.move(this.future, this.past, "after");
+  }
+
+  // One step, or all that were made together; returns the last one.
+  move(from, to, which) {
+    let step = null;
+    const act = () => {
+      do {
+        step = from.pop();
+        to.push(step);
+        this.put(step.index, step.k, step[which]);
+      } while (step.group && from.at(-1)?.group === step.group);
+    };
+    if (!from.length) return null;
+    if (from.at(-1).group) this.quietly(act);
+    else act();
     return step;
   }
 
@@ -63,11 +72,21 @@ class Edits {
     if (!this.quiet) this.told();
   }
 
-  // Many changes, told of once.
+  // Many changes, told of once and undone as one.
   together(act) {
+    this.groups += 1;
+    this.group = this.groups;
+    this.quietly(act);
+    this.group = undefined;
+  }
+
+  quietly(act) {
     this.quiet = true;
-    act();
-    this.quiet = false;
+    try {
+      act();
+    } finally {
+      this.quiet = false;
+    }
     this.told();
   }
 
@@ -83,15 +102,14 @@ class Edits {
 
   save() {
     for (const index of [...this.unsaved]) {
-      const rows = [...this.videos[index]].map(([k, edit]) => [k, edit.reviewed ? 1 : 0,
-        edit.people.map((person) => [person.id, person.box, [...person.labels]])]);
+      const rows = this.rowsOf(index);
       try {
         if (rows.length) localStorage.setItem(this.name(index), JSON.stringify(rows));
         else localStorage.removeItem(this.name(index));
         this.unsaved.delete(index);
         if (this.failed) { this.failed = false; this.trouble = ""; this.told(); }
       } catch {
-        this.trouble = "The browser cannot keep these corrections (its storage is full or turned off): "
+        this.trouble = `The browser cannot keep ${this.word} (its storage is full or turned off): `
           + "they are lost when the page closes, so export them before.";
         if (!this.failed) { this.failed = true; this.told(); }
         return;
@@ -104,18 +122,28 @@ class Edits {
     try {
       text = localStorage.getItem(this.name(index));
     } catch {
-      this.trouble = "The browser keeps nothing for this page: corrections are lost when it closes, "
+      this.trouble = `The browser keeps nothing for this page: ${this.word} are lost when it closes, `
         + "so export them before.";
     }
     if (text === null) return;
     try {
       this.videos[index] = this.checked(JSON.parse(text), index);
     } catch {
-      this.trouble = `Corrections saved for ${this.doc.videos[index].id} could not be read. They are left `
+      this.trouble = `What was saved for ${this.doc.videos[index].id} could not be read. It is left `
         + `in the browser's storage as ${this.name(index)}:damaged, and the clip starts without any.`;
       try { localStorage.setItem(`${this.name(index)}:damaged`, text); } catch { /* as full as it was */ }
       this.videos[index] = new Map();
     }
+  }
+
+  get word() {
+    return "these corrections";
+  }
+
+  // As they are stored.
+  rowsOf(index) {
+    return [...this.videos[index]].map(([k, edit]) => [k, edit.reviewed ? 1 : 0,
+      edit.people.map((person) => [person.id, person.box, [...person.labels]])]);
   }
 
   checked(rows, index) {
@@ -135,38 +163,62 @@ class Edits {
     }));
   }
 
-  // The reviewed keyframes in AVA's form: {rows, keyframes}, two texts.
-  export(clipOf) {
-    const rows = [];
-    const keyframes = [];
-    this.doc.videos.forEach((video, index) => {
+  // The reviewed keyframes, as the label file has them (3b_label_file.js).
+  exported(clipOf) {
+    return this.doc.videos.flatMap((video, index) => {
       const edits = [...this.videos[index]].filter(([, edit]) => edit.reviewed).sort((a, b) => a[0] - b[0]);
-      if (!edits.length) return;
+      if (!edits.length) return [];
       const clip = clipOf(index);
-      for (const [k, { people }] of edits) {
-        const key = `${csvField(video.id)},${timeText(clip.us[k])}`;
-        keyframes.push(key);
-        if (!people.length) rows.push(key);
-        for (const { id, box, labels } of people) {
-          const head = `${key},${box.map(String).join(",")}`;
-          const tail = id < 0 ? "" : `,${id}`;
-          const columns = [...labels].sort((a, b) => a - b);
-          if (!columns.length) rows.push(`${head},${tail}`);
-          for (const column of columns) rows.push(`${head},${this.doc.classes[column].id}${tail}`);
+      const people = new Map();
+      const unnamed = [];
+      edits.forEach(([, edit], n) => edit.people.forEach(({ id, box, labels }) => {
+        const person = (id >= 0 && people.get(id)) || { id: id < 0 ? null : id, k: [], b: [], l: [] };
+        if (id < 0) unnamed.push(person);
+        else people.set(id, person);
+        person.k.push(n);
+        person.b.push(...box);
+        person.l.push(idsOf(this.doc, labels));
+      }));
+      return [{ id: video.id, keyframes: edits.map(([k]) => clip.us[k]), undecided: edits.map(() => 0),
+        people: [...[...people.values()].sort((a, b) => a.id - b.id), ...unnamed], nobody: [] }];
+    });
+  }
+
+  // Take a label file's keyframes; those that are edited here stay. {taken, same, contradictions}
+  merge(file, clipOf) {
+    const result = { taken: 0, same: 0, contradictions: [] };
+    const changes = [];
+    for (const video of file.videos) {
+      const clip = clipOf(video.index);
+      const wanted = video.ks.map((k) => ({ k, people: [] }));
+      for (const { id, k, b, l } of video.people) {
+        k.forEach((n, j) => {
+          const box = b.slice(4 * j, 4 * j + 4);
+          const { people } = wanted[n];
+          const own = clip.truth[wanted[n].k]?.find((person) => person.id < 0 && sameBox(person.box, box));
+          people.push({ id: id ?? own?.id ?? -1 - 100000 * wanted[n].k - 50000 - people.length, box, labels: new Set(l[j]) });
+        });
+      }
+      for (const { k, people } of wanted) {
+        const mine = this.videos[video.index].get(k);
+        if (mine && !samePeople(mine.people, people)) {
+          result.contradictions.push(`${video.id}, ${clock(clip.times[k])}: edited differently here`);
+        } else if (mine?.reviewed) result.same += 1;
+        else {
+          result.taken += 1;
+          changes.push([video.index, k, { people, reviewed: true }]);
         }
       }
-    });
-    const text = (lines) => lines.map((line) => line + "\n").join("");
-    return { rows: text(rows), keyframes: text(keyframes), count: keyframes.length };
+    }
+    if (changes.length) this.together(() => changes.forEach((change) => this.change(...change)));
+    return result;
   }
 }
 
-function csvField(text) {
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-}
+const sameBox = (a, b) => a.every((value, i) => value === b[i]);
 
-function timeText(us) {
-  const whole = Math.floor(us / 1e6);
-  const rest = us % 1e6;
-  return rest ? `${whole}.${String(rest).padStart(6, "0")}` : String(whole).padStart(4, "0");
+function samePeople(mine, others) {
+  const text = (people) => people.map(({ id, box, labels }) => JSON.stringify(
+    [id < 0 ? null : id, box, [...labels].sort((a, b) => a - b)])).sort().join();
+  return text(mine) === text(others);
 }

@@ -74,10 +74,12 @@ class Player {
   toggle() {
     if (this.broken) return;
     if (this.playing) this.video.pause();
-    else {
-      this.wanted = null;
-      this.video.play().catch(() => this.told());
-    }
+    else this.start();
+  }
+
+  start() {
+    this.wanted = null;
+    this.video.play().catch(() => this.told());
   }
 
   pause() {

@@ -14,7 +14,7 @@ class Stage {
     this.trouble = el("div", { class: "trouble", role: "alert", hidden: true });
     const { width, height } = app.clip.video;
     this.root = el("div", { class: "stage", role: "group", "aria-label": "Video with boxes",
-      style: { "aspect-ratio": `${width} / ${height}`, "max-width": `calc(50vh * ${width / height})` } },
+      style: { "aspect-ratio": `${width} / ${height}`, "max-width": `calc(var(--stage-height) * ${width / height})` } },
     app.player.video, this.layer, this.hint, this.trouble);
   }
 
@@ -72,7 +72,10 @@ class Stage {
     node.classList.toggle("inside", box[1] < 0.07);
     node.classList.toggle("low", box[3] > 0.94);
     node.classList.toggle("rightmost", box[0] + box[2] > 1.2);
-    node.style.opacity = kind === "guess" && !person.shownLabels.length && !chosen ? 0.5 : 1;
+    const plain = kind === "guess" && !person.shownLabels.length && !chosen;
+    node.style.opacity = plain && person.faint === undefined ? 0.5 : 1;
+    node.classList.toggle("faint", Boolean(person.faint));
+    node.classList.toggle("nobody", Boolean(person.cell?.nobody));
     const text = app.tagText(kind, person, this.layer.classList.contains("crowd"));
     const tag = node.querySelector(".tag");
     if (node.dataset.text !== text.join("|")) {

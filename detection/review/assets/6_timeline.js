@@ -278,7 +278,7 @@ class Timeline {
       g.fillText(clock(n * step, step < 1 ? 1 : 0), x + 4, 9);
     }
     // Reviewed and edited keyframes, and those with errors, as ticks of their own shape.
-    const edits = app.edits.of(clip.index);
+    const edits = app.doc.mode === "label" ? new Map() : app.edits.of(clip.index);
     const wrong = app.errorKeyframes();
     let last = -1;
     clip.times.forEach((time, k) => {
@@ -304,7 +304,7 @@ class Timeline {
 
   drawGutter(visible, top) {
     const { app } = this;
-    const wanted = visible.map((row) => `${row.y}`).join() + `|${top}|${app.revision}`;
+    const wanted = visible.map((row) => `${row.y}`).join() + `|${top}|${app.revision}|${app.chosenKey}`;
     if (this.gutterKey === wanted) return;
     this.gutterKey = wanted;
     const focused = document.activeElement?.dataset?.key;
@@ -312,10 +312,10 @@ class Timeline {
       height: `${RULER}px`, background: "var(--card)" } }), ...visible.map((row) => {
       const style = { top: `${row.y - top}px`, height: `${row.height}px`, "line-height": `${row.height}px` };
       if (!row.lane) {
-        return el("button", { class: "row", type: "button", style, title: row.group.name,
+        return el("button", { class: `row${row.group.chosen ? " chosen" : ""}`, type: "button", style, title: row.group.name,
           "data-key": `row:${row.group.target.join(":")}`,
           onclick: () => app.goToPerson(...row.group.target, row.group.first) },
-        el("span", { class: "dot", style: { "--c": row.group.color ?? "var(--truth)" } }), row.group.name);
+        el("span", { class: "dot", style: { "--c": row.group.color ?? "var(--truth)" } }), this.rowName(row.group));
       }
       const { name } = app.doc.classes[row.lane.column];
       return el("div", { class: "row", style, title: name }, name);
@@ -323,5 +323,9 @@ class Timeline {
     if (focused?.startsWith("row:")) {
       [...this.gutter.querySelectorAll("[data-key]")].find((node) => node.dataset.key === focused)?.focus();
     }
+  }
+
+  rowName(group) {
+    return group.name;
   }
 }

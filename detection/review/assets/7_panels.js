@@ -16,10 +16,10 @@ const MOST_CHIPS = 8;
 class Panels {
   constructor(app) {
     this.app = app;
-    this.tab = "keyframe";
     this.limit = 100;
     this.whole = new Set(); // people of whom all labels are shown
-    this.names = { keyframe: "Keyframe", errors: app.clip.hasTruth ? "Errors" : "Least sure", classes: "Classes" };
+    this.names = this.tabNames();
+    [this.tab] = Object.keys(this.names);
     this.tabs = el("div", { class: "tabs", role: "tablist", "aria-label": "Side panels" },
       ...Object.entries(this.names).map(([tab, name]) => el("button", { type: "button", role: "tab", id: `tab-${tab}`,
         "aria-controls": "panel", "data-key": `tab:${tab}`, onclick: () => this.open(tab) }, name)));
@@ -36,6 +36,21 @@ class Panels {
     this.root = el("aside", { class: "side", "aria-label": "Labels and errors" }, this.tabs, this.panel);
   }
 
+  tabNames() {
+    return { keyframe: "Keyframe", errors: this.app.clip.hasTruth ? "Errors" : "Least sure", classes: "Classes" };
+  }
+
+  // What the panel's content depends on.
+  stateKey() {
+    const { app } = this;
+    return [this.tab, this.tab === "classes" ? "" : app.k, app.revision, app.chosenKey, app.picking, this.limit,
+      app.atKeyframe].join("|");
+  }
+
+  content() {
+    return { keyframe: () => this.keyframe(), errors: () => this.errors(), classes: () => this.classes() }[this.tab]();
+  }
+
   open(tab) {
     this.tab = tab;
     this.render(true);
@@ -43,9 +58,7 @@ class Panels {
   }
 
   render(force = false) {
-    const { app } = this;
-    const key = [this.tab, this.tab === "classes" ? "" : app.k, app.revision, app.chosenKey, app.picking, this.limit,
-      app.atKeyframe].join("|");
+    const key = this.stateKey();
     if (key === this.key && !force) return;
     this.key = key;
     for (const tab of this.tabs.children) {
@@ -56,8 +69,7 @@ class Panels {
     this.panel.setAttribute("aria-labelledby", `tab-${this.tab}`);
     const focused = document.activeElement?.closest?.("#panel") ? document.activeElement.dataset.key : null;
     const scroll = this.panel.scrollTop;
-    this.panel.replaceChildren(...{ keyframe: () => this.keyframe(), errors: () => this.errors(),
-      classes: () => this.classes() }[this.tab]());
+    this.panel.replaceChildren(...this.content());
     this.panel.scrollTop = scroll;
     if (focused) {
       const all = [...this.panel.querySelectorAll("[data-key]")];

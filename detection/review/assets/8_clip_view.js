@@ -1,5 +1,7 @@
 // One clip on the page: what is chosen, what is shown, and every correction as one step.
 
+const SPEEDS = [0.25, 0.5, 1, 2, 4];
+
 class ClipView {
   constructor(page, index) {
     Object.assign(this, { page, doc: page.doc, edits: page.edits, clip: page.clipOf(index) });
@@ -10,12 +12,20 @@ class ClipView {
     this.show = { guess: true, truth: true };
     this.thresholds = thresholdsOf(this.doc, page.slider);
     this.player = new Player(this.clip, () => this.render());
-    this.stage = new Stage(this);
-    this.timeline = new Timeline(this);
-    this.panels = new Panels(this);
+    this.makeParts();
     this.root = el("main", { class: "clip" },
       el("div", { class: "left" }, this.stage.root, this.controls(), this.timeline.root), this.panels.root);
     this.k = this.clip.nearest(this.clip.start);
+    this.begin();
+  }
+
+  makeParts() {
+    this.stage = new Stage(this);
+    this.timeline = new Timeline(this);
+    this.panels = new Panels(this);
+  }
+
+  begin() {
     if (this.clip.times.length) this.player.seek(this.clip.times[this.clip.firstShown(this.thresholds)]);
   }
 
@@ -69,14 +79,22 @@ class ClipView {
     const layer = (kind, text, swatch) => el("label", {}, el("input", { type: "checkbox", checked: true,
       onchange: (event) => { this.show[kind] = event.target.checked; this.render(); } }),
     el("span", { class: swatch, "aria-hidden": "true" }), text);
-    const rate = el("select", { "aria-label": "Speed", onchange: (event) => { this.player.video.playbackRate = Number(event.target.value); } },
-      ...[0.25, 0.5, 1, 2, 4].map((speed) => el("option", { value: speed, selected: speed === 1 }, `${speed}×`)));
+    this.rate = el("select", { "aria-label": "Speed", onchange: (event) => this.setRate(Number(event.target.value)) },
+      ...SPEEDS.map((speed) => el("option", { value: speed, selected: speed === 1 }, `${speed}×`)));
     return el("div", { role: "group", "aria-label": "Controls" },
       el("div", { class: "position" }, this.position, this.clockText), el("div", { class: "controls" },
       el("div", { class: "group" }, button("◀", "Keyframe before", "←", () => this.step(-1)), this.playButton,
-        button("▶", "Next keyframe", "→", () => this.step(1)), rate),
-      el("span", { class: "grow" }), el("label", {}, "Score from", this.slider, this.sliderText),
-      layer("guess", "Predictions", "swatch dashed"), layer("truth", this.clip.hasTruth ? "Ground truth" : "Corrections", "swatch")));
+        button("▶", "Next keyframe", "→", () => this.step(1)), this.rate),
+      el("span", { class: "grow" }), ...this.options(layer)));
+  }
+
+  options(layer) {
+    return [el("label", {}, "Score from", this.slider, this.sliderText), layer("guess", "Predictions", "swatch dashed"),
+      layer("truth", this.clip.hasTruth ? "Ground truth" : "Corrections", "swatch")];
+  }
+
+  setRate(rate) {
+    this.player.video.playbackRate = rate;
   }
 
   // What is shown
