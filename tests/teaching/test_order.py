@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
-from detection.teaching.order import suggest_order
+from detection.teaching.order import least_like_order, suggest_order
 
 
 def test_nobody_left_is_an_empty_order():
@@ -40,21 +39,35 @@ def test_scores_and_counts_of_other_shapes_are_refused(scores, counts):
         suggest_order(np.zeros(scores), np.zeros(counts, int))
 
 
-@given(st.data())
-def test_everybody_is_in_the_order_once_and_it_is_that_of_one_pick_after_the_other(data):
-    shape = data.draw(st.tuples(st.integers(0, 12), st.integers(1, 4)))
-    tenths = data.draw(arrays(np.int64, shape, elements=st.integers(0, 10)))
-    counts = data.draw(arrays(np.int64, shape[1:], elements=st.integers(0, 5)))
-    scores = tenths / 10
+@given(st.integers(0, 2**32), st.integers(0, 12), st.integers(1, 4))
+def test_everybody_is_in_the_order_once_and_it_is_that_of_one_pick_after_the_other(
+    seed, tracks, classes
+):
+    random = np.random.default_rng(seed)
+    scores = random.integers(0, 11, (tracks, classes)) / 10
+    counts = random.integers(0, 6, classes)
     order = suggest_order(scores, counts)
-    assert sorted(order.tolist()) == list(range(shape[0]))
+    assert sorted(order.tolist()) == list(range(tracks))
 
-    left, expected, now = set(range(shape[0])), [], counts.copy()
+    left, expected, now = set(range(tracks)), [], counts.copy()
     best = np.sort(np.pad(scores, ((0, 0), (1, 0))), axis=1)
-    sure = np.abs(2 * scores[:, 0] - 1) if shape[1] == 1 else best[:, -1] - best[:, -2]
+    sure = np.abs(2 * scores[:, 0] - 1) if classes == 1 else best[:, -1] - best[:, -2]
     while left:
         place = min(left, key=lambda t: (now[scores[t].argmax()], sure[t], t))
         expected.append(place)
         left.remove(place)
         now[scores[place].argmax()] += 1
     assert order.tolist() == expected
+
+
+def test_the_least_alike_is_first_and_its_likes_come_last():
+    features = np.array([[1.0, 0], [0, 3], [0, 1], [2, 1]])
+    labelled = np.array([[5.0, 0]])
+    assert least_like_order(features, labelled).tolist()[0] == 1
+    assert least_like_order(features, labelled).tolist()[1] == 3
+    assert least_like_order(features, labelled, most=1).tolist() == [1, 3, 0, 2]
+
+
+def test_nobody_labelled_and_nobody_left_have_an_order_too():
+    assert sorted(least_like_order(np.eye(3), np.zeros((0, 3))).tolist()) == [0, 1, 2]
+    assert least_like_order(np.zeros((0, 3)), np.eye(3)).tolist() == []
