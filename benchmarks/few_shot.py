@@ -2,17 +2,22 @@
 
     python benchmarks/few_shot.py features --cfg FILE --features DIR [a.b=value ...]
     python benchmarks/few_shot.py folds --cfg FILE --features DIR [a.b=value ...]
+    python benchmarks/few_shot.py curve --cfg FILE --features DIR [--folds] [--out FILE.json]
+    python benchmarks/few_shot.py plot FILE.json ... --out FILE.png
 
 `features` runs the frozen trunk once over three keyframes of each training clip (at 1/6, 1/2 and
-5/6 of it) and over all of the test clips, and keeps what the last layer sees of each person in
-DIR/SPLIT/VIDEO.npz. Killed, it goes on at the video that it had reached. `folds` looks at training
-clips alone, in parts of which no two hold clips of one film (`probe_folds.py`): each is scored by
-a last layer fitted to k clips a class drawn from the others.
+5/6 of it; `--every 4`: every 4th that has boxes) and over all of the test clips, and keeps what the
+last layer sees of each person in DIR/SPLIT/VIDEO.npz. Killed, it goes on at the video that it had
+reached. `folds` looks at training clips alone, in parts of which no two hold clips of one film
+(`probe_folds.py`): each is scored by a last layer fitted to k clips a class drawn from the others.
+`curve` fits to k clips a class of all training clips, at one l2 and number of keyframes, and scores
+every test frame; `--folds` draws the same curve on those parts. `plot` draws what `curve` wrote.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 import time
@@ -35,14 +40,21 @@ from probe_folds import evenly, mean_ap, spread  # noqa: E402
 
 from detection import build  # noqa: E402
 from detection.config import RunConfig, load_config, load_people_config  # noqa: E402
-from detection.datasets.actor_table import ActorTable  # noqa: E402
+from detection.datasets.actor_table import (  # noqa: E402
+    ActorTable,  # noqa: E402
+    read_exclusions,
+    read_ground_truth_rows,
+)
 from detection.datasets.folder import DatasetFolder  # noqa: E402
 from detection.datasets.loader import collate  # noqa: E402
 from detection.engine.environment import keep_malloc_memory  # noqa: E402
 from detection.engine.probe import fit_linear  # noqa: E402
-from detection.files import replacing  # noqa: E402
+from detection.errors import UserError  # noqa: E402
+from detection.evaluation.evaluator import ActionEvaluator  # noqa: E402
+from detection.files import replacing, write_text  # noqa: E402
 from detection.models.action_detector import ActionDetector  # noqa: E402
 from detection.models.actor_head import exclusive_logits  # noqa: E402
+from detection.structures import Detections  # noqa: E402
 
 SHOTS = (1, 2, 5, 10, 20, 0)  # clips a class; 0: all of them
 
@@ -63,25 +75,53 @@ class Clips:
 
 
 def main() -> None:
-    """Look once, or compare."""
+    """Look once, compare, draw the curve."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("work", choices=("features", "folds"))
-    parser.add_argument("--cfg", required=True, help="configuration, as for train_ava.py")
-    parser.add_argument("--features", type=Path, required=True, help="folder of kept features")
-    parser.add_argument("--frames", type=int, default=3, help="keyframes of a training clip (3)")
-    parser.add_argument("overrides", nargs="*", help="options that replace the file's")
-    options = parser.parse_intermixed_args()
+    works = parser.add_subparsers(dest="work", required=True)
+    for work in ("features", "folds", "curve"):
+        one = works.add_parser(work)
+        one.add_argument("--cfg", required=True, help="configuration, as for train_ava.py")
+        one.add_argument("--features", type=Path, required=True, help="folder of kept features")
+        one.add_argument("overrides", nargs="*", help="options that replace the file's")
+        if work == "features":
+            one.add_argument("--frames", type=int, default=3, help="of a training clip (3)")
+            one.add_argument("--every", type=int, help="in place of that, every n-th with boxes")
+        if work == "curve":
+            one.add_argument("--folds", action="store_true", help="on parts of the training clips")
+            one.add_argument("--draws", type=int, default=3)
+            one.add_argument("--l2", type=float, default=1e-4)
+            one.add_argument("--keyframes", type=int, default=3, help="of a clip; 0: all (3)")
+            one.add_argument("--out", type=Path, help="JSON of the rows, for `plot`")
+    plot = works.add_parser("plot")
+    plot.add_argument("curves", type=Path, nargs="+", help="what `curve` wrote")
+    plot.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    if options.work == "plot":
+        draw_plot(options.curves, options.out)
+        return
     config = load_config(options.cfg, options.overrides)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     keep_malloc_memory()
     if options.work == "features":
-        write_features(config, options.features, frames=options.frames)
+        write_features(config, options.features, frames=options.frames, every=options.every)
     elif options.work == "folds":
         choose_on_folds(config, options.features)
+    else:
+        write_curve(
+            config,
+            options.features,
+            on_folds=options.folds,
+            draws=options.draws,
+            l2=options.l2,
+            per_clip=options.keyframes,
+            out=options.out,
+        )
 
 
-def write_features(config: RunConfig, place: Path, *, frames: int) -> None:
+def write_features(
+    config: RunConfig, place: Path, *, frames: int | None, every: int | None = None
+) -> None:
     """Write what is missing of both splits, a file for each video."""
     folder = DatasetFolder.open(config.data.root)
     label_map = folder.read_label_map()
@@ -92,12 +132,12 @@ def write_features(config: RunConfig, place: Path, *, frames: int) -> None:
     assert isinstance(placed, ActionDetector)
     train = build.read_train_table(config, folder, label_map)
     val = build.read_val_table(config, folder, label_map)
-    for split, table, count in (
-        (config.data.val_split, val, None),
-        (config.data.train_split, train, frames),
+    for split, table, chosen_of in (
+        (config.data.train_split, train, positions_of(train, frames, every=every)),
+        (config.data.val_split, val, positions_of(val, None)),
     ):
         dataset = build.build_val_dataset(config, folder, table)
-        bar = tqdm(positions_of(table, count).items(), desc=split, unit="video", mininterval=10)
+        bar = tqdm(chosen_of.items(), desc=split, unit="video", mininterval=10)
         for video, positions in bar:
             path = place / split / f"{video}.npz"
             times_us = table.time_us[positions]
@@ -116,18 +156,21 @@ def write_features(config: RunConfig, place: Path, *, frames: int) -> None:
                 np.savez(
                     file,
                     time_us=np.repeat(times_us, people),
+                    xyxy_01=np.concatenate([table.boxes(one).xyxy_01 for one in positions]),
                     features=np.concatenate(found),
                     labels=labels,
                 )
 
 
-def positions_of(table: ActorTable, count: int | None) -> dict[str, list[int]]:
-    """Return places of `count` keyframes of each video, evenly spaced; all for None."""
+def positions_of(
+    table: ActorTable, count: int | None, *, every: int | None = None
+) -> dict[str, list[int]]:
+    """Return places of `count` keyframes of each video, evenly spaced; all, or `every` n-th."""
     positions: dict[str, list[int]] = defaultdict(list)
     for position, keyframe in enumerate(table.keyframes()):
         positions[keyframe.video_id].append(position)
-    if count is None:
-        return dict(positions)
+    if every is not None or count is None:
+        return {video: found[:: every or 1] for video, found in positions.items()}
     return {
         video: [found[i] for i in evenly(len(found), count)] for video, found in positions.items()
     }
@@ -263,11 +306,175 @@ def choose_on_folds(config: RunConfig, place: Path) -> None:
                     )
 
 
+def write_curve(
+    config: RunConfig,
+    place: Path,
+    *,
+    on_folds: bool,
+    draws: int,
+    l2: float,
+    per_clip: int,
+    out: Path | None,
+) -> None:
+    """Print a row for every number of clips, and write all draws to a file where asked."""
+    clips = read_clips(place / config.data.train_split)
+    parts = spread(clips.film, one_hot(clips.label, int(clips.label.max()) + 1), 5)
+    test = None if on_folds else read_test(config, place)
+    rows = []
+    for shots in SHOTS:
+        found, spent, counts = [], [], []
+        for draw in range(draws if shots else 1):
+            values = []
+            for part in range(5) if on_folds else (-1,):
+                chosen = draw_clips(clips.label, parts != part, shots, draw)
+                learned = rows_of(clips, chosen, per_clip)
+                began = time.process_time()
+                layer = fit_layer(config, clips, learned, l2=l2)
+                spent.append(time.process_time() - began)
+                counts.append([len(chosen), len(learned)])
+                if test is None:
+                    values.append(score_films(clips, parts == part, *layer))
+                else:
+                    values.append(score_test(config, test, *layer))
+            found.append(np.mean(values, 0).tolist())
+        row = {
+            "clips": shots or "all",
+            "clips_a_class": float(np.mean(counts, 0)[0]) / (int(clips.label.max()) + 1),
+            "keyframes": float(np.mean(counts, 0)[1]),
+            "independent": [one[0] for one in found],
+            "one_softmax": [one[1] for one in found],
+            "fit_s": float(np.mean(spent)),
+        }
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    if out is not None:
+        kind = "training films, held out" if on_folds else "test"
+        curve = {"scored_on": kind, "l2": l2, "keyframes": per_clip, "rows": rows}
+        write_text(out, json.dumps(curve, indent=2) + "\n")
+
+
+def fit_layer(
+    config: RunConfig, clips: Clips, learned: NDArray[np.int64], *, l2: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weights and biases that `train_ava.py` would find on these rows."""
+    clip_of = np.repeat(np.arange(len(clips.rows)), [len(rows) for rows in clips.rows])
+    labels = one_hot(clips.label[clip_of[learned]], int(clips.label.max()) + 1)
+    width = config.model.head_width
+    return fit_linear(
+        torch.from_numpy(clips.features[learned]),
+        torch.from_numpy(labels),
+        parts=(width,) * (clips.features.shape[1] // width),
+        l2=l2,
+    )
+
+
+def score_films(
+    clips: Clips, held: NDArray[np.bool_], weights: torch.Tensor, biases: torch.Tensor
+) -> list[float]:
+    """Return the frame-mAP of independent sigmoids and of one softmax on the clips of a part."""
+    rows = np.concatenate([clips.rows[clip] for clip in np.flatnonzero(held)])
+    lengths = [len(clips.rows[clip]) for clip in np.flatnonzero(held)]
+    truth = one_hot(np.repeat(clips.label[held], lengths), len(biases))
+    logits = torch.from_numpy(clips.features[rows]) @ weights.T + biases
+    return [mean_ap(one.numpy(), truth) for one in (logits, exclusive_logits(logits))]
+
+
 def _mean_of_parts(
     scores: NDArray[np.float32], truth: NDArray[np.float32], parts: NDArray[np.int64]
 ) -> float:
     """Return the mean mAP of the parts: each is scored by a layer of its own."""
     return float(np.mean([mean_ap(scores[parts == p], truth[parts == p]) for p in range(5)]))
+
+
+@dataclass(frozen=True)
+class TestFrames:
+    """The test frames: their boxes, what the last layer sees of them, and what scores them."""
+
+    found: list[Detections]
+    features: torch.Tensor
+    folder: DatasetFolder
+
+
+def read_test(config: RunConfig, place: Path) -> TestFrames:
+    """Read the kept features of all test frames; `UserError` where one is missing."""
+    folder = DatasetFolder.open(config.data.root)
+    table = build.read_val_table(config, folder, folder.read_label_map())
+    found, features = [], []
+    for video, positions in positions_of(table, None).items():
+        path = place / config.data.val_split / f"{video}.npz"
+        if not has_rows(path, table.time_us[positions]):
+            raise UserError(f"{path}: holds not all frames of the video; `features` is required")
+        with np.load(path, allow_pickle=False) as file:
+            times_us, kept = file["time_us"], file["features"]
+        for position in positions:
+            boxes = table.boxes(position)
+            rows = np.flatnonzero(times_us == table.time_us[position])
+            if len(rows) != len(boxes):
+                raise UserError(f"{path}: holds {len(rows)} people, {len(boxes)} are required")
+            features.append(kept[rows])
+            found.append(
+                Detections(table.keyframe(position), boxes, np.zeros((len(rows), 0), np.float32))
+            )
+    return TestFrames(found, torch.from_numpy(np.concatenate(features)), folder)
+
+
+def score_test(
+    config: RunConfig, test: TestFrames, weights: torch.Tensor, biases: torch.Tensor
+) -> list[float]:
+    """Return the frame-mAP of independent sigmoids and of one softmax."""
+    logits = test.features @ weights.T + biases
+    split = test.folder.split(config.data.val_split)
+    counts = [len(one.boxes) for one in test.found]
+    values = []
+    for scores in (logits.sigmoid(), exclusive_logits(logits).sigmoid()):
+        evaluator = ActionEvaluator(
+            read_ground_truth_rows(split),
+            test.folder.read_label_map(),
+            exclusions=read_exclusions(split),
+            protocol=config.evaluation.protocol or test.folder.file.evaluation.protocol,
+            scored=test.folder.read_label_map(),
+        )
+        evaluator.update(
+            [
+                Detections(one.keyframe, one.boxes, part.numpy())
+                for one, part in zip(test.found, torch.split(scores, counts), strict=True)
+            ]
+        )
+        values.append(float(evaluator.compute().mean_ap))
+    return values
+
+
+def draw_plot(curves: Sequence[Path], out: Path) -> None:
+    """Draw mAP against clips a class: the mean of the draws, from the least to the most."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(5.2, 3.4), layout="constrained")
+    for path in curves:
+        curve = json.loads(path.read_text(encoding="utf-8"))
+        clips = [row["clips_a_class"] for row in curve["rows"]]
+        for kind, name in (("one_softmax", "one softmax"), ("independent", "independent sigmoids")):
+            values = [row[kind] for row in curve["rows"]]
+            lines = axes.plot(
+                clips,
+                [np.mean(of) for of in values],
+                marker="o",
+                markersize=4,
+                label=f"{curve['scored_on']}, {name}",
+            )
+            low, high = [min(of) for of in values], [max(of) for of in values]
+            axes.fill_between(clips, low, high, color=lines[0].get_color(), alpha=0.2)
+    axes.set_xscale("log")
+    axes.set_xticks(clips, [str(row["clips"]) for row in curve["rows"]])
+    axes.minorticks_off()
+    axes.set_xlabel("labelled clips a class")
+    axes.set_ylabel("frame-mAP")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    with replacing(out) as temporary:
+        figure.savefig(temporary, dpi=110)
 
 
 if __name__ == "__main__":

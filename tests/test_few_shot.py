@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -14,7 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import few_shot  # noqa: E402
 import teach_order  # noqa: E402
 
+from detection.config import load_config  # noqa: E402
 from detection.engine.probe import fit_linear  # noqa: E402
+from detection.errors import UserError  # noqa: E402
+from tests.helpers.tiny_data import make_dataset  # noqa: E402
 
 
 def make_clips(num_clips=24, num_classes=3, width=6, frames=2, seed=0) -> few_shot.Clips:
@@ -91,6 +95,40 @@ def test_a_file_that_is_cut_or_lacks_a_keyframe_is_computed_again(tmp_path):
     assert not few_shot.has_rows(path, np.array([3]))
     path.write_bytes(path.read_bytes()[:40])
     assert not few_shot.has_rows(path, np.array([1]))
+
+
+def test_the_curve_rises_and_says_what_it_was_fitted_to(tmp_path, capsys):
+    place = tmp_path / "kept" / "train"
+    place.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(3, 4096))
+    for clip in range(30):
+        np.savez(
+            place / f"v{clip:02d}.npz",
+            time_us=np.arange(3),
+            features=(centres[clip % 3] + 6 * random.normal(size=(3, 4096))).astype(np.float32),
+            labels=few_shot.one_hot(np.full(3, clip % 3), 3),
+        )
+    config = load_config("configs/mine_x3d_xs.yaml", ["data.train_split=train"])
+    out = tmp_path / "curve.json"
+    few_shot.write_curve(
+        config, tmp_path / "kept", on_folds=True, draws=2, l2=1e-3, per_clip=2, out=out
+    )
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["clips"] for row in rows] == [1, 2, 5, 10, 20, "all"]
+    assert [row["clips_a_class"] for row in rows[:3]] == [1, 2, 5]
+    assert [row["keyframes"] for row in rows[:3]] == [6, 12, 30]
+    assert [len(row["independent"]) for row in rows] == [2, 2, 2, 2, 2, 1]
+    assert rows[-1]["independent"][0] > np.mean(rows[0]["independent"])
+    few_shot.draw_plot([out], tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_test_frame_without_kept_features_is_named(tmp_path):
+    root = make_dataset(tmp_path / "data")
+    config = load_config("configs/mine_x3d_xs.yaml", [f"data.root={root}"])
+    with pytest.raises(UserError, match=r"\.npz: holds not all frames"):
+        few_shot.read_test(config, tmp_path)
 
 
 @pytest.mark.parametrize("name", teach_order.ORDERS)
