@@ -107,7 +107,7 @@ FIRST = ("videos", 0, "people", 0)
         (change(*FIRST, "b", value=[0.5, 0.2, 0.1]), "3 numbers for 1 keyframes"),
         (change(*FIRST, "b", 0, value=float("nan")), "finite"),
         (change(*FIRST, "l", value=[[3]]), "class 3 is not in 'classes'"),
-        (change(*FIRST, "l", value=[[1, 2]]), "'stand' and 'sit' exclude each other"),
+        (change(*FIRST, "l", value=[[1, 2]]), "'stand' and 'sit' of 'pose' exclude each other"),
         (change("people_count", value=2), "2 stated, 1 found"),
         (change("videos_count", value=2), "2 stated, 1 found"),
     ],
