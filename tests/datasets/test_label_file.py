@@ -155,7 +155,7 @@ def test_annotators_who_agree_and_who_disagree():
     joined = join_label_files([one, other], prefer="c.json")
     assert joined.videos[0].people[0].labels.tolist() == [[False, True, False]]
     assert "decided by c.json" in joined.notes[0]
-    with pytest.raises(UserError, match="no such box in e.json"):  # all is decided there
+    with pytest.raises(UserError, match="no box there in e.json"):  # all is decided there
         join_label_files([one, file("e.json", "e", undecided=0)])
     with pytest.raises(UserError, match="not one of the files"):
         join_label_files([one], prefer="x.json")
