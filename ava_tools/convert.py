@@ -51,8 +51,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     # fmt: off
     add("--checkpoint", type=Path, required=True, metavar="FILE",
-        help="of this project (or a run folder: its last one), SlowFast, pytorchvideo or mmaction2; safetensors; "
-        "or the name of published weights")
+        help="of this project (or a run folder: its last one), SlowFast, pytorchvideo or "
+        "mmaction2; safetensors; or the name of published weights")
     add("--allow-unused", action="store_true",
         help="leave out weights that the network has no place for")
     parser.shared("--out", metavar="FILE", help="what to write")
