@@ -60,26 +60,31 @@ def by(value: Callable[[Known], NDArray[np.float64]]) -> Order:
 
 def uncertain(known: Known) -> NDArray[np.float64]:
     """1 for a class at a probability of a half, 0 for classes that are sure."""
-    return (1 - np.abs(2 * known.scores - 1)).max(1)
+    value: NDArray[np.float64] = (1 - np.abs(2 * known.scores - 1)).max(1)
+    return value
 
 
 def margin(known: Known) -> NDArray[np.float64]:
     best = np.sort(known.scores, axis=1)
-    return best[:, -2] - best[:, -1]
+    value: NDArray[np.float64] = best[:, -2] - best[:, -1]
+    return value
 
 
 def entropy(known: Known) -> NDArray[np.float64]:
     p = np.clip(known.scores, 1e-7, 1 - 1e-7)
-    return -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum(1)
+    value: NDArray[np.float64] = -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum(1)
+    return value
 
 
 def rarity(known: Known) -> NDArray[np.float64]:
     """(T,) the larger, the fewer clips of the likely class are labelled."""
-    return 1 / (1 + known.counts[known.scores.argmax(1)])
+    value: NDArray[np.float64] = 1 / (1 + known.counts[known.scores.argmax(1)])
+    return value
 
 
 def uncertain_by_class(known: Known) -> NDArray[np.float64]:
-    return ((1 - np.abs(2 * known.scores - 1)) / (1 + known.counts)).max(1)
+    value: NDArray[np.float64] = ((1 - np.abs(2 * known.scores - 1)) / (1 + known.counts)).max(1)
+    return value
 
 
 def farthest(known: Known) -> NDArray[np.int64]:
@@ -99,7 +104,8 @@ def spread_by(value: Callable[[Known], NDArray[np.float64]], threshold: float = 
     """Return the order of the largest value first, without clips much like one before."""
 
     def order(known: Known) -> NDArray[np.int64]:
-        first, later = [], []
+        first: list[int] = []
+        later: list[int] = []
         for place in by(value)(known).tolist():
             alike = len(first) < 10 and any(known.among[place, o] > threshold for o in first)
             (later if alike else first).append(place)
@@ -256,7 +262,7 @@ def simulate(
             scores=(sums / np.bincount(clip_of)[:, None])[rest],
             counts=np.bincount(clips.label[labelled], minlength=num_classes),
             among=alike[np.ix_(rest, rest)],
-            labelled=alike[np.ix_(rest, labelled)],
+            labelled=alike[np.ix_(rest, np.array(labelled, np.int64))],
             random=random,
         )
         count = 10 - len(labelled) % 10
@@ -269,7 +275,7 @@ def first_clips(
     """Return one clip of each of three classes, or ten clips, at random."""
     shuffled = random.permutation(np.flatnonzero(pool))
     if start == "random":
-        return shuffled[:10].tolist()
+        return [int(number) for number in shuffled[:10]]
     classes = random.permutation(np.unique(label[shuffled]))[:3]
     return [int(shuffled[label[shuffled] == one][0]) for one in classes]
 

@@ -10,7 +10,7 @@ from detection.engine.probe import fit_linear, scores_out_of_fold
 
 
 def make_rows(videos: int, each: int = 4, seed: int = 0):
-    """Return features that tell the class, (R, 2) labels and (R,) videos; video v does class v % 2."""
+    """Return features that tell the class, (R, 2) labels, (R,) videos; video v does class v % 2."""
     generator = torch.Generator().manual_seed(seed)
     video = np.repeat(np.arange(videos), each)
     labels = torch.eye(2)[torch.from_numpy(video % 2)]
