@@ -15,6 +15,7 @@ import few_shot  # noqa: E402
 import teach_order  # noqa: E402
 
 from detection.engine.probe import fit_linear  # noqa: E402
+from detection.teaching.order import least_like_order  # noqa: E402
 
 
 def make_clips(num_clips=24, num_classes=3, width=6, frames=2, seed=0) -> few_shot.Clips:
@@ -108,6 +109,21 @@ def test_every_order_names_each_clip_once(name):
         )
         order = teach_order.ORDERS[name](known)
         assert sorted(order.tolist()) == list(range(num)), name
+
+
+def test_the_order_measured_as_least_like_the_labelled_is_the_one_for_features():
+    random = np.random.default_rng(3)
+    features = random.normal(size=(30, 8))
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    known = teach_order.Known(
+        scores=np.zeros((25, 3)),
+        counts=np.zeros(3, int),
+        among=unit[:25] @ unit[:25].T,
+        labelled=unit[:25] @ unit[25:].T,
+        random=random,
+    )
+    measured = teach_order.ORDERS["least like the labelled"](known)[:10]
+    assert least_like_order(features[:25], features[25:])[:10].tolist() == measured.tolist()
 
 
 @pytest.mark.parametrize("start", ["classes", "random"])
