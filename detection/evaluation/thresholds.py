@@ -124,9 +124,8 @@ def _learn(
     chosen = np.full(len(found), shared)
     for column in [] if common else np.flatnonzero(found).tolist():
         own = best_cut(scores[:, column], is_true[:, column], int(positives[column]))
-        chosen[column] = between(
-            own, shared, weight=found[column] / (found[column] + COMMON_WEIGHT)
-        )
+        weight = found[column] / (found[column] + COMMON_WEIGHT)
+        chosen[column] = between(own, shared, weight=weight)
     above = scores >= chosen
     kept, right = above.sum(axis=0), (above & is_true).sum(axis=0)
     return ClassThresholds(
