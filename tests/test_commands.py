@@ -45,7 +45,7 @@ LINES = {
         "ucf101-24 --source {a} --out {out}",
         "multisports --source {a} --out {out}",
         "videos --source {a} --out {out}",
-        "corrections --dataset {a} --split val --corrections {b} --reviewed {b} --out {out}",
+        "corrections --dataset {a} --split val --corrections {b} --out {out}",
         "clips --dataset {a} --out {out}",
     ],
     "inspect_model": ["--cfg {a}", "--checkpoint {a}"],

@@ -393,8 +393,8 @@ def join_label_files(
     """Return several exports as one; what two files agree on is there once.
 
     Of one annotator's exports of one page the last counts. prefer: the file that decides where
-    others disagree about a box at a keyframe. Raises `UserError` for no file, for files of different
-    classes, and for disagreement that no file decides, naming the first five.
+    others disagree about a box at a keyframe. Raises `UserError` for no file, for files of
+    different classes, and for disagreement that no file decides, naming the first five.
     """
     if not files:
         raise UserError("no label file: at least one is required")
@@ -433,7 +433,7 @@ def _check_same_classes(first: LabelFile, other: LabelFile) -> None:
 
 
 def _last_exports(files: Sequence[LabelFile]) -> tuple[list[LabelFile], list[str]]:
-    """Return the last export of each annotator and page, and a note for each that is passed over."""
+    """Return the last export of each annotator and page, and a note for each other one."""
     last: dict[tuple[str, str], LabelFile] = {}
     notes = []
     for file in sorted(files, key=lambda one: one.exported):
@@ -463,11 +463,11 @@ class _JoinedVideo:
         disputes: takes what they disagree on.  decided: [count] of what the preferred one decided.
         """
         rows: dict[_Cell, dict[int, tuple[str, int, _Row]]] = {}
-        for place, (_, _, video) in enumerate(self.parts):
+        for number, (_, _, video) in enumerate(self.parts):
             for kind, people in (("people", video.people), ("nobody", video.nobody)):
                 found, persons = _cells(people)
                 for cell, row in found.items():
-                    rows.setdefault(cell, {})[place] = (kind, persons[cell], row)
+                    rows.setdefault(cell, {})[number] = (kind, persons[cell], row)
         chosen: dict[tuple[str, int, int], list[_Row]] = {}
         kept: dict[int, int] = {}
         for cell in sorted(rows):
@@ -479,7 +479,7 @@ class _JoinedVideo:
                     disputes.append(dispute)
                     continue
                 decided[0] += 1
-            if place in by_file:
+            if place is not None and place in by_file:
                 kind, person, row = by_file[place]
                 chosen.setdefault((kind, place, person), []).append(row)
                 kept[cell[0]] = kept.get(cell[0], 0) + 1
@@ -488,11 +488,13 @@ class _JoinedVideo:
         return LabelledVideo(self.video_id, times, undecided, people, nobody)
 
     def _said(self, cell: _Cell, by_file: dict[int, tuple[str, int, _Row]]) -> dict[int, str]:
-        """Return in words what each file says of a box; a file that is silent about it is absent."""
+        """Return in words what each file says of a box; without those that say nothing."""
         said = {}
         for place, (kind, _, (person, row)) in by_file.items():
             names = self.parts[place][1].classes.names
-            labels = [names[column] for column in np.flatnonzero(person.labels[row]).tolist()]
+            labels = [
+                f"'{names[column]}'" for column in np.flatnonzero(person.labels[row]).tolist()
+            ]
             said[place] = "nobody" if kind == "nobody" else ", ".join(labels) or "no class"
         pages = {self.parts[place][1].page for place in by_file}
         for place, (_, file, video) in enumerate(self.parts):
