@@ -500,7 +500,7 @@ class _JoinedVideo:
         for place, (_, file, video) in enumerate(self.parts):
             at = np.flatnonzero(video.keyframes_us == cell[0])
             if place not in said and file.page in pages and len(at) and not video.undecided[at[0]]:
-                said[place] = "no such box"
+                said[place] = "no box there"
         return said
 
     def _dispute(self, cell: _Cell, by_file: dict[int, tuple[str, int, _Row]]) -> str:

@@ -201,10 +201,10 @@ def _lines_of(table: Path, ids: set[str]) -> str:
     if not table.stat().st_size:
         return ""
     rows = read_person_boxes(table)
-    wanted = [name in ids for name in rows.video_names]
+    chosen = [name in ids for name in rows.video_names]
     numbers = {
         line for line, video in zip(rows.line.tolist(), rows.video_index.tolist(), strict=True)
-        if wanted[video]
+        if chosen[video]
     }  # fmt: skip
     lines = enumerate(text_lines(table, what="box file"), start=1)
     return "".join(line for number, line in lines if number in numbers)

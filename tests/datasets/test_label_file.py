@@ -107,7 +107,7 @@ FIRST = ("videos", 0, "people", 0)
         (change(*FIRST, "b", value=[0.5, 0.2, 0.1]), "3 numbers for 1 keyframes"),
         (change(*FIRST, "b", 0, value=float("nan")), "finite"),
         (change(*FIRST, "l", value=[[3]]), "class 3 is not in 'classes'"),
-        (change(*FIRST, "l", value=[[1, 2]]), "'stand' and 'sit' exclude each other"),
+        (change(*FIRST, "l", value=[[1, 2]]), "'stand' and 'sit' of 'pose' exclude each other"),
         (change("people_count", value=2), "2 stated, 1 found"),
         (change("videos_count", value=2), "2 stated, 1 found"),
     ],
@@ -155,7 +155,7 @@ def test_annotators_who_agree_and_who_disagree():
     joined = join_label_files([one, other], prefer="c.json")
     assert joined.videos[0].people[0].labels.tolist() == [[False, True, False]]
     assert "decided by c.json" in joined.notes[0]
-    with pytest.raises(UserError, match="no such box in e.json"):  # all is decided there
+    with pytest.raises(UserError, match="no box there in e.json"):  # all is decided there
         join_label_files([one, file("e.json", "e", undecided=0)])
     with pytest.raises(UserError, match="not one of the files"):
         join_label_files([one], prefer="x.json")

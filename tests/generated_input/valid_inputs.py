@@ -23,6 +23,12 @@ from detection.checkpoints.file import save_model_file
 from detection.checkpoints.load import describe_network
 from detection.config import config_from_dict, config_to_dict
 from detection.datasets.folder import DatasetFolder
+from detection.datasets.label_file import (
+    LabelFile,
+    LabelledPerson,
+    LabelledVideo,
+    write_label_file,
+)
 from detection.datasets.label_map import write_label_map
 from detection.people.torchvision_rcnn import build_people_network
 from detection.people.weights import PeopleNetworkNumbers, save_people_file
