@@ -30,7 +30,8 @@ KEPT = re.compile(
             r"--rivals\b|options\.rivals\b|--pictures\b|options\.pictures\b",
             r"config\.picture\b|\bpicture: FrameConfig|\"picture\"",  # a section of configurations
             r"\bpicture\.(short|long)_side_px",
-            r"\.nobody\b|\bnobody(?=: bool|: the boxes|=|\} of tracks)|\"nobody\"",  # of label files
+            # A key of label files.
+            r"\.nobody\b|\bnobody(?=: bool|: the boxes|=|\} of tracks)|\"nobody\"",
             r"\b(num_pictures|pictures_per_second|holes_s|holes|on_hole)\b",  # keys of JSON files
         )
     )

@@ -163,6 +163,8 @@ COMMANDS = (
              "--workers 1 --seed 3"),
     _command("export_cvat --dataset data --split val --boxes boxes.csv --actions wave --out out "
              "--min-score 0.2 --every 1 --keep-iou 0.9", *_DATA, "boxes.csv"),
+    _command("label --dataset data --split val --boxes found --one-of pose=a,b --actions wave "
+             "--out out --overwrite --quiet", *_DATA, "data/annotations/boxes_found.csv", _VIDEO),
     _command("train_ava --cfg actions.yaml output=out", *_DATA, "actions.yaml", _VIDEO,
              "data/annotations/train.csv", "data/videos/train_0.mp4"),
     _command("train_ava --cfg clips.yaml output=out", "clips.yaml", "lists/train.csv",

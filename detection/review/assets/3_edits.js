@@ -1,8 +1,9 @@
 // Corrections: kept by keyframe as whole lists of people, undone step by step, saved in the browser.
 
 class Edits {
-  constructor(doc, told) {
+  constructor(doc, clipOf, told) {
     this.doc = doc;
+    this.clipOf = clipOf;
     this.told = told;
     this.videos = doc.videos.map(() => new Map());
     this.past = [];
@@ -164,11 +165,11 @@ class Edits {
   }
 
   // The reviewed keyframes, as the label file has them (3b_label_file.js).
-  exported(clipOf) {
+  exported() {
     return this.doc.videos.flatMap((video, index) => {
       const edits = [...this.videos[index]].filter(([, edit]) => edit.reviewed).sort((a, b) => a[0] - b[0]);
       if (!edits.length) return [];
-      const clip = clipOf(index);
+      const clip = this.clipOf(index);
       const people = new Map();
       const unnamed = [];
       edits.forEach(([, edit], n) => edit.people.forEach(({ id, box, labels }) => {
@@ -185,11 +186,11 @@ class Edits {
   }
 
   // Take a label file's keyframes; those that are edited here stay. {taken, same, contradictions}
-  merge(file, clipOf) {
+  merge(file) {
     const result = { taken: 0, same: 0, contradictions: [] };
     const changes = [];
     for (const video of file.videos) {
-      const clip = clipOf(video.index);
+      const clip = this.clipOf(video.index);
       const wanted = video.ks.map((k) => ({ k, people: [] }));
       for (const { id, k, b, l } of video.people) {
         k.forEach((n, j) => {

@@ -3,18 +3,12 @@
 // A track that nothing was picked for here shows what was decided before (the document brings it).
 
 class Picks extends Edits {
-  constructor(doc, clipOf, told) {
-    // What `load` needs, before it runs.
-    Picks.clipOf = clipOf;
-    super(doc, told);
-  }
-
   get word() {
     return "these picks";
   }
 
   cells(index, track) {
-    return this.videos[index].get(track.id) ?? Picks.clipOf(index).decided.get(track.id) ?? blank(track);
+    return this.videos[index].get(track.id) ?? this.clipOf(index).decided.get(track.id) ?? blank(track);
   }
 
   // Change the cells from one place of the track to another, both with it.
@@ -50,7 +44,7 @@ class Picks extends Edits {
     if (this.summary) return this.summary;
     const sums = { people: 0, decided: 0, videos: 0, done: 0, begun: 0, byVideo: [] };
     this.doc.videos.forEach((_, index) => {
-      const { tracks } = Picks.clipOf(index);
+      const { tracks } = this.clipOf(index);
       let decided = 0;
       for (const track of tracks) {
         if (this.isWhole(index, track)) decided += 1;
@@ -74,10 +68,14 @@ class Picks extends Edits {
       (cell === null ? [count] : [count, cell.labels, cell.nobody ? 1 : 0, cell.done ? 1 : 0]))]);
   }
 
-  checked(rows, index) {
+  load(index) {
     this.summary = null;
+    super.load(index);
+  }
+
+  checked(rows, index) {
     const need = (fine) => { if (!fine) throw new Error("not what this page saves"); };
-    const tracks = new Map(Picks.clipOf(index).tracks.map((track) => [track.id, track]));
+    const tracks = new Map(this.clipOf(index).tracks.map((track) => [track.id, track]));
     need(Array.isArray(rows));
     return new Map(rows.map(([id, runs]) => {
       need(tracks.has(id) && Array.isArray(runs));
@@ -94,9 +92,9 @@ class Picks extends Edits {
   }
 
   // All that is decided, as the label file has it.
-  exported(clipOf) {
+  exported() {
     return this.doc.videos.flatMap((video, index) => {
-      const clip = clipOf(index);
+      const clip = this.clipOf(index);
       const open = clip.us.map(() => 0);
       const known = new Set();
       const found = clip.tracks.map((track) => {
@@ -123,11 +121,11 @@ class Picks extends Edits {
   }
 
   // Take a label file's decisions where nothing is picked here. {taken, same, contradictions}, in people.
-  merge(file, clipOf) {
+  merge(file) {
     const result = { taken: 0, same: 0, contradictions: [] };
     const changes = [];
     for (const video of file.videos) {
-      const clip = clipOf(video.index);
+      const clip = this.clipOf(video.index);
       const given = new Map();
       for (const [kind, nobody] of [["people", false], ["nobody", true]]) {
         for (const { id, k, b, l } of video[kind]) {

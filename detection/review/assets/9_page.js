@@ -22,7 +22,7 @@ class Page {
   }
 
   makeEdits() {
-    return new Edits(this.doc, () => this.editsChanged());
+    return new Edits(this.doc, (index) => this.clipOf(index), () => this.editsChanged());
   }
 
   makeView(index) {
@@ -168,7 +168,7 @@ class Page {
 
   openExport() {
     const { doc, edits } = this;
-    const videos = edits.exported((index) => this.clipOf(index));
+    const videos = edits.exported();
     const save = () => {
       const text = labelFileText(doc, videos);
       const link = el("a", { href: URL.createObjectURL(new Blob([text], { type: "application/json" })), download: LABEL_FILE });
@@ -213,7 +213,7 @@ class Page {
   async import(file) {
     let result;
     try {
-      result = this.edits.merge(readLabelFile(await file.text(), this.doc, (index) => this.clipOf(index)), (index) => this.clipOf(index));
+      result = this.edits.merge(readLabelFile(await file.text(), this.doc, (index) => this.clipOf(index)));
     } catch (error) {
       this.dialog("Not imported", el("p", { class: "trouble-text" }, `${file.name}: ${error.message}. Nothing was taken from it.`));
       return;
