@@ -19,6 +19,7 @@ from ava_tools.cli import (
 from detection.errors import UserError
 
 if TYPE_CHECKING:
+    from detection.datasets.folder import DatasetFolder
     from detection.importers.custom import AnnotatedVideo
     from detection.importers.write import ImportReport
 
@@ -170,10 +171,23 @@ def _import_annotations(
     )  # fmt: skip
 
 
-def _merge_corrections(options: argparse.Namespace) -> int:
+def _merge_corrections(options: argparse.Namespace) -> ImportReport | int:
+    from detection.datasets.folder import DatasetFolder
     from detection.importers.corrections import merge_corrections
+    from detection.importers.labelled import is_bare
 
-    names = ("split", "corrections", "reviewed", "videos", "link", "overwrite")
+    if options.reviewed is not None:
+        raise UserError("--reviewed: a page exports one file now, labels.json: --corrections FILE")
+    folder = DatasetFolder.open(options.dataset)
+    if is_bare(folder):
+        return _import_labelled(options, folder)
+    for name, value in (("--val-share", options.val_share), ("--val-videos", options.val_videos)):
+        if value is not None:
+            raise UserError(f"{name}: {options.dataset} has labels and splits already")
+    if options.split is None:
+        known = ", ".join(folder.file.splits)
+        raise UserError(f"--split NAME is required: {options.dataset} has {known}")
+    names = ("split", "corrections", "prefer", "videos", "link", "overwrite")
     given = {name: getattr(options, name) for name in names}
     report = merge_corrections(options.dataset, options.out, **given)
     many = "s" * (report.num_keyframes != 1)
@@ -182,7 +196,32 @@ def _merge_corrections(options: argparse.Namespace) -> int:
     print(f"{report.num_rows:,} in all")
     for video_id in report.new_videos:
         print(f"  new in {options.split}: {video_id}")
+    for note in report.notes:
+        print(note)
     return 0
+
+
+def _import_labelled(options: argparse.Namespace, folder: DatasetFolder) -> ImportReport:
+    from detection.importers.custom import VAL_SHARE, Choices
+    from detection.importers.labelled import import_labelled
+
+    if options.split is not None and options.split not in folder.file.splits:
+        known = ", ".join(folder.file.splits)
+        raise UserError(f"{options.dataset}: split '{options.split}' not found, it has {known}")
+    choices = Choices(
+        name=options.out.resolve().name,
+        val_videos=tuple(options.val_videos or ()),
+        val_share=VAL_SHARE if options.val_share is None else options.val_share,
+    )
+    return import_labelled(
+        options.dataset,
+        options.out,
+        corrections=options.corrections,
+        prefer=options.prefer,
+        videos=options.videos,
+        choices=choices,
+        **_how(options),
+    )
 
 
 def _how(options: argparse.Namespace) -> dict[str, bool]:
@@ -345,21 +384,29 @@ def _add_tubes(formats: _Formats, name: str, about: str) -> None:
 
 def _add_corrections(formats: _Formats) -> None:
     parser = _add_format(
-        formats, "corrections", "what a review page exports, merged into a copy of a data set",
-        _merge_corrections, "example:\n  python -m ava_tools.import_dataset corrections "
-        "--dataset data/mine --split train \\\n      --corrections corrections.csv --reviewed "
-        "reviewed.csv --out data/mine_corrected --link\n"
-        "  python train_ava.py --cfg configs/mine_x3d_xs.yaml data.root=data/mine_corrected\n",
+        formats, "corrections", "what a label or review page exports, as or into a data set",
+        _merge_corrections, "examples:\n  python -m ava_tools.import_dataset corrections "
+        "--dataset data/mine --split train \\\n      --corrections labels.json "
+        "--out data/mine_corrected --link\n"
+        "  python -m ava_tools.import_dataset corrections --dataset data/raw \\\n"
+        "      --corrections labels.json --out data/mine --link\n\n"
+        "The keyframes of the file replace those of a copy of the split. A data set of bare\n"
+        "videos (import_dataset videos) becomes a whole one, with train and val.\n",
     )
-    parser.shared("--dataset", help="data set folder to correct")
-    parser.shared("--split", help="split that the videos belong to, or join")
+    parser.shared("--dataset", help="data set folder to correct, or of bare videos")
     add = parser.add_argument
-    add("--corrections", type=Path, required=True, metavar="CSV",
-        help="every person at the reviewed keyframes")
-    add("--reviewed", type=Path, required=True, metavar="CSV",
-        help="the reviewed keyframes: their rows are replaced, all others kept")
+    add("--split", metavar="NAME", help="split that the videos belong to, or join")
+    add("--corrections", type=Path, required=True, nargs="+", metavar="FILE",
+        help="label files, as pages export them")
+    add("--prefer", type=Path, metavar="FILE",
+        help="the one of them that decides where annotators disagree")
     add("--videos", type=Path, metavar="DIR",
-        help="folder of reviewed videos that the data set does not have yet")
+        help="folder of labelled videos that the data set does not have yet")
+    add("--val-videos", nargs="+", metavar="NAME",
+        help="bare videos: those of val; the others are train's")
+    add("--val-share", type=share, metavar="S",
+        help="bare videos: share of them for val where none are named (default 0.2)")
+    add("--reviewed", type=Path, help=argparse.SUPPRESS)
 
 
 def _add_clips(formats: _Formats) -> None:

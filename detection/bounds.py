@@ -22,6 +22,7 @@ LARGEST_BATCH = 1 << 16
 LARGEST_SEED = (1 << 63) - 1
 LARGEST_WHOLE = (1 << 63) - 1
 MOST_VALUES = 100_000  # of a list, and of a configuration with all that is in it
+MOST_LABELS = 1 << 28  # people at keyframes times classes, of one labelled video
 DEEPEST = 16  # lists and mappings within each other
 
 

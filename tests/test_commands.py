@@ -45,7 +45,7 @@ LINES = {
         "ucf101-24 --source {a} --out {out}",
         "multisports --source {a} --out {out}",
         "videos --source {a} --out {out}",
-        "corrections --dataset {a} --split val --corrections {b} --reviewed {b} --out {out}",
+        "corrections --dataset {a} --split val --corrections {b} --out {out}",
         "clips --dataset {a} --out {out}",
     ],
     "inspect_model": ["--cfg {a}", "--checkpoint {a}"],
@@ -55,6 +55,7 @@ LINES = {
     "prepare": ["--dataset {a} --out {out}"],
     "report_boxes": ["--dataset {a} --split val --boxes {b}"],
     "score_views": ["--checkpoint {a}"],
+    "teach": ["--dataset {a}"],
     "train_people": ["--cfg {a}", "--resume {a}", "--eval-only --checkpoint {a}"],
     "verify": ["{a}"],
     "visualize": [

@@ -27,6 +27,7 @@ FLOORS = (
     ("review", "reports"),
     ("engine",),
     ("expansion", "pipeline"),
+    ("teaching",),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

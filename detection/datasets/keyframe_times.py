@@ -54,7 +54,7 @@ def keyframe_times(times_s: NDArray[np.float64], every_s: float) -> NDArray[np.f
     return times_s[np.unique(nearest_frames(times_s, multiples_s))]
 
 
-def keyframes_of(
+def regular_times_of(
     video: FrameSource, every_s: float | None = None
 ) -> tuple[NDArray[np.float64], float]:
     """Return the (K,) times of a video's keyframes and the seconds between them.

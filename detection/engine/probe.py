@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -94,3 +96,64 @@ def set_last_layer(model: ActionDetector, weights: Tensor, biases: Tensor) -> No
     with torch.no_grad():
         model.head.classes.weight.copy_(weights)
         model.head.classes.bias.copy_(biases)
+
+
+def scores_out_of_fold(
+    features: Tensor,
+    labels: Tensor,
+    video_index: NDArray[np.integer],
+    parts: Sequence[int],
+    l2: float,
+    folds: int = 5,
+    *,
+    learned: NDArray[np.bool_] | None = None,
+) -> Tensor:
+    """Return (R, A) probabilities of actors by layers that were fitted to other videos alone.
+
+    features, labels, parts, l2: as in `fit_linear`.  video_index: (R,) the video of each actor; all
+    actors of a video are in one fold, and there are no more folds than videos.  learned: (R,) which
+    actors are fitted to (default: all); the others are scored all the same.
+
+    Columns of classes whose examples lie in fewer than two videos are NaN: without its videos there
+    is nothing to learn such a class from. With fewer than two videos all are.
+    """
+    index = np.unique(np.asarray(video_index), return_inverse=True)[1].reshape(-1)
+    has_class = _videos_with_class(labels.numpy() > 0, index)
+    scores = torch.full(labels.shape, torch.nan)
+    chosen = np.ones(len(index), bool) if learned is None else np.asarray(learned, bool)
+    if len(has_class) < 2:
+        return scores
+    fold = _folds_of_videos(has_class, min(folds, len(has_class)))[index]
+    for number in np.unique(fold).tolist():
+        inside = torch.from_numpy((fold != number) & chosen)
+        held_out = torch.from_numpy(fold == number)
+        if inside.any():
+            weights, biases = fit_linear(features[inside], labels[inside], parts=parts, l2=l2)
+            scores[held_out] = torch.sigmoid(features[held_out] @ weights.T + biases)
+    scores[:, torch.from_numpy(has_class.sum(0) < 2)] = torch.nan
+    return scores
+
+
+def _videos_with_class(
+    labels: NDArray[np.bool_], video_index: NDArray[np.integer]
+) -> NDArray[np.bool_]:
+    """Return (V, A) whether a video has an example of a class, from (R, A) labels."""
+    has_class = np.zeros((int(video_index.max(initial=-1)) + 1, labels.shape[1]), bool)
+    np.logical_or.at(has_class, video_index, labels)
+    return has_class
+
+
+def _folds_of_videos(has_class: NDArray[np.bool_], folds: int) -> NDArray[np.int64]:
+    """Return the (V,) fold of each video; the rarest classes are spread over the folds first."""
+    fold = np.full(len(has_class), -1, np.int64)
+    sizes = np.zeros(folds, np.int64)
+    everything = np.ones((len(has_class), 1), bool)  # videos without any class come last
+    spread = has_class[:, np.argsort(has_class.sum(0), kind="stable")]
+    for column in np.concatenate([spread, everything], axis=1).T:
+        with_class = np.bincount(fold[column & (fold >= 0)], minlength=folds)
+        for video in np.flatnonzero(column & (fold < 0)).tolist():
+            chosen = int(np.lexsort((sizes, with_class))[0])
+            fold[video] = chosen
+            with_class[chosen] += 1
+            sizes[chosen] += 1
+    return fold

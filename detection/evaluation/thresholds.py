@@ -20,8 +20,10 @@ from detection.structures import ClassThresholds, Detections, Keyframe, LabelMap
 LEAST_THRESHOLD, MOST_THRESHOLD = 0.05, 0.95
 # Mean F1 that multiplying by the person's confidence must gain to be chosen.
 LEAST_GAIN = 0.01
+# Where no class has as many right boxes, all get the common threshold.
 FEWEST_EXAMPLES = 10
-COMMON_EXAMPLES = 5
+# As many examples of a class weigh as much as the common threshold does.
+COMMON_WEIGHT = 10
 
 
 def learn_thresholds(
@@ -40,8 +42,13 @@ def learn_thresholds(
     compared, and scores are multiplied by it where the mean F1 gains `LEAST_GAIN` by that.
     source: the data, in words.
 
-    A threshold lies midway between two neighbouring scores; of equal F1 the higher recall wins,
-    since what is found wrongly is seen and rejected, and what is missed is not seen.
+    A threshold of best F1 lies midway between two neighbouring scores; of equal F1 the higher
+    recall wins, since what is found wrongly is seen and rejected, and what is missed is not seen.
+    From few examples it is noisy: the common threshold, of all classes' scores together, is better
+    below about 10 examples a class, and a mean of both, weighted by the number of examples, is no
+    worse than either from there on (benchmarks/threshold_rules.py, docs/results.md). So a class of
+    n right boxes gets its own with weight n and the common one with weight `COMMON_WEIGHT`, as
+    logits; where none has `FEWEST_EXAMPLES`, all get the common one.
     """
     given: NDArray[np.float64] = np.asarray(scores, np.float64)
     if given.ndim != 2 or given.shape != is_true.shape:
@@ -111,12 +118,15 @@ def _learn(
     positives: NDArray[np.int64],
     source: str,
 ) -> ClassThresholds:
-    common = _best_cut(scores.reshape(-1), is_true.reshape(-1), int(positives.sum()))
+    shared = best_cut(scores.reshape(-1), is_true.reshape(-1), int(positives.sum()))
     found = is_true.sum(axis=0)
-    own = np.full(len(found), common)
-    for column in np.flatnonzero(found >= FEWEST_EXAMPLES).tolist():
-        own[column] = _best_cut(scores[:, column], is_true[:, column], int(positives[column]))
-    chosen = own
+    common = bool(found.max() < FEWEST_EXAMPLES)
+    chosen = np.full(len(found), shared)
+    for column in [] if common else np.flatnonzero(found).tolist():
+        own = best_cut(scores[:, column], is_true[:, column], int(positives[column]))
+        chosen[column] = between(
+            own, shared, weight=found[column] / (found[column] + COMMON_WEIGHT)
+        )
     above = scores >= chosen
     kept, right = above.sum(axis=0), (above & is_true).sum(axis=0)
     return ClassThresholds(
@@ -124,7 +134,7 @@ def _learn(
         precision=_ratio(right, np.where(positives > 0, kept, 0)),
         recall=_ratio(right, positives),
         examples=positives,
-        common=not bool((found >= FEWEST_EXAMPLES).any()),
+        common=common,
         times_person_score=False,
         source=source,
     )
@@ -134,7 +144,13 @@ def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.floa
     return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
-def _best_cut(scores: NDArray[np.float64], is_true: NDArray[np.bool_], positives: int) -> float:
+def between(own: float, shared: float, *, weight: float) -> float:
+    """Return the mean of two thresholds as logits; weight: of the first, from 0 to 1."""
+    own_logit, shared_logit = (np.log(value / (1 - value)) for value in (own, shared))
+    return float(1 / (1 + np.exp(-(weight * own_logit + (1 - weight) * shared_logit))))
+
+
+def best_cut(scores: NDArray[np.float64], is_true: NDArray[np.bool_], positives: int) -> float:
     """Return the threshold of highest F1, within the bounds of thresholds."""
     order = np.argsort(-scores, kind="stable")
     ranked, right = scores[order], np.cumsum(is_true[order])
@@ -142,6 +158,6 @@ def _best_cut(scores: NDArray[np.float64], is_true: NDArray[np.bool_], positives
     f1[:-1][ranked[1:] == ranked[:-1]] = -1  # boxes of one score stay or go together
     last = len(f1) - 1 - int(f1[::-1].argmax())
     lowest, below = ranked[last], ranked[last + 1] if last + 1 < len(ranked) else 0.0
-    between = (lowest + below) / 2  # of neighbouring numbers it may be one of them
-    cut = between if between > below else lowest
+    middle = (lowest + below) / 2  # of neighbouring numbers it may be one of them
+    cut = middle if middle > below else lowest
     return float(np.clip(cut, LEAST_THRESHOLD, MOST_THRESHOLD))

@@ -1,12 +1,13 @@
-"""Merges corrections from a review page into a copy of a data set: see docs/review.md.
+"""Merges what pages export into a copy of a data set: see docs/review.md.
 
-A page exports all persons at the reviewed keyframes. The rows of these keyframes are replaced, so
-that deletions count; all others are kept.
+The rows of each keyframe in a label file are replaced, so that deletions count; all others are
+kept.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,14 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from detection.datasets.actor_table import read_video_ids
-from detection.datasets.ava_csv import (
-    AvaRows,
-    read_ground_truth,
-    read_keyframe_list,
-    write_ground_truth,
-)
+from detection.datasets.ava_csv import AvaRows, read_ground_truth, write_ground_truth
 from detection.datasets.folder import DatasetFolder, Split, SplitPart, inside
-from detection.errors import Problems, UserError
+from detection.datasets.label_file import (
+    JoinedLabels,
+    LabelledVideo,
+    join_label_files,
+    read_label_file,
+)
+from detection.datasets.open_video import keyframe_outside, open_video
+from detection.errors import UserError, first_few
 from detection.files import new_dataset_folder, read_lines, write_text
 from detection.importers.source_videos import (
     copy_or_link,
@@ -29,18 +32,20 @@ from detection.importers.source_videos import (
     find_video,
     write_video_sources,
 )
-from detection.structures import Keyframe, LabelMap
+from detection.structures import Keyframe
+from detection.video.reader import VideoReader
 
 
 @dataclass(frozen=True)
 class MergeReport:
     """What a merge changed.
 
-    num_keyframes: reviewed keyframes.
-    removed: rows of the split's annotations that were removed at reviewed keyframes.
-    added: rows that were added at reviewed keyframes.
+    num_keyframes: keyframes that were taken from label files.
+    removed: rows of the split's annotations that were removed at these keyframes.
+    added: rows that were added at these keyframes.
     new_videos: ids of videos that were added to the split.
     num_rows: rows of the split's annotations after the merge.
+    notes: what the user should know, a line each.
     """
 
     num_keyframes: int
@@ -48,6 +53,7 @@ class MergeReport:
     added: int
     new_videos: tuple[str, ...]
     num_rows: int
+    notes: tuple[str, ...] = ()
 
 
 def merge_corrections(
@@ -55,29 +61,37 @@ def merge_corrections(
     out: str | Path,
     *,
     split: str,
-    corrections: str | Path,
-    reviewed: str | Path,
+    corrections: Sequence[str | Path],
+    prefer: str | Path | None = None,
     videos: str | Path | None = None,
     link: bool = False,
     overwrite: bool = False,
 ) -> MergeReport:
-    """Write the data set folder `out`: `dataset` with the reviewed keyframes' rows replaced.
+    """Write the data set folder `out`: `dataset` with the label files' keyframes replaced.
 
-    corrections: ground truth in AVA's format, two columns for a keyframe without persons.
-    reviewed: `video_id,time` of every reviewed keyframe.  videos: folder of videos that the data
-    set does not have yet; they are added to the split.  link: hard-link files where possible, in
-    place of copying them.  overwrite: replace an existing data set folder, which may be `dataset`.
-    Raises `UserError` naming file and row before anything is written.
+    corrections: label files (`detection.datasets.label_file`).  prefer: the one that decides where
+    they disagree.  videos: folder of videos that the data set does not have yet; they are added to
+    the split.  link: hard-link files where possible, in place of copying them.  overwrite: replace
+    an existing data set folder, which may be `dataset`.  Raises `UserError` before anything is
+    written.
     """
     folder = DatasetFolder.open(dataset)
     part = folder.split(split)
     stated = folder.file.splits[split]
-    merged, keyframes = _read(folder, Path(corrections), Path(reviewed))
+    joined = join_label_files([read_label_file(path) for path in corrections], prefer=prefer)
+    what = joined.paths[0]
+    _check_classes(joined, folder)
+    labelled, notes = decided_keyframes(joined.videos, keep_partly=split == "train")
+    merged = _rows(labelled, joined)
+    keyframes = frozenset(merged.keyframes())
+    if not keyframes:
+        raise UserError(f"{what}: holds no keyframe to merge" + "".join(f"; {n}" for n in notes))
     rows = AvaRows.from_rows([], boxes_01=[], action_id=[])
     if part.annotations.stat().st_size:
         rows = read_ground_truth(part.annotations)
     new_ids = _unknown_videos(folder, part, keyframes)
-    sources = _new_videos(new_ids, folder, videos, reviewed)
+    sources = new_videos(new_ids, folder, videos, what)
+    check_times(labelled, folder, sources, known=frozenset(rows.keyframes()), path=what)
     others = np.array([rows.keyframe(row) not in keyframes for row in range(len(rows))], bool)
     empty = tuple(key for key in rows.empty_keyframes if key not in keyframes)
     kept = replace(rows.select(others), empty_keyframes=empty)
@@ -105,6 +119,129 @@ def merge_corrections(
         added=len(merged),
         new_videos=tuple(new_ids),
         num_rows=len(kept) + len(merged),
+        notes=(*joined.notes, *notes),
+    )
+
+
+def decided_keyframes(
+    videos: Sequence[LabelledVideo], *, keep_partly: bool
+) -> tuple[list[LabelledVideo], list[str]]:
+    """Return the videos without keyframes at which people are undecided, and notes about these.
+
+    keep_partly: keep those at which at least one person is decided.
+    """
+    kept: list[LabelledVideo] = []
+    left_out: list[str] = []
+    partly: list[str] = []
+    for video in videos:
+        persons = {time for person in video.people for time in person.times_us.tolist()}
+        out = set()
+        for time, count in zip(video.keyframes_us.tolist(), video.undecided.tolist(), strict=True):
+            if count:
+                key = str(Keyframe(video.video_id, time / 1e6))
+                stays = keep_partly and time in persons
+                (partly if stays else left_out).append(key)
+                if not stays:
+                    out.add(time)
+        kept.append(_without(video, out))
+    notes = []
+    for keys, does in (
+        (partly, "kept with those who are decided"),
+        (left_out, "left out"),
+    ):
+        if keys:
+            many = f"{len(keys):,} keyframe{'s' * (len(keys) > 1)} with undecided people {does}"
+            notes.append(f"{many}: {first_few(keys)}")
+    return kept, notes
+
+
+def _without(video: LabelledVideo, times: set[int]) -> LabelledVideo:
+    stays = ~np.isin(video.keyframes_us, list(times))
+    people = []
+    for person in video.people:
+        rows = ~np.isin(person.times_us, list(times))
+        if rows.any():
+            columns = ("times_us", "boxes_01", "labels")
+            people.append(replace(person, **{c: getattr(person, c)[rows] for c in columns}))
+    return replace(
+        video,
+        keyframes_us=video.keyframes_us[stays],
+        undecided=video.undecided[stays],
+        people=tuple(people),
+    )
+
+
+def _check_classes(joined: JoinedLabels, folder: DatasetFolder) -> None:
+    """Refuse labels of other classes than the data set's: what was not asked is not labelled."""
+    label_map = folder.read_label_map()
+    path, where = joined.paths[0], folder.label_map_path
+    ours = set(zip(label_map.names, label_map.ids, strict=True))
+    theirs = set(zip(joined.classes.names, joined.classes.ids, strict=True))
+    if odd := sorted(theirs - ours):
+        raise UserError(f"{path}: class '{odd[0][0]}' ({odd[0][1]}) is not in {where}")
+    if odd := sorted(ours - theirs):
+        raise UserError(
+            f"{path}: lacks class '{odd[0][0]}' ({odd[0][1]}) of {where}: its labels would be lost"
+        )
+    for group, columns in folder.exclusive_groups(label_map).items():
+        names = [label_map.names[column] for column in columns]
+        own = [joined.classes.index_by_name[name] for name in names]
+        for video in joined.videos:
+            for person in video.people:
+                for row in np.flatnonzero(person.labels[:, own].sum(axis=1) > 1).tolist():
+                    two = [joined.classes.names[c] for c in own if person.labels[row, c]][:2]
+                    key = Keyframe(video.video_id, person.times_us[row] / 1e6)
+                    raise UserError(
+                        f"{path}: {key}: one person with '{two[0]}' and '{two[1]}' of '{group}', "
+                        "which exclude each other"
+                    )
+
+
+def check_times(
+    videos: Sequence[LabelledVideo],
+    folder: DatasetFolder,
+    sources: Mapping[str, Path],
+    *,
+    known: frozenset[Keyframe],
+    path: str,
+) -> None:
+    """Raise `UserError` for a keyframe outside its video.
+
+    sources: files of videos that the folder does not have.  known: keyframes that are fine.
+    """
+    for video in videos:
+        keys = [Keyframe(video.video_id, time / 1e6) for time in video.keyframes_us.tolist()]
+        times_s = [key.time_s for key in keys if key not in known]
+        if not times_s:
+            continue
+        source = sources.get(video.video_id)
+        with open_video(folder, video.video_id) if source is None else VideoReader(source) as file:
+            bad = keyframe_outside(file, video.video_id, times_s)
+        if bad is not None:
+            raise UserError(f"{path}: {bad[1]}")
+
+
+def _rows(videos: Sequence[LabelledVideo], joined: JoinedLabels) -> AvaRows:
+    """Return a row for each person, keyframe and class (-1: without one)."""
+    keys, boxes, actions, persons, empty = [], [], [], [], []
+    for video in videos:
+        there = set()
+        for person in video.people:
+            for row, time in enumerate(person.times_us.tolist()):
+                there.add(time)
+                columns = np.flatnonzero(person.labels[row]).tolist()
+                for action in [joined.classes.ids[column] for column in columns] or [-1]:
+                    keys.append(Keyframe(video.video_id, time / 1e6))
+                    boxes.append(person.boxes_01[row])
+                    actions.append(action)
+                    persons.append(-1 if person.person_id is None else person.person_id)
+        empty += [
+            Keyframe(video.video_id, time / 1e6)
+            for time in video.keyframes_us.tolist()
+            if time not in there
+        ]
+    return AvaRows.from_rows(
+        keys, boxes_01=boxes, action_id=actions, person_id=persons, empty_keyframes=empty
     )
 
 
@@ -130,53 +267,6 @@ def _check_paths(
             inside(folder.root, path, what="a path of dataset.yaml, which the copy would repeat,")
 
 
-def _read(
-    folder: DatasetFolder, corrections: Path, reviewed: Path
-) -> tuple[AvaRows, frozenset[Keyframe]]:
-    """Read both files and check them against each other, the classes and the exclusive groups."""
-    for path in (corrections, reviewed):
-        if not path.is_file():
-            raise UserError(f"{path}: file not found; a review page exports it")
-    keyframes = read_keyframe_list(reviewed)
-    if not keyframes:
-        raise UserError(f"{reviewed}: lists no reviewed keyframe")
-    rows = read_ground_truth(corrections)
-    label_map = folder.read_label_map()
-    problems = Problems()
-    known = np.isin(rows.action_id, [-1, *label_map.ids])
-    for row in np.flatnonzero(~known).tolist():
-        message = f"class {rows.action_id[row]} is not in {folder.label_map_path}"
-        problems.add(corrections, int(rows.line[row]), message)
-    for row in range(len(rows)):
-        if rows.keyframe(row) not in keyframes:
-            message = f"keyframe {rows.keyframe(row)} is not listed in {reviewed}"
-            problems.add(corrections, int(rows.line[row]), message)
-    there = set(rows.keyframes())
-    for key in sorted(keyframes - there):
-        message = f"{key} has no row in {corrections} (two columns without persons): cut off?"
-        problems.add(reviewed, None, message)
-    for key in sorted(set(rows.empty_keyframes) - keyframes):
-        problems.add(corrections, None, f"keyframe {key} is not listed in {reviewed}")
-    _check_exclusive(rows, corrections, folder, label_map, problems)
-    problems.raise_if_any()
-    return rows, keyframes
-
-
-def _check_exclusive(
-    rows: AvaRows, path: Path, folder: DatasetFolder, label_map: LabelMap, problems: Problems
-) -> None:
-    persons = np.full(len(rows), -1) if rows.person_id is None else rows.person_id
-    for name, columns in folder.exclusive_groups(label_map).items():
-        ids = [label_map.ids[column] for column in columns]
-        first: dict[tuple[object, ...], int] = {}
-        for row in np.flatnonzero(np.isin(rows.action_id, ids)).tolist():
-            who = (rows.keyframe(row), *rows.boxes_01[row].tolist(), int(persons[row]))
-            before = first.setdefault(who, int(rows.action_id[row]))
-            if before != rows.action_id[row]:
-                message = f"one person with classes {before} and {rows.action_id[row]} of '{name}'"
-                problems.add(path, int(rows.line[row]), f"{message}, which exclude each other")
-
-
 def _unknown_videos(
     folder: DatasetFolder, part: Split, keyframes: frozenset[Keyframe]
 ) -> list[str]:
@@ -200,25 +290,25 @@ def _videos_of(part: Split) -> set[str]:
     return listed | {*rows.video_names, *(key.video_id for key in rows.empty_keyframes)}
 
 
-def _new_videos(
-    ids: list[str], folder: DatasetFolder, videos: str | Path | None, reviewed: str | Path
+def new_videos(
+    ids: list[str], folder: DatasetFolder, videos: str | Path | None, path: str | Path
 ) -> dict[str, Path]:
     """Return the file of each new video that the folder does not contain."""
     if ids and folder.file.frames is not None:
         raise UserError(
-            f"{reviewed}: video '{ids[0]}' is not in {folder.root}, which contains extracted "
+            f"{path}: video '{ids[0]}' is not in {folder.root}, which contains extracted "
             "frames: videos can only be added to data sets of videos"
         )
     sources: dict[str, Path] = {}
     for video_id in ids:
         if "/" in video_id:
-            raise UserError(f"{reviewed}: '{video_id}' is not a video id (it would be a path)")
+            raise UserError(f"{path}: '{video_id}' is not a video id (it would be a path)")
         try:
             folder.video_path(video_id)
         except UserError:
             if videos is None:
                 raise UserError(
-                    f"{reviewed}: video '{video_id}' is not in {folder.root}; "
+                    f"{path}: video '{video_id}' is not in {folder.root}; "
                     "--videos DIR adds it from there"
                 ) from None
             try:

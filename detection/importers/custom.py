@@ -196,8 +196,9 @@ def choose_val(counts: Mapping[str, Counter[str]], share: float, seed: int = 0) 
     has = has.reshape(len(names), len(classes))
     generator = np.random.default_rng(seed)
     best, least = np.zeros(len(names), bool), np.inf
-    for _ in range(20 if len(names) <= 200 else 3):
-        drawn, cost = _draw(has, share, generator)
+    for attempt in range(20 if len(names) <= 200 else 3):
+        start = generator.random(len(names)) < share * bool(attempt)  # the first one: no video
+        drawn, cost = _draw(has, share, start, generator)
         if cost < least:
             best, least = drawn, cost
         if cost < _MISSING:
@@ -211,25 +212,27 @@ _LOST, _MISSING = 1e7, 1e4
 
 
 def _draw(
-    has: NDArray[np.bool_], share: float, generator: np.random.Generator
+    has: NDArray[np.bool_], share: float, start: NDArray[np.bool_], generator: np.random.Generator
 ) -> tuple[NDArray[np.bool_], float]:
     """Return which of V videos are drawn, and what that costs, for (V, A) classes of videos.
 
-    Moves or exchanges videos, by random choice among the best, until none makes it cheaper.
+    From the (V,) videos of `start` on it moves or exchanges videos, by random choice among the
+    best, until none makes it cheaper.
     """
     num_videos = len(has)
     member = has.astype(np.int64)
     holders = member.sum(axis=0)
-    wanted = np.clip(share * holders, np.minimum(1, holders - 1), np.maximum(1, holders - 1))
+    aim = np.clip(share * holders, np.minimum(1, holders - 1), np.maximum(1, holders - 1))
 
     def costs(val: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.float64]:
         lost = (val == holders).sum(axis=-1) * _LOST
         missing = ((val == 0) & (holders > 1)).sum(axis=-1) * _MISSING
-        off = np.abs(val - wanted)[..., holders > 1].sum(axis=-1)
+        off = np.abs(val - aim)[..., holders > 1].sum(axis=-1)
         cost = lost + missing + off + 0.5 * np.abs(size - share * num_videos)
         return np.where((size < 1) | (size >= num_videos), np.inf, cost)
 
-    drawn, cost = np.zeros(num_videos, bool), np.inf
+    drawn = start.copy()
+    cost = float(costs(member[drawn].sum(axis=0), np.array(drawn.sum())))
     while True:
         sign = np.where(drawn, -1, 1)
         val, size = member[drawn].sum(axis=0), int(drawn.sum())

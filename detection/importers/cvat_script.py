@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         listed = json.loads((FOLDER / "tasks.json").read_text(encoding="utf-8"))
-        (upload if verb == "upload" else download)(listed, server[1:])
+        (make_tasks if verb == "upload" else fetch_exports)(listed, server[1:])
     except FileNotFoundError as error:
         missing = "cvat-cli is not installed: pip install cvat-cli"
         is_client = error.filename == "cvat-cli"
@@ -49,7 +49,7 @@ class Failed(Exception):
     """What went wrong, in one line."""
 
 
-def upload(listed: dict[str, Any], server: list[str]) -> None:
+def make_tasks(listed: dict[str, Any], server: list[str]) -> None:
     """Make a task for each video whose name no task has."""
     there = tasks_by_name(server)
     for task in listed["tasks"]:
@@ -70,7 +70,7 @@ def upload(listed: dict[str, Any], server: list[str]) -> None:
         print(f"{name}: uploaded")
 
 
-def download(listed: dict[str, Any], server: list[str]) -> None:
+def fetch_exports(listed: dict[str, Any], server: list[str]) -> None:
     """Fetch the annotations of each video's task."""
     there = tasks_by_name(server)
     EXPORTS.mkdir(exist_ok=True)

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from detection.datasets.actor_table import read_exclusions, read_ground_truth_rows, read_video_list
 from detection.datasets.ava_csv import read_keyframe_list, time_us_of
 from detection.datasets.folder import DatasetFolder, Split
-from detection.datasets.keyframe_times import keyframes_of
+from detection.datasets.keyframe_times import regular_times_of
 from detection.datasets.open_video import FrameSource, open_video
 from detection.datasets.workers import ManagedLoader, start_worker
 from detection.errors import UserError
@@ -55,7 +55,7 @@ def regular_keyframes(
     for video_id in sorted(videos):
         try:
             with open_video(folder, video_id) as video:
-                times_s, interval_s = keyframes_of(video, every_s)
+                times_s, interval_s = regular_times_of(video, every_s)
         except UserError:
             found.append(Keyframe(video_id, 0.0))
             continue

@@ -15,7 +15,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from detection.files import replacing, sha256_of_text
+from detection.errors import UserError
+from detection.files import replacing, sha256_of_text, text_lines
 from detection.review.document import ReviewDocument
 from detection.review.encoding import encode_document
 
@@ -89,3 +90,16 @@ def _assets() -> tuple[str, str]:
 def _digest(text: str) -> str:
     """Return the content security policy's source expression of an inline element."""
     return "sha256-" + base64.b64encode(bytes.fromhex(sha256_of_text(text))).decode()
+
+
+def page_key(path: str | Path) -> str:
+    """Return the key of a page that `write_review` wrote, which its exports name as theirs.
+
+    Raises `UserError` where the file is missing, and for other files.
+    """
+    start = '<script type="application/json" id="review-data">'
+    for line in text_lines(path, what="review page"):
+        if line.startswith(start):
+            head = json.loads(line.removeprefix(start).rstrip().removesuffix("</script>"))
+            return str(head["key"])
+    raise UserError(f"{path}: not a review page")

@@ -11,7 +11,7 @@ from detection.datasets.keyframe_times import (
     describe_intervals,
     interval_for,
     keyframe_times,
-    keyframes_of,
+    regular_times_of,
 )
 from detection.video.reader import VideoReader
 
@@ -71,10 +71,10 @@ def test_a_long_video_is_not_read_whole(tmp_path, monkeypatch):
     write_numbered(tmp_path / "a.mp4", [i / 5 for i in range(75)], fps=5)
     write_numbered(tmp_path / "b.mp4", [i / 10 for i in range(20)], fps=10)
     with VideoReader(tmp_path / "b.mp4") as short:
-        times_s, every_s = keyframes_of(short)
+        times_s, every_s = regular_times_of(short)
         assert every_s == 0.2 and times_s.tolist() == pytest.approx(np.arange(10) / 5)
-        assert keyframes_of(short, 0)[0].tolist() == pytest.approx(np.arange(20) / 10)
+        assert regular_times_of(short, 0)[0].tolist() == pytest.approx(np.arange(20) / 10)
     monkeypatch.setattr(VideoReader, "frame_times_s", lambda self: pytest.fail("read whole"))
     with VideoReader(tmp_path / "a.mp4") as long:
-        times_s, every_s = keyframes_of(long)
+        times_s, every_s = regular_times_of(long)
     assert every_s == 1 and times_s.tolist() == list(range(15))

@@ -23,6 +23,12 @@ from detection.checkpoints.file import save_model_file
 from detection.checkpoints.load import describe_network
 from detection.config import config_from_dict, config_to_dict
 from detection.datasets.folder import DatasetFolder
+from detection.datasets.label_file import (
+    LabelFile,
+    LabelledPerson,
+    LabelledVideo,
+    write_label_file,
+)
 from detection.datasets.label_map import write_label_map
 from detection.people.torchvision_rcnn import build_people_network
 from detection.people.weights import PeopleNetworkNumbers, save_people_file
@@ -121,9 +127,9 @@ COMMANDS = (
         "jhmdb/videos/wave/one.mp4",
     ),
     _command(
-        "import_dataset corrections --dataset data --split train --corrections corrections.csv "
-        "--reviewed reviewed.csv --out out",
-        *_DATA, "corrections.csv", "reviewed.csv",
+        "import_dataset corrections --dataset data --split train --corrections labels.json "
+        "--out out",
+        *_DATA, "labels.json",
     ),
     _command("import_dataset clips --dataset data --out out", *_DATA),
     _command("import_dataset cvat --source cvat --videos videos --out out --every 0.5",
@@ -204,8 +210,12 @@ def _tables(root: Path) -> None:
     entry = f"{indent}boxes: {{found: annotations/boxes_found.csv}}\n"
     listed.write_text(text.replace(place, place + entry))
     assert "found" in DatasetFolder.open(root / "data").split("val").boxes
-    (root / "corrections.csv").write_text("train_0,0001,0.1,0.1,0.5,0.5,3,0\n")
-    (root / "reviewed.csv").write_text("train_0,0001\n")
+    person = LabelledPerson(
+        0, np.array([1_000_000]), np.array([[0.1, 0.1, 0.5, 0.5]]), np.array([[True, False, False]])
+    )
+    video = LabelledVideo("train_0", np.array([1_000_000]), np.array([0]), (person,))
+    file = LabelFile("", "ab", "cd", "2026-11-29T05:00:00Z", "", LABELS, (video,))
+    write_label_file(root / "labels.json", file)
 
 
 def _sources(root: Path) -> None:

@@ -93,6 +93,8 @@ def test_every_video_becomes_a_task_once_and_comes_back(out):
     assert calls(out) == [[*server, "ls", "--json"], *made]
     again = run(out, "upload")
     assert again.stdout.count("is there already") == 2 and calls(out) == [["task", "ls", "--json"]]
+    (out / "exports").mkdir()
+    (out / "exports" / "b.part").write_text("of a download that was cut")
     for _ in range(2):
         assert run(out, "download").returncode == 0
         _, first, second = calls(out)

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numbered_video import write_numbered
 
@@ -45,7 +45,8 @@ def test_of_each_class_about_the_share_is_drawn(sizes, share, seed):
     assert len(set(val)) == len(val)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=400)
+@example([{0, 1}, {2, 3}, {0, 4}, {1, 2, 3}], 0.5)
 @given(
     st.lists(st.sets(st.integers(0, 4), max_size=3), min_size=2, max_size=7), st.floats(0.1, 0.5)
 )
