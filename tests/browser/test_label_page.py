@@ -206,6 +206,8 @@ def test_everything_by_mouse(browser: Browser, tmp_path: Path):
         == "mixed"
     )
     # The keys go on working after clicks: Enter is no second click.
+    browser.click("[data-key='class:2']")
+    assert picks(browser)[1] == "sit+wave"
     browser.press(ENTER)
     at(browser, "a", 2)
     browser.click("[data-key='nobody']")
@@ -265,7 +267,7 @@ def test_enter_asks_about_a_part_of_a_person_that_nothing_is_picked_for(
     browser.js("review.view.seek(3)")
     browser.press("]", "1", ENTER)
     assert picks(browser) == ["stand"] * 4 + ["-"]
-    assert "from 0:04.0 to 0:04.0" in browser.text(".warn")
+    assert "at 0:04.0: pick" in browser.text(".warn")
     file = exported(browser)  # a part is decided: exported as that
     [one] = file["videos"]
     assert one["people"][0]["k"] == [0, 1, 2, 3] and one["undecided"] == [1] * 4

@@ -25,6 +25,7 @@ class LabelPanels extends Panels {
     const whole = edits.isWhole(clip.index, track);
     const picked = cells.some((cell) => edits.isPicked(cell));
     const suggestion = new Map(app.suggestion());
+    const scores = new Map(suggestion.size ? [...app.meanScores().entries()].filter(([, score]) => score >= 5) : []);
     const free = doc.classes.map((_, column) => column).filter((column) => doc.groupOf[column] === undefined);
     return [
       el("div", { class: "head" }, el("span", { class: "dot", style: { "--c": colorOf(track.id) } }),
@@ -35,12 +36,12 @@ class LabelPanels extends Panels {
       this.when(),
       app.gap ? el("p", { class: "warn", role: "alert" }, app.gapText()) : null,
       suggestion.size ? this.suggested(suggestion) : null,
-      ...doc.exclusive.map((columns, i) => this.choices(doc.exclusiveNames[i], "one of", columns, suggestion)),
-      free.length ? this.choices(doc.exclusive.length ? "Also" : "Actions", "any number", free, suggestion) : null,
+      ...doc.exclusive.map((columns, i) => this.choices(doc.exclusiveNames[i], "one of", columns, scores)),
+      free.length ? this.choices(doc.exclusive.length ? "Also" : "Actions", "any number", free, scores) : null,
       doc.classes.length > 9 ? el("button", { type: "button", "data-key": "find", "aria-expanded": String(app.picking !== null),
         onclick: () => app.pick(app.picking === null ? track.id : null) }, "Find a class ", el("kbd", {}, "L")) : null,
       app.picking === null ? null : picker(app, { id: track.id, labels: new Set(doc.classes.map((_, c) => c).filter((c) => app.having(c))) },
-        (column) => Math.round(suggestion.get(column) ?? 0), `person ${track.id}`),
+        (column) => Math.round(scores.get(column) ?? 0), `person ${track.id}`),
       el("div", { class: "choices" }, this.choice("0", "Nobody: the box is wrong", cells.slice(app.places()[0], app.places()[1] + 1)
         .filter((cell) => cell?.nobody).length, "nobody", () => app.nobody())),
       el("div", { class: "head moves" },
@@ -77,12 +78,12 @@ class LabelPanels extends Panels {
     el("button", { type: "button", "data-key": "accept", onclick: () => app.accept() }, "Accept ", el("kbd", {}, "A")));
   }
 
-  choices(name, how, columns, suggestion) {
+  choices(name, how, columns, scores) {
     const { app } = this;
     return el("div", { class: "choices", role: "group", "aria-label": `${name}, ${how}` },
       el("h3", {}, el("span", { class: "clamp" }, name), el("span", { class: "soft small" }, ` ${how}`)),
       ...columns.map((column) => this.choice(column < 9 ? String(column + 1) : "", app.doc.classes[column].name, app.having(column),
-        `class:${column}`, () => app.toggle(column), suggestion.get(column))));
+        `class:${column}`, () => app.toggle(column), scores.get(column))));
   }
 
   // A button that is on, off, or on in part of the span.

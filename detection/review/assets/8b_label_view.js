@@ -205,15 +205,19 @@ class LabelView extends ClipView {
     this.page.announce("Taken back");
   }
 
-  // The labels that the scores stand for, over the chosen cells together: [[column, thousandths], ...].
-  suggestion() {
-    const { doc, track } = this;
-    if (!doc.suggests || !track) return [];
+  // The score of each class over the chosen cells together, in thousandths.
+  meanScores() {
     const [from, to] = this.places();
-    const sums = doc.classes.map(() => 0);
-    for (const flat of track.s.slice(from, to + 1)) for (const [column, score] of pairsOf(flat)) sums[column] += score;
-    const mean = sums.map((sum) => sum / (to - from + 1));
-    if (!mean.some(Boolean)) return [];
+    const sums = this.doc.classes.map(() => 0);
+    for (const flat of this.track.s.slice(from, to + 1)) for (const [column, score] of pairsOf(flat)) sums[column] += score;
+    return sums.map((sum) => sum / (to - from + 1));
+  }
+
+  // The labels that the scores stand for: [[column, thousandths], ...].
+  suggestion() {
+    const { doc } = this;
+    if (!doc.suggests || !this.track) return [];
+    const mean = this.meanScores();
     const likeliest = doc.exclusive.map((columns) => columns.reduce((best, column) => (mean[column] > mean[best] ? column : best)));
     const free = doc.classes.map((_, column) => column)
       .filter((column) => doc.groupOf[column] === undefined && mean[column] >= this.thresholds[column]);
@@ -255,11 +259,12 @@ class LabelView extends ClipView {
   }
 
   gapText() {
-    return `Nothing is picked of a group from ${this.timesText(this.gap)}: pick, or press Enter once more for none there.`;
+    return `Nothing is picked of a group at ${this.timesText(this.gap)}: pick, or press Enter once more for none there.`;
   }
 
   timesText([from, to]) {
     const { times } = this.clip;
+    if (from === to) return clock(times[this.track.k[from]], 1);
     return `${clock(times[this.track.k[from]], 1)} to ${clock(times[this.track.k[to]], 1)}`;
   }
 
