@@ -125,7 +125,7 @@ def _learn(
     for column in [] if common else np.flatnonzero(found).tolist():
         own = best_cut(scores[:, column], is_true[:, column], int(positives[column]))
         weight = found[column] / (found[column] + COMMON_WEIGHT)
-        chosen[column] = between(own, shared, weight=weight)
+        chosen[column] = blended(own, shared, weight=weight)
     above = scores >= chosen
     kept, right = above.sum(axis=0), (above & is_true).sum(axis=0)
     return ClassThresholds(
@@ -143,7 +143,7 @@ def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.floa
     return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
-def between(own: float, shared: float, *, weight: float) -> float:
+def blended(own: float, shared: float, *, weight: float) -> float:
     """Return the mean of two thresholds as logits; weight: of the first, from 0 to 1."""
     own_logit, shared_logit = (np.log(value / (1 - value)) for value in (own, shared))
     return float(1 / (1 + np.exp(-(weight * own_logit + (1 - weight) * shared_logit))))
