@@ -44,10 +44,9 @@ def learn_thresholds(
 
     A threshold of best F1 lies midway between two neighbouring scores; of equal F1 the higher
     recall wins, since what is found wrongly is seen and rejected, and what is missed is not seen.
-    From few examples it is noisy: on real few-shot scores the common threshold, of all classes'
-    scores together, is as good up to some 30 examples a class, and a mean of both as logits, the
-    own one weighted by its right boxes and the common one by `COMMON_WEIGHT`, loses least over all
-    that was tried (benchmarks/threshold_rules.py, docs/results.md). Where no class has
+    From few examples it is noisy, so it is averaged, as logits, with the common threshold of all
+    classes' scores together: the own one weighted by its right boxes, the common one by
+    `COMMON_WEIGHT` (benchmarks/threshold_rules.py, docs/results.md). Where no class has
     `FEWEST_EXAMPLES` right boxes, all get the common one.
     """
     given: NDArray[np.float64] = np.asarray(scores, np.float64)
