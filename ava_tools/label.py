@@ -89,7 +89,7 @@ def _task(folder: DatasetFolder, options: argparse.Namespace) -> LabellingTask:
         one_of, actions = (before.one_of, before.actions) if before else _classes(folder)
     boxes = options.boxes or (before.boxes if before else _only_boxes(folder))
     split = options.split or (before.split if before else _only_split(folder, boxes))
-    kept = (before.min_score, before.min_length) if before else (0.5, 1)
+    kept = (before.min_score, before.min_length) if before else (_usual_score(folder), 1)
     try:
         task = LabellingTask(
             boxes=boxes,
@@ -108,6 +108,12 @@ def _task(folder: DatasetFolder, options: argparse.Namespace) -> LabellingTask:
             f"--overwrite begins another one"
         )
     return task
+
+
+def _usual_score(folder: DatasetFolder) -> float:
+    """Return from which score on a box is a person, as the data set's detector says; else 0.5."""
+    people = folder.file.people
+    return 0.5 if people is None or people.score is None else people.score
 
 
 def _words_of(problem: str) -> str:
@@ -172,7 +178,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--actions", nargs="+", metavar="ACTION", help="classes that combine freely")
     parser.shared("--out", required=False, help="folder of the page (default: DIR/label)")
     add("--min-score", type=share, metavar="S",
-        help="lowest score that starts a person's track (default 0.5)")
+        help="lowest score that starts a person's track (default: what the detector says, or 0.5)")
     add("--min-length", type=whole_number(1), metavar="N",
         help="leave out people of fewer boxes (default 1)")
     parser.shared("--quiet")
