@@ -13,6 +13,7 @@ from selenium_keys import BACK, CONTROL, ENTER, ESCAPE, SHIFT, TAB
 from tiny_data import make_dataset
 
 from ava_tools import label
+from detection.datasets.label_file import read_label_file
 from detection.review.document import Decision, ReviewDocument, ReviewTrack, ReviewVideo
 from detection.review.page import write_review
 from detection.structures import LabelMap
@@ -562,6 +563,10 @@ def test_from_a_data_set_to_the_label_file(browser: Browser, tmp_path: Path):
         for j, k in enumerate(person["k"])
     ]
     words = [box.split(",") for box in boxes]
+    read = read_label_file(browser.downloads / "labels.json")
+    assert [one.video_id for one in read.videos] == ["train_0", "train_1"]
+    assert read.classes.exclusive == {"colour": (0, 1)}
+    assert read.page == browser.js("review.doc.key")
     assert rows == [(w[0], round(float(w[1]) * 1e6), *map(float, w[2:6])) for w in words]
 
 
