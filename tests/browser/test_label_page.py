@@ -392,11 +392,15 @@ def test_nobody_detected_and_no_videos(browser: Browser, tmp_path: Path):
 
 def test_two_hundred_people_in_one_video(browser: Browser, tmp_path: Path):
     people = [track(n, n % 9, (TIMES[n % 5],)) for n in range(1, 201)]
-    browser.open(page_of(tmp_path, video(tmp_path, "a", *people)))
+    page = page_of(tmp_path, video(tmp_path, "a", *people))
+    browser.open(page)
     at(browser, "a", 5)  # by time, then by number
     for number in range(60):
         browser.press("12"[number % 2], ENTER)
     assert progress(browser) == "60 of 200 people, 0 of 1 video"
+    browser.until("review.edits.unsaved.size === 0")
+    browser.open(page)  # where it was left
+    at(browser, "a", 101)
     # The row of the chosen person is in sight, and only rows in sight are drawn.
     row = browser.js("document.querySelector('.gutter .chosen').textContent")
     assert row == f"Person {chosen(browser)[1]}"
