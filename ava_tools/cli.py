@@ -171,6 +171,11 @@ def auto_or_seconds(text: str) -> float | str:
     return value
 
 
+def auto_or_seconds_above_0(text: str) -> float | str:
+    """Read `auto`, or a number of seconds as `seconds_above_0` does."""
+    return text if text == "auto" else seconds_above_0(text)
+
+
 any_seconds = number(0, math.inf)
 
 

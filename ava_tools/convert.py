@@ -99,6 +99,7 @@ def write(file: ModelFile, whole: ModelFile, args: argparse.Namespace) -> None:
         sampling=whole.sampling,
         short_side_px=whole.short_side_px,
         config=file.config,
+        thresholds=whole.thresholds,
         safetensors=args.to == "safetensors",
     )
 
@@ -118,6 +119,8 @@ def not_in_weights(file: ModelFile) -> list[str]:
         lost.append(f"sampling ({frames}, short side {file.short_side_px}{at_ends})")
     if file.classes is not None:
         lost.append(f"{len(file.classes)} class names")
+    if file.thresholds is not None:
+        lost.append("learned thresholds")
     return lost
 
 

@@ -84,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stopped = _run_one(detector, video, options, should_stop)
         else:
             stopped = _run_folder(detector, videos, root, options, should_stop)
+    for sign in detector.networks.signs_of_damage():
+        print(f"warning: {sign}", file=sys.stderr)
     return EXIT_STOPPED if stopped else 0
 
 
@@ -327,8 +329,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.shared("--out", required=False,
         help="folder of the results (default: found/NAME, of several: found)")
     add("--threshold", action="append", metavar="[CLASS=]S",
-        help="lowest score of an event, for all classes or for one; repeatable (default 0.5; "
-        "0.6 for networks of whole clips)")
+        help="lowest score of an event, for all classes or for one; repeatable (default: as "
+        "the run learned it, else 0.5; 0.6 for networks of whole clips)")
     add("--classes", nargs="+", metavar="NAME", help="only these classes, by name or id")
     add("--label-map", type=Path, metavar="FILE",
         help="YAML file that gathers a whole-clip network's classes under your own names or "

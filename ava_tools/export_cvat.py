@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import auto_or_seconds, command_parser, named_lists, number, run_command, share
+from ava_tools.cli import (
+    auto_or_seconds_above_0,
+    command_parser,
+    named_lists,
+    number,
+    run_command,
+    share,
+)
 from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -286,15 +293,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="lowest score that starts a track (default %(default)s)")
     add("--min-length", type=int, default=1, metavar="N",
         help="leave out tracks of fewer boxes (default %(default)s)")
-    add("--every", type=auto_or_seconds, default="auto", metavar="S",
+    add("--every", type=auto_or_seconds_above_0, default="auto", metavar="S",
         help="seconds from box to box; auto: as the boxes of each video are (default %(default)s)")
     add("--keep-iou", type=number(0, 2), default=0.9, metavar="X",
         help="leave out boxes predicted with this IoU by even motion (default %(default)s)")
     parser.shared("--overwrite")
     # fmt: on
     options = parser.parse_args(arguments)
-    if options.every == 0:
-        raise UserError("--every must be above 0")
     options.every_s = None if options.every == "auto" else options.every
     options.every = options.every_s or 1.0
     return options

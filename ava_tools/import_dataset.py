@@ -181,7 +181,11 @@ def _merge_corrections(options: argparse.Namespace) -> ImportReport | int:
     folder = DatasetFolder.open(options.dataset)
     if is_bare(folder):
         return _import_labelled(options, folder)
-    for name, value in (("--val-share", options.val_share), ("--val-videos", options.val_videos)):
+    for name, value in (
+        ("--val-share", options.val_share),
+        ("--val-videos", options.val_videos),
+        ("--seed", options.seed),
+    ):
         if value is not None:
             raise UserError(f"{name}: {options.dataset} has labels and splits already")
     if options.split is None:
@@ -212,6 +216,7 @@ def _import_labelled(options: argparse.Namespace, folder: DatasetFolder) -> Impo
         name=options.out.resolve().name,
         val_videos=tuple(options.val_videos or ()),
         val_share=VAL_SHARE if options.val_share is None else options.val_share,
+        seed=options.seed or 0,
     )
     return import_labelled(
         options.dataset,
@@ -404,6 +409,8 @@ def _add_corrections(formats: _Formats) -> None:
         help="folder of labelled videos that the data set does not have yet")
     add("--val-videos", nargs="+", metavar="NAME",
         help="bare videos: those of val; the others are train's")
+    add("--seed", type=whole_number(0),
+        help="of bare videos: of the random draw of val (default 0)")
     add("--val-share", type=share, metavar="S",
         help="bare videos: share of them for val where none are named (default 0.2)")
     add("--reviewed", type=Path, help=argparse.SUPPRESS)

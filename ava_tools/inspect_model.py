@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from ava_tools.cli import SHARED, command_parser, run_command, whole_number
 from detection import bounds
+from detection.errors import printable
 
 if TYPE_CHECKING:
+    from detection.checkpoints.file import ModelFile
     from detection.models.action_detector import ActionDetector
     from detection.models.classifier import X3DClassifier
 
@@ -30,6 +32,7 @@ VARIANT_NAMES = ("xs", "s", "m", "l", "xl", "x2d")
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table of one network, or of the whole family."""
     args = _parse(argv)
+    args.file = None  # read by `choose`
     import torch
 
     from detection.errors import UserError, is_out_of_memory
@@ -53,8 +56,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"not enough memory for {num_frames} frames of {size_px} x {size_px} pixels and "
             f"{args.actors} actors; --no-timing counts without computing"
         ) from error
+    learned = of_thresholds(args.file)
+    if learned is not None:
+        summary["thresholds"] = learned[1]
     print(json.dumps(summary, indent=1) if args.json else stage_table(title, summary))
+    if learned is not None and not args.json:
+        print(learned[0])
     return 0
+
+
+def of_thresholds(file: ModelFile | None) -> tuple[str, dict[str, Any]] | None:
+    """Return the thresholds that a file holds as text and as JSON; None where it has none."""
+    from detection.reports.thresholds_text import thresholds_json, thresholds_table
+
+    if file is None or file.thresholds is None or file.classes is None:
+        return None
+    lines = thresholds_table(file.thresholds, file.classes).split("\n")
+    text = "\n".join(map(printable, lines))
+    return text, thresholds_json(file.thresholds, file.classes)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -109,6 +128,7 @@ def choose(args: argparse.Namespace) -> tuple[Network, int, int, str]:
         model = load_network(file, allow_unused=args.allow_unused)
         title = f"{args.checkpoint} ({file.naming} names)"
         sampling, side = file.sampling, file.short_side_px
+        args.file = file
     elif args.cfg is not None:
         return of_configuration(args)
     elif args.task == "actions":

@@ -7,7 +7,7 @@ import itertools
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from detection.datasets.folder import DatasetFolder
     from detection.datasets.open_video import FrameSource
     from detection.drawing.annotated_video import Look, VideoActors
-    from detection.structures import GROUND_TRUTH_BOXES, LabelMap
+    from detection.structures import ClassThresholds, LabelMap
 
 EPILOG = """examples:
   python -m ava_tools.visualize --run runs/demo_x3d_xs
@@ -76,7 +76,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--keyframes-only", action="store_true", help="the sheet alone, no annotated video")
     add("--sheet-keyframes", type=whole_number(1), default=12,
         help="keyframes on the sheet")
-    add("--threshold", type=share, default=0.3, help="lowest probability of a label")
+    add("--threshold", type=share, metavar="S", help="lowest probability of a label "
+        "(default: 0.3; with --run as the run learned it for each class)")
     add("--top-k", type=whole_number(1), default=3, help="most labels of a person")
     add("--iou", type=share, default=0.5, help="lowest IoU of boxes of the same person")
     add("--start", type=seconds, metavar="S", help="first second that is drawn")
@@ -87,6 +88,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     # fmt: on
     options = parser.parse_args(arguments)
     _check(parser, options)
+    options.as_learned = options.threshold is None
+    options.threshold = 0.3 if options.as_learned else options.threshold
     return options
 
 
@@ -196,11 +199,52 @@ class ScoredRun:
     detections: Path
     heading: str
     note: str
+    learned: ClassThresholds | None = None
+    classes: LabelMap | None = None
+
+    def thresholds_by_name(self) -> dict[str, float]:
+        """Return learned thresholds by class name."""
+        if self.learned is None or self.classes is None:
+            return {}
+        return dict(zip(self.classes.names, self.learned.score.tolist(), strict=True))
+
+    def thresholds_by_id(self, label_map: LabelMap) -> dict[int, float]:
+        """Return learned thresholds by the ids of a label map."""
+        by_name = self.thresholds_by_name()
+        named = zip(label_map.names, label_map.ids, strict=True)
+        return {number: by_name[name] for name, number in named if name in by_name}
+
+
+def _learned_thresholds(
+    run: Path, *, multiplied: bool
+) -> tuple[ClassThresholds | None, LabelMap | None]:
+    """Return the thresholds in a run's checkpoint, and its classes; None where it has none.
+
+    multiplied: whether the run's detections are multiplied by the confidence in the person.
+    """
+    from detection.checkpoints.file import read_model_file
+    from detection.reports.thresholds_text import thresholds_line
+
+    path = run / "checkpoints" / "last.pt"
+    file = read_model_file(path, weights_only=True) if path.is_file() else None
+    if file is None or file.thresholds is None or file.classes is None:
+        return None, None
+    if file.thresholds.times_person_score != multiplied:
+        print(
+            f"{printable(str(path))}: its thresholds are for scores "
+            + ("that are not " * multiplied + "multiplied by the confidence in the person")
+            + ", unlike those that are drawn; 0.3 is used (--threshold S)",
+            file=sys.stderr,
+        )
+        return None, None
+    print(printable(thresholds_line(file.thresholds, file.classes)), file=sys.stderr)
+    return file.thresholds, file.classes
 
 
 def _open_run(options: argparse.Namespace) -> ScoredRun:
     from detection.config import load_config
     from detection.datasets.folder import DatasetFolder
+    from detection.structures import GROUND_TRUTH_BOXES
 
     run: Path = options.run
     if not run.is_dir():
@@ -221,7 +265,11 @@ def _open_run(options: argparse.Namespace) -> ScoredRun:
     on_truth = config.data.val_boxes == GROUND_TRUTH_BOXES
     heading = "Prediction on ground-truth boxes" if on_truth else "Prediction"
     note = folder.name + " (made-up people)" * folder.file.made_up
-    return ScoredRun(folder, config.data.val_split, detections, heading, note)
+    learned, classes = None, None
+    if options.as_learned:
+        multiplied = config.evaluation.multiply_person_score and not on_truth
+        learned, classes = _learned_thresholds(run, multiplied=multiplied)
+    return ScoredRun(folder, config.data.val_split, detections, heading, note, learned, classes)
 
 
 def _write_review(options: argparse.Namespace) -> Path:
@@ -238,9 +286,11 @@ def _write_review(options: argparse.Namespace) -> Path:
         out, folder, name = options.run / "visualize" / "review", run.folder, run.split
         detections, title, note = run.detections, options.run.resolve().name, run.note
         note = f"{run.heading}, {note}"
+        by_id = run.thresholds_by_id(folder.read_label_map())
     else:
         out, folder, name = options.out, DatasetFolder.open(options.dataset), options.split
         detections, title, note = options.detections, folder.name, f"split {name}"
+        by_id = {}
     split = folder.split(name)
     return review_split(
         out,
@@ -251,6 +301,7 @@ def _write_review(options: argparse.Namespace) -> Path:
         title=title,
         note=note,
         score_threshold=options.threshold,
+        class_thresholds=by_id,
         video_ids=[options.video_id] if options.video_id else None,
         show_progress=True,
     )
@@ -263,7 +314,10 @@ def _run_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
 
     opened = _open_run(options)
     run, folder = options.run, opened.folder
-    look = _look(options, heading=opened.heading, note=opened.note)
+    look = replace(
+        _look(options, heading=opened.heading, note=opened.note),
+        class_thresholds=opened.thresholds_by_name(),
+    )
     truth = read_ground_truth(folder.split(opened.split).annotations)
     predicted = read_detections(opened.detections)
     label_map = folder.read_label_map()

@@ -18,6 +18,7 @@ import teach_order  # noqa: E402
 from detection.config import load_config  # noqa: E402
 from detection.engine.probe import fit_linear  # noqa: E402
 from detection.errors import UserError  # noqa: E402
+from detection.teaching.order import least_like_order  # noqa: E402
 from tests.helpers.tiny_data import make_dataset  # noqa: E402
 
 
@@ -146,6 +147,21 @@ def test_every_order_names_each_clip_once(name):
         )
         order = teach_order.ORDERS[name](known)
         assert sorted(order.tolist()) == list(range(num)), name
+
+
+def test_the_order_measured_as_least_like_the_labelled_is_the_one_for_features():
+    random = np.random.default_rng(3)
+    features = random.normal(size=(30, 8))
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    known = teach_order.Known(
+        scores=np.zeros((25, 3)),
+        counts=np.zeros(3, int),
+        among=unit[:25] @ unit[:25].T,
+        labelled=unit[:25] @ unit[25:].T,
+        random=random,
+    )
+    measured = teach_order.ORDERS["least like the labelled"](known)[:10]
+    assert least_like_order(features[:25], features[25:])[:10].tolist() == measured.tolist()
 
 
 @pytest.mark.parametrize("start", ["classes", "random"])

@@ -31,7 +31,7 @@ KEPT = re.compile(
             r"config\.picture\b|\bpicture: FrameConfig|\"picture\"",  # a section of configurations
             r"\bpicture\.(short|long)_side_px",
             # A key of label files.
-            r"\.nobody\b|\bnobody(?=: bool|: the boxes|=|\} of tracks)|\"nobody\"",
+            r"\.nobody\b|\bnobody(?=: bool|: tuple|: the boxes|=|\} of tracks)|\"nobody\"",
             r"\b(num_pictures|pictures_per_second|holes_s|holes|on_hole)\b",  # keys of JSON files
         )
     )

@@ -54,7 +54,7 @@ class LabelledVideo:
     """What was decided in one video.
 
     keyframes_us: (n,) int64, ascending, those with a decision.  undecided: (n,) int64 people there
-    without one.  nobody: boxes that are no person.
+    without one.  nobody: the boxes that are no person.
     """
 
     video_id: str
@@ -255,7 +255,7 @@ def _video(path: str | Path, place: str, values: Any, classes: LabelMap) -> Labe
     there, _ = _cells(video.people)
     for cell in _cells(video.nobody)[0]:
         if cell in there:
-            message = f"one box at {cell[0] / 1e6:.3f} s is a person and nobody"
+            message = f"one box at {cell[0] / 1e6:.3f} s is a person and no person"
             raise at_row(path, f"{place}.nobody", message)
     return video
 
@@ -483,9 +483,9 @@ class _JoinedVideo:
                 kind, person, row = by_file[place]
                 chosen.setdefault((kind, place, person), []).append(row)
                 kept[cell[0]] = kept.get(cell[0], 0) + 1
-        people, nobody = (self._people(chosen, kind) for kind in ("people", "nobody"))
+        people, none = (self._people(chosen, kind) for kind in ("people", "nobody"))
         times, undecided = self._undecided(kept)
-        return LabelledVideo(self.video_id, times, undecided, people, nobody)
+        return LabelledVideo(self.video_id, times, undecided, people, none)
 
     def _said(self, cell: _Cell, by_file: dict[int, tuple[str, int, _Row]]) -> dict[int, str]:
         """Return in words what each file says of a box; without those that say nothing."""

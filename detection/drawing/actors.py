@@ -86,12 +86,24 @@ def _actors(rows: AvaRows, label_map: LabelMap) -> Iterable[Actor]:
 
 
 def keep_likely(
-    keyframes: Keyframes, *, score_threshold: float, top_k: int
+    keyframes: Keyframes,
+    *,
+    score_threshold: float,
+    top_k: int,
+    class_thresholds: Mapping[str, float] | None = None,
 ) -> dict[float, tuple[Actor, ...]]:
-    """Keep each actor's `top_k` likeliest labels of at least `score_threshold`; actors stay."""
+    """Keep each actor's `top_k` likeliest labels of at least `score_threshold`; actors stay.
+
+    class_thresholds: by class name, where one differs.
+    """
+    by_name = class_thresholds or {}
 
     def likely(actor: Actor) -> Actor:
-        labels = [label for label in actor.labels if (label.score or 0.0) >= score_threshold]
+        labels = [
+            label
+            for label in actor.labels
+            if (label.score or 0.0) >= by_name.get(label.name, score_threshold)
+        ]
         return replace(actor, labels=tuple(labels[:top_k]))
 
     return {time_s: tuple(map(likely, actors)) for time_s, actors in keyframes.items()}

@@ -6,8 +6,8 @@ Legend: frames are (H, W, 3) uint8 RGB; times are seconds on the video's own clo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -38,6 +38,7 @@ class Look:
     """What is shown.
 
     score_threshold, top_k: predicted labels shown of an actor.
+    class_thresholds: by class name, where one differs.
     short_side_px: of a panel; None: 480 for two panels, 720 for one.
     note: text on the top line.
     """
@@ -48,6 +49,7 @@ class Look:
     short_side_px: int | None = None
     prediction_heading: str = "Prediction"
     note: str = ""
+    class_thresholds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,12 @@ def actors_of(
         if rows is not None and not keyframes:
             raise which_videos(rows, video_id)
     if found is not None:
-        found = keep_likely(found, score_threshold=look.score_threshold, top_k=look.top_k)
+        found = keep_likely(
+            found,
+            score_threshold=look.score_threshold,
+            top_k=look.top_k,
+            class_thresholds=look.class_thresholds,
+        )
     if known is not None and found is not None:
         known, found = judge(known, found, iou_threshold=look.iou_threshold)
     return VideoActors(video_id, known, found)
@@ -120,7 +127,8 @@ def make_scene(
         if panels:
             timeline.number_like(panels[0].timeline, iou_threshold=look.iou_threshold)
         panels.append(Panel(look.prediction_heading, timeline, None, dashed=False))
-        rules = f"probability ≥ {look.score_threshold:g}, {look.top_k} likeliest"
+        least = "as learned" if look.class_thresholds else f"≥ {look.score_threshold:g}"
+        rules = f"probability {least}, {look.top_k} likeliest"
     short_side = look.short_side_px or (480 if len(panels) == 2 else 720)
     return Scene(
         panels,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,12 +14,17 @@ from detection.structures import Batch, Detections
 
 @torch.inference_mode()
 def detect(
-    model: nn.Module, batches: Iterable[Batch], *, device: torch.device
+    model: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    device: torch.device,
+    on_logits: Callable[[Tensor], object] = lambda logits: None,
 ) -> Iterator[Detections]:
     """Yield the detections of every clip, in the order of the batches.
 
     `model(frames, rois_px)` gives logits (R, A); scores are their sigmoids and nothing else. The
-    model is put in evaluation mode and left so. Raises `UserError` for logits that are not finite.
+    model is put in evaluation mode and left so. `on_logits` is told those of each batch. Raises
+    `UserError` for logits that are not finite.
     """
     model.eval()
     for batch in batches:
@@ -27,6 +32,7 @@ def detect(
         logits = model(frames, batch.rois_px.to(device, non_blocking=True))
         counts = zip(batch.keyframes, batch.boxes, strict=True)
         check_logits_finite(logits, [str(key) for key, boxes in counts for _ in range(len(boxes))])
+        on_logits(logits)
         scores = logits.float().sigmoid().cpu().numpy().astype(np.float32)
         first = 0
         for keyframe, boxes in zip(batch.keyframes, batch.boxes, strict=True):

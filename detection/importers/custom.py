@@ -148,7 +148,7 @@ def import_annotations(
         show_progress=show_progress,
     )
     named = choices.val_videos or choices.val_share == 0 or any(video.split for video in videos)
-    notes = [] if named else _draw_notes(videos, splits, choices)
+    notes = [] if named else draw_notes(videos, splits, choices)
     return replace(report, notes=(*notes, *report.notes))
 
 
@@ -250,7 +250,7 @@ def _draw(
         cost = float(found.min())
 
 
-def _draw_notes(
+def draw_notes(
     videos: Sequence[AnnotatedVideo], splits: Mapping[str, Sequence[str]], choices: Choices
 ) -> list[str]:
     """Say which videos were drawn for val, how many of each class, and which class is in one."""

@@ -9,16 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from detection.datasets.ava_csv import read_person_boxes
-from detection.datasets.folder import DatasetFile, DatasetFolder, inside, write_dataset_file
+from detection.datasets.folder import DatasetFolder, inside, write_dataset_file
 from detection.datasets.label_file import LabelledVideo, join_label_files, read_label_file
 from detection.datasets.label_map import write_label_map
 from detection.errors import UserError, first_few
-from detection.files import new_dataset_folder, read_lines, text_lines, write_text
+from detection.files import behind_links, new_dataset_folder, read_lines, text_lines, write_text
 from detection.importers.corrections import check_times, decided_keyframes, new_videos
 from detection.importers.custom import (
     AnnotatedBox,
     AnnotatedVideo,
     Choices,
+    draw_notes,
     import_annotations,
     split_videos,
 )
@@ -53,6 +54,8 @@ def import_labelled(
     `out` is there.
     """
     folder = DatasetFolder.open(dataset)
+    if behind_links(out).resolve() == folder.root.resolve():
+        raise UserError(f"{out}: its videos without labels would be lost; name another folder")
     joined = join_label_files([read_label_file(path) for path in corrections], prefer=prefer)
     path, classes = joined.paths[0], joined.classes
     known = {video_id for name in folder.file.splits for video_id in _ids(folder, name)}
@@ -121,8 +124,20 @@ def _annotated(video: LabelledVideo, file: Path, classes: LabelMap, path: str) -
 def _with_splits(
     annotated: list[AnnotatedVideo], labelled: Sequence[LabelledVideo], choices: Choices
 ) -> tuple[list[AnnotatedVideo], list[str]]:
-    """Choose train and val; leave keyframes with undecided people out of val."""
-    splits = split_videos(annotated, choices)
+    """Choose train and val; leave keyframes with undecided people out of val.
+
+    Val is drawn from videos in which everyone is decided at some keyframe.
+    """
+    pairs = list(zip(annotated, labelled, strict=True))
+    whole = [video for video, labels in pairs if not labels.undecided.all()]
+    partial = [video.name for video, labels in pairs if labels.undecided.all()]
+    notes: list[str] = []
+    if choices.val_videos or choices.val_share == 0 or len(whole) < 2:
+        splits = split_videos(annotated, choices)
+    else:
+        splits = split_videos(whole, choices)
+        splits["train"] += partial
+        notes = draw_notes(annotated, splits, choices)
     if "val" not in splits:
         return annotated, []
     val = set(splits["val"])
@@ -152,7 +167,7 @@ def _with_splits(
             "on the others there, or choose with --val-videos or --val-share 0"
         )
     many = f"{len(keys):,} keyframe{'s' * (len(keys) > 1)} of val with undecided people left out"
-    return kept, [f"{many}: {first_few(keys)}"] if keys else []
+    return kept, [*notes, *([f"{many}: {first_few(keys)}"] if keys else [])]
 
 
 def _complete(made: Path, folder: DatasetFolder) -> None:
@@ -173,8 +188,11 @@ def _complete(made: Path, folder: DatasetFolder) -> None:
                 write_text(inside(made, relative, what="the box file"), _lines_of(table, ids))
                 boxes[name] = relative
         splits[split] = splits[split].model_copy(update={"boxes": boxes})
-    update = {"splits": splits, "people": folder.file.people}
-    whole: DatasetFile = file.model_copy(update=update)
+    made_anew = ("name", "label_map", "videos", "frames", "exclusive")
+    update: dict[str, object] = {key: getattr(file, key) for key in made_anew}
+    if folder.file.evaluation.protocol is None:
+        update["evaluation"] = file.evaluation
+    whole = folder.file.model_copy(update={**update, "splits": splits})
     write_dataset_file(made, whole)
 
 

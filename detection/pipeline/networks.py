@@ -21,6 +21,7 @@ from detection.checkpoints.network_file import kinetics_classes, read_network_fi
 from detection.checkpoints.plain_file import find_checkpoint
 from detection.errors import UserError
 from detection.models.classifier import X3DClassifier
+from detection.models.soundness import describe_large_logits, describe_thin_norm
 from detection.models.x3d import VARIANTS
 from detection.people.base import NetworkDetector, PeopleDetector, check_finite, person_threshold
 from detection.people.beside_run import PEOPLE_FILE, people_beside
@@ -140,6 +141,19 @@ class Networks:
     def follows_people(self) -> bool:
         """Whether the action network is shown each person alone, followed over the clip."""
         return isinstance(self.actions, SquareScorer)
+
+    def signs_of_damage(self) -> tuple[str, ...]:
+        """Return what says that the action network is broken, a line each, by what it gave so far.
+
+        Networks of whole clips, which no run of a few clips has made, are not judged.
+        """
+        if not isinstance(self.actions, RoiScorer):
+            return ()
+        signs = (
+            describe_thin_norm(self.actions.model),
+            describe_large_logits(self.actions.largest[0]),
+        )
+        return tuple(line for line in signs if line is not None)
 
     def new_tracker(self, max_gap_s: float) -> Tracker:
         """Return a tracker for a video's people."""

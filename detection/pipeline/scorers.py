@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from detection.datasets.transforms import EvalTransform
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector
 from detection.models.classifier import X3DClassifier
+from detection.models.soundness import largest_logit
 
 # Square clips that go through the network at a time: bounds its memory, whatever the people.
 _CLIPS_AT_A_TIME = 8
@@ -48,6 +49,7 @@ class RoiScorer:
     columns: (A,) classes asked for among the model's.
     short_side_px: of clips.
     half_precision: compute in float16.
+    largest: the largest absolute logit so far.
     """
 
     model: ActionDetector
@@ -55,6 +57,7 @@ class RoiScorer:
     short_side_px: int
     device: torch.device
     half_precision: bool
+    largest: list[float] = field(default_factory=lambda: [0.0])
 
     @torch.inference_mode()
     def score(self, keyframes: Sequence[KeyframeClip]) -> list[NDArray[np.float32]]:
@@ -78,6 +81,7 @@ class RoiScorer:
                 ]
             )
             logits = self._logits(torch.stack([clips[p] for p in positions]), rois_px)
+            self.largest[0] = max(self.largest[0], largest_logit(logits))
             parts = torch.split(logits, [len(rois[position]) for position in positions])
             for position, part in zip(positions, parts, strict=True):
                 _check_finite(part, keyframes[position].time_s)

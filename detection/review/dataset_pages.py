@@ -36,6 +36,7 @@ class ReviewRows:
 
     exclusive: as `ReviewDocument.exclusive`.
     left_out: keyframes that are not reviewed.
+    score_threshold, class_thresholds: as those of `ReviewDocument`.
     """
 
     label_map: LabelMap
@@ -44,6 +45,7 @@ class ReviewRows:
     exclusive: Mapping[str, Sequence[int]] = field(default_factory=dict)
     left_out: frozenset[Keyframe] = frozenset()
     score_threshold: float = 0.3
+    class_thresholds: Mapping[int, float] = field(default_factory=dict)
 
 
 def review_split(
@@ -56,12 +58,14 @@ def review_split(
     title: str,
     note: str = "",
     score_threshold: float = 0.3,
+    class_thresholds: Mapping[int, float] | None = None,
     video_ids: Sequence[str] | None = None,
     show_progress: bool = False,
 ) -> Path:
     """Write the page of a split (or some of its videos) into the folder `out`; return its path.
 
     predicted: detections; None for the ground truth alone.
+    score_threshold, class_thresholds: as those of `ReviewDocument`.
     video_ids: videos to show (None: all that either file has).
     Raises `UserError` for a video that cannot be read, and for an id without any row.
     """
@@ -73,6 +77,7 @@ def review_split(
         exclusive=folder.exclusive_groups(label_map),
         left_out=read_keyframe_list(split.exclusions) if split.exclusions else frozenset(),
         score_threshold=score_threshold,
+        class_thresholds=class_thresholds or {},
     )
     files = [given for given in (truth, predicted) if given is not None]
     known = {name for given in files for name in given.video_names}
@@ -123,6 +128,7 @@ def _document(
         videos,
         exclusive=rows.exclusive,
         score_threshold=rows.score_threshold,
+        class_thresholds=rows.class_thresholds,
         note=note,
     )
 

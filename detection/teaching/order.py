@@ -18,9 +18,10 @@ def suggest_order(
     Within a class the least certain is first, by the margin of its two best probabilities (of one
     class alone, the nearest to a half). Tracks that are alike keep their order.
 
-    Frame-mAP on films held out after 20, 40, 80, 160, 320 clips, mean of two starts and three seeds
-    (`benchmarks/teach_order.py`, docs/results.md): 0.41 0.56 0.70 0.77 0.79; random order 0.42 0.55
-    0.67 0.75 0.77; nearest to a half and rarest, class by class, 0.28 0.34 0.45 0.65 0.76.
+    Frame-mAP on source videos held out after 20, 40, 80, 160, 320 clips, mean of two starts and
+    three seeds (`benchmarks/teach_order.py`, docs/results.md): 0.41 0.56 0.70 0.77 0.79; random
+    order 0.42 0.55 0.67 0.75 0.77; nearest to a half and rarest, class by class, 0.28 0.34 0.45
+    0.65 0.76.
     """
     probabilities: NDArray[np.float64] = np.asarray(scores, np.float64)
     if scores.ndim != 2 or scores.shape[1:] != np.shape(labelled_counts) or not scores.shape[1]:
@@ -61,9 +62,8 @@ def least_like_order(
 
 
 def _of_length_1(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    unit: NDArray[np.float64] = rows / np.maximum(
-        np.linalg.norm(rows, axis=1, keepdims=True), 1e-12
-    )
+    lengths: NDArray[np.float64] = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: NDArray[np.float64] = rows / np.maximum(lengths, 1e-12)
     return unit
 
 

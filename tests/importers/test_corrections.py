@@ -185,3 +185,42 @@ def test_bare_videos_become_a_whole_data_set(tmp_path, capsys):
     with pytest.raises(UserError, match="videos/.*not found|'x' is not in"):
         other = export(tmp_path / "other.json", video("x", [1], []))
         import_dataset.main([*arguments[:-1], str(other), "--overwrite"])
+
+
+def test_val_is_drawn_where_everyone_is_decided_and_the_rest_of_the_data_set_file_stays(
+    tmp_path, capsys
+):
+    for name in "abcd":
+        write_numbered(tmp_path / "films" / f"{name}.mp4", [i / 10 for i in range(50)], fps=10)
+    import_unlabelled(tmp_path / "films", tmp_path / "raw")
+    folder = DatasetFolder.open(tmp_path / "raw")
+    write_dataset_file(
+        folder.root, folder.file.model_copy(update={"description": "a hall", "made_up": True})
+    )
+    videos = [video(n, [1, 2], [person(1)], [int(n in "ab")] * 2) for n in "abcd"]
+    path = export(tmp_path / "labels.json", *videos)
+    arguments = [*map(str, ["corrections", "--dataset", folder.root, "--corrections", path])]
+    for seed in range(4):
+        out = ["--out", str(tmp_path / "out"), "--seed", str(seed), "--overwrite"]
+        assert import_dataset.main([*arguments, *out]) == 0
+        made = DatasetFolder.open(tmp_path / "out")
+        val = set(read_ground_truth(made.split("val").annotations).video_names)
+        assert val in ({"c"}, {"d"})
+        train = set(read_ground_truth(made.split("train").annotations).video_names)
+        assert train == set("abcd") - val
+        assert f"val drawn at random (--seed {seed}): 1 of 4 videos" in capsys.readouterr().out
+    assert (made.file.description, made.file.made_up, made.file.name) == ("a hall", True, "out")
+
+
+def test_bare_videos_are_never_replaced_by_those_that_are_labelled(tmp_path):
+    for name in "ab":
+        write_numbered(tmp_path / "films" / f"{name}.mp4", [i / 10 for i in range(50)], fps=10)
+    raw = tmp_path / "raw"
+    import_unlabelled(tmp_path / "films", raw)
+    (tmp_path / "link").symlink_to(raw)
+    path = export(tmp_path / "labels.json", video("a", [1], [person(1)]))
+    for out in (raw, tmp_path / "link"):
+        arguments = ["corrections", "--dataset", raw, "--corrections", path, "--out", out]
+        with pytest.raises(UserError, match="videos without labels would be lost"):
+            import_dataset.main([*map(str, [*arguments, "--overwrite", "--val-share", 0])])
+    assert sorted(file.name for file in (raw / "videos").iterdir()) == ["a.mp4", "b.mp4"]

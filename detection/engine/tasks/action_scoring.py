@@ -28,6 +28,11 @@ from detection.evaluation.frame_map import AvaFrameMap
 from detection.evaluation.thresholds import learn_from_detections
 from detection.files import write_text
 from detection.formats.json_text import json_text
+from detection.models.soundness import (
+    describe_large_logits,
+    describe_thin_norm,
+    largest_logit,
+)
 from detection.people.beside_run import use_command
 from detection.reports.evaluation_text import as_csv, as_json, fraction, summary, table
 from detection.reports.thresholds_text import thresholds_json, thresholds_table
@@ -56,6 +61,7 @@ class Scorer:
     def __post_init__(self) -> None:
         split = self.folder.split(self.config.data.val_split)
         self.scored = self.folder.read_label_map()
+        self.largest_logit = 0.0  # of the last scoring
         self.unreadable: list[str] = []  # a line for each keyframe that the last scoring missed
         self._evaluator = ActionEvaluator(
             read_ground_truth_rows(split),
@@ -79,7 +85,14 @@ class Scorer:
         loader = build.build_val_loader(config, dataset, self.device, every=every, share=share)
         bar = batch_progress(loader, "scoring", processes)
         self._evaluator.reset()
-        for part in processes.gather(list(detect(model, bar, device=self.device))):
+        largest = [0.0]
+
+        def note(logits: torch.Tensor) -> None:
+            largest[0] = max(largest[0], largest_logit(logits))
+
+        found = list(detect(model, bar, device=self.device, on_logits=note))
+        self.largest_logit = max(part[0] for part in processes.gather(largest) or [largest])
+        for part in processes.gather(found):
             self._evaluator.update(self._weighted(part))
         self.unreadable = gather_unreadable(loader, loader.batches.num_samples, processes)
         return processes.share(self._evaluator.compute()), self._evaluator.found()
@@ -136,6 +149,7 @@ class Score:
 
     unreadable: a line for each keyframe whose clip could not be read; its actors count as missed.
     thresholds: learned from what was found; None where nothing right was.
+    warnings: signs that the network is broken.
     """
 
     result: AvaFrameMap
@@ -144,6 +158,7 @@ class Score:
     seconds: float
     unreadable: Sequence[str] = ()
     thresholds: ClassThresholds | None = None
+    warnings: Sequence[str] = ()
 
 
 def write_results(
@@ -156,6 +171,8 @@ def write_results(
     write_detections(run_folder / "detections.csv", score.found, label_map)
     write_text(run_folder / "per_class.csv", as_csv([score.result]))
     values = _as_json(score)
+    if score.warnings:
+        values["warnings"] = list(score.warnings)
     if score.thresholds is not None:
         values["thresholds"] = thresholds_json(score.thresholds, label_map)
     if others:
@@ -181,6 +198,8 @@ def print_results(
         print(thresholds_table(score.thresholds, label_map))
     print(summary(score.result))
     print(f"boxes: {score.boxes}")
+    for line in score.warnings:
+        print(f"warning: {line}")
     if score.unreadable:
         print(words_for_unreadable(score.unreadable, "keyframes", "count as missed"))
     for other in others:
@@ -198,7 +217,10 @@ def timed_score(scorer: Scorer, model: nn.Module) -> Score:
     start = time.perf_counter()
     result, found = scorer.score(model)
     seconds = time.perf_counter() - start
-    return Score(result, found, scorer.describe_boxes(), seconds, scorer.unreadable)
+    signs = (describe_thin_norm(model), describe_large_logits(scorer.largest_logit))
+    warnings = tuple(line for line in signs if line is not None)
+    boxes, unreadable = scorer.describe_boxes(), scorer.unreadable
+    return Score(result, found, boxes, seconds, unreadable, warnings=warnings)
 
 
 def _as_json(score: Score) -> dict[str, Any]:
