@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EXAMPLE = """examples:
   python -m ava_tools.label --dataset data/raw --boxes people --one-of pose=stand,sit --actions wave
   python -m ava_tools.label --dataset data/raw          # again, with the same people and classes
+  python -m ava_tools.teach --dataset data/raw          # once labels are exported: suggestions
 
 Open DIR/label/review.html from disk with a browser, pick (the page lists its keys), and save what
 it exports into DIR/labels/. Everything stays on your machine. The classes are kept in

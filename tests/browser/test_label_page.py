@@ -13,6 +13,7 @@ from selenium_keys import BACK, CONTROL, ENTER, ESCAPE, SHIFT, TAB
 from tiny_data import make_dataset
 
 from ava_tools import label
+from detection.datasets.label_file import read_label_file
 from detection.review.document import Decision, ReviewDocument, ReviewTrack, ReviewVideo
 from detection.review.page import write_review
 from detection.structures import LabelMap
@@ -391,11 +392,15 @@ def test_nobody_detected_and_no_videos(browser: Browser, tmp_path: Path):
 
 def test_two_hundred_people_in_one_video(browser: Browser, tmp_path: Path):
     people = [track(n, n % 9, (TIMES[n % 5],)) for n in range(1, 201)]
-    browser.open(page_of(tmp_path, video(tmp_path, "a", *people)))
+    page = page_of(tmp_path, video(tmp_path, "a", *people))
+    browser.open(page)
     at(browser, "a", 5)  # by time, then by number
     for number in range(60):
         browser.press("12"[number % 2], ENTER)
     assert progress(browser) == "60 of 200 people, 0 of 1 video"
+    browser.until("review.edits.unsaved.size === 0")
+    browser.open(page)  # where it was left
+    at(browser, "a", 101)
     # The row of the chosen person is in sight, and only rows in sight are drawn.
     row = browser.js("document.querySelector('.gutter .chosen').textContent")
     assert row == f"Person {chosen(browser)[1]}"
@@ -562,6 +567,10 @@ def test_from_a_data_set_to_the_label_file(browser: Browser, tmp_path: Path):
         for j, k in enumerate(person["k"])
     ]
     words = [box.split(",") for box in boxes]
+    read = read_label_file(browser.downloads / "labels.json")
+    assert [one.video_id for one in read.videos] == ["train_0", "train_1"]
+    assert read.classes.exclusive == {"colour": (0, 1)}
+    assert read.page == browser.js("review.doc.key")
     assert rows == [(w[0], round(float(w[1]) * 1e6), *map(float, w[2:6])) for w in words]
 
 

@@ -10,8 +10,8 @@ import pytest
 from driving import Browser
 from tiny_data import make_dataset
 
-from ava_tools import visualize
-from detection.datasets.ava_csv import read_ground_truth
+from ava_tools import import_dataset, visualize
+from detection.datasets.ava_csv import AvaRows, read_ground_truth
 from detection.datasets.folder import DatasetFolder, write_dataset_file
 from detection.drawing.palette import track_color
 from detection.review.document import (
@@ -70,8 +70,8 @@ def people(browser: Browser) -> list:
     )
 
 
-def test_corrections_from_a_data_set_s_page_to_the_label_file(browser: Browser, tmp_path: Path):
-    """Correct a label, delete a box, add a box, mark reviewed, reload, export."""
+def test_round_trip_from_a_page_to_a_data_set_that_is_read_back(browser: Browser, tmp_path: Path):
+    """Correct a label, delete a box, add a box, mark reviewed, reload, export, import, read."""
     from selenium.webdriver import Keys
 
     root = make_dataset(tmp_path / "data", train=2, val=1)
@@ -116,7 +116,24 @@ def test_corrections_from_a_data_set_s_page_to_the_label_file(browser: Browser, 
         {"id": drawn_id, "k": [1], "b": drawn, "l": [[3]]},
         {"id": None, "k": [0], "b": box.tolist(), "l": [[7, 9]]},  # the very numbers of the file
     ]
+    labels = str(browser.downloads / "labels.json")
+    arguments = ["--dataset", str(root), "--split", "val", "--out", str(tmp_path / "new")]
+    assert import_dataset.main(["corrections", *arguments, "--corrections", labels]) == 0
+    rows = read_ground_truth(tmp_path / "new" / "annotations" / "val.csv")
+    assert table(rows) == [
+        ("val_0", 1.0, 7, *box.tolist()),
+        ("val_0", 1.0, 9, *box.tolist()),
+        ("val_0", 2.0, 3, *drawn),
+    ]
     assert drawn_id >= 0
+
+
+def table(rows: AvaRows) -> list[tuple]:
+    """Return rows without persons, sorted; boxes are the very same numbers."""
+    return sorted(
+        (*rows.keyframe(i), int(rows.action_id[i]), *rows.boxes_01[i].tolist())
+        for i in range(len(rows))
+    )
 
 
 def exported(browser: Browser) -> dict:

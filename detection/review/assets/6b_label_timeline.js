@@ -42,7 +42,15 @@ class LabelTimeline extends Timeline {
 
   // Scroll to the row of the chosen person; lanes are gathered anew, since the chosen one shows suggestions.
   reveal() {
+    this.revealing = true;
     this.refresh();
+  }
+
+  layout() {
+    super.layout();
+    // Not before the page has given it a size.
+    if (!this.revealing || !this.rows || !this.scroller.clientHeight) return;
+    this.revealing = false;
     const row = this.rows.find((one) => !one.lane && one.group.chosen);
     if (!row) return;
     const { scrollTop, clientHeight } = this.scroller;
