@@ -45,21 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
 
     from detection.datasets.folder import DatasetFolder
-    from detection.files import behind_links
     from detection.people.register import check_box_name, register_boxes
     from detection.people.shards import Shard
 
     folder = DatasetFolder.open(options.dataset)
     split = folder.split(options.split)
     shard = Shard.parse(options.shard) if options.shard else Shard.of_torchrun()
-    if options.out.is_dir():
-        raise UserError(f"{options.out}: is a folder, a file is required")
-    if options.out.exists() and not options.out.is_file():
-        raise UserError(
-            f"{options.out}: no regular file, which is required: unfinished work and notes are "
-            "kept beside it"
-        )
-    behind_links(options.out)  # refuses a link that leads to itself
+    _check_out(options.out)
     relative = None
     if options.register:
         relative = check_box_name(
@@ -100,6 +92,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         register_boxes(folder, split.name, options.register, relative, people=people)
     _say(summary, options, shard)
     return 0
+
+
+def _check_out(out: Path) -> None:
+    """Refuse what is no regular file, and a link that leads to itself."""
+    from detection.files import behind_links
+
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder, a file is required")
+    if out.exists() and not out.is_file():
+        raise UserError(
+            f"{out}: no regular file, which is required: unfinished work and notes are kept beside "
+            "it"
+        )
+    behind_links(out)
 
 
 def _keyframes(folder: DatasetFolder, options: argparse.Namespace) -> list[Keyframe]:

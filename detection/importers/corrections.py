@@ -102,12 +102,7 @@ def merge_corrections(
         annotations = inside(building, stated.annotations, what="the split's annotation file")
         annotations.unlink()
         write_ground_truth(annotations, _joined(kept, merged))
-        for video_id, source in sources.items():
-            assert folder.file.videos is not None
-            place = inside(building, folder.file.videos, what="the folder of videos")
-            copy_or_link_video(source, place, video_id, link=link)
-        if sources:
-            write_video_sources(building, {str(path): name for name, path in sources.items()})
+        _add_videos(building, folder, sources, link=link)
         if stated.videos is not None and new_ids:
             listed = inside(building, stated.videos, what="the split's list of videos")
             lines = read_lines(listed, what="list of videos")
@@ -121,6 +116,17 @@ def merge_corrections(
         num_rows=len(kept) + len(merged),
         notes=(*joined.notes, *notes),
     )
+
+
+def _add_videos(
+    building: Path, folder: DatasetFolder, sources: Mapping[str, Path], *, link: bool
+) -> None:
+    for video_id, source in sources.items():
+        assert folder.file.videos is not None
+        place = inside(building, folder.file.videos, what="the folder of videos")
+        copy_or_link_video(source, place, video_id, link=link)
+    if sources:
+        write_video_sources(building, {str(path): name for name, path in sources.items()})
 
 
 def decided_keyframes(

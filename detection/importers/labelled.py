@@ -71,12 +71,9 @@ def import_labelled(
         _annotated(video, file, classes, path) for video, file in zip(labelled, files, strict=True)
     ]
     annotated, left_out = _with_splits(annotated, labelled, choices)
-    without = sorted(known - {video.name for video in annotated})
-    if without:
+    if without := sorted(known - {video.name for video in annotated}):
         notes.append(f"{len(without):,} videos without labels left out: {first_few(without)}")
-    if odd := [name for name, video_id in video_ids([v.name for v in annotated]).items()
-               if name != video_id]:  # fmt: skip
-        raise UserError(f"{path}: video '{odd[0]}' would get another name")
+    _check_names([video.name for video in annotated], path)
     choices = replace(choices, val_videos=())
     with new_dataset_folder(out, overwrite=overwrite) as building:
         with tempfile.TemporaryDirectory(dir=building, prefix=".classes-") as temporary:
@@ -98,6 +95,13 @@ def import_labelled(
             entry.rename(building / entry.name)
         (building / "made").rmdir()
     return replace(report, notes=(*joined.notes, *notes, *left_out, *report.notes))
+
+
+def _check_names(names: Sequence[str], path: str) -> None:
+    """Refuse ids that would become others: labels are found by them."""
+    for name, video_id in video_ids(names).items():
+        if name != video_id:
+            raise UserError(f"{path}: video '{name}' would get another name")
 
 
 def _ids(folder: DatasetFolder, split: str) -> list[str]:

@@ -156,16 +156,10 @@ def write_label_pages(
         least_length=least_length,
     )
     path = folder.boxes_path(folder.split(split_name), boxes_name)
-    given = dict(scores or {})
-    videos = []
+    given, videos = dict(scores or {}), []
     bar = tqdm(people.tracks, unit="video", desc="label page", disable=not show_progress)
     for video_id in bar:
-        tracks = [
-            track
-            if (mine := given.pop((video_id, track.track_id), None)) is None
-            else dataclasses.replace(track, action_scores=mine)
-            for track in people.tracks[video_id]
-        ]
+        tracks = [_scored(track, given, video_id) for track in people.tracks[video_id]]
         decided = (decisions or {}).get(video_id, ())
         times_s = people.keyframes_s[video_id]
         videos.append(_video(Path(out), folder, path, video_id, tracks, times_s, decided))
@@ -184,6 +178,14 @@ def write_label_pages(
         in_dataset=True,
     )
     return write_review(out, document)
+
+
+def _scored(
+    track: ReviewTrack, given: dict[tuple[str, int], NDArray[np.float32]], video_id: str
+) -> ReviewTrack:
+    """Return a track with its scores, which are taken out of `given`; as it is where none are."""
+    mine = given.pop((video_id, track.track_id), None)
+    return track if mine is None else dataclasses.replace(track, action_scores=mine)
 
 
 def _video(
