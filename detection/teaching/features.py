@@ -275,12 +275,12 @@ def _table(keys_of: Mapping[str, NDArray[np.int64]]) -> ActorTable:
 
 
 def _sampling(config: RunConfig) -> dict[str, object]:
-    clip = config.clip
+    sampling = config.clip.sampling
     return {
-        "num_frames": clip.num_frames,
-        "step": clip.step,
-        "at_ends": clip.at_ends,
-        "short_side_px": clip.test_short_side_px,
+        "num_frames": sampling.num_frames,
+        "step": sampling.step,
+        "at_ends": sampling.at_ends,
+        "short_side_px": config.clip.test_short_side_px,
     }
 
 
