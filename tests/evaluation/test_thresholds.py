@@ -50,9 +50,9 @@ def slow_twin(scores, truth, positives):
         own = slow_cut([row[c] for row in scores], [t[c] for t in truth], positives[c])
         logit = sum(
             weight * math.log(value / (1 - value))
-            for weight, value in ((right[c], own), (20, shared))
+            for weight, value in ((right[c], own), (10, shared))
         )
-        chosen.append(1 / (1 + math.exp(-logit / (right[c] + 20))))
+        chosen.append(1 / (1 + math.exp(-logit / (right[c] + 10))))
     return chosen
 
 
