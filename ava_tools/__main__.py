@@ -52,7 +52,7 @@ def verb_list() -> str:
         assert spec is not None and spec.origin is not None
         text = Path(spec.origin).read_text(encoding="utf-8")
         about = text.split('"""')[1].split("\n")[0]
-        lines.append(f"  {verb:<16}{about}")
+        lines.append(f"  {verb:<18}{about}")
     return "\n".join([*lines, "", "x3d-actions VERB --help says more, with an example."])
 
 

@@ -117,6 +117,13 @@ def test_a_threshold_is_midway_and_of_equal_f1_the_one_with_more_recall():
     assert learn_thresholds(scores, truth, source="").score[0] == pytest.approx(0.1)
 
 
+def test_boxes_of_one_score_stay_or_go_together():
+    # Cut between the two of 0.5, F1 would be 1.
+    scores, truth = np.array([[0.9], [0.5], [0.5]]), np.array([[1], [1], [0]], bool)
+    found = learn_thresholds(scores, truth, source="")
+    assert found.score[0] == pytest.approx(0.25) and found.precision[0] == pytest.approx(2 / 3)
+
+
 def test_thresholds_stay_within_their_bounds():
     sure = learn_thresholds(np.array([[1.0], [0.99]]), np.array([[True], [False]]), source="")
     assert sure.score.tolist() == [0.95] and sure.precision.tolist() == [0.5]
