@@ -329,8 +329,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.shared("--out", required=False,
         help="folder of the results (default: found/NAME, of several: found)")
     add("--threshold", action="append", metavar="[CLASS=]S",
-        help="lowest score of an event, for all classes or for one; repeatable (default: as "
-        "the run learned it, else 0.5; 0.6 for networks of whole clips)")
+        help="lowest score of an event, for all classes or for one; repeatable, in place of what "
+        "the run learned (default 0.5; 0.6 for networks of whole clips)")
     add("--classes", nargs="+", metavar="NAME", help="only these classes, by name or id")
     add("--label-map", type=Path, metavar="FILE",
         help="YAML file that gathers a whole-clip network's classes under your own names or "

@@ -23,7 +23,7 @@ LEAST_GAIN = 0.01
 # Where no class has as many right boxes, all get the common threshold.
 FEWEST_EXAMPLES = 10
 # As many examples of a class weigh as much as the common threshold does.
-COMMON_WEIGHT = 20
+COMMON_WEIGHT = 10
 
 
 def learn_thresholds(
@@ -44,10 +44,11 @@ def learn_thresholds(
 
     A threshold of best F1 lies midway between two neighbouring scores; of equal F1 the higher
     recall wins, since what is found wrongly is seen and rejected, and what is missed is not seen.
-    From few examples it is noisy, so it is averaged, as logits, with the common threshold of all
-    classes' scores together: the own one weighted by its right boxes, the common one by
-    `COMMON_WEIGHT` (benchmarks/threshold_rules.py, docs/results.md). Where no class has
-    `FEWEST_EXAMPLES` right boxes, all get the common one.
+    From few examples it is noisy: on real few-shot scores the common threshold, of all classes'
+    scores together, is as good, on made-up scores of classes that differ much it is worse. A mean
+    of both as logits, the own one weighted by its right boxes and the common one by
+    `COMMON_WEIGHT`, is near the better one on either (benchmarks/threshold_rules.py,
+    docs/results.md). Where no class has `FEWEST_EXAMPLES` right boxes, all get the common one.
     """
     given: NDArray[np.float64] = np.asarray(scores, np.float64)
     if given.ndim != 2 or given.shape != is_true.shape:
@@ -124,7 +125,7 @@ def _learn(
     for column in [] if common else np.flatnonzero(found).tolist():
         own = best_cut(scores[:, column], is_true[:, column], int(positives[column]))
         weight = found[column] / (found[column] + COMMON_WEIGHT)
-        chosen[column] = blended(own, shared, weight=weight)
+        chosen[column] = mean_threshold(own, shared, weight=weight)
     above = scores >= chosen
     kept, right = above.sum(axis=0), (above & is_true).sum(axis=0)
     return ClassThresholds(
@@ -142,7 +143,7 @@ def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.floa
     return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
-def blended(own: float, shared: float, *, weight: float) -> float:
+def mean_threshold(own: float, shared: float, *, weight: float) -> float:
     """Return the mean of two thresholds as logits; weight: of the first, from 0 to 1."""
     own_logit, shared_logit = (np.log(value / (1 - value)) for value in (own, shared))
     return float(1 / (1 + np.exp(-(weight * own_logit + (1 - weight) * shared_logit))))

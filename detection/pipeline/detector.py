@@ -338,6 +338,4 @@ class ActionDetectorPipeline:
             "people": self.networks.people.name,
             **identity,
         }
-        if self.networks.times_person_score:
-            decisive["times_person_score"] = True
         return Decisive(decisive, {"video": video_input(stream), **self._inputs})

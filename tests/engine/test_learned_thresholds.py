@@ -12,9 +12,10 @@ from tiny_data import LABELS, make_dataset
 from torch import nn
 
 import train_ava
-from ava_tools import learn_thresholds
+from ava_tools import learn_thresholds, visualize
 from detection.checkpoints.file import read_model_file, write_thresholds
 from detection.datasets.ava_csv import write_person_boxes
+from detection.drawing.actors import Actor, ShownLabel, keep_likely
 from detection.errors import UserError
 from detection.models.soundness import describe_large_logits, describe_thin_norm, largest_logit
 from detection.structures import ActorBoxes, ClassThresholds, Keyframe
@@ -181,3 +182,37 @@ def test_a_broken_network_is_named_where_it_is_scored(place, capsys):
     assert said.count("warning: the network looks broken") == 2
     assert name.removesuffix(".running_var") in said and "a logit of 80" in said
     assert len(json.loads((place / "run" / "metrics.json").read_text())["warnings"]) == 2
+
+
+def test_drawing_and_review_of_a_run_go_by_them(place, capsys):
+    run = place / "run"
+    learned = ClassThresholds([0.11, 0.92, 0.33], [1] * 3, [1] * 3, [1] * 3, False, False, "val")
+    write_thresholds(run / "checkpoints" / "last.pt", learned)
+    visualize.main(["--run", str(run), "--review"])
+    page = (run / "visualize" / "review" / "review.html").read_text().replace(" ", "")
+    assert '"classThresholds":{"0":0.11,"1":0.92,"2":0.33}' in page
+    assert "thresholds learned on val: be red 0.11" in capsys.readouterr().err
+    opened = visualize._open_run(visualize._parse(["--run", str(run)]))
+    assert opened.thresholds_by_name() == {"be red": 0.11, "be blue": 0.92, "be here": 0.33}
+    look = visualize._run_jobs(visualize._parse(["--run", str(run), "--keyframes-only"]))[0]
+    assert look.class_thresholds == opened.thresholds_by_name()
+    asked = visualize._open_run(visualize._parse(["--run", str(run), "--threshold", "0.4"]))
+    assert asked.thresholds_by_name() == {}
+
+
+def test_thresholds_of_products_do_not_fit_the_networks_own_scores(place, capsys):
+    run = place / "run"
+    learned = ClassThresholds([0.1] * 3, [1] * 3, [1] * 3, [1] * 3, False, True, "val, boxes 'a'")
+    write_thresholds(run / "checkpoints" / "last.pt", learned)
+    opened = visualize._open_run(visualize._parse(["--run", str(run)]))
+    assert opened.thresholds_by_name() == {} and opened.thresholds_by_id(LABELS) == {}
+    assert "0.3 is used" in capsys.readouterr().err
+
+
+def test_labels_are_kept_by_the_threshold_of_their_class():
+    labels = (ShownLabel("sit", 0.5), ShownLabel("wave", 0.45), ShownLabel("run", 0.2))
+    actors = {1.0: (Actor(np.zeros(4), labels),)}
+    kept = keep_likely(
+        actors, score_threshold=0.3, top_k=3, class_thresholds={"sit": 0.6, "run": 0.1}
+    )
+    assert [label.name for label in kept[1.0][0].labels] == ["wave", "run"]

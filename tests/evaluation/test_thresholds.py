@@ -50,9 +50,9 @@ def slow_twin(scores, truth, positives):
         own = slow_cut([row[c] for row in scores], [t[c] for t in truth], positives[c])
         logit = sum(
             weight * math.log(value / (1 - value))
-            for weight, value in ((right[c], own), (20, shared))
+            for weight, value in ((right[c], own), (10, shared))
         )
-        chosen.append(1 / (1 + math.exp(-logit / (right[c] + 20))))
+        chosen.append(1 / (1 + math.exp(-logit / (right[c] + 10))))
     return chosen
 
 
@@ -115,6 +115,13 @@ def test_a_threshold_is_midway_and_of_equal_f1_the_one_with_more_recall():
     # 0.9 alone and all four boxes have F1 2/3 of two positives.
     scores, truth = np.array([[0.9], [0.5], [0.4], [0.2]]), np.array([[1], [0], [0], [1]], bool)
     assert learn_thresholds(scores, truth, source="").score[0] == pytest.approx(0.1)
+
+
+def test_boxes_of_one_score_stay_or_go_together():
+    # Cut between the two of 0.5, F1 would be 1.
+    scores, truth = np.array([[0.9], [0.5], [0.5]]), np.array([[1], [1], [0]], bool)
+    found = learn_thresholds(scores, truth, source="")
+    assert found.score[0] == pytest.approx(0.25) and found.precision[0] == pytest.approx(2 / 3)
 
 
 def test_thresholds_stay_within_their_bounds():
