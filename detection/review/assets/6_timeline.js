@@ -63,6 +63,14 @@ class Timeline {
       const name = person.id < 0 ? "Label, no id" : `Label ${person.id}`;
       groups.push(this.group(name, null, person.k, new Map(), [person], ["truth", person.id]));
     }
+    this.place(groups);
+    this.root.querySelector(".legend").textContent = clip.hasTruth || app.edits.of(clip.index).size
+      ? "bar: prediction · line below: label" : "bar: prediction, darker where it is surer";
+    this.layout();
+  }
+
+  // Give each group its rows, the first to come first.
+  place(groups) {
     groups.sort((a, b) => a.first - b.first);
     this.rows = [];
     let y = RULER;
@@ -76,9 +84,6 @@ class Timeline {
     }
     this.height = y + 8;
     this.summary.textContent = groups.length ? counted(groups.length, "person", "people") : "nobody";
-    this.root.querySelector(".legend").textContent = clip.hasTruth || app.edits.of(clip.index).size
-      ? "bar: prediction · line below: label" : "bar: prediction, darker where it is surer";
-    this.layout();
   }
 
   // Labelled people over time, each joined to the track it overlaps most often.

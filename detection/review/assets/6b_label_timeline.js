@@ -23,19 +23,7 @@ class LabelTimeline extends Timeline {
         track, cells, chosen, whole: app.edits.isWhole(app.clip.index, track),
         lanes: [...lanes].sort((a, b) => a[0] - b[0]).map(([column, { spans, truth }]) => ({ column, spans, truth })) };
     });
-    groups.sort((a, b) => a.first - b.first);
-    this.rows = [];
-    let y = RULER;
-    for (const group of groups) {
-      this.rows.push({ y, height: HEAD, group });
-      y += HEAD;
-      for (const lane of group.lanes) {
-        this.rows.push({ y, height: LANE, group, lane });
-        y += LANE;
-      }
-    }
-    this.height = y + 8;
-    this.summary.textContent = groups.length ? counted(groups.length, "person", "people") : "nobody";
+    this.place(groups);
     this.root.querySelector(".legend").textContent = groups.length ? "drag along the chosen person: the span that picks are for" : "";
     this.layout();
   }
