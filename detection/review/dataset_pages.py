@@ -144,29 +144,29 @@ def _video(
     """Return a video's part of a page; `number`: with a thumbnail of that name."""
     thumbnail = None if number is None else f"thumbnails/{number:05d}.jpg"
     keyframes_s = keyframes_of(video_id, rows.truth, rows.predicted, left_out=rows.left_out)
-    width, height = displayed_size(source)
-    start_s, end_s = source.span_s()
     truth: ReviewTruth | None = None
     tracks: tuple[ReviewTrack, ...] = ()
     if rows.truth is not None:
         truth = truth_of(rows.truth, video_id, rows.label_map, keyframes_s)
     if rows.predicted is not None:
         tracks = tracks_of(rows.predicted, video_id, rows.label_map, keyframes_s, truth=truth)
-    video = ReviewVideo(
-        video_id,
-        place,
-        width,
-        height,
-        max(0.0, end_s - start_s),
-        start_s,
-        keyframes_s,
-        tracks,
-        truth,
-        thumbnail,
+    shown = video_as_displayed(video_id, place, source)
+    video = dataclasses.replace(
+        shown, keyframes_s=keyframes_s, tracks=tracks, truth=truth, thumbnail=thumbnail
     )
     if thumbnail is not None:
         _write_thumbnail(out / thumbnail, source, video, rows)
     return video
+
+
+def video_as_displayed(video_id: str, place: str, source: FrameSource) -> ReviewVideo:
+    """Return an opened video's size and span for a page, without keyframes or people.
+
+    place: of the file that the page plays, relative to it.
+    """
+    width, height = displayed_size(source)
+    start_s, end_s = source.span_s()
+    return ReviewVideo(video_id, place, width, height, max(0.0, end_s - start_s), start_s)
 
 
 def _write_thumbnail(path: Path, source: FrameSource, video: ReviewVideo, rows: ReviewRows) -> None:

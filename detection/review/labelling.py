@@ -19,10 +19,9 @@ from detection.datasets.ava_csv import AvaRows, read_person_boxes
 from detection.datasets.folder import DatasetFolder
 from detection.datasets.linked_boxes import link_person_boxes
 from detection.datasets.open_video import FrameSource, open_video
-from detection.drawing.annotated_video import displayed_size
 from detection.errors import UserError
 from detection.files import sha256_of_text
-from detection.review.dataset_pages import write_thumbnail
+from detection.review.dataset_pages import video_as_displayed, write_thumbnail
 from detection.review.document import Decision as Decision
 from detection.review.document import ReviewDocument, ReviewTrack, ReviewVideo
 from detection.review.from_csv import keyframes_of
@@ -201,18 +200,10 @@ def _video(
     name = sha256_of_text(video_id)[:16]
     path = folder.video_path(video_id)
     with open_video(folder, video_id) as source:
-        place = _place(out, path, source, name)
-        width, height = displayed_size(source)
-        start_s, end_s = source.span_s()
-        video = ReviewVideo(
-            video_id,
-            place,
-            width,
-            height,
-            max(0.0, end_s - start_s),
-            start_s,
-            keyframes_s,
-            tracks,
+        video = dataclasses.replace(
+            video_as_displayed(video_id, _place(out, path, source, name), source),
+            keyframes_s=keyframes_s,
+            tracks=tracks,
             thumbnail=f"thumbnails/{name}.jpg",
             decisions=decisions,
         )
