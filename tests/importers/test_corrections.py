@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 
 from ava_tools import import_dataset
+from detection.datasets.actor_table import read_video_list
 from detection.datasets.ava_csv import read_ground_truth, read_person_boxes
 from detection.datasets.folder import (
     DatasetFile,
@@ -27,7 +31,7 @@ from detection.datasets.label_map import write_label_map
 from detection.errors import UserError
 from detection.importers.corrections import merge_corrections
 from detection.importers.unlabelled import import_unlabelled
-from detection.structures import LabelMap
+from detection.structures import Keyframe, LabelMap
 from tests.helpers.numbered_video import write_numbered
 
 TRAIN = "a,0001,0.1,0.1,0.5,0.5,11,1\na,0001,0.1,0.1,0.5,0.5,80,1\na,0002,0.1,0.1,0.5,0.5,12,1\n"
@@ -224,3 +228,65 @@ def test_bare_videos_are_never_replaced_by_those_that_are_labelled(tmp_path):
         with pytest.raises(UserError, match="videos without labels would be lost"):
             import_dataset.main([*map(str, [*arguments, "--overwrite", "--val-share", 0])])
     assert sorted(file.name for file in (raw / "videos").iterdir()) == ["a.mp4", "b.mp4"]
+
+
+def test_a_new_keyframe_a_person_without_labels_and_one_without_id(given):
+    people = [person(4, number=3, labels=(0, 0, 0)), person(4, number=None, labels=(1, 0, 1))]
+    merge(given, video("a", [4], people))
+    rows = read_ground_truth(given / "out" / "annotations" / "train.csv")
+    here = [i for i in range(len(rows)) if rows.keyframe(i) == Keyframe("a", 4.0)]
+    found = {(int(rows.person_id[i]), int(rows.action_id[i])) for i in here}
+    assert found == {(3, -1), (-1, 11), (-1, 80)}
+
+
+def test_in_place_by_overwriting_the_data_set_itself(given):
+    decided = LabelledVideo("b", np.array([1_500_000]), np.array([0]), ())
+    export(given / "labels.json", decided)
+    arguments = ["corrections", "--dataset", "data", "--out", "data", "--split", "train"]
+    arguments += ["--corrections", "labels.json"]
+    command = [sys.executable, "-m", "ava_tools.import_dataset", *arguments]
+    refused = subprocess.run(command, cwd=given, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2 and "--overwrite" in refused.stderr
+    for _ in range(2):  # what is merged already can be merged again
+        subprocess.run([*command, "--overwrite", "--link"], cwd=given, check=True)
+    text = (given / "data" / "annotations" / "train.csv").read_text()
+    assert "b,1.500000\n" in text and "0.123456789012" not in text
+
+
+@pytest.mark.parametrize("key", ["videos", "annotations"])
+@pytest.mark.parametrize("leads", ["absolute", "above", "link"])
+def test_nothing_is_written_outside_the_copy(given, key, leads):
+    """A data set may be read from elsewhere; a copy of it is written within the copy alone."""
+    elsewhere = given / "elsewhere"
+    (elsewhere / "annotations").mkdir(parents=True)
+    place = {"absolute": str(elsewhere), "above": "../elsewhere", "link": "linked"}[leads]
+    (given / "data" / "linked").symlink_to(elsewhere)
+    for path in (given / "data" / "videos").iterdir():
+        shutil.copy(path, elsewhere)
+    for path in (given / "data" / "annotations").iterdir():
+        shutil.copy(path, elsewhere / "annotations")
+    text = (given / "data" / "dataset.yaml").read_text()
+    if key == "videos":
+        text = text.replace("videos: videos", f"videos: {place}")
+    else:
+        text = text.replace("annotations/train.csv", f"{place}/annotations/train.csv")
+    (given / "data" / "dataset.yaml").write_text(text)
+    before = {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()}
+    (given / "more").mkdir()
+    write_numbered(given / "more" / "new.mp4", [0.0, 0.5, 1.0, 1.5], fps=2)
+    with pytest.raises(UserError, match="lies outside the data set folder"):
+        merge(given, video("new", [1], []), videos=given / "more")
+    assert not (given / "out").exists()
+    assert {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()} == before
+
+
+def test_a_list_with_a_byte_order_mark_keeps_its_videos(given):
+    listed = given / "data" / "annotations" / "train_videos.txt"
+    listed.write_bytes("\ufeffa.MP4\r\nb \r\n".encode())
+    (given / "more").mkdir()
+    write_numbered(given / "more" / "new.mov", [0.0, 0.5, 1.0, 1.5], fps=2)
+    (given / "more" / "new.mov").rename(given / "more" / "new.MOV")
+    merge(given, video("new", [1], []), videos=given / "more")
+    part = DatasetFolder.open(given / "out").split("train")
+    assert read_video_list(part) == {"a", "b", "new"}
+    assert DatasetFolder.open(given / "out").video_path("new").name == "new.mov"
