@@ -30,7 +30,7 @@ from detection.errors import UserError
 from detection.people.base import PeopleDetector
 from detection.pipeline.clip_buffer import PipelineSampling
 from detection.pipeline.decisive import Decisive, Input, people_input, video_input, weights_input
-from detection.pipeline.networks import Networks, find_people, open_networks
+from detection.pipeline.networks import Networks, open_networks
 from detection.pipeline.options import PipelineOptions, Plan, Report
 from detection.pipeline.postprocess import ShownKeyframe
 from detection.pipeline.runner import VideoRun
@@ -124,9 +124,7 @@ class ActionDetectorPipeline:
             device=choose_device(device or "auto", option="device="),
             half_precision=half_precision,
         )
-        if people is None:
-            people = find_people(checkpoint, needed=not networks.follows_people)
-        inputs["people"] = people_input(people, networks.device)
+        inputs["people"] = people_input(networks.people_source, networks.device)
         if options.gathered_classes is not None:
             inputs["gathered classes"] = weights_input(options.gathered_classes)
         return cls(networks, options, inputs=inputs)

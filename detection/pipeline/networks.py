@@ -78,6 +78,7 @@ class Networks:
     knows_kinetics: whether its classes are Kinetics-400's, gathered or not.
     guesses: sentences on what the files did not say, a line each.
     people: the people detector.
+    people_source: where it came from; an opened one itself.
     sampling: which frames a clip holds.
     short_side_px: of clips.
     label_map: the classes that are asked for.
@@ -95,6 +96,7 @@ class Networks:
     knows_kinetics: bool
     guesses: tuple[str, ...]
     people: PeopleDetector
+    people_source: str | Path | PeopleDetector
     sampling: ClipSampling
     short_side_px: int
     label_map: LabelMap
@@ -226,6 +228,7 @@ def open_networks(
     assert file.short_side_px is not None
     if people is None:
         people = find_people(checkpoint, needed=file.network.task == "actions")
+    source = people
     if isinstance(people, str | Path):
         people = _open_people(people, options, device, half)
     actions, label_map = _open_actions(file, options, device, half)
@@ -247,6 +250,7 @@ def open_networks(
         knows_kinetics=knows_kinetics,
         guesses=file.notes + (people.notes if isinstance(people, NetworkDetector) else ()),
         people=people,
+        people_source=source,
         sampling=_square_sampling(file.sampling, knows_kinetics) if follows else file.sampling,
         short_side_px=MOST_SQUARE_SOURCE_PX if follows else file.short_side_px,
         label_map=label_map,
