@@ -297,7 +297,7 @@ def test_the_help_says_the_defaults_that_are_used(capsys: pytest.CaptureFixture[
         detect_actions.main(["--help"])
     said = " ".join(capsys.readouterr().out.split())
     assert f"fetched once (default: {DEFAULT_NETWORK})" in said
-    assert f"learned it, else 0.5; {WHOLE_CLIP_THRESHOLD:g} for networks of whole clips)" in said
+    assert f"(default 0.5; {WHOLE_CLIP_THRESHOLD:g} for networks of whole clips)" in said
 
 
 @pytest.mark.parametrize(
