@@ -40,8 +40,10 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A process of tests that dies is a failure with the test's name: a new one in its place may wait for
+# ever for files that are done (pytest-xdist 3.8 with loadfile).
 test: install lint
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --max-worker-restart 0
 
 # people are detected by a Faster R-CNN trained on the data's own boxes, not given
 demo: install

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ava_tools.cli import check_training, run_command, run_training, training_parser
+from detection.errors import UserError
 
 if TYPE_CHECKING:
     from detection.engine.distributed import Processes
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    options = check_training(training_parser("train", __doc__).parse_intermixed_args(arguments))
+    parser = training_parser("train", __doc__)
+    about = "what runs the network of --eval-only (default: torch; an exported network's own)"
+    parser.shared("--runtime", default=None, help=about)
+    options = check_training(parser.parse_intermixed_args(arguments))
+    if options.runtime is not None and not options.eval_only:
+        raise UserError("--runtime goes with --eval-only: training is PyTorch's")
     from detection.config import list_options, load_config
 
     evaluate = partial(evaluate_checkpoint, options)
@@ -37,7 +43,11 @@ def evaluate_checkpoint(options: argparse.Namespace, processes: Processes) -> No
     from detection.engine.run_folder import only_run
 
     run = runs.open_for_evaluation(
-        options.checkpoint, cfg=options.cfg, overrides=options.overrides, processes=processes
+        options.checkpoint,
+        cfg=options.cfg,
+        overrides=options.overrides,
+        processes=processes,
+        runtime=options.runtime,
     )
     with only_run(run.folder, processes):
         runs.evaluate_and_report(run)

@@ -195,11 +195,6 @@ def _path(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"'{text}': whose home folder is it?") from error
 
 
-def cores() -> int:
-    """Return how many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def file_name(text: str, otherwise: str) -> str:
     """Return a file name for any text: letters, digits, dots and dashes, nothing that is a path."""
     return re.sub(r"[^\w.-]", "_", text).lstrip(".")[:100] or otherwise
@@ -245,6 +240,10 @@ SHARED: dict[str, dict[str, Any]] = {
                   "help": "CPU threads of PyTorch (default: its own choice)"},
     "--device": {"default": "auto", "metavar": "NAME",
                  "help": "auto, cpu, cuda or cuda:N (default %(default)s)"},
+    "--runtime": {"choices": ("auto", "torch", "onnxruntime", "openvino"), "default": "auto",
+                  "help": "what runs the networks; they are exported once and kept beside them "
+                  "(default %(default)s: openvino where installed and on a CPU, else torch); with "
+                  "--half openvino computes in bfloat16"},
     "--half": {"action": argparse.BooleanOptionalAction,
                "help": "half precision (default: on a GPU)"},
     "--quiet": {"action": "store_true", "help": "no progress bar"},

@@ -100,6 +100,7 @@ def write(file: ModelFile, whole: ModelFile, args: argparse.Namespace) -> None:
         short_side_px=whole.short_side_px,
         config=file.config,
         thresholds=whole.thresholds,
+        relevance=whole.relevance,
         safetensors=args.to == "safetensors",
     )
 
@@ -116,11 +117,14 @@ def not_in_weights(file: ModelFile) -> list[str]:
     if file.sampling is not None:
         frames = f"{file.sampling.num_frames} frames, step {file.sampling.step:g}"
         at_ends = "" if file.sampling.at_ends == "repeat" else ", inside the video"
-        lost.append(f"sampling ({frames}, short side {file.short_side_px}{at_ends})")
+        stream = ", a stream" if file.sampling.stream else ""
+        lost.append(f"sampling ({frames}, short side {file.short_side_px}{at_ends}{stream})")
     if file.classes is not None:
         lost.append(f"{len(file.classes)} class names")
     if file.thresholds is not None:
         lost.append("learned thresholds")
+    if file.relevance is not None:
+        lost.append("relevance")
     return lost
 
 

@@ -70,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options=_pipeline_options(options),
         device=choose_device(options.device),
         half_precision=options.half,
+        runtime=options.runtime,
+        on_note=lambda note: print(f"note: {printable(note)}", file=sys.stderr),
     )
     if options.film:
         from detection.drawing.text import font_warning
@@ -172,7 +174,7 @@ def _announce(
     detector: ActionDetectorPipeline, stream: VideoStream, options: argparse.Namespace, place: str
 ) -> None:
     """Say what the video is before it is run; with --timing also how much memory is used."""
-    from detection.pipeline.summary import facts_of, video_line
+    from detection.pipeline.summary import facts_of, scores_text, video_line
 
     line = video_line(
         facts_of(stream),
@@ -180,7 +182,11 @@ def _announce(
         end_s=options.end,
         interval_s=detector.options.keyframe_interval_s,
     )
-    lines = [f"{place}{stream.shown_name}: {line}"]
+    networks = detector.networks
+    runtime = networks.runtime + (f" ({networks.runtime_why})" if networks.runtime_why else "")
+    how = detector.options.for_source(live=stream.is_live)
+    scores = scores_text(how, networks)
+    lines = [f"{place}{stream.shown_name}: {line}; runtime {runtime}; {scores}"]
     if options.timing:
         lines.append(detector.describe_bound(live=stream.is_live))
     print("\n".join(lines), file=sys.stderr)
@@ -301,6 +307,8 @@ def _pipeline_options(options: argparse.Namespace) -> PipelineOptions:
         batch_size=options.batch_size,
         workers=options.workers,
         smoothing_s=options.smoothing,
+        fill_misses=options.fill_misses,
+        multiply_person_score=options.multiply_person_score,
         threshold=usual,
         class_thresholds=by_class,
         classes=tuple(options.classes or ()),
@@ -309,6 +317,7 @@ def _pipeline_options(options: argparse.Namespace) -> PipelineOptions:
         top_k=options.top_k,
         person_score=options.person_score,
         max_gap_s=options.max_gap,
+        relevance=options.relevance,
     )
 
 
@@ -319,11 +328,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("video", type=path_text, nargs="+", metavar="VIDEO",
         help="files and folders, or one camera number, address, or - for stdin")
     add("--checkpoint", type=path_text, metavar="RUN",
-        help="action network: run folder or checkpoint, another project's X3D file, or published "
-        "weights by name, fetched once (default: x3d_s_kinetics400)")
+        help="action network: run folder or checkpoint, another project's X3D file, an exported "
+        "network, or published weights by name, fetched once (default: x3d_s_kinetics400)")
     add("--people", type=path_text, metavar="WEIGHTS",
-        help="people detector: run or checkpoint of train_people, coco, coco:NETWORK, or a .pth of "
-        "torchvision's (default: RUN/people.pt; coco for networks of whole clips)")
+        help="people detector: run or checkpoint of train_people, coco, coco:NETWORK, an ONNX "
+        "file, a .pth of torchvision's or an exported detector's folder (default: RUN/people.pt; "
+        "coco for networks of whole clips)")
     add("--max-people", type=whole_number(1, 1000), default=50, metavar="N",
         help="people at one time, the surest first (default %(default)s)")
     parser.shared("--out", required=False,
@@ -343,10 +353,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--person-score", type=share, metavar="S",
         help="lowest confidence that starts a track (default: the detector's best "
         "F1 where it was measured, else the run's data.box_score_threshold)")
-    add("--smoothing", type=seconds, default=1.0, metavar="S",
-        help="average scores along a track over S seconds each way (default %(default)s)")
-    add("--no-smoothing", dest="smoothing", action="store_const", const=0.0,
-        help="no averaging of scores, one threshold")
+    add("--relevance", action="store_true",
+        help="multiply a person's score by the probability that the person is one of those whom "
+        "the run's data label; for runs with people.relevance=fit and their own people detector")
     add("--max-gap", type=seconds, default=2.0, metavar="S",
         help="a person not seen for longer gets a new track (default %(default)s)")
     add("--start", type=seconds, default=0.0, metavar="S",
@@ -364,11 +373,33 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--batch-size", type=whole_number(high=1024), default=8, metavar="N",
         help="keyframes processed at a time (default %(default)s)")
     add("--workers", type=whole_number(high=1024), default=0, metavar="N",
-        help="batches processed at a time (default: one per core, at most 2)")
-    parser.shared("--threads", "--device", "--half", "--overwrite", "--quiet")
+        help="batches processed at a time (default: one per core that this process may use, "
+        "fewer than --batch-size; at most 2 on a GPU and with --live)")
+    parser.shared("--threads", "--device", "--half", "--runtime")
+    parser.shared("--overwrite", "--quiet")
     add("--timing", action="store_true", help="print processor time by stage")
     # fmt: on
+    _add_averaging(parser)
     return parser.parse_args(arguments)
+
+
+def _add_averaging(parser: argparse.ArgumentParser) -> None:
+    """Add the options of scores along tracks."""
+    add = parser.add_argument
+    # fmt: off
+    add("--smoothing", type=seconds, default=1.0, metavar="S",
+        help="average the scores of actions and of the person along the person's track over S "
+        "seconds each way, with weights that fall to 0 (default %(default)s)")
+    add("--no-smoothing", dest="smoothing", action="store_const", const=0.0,
+        help="no averaging of scores, no filling of misses, one threshold")
+    add("--fill-misses", choices=("none", "between"),
+        help="keyframes between two boxes of a track that have none of it: they get an "
+        "interpolated one with the track's averaged scores, or stay without (default: between; of "
+        "live sources, where keyframes would wait, none)")
+    add("--multiply-person-score", action=argparse.BooleanOptionalAction,
+        help="an event is decided by the action's score times the person's (default: where the "
+        "run's thresholds were learned on such scores)")
+    # fmt: on
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from ava_tools.cli import (
     run_command,
     share,
 )
+from detection.cores import usable_cores
 from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -164,15 +165,39 @@ def _detector_options(
         named |= {"weights": COCO, "network": name}
     elif options.detectron2_config is None:
         named["weights"] = sha256_of(find_people_file(options.weights))
+    if (runtime := _runtime(options, device)) != "torch":
+        named["runtime"] = runtime
     for key, digest in (("weights", sha256_of), ("detectron2_config", config_digest)):
         if named[key] and Path(named[key]).is_file():
             named[key] = digest(Path(named[key]))
     return named
 
 
+def _runtime(options: argparse.Namespace, device: Any) -> str:
+    """Return what computes the network; a detector that was exported is known by its files."""
+    import torch
+
+    from detection.export.artefact import find_artefact
+    from detection.export.runtimes import choose_runtime
+
+    if options.detectron2_config is not None and options.runtime not in (None, "auto", "torch"):
+        raise UserError("detectors of detectron2 run in PyTorch: --runtime torch")
+    if options.detectron2_config is not None or find_artefact(options.weights) is not None:
+        return "torch"
+    return choose_runtime(options.runtime, torch.device(device))[0]
+
+
 def _open_detector(options: argparse.Namespace, device: Any, half: bool) -> Any:
+    import torch
+
+    from detection.export.runtimes import AUTO, RuntimeChoice
+    from detection.export.session import Threads
     from detection.people.weights import load_people_detector
 
+    def on_note(note: str) -> None:
+        print(printable(f"note: {note}"), file=sys.stderr)
+
+    threads = Threads(torch.get_num_threads())
     detector = load_people_detector(
         options.weights,
         network=options.network,
@@ -181,6 +206,7 @@ def _open_detector(options: argparse.Namespace, device: Any, half: bool) -> Any:
         half_precision=half,
         score_floor=options.score_floor,
         detectron2_config=options.detectron2_config,
+        runtime=RuntimeChoice(options.runtime, options.runtime == AUTO, threads, on_note),
     )
     for note in getattr(detector, "notes", ()):
         print(printable(f"note: {note}"), file=sys.stderr)
@@ -217,7 +243,7 @@ class _Opened:
 
 def _workers(asked: int | None) -> int:
     """Return how many processes read ahead: by default half of this process's cores, 1 to 8."""
-    cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cores = usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(1, min(8, cores // 2)) if asked is None else asked
 
 
@@ -263,8 +289,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     # fmt: off
     parser.shared("--dataset", "--split")
     add("--weights", type=path_text, required=True, metavar="FILE",
-        help="checkpoint or run of train_people, a .pth of torchvision's, or 'coco' or "
-        "'coco:NETWORK', torchvision's own weights (coco: mobile_320 on a CPU, else resnet50_v2)")
+        help="checkpoint or run of train_people, an ONNX file, a .pth of torchvision's, or 'coco' "
+        "or 'coco:NETWORK', torchvision's weights (coco: mobile_320 on a CPU, else resnet50_v2)")
     parser.shared("--out", metavar="CSV", help="box file to write")
     add("--network", metavar="NAME",
         help="mobile_320, mobile or resnet50_v2, of a .pth or coco (default: as its weights say)")
@@ -287,6 +313,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="frames in a forward pass (default %(default)s)")
     parser.shared("--workers",
         help="processes that read frames (default: half of the cores, 1 to 8; 0: none)")
+    parser.shared("--runtime", default=None, metavar="NAME",
+        help="what computes the network: torch (default; of an exported detector its own), "
+        "onnxruntime, openvino, or auto: openvino where installed and on a CPU; the weights are "
+        "exported once and what is made is kept beside them")
     parser.shared("--threads", "--device", "--half", "--overwrite", "--quiet")
     add("--shard", metavar="K/N", help="do the K-th of N shares; torchrun's processes need none")
     # fmt: on

@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import command_parser, number, run_command, warn, whole_number
+from ava_tools.cli import command_parser, number, run_command, seconds_above_0, warn, whole_number
 from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
     from detection.datasets.ava_csv import AvaRows
     from detection.evaluation.frame_map import AvaFrameMap, ScoredRows
     from detection.structures import Keyframe, LabelMap
+    from detection.tracking.scoring import TrackScoring
 
+FILLS = ("none", "between", "whole-video")  # `structures.FillMisses`, which takes numpy to import
 EXAMPLE = """example:
   python -m ava_tools.evaluate --ground-truth val.csv --detections detections.csv \\
       --label-map label_map.pbtxt --exclusions excluded_val.csv --json result.json
@@ -59,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result = scored.frame_map()
     out: dict[str, Any] = evaluation_text.as_json(result)
     print(evaluation_text.table(result, files.label_map))
+    if (tracks := _track_scoring(options)) is not None:
+        out["scores"] = str(tracks)
+        print(f"scores: {tracks}")
     if warnings:
         out["warnings"] = warnings
     causes = _causes(files, scored, result.mean_ap, seen=bool(warnings))
@@ -103,6 +108,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--iou", type=above_0, default=0.5, help="IoU of a true positive (default 0.5)")
     parser.shared("--json", "--html")
     add("--csv", type=Path, metavar="FILE", help="write AP and counts by class as CSV")
+    add("--track-reach", type=seconds_above_0, metavar="SECONDS",
+        help="average scores along each person's track (of track_id, else boxes are linked), with "
+        "weights that fall to 0 so many seconds away (1e6: the mean of the track)")  # fmt: skip
+    add("--fill-misses", choices=FILLS, default="none",
+        help="with --track-reach: keyframes that get a box of a track that has none there: those "
+        "between two of its boxes, or all of the video (short clips of one action)")  # fmt: skip
     add("--diagnose", action="store_true", help="explain where AP is lost")
     add("--compare", type=Path, metavar="CSV", help="other detections: the difference by class")
     add("--draws", type=whole_number(1, 1_000_000), default=1000,
@@ -111,6 +122,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--least-frames", type=int, default=15, metavar="N",
         help="shortest tube that linking keeps (default 15, ACT's)")  # fmt: skip
     options = parser.parse_args(arguments)
+    if options.fill_misses != "none" and options.track_reach is None:
+        raise UserError("--fill-misses needs --track-reach, whose scores filled boxes have")
     if options.protocol == "all":
         for name in ("html", "diagnose", "compare", "video_map"):
             if getattr(options, name):
@@ -134,7 +147,26 @@ def _read(options: argparse.Namespace) -> _Files:
         detections=read_detections(options.detections),
     )
     warn(files.ground_truth, files.detections)
-    return files
+    return replace(files, detections=_along_tracks(files.detections, files, options))
+
+
+def _along_tracks(detections: AvaRows, files: _Files, options: argparse.Namespace) -> AvaRows:
+    """Return the detections scored along tracks, where that was asked for."""
+    how = _track_scoring(options)
+    if how is None:
+        return detections
+    from detection.evaluation.along_tracks import rows_along_tracks
+
+    keyframes = files.ground_truth.keyframes()
+    return rows_along_tracks(detections, files.label_map, how, keyframes=keyframes)
+
+
+def _track_scoring(options: argparse.Namespace) -> TrackScoring | None:
+    from detection.tracking.scoring import TrackScoring
+
+    if options.track_reach is None:
+        return None
+    return TrackScoring(reach_s=options.track_reach, fill=options.fill_misses)
 
 
 def _tell_mismatches(files: _Files, detections: AvaRows, scored: ScoredRows) -> list[str]:
@@ -188,6 +220,8 @@ def _all_protocols(files: _Files, options: argparse.Namespace) -> None:
         results.append(scored.frame_map())
     print(evaluation_text.side_by_side(results))
     print("\n".join(refusals), end="\n" if refusals else "")
+    if (tracks := _track_scoring(options)) is not None:
+        print(f"scores: {tracks}")
     _write(options, [evaluation_text.as_json(result) for result in results], results)
 
 
@@ -198,6 +232,7 @@ def _compare(files: _Files, scored: ScoredRows, options: argparse.Namespace) -> 
 
     other = read_detections(options.compare)
     warn(other)
+    other = _along_tracks(other, files, options)
     second = files.score(other, scored.protocol.name, options.iou)
     _tell_mismatches(files, other, second)
     comparison = compare(scored, second, num_draws=options.draws, progress=sys.stderr.isatty())

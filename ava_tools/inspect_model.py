@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(json.dumps(summary, indent=1) if args.json else stage_table(title, summary))
     if learned is not None and not args.json:
         print(learned[0])
+    if args.file is not None and args.file.relevance is not None and not args.json:
+        print(printable(str(args.file.relevance)))
     return 0
 
 
@@ -244,6 +246,7 @@ def measure(
 
     from detection.devices import choose_device
     from detection.models.action_detector import ActionDetector
+    from detection.models.inference import prepare_for_inference
     from detection.models.timing import describe_device, time_and_memory
 
     device = choose_device(args.device)
@@ -253,18 +256,19 @@ def measure(
     inputs = [frames]
     if isinstance(model, ActionDetector):
         box = torch.tensor([0, 0.2 * size_px, 0.1 * size_px, 0.6 * size_px, 0.9 * size_px])
-        inputs.append(box.repeat(args.actors, 1).to(device))
+        rois_px = box.repeat(args.actors, 1).to(device)
+        inputs.append(model.head.description.standing(rois_px, num_frames))
 
     def infer() -> None:
         with torch.inference_mode():
-            model(*inputs)
+            prepared(*inputs)
 
     def train() -> None:
         model(*inputs).sum().backward()
         model.zero_grad(set_to_none=True)
 
     result: dict[str, Any] = {"repeats": args.repeats, "device": describe_device(device)}
-    model.eval()
+    prepared = prepare_for_inference(model)
     seconds, peak = time_and_memory(infer, device=device, repeats=args.repeats)
     result |= {"inference_ms": 1e3 * seconds, "inference_peak_mb": peak}
     if args.training:

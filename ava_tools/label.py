@@ -86,6 +86,12 @@ def _task(folder: DatasetFolder, options: argparse.Namespace) -> LabellingTask:
         for group, names in named_lists("--one-of", "NAME=A,B,...", options.one_of).items()
     }
     actions = tuple(options.actions or ())
+    for name in actions:
+        if "," in name:
+            print(
+                f"warning: '{printable(name)}' is one class; blanks part those of --actions",
+                file=sys.stderr,
+            )
     if not one_of and not actions:
         one_of, actions = (before.one_of, before.actions) if before else _classes(folder)
     boxes = options.boxes or (before.boxes if before else _only_boxes(folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from ava_tools.cli import command_parser, path_text, run_command
 from detection.errors import UserError, printable
@@ -30,7 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from detection.engine.run_folder import only_run
     from detection.engine.tasks.actions import ActionTask
     from detection.reports.thresholds_text import thresholds_table
+    from detection.teaching.scored import is_taught
 
+    moved = any(override.startswith("data.") for override in options.overrides)
+    if is_taught(Path(options.run)) and not moved:
+        raise UserError(
+            f"{options.run}: a run of teach, which learns them itself; on other data: data.root=DIR"
+        )
     path = find_checkpoint(options.run)
     # What detect_actions loads is scored: averaged weights, where an average was kept.
     overrides = [*options.overrides, "data.also_score_boxes=[]", "evaluation.use_average=true"]

@@ -7,7 +7,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from ava_tools.cli import command_parser, cores, number, run_command, seconds, whole_number
+from ava_tools.cli import command_parser, number, run_command, seconds, whole_number
+from detection.cores import usable_cores
 
 EPILOG = """examples:
   python -m ava_tools.prepare --dataset data/ava --out data/ava_320
@@ -92,7 +93,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="of --frames (default %(default)g)")
     add("--frames-start", type=seconds, metavar="SECONDS",
         help="when frame 1 is shown (AVA's usual: 900; default: the first second required)")
-    parser.shared("--jobs", default=cores())
+    parser.shared("--jobs", default=usable_cores())
     # fmt: on
     return parser.parse_args(arguments)
 

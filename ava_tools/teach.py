@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = options.out or Path("runs") / (options.dataset.resolve().name or "taught")
     session = Session.open(options.dataset, config, run, show_progress=not options.quiet)
     check_taught_folder(run)
-    with only_run(run):
+    with only_run(run, option="--out RUN"):
         known = file_facts(_files(options))
         done = _teach(session, options)
         if options.watch:
@@ -101,7 +101,7 @@ def _say_round(session: Session, done: Round, before: Round | None, files: int) 
 
     more = "" if before is None else f" ({done.keyframes - before.keyframes:+d})"
     print(
-        f"{files} label files: {done.decided} of {done.people} people decided, "
+        f"{files} label file{'s' * (files != 1)}: {done.decided} of {done.people} people decided, "
         f"{done.keyframes}{more} at keyframes, {done.no_person} of them no person"
     )
     if done.strangers:
@@ -119,8 +119,17 @@ def _say_round(session: Session, done: Round, before: Round | None, files: int) 
     else:
         common = ", one for all classes (few examples)" if done.thresholds.common else ""
         print(f"thresholds: of best F1 on {done.thresholds.source}{common}")
+    for line in done.warnings:
+        print(f"warning: {printable(line)}")
+    if not done.idle:
+        print(
+            "every decided person does one of these actions: whoever does none in a new video is "
+            "taken for what looks most like it; label some who do none too (Enter without a pick), "
+            "unless there are none"
+        )
     print(f"page: {printable(str(done.page))} (reload it)")
     print(f"run folder: {printable(str(session.run))}")
+    print(f"draw it: python -m ava_tools.visualize --run {printable(str(session.run))}")
     print(f"use it: {printable(use_command(session.run))}")
 
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ava_tools.cli import CommandParser, command_parser, cores, run_command
+from ava_tools.cli import CommandParser, command_parser, run_command
+from detection.cores import usable_cores
 from detection.errors import printable
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def add_decoding_options(parser: CommandParser) -> None:
     parser.add_argument("--again", action="store_true",
         help="decode also videos that were found whole before")
     # fmt: on
-    parser.shared("--jobs", default=cores())
+    parser.shared("--jobs", default=usable_cores())
 
 
 def decoding_options(options: argparse.Namespace) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
          "--review writes the review page alone: --sheet cannot be combined with it"),
         (video and (options.label_map is None or not files),
          "--video needs --label-map, and --ground-truth, --detections or both"),
-        (not drawn and run and options.detections is not None,
+        (run and options.detections is not None,
          "--detections goes with --video or --dataset; a run has its own"),
         (not drawn and not run and no_out, "--review needs --out FOLDER"),
         (run and not no_out,
@@ -132,10 +132,11 @@ class Job:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parse(arguments)
+    opened = None if options.run is None else _open_run(options)
     if options.review:
-        print(printable(str(_write_review(options))))
+        print(printable(str(_write_review(options, opened))))
         return 0
-    look, jobs = _file_jobs(options) if options.run is None else _run_jobs(options)
+    look, jobs = _file_jobs(options) if opened is None else _run_jobs(options, opened)
     _warn_of_glyphs(jobs)
     for job in jobs:
         if job.video_path is not None:
@@ -147,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(printable(str(sheet)))
     whole = options.run is not None and options.video_id is None and not options.keyframes_only
     if whole and not options.no_review:
-        print(printable(str(_write_review(options))))
+        print(printable(str(_write_review(options, opened))))
     return 0
 
 
@@ -201,6 +202,19 @@ class ScoredRun:
     note: str
     learned: ClassThresholds | None = None
     classes: LabelMap | None = None
+    taught: LabelMap | None = None  # of a run that `teach` wrote: there is no ground truth
+
+    def read_truth(self) -> AvaRows | None:
+        """Return the ground truth of the split, None for a taught run."""
+        from detection.datasets.ava_csv import read_ground_truth
+
+        if self.taught is not None:
+            return None
+        return read_ground_truth(self.folder.split(self.split).annotations)
+
+    def label_map(self) -> LabelMap:
+        """Return the classes of the data."""
+        return self.folder.read_label_map() if self.taught is None else self.taught
 
     def thresholds_by_name(self) -> dict[str, float]:
         """Return learned thresholds by class name."""
@@ -216,11 +230,12 @@ class ScoredRun:
 
 
 def _learned_thresholds(
-    run: Path, *, multiplied: bool
+    run: Path, *, multiplied: bool | None
 ) -> tuple[ClassThresholds | None, LabelMap | None]:
     """Return the thresholds in a run's checkpoint, and its classes; None where it has none.
 
-    multiplied: whether the run's detections are multiplied by the confidence in the person.
+    multiplied: whether the run's detections are multiplied by the confidence in the person; None
+    where they were made as the thresholds ask for.
     """
     from detection.checkpoints.file import read_model_file
     from detection.reports.thresholds_text import thresholds_line
@@ -229,7 +244,7 @@ def _learned_thresholds(
     file = read_model_file(path, weights_only=True) if path.is_file() else None
     if file is None or file.thresholds is None or file.classes is None:
         return None, None
-    if file.thresholds.times_person_score != multiplied:
+    if multiplied is not None and file.thresholds.times_person_score != multiplied:
         print(
             f"{printable(str(path))}: its thresholds are for scores "
             + ("that are not " * multiplied + "multiplied by the confidence in the person")
@@ -245,6 +260,7 @@ def _open_run(options: argparse.Namespace) -> ScoredRun:
     from detection.config import load_config
     from detection.datasets.folder import DatasetFolder
     from detection.structures import GROUND_TRUTH_BOXES
+    from detection.teaching.scored import is_taught, score_taught_run
 
     run: Path = options.run
     if not run.is_dir():
@@ -255,8 +271,10 @@ def _open_run(options: argparse.Namespace) -> ScoredRun:
             f"{run}: classifies whole clips, there are no boxes to draw; its answers are in "
             f"{run / 'predictions.csv'}"
         )
-    detections = run / "detections.csv"
-    if not detections.is_file():
+    detections, taught = run / "detections.csv", None
+    if is_taught(run):
+        detections, taught = score_taught_run(run, dataset=options.data, show_progress=True)
+    elif not detections.is_file():
         raise UserError(
             f"{detections}: file not found; make it with: python train_ava.py --eval-only "
             f"--checkpoint {run}"
@@ -268,11 +286,13 @@ def _open_run(options: argparse.Namespace) -> ScoredRun:
     learned, classes = None, None
     if options.as_learned:
         multiplied = config.evaluation.multiply_person_score and not on_truth
-        learned, classes = _learned_thresholds(run, multiplied=multiplied)
-    return ScoredRun(folder, config.data.val_split, detections, heading, note, learned, classes)
+        as_scored = None if taught is not None else multiplied
+        learned, classes = _learned_thresholds(run, multiplied=as_scored)
+    split = config.data.val_split
+    return ScoredRun(folder, split, detections, heading, note, learned, classes, taught)
 
 
-def _write_review(options: argparse.Namespace) -> Path:
+def _write_review(options: argparse.Namespace, run: ScoredRun | None) -> Path:
     from detection.datasets.ava_csv import read_detections, read_ground_truth
     from detection.datasets.folder import DatasetFolder
     from detection.review.dataset_pages import ReviewRows, review_file, review_split
@@ -281,23 +301,24 @@ def _write_review(options: argparse.Namespace) -> Path:
         rows = ReviewRows(*_read_files(options), score_threshold=options.threshold)
         video_id = options.video_id or options.video.stem
         return review_file(options.out, options.video, video_id, rows)
-    if options.run is not None:
-        run = _open_run(options)
+    if run is not None:
         out, folder, name = options.run / "visualize" / "review", run.folder, run.split
         detections, title, note = run.detections, options.run.resolve().name, run.note
         note = f"{run.heading}, {note}"
-        by_id = run.thresholds_by_id(folder.read_label_map())
+        by_id, truth = run.thresholds_by_id(run.label_map()), run.read_truth()
     else:
         out, folder, name = options.out, DatasetFolder.open(options.dataset), options.split
         detections, title, note = options.detections, folder.name, f"split {name}"
         by_id = {}
+        truth = read_ground_truth(folder.split(name).annotations)
     split = folder.split(name)
     return review_split(
         out,
         folder,
         split,
         read_detections(detections) if detections else None,
-        truth=read_ground_truth(split.annotations),
+        truth=truth,
+        label_map=None if run is None else run.taught,
         title=title,
         note=note,
         score_threshold=options.threshold,
@@ -307,20 +328,19 @@ def _write_review(options: argparse.Namespace) -> Path:
     )
 
 
-def _run_jobs(options: argparse.Namespace) -> tuple[Look, list[Job]]:
-    from detection.datasets.ava_csv import read_detections, read_ground_truth
+def _run_jobs(options: argparse.Namespace, opened: ScoredRun) -> tuple[Look, list[Job]]:
+    from detection.datasets.ava_csv import read_detections
     from detection.datasets.open_video import open_video
     from detection.drawing.annotated_video import actors_of
 
-    opened = _open_run(options)
     run, folder = options.run, opened.folder
     look = replace(
         _look(options, heading=opened.heading, note=opened.note),
         class_thresholds=opened.thresholds_by_name(),
+        exclusive=tuple(tuple(names) for names in folder.file.exclusive.values()),
     )
-    truth = read_ground_truth(folder.split(opened.split).annotations)
+    truth, label_map = opened.read_truth(), opened.label_map()
     predicted = read_detections(opened.detections)
-    label_map = folder.read_label_map()
     video_ids = [options.video_id] if options.video_id else _spread(predicted, options.videos)
     if not video_ids:
         raise UserError(f"{opened.detections}: no rows at all")

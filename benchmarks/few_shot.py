@@ -23,7 +23,7 @@ import sys
 import time
 import zipfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,7 @@ sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 
 from probe_folds import evenly, mean_ap, spread  # noqa: E402
 
+from ava_tools.cli import run_command  # noqa: E402
 from detection import build  # noqa: E402
 from detection.config import RunConfig, load_config, load_people_config  # noqa: E402
 from detection.datasets.actor_table import (  # noqa: E402
@@ -74,7 +75,7 @@ class Clips:
     film: list[str]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Look once, compare, draw the curve."""
     parser = argparse.ArgumentParser(description=__doc__)
     works = parser.add_subparsers(dest="work", required=True)
@@ -95,7 +96,7 @@ def main() -> None:
     plot = works.add_parser("plot")
     plot.add_argument("curves", type=Path, nargs="+", help="what `curve` wrote")
     plot.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.work == "plot":
         draw_plot(options.curves, options.out)
         return
@@ -193,7 +194,10 @@ def read_clips(place: Path, films: str | Path | None = None) -> Clips:
     videos = sorted(path.stem for path in place.glob("*.npz"))
     rows, features, label, first = [], [], [], 0
     for video in videos:
-        with np.load(place / f"{video}.npz", allow_pickle=False) as file:
+        path = place / f"{video}.npz"
+        if not has_rows(path, np.zeros(0, np.int64)):
+            raise UserError(f"{path}: cannot be read, `features` is required again")
+        with np.load(path, allow_pickle=False) as file:
             order = np.argsort(file["time_us"], kind="stable")
             features.append(file["features"][order])
             label.append(int(file["labels"].max(0).argmax()))
@@ -207,6 +211,20 @@ def read_clips(place: Path, films: str | Path | None = None) -> Clips:
         np.array(label, np.int64),
         [match[1] if match else video for match, video in zip(matches, videos, strict=True)],
     )
+
+
+def videos_of_training(config: RunConfig) -> list[str]:
+    """Return the names of the data set's training videos that have boxes."""
+    folder = DatasetFolder.open(config.data.root)
+    return list(positions_of(build.read_train_table(config, folder, folder.read_label_map()), None))
+
+
+def require_clips(clips: Clips, place: Path, videos: Iterable[str] = ()) -> None:
+    """`UserError` where none is kept, or not all of `videos`: figures would be of other clips."""
+    missing = sorted(set(videos) - set(clips.videos))
+    if missing or not clips.videos:
+        found = f"{missing[0]} and {len(missing) - 1} more are missing" if missing else "is empty"
+        raise UserError(f"{place}: {found}, `features` of all clips is required")
 
 
 def draw_clips(
@@ -274,6 +292,7 @@ def logits_in_span(
 def choose_on_folds(config: RunConfig, place: Path) -> None:
     """Print the mAP on films held out for every number of clips, l2 and number of keyframes."""
     clips = read_clips(place / config.data.train_split)
+    require_clips(clips, place / config.data.train_split)
     num_classes = int(clips.label.max()) + 1
     parts = spread(clips.film, one_hot(clips.label, num_classes), 5)
     width = config.model.head_width
@@ -318,8 +337,13 @@ def write_curve(
 ) -> None:
     """Print a row for every number of clips, and write all draws to a file where asked."""
     clips = read_clips(place / config.data.train_split)
+    videos = () if on_folds else videos_of_training(config)
+    require_clips(clips, place / config.data.train_split, videos)
     parts = spread(clips.film, one_hot(clips.label, int(clips.label.max()) + 1), 5)
     test = None if on_folds else read_test(config, place)
+    print(
+        f"{len(clips.videos)} clips, {len(clips.features)} keyframes, {len(set(clips.film))} films"
+    )
     rows = []
     for shots in SHOTS:
         found, spent, counts = [], [], []
@@ -343,10 +367,10 @@ def write_curve(
             "keyframes": float(np.mean(counts, 0)[1]),
             "independent": [one[0] for one in found],
             "one_softmax": [one[1] for one in found],
-            "fit_s": float(np.mean(spent)),
         }
-        rows.append(row)
         print(json.dumps(row), flush=True)
+        print(f"fit: {np.mean(spent):.2f} s of processor time", file=sys.stderr, flush=True)
+        rows.append(row | {"fit_s": float(np.mean(spent))})
     if out is not None:
         kind = "training films, held out" if on_folds else "test"
         curve = {"scored_on": kind, "l2": l2, "keyframes": per_clip, "rows": rows}
@@ -478,4 +502,4 @@ def draw_plot(curves: Sequence[Path], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

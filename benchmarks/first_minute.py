@@ -40,10 +40,11 @@ CORES = 2
 class StandingPeople(TorchvisionDetector):
     """Does the work of a network, and finds people who stand side by side."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, device: str = "cpu") -> None:
         torch.manual_seed(0)
         network = build_people_network("mobile_320", num_classes=90)
-        super().__init__(network.eval(), name=f"{count} standing", actor_labels=[1])
+        name = f"{count} standing"
+        super().__init__(network.eval(), name=name, actor_labels=[1], device=device)
         left = np.arange(count) / count
         boxes = np.stack([left, np.full(count, 0.3), left + 0.8 / count, np.full(count, 0.9)], -1)
         self.found = ActorBoxes(boxes.astype(np.float32), np.full(count, 0.9, np.float32))

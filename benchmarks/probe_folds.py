@@ -85,7 +85,7 @@ def main() -> None:
 
     pattern = load_people_config(options.films).data.source_pattern
     assert pattern is not None
-    films = [_film(pattern, video_id) for video_id in positions]
+    films = [film_of(pattern, video_id) for video_id in positions]
     sizes = [len(table.boxes(place)) for place in chosen]
     keyframes = np.repeat(np.arange(len(chosen)), sizes)
     actors = np.repeat(clips, sizes)  # the clip of each actor
@@ -163,7 +163,8 @@ def mean_ap(scores: NDArray[np.float32], labels: NDArray[np.float32]) -> float:
     return float(np.mean(aps))
 
 
-def _film(pattern: str, video_id: str) -> str:
+def film_of(pattern: str, video_id: str) -> str:
+    """Return the source film of a clip; its own id where the pattern names none."""
     match = re.match(pattern, video_id)
     return video_id if match is None else match[1]
 

@@ -2,13 +2,15 @@
 
     python benchmarks/probe_seeds.py features --cfg FILE --boxes small --out F.pt [a.b=value ...]
     python benchmarks/probe_seeds.py seed --cfg FILE --features F.pt --out DIR seed=N
+    python benchmarks/track_scoring.py --run DIR/small --dataset DATA --split SPLIT --boxes small
 
 A probe leaves the trunk as it was pretrained, so that what it sees of a test keyframe is the same
 for every seed. `features` looks once at every keyframe of `data.val_split`, at ground-truth boxes
-and at those of a box file together (those that `data.box_score_threshold` lets through). `seed`
+and at those of box files together (those that `data.box_score_threshold` lets through). `seed`
 then does what `train_ava.py` does with `optim.epochs=0`: draws training keyframes by `seed`, runs
 the trunk on them, fits the last layer, scores; its threshold may be higher. Nothing is chosen here:
-every row is printed and written to DIR/metrics.json.
+every row is printed and written to DIR/metrics.json, and the probabilities of each box file to
+DIR/NAME/detections.csv.
 """
 
 from __future__ import annotations
@@ -33,13 +35,16 @@ sys.path.insert(0, str(REPOSITORY))
 from detection import build  # noqa: E402
 from detection.config import RunConfig, config_to_dict, load_config  # noqa: E402
 from detection.datasets.actor_table import read_exclusions, read_ground_truth_rows  # noqa: E402
+from detection.datasets.ava_csv import write_detections  # noqa: E402
 from detection.datasets.folder import DatasetFolder  # noqa: E402
 from detection.engine.environment import keep_malloc_memory  # noqa: E402
 from detection.engine.probe import collect_features, fit_linear, set_last_layer  # noqa: E402
+from detection.engine.tasks.together import split_detections  # noqa: E402
 from detection.evaluation.evaluator import ActionEvaluator  # noqa: E402
 from detection.files import write_text  # noqa: E402
 from detection.models.action_detector import ActionDetector  # noqa: E402
-from detection.structures import GROUND_TRUTH_BOXES, ActorBoxes, Batch, Detections, Keyframe  # noqa: E402
+from detection.models.inference import prepare_for_inference  # noqa: E402
+from detection.structures import GROUND_TRUTH_BOXES, ActorBoxes, Detections, Keyframe  # noqa: E402
 
 
 def main() -> None:
@@ -47,12 +52,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", choices=("features", "seed"))
     parser.add_argument("--cfg", required=True, help="configuration, as for train_ava.py")
-    parser.add_argument("--boxes", help="features: box file of the split, by name")
+    parser.add_argument("--boxes", nargs="*", default=[], help="features: box files, by name")
     parser.add_argument("--features", type=Path, help="seed: what `features` wrote")
     parser.add_argument("--out", type=Path, required=True, help="file of features, or folder")
     parser.add_argument("overrides", nargs="*", help="options that replace the file's")
     options = parser.parse_intermixed_args()
     config = load_config(options.cfg, options.overrides)
+    if config.clip.stream:
+        raise SystemExit("clip.stream: clips alone are scored here")
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     keep_malloc_memory()
@@ -62,39 +69,35 @@ def main() -> None:
         fit_and_score(config, options.features, options.out)
 
 
-def write_features(config: RunConfig, boxes: str, path: Path) -> None:
+def write_features(config: RunConfig, boxes: Sequence[str], path: Path) -> None:
     """Write what the last layer will see of every keyframe's actors, ground truth and detected."""
     folder = DatasetFolder.open(config.data.root)
-    table = build.read_val_table(config, folder, folder.read_label_map())
-    asked = dataclasses.replace(config.data, val_boxes=boxes)
-    detected = build.read_val_table(
-        dataclasses.replace(config, data=asked), folder, folder.read_label_map()
-    )
-    positions = {key: position for position, key in enumerate(detected.keyframes())}
-    dataset = build.build_val_dataset(config, folder, table)
+    label_map, names = folder.read_label_map(), (GROUND_TRUTH_BOXES, *boxes)
+    tables = []
+    for name in names:
+        asked = dataclasses.replace(config, data=dataclasses.replace(config.data, val_boxes=name))
+        tables.append(build.read_val_table(asked, folder, label_map))
+    dataset = build.build_joined_val_dataset(config, folder, tables)
     device = build.build_device(config)
-    model = _pretrained(config, folder, device)
-    seen: dict[str, list[tuple[Keyframe, ActorBoxes, torch.Tensor]]]
-    seen = {GROUND_TRUTH_BOXES: [], boxes: []}
+    model = prepare_for_inference(_pretrained(config, folder, device))
+    seen: list[list[Detections]] = [[] for _ in names]
     loader = build.build_val_loader(config, dataset, device)
     for batch in tqdm(loader, desc="features", unit="batch", mininterval=10):
-        more = [
-            detected.boxes(positions[key]) if key in positions else ActorBoxes.empty()
-            for key in batch.keyframes
-        ]
-        both = torch.cat([batch.rois_px, _rois_px(more, batch)])
         with torch.inference_mode():
-            features = model.actor_features(batch.frames.to(device), both.to(device)).cpu()
-        first = 0
-        for name, people in ((GROUND_TRUTH_BOXES, batch.boxes), (boxes, more)):
-            for key, one in zip(batch.keyframes, people, strict=True):
-                seen[name].append((key, one, features[first : first + len(one)]))
-                first += len(one)
+            inputs = [part.to(device) for part in batch.inputs]
+            features = model.actor_features(*inputs).half().cpu().numpy()
+        ends = np.cumsum([len(one) for one in batch.boxes])
+        found = [
+            Detections(key, one, features[end - len(one) : end])
+            for key, one, end in zip(batch.keyframes, batch.boxes, ends.tolist(), strict=True)
+        ]
+        for of_name, part in zip(seen, split_detections(found, tables), strict=True):
+            of_name += part
     torch.save(
         {
             "looks": _looks(config),
             "from_score": config.data.box_score_threshold,
-            "boxes": {name: _as_tensors(actors) for name, actors in seen.items()},
+            "boxes": {name: _as_tensors(part) for name, part in zip(names, seen, strict=True)},
         },
         path,
     )
@@ -131,6 +134,10 @@ def fit_and_score(config: RunConfig, path: Path, out: Path) -> None:
             if name != GROUND_TRUTH_BOXES:
                 found = [_only(one, one.boxes.score >= from_score) for one in found]
             rows[kind] = _mean_ap(config, folder, found)
+            if exclusive == own:
+                (out / name).mkdir(parents=True, exist_ok=True)
+                label_map = folder.read_label_map()
+                write_detections(out / name / "detections.csv", found, label_map)
             if name == GROUND_TRUTH_BOXES:
                 rows[f"{kind}, mean over a clip"] = _mean_ap(config, folder, _over_clips(found))
             else:
@@ -169,27 +176,14 @@ def _looks(config: RunConfig) -> dict[str, Any]:
     return {"split": config.data.val_split, "clip": clip, "model": head}
 
 
-def _rois_px(people: Sequence[ActorBoxes], batch: Batch) -> torch.Tensor:
-    """Return (R, 5) regions of boxes that are given as fractions of the frame."""
-    height, width = batch.frames.shape[-2:]
-    scale = torch.tensor([width, height, width, height], dtype=torch.float32)
-    rois = [torch.zeros(0, 5)]
-    for clip, boxes in enumerate(people):
-        xyxy_px = torch.from_numpy(boxes.xyxy_01) * scale
-        rois.append(torch.cat([torch.full((len(boxes), 1), float(clip)), xyxy_px], dim=1))
-    return torch.cat(rois)
-
-
-def _as_tensors(
-    actors: Sequence[tuple[Keyframe, ActorBoxes, torch.Tensor]],
-) -> dict[str, Any]:
+def _as_tensors(seen: Sequence[Detections]) -> dict[str, Any]:
     return {
-        "videos": [key.video_id for key, _, _ in actors],
-        "times_s": [key.time_s for key, _, _ in actors],
-        "counts": [len(boxes) for _, boxes, _ in actors],
-        "xyxy_01": torch.from_numpy(np.concatenate([boxes.xyxy_01 for _, boxes, _ in actors])),
-        "score": torch.from_numpy(np.concatenate([boxes.score for _, boxes, _ in actors])),
-        "features": torch.cat([features for _, _, features in actors]),
+        "videos": [one.keyframe.video_id for one in seen],
+        "times_s": [one.keyframe.time_s for one in seen],
+        "counts": [len(one.boxes) for one in seen],
+        "xyxy_01": torch.from_numpy(np.concatenate([one.boxes.xyxy_01 for one in seen])),
+        "score": torch.from_numpy(np.concatenate([one.boxes.score for one in seen])),
+        "features": torch.from_numpy(np.concatenate([one.action_scores for one in seen])),
     }
 
 
@@ -199,7 +193,8 @@ def _detections(
 ) -> list[Detections]:
     kept = model.head.description
     model.head.description = dataclasses.replace(kept, exclusive=exclusive)
-    scores = torch.split(model.head.logits(actors["features"]).sigmoid(), actors["counts"])
+    logits = [model.head.logits(part.float()) for part in actors["features"].split(1000)]
+    scores = torch.split(torch.cat(logits).sigmoid(), actors["counts"])
     model.head.description = kept
     boxes = actors["xyxy_01"].split(actors["counts"])
     confidence = actors["score"].split(actors["counts"])

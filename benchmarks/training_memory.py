@@ -4,7 +4,8 @@ PYTHONPATH=. python benchmarks/training_memory.py --variant m --batch 1 --thread
 
 Counts, on the CPU and in fp32, the bytes that autograd keeps for the way back (each storage once),
 and the processor time of a step, for the trunk on random clips of the variant's training crop;
-checks that outputs and gradients are equal. A step needs besides: weights, gradients, the
+checks that outputs and gradients are equal. Where pytorchvideo is installed, the same network of
+its own is measured too (random weights of its own). A step needs besides: weights, gradients, the
 optimiser's state, and the working space of one layer. Half precision keeps about half.
 """
 
@@ -12,14 +13,15 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib.util
 import statistics
 import time
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from detection.models.timing import describe_device
-from detection.models.x3d import VARIANTS, X3DTrunk
+from detection.models.x3d import VARIANTS, X3DDescription, X3DTrunk
 
 
 def main() -> None:
@@ -55,12 +57,33 @@ def main() -> None:
     same = torch.equal(one[0], other[0]) and all(
         torch.equal(a, b) for a, b in zip(one[1], other[1], strict=True)
     )
+    if importlib.util.find_spec("pytorchvideo") is not None:
+        other_network = pytorchvideo_trunk(description, side)
+        theirs_mb = step(other_network, clips)[2] / 2**20
+        print(
+            f"pytorchvideo keeps {theirs_mb / args.batch:8.1f} MiB a clip; "
+            f"plain keeps {mb / theirs_mb:.0%} of it"
+        )
     print(
         f"memory {less_mb / mb:.0%}, time {more_s / s:.0%}; numbers {'equal' if same else 'DIFFER'}"
     )
 
 
-def step(trunk: X3DTrunk, clips: Tensor) -> tuple[Tensor, list[Tensor], int, float]:
+def pytorchvideo_trunk(description: X3DDescription, side: int) -> nn.Module:
+    """Return pytorchvideo's stem to conv5, in training mode."""
+    from pytorchvideo.models.x3d import create_x3d
+
+    network = create_x3d(
+        input_clip_length=description.num_frames,
+        input_crop_size=side,
+        depth_factor=description.depth_factor,
+    )
+    head = network.blocks[-1].pool
+    trunk = nn.Sequential(*network.blocks[:-1], head.pre_conv, head.pre_norm, head.pre_act)
+    return trunk.to(memory_format=torch.channels_last_3d).train()
+
+
+def step(trunk: nn.Module, clips: Tensor) -> tuple[Tensor, list[Tensor], int, float]:
     """Return outputs, gradients, bytes kept and processor seconds."""
     kept: dict[int, int] = {}
 

@@ -32,9 +32,10 @@ from torchvision.ops import roi_align
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
+from detection.boxes import SQUARE_SCALE  # noqa: E402
 from detection.checkpoints.load import load_network  # noqa: E402
 from detection.checkpoints.network_file import read_network_file  # noqa: E402
-from detection.datasets.person_crops import SQUARE_SCALE, crop_people  # noqa: E402
+from detection.datasets.person_crops import crop_people  # noqa: E402
 from detection.formats.safe_pickle import read_plain_pickle  # noqa: E402
 from detection.models.classifier import X3DClassifier  # noqa: E402
 from detection.structures import ClipSampling, LabelMap  # noqa: E402

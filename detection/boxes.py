@@ -12,6 +12,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+# Side of the square that shows a person, in longest sides of their boxes: chosen on JHMDB's
+# training clips by benchmarks/zero_training.py (docs/results.md).
+SQUARE_SCALE = 2.0
+
 
 def areas(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return the areas (...) of boxes (..., 4), in their precision."""

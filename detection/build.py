@@ -16,9 +16,11 @@ from detection.checkpoints.load import LoadReport, Network, load_pretrained
 from detection.config import AnyConfig, RunConfig
 from detection.datasets.actions import AvaDataset
 from detection.datasets.actor_table import ActorTable, read_actor_table
+from detection.datasets.actor_tracks import ActorTracks, track_actors
 from detection.datasets.clip_list import ClipList, read_class_file, read_clip_list
 from detection.datasets.clips import ClipDataset, Views
 from detection.datasets.folder import DatasetFolder
+from detection.datasets.joined_tables import JoinedTables, JoinedTracks, join_tables
 from detection.datasets.loader import (
     BatchOrder,
     BatchT,
@@ -38,6 +40,8 @@ from detection.models.actor_head import ActorHeadDescription
 from detection.models.batch_norm import freeze_batch_norm_3d, has_folded_batch_norm
 from detection.models.classifier import HeadDescription, X3DClassifier, build_classifier
 from detection.models.x3d import VARIANTS, X3DDescription
+from detection.people.box_origin import origin_of_table
+from detection.relevance import BoxOrigin
 from detection.structures import GROUND_TRUTH_BOXES, Batch, Keyframe, LabelMap
 from detection.video.reader import VideoReader
 
@@ -227,6 +231,30 @@ def read_val_table(config: RunConfig, folder: DatasetFolder, label_map: LabelMap
     )
 
 
+def find_relevance_boxes(config: RunConfig, folder: DatasetFolder) -> BoxOrigin:
+    """Return which detector made the boxes that `people.relevance=fit` learns from.
+
+    They are those of the training split with the name of `data.val_boxes`.
+    Raises `UserError` where the split has none of that name, or another detector made those of the
+    validation split; no box is read.
+    """
+    data = config.data
+    origins = []
+    for name in (data.train_split, data.val_split):
+        try:
+            path = folder.boxes_path(folder.split(name), data.val_boxes)
+        except UserError as error:
+            raise UserError(f"people.relevance=fit: {error}") from error
+        origins.append(origin_of_table(path, data.val_boxes))
+    learned, scored = origins
+    if not learned.is_same(scored):
+        raise UserError(
+            f"people.relevance=fit: split '{data.train_split}' has {learned}, '{data.val_split}' "
+            f"{scored}: boxes that the same detector has made are required (detect_people notes it)"
+        )
+    return learned
+
+
 def build_train_dataset(config: RunConfig, folder: DatasetFolder, table: ActorTable) -> AvaDataset:
     """Build the training data set: random scale, crop, flip and colours."""
     return _dataset(config, folder, table, _train_transform(config))
@@ -235,6 +263,17 @@ def build_train_dataset(config: RunConfig, folder: DatasetFolder, table: ActorTa
 def build_val_dataset(config: RunConfig, folder: DatasetFolder, table: ActorTable) -> AvaDataset:
     """Build the data set to score: the whole frame at the test size."""
     return _dataset(config, folder, table, EvalTransform(short_side=config.clip.test_short_side_px))
+
+
+def build_joined_val_dataset(
+    config: RunConfig, folder: DatasetFolder, tables: Sequence[ActorTable]
+) -> AvaDataset:
+    """Build the data set to score of several tables' actors, each keyframe once."""
+    table = join_tables(tables)
+    follow = config.model.actor_input != "roi"
+    tracks = JoinedTracks(table, [track_actors(one) for one in tables]) if follow else None
+    transform = EvalTransform(short_side=config.clip.test_short_side_px)
+    return _dataset_of(config, folder, table, transform, tracks)
 
 
 def build_train_order(
@@ -370,11 +409,23 @@ def _clip_dataset(
 def _dataset(
     config: RunConfig, folder: DatasetFolder, table: ActorTable, transform: ClipTransform
 ) -> AvaDataset:
+    tracks = None if config.model.actor_input == "roi" else track_actors(table)
+    return _dataset_of(config, folder, table, transform, tracks)
+
+
+def _dataset_of(
+    config: RunConfig,
+    folder: DatasetFolder,
+    table: ActorTable | JoinedTables,
+    transform: ClipTransform,
+    tracks: ActorTracks | JoinedTracks | None,
+) -> AvaDataset:
     return AvaDataset(
         table,
         open_video=functools.partial(open_video, folder),
         transform=transform,
         sampling=config.clip.sampling,
+        tracks=tracks,
         seed=config.seed,
     )
 

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from detection import bounds
-from detection.structures import GROUND_TRUTH_BOXES, AtEnds, ClipSampling
+from detection.structures import GROUND_TRUTH_BOXES, AtEnds, ClipSampling, FillMisses
 from detection.yaml_files import ConfigurationFiles, expand_home
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -147,6 +147,12 @@ class ClipConfig:
         "A clip that would reach past its video's ends: 'repeat' the edge frame, or move it "
         "'inside' (one longer than the video is spread over it evenly), for short videos.",
     )
+    stream: bool = _option(
+        False,
+        "Passes of num_frames follow each other along the video and keyframes share them: one is "
+        "seen in num_frames around it, of one pass or of two (needs at_ends: inside). Where "
+        "keyframes are close, a fraction of the time.",
+    )
     train_short_side_px: tuple[int, int] = _option(
         (256, 320), "Training: the short side is drawn from this range, in pixels."
     )
@@ -170,7 +176,7 @@ class ClipConfig:
     @property
     def sampling(self) -> ClipSampling:
         """Which frames a clip holds: all that reads frames is handed this value."""
-        return ClipSampling(self.num_frames, self.step, self.at_ends)
+        return ClipSampling(self.num_frames, self.step, self.at_ends, self.stream)
 
     def __post_init__(self) -> None:
         low, high = self.train_short_side_px
@@ -184,6 +190,8 @@ class ClipConfig:
                 f"{self.num_frames} frames of {self.test_short_side_px} px are more than the "
                 f"{bounds.MOST_PIXELS:,} pixels that a clip may hold"
             )
+        if self.stream and (self.at_ends != "inside" or not self.step):
+            raise ValueError("stream needs at_ends: inside, and a step above 0")
         if low < self.train_crop_px:
             raise ValueError(
                 f"train_short_side_px starts at {low}, below train_crop_px {self.train_crop_px}"
@@ -257,6 +265,20 @@ class ModelConfig:
         False,
         "Everybody does exactly one of the classes: their probabilities add up to 1, a softmax; "
         "false: independent, any number of actions (paper).",
+    )
+    actor_input: Literal["roi", "tube", "tube+crop"] = _option(
+        "roi",
+        "Where a person is looked at: roi: in the keyframe's box (paper); tube: in their own box "
+        "in each frame, for people who move; tube+crop: there, and in a square that follows them, "
+        "one more pass of the trunk a person.",
+    )
+    crop_px: SidePx = _option(160, "Side of the squares of `actor_input: tube+crop`, pixels.")
+    time_parts: int = _option(
+        1,
+        "The clip's frames in so many stretches: the last layer sees the features of each, side by "
+        "side, instead of their mean, which knows no order (paper: 1).",
+        ge=1,
+        le=bounds.MOST_FRAMES,
     )
     head_width: int = _option(2048, "Width of fc1.", ge=1, le=bounds.MOST_WIDTH)
     dropout: ShareBelowOne = _option(0.5, "Before the last layer.")
@@ -375,6 +397,18 @@ class ProbeConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class PeopleUseConfig:
+    """What is made of detected people, beside their boxes."""
+
+    relevance: Literal["none", "fit"] = _option(
+        "none",
+        "fit: a person's score is multiplied by the probability that the person is one who is "
+        "labelled, by box, company and score, fitted to the training split's boxes of "
+        "`data.val_boxes`. Right for that data and detector, harmful elsewhere, and refused there.",
+    )
+
+
+@dataclass(frozen=True, config=_STRICT)
 class EvaluationConfig:
     """When and by which rules the run is scored."""
 
@@ -386,11 +420,28 @@ class EvaluationConfig:
         "Multiply action scores by the confidence of the person's box, as some systems do; the "
         "results say so.",
     )
+    track_reach_s: Annotated[float | None, Field(gt=0)] = _option(
+        None,
+        "Average the scores of actions and of the person along the person's track, with weights "
+        "that fall from 1 at the keyframe to 0 so many seconds away (1e6: the mean of the track); "
+        "null: each keyframe alone. The results say so.",
+    )
+    fill_misses: FillMisses = _option(
+        "none",
+        "Keyframes at which a track has no box: 'between' gives those between two of its boxes an "
+        "interpolated one, 'whole-video' all of the video's, for short clips of one action (the "
+        "person's score then counts times the root of the share of keyframes that saw them). Needs "
+        "track_reach_s.",
+    )
     protocol: str | None = _option(
         None,
         "Rules of the mAP; null: the data set's, else activitynet-2018 where all times are whole "
         "seconds and frame-map where not.",
     )
+
+    def __post_init__(self) -> None:
+        if self.fill_misses != "none" and self.track_reach_s is None:
+            raise ValueError("fill_misses: needs track_reach_s, whose scores filled boxes have")
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -426,11 +477,12 @@ _ONLY_FOR_ACTIONS = {
     "data": ("val_boxes", "also_score_boxes", "box_score_threshold", "train_boxes")
     + ("train_box_iou", "unmatched_as_negatives", "skip_unknown_labels")
     + ("train_keyframes_per_video",),
-    "clip": ("box_jitter", "min_visible"),
+    "clip": ("box_jitter", "min_visible", "stream"),
     "model": ("res5_stride", "roi_size", "roi_pool", "context", "unit_features")
-    + ("exclusive_actions",),
+    + ("exclusive_actions", "actor_input", "crop_px", "time_parts"),
     "probe": ("keyframes_per_video", "l2"),
-    "evaluation": ("multiply_person_score", "protocol"),
+    "people": ("relevance",),
+    "evaluation": ("multiply_person_score", "track_reach_s", "fill_misses", "protocol"),
 }
 
 
@@ -467,6 +519,7 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    people: PeopleUseConfig = field(default_factory=PeopleUseConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     classification: ClassificationConfig = field(default_factory=ClassificationConfig)
 
@@ -497,8 +550,10 @@ class RunConfig:
                 f"evaluation.every_epochs={self.evaluation.every_epochs} and "
                 f"optim.epochs={self.optim.epochs}"
             )
+        self._check_time()
         if self.task == "actions":
             _refuse_options(self, {"classification": list(vars(ClassificationConfig()))})
+            _check_relevance(self)
         else:
             _refuse_options(self, _ONLY_FOR_ACTIONS)
             crop = self.classification.test_crop_px or self.clip.train_crop_px
@@ -507,6 +562,35 @@ class RunConfig:
                     f"the test crop of {crop} px is larger than clip.test_short_side_px "
                     f"{self.clip.test_short_side_px}"
                 )
+
+    def _check_time(self) -> None:
+        """Hold what the head asks of a clip's frames against the clip."""
+        model, clip = self.model, self.clip
+        if model.time_parts > clip.sampling.num_frames:
+            raise ValueError(
+                f"model.time_parts={model.time_parts} needs as many frames, clip.num_frames is "
+                f"{clip.sampling.num_frames}"
+            )
+        if clip.stream and (model.actor_input != "roi" or model.time_parts > 1):
+            raise ValueError(
+                "clip.stream takes the mean over its frames and the keyframe's boxes: "
+                "model.actor_input 'roi' and model.time_parts 1 are required"
+            )
+
+
+def _check_relevance(config: RunConfig) -> None:
+    if config.people.relevance == "none":
+        return
+    if config.data.val_boxes == GROUND_TRUTH_BOXES:
+        raise ValueError(
+            "people.relevance 'fit' needs data.val_boxes: the name of detected boxes, not "
+            f"'{GROUND_TRUTH_BOXES}'"
+        )
+    if not config.evaluation.multiply_person_score:
+        raise ValueError(
+            "people.relevance 'fit' needs evaluation.multiply_person_score: it becomes a part of "
+            "the person's score"
+        )
 
 
 def _refuse_options(config: RunConfig, options: Mapping[str, Sequence[str]]) -> None:

@@ -301,7 +301,7 @@ def _hold_folder(folder: Path, tries: int = _MOST_TRIES) -> int | None:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and tries:
             return _hold_folder(folder, tries - 1)  # removed just now, or never to be (`/proc`)
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+        raise CannotWriteError(f"{folder}: cannot be written ({error.strerror})") from error
 
 
 def sha256_of(path: str | Path) -> str:

@@ -7,7 +7,8 @@ transformed clip. Zero actors is a legal value everywhere. This file does not im
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 # What a clip does that would reach past its video's first or last frame: repeat that frame, or stay
 # inside (`ClipSampling.times_s`).
 AtEnds = Literal["repeat", "inside"]
+
+# Which keyframes without a box of a person's track get one: none, those between two of its boxes,
+# or all of the video (`tracking/scoring.py`).
+FillMisses = Literal["none", "between", "whole-video"]
 
 # In place of the name of a box file: the boxes of the annotations themselves.
 GROUND_TRUTH_BOXES = "ground-truth"
@@ -53,11 +58,15 @@ class ClipSampling:
     num_frames: T, at least 1.
     step: spacing of the frames in 1/30 s, whatever the video's rate; 0 repeats the middle frame.
     at_ends: "repeat" the edge frame where a clip would reach past its video, or keep it "inside".
+    stream: passes of T frames follow each other along the video's clock from 0 s on, whatever the
+    keyframes, and a keyframe is seen in T frames around it, of one pass or of two; the frames of a
+    keyframe are then 2 T, those of both passes, with a weight each (`weights`).
     """
 
     num_frames: int = between(1, MOST_FRAMES)
     step: float = between(0, LONGEST_STEP)
     at_ends: AtEnds = "repeat"
+    stream: bool = False
 
     def __post_init__(self) -> None:
         if self.num_frames < 1 or self.step < 0:
@@ -66,6 +75,11 @@ class ClipSampling:
             )
         if self.at_ends not in get_args(AtEnds):
             raise ValueError(f"at_ends must be 'repeat' or 'inside', got {self.at_ends!r}")
+        if self.stream and (self.at_ends != "inside" or not self.step):
+            raise ValueError(
+                "a stream's clips need a step above 0 and stay inside the video (at_ends), got "
+                f"{self.step:g} and {self.at_ends!r}"
+            )
 
     @property
     def step_s(self) -> float:
@@ -79,8 +93,14 @@ class ClipSampling:
 
     @property
     def before_s(self) -> float:
-        """Seconds from the first frame to the keyframe's own; no frame is further from it."""
-        return self.num_frames // 2 * self.step_s
+        """Seconds from the first frame to the keyframe, at most; no frame is further from it."""
+        frames = 2 * self.num_frames if self.stream else self.num_frames // 2
+        return frames * self.step_s
+
+    @property
+    def frames_read(self) -> int:
+        """Frames that are read for a keyframe: T, of a stream 2 T."""
+        return 2 * self.num_frames if self.stream else self.num_frames
 
     @property
     def offsets_s(self) -> NDArray[np.float64]:
@@ -93,11 +113,15 @@ class ClipSampling:
         """Return the (T,) times of the frames around `time_s`, in seconds, ascending.
 
         Frame i is required at time_s + (i - T // 2) * step / 30, so that the keyframe's own is
-        always among them.  within_s: times of the video's first and last frame; where clips stay
-        "inside", one that would reach past either moves until it no longer does, one longer than
-        the video is spread over it evenly, and the time nearest to `time_s` gives way to `time_s`
-        itself. None: the times are what they are, and readers repeat edge frames.
+        always among them. Of a stream they are the (2 T,) of two passes, or of one twice.
+        within_s: times of the video's first and last frame; where clips stay "inside", one that
+        would reach past either moves until it no longer does, one longer than the video is spread
+        over it evenly, and the time nearest to `time_s` gives way to `time_s` itself (not of a
+        stream, whose keyframes share passes). None: the times are what they are, and readers repeat
+        edge frames.
         """
+        if self.stream:
+            return self._passes(time_s, within_s)[0]
         offsets = np.arange(self.num_frames, dtype=np.float64) - self.num_frames // 2
         times_s = np.asarray(time_s + offsets * self.step_s, dtype=np.float64)
         if within_s is None or self.at_ends == "repeat":
@@ -115,6 +139,37 @@ class ClipSampling:
             times_s += max(first_s - times_s[0], 0.0) + min(last_s - times_s[-1], 0.0)
         times_s[np.abs(times_s - time_s).argmin()] = time_s
         return times_s
+
+    def weights(
+        self, time_s: float, *, within_s: tuple[float, float] | None = None
+    ) -> NDArray[np.float32] | None:
+        """Return the (2 T,) weights of the frames of a stream, which add up to 1; else None.
+
+        The arguments are those of `times_s`.
+        """
+        return self._passes(time_s, within_s)[1] if self.stream else None
+
+    def _passes(
+        self, time_s: float, within_s: tuple[float, float] | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Return times and weights of a stream's frames: those of multiples of the step."""
+        size, step_s = self.num_frames, self.step_s
+        weights = np.zeros(2 * size, np.float32)
+        least, most = -math.inf, math.inf  # the first frame of the first and of the last pass
+        if within_s is not None:
+            least = math.ceil(within_s[0] / step_s - 1e-6)
+            most = math.floor(within_s[1] / step_s + 1e-6) - size + 1
+            if most < least:  # the video is shorter than a pass
+                weights[:size] = 1 / size
+                return np.tile(np.linspace(*within_s, size), 2), weights
+        nearest = math.floor(time_s / step_s + 0.5 + 1e-6)
+        first = int(min(max(nearest - size // 2, least), most))
+        pass_of = np.arange(first, first + size) // size
+        numbers = np.array([pass_of[0], pass_of[-1]])
+        starts = np.clip(numbers * size, least, most).astype(np.int64)
+        inside = np.arange(first, first + size) - starts[pass_of - numbers[0]]
+        weights[(pass_of - numbers[0]) * size + inside] = 1 / size
+        return ((starts[:, None] + np.arange(size)).reshape(-1) * step_s), weights
 
 
 @dataclass(frozen=True)
@@ -268,8 +323,10 @@ class Sample:
     """One keyframe, ready to be batched.
 
     frames: (3, T, H, W) uint8 RGB, after resize, crop and flip.  boxes_px: (N, 4) float32 in pixels
-    of those frames.  boxes: the same N actors as they were in the full frame, so that no crop
-    has to be inverted.  labels: (N, A) float32 of 0 and 1.
+    of those frames, or (N, T, 4), a box in each frame, where boxes follow their people.  boxes: the
+    same N actors as they were in the full keyframe, so that no crop has to be inverted.  labels:
+    (N, A) float32 of 0 and 1.  weights: (T,) of the frames of two passes of a stream
+    (`ClipSampling.weights`); None of a clip.  same_clip: equal where the frames are; None: unknown.
     """
 
     keyframe: Keyframe
@@ -277,6 +334,8 @@ class Sample:
     boxes_px: torch.Tensor
     boxes: ActorBoxes
     labels: torch.Tensor
+    weights: torch.Tensor | None = None
+    same_clip: Hashable = None
 
     def __post_init__(self) -> None:
         if self.frames.ndim != 4 or self.frames.shape[0] != 3:
@@ -292,8 +351,11 @@ class Sample:
 class Batch:
     """Clips of one size with their actors.
 
-    frames: (B, 3, T, H, W) uint8.  rois_px: (R, 5) float32 = clip index, x1, y1, x2, y2.
-    labels: (R, A) float32.  boxes and keyframes: one entry a clip, in the order of the clips.
+    Keyframes whose clips hold the same frames share one: there are then fewer clips than keyframes.
+    frames: (B, 3, T, H, W) uint8.  rois_px: (R, 5) float32 = clip index, x1, y1, x2, y2; (R, T, 5)
+    where boxes follow their people: those five for each frame.
+    labels: (R, A) float32.  boxes and keyframes: one entry a keyframe, in the order of the rois.
+    weights: (B, T) float32 of the frames of streams; None of clips.
     """
 
     frames: torch.Tensor
@@ -301,6 +363,7 @@ class Batch:
     labels: torch.Tensor
     boxes: Sequence[ActorBoxes]
     keyframes: Sequence[Keyframe]
+    weights: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.frames.ndim != 5 or self.frames.shape[1] != 3:
@@ -311,25 +374,29 @@ class Batch:
                 f"{len(self.rois_px)} rois, {len(self.labels)} label rows and {actors} boxes "
                 "must be as many"
             )
-        if not len(self.frames) == len(self.boxes) == len(self.keyframes):
+        if not len(self.frames) <= len(self.boxes) == len(self.keyframes):
             raise ValueError(
                 f"{len(self.frames)} clips, {len(self.boxes)} box sets and "
-                f"{len(self.keyframes)} keyframes must be as many"
+                f"{len(self.keyframes)} keyframes: as many box sets as keyframes and no more clips "
+                "are required"
             )
 
     @property
     def inputs(self) -> tuple[torch.Tensor, ...]:
         """What the network is called with."""
-        return self.frames, self.rois_px
+        usual = (self.frames, self.rois_px)
+        return usual if self.weights is None else (*usual, self.weights)
 
     @property
     def keys(self) -> list[str]:
-        """What messages call each clip."""
+        """What messages call each keyframe's clip."""
         return [str(keyframe) for keyframe in self.keyframes]
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory (called by DataLoader)."""
-        names = ("frames", "rois_px", "labels")
+        names = ["frames", "rois_px", "labels"]
+        if self.weights is not None:
+            names.append("weights")
         return replace(self, **{name: getattr(self, name).pin_memory() for name in names})
 
 

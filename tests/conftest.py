@@ -9,10 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from ava_tools.cli import SHARED
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core each, also for the programs that tests start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_exports_unasked() -> None:
+    """Let commands run networks by PyTorch where a test does not say by what.
+
+    Where OpenVINO is installed each tiny network would be exported first, which takes seconds.
+    """
+    SHARED["--runtime"]["default"] = "torch"
 
 
 @pytest.fixture(autouse=True)

@@ -36,6 +36,7 @@ LINES = {
     "download": ["--dataset ava-v2.2 --base-url http://127.0.0.1:9 --attempts 1 --out {a}"],
     "evaluate": ["--ground-truth {a} --detections {b} --label-map {b}"],
     "expand": ["--cfg {a}"],
+    "export": ["--checkpoint {a} --to torch --out {out}"],
     "export_cvat": ["--dataset {a} --split val --out {out}"],
     "import_dataset": [
         "cvat --source {a} --videos {b} --out {out}",

@@ -85,6 +85,10 @@ def test_under_torchrun_commands_spread_over_the_gpus(tmp_path, machine, monkeyp
     def asked(*_, device, **__):
         raise Asked(str(device))
 
+    def placed(_, device):
+        raise Asked(str(device))
+
+    monkeypatch.setattr("detection.pipeline.action_file.place_model", placed)
     monkeypatch.setattr("detection.people.weights.load_people_detector", asked)
     save_tiny_run(tmp_path / "run")
     write_squares(tmp_path / "clip.mp4", seconds=1)

@@ -6,12 +6,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from ava_tools.evaluate import main
+from ava_tools.evaluate import FILLS, main
 from detection.errors import UserError
 from detection.evaluation.protocols import PROTOCOLS
+from detection.structures import FillMisses
 
 MAP = 'item {\n  name: "sit"\n  id: 11\n}\nitem {\n  name: "a <b> & c"\n  id: 12\n}\n'
 BOX, FAR = "0.1,0.1,0.5,0.5", "0.6,0.5,0.9,0.9"
@@ -59,6 +61,82 @@ def test_a_class_without_ground_truth_is_null(folder):
     main(arguments(folder, "--json", str(folder / "out.json")))
     out = json.loads((folder / "out.json").read_text())
     assert out["per_class"] == {"sit": 1.0, "a <b> & c": None}
+
+
+def test_scores_along_tracks_are_named_and_the_other_files_too(folder, capsys):
+    at_a_miss = f"v,0902,{BOX},11,0.9\nv,0904,{BOX},11,0.7\n"
+    (folder / "gt.csv").write_text(TRUTH.splitlines()[0] + f"\nv,0903,{BOX},11,0\n")
+    (folder / "det.csv").write_text(at_a_miss)
+    (folder / "other.csv").write_text(at_a_miss)
+    means = []
+    for more in ([], ["--track-reach", "9"], ["--track-reach", "9", "--fill-misses", "between"]):
+        to = ["--json", str(folder / "out.json"), "--compare", str(folder / "other.csv")]
+        main(arguments(folder, *more, *to))
+        out = json.loads((folder / "out.json").read_text())
+        means.append(out["per_class"]["sit"])
+        assert out["comparison"]["mean"]["difference"] == 0
+        assert ("scores" in out) == bool(more)
+    assert means == [0.5, 0.5, 1.0]
+    assert "scores: averaged along each person's track within 9 s, misses between" in (
+        capsys.readouterr().out
+    )
+    main(arguments(folder, "--track-reach", "9", "--protocol", "all"))
+    assert "scores: averaged along each person's track within 9 s" in capsys.readouterr().out
+
+
+def test_the_ways_to_fill_are_those_of_a_run():
+    assert get_args(FillMisses) == FILLS
+
+
+def test_filling_misses_needs_scores_along_tracks(folder):
+    with pytest.raises(UserError, match="--fill-misses needs --track-reach"):
+        main(arguments(folder, "--fill-misses", "between"))
+
+
+def test_a_file_whose_tracks_hold_two_boxes_at_a_keyframe_is_refused(folder):
+    rows = f"v,0902,{BOX},11,0.9,1\nv,0902,{BOX},12,0.8,1\nv,0902,{FAR},11,0.9,1\n"
+    (folder / "det.csv").write_text(rows)
+    for way in (["--track-reach", "9"], ["--video-map"]):
+        with pytest.raises(
+            UserError, match="det.csv:3: track 1 has 2 boxes at v at 902.000 s; a track has one"
+        ):
+            main(arguments(folder, *way))
+    main(arguments(folder))  # where tracks do not count
+
+
+@pytest.mark.parametrize(
+    ("score", "found"),
+    [("85.2", "score 85.2 looks like per cent"), ("-3.1", "score -3.1 looks like a logit"),
+     ("1.5", "score 1.5")],
+)  # fmt: skip
+def test_scores_that_are_no_probabilities_are_told_and_refused_where_they_are_averaged(
+    folder, capsys, score, found
+):
+    (folder / "det.csv").write_text(f"v,0902,{BOX},11,0.9\nv,0902,{FAR},11,{score}\n")
+    main(arguments(folder))  # the order alone counts
+    assert f"1 of 2 scores are outside [0, 1], the first in line 2: {score}" in (
+        capsys.readouterr().err
+    )
+    with pytest.raises(UserError) as caught:
+        main(arguments(folder, "--track-reach", "9"))
+    assert str(caught.value).endswith(
+        f"det.csv:2: {found}; a probability from 0 to 1 is required (1 of 2 scores are outside)"
+    )
+
+
+def test_boxes_wholly_outside_the_frame_are_told_and_refused_where_they_are_linked(folder, capsys):
+    rows = f"v,0902,{BOX},11,0.9\nv,0902,1.2,0.1,1.4,0.5,11,0.4\nv,0903,0.9,0.9,1.1,1.1,11,0.4\n"
+    (folder / "det.csv").write_text(rows)
+    main(arguments(folder))
+    assert "2 of 3 boxes reach outside the frame, the first in line 2; 1 lie outside wholly" in (
+        capsys.readouterr().err
+    )
+    with pytest.raises(UserError) as caught:
+        main(arguments(folder, "--track-reach", "9"))
+    assert str(caught.value).endswith(
+        "det.csv:2: the box 1.2, 0.1, 1.4, 0.5 lies outside the frame wholly; fractions of the "
+        "frame from 0 to 1 are required (1 of 3 boxes do)"
+    )
 
 
 def test_all_protocols_side_by_side(folder, capsys):

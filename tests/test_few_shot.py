@@ -15,10 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import few_shot  # noqa: E402
 import teach_order  # noqa: E402
 
+from ava_tools.cli import exit_code_of  # noqa: E402
 from detection.config import load_config  # noqa: E402
 from detection.engine.probe import fit_linear  # noqa: E402
 from detection.errors import UserError  # noqa: E402
-from detection.teaching.order import least_like_order  # noqa: E402
 from tests.helpers.tiny_data import make_dataset  # noqa: E402
 
 
@@ -132,63 +132,107 @@ def test_a_test_frame_without_kept_features_is_named(tmp_path):
         few_shot.read_test(config, tmp_path)
 
 
+def write_three_rows(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    labels = few_shot.one_hot(np.zeros(3, np.int64), 3)
+    features = np.zeros((3, 4), np.float32)
+    np.savez(path, time_us=np.arange(3), features=features, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("work", "kept"),
+    [("folds", 0), ("curve", 0), ("folds", 60), ("curve", 60), ("curve", None)],
+)
+def test_training_clips_that_are_missing_or_cut_short_are_one_line_and_no_figure(
+    tmp_path, capsys, work, kept
+):
+    root = make_dataset(tmp_path / "data")
+    path = tmp_path / "train" / "v.npz"
+    write_three_rows(path)
+    if kept:
+        path.write_bytes(path.read_bytes()[:kept])
+    elif kept == 0:
+        path.unlink()
+    arguments = [work, "--cfg", "configs/mine_x3d_xs.yaml", "--features", str(tmp_path)]
+    overrides = [f"data.root={root}", "data.train_split=train"]
+    assert exit_code_of(lambda _: few_shot.main([*arguments, *overrides])) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"error: {path.parent}")
+    assert printed.err.count("\n") == 1
+
+
+def make_known(scores, counts, seed=0) -> teach_order.Known:
+    random = np.random.default_rng(seed)
+    features = random.random((len(scores) + 2, 4)).astype(np.float32)
+    return teach_order.Known(
+        np.asarray(scores, float), np.array(counts), features[2:], features[:2], random, num_none=1
+    )
+
+
 @pytest.mark.parametrize("name", teach_order.ORDERS)
 def test_every_order_names_each_clip_once(name):
-    random = np.random.default_rng(1)
     for num in (0, 1, 15):
-        features = random.random((num + 2, 4))
-        alike = features @ features.T
-        known = teach_order.Known(
-            scores=random.random((num, 3)),
-            counts=np.array([1, 0, 1]),
-            among=alike[:num, :num],
-            labelled=alike[:num, num:],
-            random=random,
-        )
-        order = teach_order.ORDERS[name](known)
-        assert sorted(order.tolist()) == list(range(num)), name
+        scores = np.random.default_rng(1).random((num, 3))
+        for counts in ([1, 0, 1], [0, 0, 0], [9, 12, 30]):
+            order = teach_order.ORDERS[name](make_known(scores, counts))
+            assert sorted(order.tolist()) == list(range(num)), name
 
 
-def test_the_order_measured_as_least_like_the_labelled_is_the_one_for_features():
-    random = np.random.default_rng(3)
-    features = random.normal(size=(30, 8))
-    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    known = teach_order.Known(
-        scores=np.zeros((25, 3)),
-        counts=np.zeros(3, int),
-        among=unit[:25] @ unit[:25].T,
-        labelled=unit[:25] @ unit[25:].T,
-        random=random,
-    )
-    measured = teach_order.ORDERS["least like the labelled"](known)[:10]
-    assert least_like_order(features[:25], features[25:])[:10].tolist() == measured.tolist()
+def make_annotator(num_clips=60) -> teach_order.Annotator:
+    return teach_order.Annotator.of(make_clips(num_clips=num_clips), l2=1e-4, keyframes=1)
 
 
+@pytest.mark.parametrize("wanted", [None, 1])
 @pytest.mark.parametrize("start", ["classes", "random"])
-def test_an_annotator_who_labels_more_finds_more_on_films_held_out(start):
-    clips = make_clips(num_clips=60)
-    pool = np.arange(60) < 40  # films are pairs of clips
-    found = teach_order.simulate(
-        clips,
-        few_shot.grams_of(clips.features, (6, 6)),
-        teach_order.ORDERS["random"],
-        pool=pool,
-        start=start,
-        seed=0,
-        picks=[10, 20],
-        l2=1e-4,
-        keyframes=1,
+def test_an_annotator_who_labels_more_finds_more_on_films_held_out(start, wanted):
+    found = make_annotator().label(
+        teach_order.ORDERS["random"], start=start, seed=0, picks=[10, 20], wanted=wanted
     )
-    assert len(found) == 2
-    assert found[-1] > 0.9
+    assert len(found["map"]) == 2
+    assert found["map"][-1] > 0.9
 
 
-def test_nobody_begins_with_clips_that_are_held_out():
-    label = np.arange(30) % 5
+def test_clips_are_counted_until_each_class_has_enough():
+    labels = few_shot.one_hot(np.arange(40) % 2, 2)
+    assert teach_order.until(labels) == 20
+    assert teach_order.until(labels[:19]) == 19  # not reached: all
+    assert teach_order.until(np.concatenate([np.zeros((5, 2), np.float32), labels])) == 25
+
+
+def test_one_wanted_action_is_enough_sooner_where_its_likeliest_are_asked():
+    annotator = make_annotator()
+    found = {
+        name: annotator.label(
+            teach_order.ORDERS[name], start="classes", seed=1, picks=[30], wanted=1
+        )
+        for name in ("random", "half in turns")
+    }
+    assert found["half in turns"]["until_enough"] < found["random"]["until_enough"]
+
+
+@pytest.mark.parametrize("columns", [5, 2])
+def test_nobody_begins_with_clips_that_are_held_out(columns):
+    labels = few_shot.one_hot(np.arange(30) % 5, 5)[:, :columns]
     pool = np.arange(30) < 15
-    first = teach_order.first_clips(label, pool, "classes", np.random.default_rng(0))
-    assert len(set(label[first])) == 3
+    first = teach_order.first_clips(labels, pool, "classes", np.random.default_rng(0))
+    assert len(first) == min(columns, 3)
+    assert labels[first].sum(0).max() == 1
+    assert labels[first].sum() == len(first)
     assert pool[first].all()
-    first = teach_order.first_clips(label, pool, "random", np.random.default_rng(0))
+    first = teach_order.first_clips(labels, pool, "random", np.random.default_rng(0))
     assert len(set(first)) == 10
     assert pool[first].all()
+
+
+def test_an_order_is_compared_with_random_order_of_the_same_seeds(capsys):
+    rows = [
+        {"seed": seed, "start": "random", "order": order, "picks": [10], "map": [value + seed],
+         "until_enough": 5}
+        for seed in range(3)
+        for order, value in (("random", 0.1), ("better", 0.2))
+    ]  # fmt: skip
+    teach_order.print_table(rows, "title")
+    printed = capsys.readouterr().out
+    assert "+0.1000 ± 0.0000" in printed.split("\n")[2]
+    assert "+0.0000 ± 0.0000" in printed.split("\n")[1]

@@ -82,6 +82,7 @@ FILES = {
 OF_OTHERS = {
     *("get_ava_performance.py", "ava_eval_helper.py", "ava_utils.py"),  # of evaluators
     "tasks.py",  # written by export_cvat
+    "card.md",  # written by export
 }
 
 

@@ -202,7 +202,7 @@ def test_a_video_that_changes_while_the_results_are_written_is_noticed_too(
 
 def test_names_that_drive_a_terminal_are_written_out(tmp_path, command, capfd):
     """Class names of a checkpoint, and a video's own name."""
-    names = ("be \x1b[31mred", "be \x9b2Jblue", "be\u2028here")
+    names = ("be \x1b[31m\x9b2Jred", "be \x9b2Jblue", "be\u2028here")
     save_tiny_run(tmp_path / "run", labels=dataclasses.replace(LABELS, names=names))
     video = write_squares(tmp_path / "cam\x1b]0;x\x07.mp4", seconds=3)
     given = arguments(tmp_path, tmp_path / "o\x1but", "--threshold", "0.01", "--no-film")
@@ -212,7 +212,7 @@ def test_names_that_drive_a_terminal_are_written_out(tmp_path, command, capfd):
     said = capfd.readouterr()
     for text in (said.out, said.err):
         assert all(c.isprintable() or c in "\n\r" for c in text), ascii(text)
-    assert '"be \\u001b[31mred"' in said.out and '"be \\u009b2Jblue"' in said.out
+    assert '"be \\u001b[31m\\u009b2Jred"' in said.out and '"be\\u2028here"' in said.out
     with pytest.raises(UserError) as caught:
         command([*given, "--threshold", "fly\x1b=0.5"])
     assert "fly" in str(caught.value)

@@ -13,12 +13,12 @@ FILES = sorted((REPOSITORY / "detection").rglob("*.py"))
 # From the ground up. A room imports from the floors below it, and from itself.
 FLOORS = (
     ("bounds", "option_names", "errors"),
-    ("structures", "boxes", "devices", "unfinished", "joins"),
-    ("files",),
+    ("structures", "boxes", "cores", "devices", "unfinished", "joins"),
+    ("files", "relevance"),
     ("yaml_files", "formats"),
     ("config", "transfer", "video", "models"),
     ("checkpoints", "tracking"),
-    ("datasets",),
+    ("datasets", "export"),
     ("evaluation",),
     ("people",),
     ("build",),
@@ -35,6 +35,7 @@ FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in room
 NEVER = {
     "models": {"files", "yaml_files", "config", "transfer", "video"},
     "checkpoints": {"config", "video", "yaml_files"},
+    "export": {"config", "video", "yaml_files"},
     "video": {"config", "yaml_files"},
     "datasets": {"config", "checkpoints", "models"},
     "evaluation": {"config", "models", "checkpoints", "video"},
@@ -113,7 +114,12 @@ def test_no_modules_import_each_other_in_a_circle():
 
 
 @pytest.mark.parametrize(
-    ("package", "owner"), [("av", "video/"), ("detectron2", "people/detectron2_rcnn.py")]
+    ("package", "owner"),
+    [
+        ("av", "video/"),
+        ("detectron2", "people/detectron2_rcnn.py"),
+        ("openvino", "export/openvino_runtime.py"),
+    ],
 )
 def test_some_packages_have_one_importer(package, owner):
     importers = {
@@ -127,7 +133,8 @@ def test_some_packages_have_one_importer(package, owner):
 
 def test_parts_without_torch():
     """The evaluator and the annotation files start at once because they need no torch."""
-    for folder in ("evaluation", "datasets/ava_csv.py", "datasets/label_map.py", "structures.py"):
+    alone = ("datasets/ava_csv.py", "datasets/label_map.py", "structures.py", "relevance.py")
+    for folder in ("evaluation", *alone):
         place = REPOSITORY / "detection" / folder
         for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
             for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from tiny_data import LABELS, make_dataset
@@ -20,14 +21,17 @@ from ava_tools import evaluate
 from ava_tools.cli import run_command
 from detection import build
 from detection.config import load_config
+from detection.datasets.ava_csv import read_detections
 from detection.datasets.folder import DatasetFolder, FramesPart, write_dataset_file
-from detection.datasets.label_map import write_label_map
+from detection.datasets.label_map import read_label_map, write_label_map
 from detection.engine import runs
 from detection.engine.tasks.actions import ActionTask
 from detection.engine.tasks.base import Evaluation
 from detection.errors import EXIT_STOPPED, UserError
+from detection.evaluation.along_tracks import rows_along_tracks
 from detection.people.beside_run import people_beside
 from detection.structures import LabelMap
+from detection.tracking.scoring import TrackScoring
 from detection.video.reader import VideoReader
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -263,6 +267,43 @@ def test_action_scores_are_multiplied_by_the_persons_where_asked(tmp_path, datas
     assert scores(again) == pytest.approx([0.95 * score for score in plain], rel=1e-4)
     boxes = json.loads((again / "metrics.json").read_text())["boxes"]
     assert boxes.endswith("action scores multiplied by the box's score")
+
+
+@pytest.mark.parametrize(
+    ("score", "found"), [("95", "looks like per cent"), ("-0.4", "looks like a logit")]
+)
+def test_boxes_whose_scores_are_no_probabilities_are_refused(tmp_path, dataset, cfg, score, found):
+    other = with_boxes(dataset, tmp_path / "data", "val")
+    path = other / "annotations" / "det.csv"
+    path.write_text(path.read_text().replace(",0.95", f",{score}"))
+    with pytest.raises(UserError, match=rf"{path.name}:1: score {score} {found}; a probability"):
+        train_ava.main(["--cfg", str(cfg), f"data.root={other}", "data.val_boxes=det"])
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_scores_are_averaged_along_tracks_where_asked(tmp_path, dataset, cfg, capsys):
+    other = with_boxes(dataset, tmp_path / "data", "val")
+    options = [f"data.root={other}", "data.val_boxes=det"]
+    run, again = tmp_path / "run", tmp_path / "again"
+    train_ava.main(["--cfg", str(cfg), *options, "optim.epochs=1"])
+    options += ["evaluation.track_reach_s=1e6", "evaluation.fill_misses=between"]
+    capsys.readouterr()
+    train_ava.main(["--eval-only", "--checkpoint", str(run), *options, f"output={again}"])
+    metrics = json.loads((again / "metrics.json").read_text())
+    assert metrics["boxes"].endswith(
+        "scores averaged along each person's track within 1e+06 s, misses between two boxes of a "
+        "track filled"
+    )
+    assert metrics["boxes"] in capsys.readouterr().out
+    labels = read_label_map(other / "annotations" / "label_map.pbtxt")
+    rows = read_detections(run / "detections.csv")
+    how = TrackScoring(reach_s=1e6, fill="between")
+    by_hand = rows_along_tracks(rows, labels, how, keyframes=rows.keyframes())
+    ours = read_detections(again / "detections.csv")
+    assert len(ours) == len(by_hand) >= len(rows)
+    assert np.allclose(np.sort(ours.score), np.sort(by_hand.score), atol=1e-5)
+    with pytest.raises(UserError, match="fill_misses: needs track_reach_s"):
+        load_config(cfg, ["evaluation.fill_misses=between"])
 
 
 def test_detected_boxes_that_fit_are_learned_from(tmp_path, dataset, cfg):

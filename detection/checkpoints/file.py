@@ -28,6 +28,7 @@ from detection.checkpoints.plain_file import (
     read_plain,
     write_safetensors,
 )
+from detection.checkpoints.relevance_part import plain_relevance, read_relevance
 from detection.checkpoints.weights import (
     Naming,
     check_weights,
@@ -42,6 +43,7 @@ from detection.files import replacing
 from detection.models.actor_head import ActorHeadDescription
 from detection.models.classifier import HeadDescription
 from detection.models.x3d import X3DDescription
+from detection.relevance import Relevance
 from detection.structures import GROUND_TRUTH_BOXES, ClassThresholds, ClipSampling, LabelMap
 
 Task = Literal["actions", "classification"]
@@ -104,6 +106,7 @@ class ModelFile:
     config: the run's configuration as saved, which its own reader checks; None where there is none.
     training: what the trainer keeps, for `detection.engine` to check (own files).
     thresholds: the score from which each class is taken to be done; None where none were learned.
+    relevance: which detected boxes are of people who are labelled; None where it was not fitted.
     notes: sentences on how the weights were found.
     """
 
@@ -118,6 +121,7 @@ class ModelFile:
     config: dict[str, Any] | None = None
     training: dict[str, Any] = field(default_factory=dict)
     thresholds: ClassThresholds | None = None
+    relevance: Relevance | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -156,6 +160,7 @@ def save_model_file(
     config: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
     thresholds: ClassThresholds | None = None,
+    relevance: Relevance | None = None,
     safetensors: bool = False,
 ) -> None:
     """Write a checkpoint of this project, whole or not at all.
@@ -167,9 +172,40 @@ def save_model_file(
     """
     if classes is not None:
         check_class_layer(str(path), state, len(classes))
+    form = {"format": FORMAT, "version": FORMAT_VERSION}
+    facts = plain_facts(
+        network=network,
+        classes=classes,
+        sampling=sampling,
+        short_side_px=short_side_px,
+        config=config,
+        thresholds=thresholds,
+        relevance=relevance,
+    )
+    if safetensors:
+        write_safetensors(path, state, form | facts)
+        return
+    weights = {key: value.detach().cpu() for key, value in state.items()}
+    values = form | {"model_state": weights} | facts | {"training": dict(training or {})}
+    save_plain(path, values)
+
+
+def plain_facts(
+    *,
+    network: NetworkDescription | None,
+    classes: LabelMap | None,
+    sampling: ClipSampling | None,
+    short_side_px: int | None = None,
+    config: Mapping[str, Any] | None = None,
+    thresholds: ClassThresholds | None = None,
+    relevance: Relevance | None = None,
+) -> dict[str, Any]:
+    """Return in plain types what is needed to run a network beside its weights.
+
+    The arguments are those of `save_model_file`; `read_plain_facts` reads them back.
+    """
     if thresholds is not None and (classes is None or len(thresholds) != len(classes)):
         raise ValueError(f"{len(thresholds)} thresholds do not fit the classes")
-    form = {"format": FORMAT, "version": FORMAT_VERSION}
     facts: dict[str, Any] = {
         "network": None if network is None else network.numbers(),
         "label_map": None if classes is None else _plain_classes(classes),
@@ -178,12 +214,9 @@ def save_model_file(
     }
     if thresholds is not None:
         facts["thresholds"] = _plain_thresholds(thresholds)
-    if safetensors:
-        write_safetensors(path, state, form | facts)
-        return
-    weights = {key: value.detach().cpu() for key, value in state.items()}
-    values = form | {"model_state": weights} | facts | {"training": dict(training or {})}
-    save_plain(path, values)
+    if relevance is not None:
+        facts["relevance"] = plain_relevance(relevance)
+    return facts
 
 
 def write_thresholds(path: str | Path, thresholds: ClassThresholds) -> None:
@@ -235,6 +268,7 @@ def _plain_sampling(
         "pixel_mean": 0.45 if network is None else network.pixel_mean,
         "pixel_std": 0.225 if network is None else network.pixel_std,
         "at_ends": sampling.at_ends,
+        **({"stream": True} if sampling.stream else {}),  # else the file of before
     }
 
 
@@ -274,22 +308,33 @@ def read_own(path: str, content: Mapping[str, Any], *, weights_only: bool) -> Mo
     check_version(path, content, FORMAT_VERSION)
     said = SavedValues(path, content)
     unwrapped = unwrap(path, read_state(path, said))
-    network, labels, sampling = (said.raw(key) for key in ("network", "label_map", "sampling"))
     training = None if weights_only else said.raw("training", None)
+    return dataclasses.replace(
+        read_plain_facts(path, content, state=unwrapped.state),
+        training={} if training is None else dict(said.within("training").items()),
+        notes=unwrapped.notes,
+    )
+
+
+def read_plain_facts(
+    path: str, content: Mapping[str, Any], *, state: Mapping[str, Tensor]
+) -> ModelFile:
+    """Check what `plain_facts` returned, and hold it against the weights, if any."""
+    said = SavedValues(path, content)
+    network, labels, sampling = (said.raw(key) for key in ("network", "label_map", "sampling"))
     clip, short_side_px = (None, None) if sampling is None else _sampling(path, sampling)
-    classes = None if labels is None else _classes(path, labels, unwrapped.state)
+    classes = None if labels is None else _classes(path, labels, state)
     return ModelFile(
         path,
-        state=unwrapped.state,
+        state=dict(state),
         naming="own",
         network=None if network is None else read_network(path, network),
         classes=classes,
         sampling=clip,
         short_side_px=short_side_px,
         config=checked_config(path, said.raw("config")),
-        training={} if training is None else dict(said.within("training").items()),
         thresholds=_thresholds(said, classes),
-        notes=unwrapped.notes,
+        relevance=read_relevance(path, said),
     )
 
 
@@ -323,12 +368,16 @@ def read_network(path: str, values: Any) -> NetworkDescription:
 def _sampling(path: str, values: Any) -> tuple[ClipSampling, int]:
     """Return which frames a clip holds, and their short side in pixels."""
     said = SavedValues(path, values, "sampling")
-    sampling = ClipSampling(**said.fields(ClipSampling))
+    fields = said.fields(ClipSampling)
+    try:
+        sampling = ClipSampling(**fields)
+    except ValueError as error:
+        raise UserError(f"{path}: a damaged checkpoint: {error}") from error
     side = said.whole("short_side_px", 1, LARGEST_SIDE_PX)
     said.number("pixel_mean", -10, 10, 0.45)  # stated once more in `network`, which counts
     said.number("pixel_std", 1e-6, 1e6, 0.225)
     said.refuse_others(
-        ("num_frames", "step", "at_ends", "short_side_px", "pixel_mean", "pixel_std")
+        ("num_frames", "step", "at_ends", "stream", "short_side_px", "pixel_mean", "pixel_std")
     )
     if sampling.num_frames * side**2 > MOST_PIXELS:
         raise UserError(

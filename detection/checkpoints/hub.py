@@ -8,6 +8,8 @@ break and keeps no hash; `detection.transfer.download` resumes and records it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +95,20 @@ def fetch(name: str, entry: Published, *, cache: Path | None = None) -> Path:
         path.unlink(missing_ok=True)  # others would take it for what its name says
         raise
     return path
+
+
+@contextmanager
+def told_to_fetch_again(path: Path) -> Iterator[None]:
+    """Say of a published file that cannot be read that it may be deleted; forget its hash.
+
+    A file put there by hand, or of a publisher who tells no hash, may be half a file.
+    """
+    try:
+        yield
+    except UserError as error:
+        with suppress(OSError):
+            path.with_name(path.name + ".sha256").unlink(missing_ok=True)
+        raise UserError(f"{error}; delete it to fetch it again") from error
 
 
 def download(name: str, entry: Published, folder: Path) -> None:

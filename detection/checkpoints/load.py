@@ -11,12 +11,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from detection.checkpoints.file import CLASS_WEIGHT, ModelFile, NetworkDescription, read_model_file
-from detection.checkpoints.hub import PUBLISHED, fetch_published
+from detection.checkpoints.hub import PUBLISHED, fetch_published, told_to_fetch_again
 from detection.checkpoints.weights import shown
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector, build_detector
@@ -74,8 +75,16 @@ def _build(network: NetworkDescription) -> Network:
     return build_classifier(network.trunk, network.head, **pixels)
 
 
-def describe_network(model: Network) -> NetworkDescription:
+class Described(Protocol):
+    """A network that runs elsewhere, and knows its numbers."""
+
+    description: NetworkDescription
+
+
+def describe_network(model: Network | Described) -> NetworkDescription:
     """Return the numbers that `build_network` makes the same network from."""
+    if not isinstance(model, Network):
+        return model.description
     return NetworkDescription(
         model.trunk.description,
         model.head.description,
@@ -182,10 +191,15 @@ def load_pretrained(
 
     Raises `UserError` with the first of what does not fit.
     """
-    path = fetch_published(str(path_or_name)) if str(path_or_name) in PUBLISHED else path_or_name
+    if str(path_or_name) in PUBLISHED:
+        path = fetch_published(str(path_or_name))
+        with told_to_fetch_again(path):
+            file = read_model_file(path, weights_only=True)
+    else:
+        file = read_model_file(path_or_name, weights_only=True)
     return load_state(
         model,
-        read_model_file(path, weights_only=True),
+        file,
         allow_random=allow_random,
         allow_unused=allow_unused,
         class_names=class_names,

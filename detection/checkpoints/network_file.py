@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from contextlib import suppress
+from contextlib import nullcontext
 from pathlib import Path
 
 from detection.checkpoints.file import (
@@ -19,7 +19,7 @@ from detection.checkpoints.file import (
     check_class_layer,
     read_model_file,
 )
-from detection.checkpoints.hub import PUBLISHED, fetch_published
+from detection.checkpoints.hub import PUBLISHED, fetch_published, told_to_fetch_again
 from detection.checkpoints.load import describe_foreign, guess_variant
 from detection.errors import UserError, printable
 from detection.models.x3d import VARIANTS
@@ -54,14 +54,8 @@ def read_network_file(
     another network, and where the classes or the variant do not fit.
     """
     path, published = find_weights(source)
-    try:
+    with nullcontext() if published is None else told_to_fetch_again(path):
         file = read_model_file(path, weights_only=True)
-    except UserError as error:
-        if published is None:
-            raise
-        with suppress(OSError):  # the hash of a file that is no use
-            path.with_name(path.name + ".sha256").unlink(missing_ok=True)
-        raise UserError(f"{error}; delete it to fetch it again") from error
     file = complete_file(file, variant=variant or published, label_map=label_map)
     if file.classes is None:
         raise UserError(

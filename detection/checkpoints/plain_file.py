@@ -35,7 +35,9 @@ from detection.files import replacing
 
 HOW_TO_INSTALL = "pip install safetensors"
 METADATA_KEY = "x3d_action_detection"  # of what stands beside the weights in safetensors
-_SECTIONS = ("data", "clip", "picture", "model", "optim", "probe", "evaluation", "classification")
+_SECTIONS = ("data", "clip", "picture", "model", "optim", "probe", "people", "evaluation") + (
+    "classification",
+)
 _REQUIRED: Any = object()
 _RESAVE = (
     "where you trust the file, let its own program save the weights alone: "

@@ -46,6 +46,8 @@ def run_findings(
         attempt(lambda: require_labels(folder, data.train_split, label_map))
     for name in (data.val_boxes, *data.also_score_boxes):
         attempt(lambda name=name: build.read_val_table(on_boxes(name), folder, label_map))  # type: ignore[misc]
+    if config.people.relevance == "fit":
+        attempt(lambda: build.find_relevance_boxes(config, folder))
     if weights:
         model = attempt(lambda: build.build_model(config, num_classes=len(label_map)))
         if model is not None:

@@ -6,7 +6,8 @@ Legend: T frames, H W pixels, N actors, A action classes.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from detection.datasets.actor_table import ActorTable
+from detection.datasets.actor_tracks import ActorTracks
+from detection.datasets.joined_tables import JoinedTables, JoinedTracks
 from detection.datasets.open_video import SURE_S, FrameSource, keyframe_outside
 from detection.datasets.transforms import ClipTransform, TransformParams
 from detection.datasets.workers import SampleIndex, too_many_unreadable
@@ -24,22 +27,25 @@ from detection.video.frames import scaled_size
 
 
 class AvaDataset(Dataset[Sample]):
-    """One sample per keyframe of a table.
+    """One sample per keyframe of a table, or of several that are read together.
 
-    open_video: gives the frames of a video id.  sampling: which frames a clip holds.  seed: of the
-    transform's random choices.
+    open_video: gives the frames of a video id.  sampling: which frames a clip holds.  tracks: of
+    the table's actors, where samples have their boxes in each frame; None: the keyframe's alone.
+    seed: of the transform's random choices.
     """
 
     def __init__(
         self,
-        table: ActorTable,
+        table: ActorTable | JoinedTables,
         *,
         open_video: Callable[[str], FrameSource],
         transform: ClipTransform,
         sampling: ClipSampling,
+        tracks: ActorTracks | JoinedTracks | None = None,
         seed: int = 0,
     ) -> None:
         self.table = table
+        self._tracks = tracks
         self._open_video = open_video
         self._transform = transform
         self._sampling = sampling
@@ -68,8 +74,8 @@ class AvaDataset(Dataset[Sample]):
         for places in together.values():
             positions = [pairs[place][1] for place in places]
             clips = self._read(positions, params_of[places[0]].short_side)
-            for place, position, frames in zip(places, positions, clips, strict=True):
-                samples[place] = self._sample(position, frames, params_of[place])
+            for place, position, clip in zip(places, positions, clips, strict=True):
+                samples[place] = self._sample(position, clip, params_of[place])
         return [samples[place] for place in range(len(pairs))]
 
     def output_size(self, position: int) -> tuple[int, int]:
@@ -126,34 +132,56 @@ class AvaDataset(Dataset[Sample]):
                 raise table.row_error(positions[position], message)
         return self.unreadable_videos
 
+    def adopt_checks(self, other: AvaDataset) -> None:
+        """Take over what `check_videos` found of another data set of the same videos."""
+        self.unreadable_videos |= other.unreadable_videos
+        self._frame_sizes |= other._frame_sizes
+
     def _params(self, index: SampleIndex) -> TransformParams:
         return self._transform.make_params(np.random.default_rng((self._seed, *index)))
 
-    def _read(self, positions: Sequence[int], short_side: int) -> Iterable[torch.Tensor]:
-        """Return the (T, 3, H, W) frames of keyframes of one video."""
+    def _read(self, positions: Sequence[int], short_side: int) -> list[_ReadClip]:
+        """Return the clips of keyframes of one video."""
         keys = [self.table.keyframe(position) for position in positions]
         try:
             with self._open_video(keys[0].video_id) as video:
+                read = self._required(video, keys)
                 clip = video.read(
-                    np.concatenate(self._times_s(video, keys)),
+                    np.concatenate([times_s for times_s, _ in read]),
                     short_side=short_side,
                     keyframes_s=[key.time_s for key in keys],
                 )
         except UserError as error:
             raise self._blame(positions, error) from error
-        return clip.frames.split(self._sampling.num_frames)  # type: ignore[no-any-return, no-untyped-call]
+        size = self._sampling.frames_read
+        frames = clip.frames.split(size)  # type: ignore[no-untyped-call]
+        shown = [tuple(times_s) for times_s in clip.times_s.reshape(-1, size).tolist()]
+        return [
+            _ReadClip(images, times_s, weights, (keys[0].video_id, *shown_s))
+            for images, (times_s, weights), shown_s in zip(frames, read, shown, strict=True)
+        ]
 
-    def _times_s(self, video: FrameSource, keys: Sequence[Keyframe]) -> list[NDArray[np.float64]]:
-        """Return the (T,) times of the frames of each keyframe's clip."""
-        times_s = [self._sampling.times_s(key.time_s) for key in keys]
+    def _required(
+        self, video: FrameSource, keys: Sequence[Keyframe]
+    ) -> list[tuple[NDArray[np.float64], torch.Tensor | None]]:
+        """Return the (T,) times of the frames of each keyframe's clip, and of streams weights."""
+        within_s = self._within_s(video, keys)
+        found = []
+        for key in keys:
+            weights = self._sampling.weights(key.time_s, within_s=within_s)
+            times_s = self._sampling.times_s(key.time_s, within_s=within_s)
+            found.append((times_s, None if weights is None else torch.from_numpy(weights)))
+        return found
+
+    def _within_s(self, video: FrameSource, keys: Sequence[Keyframe]) -> tuple[float, float] | None:
+        """Return the times between which clips are to stay; None where they do by themselves."""
         if self._sampling.at_ends == "repeat":
-            return times_s
+            return None
         start_s, end_s = video.span_s()  # as the header has it: `ends_s` has to look
-        every_s = np.concatenate(times_s)
+        every_s = np.concatenate([self._sampling.times_s(key.time_s) for key in keys])
         if start_s + SURE_S <= every_s.min() and every_s.max() <= end_s - SURE_S:
-            return times_s
-        within_s = video.ends_s()
-        return [self._sampling.times_s(key.time_s, within_s=within_s) for key in keys]
+            return None
+        return video.ends_s()
 
     def _blame(self, positions: Sequence[int], error: UserError) -> UserError:
         """Name the row of the keyframe that the message is about, else of the first one."""
@@ -162,13 +190,31 @@ class AvaDataset(Dataset[Sample]):
                 return self.table.row_error(position, str(error))
         return self.table.row_error(positions[0], str(error))
 
-    def _sample(self, position: int, frames: torch.Tensor, params: TransformParams) -> Sample:
-        boxes = self.table.boxes(position)
-        done = self._transform.apply(frames, boxes.xyxy_01, params)
+    def _sample(self, position: int, clip: _ReadClip, params: TransformParams) -> Sample:
+        boxes, paths_01 = self.table.boxes(position), None
+        if self._tracks is not None:
+            paths_01 = self._tracks.boxes_at(position, clip.times_s)
+        done = self._transform.apply(clip.frames, boxes.xyxy_01, params, paths_01=paths_01)
         return Sample(
             keyframe=self.table.keyframe(position),
             frames=done.frames,
             boxes_px=done.boxes_px,
             boxes=boxes.select(done.kept),
             labels=torch.from_numpy(self.table.labels(position)[done.kept]),
+            weights=clip.weights,
+            same_clip=None if clip.weights is not None else (clip.shown, params),
         )
+
+
+@dataclass(frozen=True)
+class _ReadClip:
+    """What was decoded for a keyframe.
+
+    frames: (T, 3, H, W).  times_s: (T,) that were asked for.  weights: of streams.  shown: the
+    video, and the times of the frames themselves.
+    """
+
+    frames: torch.Tensor
+    times_s: NDArray[np.float64]
+    weights: torch.Tensor | None
+    shown: tuple[str | float, ...]

@@ -28,15 +28,37 @@ from detection.files import read_text
 from detection.structures import ActorBoxes, Keyframe, LabelMap
 
 
-@dataclass(frozen=True)
-class ActorTable:
-    """Keyframes in order of video and time, each with its actors and their labels.
+class KeyframeRows:
+    """Keyframes in order of video and time.
 
-    path: the file of the actors.
-    num_classes: number of action classes, A.
     video_names: sorted.
     video_index: (K,) index into `video_names`.
     time_us: (K,) microseconds.
+    """
+
+    video_names: tuple[str, ...]
+    video_index: NDArray[np.int32]
+    time_us: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.time_us)
+
+    def keyframe(self, position: int) -> Keyframe:
+        """Return the k-th keyframe."""
+        name = self.video_names[self.video_index[position]]
+        return Keyframe(name, float(self.time_us[position]) / 1e6)
+
+    def keyframes(self) -> list[Keyframe]:
+        """Return all keyframes in order."""
+        return [self.keyframe(position) for position in range(len(self))]
+
+
+@dataclass(frozen=True)
+class ActorTable(KeyframeRows):
+    """Keyframes, each with its actors and their labels.
+
+    path: the file of the actors.
+    num_classes: number of action classes, A.
     first_actor: (K + 1,); keyframe k has actors first_actor[k] to first_actor[k + 1].
     boxes_01: (M, 4) float32, x1, y1, x2, y2 in fractions of the frame.
     score: (M,) float32 person scores, 1 for ground truth.
@@ -44,6 +66,7 @@ class ActorTable:
     first_label: (M + 1,); actor m has labels first_label[m] to first_label[m + 1].
     label_column: (L,) columns of the label map.
     skipped_labels: number of rows whose action is not in the label map.
+    person: (M,) ids of people, within a video; None where the file has none.
     """
 
     path: str
@@ -58,32 +81,21 @@ class ActorTable:
     first_label: NDArray[np.int64]
     label_column: NDArray[np.int32]
     skipped_labels: int = 0
-
-    def __len__(self) -> int:
-        return len(self.time_us)
+    person: NDArray[np.int64] | None = None
 
     @property
     def num_actors(self) -> int:
         """Number of actors, M."""
         return len(self.boxes_01)
 
-    def keyframe(self, position: int) -> Keyframe:
-        """Return the k-th keyframe."""
-        name = self.video_names[self.video_index[position]]
-        return Keyframe(name, float(self.time_us[position]) / 1e6)
-
-    def keyframes(self) -> list[Keyframe]:
-        """Return all keyframes in order."""
-        return [self.keyframe(position) for position in range(len(self))]
-
     def boxes(self, position: int) -> ActorBoxes:
         """Return the (N, 4) actors of the k-th keyframe."""
-        actors = self._actors(position)
+        actors = self.actors(position)
         return ActorBoxes(self.boxes_01[actors], self.score[actors])
 
     def labels(self, position: int) -> NDArray[np.float32]:
         """Return the (N, A) labels, 0 or 1, of the k-th keyframe's actors."""
-        actors = self._actors(position)
+        actors = self.actors(position)
         labels = np.zeros((actors.stop - actors.start, self.num_classes), dtype=np.float32)
         bounds = self.first_label[actors.start : actors.stop + 1]
         rows = np.repeat(np.arange(len(labels)), np.diff(bounds))
@@ -107,11 +119,12 @@ class ActorTable:
 
     def row_error(self, position: int, message: str) -> UserError:
         """Make an error for the k-th keyframe, with its file and line."""
-        actors = self._actors(position)
+        actors = self.actors(position)
         line = int(self.line[actors.start]) if actors.stop > actors.start else None
         return at_row(self.path, line or None, message)
 
-    def _actors(self, position: int) -> slice:
+    def actors(self, position: int) -> slice:
+        """Return which of the M actors are those of the k-th keyframe."""
         return slice(int(self.first_actor[position]), int(self.first_actor[position + 1]))
 
 
@@ -244,6 +257,7 @@ def build_actor_table(
         first_label=np.searchsorted(pairs[:, 0], np.arange(len(first_rows) + 1)),
         label_column=pairs[:, 1].astype(np.int32),
         skipped_labels=skipped,
+        person=None if rows.person_id is None else rows.person_id[first_rows],
     )
 
 

@@ -19,7 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from detection.datasets import ava_csv_bulk, ava_csv_rows
+from detection.datasets import ava_csv_bulk, ava_csv_oddities, ava_csv_rows
+from detection.datasets.ava_csv_oddities import check_meets_frame as check_meets_frame
+from detection.datasets.ava_csv_oddities import check_probabilities as check_probabilities
 from detection.datasets.ava_csv_rows import DETECTIONS, GROUND_TRUTH, PERSON_BOXES, Form
 from detection.datasets.ava_csv_rows import AvaRows as AvaRows
 from detection.datasets.ava_csv_rows import time_us_of as time_us_of
@@ -66,8 +68,13 @@ def read_detections(path: str | Path) -> AvaRows:
 
 
 def read_person_boxes(path: str | Path) -> AvaRows:
-    """Read a person detector's boxes in FAIR's form; `action_id` is -1 where the label is empty."""
-    return _read(Path(path), PERSON_BOXES)
+    """Read a person detector's boxes in FAIR's form; `action_id` is -1 where the label is empty.
+
+    Raises `UserError` naming malformed rows, and the first score that is no probability.
+    """
+    rows = _read(Path(path), PERSON_BOXES)
+    check_probabilities(rows)
+    return rows
 
 
 def read_keyframe_list(path: str | Path) -> frozenset[Keyframe]:
@@ -161,7 +168,7 @@ def _name_bad_boxes(path: Path, form: Form) -> None:
 
 
 def _with_warnings(rows: AvaRows, form: Form) -> AvaRows:
-    return replace(rows, warnings=tuple(ava_csv_rows.oddities(rows, form)))
+    return replace(rows, warnings=tuple(ava_csv_oddities.oddities(rows, form)))
 
 
 def _number(value: Any) -> str:

@@ -324,30 +324,3 @@ def _action(text: str, form: Form) -> int:
     if not 0 <= action < 2**31:
         raise ValueError(f"action_id must be a whole number from 0, found {text.strip()!r}")
     return action
-
-
-def _likely_unit(score: NDArray[np.float64]) -> str:
-    """Say which unit scores outside [0, 1] are probably in."""
-    if score.min() < 0:
-        return "; likely cause: logits, where probabilities are required"
-    if len(score) > 1 and 2 < score.max() <= 100:
-        return "; likely cause: per cent, where fractions are required"
-    return ""
-
-
-def oddities(raw: AvaRows, form: Form) -> Iterator[str]:
-    """Say in sentences what is allowed but seldom meant."""
-    if raw.score is not None and (raw.score.min(initial=0) < 0 or raw.score.max(initial=1) > 1):
-        odd = np.flatnonzero((raw.score < 0) | (raw.score > 1))
-        yield (
-            f"{len(odd)} of {len(raw.score)} scores are outside [0, 1], the first in line "
-            f"{raw.line[odd[0]]}: {raw.score[odd[0]]:g}{_likely_unit(raw.score)}"
-        )
-    if form is DETECTIONS:
-        low, high = -EDGE_TOLERANCE, 1 + EDGE_TOLERANCE
-        if raw.boxes_01.min(initial=0) < low or raw.boxes_01.max(initial=1) > high:
-            odd = np.flatnonzero((raw.boxes_01.min(1) < low) | (raw.boxes_01.max(1) > high))
-            yield (
-                f"{len(odd)} of {len(raw.boxes_01)} boxes reach outside the frame, the first in "
-                f"line {raw.line[odd[0]]}"
-            )

@@ -403,7 +403,8 @@ def join_label_files(
     counted, notes = _last_exports(files)
     preferred = None
     if prefer is not None:
-        names = [str(prefer) == file.path for file in counted]
+        place = Path(prefer).resolve()
+        names = [place == Path(file.path).resolve() for file in counted]
         if not any(names):
             known = first_few([file.path for file in counted], most=5, separator=", ")
             raise UserError(f"--prefer {prefer}: not one of the files that count: {known}")
@@ -439,7 +440,8 @@ def _last_exports(files: Sequence[LabelFile]) -> tuple[list[LabelFile], list[str
     for file in sorted(files, key=lambda one: one.exported):
         key = (file.annotator, file.page)
         if (before := last.get(key)) is not None and before.path != file.path:
-            notes.append(f"{before.path}: passed over, {file.path} is a later export of that page")
+            which = "a later" if before.exported < file.exported else "as late an"
+            notes.append(f"{before.path}: passed over, {file.path} is {which} export of that page")
         last[key] = file
     return [file for file in files if last.get((file.annotator, file.page)) is file], notes
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
@@ -234,18 +234,25 @@ BatchOrder = TrainBatches | FixedBatches
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack clips of one size; raises `ValueError` for clips of different sizes."""
+    """Stack clips of one size, each once; raises `ValueError` for clips of different sizes."""
     sizes = {tuple(sample.frames.shape) for sample in samples}
     if len(sizes) != 1:
         raise ValueError(f"clips of one batch must have one size, got {sorted(sizes)}")
-    rois = [
-        torch.cat([torch.full((len(sample.boxes_px), 1), float(clip)), sample.boxes_px], dim=1)
-        for clip, sample in enumerate(samples)
-    ]
+    first_of: dict[Hashable, int] = {}
+    clips: list[Sample] = []
+    rois = []
+    for number, sample in enumerate(samples):
+        key = number if sample.same_clip is None else sample.same_clip
+        if key not in first_of:
+            first_of[key] = len(clips)
+            clips.append(sample)
+        rois.append(torch.nn.functional.pad(sample.boxes_px, (1, 0), value=float(first_of[key])))
+    weights = [clip.weights for clip in clips if clip.weights is not None]
     return Batch(
-        frames=torch.stack([sample.frames for sample in samples]),
+        frames=torch.stack([clip.frames for clip in clips]),
         rois_px=torch.cat(rois),
         labels=torch.cat([sample.labels for sample in samples]),
         boxes=[sample.boxes for sample in samples],
         keyframes=[sample.keyframe for sample in samples],
+        weights=torch.stack(weights) if weights else None,
     )

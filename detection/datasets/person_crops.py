@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-# Side of the square in longer sides of the person's box: chosen on JHMDB's training clips by
-# benchmarks/zero_training.py (docs/results.md).
-SQUARE_SCALE = 2.0
+from detection.boxes import SQUARE_SCALE
 
 
 def crop_people(

@@ -127,12 +127,6 @@ def score_mismatches(table: AvaRows, *, name: str, at: float) -> Iterator[str]:
     score = table.score
     if score is None or not len(score):
         return
-    if score.max() > 1 or score.min() < 0:
-        likely = "logits" if score.min() < 0 else "per cent"
-        yield (
-            f"{name}: scores lie between {score.min():g} and {score.max():g}; likely cause: "
-            f"{likely} where fractions from 0 to 1 are required"
-        )
     kept = table.select(score >= at)
     before, after = (len(one.keyframes()) for one in (table, kept))
     if after < _FEWEST_KEPT * before:

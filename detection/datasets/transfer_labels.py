@@ -100,4 +100,5 @@ def _with_boxes(
         line=np.concatenate([labelled.line, no_line])[order],
         first_label=first_label,
         label_column=columns,
+        person=None,  # one of them has two boxes now: tracks are linked by place
     )

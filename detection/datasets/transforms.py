@@ -43,7 +43,7 @@ class TransformedClip:
     """A transformed clip with K of its actors.
 
     frames: (3, T, H, W) uint8.
-    boxes_px: (K, 4) float32.
+    boxes_px: (K, 4) float32; (K, T, 4) where boxes follow their people.
     kept: (K,) indices of the actors that remain.
     """
 
@@ -107,24 +107,35 @@ class TrainTransform:
         )
 
     def apply(
-        self, frames: torch.Tensor, boxes_01: NDArray[np.float32], params: TransformParams
+        self,
+        frames: torch.Tensor,
+        boxes_01: NDArray[np.float32],
+        params: TransformParams,
+        *,
+        paths_01: NDArray[np.float32] | None = None,
     ) -> TransformedClip:
-        """frames: (T, 3, H, W) uint8 of any size.  boxes_01: (N, 4) fractions of the frame."""
+        """Transform a clip; which actors remain is decided by their boxes at the keyframe.
+
+        frames: (T, 3, H, W) uint8 of any size.  boxes_01: (N, 4) fractions of the frame.
+        paths_01: (N, T, 4), the actors' boxes in each frame, which are then the ones returned. Of
+        one that is outside the crop for a while, an edge without area is left.
+        """
         clip, boxes = _resize(frames, boxes_01, params.short_side)
+        paths = boxes if paths_01 is None else _in_pixels(paths_01, clip)
         if self._box_jitter:
             boxes = _jitter(boxes, self._box_jitter, params.box_seed)
+            paths = _jitter(paths, self._box_jitter, params.box_seed)
         height, width = clip.shape[-2:]
         top = _place(params.top_01, height - self._crop)
         left = _place(params.left_01, width - self._crop)
         whole = areas(clipped(boxes, width=width, height=height))
         clip = clip[..., top : top + self._crop, left : left + self._crop]
-        boxes = boxes - np.asarray([left, top, left, top], np.float32)
-        boxes = clipped(boxes, width=self._crop, height=self._crop)
-        visible = areas(boxes)
+        corner = np.asarray([left, top, left, top], np.float32)
+        visible = areas(clipped(boxes - corner, width=self._crop, height=self._crop))
         kept = (visible > 0) & (visible >= self._min_visible * whole)
-        actors = boxes[kept]
+        actors = clipped(paths[kept] - corner, width=self._crop, height=self._crop)
         if params.flip:
-            actors[:, [0, 2]] = self._crop - actors[:, [2, 0]]
+            actors[..., [0, 2]] = self._crop - actors[..., [2, 0]]
         if self._jitter[0] < 1:
             from torchvision.transforms.v2 import functional as F  # takes long to import
 
@@ -147,11 +158,17 @@ class EvalTransform:
         return TransformParams(short_side=self._short_side)
 
     def apply(
-        self, frames: torch.Tensor, boxes_01: NDArray[np.float32], params: TransformParams
+        self,
+        frames: torch.Tensor,
+        boxes_01: NDArray[np.float32],
+        params: TransformParams,
+        *,
+        paths_01: NDArray[np.float32] | None = None,
     ) -> TransformedClip:
-        """frames: (T, 3, H, W) uint8 of any size.  boxes_01: (N, 4) fractions of the frame."""
+        """Transform a clip; the arguments are `TrainTransform.apply`'s."""
         clip, boxes = _resize(frames, boxes_01, params.short_side)
-        return _finish(clip, boxes, np.ones(len(boxes), bool))
+        kept = np.ones(len(boxes), bool)
+        return _finish(clip, boxes if paths_01 is None else _in_pixels(paths_01, clip), kept)
 
 
 ClipTransform = TrainTransform | EvalTransform
@@ -172,10 +189,24 @@ def _resize(
     return frames, np.asarray(boxes_01, np.float32).reshape(-1, 4) * scale
 
 
+def _in_pixels(paths_01: NDArray[np.float32], clip: torch.Tensor) -> NDArray[np.float32]:
+    """(N, T, 4) fractions -> pixels of a clip's frames (T, 3, H, W)."""
+    count, _, height, width = clip.shape
+    paths = np.asarray(paths_01, np.float32)
+    if paths.ndim != 3 or paths.shape[1:] != (count, 4):
+        raise ValueError(f"paths_01 must be (N, {count}, 4), got {paths.shape}")
+    return paths * np.asarray([width, height] * 2, np.float32)
+
+
 def _jitter(boxes_px: NDArray[np.float32], largest: float, seed: int) -> NDArray[np.float32]:
-    """Move each edge by up to `largest` of the box's width or height."""
-    shares = np.random.default_rng(seed).uniform(-largest, largest, boxes_px.shape)
-    sizes = np.tile(boxes_px[:, 2:] - boxes_px[:, :2], 2)
+    """Move each edge by up to `largest` of the box's width or height; (N, 4) or (N, T, 4).
+
+    The boxes of one actor move alike.
+    """
+    shares = np.random.default_rng(seed).uniform(-largest, largest, (len(boxes_px), 4))
+    if boxes_px.ndim == 3:
+        shares = shares[:, None]
+    sizes = np.tile(boxes_px[..., 2:] - boxes_px[..., :2], 2)
     return boxes_px + shares.astype(np.float32) * sizes
 
 

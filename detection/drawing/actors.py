@@ -7,7 +7,7 @@ has it. Keyframes without ground truth get no marks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -91,19 +91,27 @@ def keep_likely(
     score_threshold: float,
     top_k: int,
     class_thresholds: Mapping[str, float] | None = None,
+    exclusive: Iterable[Collection[str]] = (),
 ) -> dict[float, tuple[Actor, ...]]:
     """Keep each actor's `top_k` likeliest labels of at least `score_threshold`; actors stay.
 
-    class_thresholds: by class name, where one differs.
+    keyframes: with the likeliest label first, as `gather` gives them.
+    class_thresholds: by class name, where one differs.  exclusive: groups of names of which an
+    actor keeps the likeliest alone, as events do.
     """
     by_name = class_thresholds or {}
+    group_of = {name: number for number, group in enumerate(exclusive) for name in group}
 
     def likely(actor: Actor) -> Actor:
-        labels = [
-            label
-            for label in actor.labels
-            if (label.score or 0.0) >= by_name.get(label.name, score_threshold)
-        ]
+        labels, taken = [], set[int]()
+        for label in actor.labels:
+            group = group_of.get(label.name)
+            least = by_name.get(label.name, score_threshold)
+            if group in taken or (label.score or 0.0) < least:
+                continue
+            labels.append(label)
+            if group is not None:
+                taken.add(group)
         return replace(actor, labels=tuple(labels[:top_k]))
 
     return {time_s: tuple(map(likely, actors)) for time_s, actors in keyframes.items()}

@@ -39,6 +39,7 @@ class Look:
 
     score_threshold, top_k: predicted labels shown of an actor.
     class_thresholds: by class name, where one differs.
+    exclusive: groups of class names of which an actor's likeliest alone is shown.
     short_side_px: of a panel; None: 480 for two panels, 720 for one.
     note: text on the top line.
     """
@@ -50,6 +51,7 @@ class Look:
     prediction_heading: str = "Prediction"
     note: str = ""
     class_thresholds: Mapping[str, float] = field(default_factory=dict)
+    exclusive: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def actors_of(
             score_threshold=look.score_threshold,
             top_k=look.top_k,
             class_thresholds=look.class_thresholds,
+            exclusive=look.exclusive,
         )
     if known is not None and found is not None:
         known, found = judge(known, found, iou_threshold=look.iou_threshold)

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from detection.drawing.actors import ShownLabel
 from detection.drawing.paint import (
+    BAR,
     DARK,
     MARK_COLOR,
     TEXT,
-    Frame,
     Style,
     darken,
     draw_heading,
@@ -23,6 +23,7 @@ from detection.drawing.paint import (
 from detection.drawing.palette import Color
 from detection.drawing.text import BOLD, draw_text, fit, width_of
 from detection.drawing.timeline import Placed
+from detection.drawing.yuv import Canvas
 
 Area = NDArray[np.float64]
 """(4,) x1, y1, x2, y2 in pixels."""
@@ -112,7 +113,8 @@ def find_place(
     if w > width or h > height:
         return None
     first = 0
-    for corners, is_far in ((_around(box_px, w, h), 0.0), (_everywhere(shape, w, h), 1.0)):
+    for is_far in (0.0, 1.0):
+        corners = _everywhere(shape, w, h) if is_far else _around(box_px, w, h)
         placed = np.clip(corners, 0, [width - w, height - h]).round()
         areas = np.concatenate([placed, placed + [w, h]], axis=1)
         free = np.flatnonzero(~(overlaps(areas, taken) > 0).any(axis=1))
@@ -187,7 +189,7 @@ def _distance(areas: NDArray[np.float64], box_px: Area) -> NDArray[np.float64]:
 
 
 def draw_card(
-    frame: Frame, corner: tuple[int, int], card: Card, *, color: Color, style: Style
+    frame: Canvas, corner: tuple[int, int], card: Card, *, color: Color, style: Style
 ) -> None:
     """Draw the number and one row per label: sign, name, bar and probability."""
     x, y = corner
@@ -210,11 +212,11 @@ def draw_card(
         if label.score is not None:
             left += card.text + style.padding_px
             height, full = max(4, round(0.42 * style.text_px)), _bar_px(style)
-            bar = frame[max(0, middle - height // 2) : middle - height // 2 + height]
+            top, bottom = middle - height // 2, middle - height // 2 + height
             filled = round(full * float(np.clip(np.nan_to_num(label.score), 0, 1)))
-            bar[:, left : left + full] = (66, 71, 82)
+            fill(frame, left, top, left + full, bottom, BAR)
             marked = color if label.mark == "none" else MARK_COLOR[label.mark]
-            bar[:, left : left + filled] = marked
+            fill(frame, left, top, left + filled, bottom, marked)
             left += full + 5
             draw_text(frame, f"{label.score:.2f}", left, middle, size=style.text_px, color=TEXT)
 

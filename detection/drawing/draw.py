@@ -1,7 +1,7 @@
 """Draws actors on a frame, in place: boxes, numbers and label cards.
 
-Legend: frames are (H, W, 3) uint8 RGB; `_px` are pixels of that frame; an area is x1, y1, x2, y2 in
-pixels. Ground truth is dashed, predictions are solid.
+Legend: frames are (H, W, 3) uint8 RGB or planes of YUV; `_px` are pixels of that frame; an area is
+x1, y1, x2, y2 in pixels. Ground truth is dashed, predictions are solid.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.drawing.cards import Area, Card, badge_px, draw_card, find_place, head_of, overlaps
-from detection.drawing.paint import DARK, DIM, Frame, Style, draw_heading, fill
+from detection.drawing.paint import DARK, DIM, Style, draw_heading, fill
 from detection.drawing.palette import Color, track_color
 from detection.drawing.text import BOLD, width_of
 from detection.drawing.timeline import Placed
+from detection.drawing.yuv import Canvas
 
 
 def draw_actors(
-    frame: Frame,
+    frame: Canvas,
     placed: Sequence[Placed],
     *,
     color: Color | None,
@@ -130,15 +131,15 @@ class _Layout:
         return found
 
 
-def _to_pixels(frame: Frame, item: Placed) -> NDArray[np.float64]:
+def _to_pixels(frame: Canvas, item: Placed) -> NDArray[np.float64]:
     height, width = frame.shape[:2]
-    box = np.clip(np.nan_to_num(item.actor.box_01), 0, 1)
+    box = np.fmin(np.fmax(item.actor.box_01, 0), 1)  # of NaN 0
     scaled: NDArray[np.float64] = box * np.array([width, height, width, height])
     return scaled
 
 
 def _draw_edges(
-    frame: Frame,
+    frame: Canvas,
     box_px: NDArray[np.float64],
     color: Color,
     line: int,
@@ -167,7 +168,7 @@ def _pieces(start: int, end: int, dash_px: int | None) -> list[tuple[int, int]]:
 
 
 def _badge_areas(
-    frame: Frame, placed: Sequence[Placed], boxes_px: Sequence[Area], style: Style
+    frame: Canvas, placed: Sequence[Placed], boxes_px: Sequence[Area], style: Style
 ) -> list[Area]:
     """Return where each number goes: the corner of its box that no earlier number has."""
     height, width = frame.shape[:2]
@@ -183,7 +184,7 @@ def _badge_areas(
 
 
 def _draw_badge(
-    frame: Frame, area: Area, item: Placed, *, color: Color, style: Style, more: bool
+    frame: Canvas, area: Area, item: Placed, *, color: Color, style: Style, more: bool
 ) -> None:
     text = f"{item.number}…" if more else str(item.number)
     x, y = int(area[0]), int(area[1])

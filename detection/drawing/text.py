@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from detection.drawing import fonts
 from detection.drawing.palette import Color
+from detection.drawing.yuv import Canvas, YuvFrame
 
 REGULAR, BOLD = 400, 600
 _NO_WRAP = (0, 1 << 20)
 _TRIED_PX = 16
 
 
+@lru_cache(maxsize=4096)
 def plain(text: str, *, max_characters: int = 200) -> str:
     """Return one line of printable characters: controls and direction marks become spaces."""
     kept = (
@@ -71,7 +73,7 @@ def font_warning(texts: Iterable[str]) -> str | None:
 
 
 def draw_text(
-    frame: NDArray[np.uint8],
+    frame: Canvas,
     text: str,
     x: int,
     middle_y: int,
@@ -82,15 +84,18 @@ def draw_text(
 ) -> int:
     """Draw one line from `x` on, its lower-case letters centred on `middle_y`; return its end.
 
-    frame: (H, W, 3) uint8, drawn on in place. Text outside the frame is clipped.
+    frame: drawn on in place. Text outside the frame is clipped.
     """
     mask = _mask(plain(text), size, weight)
     blend(frame, mask, x, middle_y - _middle(size, weight), color)
     return x + int(mask.shape[1])
 
 
-def blend(frame: NDArray[np.uint8], mask: NDArray[np.uint8], x: int, y: int, color: Color) -> None:
+def blend(frame: Canvas, mask: NDArray[np.uint8], x: int, y: int, color: Color) -> None:
     """Paint `color` through an 8-bit mask whose corner lies at (x, y)."""
+    if isinstance(frame, YuvFrame):
+        frame.blend(mask, x, y, color)
+        return
     height, width = frame.shape[:2]
     left, top = max(0, x), max(0, y)
     right, bottom = min(width, x + mask.shape[1]), min(height, y + mask.shape[0])

@@ -22,14 +22,13 @@ def detect(
 ) -> Iterator[Detections]:
     """Yield the detections of every clip, in the order of the batches.
 
-    `model(frames, rois_px)` gives logits (R, A); scores are their sigmoids and nothing else. The
+    `model(*batch.inputs)` gives logits (R, A); scores are their sigmoids and nothing else. The
     model is put in evaluation mode and left so. `on_logits` is told those of each batch. Raises
     `UserError` for logits that are not finite.
     """
     model.eval()
     for batch in batches:
-        frames = batch.frames.to(device, non_blocking=True)
-        logits = model(frames, batch.rois_px.to(device, non_blocking=True))
+        logits = model(*(part.to(device, non_blocking=True) for part in batch.inputs))
         counts = zip(batch.keyframes, batch.boxes, strict=True)
         check_logits_finite(logits, [str(key) for key, boxes in counts for _ in range(len(boxes))])
         on_logits(logits)

@@ -11,6 +11,7 @@ Features and Underperform Out-of-Distribution", ICLR 2022).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,25 +20,82 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from detection.errors import UserError
+from detection.evaluation.thresholds import HeldOutScores
 from detection.models.action_detector import ActionDetector
+from detection.models.inference import prepare_for_inference
 from detection.structures import Batch
+
+FOLDS = 5  # parts of the videos; each is scored by a layer that was fitted to the other four
+
+# A fit to the same people differs by rounding alone; to others it is another layer.
+_SAME_LAYER = 0.02
+
+
+@dataclass(frozen=True)
+class ProbeRows:
+    """What a probe was fitted to.
+
+    features: (R, F).  labels: (R, A) of 0 and 1.  videos: (R,) ids.
+    """
+
+    features: Tensor
+    labels: Tensor
+    videos: Sequence[str]
+
+    def fit(self, parts: Sequence[int], l2: float) -> tuple[Tensor, Tensor]:
+        """Return the last layer, see `fit_linear`."""
+        return fit_linear(self.features, self.labels, parts=parts, l2=l2)
+
+    def scores(self, weights: Tensor, biases: Tensor) -> Tensor:
+        """Return the (R, A) probabilities of a last layer."""
+        return torch.sigmoid(self.features @ weights.T + biases)
+
+    def are_of(self, model: ActionDetector, l2: float) -> bool:
+        """Say whether a network's last layer is the one that is fitted to these people."""
+        last = model.head.classes
+        mine = self.scores(last.weight.detach().cpu(), last.bias.detach().cpu())
+        fitted = self.scores(*self.fit(model.head.feature_parts, l2))
+        return bool((mine - fitted).abs().max() < _SAME_LAYER)
+
+    def held_out(self, parts: Sequence[int], l2: float, *, name: str) -> HeldOutScores | None:
+        """Score each video by layers of the others; None where no class has two videos.
+
+        name: of the data, in words.
+        """
+        ids, index = np.unique(np.asarray(self.videos), return_inverse=True)
+        scores = scores_out_of_fold(self.features, self.labels, index.reshape(-1), parts, l2)
+        if not bool(torch.isfinite(scores).any()):
+            return None
+        source = (
+            f"{name} out of fold ({min(FOLDS, len(ids))} folds of {len(ids)} videos, "
+            f"{len(scores)} people at keyframes)"
+        )
+        return HeldOutScores(scores.double().numpy(), self.labels.numpy() > 0, source)
 
 
 @torch.no_grad()
 def collect_features(
-    model: ActionDetector, batches: Iterable[Batch], *, device: torch.device
+    model: ActionDetector,
+    batches: Iterable[Batch],
+    *,
+    device: torch.device,
+    videos: list[str] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return (R, F) features of every actor and their (R, A) labels, on the CPU.
 
+    videos: takes the id of each actor's video.
     Features are those of evaluation: no dropout, BatchNorm's stored statistics.
     """
-    model.eval()
+    model = prepare_for_inference(model)
     features = [torch.zeros(0, model.head.classes.in_features)]
     labels = [torch.zeros(0, model.head.classes.out_features)]
     for batch in batches:
-        frames, rois_px = (values.to(device, non_blocking=True) for values in batch.inputs)
-        features.append(model.actor_features(frames, rois_px).float().cpu())
+        inputs = (values.to(device, non_blocking=True) for values in batch.inputs)
+        features.append(model.actor_features(*inputs).float().cpu())
         labels.append(batch.labels)
+        if videos is not None:
+            for keyframe, boxes in zip(batch.keyframes, batch.boxes, strict=True):
+                videos += [keyframe.video_id] * len(boxes)
     return torch.cat(features), torch.cat(labels)
 
 
@@ -104,7 +162,7 @@ def scores_out_of_fold(
     video_index: NDArray[np.integer],
     parts: Sequence[int],
     l2: float,
-    folds: int = 5,
+    folds: int = FOLDS,
     *,
     learned: NDArray[np.bool_] | None = None,
 ) -> Tensor:

@@ -27,19 +27,23 @@ _OF_A_START = (
 )
 _BUILDING = ".run-"  # of a start under way, or killed
 
+TAUGHT_FILE = "teach.json"  # by which a run of teaching is known
+
 
 @contextmanager
-def only_run(folder: Path, processes: Processes = ALONE) -> Iterator[None]:
+def only_run(
+    folder: Path, processes: Processes = ALONE, *, option: str = "output=FOLDER"
+) -> Iterator[None]:
     """Hold a run's folder, from before anything in it is looked at until the run has ended.
 
     Of several processes the first holds it for all. Raises `UserError`, in all of them, where
-    another run holds it, or where it cannot be written.
+    another run holds it, or where it cannot be written.  option: that names another folder.
     """
     with ExitStack() as held:
 
         def hold() -> None:
             check_writable(folder)
-            busy = "another run writes here; wait for its end, or choose another with output=FOLDER"
+            busy = f"another run writes here; wait for its end, or choose another with {option}"
             held.enter_context(only_writer(folder, busy=busy))
 
         processes.by_first(hold)

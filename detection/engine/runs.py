@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from detection import build
-from detection.checkpoints.file import read_checkpoint
+from detection.checkpoints.file import ModelFile, read_checkpoint
 from detection.checkpoints.load import build_network, load_state
 from detection.config import AnyConfig, RunConfig, config_from_dict, config_to_yaml, load_config
 from detection.datasets.loader import ClipLoader, TrainBatches, print_unreadable
@@ -40,6 +40,7 @@ from detection.engine.loop import Progress, stop_signals, train_epochs
 from detection.engine.metrics_log import MetricsLog, TensorBoard
 from detection.engine.precise_norm import compute_norm_statistics
 from detection.engine.run_folder import (
+    TAUGHT_FILE,
     check_begins_again,
     check_run_folder,
     folder_of,
@@ -51,6 +52,11 @@ from detection.engine.tasks.by_name import open_task, read_saved_run
 from detection.engine.tasks.x3d import X3DTask
 from detection.engine.update import Updater, random_state
 from detection.errors import EXIT_STOPPED, ProcessLostError, UserError
+from detection.export.artefact import Artefact, find_artefact, read_artefact
+from detection.export.make import open_beside
+from detection.export.networks import open_exported
+from detection.export.runtimes import FORM_OF, Runtime, choose_runtime, describe_runtime
+from detection.export.session import Threads
 from detection.files import write_text
 
 if TYPE_CHECKING:
@@ -87,6 +93,7 @@ class Run:
     log: its log.jsonl.
     processes: those that train it together.
     data_digests: of the files that determine training and scoring data.
+    runtime: that runs the model: "torch", or another with its version.
     """
 
     config: AnyConfig
@@ -98,6 +105,7 @@ class Run:
     log: MetricsLog
     processes: Processes
     data_digests: Mapping[str, str] = field(default_factory=dict)
+    runtime: str = "torch"
 
     @property
     def scored_model(self) -> nn.Module:
@@ -209,6 +217,11 @@ def resume(
                 f"only {', '.join(_CHANGEABLE)} may change"
             )
     config = load(folder / "config.yaml", overrides)
+    if (folder / TAUGHT_FILE).is_file():
+        raise UserError(
+            f"{folder}: a run of teach, which goes on with: python -m ava_tools.teach "
+            f"--dataset {config.data.root} --out {folder}"
+        )
     if Path(run_folder).is_dir() and not (folder / "checkpoints" / "last.pt").is_file():
         check_begins_again(folder)
         if processes.is_first:
@@ -263,12 +276,17 @@ def open_for_evaluation(
     cfg: str | None,
     overrides: Sequence[str],
     processes: Processes = ALONE,
+    runtime: str | None = None,
 ) -> Run:
     """Open a checkpoint to be scored, by its own configuration or by `cfg`.
 
+    checkpoint: also an exported network's folder.  runtime: as `choose_runtime` takes it; the
+    network is exported once and kept beside the checkpoint.
     Results go to `output` where that is set by `cfg` or an override, else beside the run.
     """
-    file = read_checkpoint(checkpoint)
+    exported = find_artefact(checkpoint)
+    artefact = None if exported is None else read_artefact(exported)
+    file = read_checkpoint(checkpoint) if artefact is None else artefact.file
     if cfg is not None:
         config = load_config(cfg, overrides)
         folder = folder_of(config)
@@ -281,13 +299,37 @@ def open_for_evaluation(
     task = open_task(config)
     assert isinstance(task, X3DTask)
     task.check_fits(file)
-    model = build_network(file.network, source=file.path)
-    if not config.evaluation.use_average:
-        file = dataclasses.replace(file, state=unaveraged_weights(file, model))
-    load_state(model, file, class_names=task.label_map.names)
     device = prepare_device(config)
-    run = _run(config, folder, task, model, device, processes, learns=False)
-    return dataclasses.replace(run, average=None)
+    chosen, why = choose_runtime(runtime, device, artefact=artefact)
+    model = None
+    if artefact is None:
+        model = build_network(file.network, source=file.path)
+        if not config.evaluation.use_average:
+            file = dataclasses.replace(file, state=unaveraged_weights(file, model))
+        load_state(model, file, class_names=task.label_map.names)
+    if model is not None and chosen == "torch":
+        run = _run(config, folder, task, model, device, processes, learns=False)
+        return dataclasses.replace(run, average=None)
+    run = _run(config, folder, task, None, device, processes, learns=False)
+    described = describe_runtime(FORM_OF[chosen], "f32")
+    if processes.is_first:
+        print(f"runtime: {described}" + (f" ({why})" if why else ""))
+    opened = _open_exported(file, artefact, chosen, on_note=print if processes.is_first else None)
+    return dataclasses.replace(run, model=opened, runtime=described)
+
+
+def _open_exported(
+    file: ModelFile,
+    artefact: Artefact | None,
+    runtime: Runtime,
+    *,
+    on_note: Callable[[str], object] | None,
+) -> nn.Module:
+    """Open an exported network, or a checkpoint's by a runtime."""
+    threads = Threads(torch.get_num_threads())
+    if artefact is not None:
+        return open_exported(artefact, threads=threads)
+    return open_beside(file, runtime, threads=threads, on_note=on_note or (lambda note: None))
 
 
 def train_and_report(run: Run, training: Training) -> int:
@@ -380,6 +422,8 @@ def evaluate_and_report(run: Run) -> None:
 
     The caller holds the run's folder (`only_run`).
     """
+    if run.runtime != "torch":
+        run.log.write("runtime", runtime=run.runtime)
     _uncompiled(run.task.report, run.scored_model, run.folder, run.log)
 
 
@@ -433,19 +477,22 @@ def _run(
     config: AnyConfig,
     folder: Path,
     task: Task,
-    model: nn.Module,
+    model: nn.Module | None,
     device: torch.device,
     processes: Processes,
     *,
     learns: bool,
 ) -> Run:
-    model = task.place(model, device)
+    """Put a run together.  model: None: one that is opened later, to be scored alone."""
+    placed = nn.Identity() if model is None else task.place(model, device)
     task.prepare_scoring(device=device, processes=processes)
     decay = config.optim.ema_decay
-    average = None if decay is None else WeightAverage(model, decay=decay)
+    average = None
+    if decay is not None and model is not None:
+        average = WeightAverage(placed, decay=decay)
     board = TensorBoard(folder / "tensorboard") if learns and config.tensorboard else None
     log = MetricsLog(folder / "log.jsonl", silent=not processes.is_first, board=board)
-    return Run(config, folder, task, model, average, device, log, processes)
+    return Run(config, folder, task, placed, average, device, log, processes)
 
 
 def _training(run: Run) -> Training:

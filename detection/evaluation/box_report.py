@@ -13,9 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.datasets.ava_csv import AvaRows
+from detection.datasets.ava_csv import AvaRows, check_probabilities
 from detection.errors import UserError
-from detection.evaluation.average_precision import PrecisionRecall, precision_recall
+from detection.evaluation.average_precision import (
+    PrecisionRecall,
+    average_precision,
+    average_precision_of_sorted,
+    precision_recall,
+)
 from detection.evaluation.box_ceiling import PerfectClassifier
 from detection.evaluation.finite import check_rows_finite
 from detection.evaluation.frame_map import AvaFrameMap
@@ -25,6 +30,8 @@ from detection.evaluation.person_ap import PersonAp, match_boxes, person_ap
 from detection.structures import ActorBoxes, Keyframe, LabelMap
 
 USUAL_THRESHOLD = 0.8
+# Share of the boxes' AP that a floor may cost where their scores are multiplied with the actions'.
+FLOOR_COST = 0.005
 TABLE_THRESHOLDS = tuple(step / 20 for step in range(20))
 
 
@@ -32,6 +39,8 @@ TABLE_THRESHOLDS = tuple(step / 20 for step in range(20))
 class AtThreshold:
     """Figures of the boxes with a score of at least `threshold`; NaN where undefined.
 
+    ap: area under their precision-recall curve at IoU 0.5: what they are worth where a weak box
+        ranks below a sure one, as it does once scores are multiplied by the person's.
     ceiling: highest frame-mAP that any classifier could reach with these boxes.
     """
 
@@ -40,6 +49,7 @@ class AtThreshold:
     precision: float
     recall: float
     f1: float
+    ap: float
     ceiling: float
 
 
@@ -55,7 +65,9 @@ class BoxReport:
     ap: COCO's AP and AR of all boxes.
     curve: precision-recall curve.
     table: one entry per threshold.
-    best: threshold of the highest F1; None without a true positive.
+    best: threshold of the highest F1, for boxes that count alike; None without a true positive.
+    floor: lowest score for boxes whose scores are multiplied with the actions' (`lowest_floor`);
+        None likewise.
     asked: at the threshold in use.
     ceiling: frame-mAP of a perfect classifier on all boxes.
     people_per_keyframe, boxes_per_keyframe: number of keyframes with 0, 1, 2 ... of them; boxes
@@ -75,6 +87,7 @@ class BoxReport:
     curve: PrecisionRecall
     table: tuple[AtThreshold, ...]
     best: AtThreshold | None
+    floor: AtThreshold | None
     asked: AtThreshold
     ceiling: AvaFrameMap
     people_per_keyframe: tuple[int, ...]
@@ -95,16 +108,17 @@ def report_boxes(
 ) -> BoxReport:
     """Compare boxes with the ground truth.
 
-    threshold: score threshold in use.
-    unlisted_are_empty: keyframes that the ground truth does not list, of its videos, hold no person
-        (as in AVA's files).
-    Raises `UserError` for boxes without scores and for boxes of other keyframes.
+    threshold: score threshold in use.  unlisted_are_empty: keyframes that the ground truth does not
+    list, of its videos, hold no person (as in AVA's files).
+    Raises `UserError` for boxes without scores, for scores that are no probabilities and for boxes
+    of other keyframes.
     """
     row_score = boxes.score
     if row_score is None:
         raise UserError(f"{boxes.path}: person boxes need a score in column 8")
     check_rows_finite(ground_truth)
     check_rows_finite(boxes)
+    check_probabilities(boxes)
     keys = SharedKeys(ground_truth, boxes, exclusions)
     _check_common(keys, ground_truth, boxes)
     counted = keys.annotated.copy()
@@ -120,9 +134,11 @@ def report_boxes(
 
     def at(least: float) -> AtThreshold:
         ceiling = perfect.ceiling(row_score >= least).mean_ap
-        return _at(least, right[scores >= least], num_people, ceiling)
+        kept = scores >= least
+        return _at(least, scores[kept], right[kept], num_people, ceiling)
 
     best = best_f1_threshold(scores, right, num_people)
+    floor = lowest_floor(scores, right, num_people)
     return BoxReport(
         **_coverage(keys, counted),
         num_people=num_people,
@@ -130,6 +146,7 @@ def report_boxes(
         curve=precision_recall(scores, right, num_people),
         table=tuple(map(at, TABLE_THRESHOLDS)),
         best=None if best is None else at(best),
+        floor=None if floor is None else at(floor),
         asked=at(threshold),
         ceiling=perfect.ceiling(),
         people_per_keyframe=_histogram([len(there) for there in people]),
@@ -160,7 +177,43 @@ def best_f1_threshold(
     return float(hundredths[(first + end - 1) // 2])
 
 
-def _at(threshold: float, right: NDArray[np.bool_], num_people: int, ceiling: float) -> AtThreshold:
+def lowest_floor(
+    scores: NDArray[np.float64],
+    right: NDArray[np.bool_],
+    num_people: int,
+    *,
+    cost: float = FLOOR_COST,
+) -> float | None:
+    """Return the score, in hundredths, from which boxes count where scores are multiplied.
+
+    scores, right: (boxes,); `right` marks true positives. None without any.
+
+    A floor takes boxes from the end of a ranking, so AP never rises with it: F1's threshold gives
+    up recall that would have cost nothing. Up to `cost`, a share of the AP of all boxes, is given
+    up, so that a long tail of boxes which find next to no one is not kept: what is found there
+    counts by the precision at which it is found. Of floors that keep the same boxes the lowest.
+    """
+    if not right.any():
+        return None
+    hundredths = np.arange(100) / 100
+    ascending, right_ascending = np.sort(scores), np.sort(scores[right])
+    begin = np.searchsorted(ascending, hundredths).tolist()
+    right_begin = np.searchsorted(right_ascending, hundredths).tolist()
+    ap = np.array([
+        average_precision_of_sorted(ascending[a:], right_ascending[b:], num_people)
+        for a, b in zip(begin, right_begin, strict=True)
+    ])  # fmt: skip
+    last = int(np.flatnonzero(ap >= (1 - cost) * ap[0] - 1e-12)[-1])
+    return float(hundredths[begin.index(begin[last])])
+
+
+def _at(
+    threshold: float,
+    scores: NDArray[np.float64],
+    right: NDArray[np.bool_],
+    num_people: int,
+    ceiling: float,
+) -> AtThreshold:
     """Return the figures of the boxes that are left; `right` marks their true positives."""
     true, kept = int(right.sum()), len(right)
     return AtThreshold(
@@ -169,6 +222,7 @@ def _at(threshold: float, right: NDArray[np.bool_], num_people: int, ceiling: fl
         precision=true / kept if kept else math.nan,
         recall=true / num_people if num_people else math.nan,
         f1=2 * true / (kept + num_people) if num_people else math.nan,
+        ap=average_precision(scores, right, num_people),
         ceiling=ceiling,
     )
 

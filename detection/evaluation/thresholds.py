@@ -6,7 +6,7 @@ Legend: N boxes of people, A classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,24 @@ LEAST_GAIN = 0.01
 FEWEST_EXAMPLES = 10
 # As many examples of a class weigh as much as the common threshold does.
 COMMON_WEIGHT = 10
+
+
+@dataclass(frozen=True)
+class HeldOutScores:
+    """Scores of people by networks that had not seen them, beside those of a validation split.
+
+    scores: (N, A) probabilities; NaN in columns of classes that cannot be judged so.
+    is_true: (N, A) bool.  source: the data, in words.
+    """
+
+    scores: NDArray[np.floating]
+    is_true: NDArray[np.bool_]
+    source: str
+
+    def judged(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return scores and truth, in which classes of NaN have neither scores nor examples."""
+        known = np.isfinite(self.scores)
+        return np.where(known, self.scores, 0.0).astype(np.float64), self.is_true & known
 
 
 def learn_thresholds(
@@ -86,13 +104,16 @@ def learn_from_detections(
     exclusions: frozenset[Keyframe] = frozenset(),
     detected: bool,
     source: str,
+    beside: HeldOutScores | None = None,
 ) -> ClassThresholds | None:
     """Learn from what was found on a split: a box is right as frame-mAP at IoU 0.5 counts it.
 
     label_map: of the columns of scores.  exclusions: keyframes that do not count; boxes on those
     that the ground-truth file does not have count neither.  detected: the boxes are a detector's,
-    and have its confidence.
+    and have its confidence.  beside: counts as much, box by box; only where none are detected.
     """
+    if detected and beside is not None:
+        raise ValueError("detected boxes and given ones cannot be judged together")
     classes = len(label_map)
     rows = rows_of(found, label_map)
     scored = score_rows(ground_truth, rows, label_map, exclusions=exclusions, protocol="frame-map")
@@ -103,10 +124,19 @@ def learn_from_detections(
     boxes = counts.reshape(-1, classes).all(axis=1)
     assert rows.score is not None
     person = np.concatenate([np.zeros(0, np.float32), *(one.boxes.score for one in found)])
+    found_scores = rows.score.reshape(-1, classes)[boxes]
+    found_true = is_true.reshape(-1, classes)[boxes]
+    positives = np.asarray(scored.num_ground_truth, np.int64)
+    if beside is not None:
+        more_scores, more_true = beside.judged()
+        source = f"{source}, and {beside.source}" if found_true.any() else beside.source
+        found_scores = np.concatenate([found_scores, more_scores])
+        found_true = np.concatenate([found_true, more_true])
+        positives = positives + more_true.sum(axis=0)
     return learn_thresholds(
-        rows.score.reshape(-1, classes)[boxes],
-        is_true.reshape(-1, classes)[boxes],
-        num_true=scored.num_ground_truth,
+        found_scores,
+        found_true,
+        num_true=positives,
         person_score=person[boxes] if detected else None,
         source=source,
     )

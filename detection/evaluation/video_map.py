@@ -15,6 +15,7 @@ import numpy as np
 
 from detection.datasets.ava_csv import AvaRows
 from detection.errors import UserError
+from detection.evaluation.along_tracks import check_tracks
 from detection.evaluation.finite import check_rows_finite
 from detection.evaluation.frame_map import mean_without_nan
 from detection.evaluation.tubes import (
@@ -61,7 +62,8 @@ def video_map(
 ) -> VideoMap:
     """Score tubes: those of the `track_id` column, else boxes linked from frame to frame.
 
-    Raises `UserError` if the ground truth has no tube, and for scores or boxes that are not finite.
+    Raises `UserError` if the ground truth has no tube, for scores or boxes that are not finite, and
+    where a detected track has several boxes at a keyframe.
     """
     check_rows_finite(ground_truth)
     check_rows_finite(detections)
@@ -75,6 +77,7 @@ def video_map(
             detections, frames, label_map, least_frames=least_frames, progress=progress
         )
     else:
+        check_tracks(detections)
         found = tracked_tubes(detections, frames, label_map)
     names = label_map.names
     values = np.array([

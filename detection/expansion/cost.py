@@ -21,6 +21,7 @@ from detection.expansion.scheduler import Stopped, name_of
 from detection.files import write_text
 from detection.models.action_detector import ActionDetector
 from detection.models.counting import count_macs, count_parameters
+from detection.models.inference import prepare_for_inference
 from detection.models.timing import time_and_memory
 from detection.models.x3d import X3DDescription
 
@@ -63,7 +64,7 @@ def milliseconds_cost(build: Build, *, device: torch.device, repeats: int = 7) -
 
     @functools.cache
     def cost(description: X3DDescription) -> float:
-        model = build(description).eval().to(device)
+        model = prepare_for_inference(build(description).to(device))
         inputs = [part.to(device) for part in _inputs(model, description, "cpu")]
 
         @torch.inference_mode()

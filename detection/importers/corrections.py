@@ -300,11 +300,6 @@ def new_videos(
     ids: list[str], folder: DatasetFolder, videos: str | Path | None, path: str | Path
 ) -> dict[str, Path]:
     """Return the file of each new video that the folder does not contain."""
-    if ids and folder.file.frames is not None:
-        raise UserError(
-            f"{path}: video '{ids[0]}' is not in {folder.root}, which contains extracted "
-            "frames: videos can only be added to data sets of videos"
-        )
     sources: dict[str, Path] = {}
     for video_id in ids:
         if "/" in video_id:
@@ -312,6 +307,11 @@ def new_videos(
         try:
             folder.video_path(video_id)
         except UserError:
+            if folder.file.frames is not None:
+                raise UserError(
+                    f"{path}: video '{video_id}' is not in {folder.root}, which contains extracted "
+                    "frames: videos can only be added to data sets of videos"
+                ) from None
             if videos is None:
                 raise UserError(
                     f"{path}: video '{video_id}' is not in {folder.root}; "

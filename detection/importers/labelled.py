@@ -54,8 +54,7 @@ def import_labelled(
     `out` is there.
     """
     folder = DatasetFolder.open(dataset)
-    if behind_links(out).resolve() == folder.root.resolve():
-        raise UserError(f"{out}: its videos without labels would be lost; name another folder")
+    _check_folders(folder, out)
     joined = join_label_files([read_label_file(path) for path in corrections], prefer=prefer)
     path, classes = joined.paths[0], joined.classes
     known = {video_id for name in folder.file.splits for video_id in _ids(folder, name)}
@@ -97,11 +96,25 @@ def import_labelled(
     return replace(report, notes=(*joined.notes, *notes, *left_out, *report.notes))
 
 
+def _check_folders(folder: DatasetFolder, out: str | Path) -> None:
+    if behind_links(out).resolve() == folder.root.resolve():
+        raise UserError(f"{out}: its videos without labels would be lost; name another folder")
+    if folder.file.frames is not None:
+        raise UserError(
+            f"{folder.root}: holds extracted frames, train and val are made of video files alone; "
+            f"write the classes into {folder.root / folder.file.label_map}, and --split NAME takes "
+            "the labels into that split"
+        )
+
+
 def _check_names(names: Sequence[str], path: str) -> None:
     """Refuse ids that would become others: labels are found by them."""
     for name, video_id in video_ids(names).items():
         if name != video_id:
-            raise UserError(f"{path}: video '{name}' would get another name")
+            raise UserError(
+                f"{path}: video '{name}' would get another name, '{video_id}': give it one without "
+                "what file systems forbid, also in its boxes, and make the page again"
+            )
 
 
 def _ids(folder: DatasetFolder, split: str) -> list[str]:
@@ -170,8 +183,16 @@ def _with_splits(
             f"val ({first_few(sorted(val))}) has no keyframe at which everyone is decided: decide "
             "on the others there, or choose with --val-videos or --val-share 0"
         )
-    many = f"{len(keys):,} keyframe{'s' * (len(keys) > 1)} of val with undecided people left out"
-    return kept, [*notes, *([f"{many}: {first_few(keys)}"] if keys else [])]
+    if keys:
+        many = f"{len(keys):,} keyframe{'s' * (len(keys) > 1)} of val with undecided people"
+        notes.append(f"{many} left out: {first_few(keys)}")
+    if gone := sorted(val - {video.name for video in kept}):
+        many = f"{len(gone):,} video{'s' * (len(gone) > 1)} of val left out"
+        notes.append(
+            f"{many}, at none of whose keyframes everyone is decided: {first_few(gone)}; decide on "
+            "the others there, or keep it out of --val-videos: train takes what is decided"
+        )
+    return kept, notes
 
 
 def _complete(made: Path, folder: DatasetFolder) -> None:

@@ -33,7 +33,27 @@ class HeadDescription:
 KINETICS_HEAD = HeadDescription(num_classes=400)
 
 
-class X3DClassifier(nn.Module):
+class ClipClassifier(nn.Module):
+    """What every classifier of clips makes of its logits at window positions."""
+
+    def position_logits(self, frames: Tensor) -> Tensor:
+        """(B, 3, T, H, W) uint8 RGB -> (B, P, K) logits of P window positions, T then h then w."""
+        raise NotImplementedError
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(B, 3, T, H, W) uint8 RGB -> (B, K) logits, averaged over positions (train crop: one)."""
+        return self.position_logits(frames).mean(1)
+
+    def probabilities(self, frames: Tensor, *, independent: bool = False) -> Tensor:
+        """(B, 3, T, H, W) uint8 RGB -> (B, K), softmax first, then the mean over positions.
+
+        independent: sigmoids in place of the softmax, for clips of several classes.
+        """
+        logits = self.position_logits(frames)
+        return (logits.sigmoid() if independent else logits.softmax(-1)).mean(1)
+
+
+class X3DClassifier(ClipClassifier):
     """Clip classification: trunk and head share everything up to conv5 with `ActionDetector`.
 
     Its `position_logits` at test sizes above the train crop come from a window that slides over
@@ -53,22 +73,10 @@ class X3DClassifier(nn.Module):
         self.head = head
         self.pixels = PixelNorm(pixel_mean, pixel_std)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(B, 3, T, H, W) uint8 RGB -> (B, K) logits, averaged over positions (train crop: one)."""
-        return self.position_logits(frames).mean(1)
-
     def position_logits(self, frames: Tensor) -> Tensor:
         """(B, 3, T, H, W) uint8 RGB -> (B, P, K) logits of P window positions, T then h then w."""
         result: Tensor = self.head(self.trunk(self.pixels(frames)))
         return result
-
-    def probabilities(self, frames: Tensor, *, independent: bool = False) -> Tensor:
-        """(B, 3, T, H, W) uint8 RGB -> (B, K), softmax first, then the mean over positions.
-
-        independent: sigmoids in place of the softmax, for clips of several classes.
-        """
-        logits = self.position_logits(frames)
-        return (logits.sigmoid() if independent else logits.softmax(-1)).mean(1)
 
 
 class ClassificationHead(nn.Module):

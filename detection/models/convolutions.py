@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import conv2d, conv3d, linear
+from torch.nn.functional import conv2d, conv3d, linear, silu
 
 _backward = torch.ops.aten.convolution_backward
 
 
 class Convolution(nn.Conv3d):
-    """A 3D convolution without bias whose weights can be replaced for one call."""
+    """A 3D convolution whose weights and bias can be replaced for one call."""
 
     def forward(
         self, features: Tensor, weight: Tensor | None = None, bias: Tensor | None = None
@@ -36,7 +36,8 @@ class Convolution(nn.Conv3d):
         weight, bias: used instead of the layer's own, for this call.
         """
         weight = self.weight if weight is None else weight
-        if features.device.type == "cpu" and not torch.compiler.is_compiling():
+        bias = self.bias if bias is None else bias
+        if features.device.type == "cpu" and not is_traced():
             return self.on_cpu(features, weight, bias)
         return self.stock(features, weight, bias)
 
@@ -54,8 +55,10 @@ class Convolution(nn.Conv3d):
 class PointwiseConv3d(Convolution):
     """A 1x1x1 convolution."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
-        super().__init__(in_channels, out_channels, 1, stride=(1, stride, stride), bias=False)
+    def __init__(
+        self, in_channels: int, out_channels: int, *, stride: int = 1, bias: bool = False
+    ) -> None:
+        super().__init__(in_channels, out_channels, 1, stride=(1, stride, stride), bias=bias)
 
     def on_cpu(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Multiply every position by the weights."""
@@ -116,6 +119,11 @@ class DepthwiseConv3d(Convolution):
         return self.stock(features, weight, bias)
 
 
+def is_traced() -> bool:
+    """Say whether a call is recorded for another program, which is best given the stock layers."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+
+
 def convolve_and_normalise(
     convolution: Convolution, norm: nn.BatchNorm3d, features: Tensor
 ) -> Tensor:
@@ -127,11 +135,20 @@ def convolve_and_normalise(
     if norm.training or norm.running_mean is None or norm.running_var is None:
         result: Tensor = norm(convolution(features))
         return result
-    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    shift = norm.bias - norm.running_mean * scale
-    weight = convolution.weight * scale[:, None, None, None, None]
-    result = convolution(features, weight, shift)
+    result = convolution(features, *fold_norm(convolution, norm))
     return result
+
+
+def fold_norm(convolution: Convolution, norm: nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
+    """Return the weight and the bias (C',) of a convolution that normalises its output too.
+
+    Raises `ValueError` where the norm keeps no statistics.
+    """
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("a BatchNorm without stored statistics cannot be folded into weights")
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    bias = norm.bias - norm.running_mean * scale
+    return convolution.weight * scale[:, None, None, None, None], bias
 
 
 def relu(features: Tensor) -> Tensor:
@@ -140,6 +157,34 @@ def relu(features: Tensor) -> Tensor:
     The results above are views; autograd would copy a view that is changed in place, three times.
     """
     return torch.relu(features) if torch.is_grad_enabled() else torch.relu_(features)
+
+
+def gated_swish(features: Tensor, gate: Tensor) -> Tensor:
+    """Return swish(features * gate), keeping nothing but these two for the way back.
+
+    features: (B, C, T, H, W).  gate: (B, C, 1, 1, 1).
+    """
+    if torch.is_grad_enabled() and not is_traced():
+        result: Tensor = _GatedSwish.apply(features, gate)
+        return result
+    return silu(features * gate)
+
+
+class _GatedSwish(torch.autograd.Function):
+    """Autograd would keep the product too, the largest map of a block; it is computed again."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, gate: Tensor) -> Tensor:
+        ctx.save_for_backward(features, gate)
+        return silu(features * gate, inplace=True)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        features, gate = ctx.saved_tensors
+        of_product = torch.ops.aten.silu_backward(gradient, features * gate)
+        of_gate = (of_product * features).sum((2, 3, 4), keepdim=True)
+        return of_product.mul_(gate), of_gate
 
 
 def _convolve_in_time(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

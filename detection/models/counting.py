@@ -109,7 +109,8 @@ def count_stages(
     device = next(model.parameters()).device
     inputs = [torch.zeros((1, 3, num_frames, height, width), dtype=torch.uint8, device=device)]
     if isinstance(model, ActionDetector):
-        inputs.append(torch.zeros((actors, 5), device=device))
+        rois_px = torch.zeros((actors, 5), device=device)
+        inputs.append(model.head.description.standing(rois_px, num_frames))
     stages: dict[str, tuple[str, ...]] = {"stem": ("trunk.stem",)}
     stages |= {f"res{i + 2}": (f"trunk.stages.{i}",) for i in range(len(model.trunk.stages))}
     stages |= {"conv5": ("trunk.final", "trunk.final_norm"), "head": ("head",)}

@@ -17,6 +17,12 @@ _WHAT_TO_DO = (
 )
 
 
+def broken_signs(module: nn.Module, largest: float) -> tuple[str, ...]:
+    """Return a line for each sign in a network and in the largest absolute logit it gave."""
+    signs = (describe_thin_norm(module), describe_large_logits(largest))
+    return tuple(line for line in signs if line is not None)
+
+
 def describe_thin_norm(module: nn.Module) -> str | None:
     """Name the BatchNorm3d whose running variance is nearest to 0; None where none is too near.
 

@@ -33,6 +33,7 @@ from detection.models.convolutions import (
     SpatialConv3d,
     TemporalConv3d,
     convolve_and_normalise,
+    gated_swish,
     relu,
 )
 from detection.structures import ClipSampling
@@ -272,9 +273,10 @@ class Block(nn.Module):
         """(B, in, T, H, W) -> (B, out, T, H/stride, W/stride)."""
         inner = relu(convolve_and_normalise(self.expand, self.expand_norm, features))
         inner = convolve_and_normalise(self.depthwise, self.depthwise_norm, inner)
-        if self.squeeze is not None:
-            inner = self.squeeze(inner)
-        inner = nn.functional.silu(inner)
+        if self.squeeze is None:
+            inner = nn.functional.silu(inner)
+        else:
+            inner = gated_swish(inner, self.squeeze(inner))
         out = convolve_and_normalise(self.project, self.project_norm, inner)
         if self.shortcut is not None and self.shortcut_norm is not None:
             features = convolve_and_normalise(self.shortcut, self.shortcut_norm, features)
@@ -282,7 +284,7 @@ class Block(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Scale every channel by a gate computed from the mean of the whole map.
+    """The factor, between 0 and 1, that scales every channel, from the mean of the whole map.
 
     The mean runs over T, H and W: padding a clip changes its output, so clips are never padded.
     """
@@ -290,13 +292,13 @@ class SqueezeExcite(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         squeezed = round_channels(channels * SQUEEZE_RATIO, 8)
-        self.reduce = nn.Conv3d(channels, squeezed, 1)
-        self.restore = nn.Conv3d(squeezed, channels, 1)
+        self.reduce = PointwiseConv3d(channels, squeezed, bias=True)
+        self.restore = PointwiseConv3d(squeezed, channels, bias=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> the same shape."""
-        gate = features.mean((2, 3, 4), keepdim=True)
-        return features * torch.sigmoid(self.restore(torch.relu(self.reduce(gate))))
+        """(B, C, T, H, W) -> (B, C, 1, 1, 1)."""
+        mean = features.mean((2, 3, 4), keepdim=True)
+        return torch.sigmoid(self.restore(torch.relu(self.reduce(mean))))
 
 
 def round_channels(channels: float, divisor: int) -> int:

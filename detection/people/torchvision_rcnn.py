@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -20,6 +21,7 @@ from torchvision.models.detection.faster_rcnn import (
 )
 from torchvision.transforms.v2.functional import resize
 
+from detection.bounds import LARGEST_SIDE_PX, between
 from detection.people.base import NetworkDetector, check_frame
 from detection.people.small_rcnn import small_rcnn
 from detection.structures import ActorBoxes
@@ -36,12 +38,22 @@ USUAL_SIDES_PX: Mapping[NetworkName, tuple[int, int]] = {
 }
 
 
+@dataclass(frozen=True)
+class PeopleNetworkNumbers:
+    """What a network is built from: its kind, and the sides that frames are scaled to."""
+
+    name: NetworkName
+    short_side_px: int = between(16, LARGEST_SIDE_PX)
+    long_side_px: int = between(16, LARGEST_SIDE_PX)
+
+
 class TorchvisionDetector(NetworkDetector):
     """Detects actors with a torchvision Faster R-CNN; a `PeopleDetector`.
 
     network: maps a list of (3, H, W) frames in 0 to 1 to a list of {"boxes", "labels", "scores"}.
     actor_labels: the network's labels (0 is the background) that are actors.
     score_floor: lower-scored boxes are dropped.
+    runtime: that computes the dense parts: "torch", or another with its version and precision.
 
     The other options: see `NetworkDetector`. Results do not depend on the other frames of a call.
     """
@@ -60,6 +72,7 @@ class TorchvisionDetector(NetworkDetector):
         max_people: int = 100,
         best_score: float | None = None,
         notes: Sequence[str] = (),
+        runtime: str = "torch",
     ) -> None:
         if not actor_labels or 0 in actor_labels:
             raise ValueError(f"actor labels start at 1, got {list(actor_labels)}")
@@ -74,6 +87,7 @@ class TorchvisionDetector(NetworkDetector):
             best_score=best_score,
             notes=notes,
         )
+        self.runtime = runtime
         network.roi_heads.score_thresh = score_floor
         # This limit is over all classes: other classes must not displace actors.
         network.roi_heads.detections_per_img = 10_000

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 
-from detection.bounds import LARGEST_SIDE_PX, between
 from detection.checkpoints.file import check_version, read_state, save_plain
 from detection.checkpoints.plain_file import (
     SavedValues,
@@ -22,6 +21,15 @@ from detection.checkpoints.plain_file import (
 )
 from detection.checkpoints.weights import check_weights, find_state, unwrap
 from detection.errors import UserError
+from detection.export.artefact import (
+    ARTEFACT_FILE,
+    check_weights_of_run,
+    find_artefact,
+    hash_weights,
+    run_beside,
+)
+from detection.export.runtimes import RuntimeChoice, choose_runtime, describe_runtime
+from detection.export.session import Threads
 from detection.people.base import PeopleDetector, find_classes
 from detection.people.coco import COCO as COCO
 from detection.people.coco import (
@@ -32,6 +40,14 @@ from detection.people.coco import (
     is_coco,
     tell_network,
 )
+from detection.people.exported import (
+    PeopleArtefact,
+    PeopleFacts,
+    open_exported_people,
+    read_people_artefact,
+    run_people_by,
+)
+from detection.people.onnx_detector import is_onnx, load_onnx_detector
 from detection.people.torchvision_rcnn import (
     NETWORKS,
     NetworkName,
@@ -39,21 +55,13 @@ from detection.people.torchvision_rcnn import (
     build_people_network,
     count_classes,
 )
+from detection.people.torchvision_rcnn import PeopleNetworkNumbers as PeopleNetworkNumbers
 
 FORMAT = "people-detector"
 FORMAT_VERSION = 1
 _CLASS_WEIGHT = "roi_heads.box_predictor.cls_score.weight"
 _PREDICTOR = "roi_heads.box_predictor."
 _MOST_CLASSES = 10_000
-
-
-@dataclass(frozen=True)
-class PeopleNetworkNumbers:
-    """What a network is built from: its kind, and the sides that frames are scaled to."""
-
-    name: NetworkName
-    short_side_px: int = between(16, LARGEST_SIDE_PX)
-    long_side_px: int = between(16, LARGEST_SIDE_PX)
 
 
 @dataclass(frozen=True)
@@ -97,18 +105,21 @@ def load_people_detector(
     score_floor: float = 0.05,
     max_people: int = 100,
     detectron2_config: str | None = None,
+    runtime: RuntimeChoice | None = None,
 ) -> PeopleDetector:
     """Open a people detector.
 
-    weights: a checkpoint of `train_people` or its run folder; a state dict (.pth) of one of
-    torchvision's networks (mobile_320, mobile, resnet50_v2), which its keys tell; or "coco" or
-    "coco:NETWORK", torchvision's weights of these, fetched once into torch.hub's cache ("coco"
-    alone: mobile_320 on a CPU, resnet50_v2 on a GPU).  network: need not be named, and must be
-    that of the weights where it is.
+    weights: a checkpoint of `train_people` or its run folder; the folder of an exported detector; a
+    state dict (.pth) of one of torchvision's networks (mobile_320, mobile, resnet50_v2), which its
+    keys tell; or "coco" or "coco:NETWORK", torchvision's weights of these, fetched once into
+    torch.hub's cache ("coco" alone: mobile_320 on a CPU, resnet50_v2 on a GPU); or an ONNX file of
+    others (YOLOX's layout, or boxes, labels and scores as torchvision exports them; the extra
+    `export`), run on the CPU in float32 by ONNX Runtime alone.  network: that of the weights.
     actor_classes: the classes that are actors, by name (or by label number, as text); by default
     every class of our own checkpoints, and "person" of COCO's.  score_floor: boxes below are not
     returned.  detectron2_config: a model zoo name or a file of detectron2's; weights are then its
-    too, "coco" those that the model zoo lists.
+    too, "coco" those that the model zoo lists.  runtime: what computes the network's dense parts;
+    None: the exported detector's own, else PyTorch.
     The detector's `best_score` is the score from which boxes are people, by its file (see
     `detection.people.base.person_threshold`), its `notes` say what was guessed.
     Raises `UserError`, one line, for files that are missing, damaged, not to be fetched or of
@@ -126,9 +137,11 @@ def load_people_detector(
             score_floor=score_floor,
             max_people=max_people,
         )
-    found = _open_network(weights, network, device)
+    if is_onnx(weights) and find_artefact(weights) is None:
+        return _open_onnx(weights, network, actor_classes, score_floor, max_people)
+    found, by = _open_by_runtime(weights, network, torch.device(device), runtime or RuntimeChoice())
     names, source = found.classes, str(weights)
-    chosen = _default_classes(names, source) if actor_classes is None else actor_classes
+    chosen = actor_classes if actor_classes is not None else _default_classes(names, source)
     places = find_classes(names, chosen, source=source, numbered=True)
     return TorchvisionDetector(
         found.network,
@@ -140,6 +153,18 @@ def load_people_detector(
         max_people=max_people,
         best_score=found.best_score,
         notes=found.notes,
+        runtime=by,
+    )
+
+
+def _open_onnx(
+    weights: str | Path, network: str | None, actor_classes: Sequence[str] | None,
+    score_floor: float, max_people: int,
+) -> PeopleDetector:  # fmt: skip
+    if network is not None:
+        raise UserError(f"{weights}: an ONNX file holds its network, '{network}' cannot be chosen")
+    return load_onnx_detector(
+        weights, actor_classes=actor_classes, score_floor=score_floor, max_people=max_people
     )
 
 
@@ -195,7 +220,13 @@ def _read(
 
 
 def find_people_file(file_or_run: str | Path) -> Path:
-    """Return the file that a path names: itself, or a run folder's best.pt, else last.pt."""
+    """Return the file that a path names: itself, or a run folder's best.pt, else last.pt.
+
+    Of an exported detector's folder the description, which has the digests of all else.
+    """
+    folder = find_artefact(file_or_run)
+    if folder is not None:
+        return folder / ARTEFACT_FILE
     return find_checkpoint(file_or_run, what="file of weights", names=("best.pt", "last.pt"))
 
 
@@ -217,36 +248,103 @@ def start_from_weights(network: FasterRCNN, name: NetworkName, weights: str | Pa
 
 def _state_to_start_from(name: NetworkName, weights: str | Path) -> tuple[dict[str, Tensor], str]:
     if is_coco(weights):
-        return _download_coco(coco_network(weights, network=name)), str(weights)
+        return _download_coco(coco_network(weights, network=name))[1], str(weights)
     path, found = _read(weights)
     return (found.state if isinstance(found, PeopleFile) else found), path
 
 
 @dataclass(frozen=True)
-class _Opened:
-    """A network with its weights, the names of its labels from 1 on, its kind; see `PeopleFile`."""
+class OpenedPeople:
+    """A detector's network with its weights, and what their file says; see `PeopleFile`."""
 
     network: FasterRCNN
+    path: Path
     classes: tuple[str, ...]
     kind: NetworkName
     best_score: float | None
     notes: tuple[str, ...] = ()
 
+    @property
+    def facts(self) -> PeopleFacts:
+        """Return what it is beside its weights."""
+        transform = self.network.transform
+        sides = int(transform.min_size[-1]), int(transform.max_size)
+        numbers = PeopleNetworkNumbers(self.kind, *sides)
+        return PeopleFacts(numbers, self.classes, self.best_score, self.path)
 
-def _open_network(weights: str | Path, network: str | None, device: torch.device | str) -> _Opened:
+
+def _open_by_runtime(
+    weights: str | Path, network: str | None, device: torch.device, runtime: RuntimeChoice
+) -> tuple[OpenedPeople, str]:
+    """Open a network whose dense parts a runtime computes; return what that is, in words, too."""
+    folder = find_artefact(weights)
+    if folder is not None:
+        artefact = read_people_artefact(folder)
+        choose_runtime(runtime.asked, device, artefact=artefact)
+        by = describe_runtime(artefact.form, "f32")
+        return _open_artefact(artefact, network, runtime.threads), by
+    chosen, _ = choose_runtime(runtime.asked, device)
+    opened = _open_network(weights, network, device)
+    run, by = run_people_by(opened.network, opened.facts, chosen, runtime)
+    return dataclasses.replace(opened, network=run), by
+
+
+def _open_artefact(artefact: PeopleArtefact, network: str | None, threads: Threads) -> OpenedPeople:
+    facts = artefact.facts
+    kind = facts.numbers.name
+    if network not in (None, kind):
+        raise UserError(f"{artefact.folder}: a '{kind}' network, not '{network}'")
+    run = run_beside(artefact.folder)
+    checkpoint = None if run is None else run / "checkpoints" / facts.path.name
+    if checkpoint is not None and checkpoint.is_file():
+        state = read_people_file(checkpoint, weights_only=True).build_network().state_dict()
+        found = hash_weights(state)
+        check_weights_of_run(artefact.weights, found, artefact.folder, checkpoint, artefact.form)
+    opened = open_exported_people(artefact, threads)
+    return OpenedPeople(opened, artefact.folder, facts.classes, kind, facts.best_score)
+
+
+def open_for_export(weights: str | Path) -> OpenedPeople:
+    """Open a detector's own network; weights and errors as `load_people_detector`."""
+    return _open_network(weights, None, "cpu")
+
+
+def is_people_file(weights: str | Path) -> bool:
+    """Say whether weights are "coco" or a file or run folder of a Faster R-CNN that is known here.
+
+    Raises `UserError` for a file that cannot be read.
+    """
+    if is_coco(weights):
+        return True
+    if not Path(weights).exists() or find_artefact(weights) is not None:
+        return False
+    path = find_people_file(weights)
+    content = read_plain(path)
+    if isinstance(content, dict) and "format" in content:
+        return bool(content["format"] == FORMAT)
+    try:
+        return _CLASS_WEIGHT in unwrap(str(path), find_state(str(path), content).state).state
+    except UserError:  # what it is instead is said by whoever opens it
+        return False
+
+
+def _open_network(
+    weights: str | Path, network: str | None, device: torch.device | str
+) -> OpenedPeople:
     if network is not None and network not in NETWORKS:
         raise UserError(f"network '{network}' is not one of {', '.join(NETWORKS)}")
     notes: tuple[str, ...] = ()
     if is_coco(weights):
         name = coco_network(weights, network=network, device=device)
-        state = _download_coco(name)
+        path, state = _download_coco(name)
     else:
         path, found = _read(weights)
         if isinstance(found, PeopleFile):
             kind = found.numbers.name
             if network not in (None, kind):
                 raise UserError(f"{path}: a '{kind}' network, not '{network}'")
-            return _Opened(found.build_network(), found.classes, kind, found.best_score)
+            opened = found.build_network()
+            return OpenedPeople(opened, Path(path), found.classes, kind, found.best_score)
         state = found
         name, notes = tell_network(path, state, network=network)
     if _CLASS_WEIGHT not in state:
@@ -261,13 +359,14 @@ def _open_network(weights: str | Path, network: str | None, device: torch.device
     _fill(model, state, str(weights), name)
     coco = coco_classes()
     if len(coco) == num_classes:
-        return _Opened(model, coco, name, COCO_SCORES[name], notes)
-    return _Opened(model, tuple(str(n + 1) for n in range(num_classes)), name, None, notes)
+        return OpenedPeople(model, Path(path), coco, name, COCO_SCORES[name], notes)
+    numbered = tuple(str(n + 1) for n in range(num_classes))
+    return OpenedPeople(model, Path(path), numbered, name, None, notes)
 
 
-def _download_coco(name: NetworkName) -> dict[str, Tensor]:
-    path = fetch_coco(name)
-    return unwrap(str(path), find_state(str(path), read_plain(path)).state).state
+def _download_coco(name: NetworkName) -> tuple[str, dict[str, Tensor]]:
+    path = str(fetch_coco(name))
+    return path, unwrap(path, find_state(path, read_plain(Path(path))).state).state
 
 
 def _unpack(path: str, content: Mapping[str, Any], *, weights_only: bool) -> PeopleFile:

@@ -1,6 +1,6 @@
 """Draws the annotated video segment by segment: one thread draws, another encodes.
 
-Legend: frames are (H, W, 3) uint8 RGB; times are seconds on the video's own clock.
+Legend: frames stay YUV from the decoder to the encoder; times are seconds on the video's own clock.
 """
 
 from __future__ import annotations
@@ -19,19 +19,21 @@ import numpy as np
 from detection.drawing.actors import Actor, ShownLabel
 from detection.drawing.cards import Area
 from detection.drawing.draw import draw_actors
-from detection.drawing.paint import TEXT, Frame, Style, darken, resized
+from detection.drawing.paint import TEXT, Style, darken
 from detection.drawing.text import draw_text, fit
 from detection.drawing.timeline import Placed
+from detection.drawing.yuv import Canvas, YuvFrame
 from detection.pipeline.postprocess import ShownKeyframe
 from detection.pipeline.recording import LARGEST_SHORT_SIDE_PX
 from detection.pipeline.timing import StageClock
+from detection.video.frames import FrameScaler, VideoFrame, scaled_size
+from detection.video.planes import YuvCoding, planes_of
 from detection.video.stream import Gap, StreamFrame
 from detection.video.writer import VideoWriter
 
 _QUEUED_SEGMENTS = 2
 _QUEUED_FRAMES = 4  # between the drawing and the encoding thread
 _MOST_LABELS = 5  # per person drawn; the tables have all
-_USUAL_FPS = 30  # only decides the key frame interval
 # Smaller sources are scaled up to it before drawing, so that letters are sharp.
 LEAST_SHORT_SIDE_PX = 720
 _LONGEST_PX = 1920  # not by so much that the longer side exceeds it
@@ -96,7 +98,6 @@ class AnnotatedVideoWriter:
 
     def _draw(self, job: DrawingJob) -> None:
         drawn = TrackPlaces(job.keyframes, self._names, self._interval_s)
-        shape: tuple[int, ...] = ()
         frames = self._frames.between(job)
         with ExitStack() as ending:
             encoder: _EncodedSegment | None = None
@@ -106,18 +107,19 @@ class AnnotatedVideoWriter:
                     if item is None:
                         break
                     short = min(LARGEST_SHORT_SIDE_PX, item.width, item.height)
-                    frame = item.rgb(short)
-                    frame = resized(frame, drawn_size(frame.shape, item.pixel_shape))
-                if encoder is not None and frame.shape != shape:
-                    continue  # the source changed its frame size: the file keeps its own
+                    width, height = scaled_size(item.width, item.height, short)
+                    size = drawn_size((height, width), item.pixel_shape)
+                    if encoder is None:
+                        encoder = ending.enter_context(_EncodedSegment(job.path, size, self._clock))
+                    elif size != encoder.size:
+                        continue  # the source changed its frame size: the file keeps its own
+                    frame = item.yuv(encoder.scale)
                 with self._clock.measure("film: draw"):
-                    self._draw_frame(frame, drawn.at(item.time_s))
-                if encoder is None:
-                    shape = frame.shape
-                    encoder = ending.enter_context(_EncodedSegment(job.path, shape, self._clock))
+                    canvas = YuvFrame(planes_of(frame), YuvCoding.of(frame))
+                    self._draw_frame(canvas, drawn.at(item.time_s))
                 encoder.add(frame, item.time_s)
 
-    def _draw_frame(self, frame: Frame, people: list[Placed]) -> None:
+    def _draw_frame(self, frame: Canvas, people: list[Placed]) -> None:
         style = Style.for_panel(min(frame.shape[:2]))
         strip = [caption_area(frame, style)] if self._caption else []
         draw_actors(
@@ -136,7 +138,7 @@ class AnnotatedVideoWriter:
 
 
 def drawn_size(shape: tuple[int, ...], pixel_shape: Fraction | None) -> tuple[int, int]:
-    """Return the (width, height) at which a frame of (H, W, 3) is drawn, with square pixels.
+    """Return the (width, height) at which a frame of (H, W, ...) is drawn, with square pixels.
 
     Smaller ones than 720 lines (in portrait: columns) are scaled up to that, both sides even,
     unless the longer side would exceed 1920.
@@ -152,13 +154,13 @@ def drawn_size(shape: tuple[int, ...], pixel_shape: Fraction | None) -> tuple[in
     return 2 * round(width * scale / 2), 2 * round(height * scale / 2)
 
 
-def caption_area(frame: Frame, style: Style) -> Area:
+def caption_area(frame: Canvas, style: Style) -> Area:
     """Return where the caption goes: a strip along the bottom edge, in pixels."""
     height, width = frame.shape[:2]
     return np.array([0, max(0, height - round(1.6 * _caption_px(style))), width, height], float)
 
 
-def draw_caption(frame: Frame, caption: str, style: Style) -> None:
+def draw_caption(frame: Canvas, caption: str, style: Style) -> None:
     """Draw a line of small letters along the bottom edge, shortened to fit."""
     size = _caption_px(style)
     _, top, width, bottom = caption_area(frame, style).astype(int).tolist()
@@ -176,25 +178,27 @@ class _EncodedSegment:
 
     A context manager; `add` blocks while the queue is full, and raises the error of an earlier
     frame.
+
+    size: (width, height) at which frames are drawn; `scale` makes frames of it.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...], clock: StageClock) -> None:
-        height, width = shape[:2]
-        self._writer = VideoWriter(
-            path, width=width, height=height, fps=_USUAL_FPS, b_frames=False, closes_gaps=True
+    def __init__(self, path: Path, size: tuple[int, int], clock: StageClock) -> None:
+        self.size, self.scale = size, FrameScaler(*size)
+        self._writer = VideoWriter.of_segment(
+            path, width=self.scale.width, height=self.scale.height
         )
         self._clock = clock
         self._waiting: deque[Future[None]] = deque()
 
-    def add(self, frame: np.ndarray, time_s: float) -> None:
+    def add(self, frame: VideoFrame, time_s: float) -> None:
         """Queue a frame."""
         self._waiting.append(self._thread.submit(self._encode, frame, time_s))
         if len(self._waiting) > _QUEUED_FRAMES:
             self._waiting.popleft().result()
 
-    def _encode(self, frame: np.ndarray, time_s: float) -> None:
+    def _encode(self, frame: VideoFrame, time_s: float) -> None:
         with self._clock.measure("film: encode"):
-            self._writer.write(frame, time_s)
+            self._writer.write_frame(frame, time_s)
 
     def __enter__(self) -> _EncodedSegment:
         self._thread = ThreadPoolExecutor(1, "video encoder")
@@ -256,6 +260,7 @@ class TrackPlaces:
         self._times_s = np.array([shown.keyframe.time_s for shown in keyframes])
         self._keyframes, self._names = keyframes, names
         self._longest_s, self._hold_s = 1.5 * interval_s, interval_s / 2
+        self._known: dict[int, dict[int, Actor]] = {}
 
     def at(self, time_s: float) -> list[Placed]:
         """Return the people at a time, by track."""
@@ -282,7 +287,12 @@ class TrackPlaces:
         return found
 
     def _people(self, position: int) -> dict[int, Actor]:
-        shown = self._keyframes[position]
+        """Return the people of a keyframe by track."""
+        if position not in self._known:
+            self._known[position] = self._labelled(self._keyframes[position])
+        return self._known[position]
+
+    def _labelled(self, shown: ShownKeyframe) -> dict[int, Actor]:
         people: dict[int, Actor] = {}
         for row, track in enumerate(shown.keyframe.track.tolist()):
             scores = shown.compared.scores[row]

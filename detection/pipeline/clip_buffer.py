@@ -55,6 +55,8 @@ class PipelineSampling:
 
     def earliest_s(self, time_s: float) -> float:
         """Return the time of the first frame of the keyframe's clip, or of a later one's."""
+        if self.clip.stream:
+            return float(self.clip.times_s(time_s, within_s=self.within_s)[0])
         start_s = time_s - self.clip.before_s
         if self.within_s is None:
             return start_s
@@ -74,6 +76,7 @@ class DetectionFrame:
     time_s: its time.
     rgb: (H, W, 3) for the people detector.
     clip: T frames (H, W, 3) for the action network; None where it is no keyframe.
+    weights: (T,) of them where they are two passes of a stream; else None.
     arrived_s: when the frame came, on this machine's monotonic clock.
     """
 
@@ -81,6 +84,7 @@ class DetectionFrame:
     time_s: float
     rgb: Rgb | None = None
     clip: list[Rgb | None] | None = None
+    weights: NDArray[np.float32] | None = None
     arrived_s: float = 0.0
 
     @property
@@ -234,8 +238,9 @@ class ClipGatherer:
             number = -(-index // self._sampling.per_keyframe) // self._sampling.group_size
             group = self._groups.setdefault(number, Group(number))
             if index % self._sampling.per_keyframe == 0:
-                each.clip = [None] * self._sampling.clip.num_frames
                 sampling = self._sampling
+                each.clip = [None] * sampling.clip.frames_read
+                each.weights = sampling.clip.weights(each.time_s, within_s=sampling.within_s)
                 times_s = sampling.clip.times_s(each.time_s, within_s=sampling.within_s)
                 for slot, time_s in enumerate(times_s.tolist()):
                     heapq.heappush(self._required, (time_s, index, slot))

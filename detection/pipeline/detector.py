@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -25,8 +24,10 @@ import torch
 from detection.checkpoints.hub import DEFAULT_NETWORK
 from detection.checkpoints.network_file import find_weights
 from detection.checkpoints.plain_file import find_checkpoint
+from detection.cores import memory_limit_bytes, usable_cores
 from detection.devices import choose_device
 from detection.errors import UserError
+from detection.export.artefact import ARTEFACT_FILE, find_artefact
 from detection.people.base import PeopleDetector
 from detection.pipeline.clip_buffer import PipelineSampling
 from detection.pipeline.decisive import Decisive, Input, people_input, video_input, weights_input
@@ -34,8 +35,15 @@ from detection.pipeline.networks import Networks, open_networks
 from detection.pipeline.options import PipelineOptions, Plan, Report
 from detection.pipeline.postprocess import ShownKeyframe
 from detection.pipeline.runner import VideoRun
+from detection.pipeline.scorers import CLIPS_AT_A_TIME, SquareScorer
 from detection.pipeline.segments import SegmentsFolder
 from detection.pipeline.video_results import KeyframeResult, VideoResults
+from detection.pipeline.workers import (
+    BYTES_PER_CLIP_PX,
+    BYTES_PER_PEOPLE_PX,
+    choose_workers,
+    group_size,
+)
 from detection.pipeline.writers import check_output
 from detection.tracking.events import ActionEvent
 from detection.video.memory import Source, open_source
@@ -103,6 +111,8 @@ class ActionDetectorPipeline:
         options: PipelineOptions | None = None,
         device: torch.device | str | None = None,
         half_precision: bool | None = None,
+        runtime: str | None = None,
+        on_note: Callable[[str], object] = lambda note: None,
     ) -> ActionDetectorPipeline:
         """Open an action network and a people detector.
 
@@ -112,17 +122,24 @@ class ActionDetectorPipeline:
         torchvision's, "coco", "coco:NETWORK", or an opened detector; None: RUN/people.pt or
         RUN/people, stored beside a run of ours, and "coco" for networks of whole clips.
         device: as `choose_device` takes it; None: auto.  half_precision: None: on a GPU.
+        checkpoint may also be the folder of an exported network; runtime: "torch", "onnxruntime",
+        "openvino" or "auto" (`open_networks`); None: the exported network's own, else torch.
+        on_note: told a line about long work.
         Classes and sampling come from the checkpoint, the people's threshold from the detector.
         Raises `UserError` for what is missing.
         """
         options = options or PipelineOptions()
-        inputs = {"checkpoint": weights_input(find_checkpoint(find_weights(checkpoint)[0]))}
+        exported = find_artefact(checkpoint)
+        weights = find_checkpoint(find_weights(checkpoint)[0]) if exported is None else None
+        inputs = {"checkpoint": weights_input(weights or Path(exported or "") / ARTEFACT_FILE)}
         networks = open_networks(
             checkpoint,
             people=people,
             options=options,
             device=choose_device(device or "auto", option="device="),
             half_precision=half_precision,
+            runtime=runtime,
+            on_note=on_note,
         )
         inputs["people"] = people_input(networks.people_source, networks.device)
         if options.gathered_classes is not None:
@@ -235,10 +252,11 @@ class ActionDetectorPipeline:
         """Return how many frames are kept at most, in a line."""
         sampling, batch = self._sampling(live), 1 if live else self.options.batch_size
         span_s, interval_s = sampling.clip.span_s, sampling.interval_s
-        under_way = math.floor(span_s / interval_s + 1e-9) + (1 + self.workers if live else batch)
+        kept = 1 + self.workers(live=True) if live else batch
+        under_way = math.floor(span_s / interval_s + 1e-9) + kept
         window_s = self._window_s(sampling, live)
         return (
-            f"at most {under_way * sampling.clip.num_frames} frames with a short side of "
+            f"at most {under_way * sampling.clip.frames_read} frames with a short side of "
             f"{sampling.short_side_px} px are kept (a clip's {span_s:.2f} s"
             + ("" if live else f" and {batch - 1} keyframe intervals: {window_s:.2f} s")
             + f"), and {under_way * sampling.per_keyframe} frames of "
@@ -249,16 +267,41 @@ class ActionDetectorPipeline:
         """Return the stretch of time that kept frames may span."""
         clip, interval_s = sampling.clip, sampling.interval_s
         window_s = clip.span_s + (0 if live else self.options.batch_size - 1) * interval_s
+        if clip.stream:  # frames before the first keyframe and after the last one
+            window_s += 2 * clip.before_s
         if self.networks.follows_people and not live:
             # A group waits for people up to the end of its clips, which come with a later group.
             window_s += clip.span_s - clip.before_s + sampling.group_size * interval_s
         return window_s
 
-    @property
-    def workers(self) -> int:
-        """Return how many batches are in the networks at a time."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
-        return self.options.workers or max(1, min(2, cores))
+    def workers(self, *, live: bool = False) -> int:
+        """Return how many batches are in the networks at a time.
+
+        Two at most on a GPU, which one fills while the other is made ready, and of a live source,
+        whose keyframes come late where each has few threads.
+        """
+        options, cores = self.options, usable_cores()
+        if options.workers:
+            return options.workers
+        if live or self.networks.device.type != "cpu":
+            return min(2, cores)
+        return choose_workers(
+            options.batch_size,
+            cores=cores,
+            threads=torch.get_num_threads(),
+            memory_bytes=memory_limit_bytes(),
+            batch_bytes=self._batch_bytes,
+        )
+
+    def _batch_bytes(self, keyframes: int) -> int:
+        """Return about what the networks keep for a batch, of frames of 16:9."""
+        networks, images = self.networks, keyframes * self.options.people_per_keyframe
+        people_px = images * networks.people_short_side_px**2 * 16 / 9
+        clips_px = keyframes * networks.short_side_px**2 * 16 / 9
+        if isinstance(networks.actions, SquareScorer):  # one keyframe after the other
+            clips_px = CLIPS_AT_A_TIME * networks.actions.side_px**2
+        clips_px *= networks.sampling.frames_read
+        return round(clips_px * BYTES_PER_CLIP_PX + people_px * BYTES_PER_PEOPLE_PX)
 
     def _sampling(self, live: bool) -> PipelineSampling:
         options = self.options
@@ -266,10 +309,10 @@ class ActionDetectorPipeline:
             clip=self.networks.sampling,
             short_side_px=self.networks.short_side_px,
             people_short_side_px=self.networks.people_short_side_px,
-            enlarge=not self.networks.follows_people,
+            enlarge=not self.networks.are_of_whole_clips,
             interval_s=options.keyframe_interval_s,
             per_keyframe=options.people_per_keyframe,
-            group_size=1 if live else max(1, options.batch_size // (self.workers + 1)),
+            group_size=1 if live else group_size(options.batch_size, self.workers()),
         )
 
     def _plan(
@@ -293,7 +336,7 @@ class ActionDetectorPipeline:
             sampling=sampling,
             window_s=self._window_s(sampling, stream.is_live),
             groups_per_segment=max(1, round(SEGMENT_S / group_s)),
-            workers=self.workers,
+            workers=self.workers(live=stream.is_live),
             start_s=start_s,
             end_s=end_s,
             film=film,
@@ -318,6 +361,8 @@ class ActionDetectorPipeline:
         """Return what decides the results, by which unfinished work is known."""
         options = dataclasses.asdict(self.options)
         del options["gathered_classes"]  # known by its content
+        if not self.options.relevance:
+            del options["relevance"]  # as before there was any
         options["threshold"] = self.networks.threshold
         options["class_thresholds"] = dict(self.options.class_thresholds)
         decisive = {
@@ -334,6 +379,13 @@ class ActionDetectorPipeline:
             "thresholds": self.networks.thresholds.tolist(),
             "classes": list(self.networks.label_map.names),
             "people": self.networks.people.name,
+            **_unless_torch(
+                runtime=self.networks.runtime, people_runtime=self.networks.people_runtime
+            ),
             **identity,
         }
         return Decisive(decisive, {"video": video_input(stream), **self._inputs})
+
+
+def _unless_torch(**runtimes: str) -> dict[str, str]:
+    return {name: runtime for name, runtime in runtimes.items() if runtime != "torch"}

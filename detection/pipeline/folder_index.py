@@ -13,7 +13,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import quote
@@ -21,9 +21,10 @@ from urllib.parse import quote
 import cv2
 import numpy as np
 
-from detection.errors import UserError, at_row, printable
-from detection.files import only_writer, read_text, replacing, text_lines, write_text
+from detection.errors import UserError, printable
+from detection.files import only_writer, read_text, replacing, write_text
 from detection.pipeline.segments import STATE_NAME
+from detection.pipeline.stored import stored_events
 from detection.pipeline.summary import counted, duration_text, read_summary, rounded_down
 from detection.pipeline.video_folders import INDEX_NAMES, VideoFolder
 from detection.pipeline.writers import ANNOTATED_NAME, event_line
@@ -151,7 +152,7 @@ def _row(root: Path, name: str, folder: str, error: str | None) -> IndexRow:
     files = frozenset(file for file in names if (place / file).is_file())
     try:
         events = sorted(
-            _read_events(place / "events.jsonl", name) if "events.jsonl" in files else (),
+            _events_of(place, name) if "events.jsonl" in files else (),
             key=lambda event: (event.start_s, event.track, event.action_id, event.end_s),
         )
     except UserError as problem:
@@ -167,22 +168,9 @@ def _state_of(folder: Path) -> State:
     return "done" if complete else "unfinished"
 
 
-def _read_events(path: Path, name: str) -> Iterator[ActionEvent]:
+def _events_of(folder: Path, name: str) -> Iterator[ActionEvent]:
     """Yield the events of a finished video, under the name that it has in the index."""
-    for number, line in enumerate(text_lines(path), 1):
-        try:
-            values = json.loads(line)
-            yield ActionEvent(
-                video_id=name,
-                track=int(values["track"]),
-                action=str(values["action"]),
-                action_id=int(values["action_id"]),
-                start_s=float(values["start_s"]),
-                end_s=float(values["end_s"]),
-                peak_score=float(values["peak_score"]),
-            )
-        except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:
-            raise at_row(path, number, "not an event of a video") from error
+    return (replace(event, video_id=name) for event in stored_events(folder))
 
 
 def _read_index(root: Path) -> list[dict[str, Any]] | None:
@@ -248,7 +236,7 @@ def _place_thumbnail(video: VideoFolder) -> None:
         return
     annotated = video.folder / ANNOTATED_NAME
     try:
-        events = list(_read_events(video.folder / "events.jsonl", ""))
+        events = list(stored_events(video.folder))
         with VideoReader(annotated if annotated.is_file() else video.source) as reader:
             info, shape = reader.info, reader.pixel_shape
             first = min(events, key=lambda event: event.start_s, default=None)

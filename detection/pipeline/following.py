@@ -1,4 +1,4 @@
-"""Follows people over the clips of keyframes, for networks that are shown one person at a time.
+"""Follows people over the clips of keyframes, for networks that take their box in each frame.
 
 A keyframe waits until people have been detected up to the end of its clip: then each person's box
 is known, or interpolated along the track, in every frame of it.
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from detection.pipeline.clip_buffer import SAME_TIME_S, DetectionFrame, Group, PipelineSampling
 from detection.structures import ActorBoxes
+from detection.tracking.paths import boxes_along
 from detection.tracking.tracker import Tracker
 from detection.video.stream import Gap
 
@@ -44,9 +45,10 @@ class PersonPaths:
         return numbers
 
     def boxes_at(self, number: int, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return a track's (T, 4) boxes: linear between detections, the nearest one outside."""
-        known_s, boxes = self._times_s[number], np.stack(self._boxes_01[number])
-        return np.stack([np.interp(times_s, known_s, boxes[:, side]) for side in range(4)], -1)
+        """Return a track's (T, 4) boxes, see `boxes_along`."""
+        return boxes_along(
+            times_s, np.array(self._times_s[number]), np.stack(self._boxes_01[number])
+        )
 
     def forget_before(self, time_s: float) -> None:
         """Forget what no clip from `time_s` on needs; of each track the box before it stays."""

@@ -6,7 +6,7 @@ Legend: N people of a frame, A action classes asked for, T frames, H W pixels.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,23 +14,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detection.build import place_model
 from detection.checkpoints.file import ModelFile
-from detection.checkpoints.load import load_network
-from detection.checkpoints.network_file import kinetics_classes, read_network_file
+from detection.checkpoints.network_file import kinetics_classes
 from detection.checkpoints.plain_file import find_checkpoint
 from detection.errors import UserError
-from detection.models.classifier import X3DClassifier
-from detection.models.soundness import describe_large_logits, describe_thin_norm
+from detection.export.artefact import find_artefact
+from detection.export.runtimes import AUTO, RuntimeChoice
+from detection.export.session import Threads
+from detection.models.actor_head import ActorHeadDescription
+from detection.models.classifier import ClipClassifier
+from detection.models.soundness import describe_large_logits
 from detection.models.x3d import VARIANTS
 from detection.people.base import NetworkDetector, PeopleDetector, check_finite, person_threshold
 from detection.people.beside_run import PEOPLE_FILE, people_beside
+from detection.pipeline.action_file import ActionFile, open_action_file
 from detection.pipeline.clip_buffer import Group
 from detection.pipeline.following import FollowedFrame
 from detection.pipeline.gathered_classes import GatheredClasses, read_gathered_classes
 from detection.pipeline.options import WHOLE_CLIP_THRESHOLD, PipelineOptions
+from detection.pipeline.relevant_people import find_relevance, weigh_people
 from detection.pipeline.scorers import ActionScorer, KeyframeClip, RoiScorer, SquareScorer
+from detection.pipeline.shared_clips import SharedMaps
 from detection.pipeline.timing import StageClock
+from detection.relevance import Relevance
 from detection.reports.thresholds_text import thresholds_line
 from detection.structures import ActorBoxes, ClassThresholds, ClipSampling, LabelMap
 from detection.tracking.tracker import Tracker
@@ -85,11 +91,17 @@ class Networks:
     threshold: least score of an event, usually.
     thresholds: (A,) least score of each class.
     learned: the thresholds of its file; None where it has none, or others were asked for.
+    relevance: that multiplies scores of people; None: none was asked for.
     person_score: least confidence of a new person.
     keep_score: least confidence of a person already seen.
     max_people: at one time.
     device: of the networks.
-    half_precision: whether they compute in float16.
+    half_precision: whether they compute in float16 (the action network in bfloat16 by OpenVINO).
+    runtime: what runs the action network: "torch", or another with its version and precision.
+    runtime_why: why it was chosen; "": it was asked for.
+    people_runtime: that computes the people detector's dense parts, likewise.
+    times_person_score: whether scores are multiplied by the confidence in the person before they
+    are compared with thresholds.
     """
 
     actions: ActionScorer
@@ -108,14 +120,11 @@ class Networks:
     device: torch.device
     half_precision: bool
     learned: ClassThresholds | None = None
-
-    @property
-    def times_person_score(self) -> bool:
-        """Whether scores are multiplied by the confidence in the person before they are compared.
-
-        Learned thresholds say whether they are for such scores.
-        """
-        return self.learned is not None and self.learned.times_person_score
+    relevance: Relevance | None = None
+    runtime: str = "torch"
+    runtime_why: str = ""
+    people_runtime: str = "torch"
+    times_person_score: bool = False
 
     @property
     def people_short_side_px(self) -> int:
@@ -126,22 +135,30 @@ class Networks:
     @property
     def notes(self) -> tuple[str, ...]:
         """Return what a reader of the results should know of the networks, a line each."""
+        known = self.guesses
+        if self.relevance is not None:
+            known = (*known, f"scores of people are multiplied by {self.relevance}")
         if self.learned is not None:
-            return (*self.guesses, thresholds_line(self.learned, self.label_map, self.thresholds))
-        if not self.follows_people:
-            return self.guesses
-        return (*self.guesses, KINETICS_NOTE if self.knows_kinetics else WHOLE_CLIP_NOTE)
+            return (*known, thresholds_line(self.learned, self.label_map, self.thresholds))
+        if not self.are_of_whole_clips:
+            return known
+        return (*known, KINETICS_NOTE if self.knows_kinetics else WHOLE_CLIP_NOTE)
 
     @property
     def caption(self) -> str | None:
         """Return a line for the annotated video; None where there is nothing to say."""
-        if not self.follows_people:
+        if not self.are_of_whole_clips:
             return None
         return "Kinetics labels, not trained on persons" if self.knows_kinetics else None
 
     @property
     def follows_people(self) -> bool:
-        """Whether the action network is shown each person alone, followed over the clip."""
+        """Whether the action network takes people's boxes in each frame of the clip."""
+        return self.actions.follows_people
+
+    @property
+    def are_of_whole_clips(self) -> bool:
+        """Whether the action network is shown each person alone, as a clip of their own."""
         return isinstance(self.actions, SquareScorer)
 
     def signs_of_damage(self) -> tuple[str, ...]:
@@ -151,10 +168,7 @@ class Networks:
         """
         if not isinstance(self.actions, RoiScorer):
             return ()
-        signs = (
-            describe_thin_norm(self.actions.model),
-            describe_large_logits(self.actions.largest[0]),
-        )
+        signs = (self.actions.damage, describe_large_logits(self.actions.largest[0]))
         return tuple(line for line in signs if line is not None)
 
     def new_tracker(self, max_gap_s: float) -> Tracker:
@@ -170,6 +184,8 @@ class Networks:
             found = []
             for frame, boxes in zip(group.frames, self.people.detect(images), strict=True):
                 check_finite(boxes, f"{self.people.name}: at {frame.time_s:.3f} s")
+                if self.relevance is not None:
+                    boxes = weigh_people(boxes, self.relevance)
                 sure = np.flatnonzero(boxes.score >= self.keep_score)[: self.max_people]
                 found.append(boxes.select(sure))
                 frame.rgb = None  # is not needed any more
@@ -210,41 +226,66 @@ def open_networks(
     options: PipelineOptions,
     device: torch.device,
     half_precision: bool | None = None,
+    runtime: str | None = None,
+    on_note: Callable[[str], object] = lambda note: None,
 ) -> Networks:
     """Read the action network and the people detector.
 
     checkpoint: a run folder or checkpoint of this project, of actions or of classes of whole clips;
-    a classification network of SlowFast, pytorchvideo or mmaction2; or a published name.
+    a classification network of SlowFast, pytorchvideo or mmaction2; a published name; or an
+    exported network's folder.
     people: as `load_people_detector` takes it, or an opened detector; None: the one stored beside
     the run, RUN/people.pt or RUN/people, and torchvision's for COCO where `checkpoint` is no run of
-    ours.  half_precision: None: on a GPU.
+    ours.  half_precision: None: on a GPU; on a CPU it is bfloat16, by OpenVINO, of the action
+    network alone.
+    runtime: that runs both networks, as `choose_runtime` takes it; they are exported once and kept
+    beside their files. An opened detector runs as it is.  on_note: told a line about long work.
     Raises `UserError` for what is missing in the files, and for unknown classes.
     """
-    half = device.type == "cuda" if half_precision is None else half_precision
-    if half and device.type != "cuda":
-        raise UserError("half precision needs a GPU")
-    file = read_network_file(checkpoint)
-    assert file.network is not None and file.sampling is not None
-    assert file.short_side_px is not None
+    total = torch.get_num_threads()
+    threads = Threads(total, options.most_workers(total))
+    actions_file = open_action_file(
+        checkpoint,
+        device=device,
+        half_precision=half_precision,
+        runtime=runtime,
+        threads=threads,
+        on_note=on_note,
+    )
+    network = actions_file.file.network
+    assert network is not None
     if people is None:
-        people = find_people(checkpoint, needed=file.network.task == "actions")
-    source = people
-    if isinstance(people, str | Path):
-        people = _open_people(people, options, device, half)
-    actions, label_map = _open_actions(file, options, device, half)
-    person_score = options.person_score
-    if person_score is None:
-        person_score = person_threshold(people)
-    if person_score is None:
-        person_score = file.box_score_threshold(default=0.5)
+        people = find_people(actions_file.run, needed=network.task == "actions")
+    relevance = None
+    if options.relevance:
+        relevance = find_relevance(actions_file.file, people, device)
+    detector = people
+    if isinstance(detector, str | Path):
+        asked = actions_file.chosen if find_artefact(detector) is None else runtime
+        choice = RuntimeChoice(asked, runtime in (None, AUTO), threads, on_note)
+        half = device.type == "cuda" and actions_file.half_precision
+        least = None if relevance is None else relevance.least_score
+        detector = _open_people(detector, options, device, half, choice, least)
+    networks = _with_rules(actions_file, detector, people, options, device)
+    return dataclasses.replace(networks, relevance=relevance)
+
+
+def _with_rules(
+    actions_file: ActionFile,
+    people: PeopleDetector,
+    source: str | Path | PeopleDetector,
+    options: PipelineOptions,
+    device: torch.device,
+) -> Networks:
+    """Put opened networks together with the thresholds and sizes that they are used with."""
+    file, half = actions_file.file, device.type == "cuda" and actions_file.half_precision
+    assert file.sampling is not None and file.short_side_px is not None
+    actions, label_map = _open_actions(actions_file, options, device, half)
+    person_score = _least_person_score(options, people, file)
     follows = isinstance(actions, SquareScorer)
     knows_kinetics = follows and file.classes == kinetics_classes()
     learned = find_learned(file, label_map) if options.threshold is None and not follows else None
-    usual = options.threshold
-    if usual is None:
-        usual = WHOLE_CLIP_THRESHOLD if follows else 0.5
-        if learned is not None:  # where the review page's slider stands
-            usual = round(float(np.median(learned.score)), 2)
+    usual = _usual_threshold(options, learned, follows=follows)
     return Networks(
         actions=actions,
         knows_kinetics=knows_kinetics,
@@ -260,9 +301,39 @@ def open_networks(
         keep_score=person_score * options.keep_share,
         max_people=options.max_people,
         device=device,
-        half_precision=half,
+        half_precision=actions_file.half_precision,
         learned=learned,
+        runtime=actions_file.runtime,
+        runtime_why=actions_file.why,
+        people_runtime=getattr(people, "runtime", "torch"),
+        times_person_score=_is_multiplied(options.multiply_person_score, learned, file.path),
     )
+
+
+def _least_person_score(options: PipelineOptions, people: PeopleDetector, file: ModelFile) -> float:
+    measured = person_threshold(people) if options.person_score is None else options.person_score
+    return file.box_score_threshold(default=0.5) if measured is None else measured
+
+
+def _is_multiplied(asked: bool | None, learned: ClassThresholds | None, path: str) -> bool:
+    """Return whether scores are multiplied by the person's: as asked, else as was learned."""
+    if learned is None or asked is None:
+        return bool(asked) if learned is None else learned.times_person_score
+    if asked != learned.times_person_score:
+        of = "scores times the person's" if learned.times_person_score else "the actions' scores"
+        option = f"--{'' if asked else 'no-'}multiply-person-score"
+        raise UserError(f"{path}: its thresholds were learned on {of}; {option} needs --threshold")
+    return asked
+
+
+def _usual_threshold(
+    options: PipelineOptions, learned: ClassThresholds | None, *, follows: bool
+) -> float:
+    if options.threshold is not None:
+        return options.threshold
+    if learned is not None:  # where the review page's slider stands
+        return round(float(np.median(learned.score)), 2)
+    return WHOLE_CLIP_THRESHOLD if follows else 0.5
 
 
 def find_learned(file: ModelFile, label_map: LabelMap) -> ClassThresholds | None:
@@ -280,27 +351,36 @@ def _square_sampling(sampling: ClipSampling, knows_kinetics: bool) -> ClipSampli
 
 
 def _open_people(
-    people: str | Path, options: PipelineOptions, device: torch.device, half: bool
+    people: str | Path,
+    options: PipelineOptions,
+    device: torch.device,
+    half: bool,
+    runtime: RuntimeChoice,
+    least_score: float | None = None,
 ) -> PeopleDetector:
+    """Open a detector.  least_score: of boxes that are required anyway, people's or not."""
     from detection.people.weights import load_people_detector  # takes long to import
 
+    # Whose threshold is not known yet gets a floor far below any.
+    score_floor = options.keep_share * (options.person_score or 0.1)
     return load_people_detector(
         people,
         device=device,
         half_precision=half,
-        # Whose threshold is not known yet gets a floor far below any.
-        score_floor=options.keep_share * (options.person_score or 0.1),
+        score_floor=score_floor if least_score is None else min(score_floor, least_score),
         max_people=options.max_people,
+        runtime=runtime,
     )
 
 
 def _open_actions(
-    file: ModelFile, options: PipelineOptions, device: torch.device, half: bool
+    opened: ActionFile, options: PipelineOptions, device: torch.device, half: bool
 ) -> tuple[ActionScorer, LabelMap]:
+    file, model = opened.file, opened.model
     assert file.classes is not None and file.short_side_px is not None
-    model = place_model(load_network(file), device).eval()
-    classes = file.classes
-    if isinstance(model, X3DClassifier):
+    assert file.network is not None
+    classes, head = file.classes, file.network.head
+    if isinstance(model, ClipClassifier):
         gathered = GatheredClasses.all_of(classes)
         if options.gathered_classes is not None:
             if file.is_multi_label:
@@ -321,10 +401,13 @@ def _open_actions(
             f"{file.path} scores the actions of people; name classes by --classes"
         )
     columns = find_columns(classes, options.classes, file.path)
-    if model.head.description.exclusive:
+    if isinstance(head, ActorHeadDescription) and head.exclusive:
         classes = _all_exclusive(classes)
     chosen = np.asarray(columns, np.int64)
-    return RoiScorer(model, chosen, file.short_side_px, device, half), classes.select(columns)
+    by_region = RoiScorer(model, chosen, file.short_side_px, device, half, opened.damage)
+    if file.sampling is not None and file.sampling.stream:
+        by_region = dataclasses.replace(by_region, maps=SharedMaps())
+    return by_region, classes.select(columns)
 
 
 def _all_exclusive(classes: LabelMap) -> LabelMap:
@@ -404,6 +487,7 @@ def _keyframe_clip(each: FollowedFrame) -> KeyframeClip:
         [rgb for rgb in frame.clip if rgb is not None],
         each.boxes.xyxy_01[each.track > 0],
         each.paths_01,
+        frame.weights,
     )
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from detection.cores import usable_cores
 from detection.errors import UserError
 from detection.pipeline.clip_buffer import PipelineSampling
 from detection.pipeline.timing import Latency, StageClock
+from detection.pipeline.workers import most_workers
+from detection.structures import FillMisses
 from detection.tracking.events import TrackedKeyframe
+from detection.tracking.scoring import TrackScoring
 from detection.video.stream import Gap
 
 # Least probability of an event for networks that know one class from hundreds: of people who do
@@ -26,8 +30,15 @@ class PipelineOptions:
     keyframe_interval_s: actions are scored at its multiples on the video's clock.
     people_per_keyframe: how often people are looked for in a keyframe interval, for the tracks.
     batch_size: keyframes under way at most.
-    workers: batches in the networks at a time; 0: as many as there are cores, 2 at most.
-    smoothing_s: scores are averaged along a track over so much before and after; 0: not at all.
+    workers: batches in the networks at a time; 0: as many as there are cores, as `batch_size` and
+    the memory allow; 2 at most on a GPU and of a live source.
+    smoothing_s: scores of actions and of the person are averaged along the person's track, with
+    weights that fall from 1 to 0 over so much before and after; 0: not at all.
+    fill_misses: "between" gives a track an interpolated box, with the track's averaged scores, at
+    the keyframes between two of its boxes; "none": they stay without. Not without averaging. None:
+    "between", but "none" of live sources, where a keyframe would wait for who may come back.
+    multiply_person_score: an event is decided by the action's score times the person's; None: where
+    the run's thresholds were learned on such scores.
     threshold: least score of an event; None: of each class as its run learned it, else the
     network's, 0.5 for one of independent actions.
     class_thresholds: by class name, where one differs.
@@ -41,6 +52,8 @@ class PipelineOptions:
     keep_share: a person already seen needs only this share of it.
     max_gap_s: a person away for longer comes back as a new one.
     max_people: at one time.
+    relevance: multiply a person's score by the probability that the person is one whom the run's
+    annotators label; only where the run was fitted so, with this people detector.
     """
 
     keyframe_interval_s: float = 0.5
@@ -48,6 +61,8 @@ class PipelineOptions:
     batch_size: int = 8
     workers: int = 0
     smoothing_s: float = 1.0
+    fill_misses: FillMisses | None = None
+    multiply_person_score: bool | None = None
     threshold: float | None = None
     class_thresholds: Mapping[str, float] = field(default_factory=dict)
     off_share: float = 0.7
@@ -58,6 +73,27 @@ class PipelineOptions:
     keep_share: float = 0.5
     max_gap_s: float = 2.0
     max_people: int = 50
+    relevance: bool = False
+
+    def most_workers(self, threads: int) -> int:
+        """Return how many batches are in the networks at a time at most, on a CPU.
+
+        threads: of PyTorch.
+        """
+        return self.workers or most_workers(self.batch_size, cores=usable_cores(), threads=threads)
+
+    @property
+    def track_scoring(self) -> TrackScoring | None:
+        """Return how scores are averaged along tracks; None where they are not."""
+        if not self.smoothing_s:
+            return None
+        return TrackScoring(self.smoothing_s, self.fill_misses or "between", self.max_gap_s)
+
+    def for_source(self, *, live: bool) -> PipelineOptions:
+        """Return the options with what depends on the kind of source decided."""
+        if self.fill_misses is not None:
+            return self
+        return replace(self, fill_misses="none" if live else "between")
 
     def __post_init__(self) -> None:
         for name in ("people_per_keyframe", "batch_size", "max_people", "workers", "top_k"):
@@ -71,6 +107,11 @@ class PipelineOptions:
         for name in ("smoothing_s", "max_gap_s"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name} must be seconds from 0 on, not {getattr(self, name):g}")
+        if self.fill_misses not in (None, "none", "between"):
+            raise UserError(
+                f"fill_misses must be none or between, not {self.fill_misses} (whole-video is for "
+                "the scoring of short clips of one action)"
+            )
         shares = {
             "threshold": 0.5 if self.threshold is None else self.threshold,
             "off_share": self.off_share,
@@ -134,6 +175,7 @@ class Report:
     keyframes: scored.
     people: found at keyframes.
     people_tracked: those of them that belong to a track.
+    people_filled: boxes of tracks that were filled in, beside the people found.
     persons: tracks with a keyframe.
     best_person_score: highest confidence of a person at a keyframe; 0: none.
     best: the highest score of an action; None: no tracked person.
@@ -152,6 +194,7 @@ class Report:
     keyframes: int = 0
     people: int = 0
     people_tracked: int = 0
+    people_filled: int = 0
     best_person_score: float = 0.0
     best: BestScore | None = None
     events: int = 0
@@ -169,7 +212,9 @@ class Report:
 
     def add(self, keyframe: TrackedKeyframe, names: Sequence[str]) -> None:
         """Count the tracked people of a final keyframe; note its highest score."""
-        self.people_tracked += len(keyframe.track)
+        seen = len(keyframe.track) if keyframe.seen is None else int(keyframe.seen.sum())
+        self.people_tracked += seen
+        self.people_filled += len(keyframe.track) - seen
         self._tracks.update(keyframe.track.tolist())
         if not keyframe.scores.size:
             return

@@ -10,18 +10,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from detection.errors import UserError
 from detection.pipeline import writers
 from detection.pipeline.annotated_video import AnnotatedVideoWriter, DrawingJob, FrameWalk
 from detection.pipeline.networks import Networks
 from detection.pipeline.options import PipelineOptions, Plan, Report
 from detection.pipeline.postprocess import Postprocessed, Postprocessor, ShownKeyframe
-from detection.pipeline.recording import Recorder
+from detection.pipeline.recording import Recorder, write_recording
 from detection.pipeline.segments import SegmentsFolder
-from detection.pipeline.summary import write_summary
+from detection.pipeline.summary import scores_text, write_summary
+from detection.review.media import place_encoded, why_encoded_anew
+from detection.video.reader import VideoReader
 from detection.video.sound import Sound
 from detection.video.stream import StreamFrame, VideoStream, join_videos
 from detection.video.writer import LONGEST_GAP_S
 
+_PAGE_VIDEO = "video"
 # Networks that know one class from hundreds: most of these are never meant.
 LEAST_SCORE = 0.01
 
@@ -46,17 +50,39 @@ class Results:
         self._segment = max(0, math.floor(plan.start_s / plan.segment_s))
         self._recorder: Recorder | None = None
         self._annotated: AnnotatedVideoWriter | None = None
-        if not self.stream.can_seek and (plan.film or plan.page):
-            may_drop = self.stream.is_live
-            self._recorder = Recorder(self.folder, plan.segment_s, may_drop=may_drop, clock=clock)
+        if self._is_recorded():
+            self._recorder = Recorder(
+                self.folder,
+                plan.segment_s,
+                start_s=plan.start_s,
+                end_s=plan.end_s,
+                size_px=self.stream.frame_size() if self.stream.can_seek else None,
+                resumes=self.folder.saved > 0,
+                may_drop=self.stream.is_live,
+                clock=clock,
+            )
         if plan.film:
             names = self.networks.label_map.names
             self._annotated = AnnotatedVideoWriter(
                 names, plan.sampling.interval_s, clock, caption=self.networks.caption
             )
 
+    def _is_recorded(self) -> bool:
+        """Whether the source cannot be read twice, or the page cannot show it as it is."""
+        plan = self.plan
+        if not self.stream.can_seek:
+            return plan.film or plan.page
+        if not plan.page:
+            return False
+        try:
+            with VideoReader(self.stream.source) as reader:
+                reason = why_encoded_anew(reader, start_s=plan.start_s, end_s=plan.end_s)
+        except UserError:  # damaged: its good frames are recorded
+            return True
+        return reason is not None
+
     def record(self, frame: StreamFrame) -> None:
-        """Record a frame if the source cannot be read twice."""
+        """Record a frame if the results require it."""
         if self._recorder is not None:
             self._recorder.put(frame)
 
@@ -75,7 +101,7 @@ class Results:
         long_s = [h.end_s - h.start_s for h in self.report.gaps]
         long_s = [gap_s for gap_s in long_s if gap_s > LONGEST_GAP_S]
         if self._recorder is not None:
-            self._recorder.close()
+            self._recorder.close(is_cut=self.report.stopped and self.stream.can_seek)
         if self._annotated is not None:
             self._draw_segment(None)
         with self.report.clock.measure("write"):  # while the last segments are drawn
@@ -85,7 +111,7 @@ class Results:
                 networks.label_map,
                 self._again(),
                 self.options.max_gap_s,
-                LEAST_SCORE if networks.follows_people else 0.0,
+                LEAST_SCORE if networks.are_of_whole_clips else 0.0,
             )
             if plan.page and not long_s:
                 self._write_page()
@@ -100,7 +126,8 @@ class Results:
                 f"longer than the {LONGEST_GAP_S:.0f} s that an MP4 file can hold: "
                 f"{writers.ANNOTATED_NAME} shows each as one second, and review.html is not made"
             )
-        write_summary(folder.folder, self.stream, self.report, self.networks)
+        scores = scores_text(self.options, networks)
+        write_summary(folder.folder, self.stream, self.report, networks, scores=scores)
         if not self.report.stopped or self.stream.is_live:
             folder.complete(writers.video_facts(plan.video_id, self.stream.frame_size(), empty_s))
 
@@ -128,7 +155,7 @@ class Results:
         """End the threads after their current work."""
         try:
             if self._recorder is not None:  # first: drawing may be waiting for recordings
-                self._recorder.close()
+                self._recorder.close(is_cut=True)
         finally:
             if self._annotated is not None:
                 self._annotated.close()
@@ -153,7 +180,7 @@ class Results:
             end_s = self._segment * length_s
         start_s = max(number * length_s, self.plan.start_s)
         if start_s < min(end_s, self.plan.end_s) and not path.is_file():
-            walk = self._walk if self._recorder is None else self._walk_recordings
+            walk = self._walk if self.stream.can_seek else self._walk_recordings
             self._annotated.submit(
                 DrawingJob(path, start_s, min(end_s, self.plan.end_s), known, walk)
             )
@@ -170,23 +197,45 @@ class Results:
                 yield from stream.frames()
 
     def _write_page(self) -> None:
-        folder, video = self.folder, Path(self.stream.source)
-        if self._recorder is not None:
-            recordings = folder.recordings()
-            if not recordings:
-                return
-            video = folder.folder / "videos" / "video.mp4"
-            join_videos(recordings, video)
+        place = self._place_video()
+        if place is None:
+            return
+        folder, is_whole = self.folder.folder, self.stream.can_seek and not self.report.gaps
         writers.write_page(
-            folder.folder,
+            folder,
             self.plan.video_id,
-            video,
+            place,
             self.networks,
             self._again(),
             threshold=self.networks.threshold,
-            damaged=bool(self.report.gaps) and self._recorder is None,
+            # Of a damaged source the size of its copy, which may be smaller, has to do.
+            sized_as=Path(self.stream.source) if is_whole else folder / place,
             notes=self.networks.notes,
         )
+
+    def _place_video(self) -> str | None:
+        """Put the page's video beside it; return its path, relative to the results.
+
+        None: nothing was recorded. Linked where browsers play it, else of what was judged alone.
+        """
+        folder, plan, recorder = self.folder, self.plan, self._recorder
+        place = f"videos/{_PAGE_VIDEO}.mp4"
+        if recorder is not None:
+            if self.stream.can_seek:
+                recorder.fill(self._walk)
+            recordings = folder.recordings()
+            if not recordings:
+                return None
+            join_videos(recordings, folder.folder / place)
+            return place
+        span = {"start_s": plan.start_s, "end_s": plan.end_s}
+        if not self.report.gaps:
+            with VideoReader(self.stream.source) as reader:
+                encoded = place_encoded(reader, folder.folder, _PAGE_VIDEO, **span)
+            if encoded is not None:
+                return encoded
+        written = write_recording(folder.folder / place, self._walk(plan.start_s), **span)
+        return place if written else None
 
     def _again(self) -> Iterator[Postprocessed]:
         postprocessor = Postprocessor(self.plan.video_id, self.networks, self.options)

@@ -45,6 +45,7 @@ class VideoRun:
     report: Report = field(default_factory=Report, init=False)
 
     def __post_init__(self) -> None:
+        self.options = self.options.for_source(live=self.stream.is_live)
         self._window = FrameWindow(math.inf if self.stream.is_live else self.plan.window_s)
         self._ending = threading.Event()
         workers = self.plan.workers
@@ -82,7 +83,9 @@ class VideoRun:
         threads_before = torch.get_num_threads()
         try:
             if folder is not None:
-                folder.drop_tail(1 + math.ceil(self.options.smoothing_s / self.plan.segment_s))
+                how = self.options.track_scoring
+                changing_s = 0.0 if how is None else how.look_ahead_s
+                folder.drop_tail(1 + math.ceil(changing_s / self.plan.segment_s))
                 self._results = Results(
                     folder, self.stream, self.networks, self.options, self.plan, self.report
                 )
@@ -186,11 +189,12 @@ class VideoRun:
             end_s=plan.end_s,
             may_drop=self._must_drop if stream.is_live else lambda: False,
         )
+        longest_s = max(plan.sampling.clip.span_s, plan.sampling.clip.before_s)
         from_s = None
         if stream.can_seek:
-            from_s = max(gatherer.from_s(), plan.start_s - plan.sampling.clip.span_s)
+            from_s = max(gatherer.from_s(), plan.start_s - longest_s)
         frames = with_gaps(stream.frames(from_s=from_s, should_stop=self._is_stopping))
-        last_required_s = plan.end_s + plan.sampling.clip.span_s
+        last_required_s = plan.end_s + longest_s
         while not self._is_stopping():
             with clock.measure("decode"):
                 item = next(frames, None)

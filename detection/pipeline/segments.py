@@ -1,10 +1,10 @@
 """Saved segments of an unfinished run, from which a killed run resumes.
 
 The folder `parts` beside the results holds for segment n of the video the detections (`000012.npz`,
-plain arrays), the annotated video (`000012.mp4`) and, for sources that cannot be read twice, a
-recording (`000012.clean.mp4`). The results are made of these files at the end. A segment without
-detection times has no file: each file names the one before it, which tells a gap in the video from
-a missing file.
+plain arrays), the annotated video (`000012.mp4`) and, for sources that cannot be read twice or that
+a page cannot link, a recording (`000012.clean.mp4`). The results are made of these files at the
+end. A segment without detection times has no file: each file names the one before it, which tells a
+gap in the video from a missing file.
 """
 
 from __future__ import annotations
@@ -129,7 +129,13 @@ class SegmentsFolder:
 
     def recordings(self) -> list[Path]:
         """Return the recordings, in order."""
-        return sorted(self._segments_folder.glob("*.clean.mp4"), key=_number_of)
+        whole = [
+            path
+            for path in self._segments_folder.glob("*.clean.mp4")
+            if path.name.split(".")[0].isdecimal()
+        ]
+        tail = self.path(None, ".clean.mp4")
+        return sorted(whole, key=_number_of) + ([tail] if tail.is_file() else [])
 
     def annotated_segments(self) -> list[Path]:
         """Return the annotated videos of segments, in order."""
@@ -143,8 +149,8 @@ class SegmentsFolder:
         redraw: also remove the annotated videos of this many last segments, whose labels depend on
         what follows.
         """
-        for path in (self.path(None, ".npz"), self.path(None, ".mp4")):
-            path.unlink(missing_ok=True)
+        for suffix in (".npz", ".mp4", ".clean.mp4"):
+            self.path(None, suffix).unlink(missing_ok=True)
         for path in self.annotated_segments():
             if _number_of(path) >= self.saved - redraw:
                 path.unlink()

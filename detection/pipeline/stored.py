@@ -36,13 +36,14 @@ class StoredFacts:
 
 @dataclass(frozen=True)
 class PersonRow:
-    """A person at a keyframe."""
+    """A person at a keyframe; `seen` is false where the box was filled in."""
 
     track: int
     box_01: tuple[float, ...]
     person_score: float
     scores: tuple[float, ...]
     doing: tuple[str, ...]
+    seen: bool = True
 
 
 def read_facts(folder: Path) -> StoredFacts:
@@ -129,6 +130,7 @@ def read_stored_rows(
                         _number(each["person_score"]),
                         _scores(each["scores"], columns, len(names)),
                         tuple(doing),
+                        _typed({"seen": True, **each}, "seen", bool),
                     )
                 )
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -158,7 +160,7 @@ def _json_lines(path: Path) -> Iterator[tuple[Path, int, dict[str, Any]]]:
 
 def _typed(values: dict[str, Any], key: str, kind: type) -> Any:
     value = values[key]
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{key} {value!r}")
     return value
 

@@ -13,7 +13,7 @@ from detection.drawing.annotated_video import displayed_size
 from detection.errors import UserError, printable
 from detection.files import read_text, write_text
 from detection.pipeline.networks import Networks
-from detection.pipeline.options import Report
+from detection.pipeline.options import PipelineOptions, Report
 from detection.video.reader import VideoReader
 from detection.video.stream import VideoStream
 
@@ -76,6 +76,14 @@ def video_line(facts: HeaderFacts, *, start_s: float, end_s: float, interval_s: 
     return ", ".join(words)
 
 
+def scores_text(options: PipelineOptions, networks: Networks) -> str:
+    """Say which scores are written and drawn, and which of them decide events."""
+    how = options.track_scoring
+    which = "of each keyframe alone" if how is None else str(how)
+    times = " times the person's" if networks.times_person_score else ""
+    return f"scores {which}; events by the action's score{times}"
+
+
 def duration_text(seconds: float) -> str:
     """Return a length as `12.3 s`, from two minutes on as `1:02:03` or `2:05`."""
     if seconds < 120:
@@ -94,9 +102,10 @@ def summary_lines(name: str, report: Report, networks: Networks, *, written_to: 
     """Return the counts of a run, and why there is no event where there is none."""
     weak = report.people - report.people_tracked
     below = f" ({weak:,} below the person threshold of {networks.person_score:g} are not)"
+    filled = f"{report.people_filled:,} misses filled, " if report.people_filled else ""
     lines = [
         f"{counted(report.keyframes, 'keyframe')}, {report.people:,} people at them, "
-        f"{counted(report.persons, 'person')} tracked{below if weak else ''}, "
+        f"{counted(report.persons, 'person')} tracked{below if weak else ''}, {filled}"
         f"{counted(report.events, 'event')} -> {written_to}"
     ]
     if not report.events:
@@ -142,8 +151,13 @@ def rounded_down(score: float) -> str:
     return f"{math.floor(score * 10**decimals) / 10**decimals:.{decimals}f}"
 
 
-def write_summary(folder: Path, stream: VideoStream, report: Report, networks: Networks) -> None:
-    """Write summary.json: the video's facts, the thresholds and the counts of its results."""
+def write_summary(
+    folder: Path, stream: VideoStream, report: Report, networks: Networks, *, scores: str
+) -> None:
+    """Write summary.json: the video's facts, the thresholds and the counts of its results.
+
+    scores: what `scores_text` says of them.
+    """
     facts = facts_of(stream)
     best = None if report.best is None else asdict(report.best)
     if best is not None:
@@ -158,6 +172,7 @@ def write_summary(folder: Path, stream: VideoStream, report: Report, networks: N
         "keyframes": report.keyframes,
         "people": report.people,
         "people_tracked": report.people_tracked,
+        "people_filled": report.people_filled,
         "persons": report.persons,
         "events": report.events,
         "best_person_score": round(report.best_person_score, 6),
@@ -166,6 +181,7 @@ def write_summary(folder: Path, stream: VideoStream, report: Report, networks: N
             zip(networks.label_map.names, networks.thresholds.round(6).tolist(), strict=True)
         ),
         "thresholds_learned_on": None if networks.learned is None else networks.learned.source,
+        "scores": scores,
         "times_person_score": networks.times_person_score,
     }
     write_text(folder / SUMMARY_NAME, json.dumps(values, indent=2) + "\n")

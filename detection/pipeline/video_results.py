@@ -38,11 +38,13 @@ class KeyframeResult:
     time_s: seconds on the video's clock.
     tracks: (N,) int64, from 1 on: one number for one person through the video.
     boxes_01: (N, 4) float32 x1, y1, x2, y2 in fractions of the frame.
-    person_scores: (N,) float32, the people detector's confidence.
+    person_scores: (N,) float32, the people detector's confidence, smoothed along the track.
     scores: (N, A) float32, a probability for each class, smoothed along the track.
     doing: for each person the names of the actions under way, whose thresholds were reached.
     names: A names of classes, the columns of `scores`.
     size_px: (width, height) of the video's frames; None where it is not known.
+    seen: (N,) bool, false where the person was missed and the box is interpolated along the track;
+        None: all were seen.
     """
 
     time_s: float
@@ -53,6 +55,7 @@ class KeyframeResult:
     doing: tuple[tuple[str, ...], ...]
     names: tuple[str, ...]
     size_px: tuple[int, int] | None = None
+    seen: NDArray[np.bool_] | None = None
 
     @classmethod
     def of(
@@ -70,6 +73,7 @@ class KeyframeResult:
             tuple(tuple(names[c] for c in sorted(shown.doing[row])) for row in order.tolist()),
             names,
             size_px,
+            None if keyframe.seen is None else keyframe.seen[order],
         )
 
     def __len__(self) -> int:
@@ -90,7 +94,7 @@ class KeyframeResult:
 
         tracker_id: the track.  class_id: the column of the likeliest of the person's actions, -1
         for one who does nothing.  confidence: the score of that action, else the person's.  data:
-        `class_name` ("" for nothing), `person_score`, `scores` (N, A).
+        `class_name` ("" for nothing), `person_score`, `seen`, `scores` (N, A).
         """
         supervision = _optional("supervision")
         class_id = np.full(len(self), -1, np.int64)
@@ -109,6 +113,7 @@ class KeyframeResult:
             data={
                 "class_name": np.array(named, np.str_),
                 "person_score": self.person_scores,
+                "seen": _seen(self),
                 "scores": self.scores,
             },
         )
@@ -158,6 +163,7 @@ class VideoResults:
                     tuple(row.doing for row in people),
                     label_map.names,
                     size_px or facts.size_px,
+                    np.array([row.seen for row in people], bool),
                 )
             )
         return cls(facts.video_id, label_map, events, keyframes)
@@ -181,9 +187,10 @@ class VideoResults:
     def to_pandas(self) -> pandas.DataFrame:
         """Return a `pandas.DataFrame`, a row for each person at each keyframe (optional package).
 
-        Columns: `video_id, time_s, track, x1_01, y1_01, x2_01, y2_01, person_score`, `doing` (a
-        tuple of names, for `explode`), and `score:NAME` for each class. Events make a table of
-        their own: `pandas.DataFrame(results.events)`.
+        Columns: `video_id, time_s, track, x1_01, y1_01, x2_01, y2_01, person_score`, `seen`
+        (false: the box is interpolated), `doing` (a tuple of names, for `explode`), and
+        `score:NAME` for each class. Events make a table of their own:
+        `pandas.DataFrame(results.events)`.
         """
         pandas = _optional("pandas")
         keyframes, names = self.keyframes, self.label_map.names
@@ -197,6 +204,7 @@ class VideoResults:
             "track": np.concatenate([np.zeros(0, np.int64), *[k.tracks for k in keyframes]]),
             **{name: boxes[:, column] for column, name in enumerate(BOX_COLUMNS)},
             "person_score": np.concatenate([people, *[k.person_scores for k in keyframes]]),
+            "seen": np.concatenate([np.zeros(0, bool), *map(_seen, keyframes)]),
             "doing": pandas.Series([a for k in keyframes for a in k.doing], dtype=object),
             **{f"score:{name}": scores[:, column] for column, name in enumerate(names)},
         }
@@ -217,8 +225,13 @@ class VideoResults:
             keyframe.boxes_01,
             keyframe.person_scores,
             keyframe.scores,
+            keyframe.seen,
         )
         return ShownKeyframe(tracked, tuple(columns))
+
+
+def _seen(keyframe: KeyframeResult) -> NDArray[np.bool_]:
+    return np.ones(len(keyframe), bool) if keyframe.seen is None else keyframe.seen
 
 
 def _optional(package: str) -> Any:

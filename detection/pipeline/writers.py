@@ -17,14 +17,11 @@ from detection.errors import UserError
 from detection.files import replacing
 from detection.pipeline.networks import Networks
 from detection.pipeline.postprocess import Postprocessed, ShownKeyframe
-from detection.pipeline.recording import write_recording
 from detection.review.document import ReviewDocument, ReviewTrack, ReviewVideo
-from detection.review.media import place_playable_video
 from detection.review.page import write_review
 from detection.structures import ActorBoxes, Detections, Keyframe, LabelMap
 from detection.tracking.events import ActionEvent, TrackedKeyframe
 from detection.video.reader import VideoReader
-from detection.video.stream import VideoStream
 
 ANNOTATED_NAME = "annotated.mp4"
 
@@ -147,6 +144,8 @@ def track_line(
             "scores": _rounded(keyframe.scores[row, columns]),
             "doing": [classes[column] for column in sorted(shown.doing[row])],
         }
+        if keyframe.seen is not None and not keyframe.seen[row]:
+            values["seen"] = False
         yield (", " if position else "") + _json(values)
     yield "]}\n"
 
@@ -154,28 +153,24 @@ def track_line(
 def write_page(
     folder: Path,
     video_id: str,
-    video: Path,
+    source: str,
     networks: Networks,
     results: Iterable[Postprocessed],
     *,
     threshold: float,
-    damaged: bool,
+    sized_as: Path,
     notes: Sequence[str] = (),
 ) -> Path:
-    """Write review.html beside a playable copy of the video (`damaged`: of its good frames).
+    """Write review.html beside a video that browsers play.
 
+    source: the video, relative to the folder.
+    sized_as: the video whose size the page says.
     notes: lines shown at the top of the page.
     """
     keyframes_s, tracks = _review_tracks(results)
-    if damaged:
-        source = "videos/video.mp4"
-        with VideoStream(video, live=False) as stream:
-            write_recording(folder / source, stream.frames())
-    else:
-        source = place_playable_video(video, folder, name="video")
-    # The length of a damaged video includes what could not be read: that of the copy is used.
-    with VideoReader(folder / source if damaged else video) as reader:
+    with VideoReader(folder / source) as reader:
         info = reader.info
+    with VideoReader(sized_as) as reader:
         width, height = displayed_size(reader)
     shown_video = ReviewVideo(
         video_id,

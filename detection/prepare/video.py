@@ -159,7 +159,7 @@ def _write(
     job: PrepareJob, reader: VideoReader, place: Path, on_progress: Callable[[float], object]
 ) -> _Cut:
     options, (start_s, end_s) = job.options, job.window_s
-    scale = FrameScaler(reader.frame_size(), short_side=options.short_side)
+    scale = FrameScaler.shrinking(reader.frame_size(), short_side=options.short_side)
     times_s: list[float] = []
     left_out = 0
     reported_s: float | None = None

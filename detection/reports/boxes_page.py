@@ -48,10 +48,12 @@ def page(boxes: BoxReport, *, title: str, files: Sequence[str]) -> str:
 
 
 def draw_boxes(boxes: BoxReport, *, title: str) -> Figure:
-    """Return two panels; the suggested threshold and the one in use are marked."""
+    """Return two panels; the suggested thresholds and the one in use are marked."""
     marks = [(boxes.asked.threshold, "in use")]
     if boxes.best is not None:
         marks.append((boxes.best.threshold, "suggested"))
+    if boxes.floor is not None and boxes.floor.threshold != boxes.asked.threshold:
+        marks.append((boxes.floor.threshold, "multiplied"))
     over_recall = UnitPanel("precision over recall", "recall", [precision_over_recall(boxes)])
     return unit_panels([UnitPanel(title, "score from", by_threshold(boxes), marks), over_recall])
 

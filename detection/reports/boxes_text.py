@@ -60,7 +60,7 @@ def remarks(boxes: BoxReport) -> list[str]:
     if boxes.partly_labelled:
         found.append(
             "some people are not labelled, and boxes of them count as wrong: precision, F1 and AP "
-            "are lower bounds, and the suggested threshold may be too high; recall and the ceiling "
+            "are lower bounds, and suggested thresholds may be too high; recall and the ceiling "
             "hold"
         )
     elif len(boxes.people_per_keyframe) == 2:
@@ -81,12 +81,25 @@ def ap_line(boxes: BoxReport) -> str:
 
 
 def suggestions(boxes: BoxReport) -> list[str]:
-    """Return what the suggested threshold and the one in use give."""
-    best = ": none, no box is right"
-    if boxes.best is not None:
-        best = f" {boxes.best.threshold:.2f} (highest F1): {figures(boxes.best)}"
+    """Return what the suggested thresholds and the one in use give, by the scoring each is for."""
+    alike, floor = "suggested threshold: none, no box is right", []
+    if boxes.best is not None and boxes.floor is not None:
+        least, least_kept = boxes.best.threshold, boxes.floor.threshold
+        kept = "all boxes" if boxes.floor.num_boxes == boxes.num_boxes else "a floor"
+        alike = (
+            f"suggested threshold {least:.2f} (highest F1), where boxes count alike "
+            f"(data.box_score_threshold={least:g}) and for events (detect_actions --person-score "
+            f"{least:g}): {figures(boxes.best)}"
+        )
+        floor = [
+            f"suggested threshold {least_kept:.2f} ({kept}), where action scores are multiplied "
+            f"by the person's (data.box_score_threshold={least_kept:g} "
+            f"evaluation.multiply_person_score=true): {figures(boxes.floor)}; "
+            f"{gain_in_words(boxes.best, boxes.floor, boxes.num_keyframes)}"
+        ]
     return [
-        f"suggested threshold{best}",
+        alike,
+        *floor,
         f"threshold {boxes.asked.threshold:.2f}: {figures(boxes.asked)}",
         "(a threshold for a test split is chosen on other videos than the test's)",
     ]
@@ -96,7 +109,21 @@ def figures(at: AtThreshold) -> str:
     """Return the figures at one threshold as a sentence's end."""
     return (
         f"precision {fraction(at.precision)}, recall {fraction(at.recall)}, "
-        f"F1 {fraction(at.f1)}, ceiling {fraction(at.ceiling)}"
+        f"F1 {fraction(at.f1)}, AP {fraction(at.ap)}, ceiling {fraction(at.ceiling)}"
+    )
+
+
+def gain_in_words(best: AtThreshold, floor: AtThreshold, num_keyframes: int) -> str:
+    """Say what the floor gives and costs beside the threshold of best F1."""
+    if floor.num_boxes == best.num_boxes:
+        return "the same boxes"
+    more, per = (
+        floor.num_boxes - best.num_boxes,
+        [at.num_boxes / num_keyframes for at in (best, floor)],
+    )
+    return (
+        f"{floor.recall - best.recall:+.4f} recall and {floor.ap - best.ap:+.4f} AP for {more:+,} "
+        f"boxes ({per[1]:.2f} a keyframe, not {per[0]:.2f})"
     )
 
 
@@ -114,13 +141,13 @@ def ceiling_line(boxes: BoxReport) -> str:
 def threshold_table(boxes: BoxReport) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return heads and rows of the table by threshold."""
     precision = "precision >=" if boxes.partly_labelled else "precision"
-    heads = ("score from", "boxes", "a keyframe", precision, "recall", "F1", "ceiling")
+    heads = ("score from", "boxes", "a keyframe", precision, "recall", "F1", "AP", "ceiling")
     rows = [
         (
             f"{at.threshold:.2f}",
             f"{at.num_boxes:,}",
             f"{at.num_boxes / boxes.num_keyframes:.2f}",
-            *map(evaluation_text.fraction, (at.precision, at.recall, at.f1, at.ceiling)),
+            *map(evaluation_text.fraction, (at.precision, at.recall, at.f1, at.ap, at.ceiling)),
         )
         for at in boxes.table
     ]
@@ -148,6 +175,7 @@ def as_json(boxes: BoxReport) -> dict[str, Any]:
         "person_ap": _plain(asdict(boxes.ap)),
         "thresholds": [_plain(asdict(at)) for at in boxes.table],
         "suggested": None if boxes.best is None else _plain(asdict(boxes.best)),
+        "suggested_multiplied": None if boxes.floor is None else _plain(asdict(boxes.floor)),
         "in_use": _plain(asdict(boxes.asked)),
         "ceiling": evaluation_text.as_json(boxes.ceiling),
         "people_per_keyframe": list(boxes.people_per_keyframe),

@@ -54,9 +54,10 @@ def review_split(
     split: Split,
     predicted: AvaRows | None,
     *,
-    truth: AvaRows,
+    truth: AvaRows | None,
     title: str,
     note: str = "",
+    label_map: LabelMap | None = None,
     score_threshold: float = 0.3,
     class_thresholds: Mapping[int, float] | None = None,
     video_ids: Sequence[str] | None = None,
@@ -64,17 +65,23 @@ def review_split(
 ) -> Path:
     """Write the page of a split (or some of its videos) into the folder `out`; return its path.
 
-    predicted: detections; None for the ground truth alone.
+    predicted: detections; None for the ground truth alone, which may be None beside detections.
+    label_map: the classes, where the data set has no label map of its own.
     score_threshold, class_thresholds: as those of `ReviewDocument`.
     video_ids: videos to show (None: all that either file has).
     Raises `UserError` for a video that cannot be read, and for an id without any row.
     """
-    label_map = folder.read_label_map()
+    exclusive: Mapping[str, Sequence[int]]
+    if label_map is None:
+        label_map = folder.read_label_map()
+        exclusive = folder.exclusive_groups(label_map)
+    else:
+        exclusive = label_map.exclusive
     rows = ReviewRows(
         label_map,
         truth,
         predicted,
-        exclusive=folder.exclusive_groups(label_map),
+        exclusive=exclusive,
         left_out=read_keyframe_list(split.exclusions) if split.exclusions else frozenset(),
         score_threshold=score_threshold,
         class_thresholds=class_thresholds or {},
@@ -84,7 +91,7 @@ def review_split(
     known |= {key.video_id for given in files for key in given.empty_keyframes}
     for video_id in video_ids or ():
         if video_id not in known:
-            raise which_videos(truth, video_id)
+            raise which_videos(files[0], video_id)
     if video_ids is None:
         video_ids = sorted(known)
     videos = []

@@ -19,7 +19,7 @@ from detection.datasets.ava_csv import AvaRows, read_person_boxes
 from detection.datasets.folder import DatasetFolder
 from detection.datasets.linked_boxes import link_person_boxes
 from detection.datasets.open_video import FrameSource, open_video
-from detection.errors import UserError
+from detection.errors import UserError, first_few
 from detection.files import sha256_of_text
 from detection.review.dataset_pages import video_as_displayed, write_thumbnail
 from detection.review.document import Decision as Decision
@@ -95,7 +95,8 @@ def find_people_to_label(
 ) -> PeopleToLabel:
     """Read the registered person boxes of a split and link them.
 
-    Raises `UserError` for an unknown split or name, and for boxes without scores.
+    Raises `UserError` for an unknown split or name, for boxes without scores, and for videos that
+    are gone.
     """
     path = folder.boxes_path(folder.split(split_name), boxes_name)
     rows = read_person_boxes(path)
@@ -114,7 +115,24 @@ def find_people_to_label(
         tracks[video_id] = [_track(n, mine, at, num_classes) for n, at in linked.tracks.items()]
         loose += linked.loose
         short += linked.short
+    _check_videos(folder, path, list(tracks))
     return PeopleToLabel(tracks, keyframes_s, loose, short)
+
+
+def _check_videos(folder: DatasetFolder, boxes: Path, video_ids: Sequence[str]) -> None:
+    """Name videos that are gone before anything is computed: the page plays all of them."""
+    gone = []
+    for video_id in video_ids:
+        try:
+            folder.video_path(video_id)
+        except UserError as error:
+            gone.append(str(error))
+    if gone:
+        many = f"{len(gone):,} video{'s' * (len(gone) > 1)} with people"
+        raise UserError(
+            f"{boxes}: {many} not there ({first_few(gone)}): put back what was removed, or make "
+            "the boxes again without it (detect_people)"
+        )
 
 
 def write_label_pages(

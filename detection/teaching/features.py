@@ -39,6 +39,7 @@ from detection.errors import printable
 from detection.files import identity_of, replacing, sha256_of_text, write_text
 from detection.formats.json_text import json_text
 from detection.models.action_detector import ActionDetector
+from detection.models.inference import prepare_for_inference
 from detection.structures import Batch, Keyframe, LabelMap
 
 FORMAT = "x3d-action-detection features 1"
@@ -167,6 +168,8 @@ class FeatureStore:
 
     def _checked(self, path: Path, video_id: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Read a file; raises ValueError for one that holds something else."""
+        if not zipfile.is_zipfile(path):
+            raise ValueError("damaged")
         with np.load(path, allow_pickle=False) as file:
             if str(file["format"]) != FORMAT:
                 raise ValueError(f"format '{printable(str(file['format'])[:60])}'")
@@ -242,7 +245,7 @@ def _by_video(
     advance: Callable[[int], object],
 ) -> Iterable[tuple[str, list[Keyframe], NDArray[np.float32]]]:
     """Yield each video when it is done: its keyframes, and the features of all their people."""
-    model.eval()
+    model = prepare_for_inference(model)
     keyframes: list[Keyframe] = []
     features: list[NDArray[np.float32]] = []
     for batch in loader:
@@ -250,8 +253,8 @@ def _by_video(
             yield keyframes[0].video_id, keyframes, np.concatenate(features)
             keyframes, features = [], []
         with torch.no_grad():
-            frames, rois_px = (values.to(device, non_blocking=True) for values in batch.inputs)
-            features.append(model.actor_features(frames, rois_px).float().cpu().numpy())
+            inputs = (values.to(device, non_blocking=True) for values in batch.inputs)
+            features.append(model.actor_features(*inputs).float().cpu().numpy())
         keyframes += batch.keyframes
         advance(len(batch.keyframes))
     if keyframes:
@@ -264,7 +267,7 @@ def _table(keys_of: Mapping[str, NDArray[np.int64]]) -> ActorTable:
     counts = [len(keys_of[name]) for name in names]
     keys = np.concatenate([keys_of[name] for name in names])
     rows = AvaRows(
-        path="people",
+        path="people of the label page",
         video_names=tuple(names),
         video_index=np.repeat(np.arange(len(names)), counts).astype(np.int32),
         time_us=keys[:, 0],
@@ -280,6 +283,7 @@ def _sampling(config: RunConfig) -> dict[str, object]:
         "num_frames": sampling.num_frames,
         "step": sampling.step,
         "at_ends": sampling.at_ends,
+        **({"stream": True} if sampling.stream else {}),
         "short_side_px": config.clip.test_short_side_px,
     }
 

@@ -47,6 +47,11 @@ class Labelled:
         )
 
 
+def idle_people(labelled: Labelled) -> int:
+    """Return the number of tracks that are decided, somewhere, to do none of the actions."""
+    return len(np.unique(labelled.track[~labelled.labels.any(1) & ~labelled.no_person]))
+
+
 def people_of(track: ReviewTrack) -> PersonKeyframes:
     """Return a track's (K,) people at keyframes."""
     time_us = np.rint(track.times_s * 1e6).astype(np.int64)

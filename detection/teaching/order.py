@@ -5,30 +5,51 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+# Where so many of the labelled people do none of the actions, finding examples comes first.
+MANY_DO_NONE = 0.1
+
 
 def suggest_order(
-    scores: NDArray[np.floating], labelled_counts: NDArray[np.integer]
+    scores: NDArray[np.floating],
+    labelled_counts: NDArray[np.integer],
+    *,
+    num_none: int,
+    num_labelled: int,
+    seed: int = 0,
 ) -> NDArray[np.int64]:
     """Return the (T,) order of tracks, the first to be labelled first.
 
     scores: (T, A) probabilities of undecided tracks.  labelled_counts: (A,) examples so far.
+    num_none: labelled people who do none of the actions, of num_labelled.  seed: of random turns.
 
-    Likely classes come in turns, the one with the fewest examples first: each track counts as an
-    example of its likely class once it is in the order, so that ten tracks are not ten of one kind.
-    Within a class the least certain is first, by the margin of its two best probabilities (of one
-    class alone, the nearest to a half). Tracks that are alike keep their order.
+    Where everybody does something it is `likely_order`. Where `MANY_DO_NONE`, that order would ask
+    about those who do nothing, whose probabilities are all alike: there `doubtful_order`, which
+    finds examples, and random order, which finds actions without any, come by turns; while no
+    action has an example the order is random.
 
-    Frame-mAP on source videos held out after 20, 40, 80, 160, 320 clips, mean of two starts and
-    three seeds (`benchmarks/teach_order.py`, docs/results.md): 0.41 0.56 0.70 0.77 0.79; random
-    order 0.42 0.55 0.67 0.75 0.77; nearest to a half and rarest, class by class, 0.28 0.34 0.45
-    0.65 0.76.
+    Both were chosen by a simulated annotator (`benchmarks/teach_order.py`, docs/results.md).
     """
-    probabilities: NDArray[np.float64] = np.asarray(scores, np.float64)
-    if scores.ndim != 2 or scores.shape[1:] != np.shape(labelled_counts) or not scores.shape[1]:
-        raise ValueError(
-            f"scores {scores.shape} and counts {np.shape(labelled_counts)} of the same classes, "
-            "one at least, are required"
-        )
+    if num_none <= MANY_DO_NONE * num_labelled:
+        return likely_order(scores, labelled_counts)
+    shuffled = np.random.default_rng(seed).permutation(len(scores))
+    if not np.any(labelled_counts):
+        return shuffled
+    by_turns = np.stack([doubtful_order(scores, labelled_counts), shuffled], axis=1).reshape(-1)
+    _, first = np.unique(by_turns, return_index=True)
+    return by_turns[np.sort(first)]
+
+
+def likely_order(
+    scores: NDArray[np.floating], labelled_counts: NDArray[np.integer]
+) -> NDArray[np.int64]:
+    """Return the (T,) order of tracks that takes likely actions in turns, the least certain first.
+
+    The turn is that of the action with the fewest examples: each track counts as an example of its
+    likely action once it is in the order, so that ten tracks are not ten of one kind. Within an
+    action the order is by the margin of the two best probabilities (of one action alone, the
+    nearest to a half). Tracks that are alike keep their order.
+    """
+    probabilities = _checked(scores, labelled_counts)
     likely = probabilities.argmax(1)
     ranked = np.argsort(_sureness(probabilities), kind="stable")
     turn = np.zeros(len(probabilities), np.int64)
@@ -38,33 +59,44 @@ def suggest_order(
     return ranked[np.argsort(turn[ranked], kind="stable")]
 
 
-def least_like_order(
-    features: NDArray[np.floating], labelled: NDArray[np.floating], *, most: int = 50
+def doubtful_order(
+    scores: NDArray[np.floating], labelled_counts: NDArray[np.integer]
 ) -> NDArray[np.int64]:
-    """Return the (T,) order of tracks, each the one least like all that are known before it.
+    """Return the (T,) order of tracks that takes actions in turns, each where it is in doubt.
 
-    features: (T, F) of undecided tracks.  labelled: (L, F) of those that have labels.  Alike are
-    those of a large cosine. After the first `most` come the rest, the least like those first.
-
-    As above: 0.43 0.59 0.68 0.76 0.80 after 20 to 320 clips, the best mean of the orders measured.
+    The turn is that of the action with the fewest examples, those in the order counted in; it takes
+    the track whose probability of it is nearest to a half. While an action is hardly known that is
+    where it is likeliest. Actions without an example have no turn: without any, tracks keep their
+    order.
     """
-    unit, known = (_of_length_1(np.asarray(rows, np.float64)) for rows in (features, labelled))
-    nearest = (unit @ known.T).max(1, initial=-1.0)
-    chosen = np.zeros(len(unit), bool)
+    probabilities = _checked(scores, labelled_counts)
+    shown = np.flatnonzero(labelled_counts)
+    if not len(shown):
+        return np.arange(len(probabilities))
+    nearest = np.argsort(np.abs(probabilities[:, shown] - 0.5), axis=0, kind="stable")
+    counts = [int(labelled_counts[column]) for column in shown]
+    queues = [iter(column.tolist()) for column in nearest.T]
+    taken: set[int] = set()
     order: list[int] = []
-    for _ in range(min(most, len(unit))):
-        place = int(np.where(chosen, np.inf, nearest).argmin())
+    for _ in range(len(probabilities)):
+        turn = counts.index(min(counts))
+        place = next(place for place in queues[turn] if place not in taken)
+        counts[turn] += 1
+        taken.add(place)
         order.append(place)
-        chosen[place] = True
-        nearest = np.maximum(nearest, unit @ unit[place])
-    rest = np.flatnonzero(~chosen)
-    return np.array(order + rest[np.argsort(nearest[rest], kind="stable")].tolist(), np.int64)
+    return np.array(order, np.int64)
 
 
-def _of_length_1(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    lengths: NDArray[np.float64] = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: NDArray[np.float64] = rows / np.maximum(lengths, 1e-12)
-    return unit
+def _checked(
+    scores: NDArray[np.floating], labelled_counts: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    probabilities: NDArray[np.float64] = np.asarray(scores, np.float64)
+    if scores.ndim != 2 or scores.shape[1:] != np.shape(labelled_counts) or not scores.shape[1]:
+        raise ValueError(
+            f"scores {scores.shape} and counts {np.shape(labelled_counts)} of the same classes, "
+            "one at least, are required"
+        )
+    return probabilities
 
 
 def _sureness(scores: NDArray[np.float64]) -> NDArray[np.float64]:

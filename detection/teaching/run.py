@@ -10,6 +10,7 @@ from typing import Any
 from detection.config import RunConfig, config_to_yaml
 from detection.datasets.folder import DatasetFolder
 from detection.engine.environment import describe_environment
+from detection.engine.run_folder import TAUGHT_FILE
 from detection.engine.tasks.x3d import save_network
 from detection.errors import UserError
 from detection.files import LOCK_NAME, write_text
@@ -18,7 +19,7 @@ from detection.models.action_detector import ActionDetector
 from detection.people.beside_run import store_people
 from detection.structures import ClassThresholds, LabelMap
 
-SUMMARY_FILE = "teach.json"  # by which such a run is known: only one is ever written again
+SUMMARY_FILE = TAUGHT_FILE  # only a run that has it is ever written again
 
 
 def check_taught_folder(run: Path) -> None:

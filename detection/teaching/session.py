@@ -25,6 +25,7 @@ from detection.engine.environment import prepare_device
 from detection.engine.probe import scores_out_of_fold, set_last_layer
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector
+from detection.models.soundness import broken_signs, largest_logit
 from detection.review.labelling import PeopleToLabel, find_people_to_label, write_label_pages
 from detection.structures import ClassThresholds, LabelMap
 from detection.teaching.features import FeatureStore, PersonKeyframes, compute_missing, feature_key
@@ -182,6 +183,12 @@ class Session:
         set_last_layer(self.network.model, *layer)
         return layer
 
+    def broken_signs(self, rows: Rows, layer: tuple[Tensor, Tensor]) -> tuple[str, ...]:
+        """Return a line for each sign that the network, or what it says of the rows, is broken."""
+        weights, biases = layer
+        largest = largest_logit(rows.features @ weights.T + biases)
+        return broken_signs(self.network.model, largest)
+
     def held_out_scores(self, rows: Rows) -> Tensor:
         """Return (R, A) probabilities by layers that were fitted to other videos."""
         return scores_out_of_fold(
@@ -236,8 +243,17 @@ class Session:
         has_it = rows.labels.numpy() > 0
         counts = np.array([len(np.unique(rows.track[column])) for column in has_it.T], np.int64)
         names = list(scores)
-        order = [names[place] for place in suggest_order(means, counts).tolist()]
-        return self.write_page(labelled, scores=scores, order=order)
+        num_labelled = len(np.unique(rows.track))
+        order = suggest_order(
+            means,
+            counts,
+            num_none=num_labelled - len(np.unique(rows.track[has_it.any(1)])),
+            num_labelled=num_labelled,
+            seed=self.config.seed,
+        )
+        return self.write_page(
+            labelled, scores=scores, order=[names[place] for place in order.tolist()]
+        )
 
     def write_first_page(self) -> Path:
         """Write the page of people about whom nothing is known: in random order."""
@@ -274,6 +290,13 @@ def _check_config(config: RunConfig) -> None:
         raise UserError(f"task '{config.task}': 'actions' is required, people are taught")
     if config.model.pretrained is None:
         raise UserError("model.pretrained is required: random features tell little")
+    if config.model.actor_input != "roi":
+        raise UserError(
+            f"model.actor_input={config.model.actor_input}: what is kept of a person must hang on "
+            "one box, 'roi' is required"
+        )
     if config.model.exclusive_actions:
         raise UserError("model.exclusive_actions=true: classes are fitted one by one, false is "
                         "required")  # fmt: skip
+    if config.people.relevance != "none":
+        raise UserError("people.relevance=fit: teach fits none, people.relevance=none is required")

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detection.engine.probe import FOLDS
 from detection.evaluation.thresholds import learn_thresholds
 from detection.structures import ClassThresholds
-from detection.teaching.labelled import Labelled, undecided_keyframes
+from detection.teaching.labelled import Labelled, idle_people, undecided_keyframes
 from detection.teaching.report import ClassReport, class_json, class_reports
 from detection.teaching.session import Rows, Session
 
@@ -29,7 +30,9 @@ class Round:
     page: written again.  people: tracks of the page; decided: those wholly decided.
     keyframes, no_person: people at keyframes that are decided, and boxes that are no person.
     strangers: decided boxes that are on no track of the page.
+    idle: tracks with a decided person who does none of the actions.
     classes, thresholds: of the fit; none where nothing was decided.
+    warnings: signs that the network is broken.
     """
 
     page: Path
@@ -38,8 +41,10 @@ class Round:
     keyframes: int = 0
     no_person: int = 0
     strangers: int = 0
+    idle: int = 0
     classes: Sequence[ClassReport] = ()
     thresholds: ClassThresholds | None = None
+    warnings: Sequence[str] = ()
 
 
 def teach_once(
@@ -54,6 +59,7 @@ def teach_once(
     session.compute_features(labelled)
     rows = session.rows(labelled)
     layer = session.fit(rows)
+    warnings = session.broken_signs(rows, layer)
     thresholds = thresholds_of(session.held_out_scores(rows), rows)
     reports = class_reports(
         session.label_map,
@@ -62,7 +68,8 @@ def teach_once(
         track=rows.track,
         thresholds=thresholds,
     )
-    session.write_run(_summary(session, files, rows, reports, thresholds), thresholds)
+    summary = _summary(session, files, rows, reports, thresholds)
+    session.write_run({**summary, "warnings": list(warnings)}, thresholds)
     page = session.suggest(rows, labelled, layer)
     return Round(
         page,
@@ -71,8 +78,10 @@ def teach_once(
         keyframes=sum(map(len, labelled.values())),
         no_person=sum(int(one.no_person.sum()) for one in labelled.values()),
         strangers=sum(int((one.track < 0).sum()) for one in labelled.values()),
+        idle=sum(map(idle_people, labelled.values())),
         classes=reports,
         thresholds=thresholds,
+        warnings=warnings,
     )
 
 
@@ -91,7 +100,7 @@ def thresholds_of(scores: Tensor, rows: Rows) -> ClassThresholds | None:
         scores.numpy()[:, columns],
         is_true[:, columns],
         person_score=rows.person_score,
-        source=f"{min(5, videos)} folds of {videos} videos, {len(is_true)} people at keyframes",
+        source=f"{min(FOLDS, videos)} folds of {videos} videos, {len(is_true)} people at keyframes",
     )
     if learned is None or measured.all():
         return learned

@@ -23,6 +23,8 @@ Facts = dict[Path, tuple[int, int]]
 
 def label_files(folder: Path) -> list[Path]:
     """Return the label files of a data set's `labels` folder, sorted; none where it is absent."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file, a folder of label files is required")
     return sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
 
 

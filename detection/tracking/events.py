@@ -6,7 +6,7 @@ Legend: N people of a keyframe, A action classes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -39,6 +39,7 @@ class TrackedKeyframe:
     track: (N,).
     boxes_01: (N, 4).
     scores: (N, A).
+    seen: (N,) false where the box was filled in, whose scores do not count; None: all were.
     """
 
     time_s: float
@@ -46,13 +47,15 @@ class TrackedKeyframe:
     boxes_01: NDArray[np.float32]
     person_score: NDArray[np.float32]
     scores: NDArray[np.float32]
+    seen: NDArray[np.bool_] | None = None
 
 
 class ScoreSmoother:
     """Averages each person's scores over neighbouring keyframes of the same track.
 
     Weights fall linearly from 1 at the keyframe to 0 at `reach_s` before and after (0: no
-    smoothing). A keyframe is returned once all keyframes within reach have been fed.
+    smoothing; inf: the mean of the whole track). A keyframe is returned once all keyframes within
+    reach have been fed. Filled boxes alone within reach: scores of NaN.
     """
 
     def __init__(self, reach_s: float) -> None:
@@ -93,11 +96,36 @@ class ScoreSmoother:
             weight = 1 - abs(other.time_s - centre.time_s) / self._reach_s
             if weight <= 0:
                 continue
-            mine, theirs = np.nonzero(centre.track[:, None] == other.track[None, :])
+            same = centre.track[:, None] == other.track[None, :]
+            mine, theirs = np.nonzero(same if other.seen is None else same & other.seen)
             totals[mine] += weight * other.scores[theirs]
             weights[mine] += weight
-        scores = (totals / weights[:, None]).astype(np.float32)
+        unknown = np.full(totals.shape, np.nan)
+        scores = np.divide(totals, weights[:, None], out=unknown, where=weights[:, None] > 0)
+        scores = scores.astype(np.float32)
         return replace(centre, scores=scores)
+
+
+def one_of_each_group(
+    scores: NDArray[np.floating],
+    may_go_on: NDArray[np.bool_],
+    counts: NDArray[np.bool_],
+    exclusive: Iterable[Sequence[int]],
+) -> NDArray[np.bool_]:
+    """Return `may_go_on` with one class alone of each group: the likeliest of those that count.
+
+    scores: (A,) of one person.  may_go_on: (A,) classes at their lower threshold.  counts: (A,)
+    some of them, those at their upper threshold or in an event; where none of a group does, the
+    likeliest that may go on is left, for it may reach the upper one later.  exclusive: groups of
+    columns of which a person does at most one at a time. Of equal scores the first class is left.
+    """
+    left = may_go_on.copy()
+    for group in exclusive:
+        columns = np.asarray(group, np.int64)
+        able = counts[columns] if counts[columns].any() else may_go_on[columns]
+        best = columns[np.where(able, scores[columns], -np.inf).argmax()]
+        left[columns] &= columns == best
+    return left
 
 
 @dataclass
@@ -122,6 +150,7 @@ class EventFinder:
     interval_s: between keyframes.
     max_gap_s: events of a person end when they are not seen for longer.
     top_k: only this many of a person's likeliest classes count at a keyframe (None: all).
+    exclusive: groups of columns of which a person does one at a time: the likeliest counts.
     """
 
     video_id: str
@@ -132,7 +161,8 @@ class EventFinder:
     interval_s: float
     max_gap_s: float
     top_k: int | None = None
-    _runs: dict[tuple[int, int], _Run] = field(default_factory=dict)
+    exclusive: tuple[tuple[int, ...], ...] = ()
+    _runs: dict[int, dict[int, _Run]] = field(default_factory=dict)  # by track and column
     _seen_s: dict[int, float] = field(default_factory=dict)
 
     def feed(self, keyframe: TrackedKeyframe) -> list[ActionEvent]:
@@ -142,28 +172,34 @@ class EventFinder:
             ended += self._end_track(track)
         for track, scores in zip(keyframe.track.tolist(), keyframe.scores, strict=True):
             self._seen_s[track] = keyframe.time_s
-            among = np.ones(len(scores), bool)
-            if self.top_k is not None:
-                among[np.argsort(-scores, kind="stable")[self.top_k :]] = False
-            reached, stays = among & (scores >= self.on), among & (scores >= self.off)
-            for column in range(len(self.names)):
-                key = (track, column)
-                run = self._runs.get(key)
-                if not stays[column]:
-                    if run is not None:
-                        ended += self._end(key)
-                    continue
-                score = float(scores[column])
-                if run is None:
-                    run = self._runs[key] = _Run(keyframe.time_s, 0.0, 0.0, False)
+            runs = self._runs.setdefault(track, {})
+            reached, stays = self._above(track, scores)
+            for column in [column for column in runs if not stays[column]]:
+                ended += self._end(track, column)
+            for column in np.flatnonzero(stays).tolist():
+                run = runs.setdefault(column, _Run(keyframe.time_s, 0.0, 0.0, False))
                 run.last_s = keyframe.time_s
-                run.peak = max(run.peak, score)
+                run.peak = max(run.peak, float(scores[column]))
                 run.real = run.real or bool(reached[column])
         return sorted(ended, key=_order)
 
+    def _above(
+        self, track: int, scores: NDArray[np.floating]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return which classes of a person reach the upper threshold, and which go on."""
+        among = np.ones(len(scores), bool)
+        if self.top_k is not None:
+            among[np.argsort(-scores, kind="stable")[self.top_k :]] = False
+        reached, stays = among & (scores >= self.on), among & (scores >= self.off)
+        if self.exclusive:
+            going_on = np.zeros(len(scores), bool)
+            going_on[list(self.active(track))] = True
+            stays = one_of_each_group(scores, stays, reached | (stays & going_on), self.exclusive)
+        return reached, stays
+
     def active(self, track: int) -> set[int]:
         """Return the columns of a track's current events."""
-        return {c for (t, c), run in self._runs.items() if t == track and run.real}
+        return {column for column, run in self._runs.get(track, {}).items() if run.real}
 
     def finish(self) -> list[ActionEvent]:
         """Return the events that were still going on at the end."""
@@ -172,14 +208,14 @@ class EventFinder:
 
     def _end_track(self, track: int) -> list[ActionEvent]:
         del self._seen_s[track]
-        keys = [key for key in self._runs if key[0] == track]
-        return [event for key in keys for event in self._end(key)]
+        ended = [event for column in [*self._runs[track]] for event in self._end(track, column)]
+        del self._runs[track]
+        return ended
 
-    def _end(self, key: tuple[int, int]) -> list[ActionEvent]:
-        run = self._runs.pop(key)
+    def _end(self, track: int, column: int) -> list[ActionEvent]:
+        run = self._runs[track].pop(column)
         if not run.real:
             return []
-        track, column = key
         half_s = self.interval_s / 2
         return [
             ActionEvent(

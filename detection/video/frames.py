@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import numpy as np
-from av.video.frame import VideoFrame
+from av.video.frame import VideoFrame as VideoFrame
 from av.video.reformatter import ColorRange, VideoReformatter
 from numpy.typing import NDArray
+
+from detection.video.planes import planes_of
 
 _FINER = 1024
 
@@ -45,11 +47,10 @@ class RgbConverter:
 
     def __call__(self, frame: VideoFrame, short_side: int | None = None) -> NDArray[np.uint8]:
         """Return a frame upright, its shorter edge at `short_side` pixels (None: not scaled)."""
-        turns = quarter_turns(frame)
-        width, height = scaled_size(frame.width, frame.height, short_side)
-        if (width, height) != (frame.width, frame.height):
+        turns, size = quarter_turns(frame), scaled_size(frame.width, frame.height, short_side)
+        if size != (frame.width, frame.height):
             frame = self._scale.reformat(
-                frame, width=width, height=height, interpolation="BILINEAR", threads=1
+                frame, width=size[0], height=size[1], interpolation="BILINEAR", threads=1
             )
         rgb = self._convert.reformat(frame, format="rgb24", threads=1).to_ndarray()
         upright: NDArray[np.uint8] = np.rot90(rgb, turns)
@@ -57,36 +58,45 @@ class RgbConverter:
 
 
 class FrameScaler:
-    """Scales frames to upright yuv420p frames of even size for `VideoWriter.write_frame`.
+    """Scales frames to new upright yuv420p frames of one even size, for `VideoWriter.write_frame`.
 
-    Colour range and matrix are kept. Reuses swscale's tables between frames.
+    Colour range and matrix are kept. Enlarged frames stay sharp. Reuses swscale's tables between
+    frames.
 
-    size: (width, height) of the source's frames as displayed; all frames get one output size.
-    short_side: pixels of the shorter edge; smaller frames are not enlarged.
+    width, height: of the frames given back, as displayed; odd ones become the next even one.
     """
 
-    def __init__(self, size: tuple[int, int], *, short_side: int) -> None:
-        width, height = scaled_size(*size, min(short_side, *size))
-        self.width = max(2, 2 * round(width / 2))
-        self.height = max(2, 2 * round(height / 2))
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width + width % 2, height + height % 2
         self._scale = VideoReformatter()
+
+    @classmethod
+    def shrinking(cls, size: tuple[int, int], *, short_side: int) -> FrameScaler:
+        """Return one that shrinks frames of (width, height), as displayed, to a shorter edge.
+
+        Smaller frames are not enlarged.
+        """
+        width, height = scaled_size(*size, min(short_side, *size))
+        return cls(max(2, 2 * round(width / 2)), max(2, 2 * round(height / 2)))
 
     def __call__(self, frame: VideoFrame) -> VideoFrame:
         """Return a new frame of `width` and `height`."""
-        turned = quarter_turns(frame) % 2
-        width, height = (self.height, self.width) if turned else (self.width, self.height)
+        turns = quarter_turns(frame)
+        width, height = (self.height, self.width) if turns % 2 else (self.width, self.height)
         color_range = _color_range(frame)
         scaled = self._scale.reformat(
             frame,
             width=width,
             height=height,
             format="yuv420p",
-            interpolation="BILINEAR",
+            interpolation="BICUBIC" if width > frame.width else "BILINEAR",
             src_color_range=color_range,
             dst_color_range=color_range,
             threads=1,
         )
-        upright = _rotated(scaled, quarter_turns(frame))
+        upright = _rotated(scaled, turns)
+        if upright is frame:  # the decoder refers to it, and other threads read it
+            upright = _copied(frame)
         upright.color_range = color_range
         # 2, unspecified: of RGB sources players assume what swscale has converted to.
         upright.colorspace = 2 if frame.format.is_rgb else frame.colorspace
@@ -98,6 +108,13 @@ def _color_range(frame: VideoFrame) -> ColorRange:
     if frame.color_range != ColorRange.UNSPECIFIED:
         return ColorRange(frame.color_range)
     return ColorRange.JPEG if frame.format.name.startswith("yuvj") else ColorRange.MPEG
+
+
+def _copied(frame: VideoFrame) -> VideoFrame:
+    copy = VideoFrame(frame.width, frame.height, "yuv420p")
+    for own, theirs in zip(planes_of(copy), planes_of(frame), strict=True):
+        own[:] = theirs
+    return copy
 
 
 def _rotated(frame: VideoFrame, turns: int) -> VideoFrame:

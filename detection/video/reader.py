@@ -255,18 +255,27 @@ class VideoReader(Closing):
         """FFmpeg's name of the pixel format; every browser plays `yuv420p`."""
         return self._stream.codec_context.pix_fmt or "unknown"
 
-    def longest_key_frame_gap_s(self) -> float:
-        """Return the longest time between two key frames, without decoding."""
-        key_s: list[float] = []
+    def packets(self, *, from_s: float = -math.inf) -> Iterator[Packet[VideoStream]]:
+        """Yield the packets from the key frame at or before a time on, at this reader's times.
+
+        Any other call of this reader changes the position in the file. Raises `UserError` where it
+        is damaged.
+        """
         try:
-            self._seek(None)
-            for packet in self._demux():
-                if packet.is_keyframe and packet.pts is not None:
-                    key_s.append(float(packet.pts * self._time_base))
+            self._seek(from_s if from_s > self._start_s else None)
+            yield from self._demux()
         except av.error.FFmpegError as error:
             raise UserError(f"{self.path}: damaged or cut short ({reason_of(error)})") from error
-        key_s.append(self.span_s()[1])
-        return float(np.diff(np.unique(key_s)).max(initial=0.0))
+
+    @property
+    def stream(self) -> VideoStream:
+        """The file's video stream, as a template for another file of the same codec."""
+        return self._stream
+
+    @property
+    def container_names(self) -> frozenset[str]:
+        """FFmpeg's names of the container, of which it may have several."""
+        return frozenset(self._container.format.name.split(","))
 
     @property
     def pixel_shape(self) -> Fraction | None:

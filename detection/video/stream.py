@@ -27,7 +27,13 @@ from numpy.typing import NDArray
 from detection.errors import UserError
 from detection.files import replacing
 from detection.video.frame_order import AscendingTimes
-from detection.video.frames import RgbConverter, quarter_turns, retimed, scaled_size
+from detection.video.frames import (
+    FrameScaler,
+    RgbConverter,
+    quarter_turns,
+    retimed,
+    scaled_size,
+)
 from detection.video.open import (
     Closing,
     open_address,
@@ -37,6 +43,7 @@ from detection.video.open import (
     reason_of,
     video_stream_of,
 )
+from detection.video.planes import UNSPECIFIED, assumed_matrix
 from detection.video.reader import PACKING_CODECS, SAME_TIME_S, UNTIMED_FORMATS
 from detection.video.repairs import VideoRepairs
 from detection.video.sound import Sound, SoundCopier, SoundError, sound_stream_of
@@ -82,11 +89,25 @@ class StreamFrame:
         """Return (H, W, 3) uint8 RGB, upright, the shorter edge at `short_side` pixels."""
         if isinstance(self._frame, VideoFrame):
             return np.ascontiguousarray(self._convert.own(self._frame, short_side))
-        frame = cv2.cvtColor(self._frame, cv2.COLOR_BGR2RGB)
+        frame = cv2.cvtColor(np.asarray(self._frame), cv2.COLOR_BGR2RGB)
         size = scaled_size(self.width, self.height, short_side)
         if size != (self.width, self.height):
             frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
         return np.asarray(frame, np.uint8)
+
+    def yuv(self, scale: FrameScaler) -> VideoFrame:
+        """Return a new yuv420p frame of the scaler's size, upright.
+
+        Its matrix is stated, so that it has the same colours at every size; its transfer function
+        and primaries are not.
+        """
+        frame = self._frame
+        if not isinstance(frame, VideoFrame):
+            frame = VideoFrame.from_ndarray(frame, format="bgr24")
+        scaled = scale(frame)
+        scaled.colorspace = assumed_matrix(frame)
+        scaled.color_trc = scaled.color_primaries = UNSPECIFIED
+        return scaled
 
 
 @dataclass(frozen=True)

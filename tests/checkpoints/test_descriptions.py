@@ -31,7 +31,9 @@ def other(kind: type, name: str) -> Any:
         return not default
     if get_args(hint):
         return next(value for value in get_args(hint) if value != default)
-    return default // 2 if hint is int else default / 2
+    if hint is int:
+        return default // 2 or 2
+    return default / 2
 
 
 def config_of(task: str, **model: Any) -> config.RunConfig:
@@ -95,7 +97,7 @@ def test_keys_of_a_checkpoint_stay(tmp_path: Path) -> None:
     )
     assert " ".join(content["network"]) == (
         "task x3d num_classes hidden dropout pixel_mean pixel_std res5_stride roi_size roi_pool "
-        "context unit_features exclusive"
+        "context unit_features exclusive actor_input crop_px time_parts"
     )
     assert " ".join(content["network"]["x3d"]) == (
         "num_frames step train_crop train_short_side test_crop width_factor depth_factor "
@@ -127,7 +129,8 @@ def test_a_file_of_before_these_options_has_their_defaults(tmp_path: Path) -> No
     network = describe_network(model)
     save_model_file(tmp_path / "a.pt", model.state_dict(), network=network, **facts)
     content = torch.load(tmp_path / "a.pt", weights_only=True)
-    for name in ("roi_pool", "context", "unit_features", "exclusive", "pixel_mean"):
+    later = ("roi_pool", "context", "unit_features", "exclusive", "pixel_mean")
+    for name in (*later, "actor_input", "crop_px", "time_parts"):
         del content["network"][name]
     del content["network"]["x3d"]["width_divisor"], content["label_map"]["exclusive"]
     del content["sampling"]["at_ends"], content["sampling"]["pixel_std"]

@@ -15,6 +15,7 @@ import torch
 
 from detection.checkpoints import hub as published
 from detection.checkpoints.load import load_pretrained
+from detection.checkpoints.network_file import read_network_file
 from detection.checkpoints.weights import to_their_names
 from detection.errors import UserError
 from detection.models.classifier import HeadDescription, build_classifier
@@ -156,6 +157,26 @@ def test_a_file_that_changed_in_the_cache_is_refused(
     path.write_bytes(server.content + b"x")
     with pytest.raises(UserError, match="changed since"):
         published.fetch_published(NAME)
+
+
+def test_half_a_file_is_said_to_be_so_and_its_hash_is_forgotten(
+    hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point_at("http://no-such-host.invalid/x3d_m.pyth", monkeypatch)
+    hub.mkdir(parents=True, exist_ok=True)
+    path = hub / "x3d_m.pyth"
+    torch.save(build_classifier(TINY).state_dict(), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    for read in (
+        lambda: load_pretrained(build_classifier(TINY), NAME),
+        lambda: read_network_file(NAME),
+    ):
+        with pytest.raises(UserError, match="truncated or damaged.*; delete it to fetch it again"):
+            read()
+        assert not path.with_name("x3d_m.pyth.sha256").exists()
+    path.write_bytes(whole)  # its hash is not held against it
+    assert not load_pretrained(build_classifier(TINY), NAME).missing
 
 
 def test_the_publishers_hash_is_held_against_the_file(

@@ -8,6 +8,7 @@ from numbered_video import nearest, numbered_image, numbers_of, write_numbered
 
 from detection.datasets.actions import AvaDataset
 from detection.datasets.actor_table import build_actor_table
+from detection.datasets.actor_tracks import track_actors
 from detection.datasets.ava_csv import read_ground_truth
 from detection.datasets.folder import (
     DatasetFile,
@@ -16,6 +17,7 @@ from detection.datasets.folder import (
     SplitPart,
     write_dataset_file,
 )
+from detection.datasets.loader import collate
 from detection.datasets.open_video import open_video
 from detection.datasets.transforms import EvalTransform, TrainTransform
 from detection.errors import UserError
@@ -196,3 +198,21 @@ def test_output_size_is_the_size_of_the_sample(root):
     data = dataset(root, EvalTransform(short_side=50))
     for position in range(len(data)):
         assert data.output_size(position) == tuple(data[position].frames.shape[2:])
+
+
+def test_a_sample_of_people_who_are_followed_has_their_box_in_each_frame(root):
+    rows = (
+        "one,1.0,0.1,0.2,0.3,0.8,11,4\none,2.0,0.5,0.2,0.7,0.8,11,4\n"
+        "one,1.0,0.8,0.2,0.9,0.8,14,5\none,3.0\n"
+    )
+    table = dataset(root, EvalTransform(short_side=96), rows).table
+    data = dataset(root, EvalTransform(short_side=96), rows, tracks=track_actors(table))
+    sample = data[0]  # frames are required at 0.2, 0.6, 1 and 1.4 s
+    assert sample.boxes_px.shape == (2, 4, 4)
+    np.testing.assert_allclose(sample.boxes_px[0, :, 0] / 160, [0.1, 0.1, 0.1, 0.26], atol=1e-3)
+    np.testing.assert_allclose(sample.boxes_px[1, :, 0] / 160, [0.8] * 4, atol=1e-3)
+    np.testing.assert_allclose(sample.boxes.xyxy_01[:, 0], [0.1, 0.8], atol=1e-6)
+    batch = collate([data[0], data[2], data[1]])
+    assert batch.rois_px.shape == (3, 4, 5)
+    assert batch.rois_px[:, :, 0].tolist() == [[0] * 4, [0] * 4, [2] * 4]
+    torch.testing.assert_close(batch.rois_px[:2, :, 1:], sample.boxes_px)

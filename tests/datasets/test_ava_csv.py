@@ -63,6 +63,34 @@ def test_person_boxes_have_empty_missing_or_real_labels(tmp_path):
     assert rows.score.tolist() == [0.995518] * 3
 
 
+@pytest.mark.parametrize(
+    ("scores", "words"),
+    [
+        (("0.4", "85.2", "3"), ":2: score 85.2 looks like per cent; a probability from 0 to 1"),
+        (("97", "85.2", "30"), r":1: score 97 looks like per cent.*\(3 of 3 scores are outside\)"),
+        (("0.4", "6.5", "-2"), r":2: score 6.5 looks like a logit.*\(2 of 3 scores are outside\)"),
+        (("0.4", "0.5", "-2"), ":3: score -2 looks like a logit; a probability from 0 to 1"),
+        (("0.4", "1.4", "0.2"), ":2: score 1.4; a probability from 0 to 1 is required"),
+        (("0.4", "3000", "0.2"), ":2: score 3000; a probability from 0 to 1 is required"),
+        (("0", "1", "1.0000001"), None),
+    ],
+)
+def test_scores_of_person_boxes_are_probabilities(tmp_path, scores, words):
+    path = write(tmp_path, "".join(f"v,1,0.1,0.1,0.2,0.2,,{score}\n" for score in scores))
+    if words is None:
+        assert len(read_person_boxes(path)) == 3
+        return
+    with pytest.raises(UserError, match=words) as caught:
+        read_person_boxes(path)
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def test_person_boxes_are_in_the_frame(tmp_path):
+    path = write(tmp_path, "v,1,0.1,0.1,0.2,0.2,,0.5\nv,1,1.2,0.1,1.4,0.2,,0.5\n")
+    with pytest.raises(UserError, match=r":2: x1 = 1.2 is outside \[0, 1\]"):
+        read_person_boxes(path)
+
+
 def test_detections_with_tracks_and_odd_values(tmp_path):
     text = "v,1,0.1,0.1,0.2,0.2,3,0.5,7\nv,1,-0.2,0.1,1.2,0.2,3,1.5,8\n"
     rows = read_detections(write(tmp_path, text))

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from detection.datasets.person_crops import SQUARE_SCALE, crop_people, square_places
+from detection.boxes import SQUARE_SCALE
+from detection.datasets.person_crops import crop_people, square_places
 
 SIZES = st.tuples(st.integers(1, 400), st.integers(1, 300))  # width, height
 # Corners in fractions of the frame, also outside it and in the wrong order.

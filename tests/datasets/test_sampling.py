@@ -119,3 +119,53 @@ def test_a_clip_that_repeats_edge_frames_keeps_its_times():
     )
     with pytest.raises(ValueError, match="at_ends must be"):
         ClipSampling(4, 12, "mirror")
+
+
+def frames_that_count(clip, time_s, within_s=None):
+    """Times of the frames of a stream that weigh something; each alike, of two passes or of one."""
+    times_s = clip.times_s(time_s, within_s=within_s)
+    weights = clip.weights(time_s, within_s=within_s)
+    assert len(times_s) == len(weights) == clip.frames_read == 2 * clip.num_frames
+    assert weights.sum() == pytest.approx(1) and np.abs(times_s - time_s).max() <= clip.before_s
+    assert set(np.unique(weights)) <= {0, np.float32(1 / clip.num_frames)}
+    return times_s[weights > 0]
+
+
+@pytest.mark.parametrize(("num_frames", "step"), [(1, 5), (4, 12), (8, 4), (13, 2.5)])
+def test_a_stream_is_seen_in_frames_around_the_keyframe_of_passes_that_all_share(num_frames, step):
+    clip = ClipSampling(num_frames, step, "inside", stream=True)
+    length_s = num_frames * clip.step_s
+    firsts = []
+    for time_s in sorted([*np.arange(-2, 9, 0.07), length_s, 3 * length_s]):
+        found = frames_that_count(clip, time_s)
+        around = round(time_s / clip.step_s + 1e-9) + np.arange(num_frames) - num_frames // 2
+        assert found == pytest.approx(around * clip.step_s, abs=clip.step_s / 2 + 1e-5)
+        for one in np.split(clip.times_s(time_s), 2):
+            assert one[0] / length_s == pytest.approx(round(one[0] / length_s), abs=1e-9)
+            assert one == pytest.approx(one[0] + clip.offsets_s)
+        firsts.append(clip.times_s(time_s)[0])
+    assert firsts == sorted(firsts)
+
+
+def test_windows_and_passes_of_a_stream_stay_inside():
+    clip = ClipSampling(4, 6, "inside", stream=True)  # a frame every 0.2 s, passes of 0.8 s
+    ends = {"within_s": (0.1, 2.5)}  # frames of 0.2 to 2.4 s
+    assert frames_that_count(clip, 0.1, **ends) == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert clip.times_s(0.1, **ends)[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])  # moved inside
+    assert frames_that_count(clip, 1.0, **ends) == pytest.approx([0.6, 0.8, 1.0, 1.2])
+    assert clip.times_s(1.0, **ends)[4:] == pytest.approx([0.8, 1.0, 1.2, 1.4])
+    for time_s in (2.1, 2.5):
+        assert frames_that_count(clip, time_s, **ends)[-1] <= 2.4 + 1e-9
+    assert frames_that_count(clip, 2.5, **ends) == pytest.approx([1.8, 2.0, 2.2, 2.4])
+    assert clip.times_s(2.5, **ends)[4:] == pytest.approx([1.8, 2.0, 2.2, 2.4])
+    for time_s in (0.0, 0.12, 0.3):  # a video shorter than a pass
+        short = frames_that_count(clip, time_s, within_s=(0.0, 0.3))
+        assert short == pytest.approx([0, 0.1, 0.2, 0.3])
+    assert frames_that_count(clip, 0.3, within_s=(0.3, 0.3)) == pytest.approx([0.3] * 4)
+    assert ClipSampling(4, 6, "inside").weights(0.3) is None
+
+
+@pytest.mark.parametrize(("step", "at_ends"), [(0, "inside"), (4, "repeat")])
+def test_a_stream_needs_steps_and_clips_inside(step, at_ends):
+    with pytest.raises(ValueError, match="stay inside"):
+        ClipSampling(4, step, at_ends, stream=True)

@@ -96,8 +96,10 @@ def test_boxes_under_the_threshold_and_in_per_cent(root):
     (text,) = told(root, boxes="them", score_threshold=0.8)
     assert "at 0 of 4 keyframes a box scores 0.8 or more (the highest score is 0.3)" in text
     boxes(root, *(row.replace("0.9", "90") for row in GOOD))
-    (text,) = told(root, boxes="them", score_threshold=0.8)
-    assert "scores lie between 90 and 90; likely cause: per cent" in text
+    with pytest.raises(
+        UserError, match=r"boxes.csv:1: score 90 looks like per cent; a probability"
+    ):
+        told(root, boxes="them", score_threshold=0.8)
 
 
 def test_a_split_without_a_label_is_named_and_refused_for_training(root, tmp_path):

@@ -216,3 +216,45 @@ def test_box_jitter_moves_edges_within_bounds_and_repeats_itself():
 def test_impossible_options_are_refused(options):
     with pytest.raises(ValueError, match="got"):
         TrainTransform(**options)
+
+
+@settings(deadline=None, max_examples=80)
+@given(frames_with_box(), st.integers(0, 2**31), st.sampled_from([0.0, 0.3]))
+def test_paths_are_transformed_as_boxes_are(case, seed, jitter):
+    """A path's box at each frame is what that box becomes as the keyframe's."""
+    width, height, box = case
+    transform = TrainTransform(crop=48, short_side=(48, 80), min_visible=0.0, box_jitter=jitter)
+    params = transform.make_params(np.random.default_rng(seed))
+    box_01 = as_fractions(width, height, box)
+    path = np.stack([box_01, box_01 + np.float32(0.03)], axis=1)
+    frames = painted(width, height, box)
+    plain = transform.apply(frames, box_01, params)
+    done = transform.apply(frames, box_01, params, paths_01=path)
+    assert done.boxes_px.shape == (len(plain.kept), 2, 4)
+    assert done.kept.tolist() == plain.kept.tolist() and torch.equal(done.frames, plain.frames)
+    if len(plain.kept):
+        torch.testing.assert_close(done.boxes_px[:, 0], plain.boxes_px, atol=1e-4, rtol=0)
+        moved = transform.apply(frames, path[:, 1], params)
+        if len(moved.kept):
+            torch.testing.assert_close(done.boxes_px[:, 1], moved.boxes_px, atol=1e-4, rtol=0)
+
+
+def test_who_leaves_the_crop_for_a_while_keeps_a_box_without_area_there():
+    transform = TrainTransform(crop=40, short_side=(40, 40), flip=0)
+    params = TransformParams(short_side=40, left_01=0.0)
+    box = np.array([[0.1, 0.2, 0.3, 0.9]], np.float32)
+    path = np.stack([box, box + np.float32([0.6, 0, 0.6, 0])], axis=1)
+    done = transform.apply(torch.zeros(2, 3, 40, 80, dtype=torch.uint8), box, params, paths_01=path)
+    assert done.boxes_px[0].round().tolist() == [[8, 8, 24, 36], [40, 8, 40, 36]]
+
+
+@pytest.mark.parametrize(
+    "transform", [TrainTransform(crop=40, short_side=(40, 40)), EvalTransform(short_side=40)]
+)
+def test_nobody_has_no_paths_and_paths_of_other_clips_are_refused(transform):
+    params = transform.make_params(np.random.default_rng(0))
+    frames, none = torch.zeros(2, 3, 40, 60, dtype=torch.uint8), np.zeros((0, 4), np.float32)
+    done = transform.apply(frames, none, params, paths_01=np.zeros((0, 2, 4), np.float32))
+    assert done.boxes_px.shape == (0, 2, 4)
+    with pytest.raises(ValueError, match=r"paths_01 must be \(N, 2, 4\), got \(0, 3, 4\)"):
+        transform.apply(frames, none, params, paths_01=np.zeros((0, 3, 4), np.float32))

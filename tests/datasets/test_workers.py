@@ -51,7 +51,8 @@ def test_workers_of_a_loader_in_a_garbage_cycle_end_at_once():
     start = time.monotonic()
     gc.collect()
     assert len(started) == 2 and not any(worker.is_alive() for worker in started)
-    assert time.monotonic() - start < 5  # torch gives a lost message twice five seconds a worker
+    # Torch gives a lost message twice five seconds a worker; a busy machine takes some for two.
+    assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -87,6 +87,24 @@ def test_likely_labels_are_kept_and_their_actor_always() -> None:
     assert keep_likely(keyframes, score_threshold=0.95, top_k=9)[1.0][0].labels == ()
 
 
+def test_of_a_group_the_likeliest_label_is_kept() -> None:
+    labels = (ShownLabel("a", 0.9), ShownLabel("b", 0.8), ShownLabel("c", 0.7))
+    keyframes = {1.0: (Actor(np.array(LEFT), labels),)}
+
+    def names(**thresholds: float) -> list[str]:
+        kept = keep_likely(
+            keyframes,
+            score_threshold=0.5,
+            top_k=9,
+            class_thresholds=thresholds,
+            exclusive=(("b", "a"), ("c", "d")),
+        )
+        return [label.name for label in kept[1.0][0].labels]
+
+    assert names() == ["a", "c"]
+    assert names(a=0.95) == ["b", "c"], "a is not shown, and takes no other's place"
+
+
 def test_judged_by_the_best_overlapping_person() -> None:
     truth = {1.0: (actor(LEFT, "stand", "wave"), actor(RIGHT, "walk"))}
     near_left = (0.02, 0.0, 0.42, 1.0)

@@ -194,7 +194,7 @@ def test_drawing_and_review_of_a_run_go_by_them(place, capsys):
     assert "thresholds learned on val: be red 0.11" in capsys.readouterr().err
     opened = visualize._open_run(visualize._parse(["--run", str(run)]))
     assert opened.thresholds_by_name() == {"be red": 0.11, "be blue": 0.92, "be here": 0.33}
-    look = visualize._run_jobs(visualize._parse(["--run", str(run), "--keyframes-only"]))[0]
+    look = visualize._run_jobs(visualize._parse(["--run", str(run), "--keyframes-only"]), opened)[0]
     assert look.class_thresholds == opened.thresholds_by_name()
     asked = visualize._open_run(visualize._parse(["--run", str(run), "--threshold", "0.4"]))
     assert asked.thresholds_by_name() == {}

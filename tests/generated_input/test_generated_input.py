@@ -33,8 +33,8 @@ def valid(tmp_path_factory):
 
 def test_every_command_is_among_them():
     modules = {path.stem for path in Path(ava_tools.__file__).parent.glob("*.py")}
-    # These two compute for longer than a case may; their bad input is in tests of their own.
-    apart = {"__init__", "__main__", "cli", "teach", "learn_thresholds"}
+    # These compute for longer than a case may; their bad input is in tests of their own.
+    apart = {"__init__", "__main__", "cli", "teach", "learn_thresholds", "export"}
     assert {command.module for command in COMMANDS} == modules - apart | {"train_ava"}
 
 

@@ -113,3 +113,25 @@ def write_labels(
         path, LabelFile(str(path), page, annotator, exported, "tiny", label_map, tuple(videos))
     )
     return path
+
+
+def turn_into_frames(root: Path) -> None:
+    """Replace the videos of a data set by folders of numbered JPEG files."""
+    import cv2
+
+    from detection.datasets.folder import FramesPart
+    from detection.video.reader import VideoReader
+
+    folder = DatasetFolder.open(root)
+    for path in sorted((root / "videos").iterdir()):
+        place = root / "frames" / path.stem
+        place.mkdir(parents=True)
+        with VideoReader(path) as video:
+            frames = video.read(video.frame_times_s()).frames.permute(0, 2, 3, 1).numpy()
+        for number, frame in enumerate(frames, start=1):
+            name = place / f"{path.stem}_{number:06d}.jpg"
+            assert cv2.imwrite(str(name), frame[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 98])
+        path.unlink()
+    (root / "videos").rmdir()
+    update = {"videos": None, "frames": FramesPart(folder="frames", fps=tiny_data.FPS)}
+    write_dataset_file(root, folder.file.model_copy(update=update))

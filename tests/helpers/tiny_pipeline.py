@@ -45,6 +45,7 @@ def save_tiny_run(
     spread: float = 6.0,
     step: float = 6,
     at_ends: str = "repeat",
+    stream: bool = False,
 ) -> Path:
     """Write a run folder whose random scores are spread over 0 to 1."""
     torch.manual_seed(3)
@@ -57,7 +58,7 @@ def save_tiny_run(
         model.state_dict(),
         network=describe_network(model),
         classes=LabelMap(labels.names, labels.ids, labels.groups, {"colour": (0, 1)}),
-        sampling=ClipSampling(4, step, at_ends),
+        sampling=ClipSampling(4, step, at_ends, stream),
         short_side_px=64,
         config=config_to_dict(settings),
     )

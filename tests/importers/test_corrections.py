@@ -216,6 +216,30 @@ def test_val_is_drawn_where_everyone_is_decided_and_the_rest_of_the_data_set_fil
     assert (made.file.description, made.file.made_up, made.file.name) == ("a hall", True, "out")
 
 
+def test_videos_of_val_without_a_keyframe_that_is_wholly_decided_are_counted_and_named(
+    tmp_path, capsys
+):
+    for name in "abcd":
+        write_numbered(tmp_path / "films" / f"{name}.mp4", [i / 10 for i in range(50)], fps=10)
+    import_unlabelled(tmp_path / "films", tmp_path / "raw")
+    undecided = {"a": [0, 0], "b": [1, 1], "c": [0, 1], "d": [1, 1]}
+    videos = [video(n, [1, 2], [person(1, 2)], undecided[n]) for n in "abcd"]
+    path = export(tmp_path / "labels.json", *videos)
+    arguments = ["corrections", "--dataset", tmp_path / "raw", "--corrections", path]
+    arguments = [*map(str, [*arguments, "--out", tmp_path / "out"])]
+    assert import_dataset.main([*arguments, "--val-videos", "b", "c"]) == 0
+    said = capsys.readouterr().out
+    assert "3 keyframes of val with undecided people left out: b at 1.000 s" in said
+    assert "1 video of val left out, at none of whose keyframes everyone is decided: b;" in said
+    made = DatasetFolder.open(tmp_path / "out")
+    assert read_ground_truth(made.split("val").annotations).video_names == ("c",)
+    assert set(read_ground_truth(made.split("train").annotations).video_names) == {"a", "d"}
+    with pytest.raises(UserError, match=r"val \(b; d\) has no keyframe at which"):
+        import_dataset.main([*arguments, "--val-videos", "b", "d", "--overwrite"])
+    assert import_dataset.main([*arguments, "--val-videos", "a", "--overwrite"]) == 0
+    assert "left out, at none" not in capsys.readouterr().out
+
+
 def test_bare_videos_are_never_replaced_by_those_that_are_labelled(tmp_path):
     for name in "ab":
         write_numbered(tmp_path / "films" / f"{name}.mp4", [i / 10 for i in range(50)], fps=10)

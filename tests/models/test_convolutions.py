@@ -12,6 +12,7 @@ from detection.models.convolutions import (
     SpatialConv3d,
     TemporalConv3d,
     convolve_and_normalise,
+    gated_swish,
 )
 
 
@@ -96,6 +97,30 @@ def test_fixed_statistics_go_into_the_weights_and_gradients_stay_right(layer):
     before = norm.running_mean.clone()
     convolve_and_normalise(layer, norm, features)
     assert not torch.equal(norm.running_mean, before)  # statistics still move while training
+
+
+@pytest.mark.parametrize("clips", [0, 1, 3])
+def test_a_gated_swish_has_autograds_gradients_and_keeps_its_inputs_alone(clips):
+    features = torch.randn(clips, 4, 2, 3, 5, dtype=torch.float64)
+    gate = torch.rand(clips, 4, 1, 1, 1, dtype=torch.float64)
+    weights = torch.randn_like(features)
+    results = []
+    for run in (gated_swish, lambda x, g: nn.functional.silu(x * g)):
+        kept: list[torch.Tensor] = []
+
+        def note(tensor, kept=kept):
+            kept.append(tensor)
+            return tensor
+
+        inputs = [features.clone().requires_grad_(), gate.clone().requires_grad_()]
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            out = run(*inputs)
+        (out * weights).sum().backward()
+        results.append([out.detach(), *(each.grad for each in inputs)])
+        if run is gated_swish:
+            assert [t.data_ptr() for t in kept] == [t.data_ptr() for t in inputs]
+    for mine, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
 
 
 def test_a_batch_of_no_clips_and_gradients_for_one_side_only():

@@ -17,8 +17,15 @@ from pycocotools.cocoeval import COCOeval
 
 from detection.datasets.ava_csv import AvaRows, read_detections, write_detections
 from detection.errors import UserError
+from detection.evaluation.average_precision import average_precision
 from detection.evaluation.box_ceiling import PerfectClassifier
-from detection.evaluation.box_report import best_f1_threshold, report_boxes
+from detection.evaluation.box_report import (
+    FLOOR_COST,
+    AtThreshold,
+    best_f1_threshold,
+    lowest_floor,
+    report_boxes,
+)
 from detection.evaluation.diagnosis import diagnose
 from detection.evaluation.frame_map import frame_map, score_rows
 from detection.evaluation.protocols import PROTOCOLS
@@ -261,6 +268,73 @@ def test_the_suggested_threshold_is_the_middle_of_a_gap():
     assert best_f1_threshold(scores, right, 2) == pytest.approx(0.51)  # from 0.22 to 0.80
 
 
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0, 1) | score, st.booleans()), max_size=30),
+    st.integers(1, 20),
+    st.sampled_from([0.0, FLOOR_COST, 0.2]),
+)
+def test_the_floor_keeps_the_ranking_and_no_higher_one_does(rows, more_people, cost):
+    scores = np.array([row[0] for row in rows])
+    right = np.array([row[1] for row in rows], bool)
+    people = int(right.sum()) + more_people
+    floor = lowest_floor(scores, right, people, cost=cost)
+    if floor is None:
+        assert not right.any()
+        return
+    ap, kept = [], []
+    for hundredth in range(100):
+        above = scores >= hundredth / 100
+        ap.append(average_precision(scores[above], right[above], people))
+        kept.append(int(above.sum()))
+    place = round(100 * floor)
+    least = (1 - cost) * ap[0] - 1e-9
+    assert ap[place] >= least
+    assert all(ap[other] < least + 1e-8 for other in range(100) if kept[other] < kept[place])
+    assert place == kept.index(kept[place]), "the lowest of those that keep the same boxes"
+
+
+def test_of_a_detector_with_low_scores_the_floor_is_low():
+    """A constant of 0.05, and half of F1's threshold, lose most people here."""
+    generator = np.random.default_rng(0)
+    scores = np.concatenate([generator.uniform(0.015, 0.06, 200), generator.uniform(0, 0.012, 300)])
+    right = np.arange(500) < 200
+    floor = lowest_floor(scores, right, 200)
+    assert floor == pytest.approx(0.02, abs=0.011) and right[scores >= floor].sum() > 195
+
+
+def test_a_tail_that_finds_next_to_no_one_is_left_out():
+    """All recall there is would ask for 3,000 boxes more, for two people in a hundred."""
+    generator = np.random.default_rng(0)
+    scores = np.concatenate([generator.uniform(0.3, 1, 120), generator.uniform(0.01, 0.2, 3000)])
+    right = np.zeros(3120, bool)
+    right[:98] = True
+    right[200:202] = True
+    floor = lowest_floor(scores, right, 100)
+    assert 0.19 < floor < 0.5 and right[scores >= floor].sum() >= 97
+    assert lowest_floor(scores, right, 100, cost=0.0) < 0.2, "cost is what leaves it out"
+
+
+def test_a_wrong_box_in_two_is_no_reason_for_a_higher_floor():
+    """F1 gives up every third person there, whom the ranking has below all sure boxes."""
+    sure, weak = np.linspace(0.7, 0.9, 60), np.linspace(0.1, 0.6, 120)
+    scores, right = np.concatenate([sure, weak]), np.ones(180, bool)
+    right[60:] = np.arange(120) % 4 == 0
+    assert best_f1_threshold(scores, right, 90) > 0.6
+    assert right[scores >= lowest_floor(scores, right, 90)].sum() >= 88
+    gain = boxes_text.gain_in_words(figures_of(60, 0.6, 0.5), figures_of(180, 1.0, 0.75), 40)
+    assert gain == "+0.4000 recall and +0.2500 AP for +120 boxes (4.50 a keyframe, not 1.50)"
+
+
+def test_of_boxes_that_are_all_right_all_stay():
+    assert lowest_floor(np.array([0.9, 0.8]), np.array([True, True]), 2) == 0.0
+    assert lowest_floor(np.zeros(0), np.zeros(0, bool), 2) is None
+
+
+def figures_of(num_boxes, recall, ap):
+    return AtThreshold(0.5, num_boxes, 0.5, recall, 0.5, ap, 0.5)
+
+
 A, B = (0.0, 0.0, 0.4, 0.8), (0.5, 0.1, 0.9, 0.9)
 
 
@@ -282,9 +356,17 @@ def test_a_small_report_by_hand():
     assert low.ceiling == pytest.approx(2 / 3)
     assert used.ceiling == pytest.approx((0.5 + 1 + 0) / 3)
     assert report.best.threshold == pytest.approx(0.45)  # without the double of 0.3
+    assert (low.ap, used.ap) == (pytest.approx((1 + 2 / 3) / 3), pytest.approx(1 / 3))
+    assert report.floor.threshold == pytest.approx(0.31) and report.floor.ap == low.ap
     text = boxes_text.as_text(report)
     assert "4 boxes and 3 people at 3 keyframes of 2 videos" in text
     assert "1 of the 3 keyframes have no box" in text
+    assert "suggested threshold 0.31 (a floor), where action scores are multiplied" in text
+    assert "(data.box_score_threshold=0.31 evaluation.multiply_person_score=true): prec" in text
+    assert (
+        "(data.box_score_threshold=0.45) and for events (detect_actions --person-score 0.45" in text
+    )
+    assert boxes_text.suggestions(report)[1].endswith("; the same boxes")
     assert "0.6667 with all of them, 0.5000 from 0.80 on (3 of 3 classes" in text
 
 
@@ -325,7 +407,8 @@ def test_excluded_keyframes_do_not_count():
 
 def test_no_box_is_right_and_no_person_is_there():
     report = report_boxes(truth_of([(KEYS[0], A, 3)]), boxes_of([(KEYS[0], B, 0.9)]), LABELS)
-    assert report.best is None and report.ceiling.mean_ap == 0
+    assert report.best is None and report.floor is None and report.ceiling.mean_ap == 0
+    assert boxes_text.as_json(report)["suggested_multiplied"] is None
     assert "none, no box is right" in boxes_text.as_text(report)
     no_person = truth_of([], empty=KEYS[:1])
     report = report_boxes(no_person, boxes_of([(KEYS[0], B, 0.9)]), LABELS)

@@ -48,7 +48,7 @@ def test_whatever_it_names_it_ends(chain, text):
 def test_the_command_knows_its_boxes_by_the_chain(chain):
     options = argparse.Namespace(
         weights="coco", network=None, detectron2_config=str(chain / "own.yaml"),
-        actor_class=None, score_floor=0.05,
+        actor_class=None, score_floor=0.05, runtime=None,
     )  # fmt: skip
     before = _detector_options(options, half=False)
     (chain / "base" / "root.yaml").write_text("MODEL: {DEPTH: 4}\n")

@@ -177,7 +177,7 @@ def test_nothing_in_a_file_is_run(tmp_path, monkeypatch):
 
 def test_coco_is_fetched_for_the_named_network(monkeypatch, mobile):
     state = torch.load(mobile, weights_only=True)
-    monkeypatch.setattr(weights_module, "_download_coco", lambda name: dict(state))
+    monkeypatch.setattr(weights_module, "_download_coco", lambda name: (str(mobile), dict(state)))
     assert load_people_detector("coco", network="mobile").name == "mobile (coco)"
 
 

@@ -137,13 +137,13 @@ def test_any_caption_is_one_line(caption):
 
 def test_lines_for_the_top_of_the_page_reach_it(tmp_path):
     """With nobody in the video; without lines the page has none."""
-    video = write_squares(tmp_path / "a.mp4", seconds=1)
+    video = write_squares(tmp_path / "out" / "a.mp4", seconds=1)
     networks = SimpleNamespace(
         label_map=LabelMap(NAMES, (1, 2), None, {}), thresholds=np.array([0.5, 0.5])
     )
     for notes in ((), ("Kinetics labels, not trained on persons",)):
         page = write_page(
-            tmp_path / "out", "a", video, networks, [], threshold=0.5, damaged=False, notes=notes
+            tmp_path / "out", "a", "a.mp4", networks, [], threshold=0.5, sized_as=video, notes=notes
         )
         head = re.search(r'id="review-data">(.*?)</script>', page.read_text("utf-8"))[1]
         assert json.loads(head)["notes"] == list(notes)

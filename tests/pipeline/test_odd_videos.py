@@ -184,7 +184,8 @@ def test_a_disk_that_fills_under_the_annotated_video_is_one_line(place, tmp_path
     out = tmp_path / "out"
     arguments = [str(tmp_path / "noise.mp4"), "--checkpoint", str(place / "run"), "--quiet"]
     done = subprocess.run(
-        [sys.executable, "-c", FULL, *arguments, "--out", str(out), "--no-page", "--every", "2"],
+        [sys.executable, "-c", FULL, *arguments, "--out", str(out), "--no-page", "--every", "2"]
+        + ["--runtime", "torch"],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -203,7 +204,7 @@ def test_frames_that_wait_for_an_encoder_are_let_go_after_an_error(tmp_path):
     written, begun, release = [], threading.Event(), threading.Event()
 
     class Writer:
-        def write(self, picture, time_s):
+        def write_frame(self, picture, time_s):
             written.append(time_s)
             begun.set()
             release.wait(20)
@@ -214,7 +215,7 @@ def test_frames_that_wait_for_an_encoder_are_let_go_after_an_error(tmp_path):
         def __exit__(self, *_):
             pass
 
-    film = _EncodedSegment(tmp_path / "x.mp4", (HEIGHT, WIDTH, 3), StageClock())
+    film = _EncodedSegment(tmp_path / "x.mp4", (WIDTH, HEIGHT), StageClock())
     film._writer = Writer()
     with pytest.raises(RuntimeError), film:
         for time_s in range(4):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import hashlib
+import itertools
 import json
 import math
 import weakref
@@ -216,15 +218,18 @@ def test_a_killed_run_goes_on_to_the_same_results(tmp_path, place, drawn):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Frames given to the encoder of annotated videos, by time: drawn before a kill, or again."""
-    frames = {}
-    write = VideoWriter.write
+    """Frames given to the encoder of annotated videos, by time: drawn before a kill, or again.
 
-    def noting(writer, frame, time_s=None):
-        frames[time_s] = frame.tobytes()
+    Their hashes: the frames themselves are gigabytes.
+    """
+    frames = {}
+    write = VideoWriter.write_frame
+
+    def noting(writer, frame, time_s):
+        frames[time_s] = hashlib.sha256(frame.to_ndarray().tobytes()).hexdigest()
         return write(writer, frame, time_s)
 
-    monkeypatch.setattr(VideoWriter, "write", noting)
+    monkeypatch.setattr(VideoWriter, "write_frame", noting)
     return frames
 
 
@@ -313,8 +318,15 @@ def test_leaving_early_ends_the_threads(place):
 def test_class_subset_thresholds_and_top_k(place):
     film = place / "walk.mp4"
     every = detector_of(place, threshold=0.0)
-    assert {e.action for e in every.run(film)} == set(LABELS.names)
+    found = list(every.run(film))
     assert every.networks.label_map.exclusive == {"colour": (0, 1)}
+    for track in (1, 2):  # all scores reach 0: here all the time, and of one colour at a time
+        spans = {n: [(e.start_s, e.end_s) for e in found if e.track == track and e.action == n]
+                 for n in LABELS.names}  # fmt: skip
+        colours = sorted(spans[LABELS.names[0]] + spans[LABELS.names[1]])
+        (here,) = spans["be here"]
+        assert (colours[0][0], colours[-1][1]) == here
+        assert all(one[1] == two[0] for one, two in itertools.pairwise(colours))
     some = detector_of(place, threshold=0.0, classes=("9", "be red"))
     assert {(e.action, e.action_id) for e in some.run(film)} == {("be red", 3), ("be here", 9)}
     assert some.networks.label_map.exclusive == {}, "one colour alone excludes nothing"

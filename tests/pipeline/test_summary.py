@@ -211,10 +211,30 @@ def test_the_first_line_is_about_the_video(place, tmp_path, command, capsys):
     said = capsys.readouterr().err
     first = said.splitlines()[0]
     line = "4.0 s, 96x72, 10 frames/s, about 8 keyframes to come, one each 0.5 s"
-    assert first == f"{place / 'walk.mp4'}: {line}"
+    assert first.startswith(f"{place / 'walk.mp4'}: {line}; runtime torch; scores averaged along")
     assert "are kept" not in said
     assert command([*arguments, str(tmp_path / "b"), "--timing"]) == 0
     assert "at most 36 frames" in capsys.readouterr().err.splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "scores averaged along each person's track within 1 s, misses between two boxes of a "
+         "track filled; events by the action's score"),
+        (["--fill-misses", "none", "--smoothing", "2", "--multiply-person-score"],
+         "scores averaged along each person's track within 2 s; events by the action's score times "
+         "the person's"),
+        (["--no-smoothing", "--no-multiply-person-score"],
+         "scores of each keyframe alone; events by the action's score"),
+    ],
+)  # fmt: skip
+def test_the_first_line_says_how_scores_were_made(place, tmp_path, command, capsys, options, words):
+    arguments = [str(place / "walk.mp4"), "--checkpoint", str(place / "run"), "--quiet"]
+    arguments += ["--no-film", "--no-page", "--out", str(tmp_path / "a"), *options]
+    assert command(arguments) == 0
+    assert capsys.readouterr().err.splitlines()[0].endswith(f"runtime torch; {words}")
+    assert json.loads((tmp_path / "a" / "summary.json").read_text())["scores"] == words
 
 
 @pytest.mark.parametrize("seconds, start_s, end_s", [(4, 0, 99), (4, 1.2, 3.5), (0.1, 0, 9)])

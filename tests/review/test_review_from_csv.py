@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from av.video.frame import PictureType, VideoFrame
 
 from ava_tools import visualize
 from detection.datasets.ava_csv import AvaRows, read_detections, read_ground_truth
 from detection.datasets.label_map import write_label_map
+from detection.review import media
 from detection.review.from_csv import keyframes_of, tracks_of, truth_of
 from detection.review.media import place_playable_video, why_encoded_anew
 from detection.structures import Keyframe, LabelMap
+from detection.video.copying import most_frames_to_seek
 from detection.video.reader import VideoReader
 from detection.video.writer import VideoWriter
 
@@ -70,20 +74,59 @@ def write(path: Path, interval_s: float, seconds: int = 6, **how) -> Path:
     return path
 
 
-def test_playable_videos_are_linked_and_others_written_anew_at_their_times(tmp_path):
+def test_playable_videos_are_linked_and_others_written_anew_at_their_times(tmp_path, monkeypatch):
     good = write(tmp_path / "good.mp4", 1.0)
     assert place_playable_video(good, tmp_path / "out") == "videos/good.mp4"
     assert (tmp_path / "out" / "videos" / "good.mp4").samefile(good)
     assert place_playable_video(good, tmp_path / "out") == "videos/good.mp4"  # again
-    for slow in (write(tmp_path / "slow.mp4", 60), write(tmp_path / "other.mkv", 1.0)):
-        with VideoReader(slow) as reader:
-            assert why_encoded_anew(reader) is not None
+    # Five frames of 48x64 between two key frames of the first, thirty of the second.
+    monkeypatch.setattr(media, "MOST_MEGAPIXELS_TO_SEEK", 10 * 48 * 64 / 1e6)
+    for source, is_slow in ((write(tmp_path / "slow.mp4", 60), True), (as_matroska(good), False)):
+        with VideoReader(source) as reader:
+            assert (why_encoded_anew(reader) is not None) == is_slow
+            assert not is_slow or why_encoded_anew(reader, start_s=3, end_s=5) is not None
             times_s = reader.frame_times_s()
-        place = tmp_path / "out" / place_playable_video(slow, tmp_path / "out")
-        assert place.name == f"{slow.stem}.mp4"
+        place = tmp_path / "out" / place_playable_video(source, tmp_path / "out")
+        assert place.name == f"{source.stem}.mp4" and not place.samefile(source)
         with VideoReader(place) as reader:
             assert why_encoded_anew(reader) is None
-            np.testing.assert_allclose(reader.frame_times_s(), times_s, atol=1e-4)
+            np.testing.assert_allclose(reader.frame_times_s(), times_s, atol=1e-3)
+
+
+def as_matroska(path: Path) -> Path:
+    made = path.with_name("other.mkv")
+    with VideoReader(path) as reader, av.open(str(made), "w") as container:
+        stream = container.add_stream_from_template(reader.stream)
+        for packet in reader.packets():
+            if packet.size:
+                packet.stream = stream
+                container.mux(packet)
+    return made
+
+
+@pytest.mark.parametrize(("gaps", "start_s", "end_s", "most"), [
+    ([4, 10, 6], -np.inf, np.inf, 10),
+    ([4, 10, 6], 0.0, 0.3, 4),
+    ([4, 10, 6], 0.5, 1.2, 10),
+    ([4, 10, 6], 1.45, 1.9, 6),
+    ([4, 10, 6], 0.3, 0.4, 10),
+    ([3], 0.0, np.inf, 3),
+])  # fmt: skip
+def test_a_seek_decodes_the_frames_from_its_key_frame_on(tmp_path, gaps, start_s, end_s, most):
+    """Only seeks between the two times count."""
+    keys = np.cumsum([0, *gaps]).tolist()
+    frame = VideoFrame.from_ndarray(np.full((48, 32), 90, np.uint8), format="yuv420p")
+    with av.open(str(tmp_path / "v.mp4"), "w") as container:
+        options = {"g": "1000", "sc_threshold": "0", "forced-idr": "1", "bf": "0"}
+        stream = container.add_stream("libx264", rate=10, options=options)
+        stream.width = stream.height = 32
+        for number in range(sum(gaps)):
+            frame.pts = number
+            frame.pict_type = PictureType.I if number in keys else PictureType.NONE
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with VideoReader(tmp_path / "v.mp4") as reader:
+        assert most_frames_to_seek(reader, start_s=start_s, end_s=end_s) == most
 
 
 def test_review_of_one_video(tmp_path, capsys):

@@ -7,14 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_labels
 import torch
 
 from ava_tools import teach
 from detection.checkpoints.file import read_checkpoint
+from detection.engine.probe import FOLDS
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector
+from detection.teaching import session
+from detection.teaching.order import suggest_order
+from detection.teaching.session import Rows
+from detection.teaching.teach import thresholds_of
 
 RED, BLUE = ("be red", "be here"), ("be blue", "be here")
 
@@ -69,6 +75,19 @@ def test_without_labels_the_page_is_written_and_how_to_begin_is_said(world, caps
     assert sorted(page["review-data"]["order"]) == [[v, 1] for v in range(6)]
     assert page["review-data"]["order"] != [[v, 1] for v in range(6)]
     assert not clips and not world.run.exists()  # no network, and no weights, are needed for that
+
+
+def test_people_who_do_nothing_and_boxes_of_nobody_count_for_the_order(world, monkeypatch) -> None:
+    asked = []
+
+    def order(scores, counts, **more):
+        asked.append((len(scores), counts.tolist(), more))
+        return suggest_order(scores, counts, **more)
+
+    monkeypatch.setattr(session, "suggest_order", order)
+    world.label({"train_0": RED, "train_1": BLUE, "train_2": (), "train_3": None})
+    assert world.teach("seed=7") == 0
+    assert asked == [(2, [1, 1, 2], {"num_none": 2, "num_labelled": 4, "seed": 7})]
 
 
 def test_the_loop(world, capsys, clips) -> None:
@@ -156,6 +175,48 @@ def test_classes_without_examples_are_never_found_and_one_example_is_learned(wor
     assert world.page()["clip-3"]["decided"][0]["nobody"] is True
 
 
+def test_annotators_who_disagree_are_both_named_and_prefer_decides(
+    world, capsys, monkeypatch
+) -> None:
+    one = world.label({"train_0": RED, "train_1": BLUE, "train_2": RED}, "ann.json")
+    two = world.label({"train_1": RED, "train_3": BLUE}, "bob.json", annotator="b2")
+    with pytest.raises(UserError, match="2 disagreements between label files") as caught:
+        world.teach()
+    said = str(caught.value)
+    assert f"'be blue', 'be here' in {one}" in said and f"'be red', 'be here' in {two}" in said
+    assert "'train_1' at 1.000 s" in said and "--prefer FILE" in said and "\n" not in said
+    assert not world.run.exists() or not (world.run / "teach.json").exists()
+    assert not (world.root / "label").exists()
+    capsys.readouterr()
+    for preferred, classes in ((one, [1, 2]), (two, [0, 2])):
+        monkeypatch.chdir(preferred.parent)  # however the file is named
+        assert world.teach("--prefer", preferred.name) == 0
+        assert f"2 disagreements decided by {preferred.name}" in capsys.readouterr().out
+        assert world.page()["clip-1"]["decided"][0]["l"] == [classes] * 2
+        assert len(world.page()["clip-3"]["decided"]) == 1  # what one alone says stays
+    with pytest.raises(UserError, match="other.json: not one of the files that count: .*ann.json"):
+        world.teach("--prefer", "other.json")
+
+
+def test_a_broken_network_is_named(world, monkeypatch, capsys) -> None:
+    world.label({"train_0": RED, "train_1": BLUE, "train_2": RED})
+    world.teach()
+    assert "looks broken" not in capsys.readouterr().out
+    weights = torch.load(world.root.parent / "weights.pt", weights_only=True)
+    name = next(key for key in weights["model_state"] if key.endswith("running_var"))
+    weights["model_state"][name][0] = 0
+    torch.save(weights, world.root.parent / "weights.pt")
+    fitted = "detection.teaching.session.fit_shown_classes"
+    monkeypatch.setattr(
+        fitted, lambda x, y, **_: (x.new_zeros(3, x.shape[1]), y.new_full((3,), 80))
+    )
+    world.teach()
+    said = capsys.readouterr().out
+    assert said.count("warning: the network looks broken") == 2
+    assert name.removesuffix(".running_var") in said and "a logit of 80" in said
+    assert len(json.loads((world.run / "teach.json").read_text())["warnings"]) == 2
+
+
 def test_a_run_that_is_not_of_teaching_is_kept(world) -> None:
     (world.run / "checkpoints").mkdir(parents=True)
     (world.run / "config.yaml").write_text("mine")
@@ -174,6 +235,15 @@ def test_the_run_finds_actions_in_a_video(world) -> None:
     pipeline = ActionDetectorPipeline.from_checkpoint(world.run, people=SquareDetector())
     found = list(pipeline.keyframes(world.root / "videos" / "train_4.mp4"))
     assert found
+
+
+def test_the_source_says_in_how_many_folds_it_was_measured() -> None:
+    for videos, folds in ((3, 3), (7, FOLDS)):
+        video = np.repeat(np.arange(videos), 2)
+        labels = torch.eye(2)[torch.from_numpy(video % 2)]
+        rows = Rows(torch.zeros(len(video), 4), labels, video, video, video >= 0, video * 0.0 + 1)
+        learned = thresholds_of(labels * 0.6 + 0.2, rows)
+        assert learned.source.startswith(f"{folds} folds of {videos} videos")
 
 
 @pytest.mark.parametrize(
@@ -205,6 +275,11 @@ def test_exports_of_something_else_are_refused_and_nothing_is_written(world, dam
         (["--watch", "--watch-folder", "/does/not/exist"], "folder not found"),
         (["data.root=x"], "--dataset and --out"),
         (["model.exclusive_actions=true"], "false is required"),
+        (
+            ["data.val_boxes=a", "evaluation.multiply_person_score=true", "people.relevance=fit"],
+            "people.relevance=none is required",
+        ),
+        (["model.actor_input=tube"], "hang on one box, 'roi' is required"),
         (["model.pretrained=/does/not/exist.pt"], "/does/not/exist.pt"),
         (["--labels", "/does/not/exist.json"], "not found"),
     ],
@@ -283,3 +358,12 @@ def test_killed_in_the_middle_it_goes_on_and_the_last_run_stands(world) -> None:
     assert world.teach() == 0
     assert len(list((world.root / "features").rglob("[!.]*.npz"))) == 6
     assert read_checkpoint(world.run).classes is not None
+
+
+def test_that_every_decided_person_does_an_action_is_said(world, capsys) -> None:
+    world.label({"train_0": RED, "train_1": BLUE, "train_2": None})  # None: no person at all
+    world.teach()
+    assert "every decided person does one" in capsys.readouterr().out
+    world.label({"train_0": RED, "train_1": BLUE, "train_2": ()})
+    world.teach()
+    assert "every decided person" not in capsys.readouterr().out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,21 +21,25 @@ from detection.datasets.loader import ClipLoader
 from detection.engine.distributed import Processes
 from detection.engine.inference import detect
 from detection.engine.tasks.base import batch_progress
-from detection.errors import UserError
+from detection.errors import UserError, printable
 from detection.evaluation.evaluator import ActionEvaluator
 from detection.evaluation.frame_map import AvaFrameMap
-from detection.evaluation.thresholds import learn_from_detections
+from detection.evaluation.thresholds import (
+    HeldOutScores,
+    learn_from_detections,
+    learn_thresholds,
+)
 from detection.files import write_text
 from detection.formats.json_text import json_text
-from detection.models.soundness import (
-    describe_large_logits,
-    describe_thin_norm,
-    largest_logit,
-)
+from detection.models.action_detector import ActionDetector
+from detection.models.inference import prepare_for_inference
+from detection.models.soundness import largest_logit
 from detection.people.beside_run import use_command
+from detection.relevance import Relevance
 from detection.reports.evaluation_text import as_csv, as_json, fraction, summary, table
 from detection.reports.thresholds_text import thresholds_json, thresholds_table
 from detection.structures import GROUND_TRUTH_BOXES, ClassThresholds, Detections, LabelMap
+from detection.tracking.scoring import TrackScoring, score_along_tracks
 
 
 @dataclass
@@ -49,6 +52,7 @@ class Scorer:
     dataset: the clips to score.
     device: that computes.
     processes: those that share the work.
+    relevance: that multiplies the scores of people; None where none does.
     """
 
     config: RunConfig
@@ -57,6 +61,7 @@ class Scorer:
     dataset: AvaDataset
     device: torch.device
     processes: Processes
+    relevance: Relevance | None = None
 
     def __post_init__(self) -> None:
         split = self.folder.split(self.config.data.val_split)
@@ -80,22 +85,38 @@ class Scorer:
         With `every` above 1 the keyframes left out count as missed, so such a score is for
         comparing epochs of one run, and nothing else.
         """
-        config, dataset, processes = self.config, self.dataset, self.processes
+        found, self.unreadable = self.detect(model, self.dataset, every=every)
+        return self.judge(found)
+
+    def detect(
+        self, model: nn.Module, dataset: AvaDataset, *, every: int = 1
+    ) -> tuple[list[Detections], list[str]]:
+        """Return what is found at every n-th keyframe, and a line for each that is unreadable.
+
+        In the first of several processes it is what all of them found.
+        """
+        config, processes = self.config, self.processes
         share = processes.share_of_data
         loader = build.build_val_loader(config, dataset, self.device, every=every, share=share)
         bar = batch_progress(loader, "scoring", processes)
-        self._evaluator.reset()
         largest = [0.0]
 
         def note(logits: torch.Tensor) -> None:
             largest[0] = max(largest[0], largest_logit(logits))
 
+        if isinstance(model, ActionDetector):
+            model = prepare_for_inference(model)
         found = list(detect(model, bar, device=self.device, on_logits=note))
         self.largest_logit = max(part[0] for part in processes.gather(largest) or [largest])
-        for part in processes.gather(found):
-            self._evaluator.update(self._weighted(part))
-        self.unreadable = gather_unreadable(loader, loader.batches.num_samples, processes)
-        return processes.share(self._evaluator.compute()), self._evaluator.found()
+        unreadable = gather_unreadable(loader, loader.batches.num_samples, processes)
+        return [one for part in processes.gather(found) for one in part], unreadable
+
+    def judge(self, found: Sequence[Detections]) -> tuple[AvaFrameMap, Sequence[Detections]]:
+        """Score detections; all processes get the score, the first also what was found."""
+        self._evaluator.reset()
+        self._evaluator.update(found)
+        self._weigh()
+        return self.processes.share(self._evaluator.compute()), self._evaluator.found()
 
     def describe_boxes(self) -> str:
         """Say whose boxes the actions were scored on."""
@@ -104,13 +125,32 @@ class Scorer:
             return "ground-truth boxes (people are given, not detected)"
         threshold = self.config.data.box_score_threshold
         words = f"detected boxes '{name}' with score of at least {threshold}"
+        if self.relevance is not None:
+            words += (
+                ", that score times the probability that the person is one who is labelled "
+                "(relevance)"
+            )
+        if (tracks := self._along_tracks) is not None:
+            words += f", scores {tracks}"
         if self.config.evaluation.multiply_person_score:
             words += ", action scores multiplied by the box's score"
         return words
 
-    def thresholds(self, found: Sequence[Detections]) -> ClassThresholds | None:
+    @property
+    def _along_tracks(self) -> TrackScoring | None:
+        """How scores of detected boxes are averaged along tracks; None where they are not."""
+        rules = self.config.evaluation
+        if rules.track_reach_s is None or self.config.data.val_boxes == GROUND_TRUTH_BOXES:
+            return None
+        return TrackScoring(reach_s=rules.track_reach_s, fill=rules.fill_misses)
+
+    def thresholds(
+        self, found: Sequence[Detections], beside: HeldOutScores | None = None
+    ) -> ClassThresholds | None:
         """Learn each class's threshold from what was found; None where no box is right.
 
+        beside: scores of other held-out people, which count as much; alone where what was found is
+        on what the network was trained on.
         The confidence in a person tells nothing on ground-truth boxes. Where scores are multiplied
         by it already, their thresholds are for such scores.
         """
@@ -118,8 +158,12 @@ class Scorer:
         detected = name != GROUND_TRUTH_BOXES
         multiplied = detected and self.config.evaluation.multiply_person_score
         boxes = f"boxes '{name}'" if detected else "ground-truth boxes"
+        if self.relevance is not None:
+            boxes += " times relevance"
         split = self.config.data.val_split
         if split == self.config.data.train_split:
+            if beside is not None:
+                return learn_thresholds(*beside.judged(), source=beside.source)
             split += " (what it was trained on)"
         learned = learn_from_detections(
             found,
@@ -128,19 +172,32 @@ class Scorer:
             exclusions=self._evaluator.exclusions,
             detected=detected and not multiplied,
             source=f"{split}, {boxes}",
+            beside=beside,
         )
         if learned is None or not multiplied:
             return learned
         return dataclasses.replace(learned, times_person_score=True)
 
-    def _weighted(self, found: Sequence[Detections]) -> Sequence[Detections]:
-        """Multiply by the person's score where asked for."""
-        if not self.config.evaluation.multiply_person_score:
-            return found
-        return [
-            dataclasses.replace(one, action_scores=one.action_scores * one.boxes.score[:, None])
-            for one in found
-        ]
+    def _weigh(self) -> None:
+        """Apply what is asked of these: relevance, the mean along tracks, the person's score."""
+        tracks, multiplied = self._along_tracks, self.config.evaluation.multiply_person_score
+        if tracks is None and not multiplied:
+            return
+        found: Sequence[Detections] = self._evaluator.found()
+        if self.relevance is not None:
+            found = [
+                dataclasses.replace(one, boxes=self.relevance.weigh(one.boxes)) for one in found
+            ]
+        if tracks is not None:
+            keyframes = self._evaluator.ground_truth.keyframes()
+            found = score_along_tracks(found, tracks, keyframes=keyframes)
+        if multiplied:
+            found = [
+                dataclasses.replace(one, action_scores=one.action_scores * one.boxes.score[:, None])
+                for one in found
+            ]
+        self._evaluator.reset()
+        self._evaluator.update(found)
 
 
 @dataclass(frozen=True)
@@ -149,6 +206,7 @@ class Score:
 
     unreadable: a line for each keyframe whose clip could not be read; its actors count as missed.
     thresholds: learned from what was found; None where nothing right was.
+    relevance: that multiplied the scores of people; None where none did.
     warnings: signs that the network is broken.
     """
 
@@ -158,6 +216,7 @@ class Score:
     seconds: float
     unreadable: Sequence[str] = ()
     thresholds: ClassThresholds | None = None
+    relevance: Relevance | None = None
     warnings: Sequence[str] = ()
 
 
@@ -171,6 +230,8 @@ def write_results(
     write_detections(run_folder / "detections.csv", score.found, label_map)
     write_text(run_folder / "per_class.csv", as_csv([score.result]))
     values = _as_json(score)
+    if score.relevance is not None:
+        values["relevance"] = str(score.relevance)
     if score.warnings:
         values["warnings"] = list(score.warnings)
     if score.thresholds is not None:
@@ -198,6 +259,8 @@ def print_results(
         print(thresholds_table(score.thresholds, label_map))
     print(summary(score.result))
     print(f"boxes: {score.boxes}")
+    if score.relevance is not None:
+        print(printable(str(score.relevance)))
     for line in score.warnings:
         print(f"warning: {line}")
     if score.unreadable:
@@ -210,17 +273,6 @@ def print_results(
     print(f"draw it: python -m ava_tools.visualize --run {run_folder}")
     if (run_folder / "checkpoints" / "last.pt").is_file():
         print(f"use it: {use_command(run_folder)}")
-
-
-def timed_score(scorer: Scorer, model: nn.Module) -> Score:
-    """Score every keyframe, by the clock."""
-    start = time.perf_counter()
-    result, found = scorer.score(model)
-    seconds = time.perf_counter() - start
-    signs = (describe_thin_norm(model), describe_large_logits(scorer.largest_logit))
-    warnings = tuple(line for line in signs if line is not None)
-    boxes, unreadable = scorer.describe_boxes(), scorer.unreadable
-    return Score(result, found, boxes, seconds, unreadable, warnings=warnings)
 
 
 def _as_json(score: Score) -> dict[str, Any]:

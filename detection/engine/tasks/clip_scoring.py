@@ -5,7 +5,6 @@ Legend: n videos, V views of a video, K classes.
 
 from __future__ import annotations
 
-import copy
 import csv
 import math
 import time
@@ -19,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from detection import build
+from detection.checkpoints.load import build_network, describe_network
 from detection.config import RunConfig
 from detection.datasets.clip_list import ClipList
 from detection.datasets.clips import ClipBatch, ClipDataset, ViewBatches, Views, collate_clips
@@ -37,8 +37,9 @@ from detection.evaluation.clip_accuracy import (
 )
 from detection.files import replacing, write_text
 from detection.formats.json_text import json_text
-from detection.models.classifier import X3DClassifier
+from detection.models.classifier import ClipClassifier, X3DClassifier
 from detection.models.counting import count_stages
+from detection.models.inference import prepare_for_inference
 from detection.structures import LabelMap
 
 
@@ -114,7 +115,7 @@ class ClipScorer:
         self.views = self.dataset.views
         self._multi_label = self.config.classification.labels == "multi"
 
-    def score(self, model: X3DClassifier, *, every: int = 1) -> ClipScore:
+    def score(self, model: ClipClassifier, *, every: int = 1) -> ClipScore:
         """Score every n-th video; several processes share the views, and all get the score."""
         start = time.perf_counter()
         config, processes = self.config, self.processes
@@ -133,8 +134,9 @@ class ClipScorer:
         return processes.share(self._finish(model, gathered, every, start, lines))
 
     @torch.inference_mode()
-    def _score_views(self, model: X3DClassifier, batches: Iterable[ClipBatch]) -> VideoScores:
-        model.eval()
+    def _score_views(self, model: ClipClassifier, batches: Iterable[ClipBatch]) -> VideoScores:
+        if isinstance(model, X3DClassifier):
+            model = prepare_for_inference(model)
         found = VideoScores(len(self.dataset.clips), len(self.label_map), maximum=self._multi_label)
         for batch in batches:
             frames = batch.frames.to(self.device, non_blocking=True)
@@ -144,7 +146,7 @@ class ClipScorer:
         return found
 
     def _finish(
-        self, model: X3DClassifier, found: VideoScores, every: int, start: float, lines: list[str]
+        self, model: ClipClassifier, found: VideoScores, every: int, start: float, lines: list[str]
     ) -> ClipScore:
         scores, labels = found.scores()[::every], self.dataset.clips.labels[::every]
         names, readable = self.label_map.names, found.num_views[::every] > 0
@@ -160,9 +162,11 @@ class ClipScorer:
         return ClipScore(accuracy, self.views, scored, scores[readable], lost, macs, seconds, lines)
 
 
-def count_view_macs(model: X3DClassifier, *, num_frames: int, size_px: int) -> int:
+def count_view_macs(model: Any, *, num_frames: int, size_px: int) -> int:
     """Return the multiply-adds of one view as it runs (the head at every window position)."""
-    rows = count_stages(copy.deepcopy(model).to("meta"), num_frames=num_frames, size_px=size_px)
+    with torch.device("meta"):
+        network = build_network(describe_network(model), source="the scored network")
+    rows = count_stages(network, num_frames=num_frames, size_px=size_px)
     return sum(row.macs for row in rows)
 
 

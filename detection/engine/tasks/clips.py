@@ -23,7 +23,7 @@ from detection.engine.tasks.clip_scoring import (
     write_clip_results,
 )
 from detection.engine.tasks.x3d import X3DTask
-from detection.models.classifier import X3DClassifier
+from detection.models.classifier import ClipClassifier, X3DClassifier
 from detection.models.losses import summed_action_loss, summed_clip_loss
 from detection.structures import Keyframe
 
@@ -104,7 +104,7 @@ class ClipTask(X3DTask):
 
     def score_views(self, model: nn.Module, views: Views, *, every: int = 1) -> ClipScore:
         """Score every n-th video from any views; all processes get the score."""
-        assert isinstance(model, X3DClassifier)
+        assert isinstance(model, ClipClassifier)
         scorer = ClipScorer(
             self._config,
             self.label_map,

@@ -17,6 +17,7 @@ from detection.config import RunConfig, config_to_dict
 from detection.engine.distributed import Processes
 from detection.engine.tasks.base import BatchLoss
 from detection.errors import UserError
+from detection.relevance import Relevance
 from detection.structures import ClassThresholds, LabelMap
 
 
@@ -36,6 +37,7 @@ class X3DTask:
     exclusive: Mapping[str, tuple[int, ...]]
     _config: RunConfig
     _device: torch.device
+    _relevance: Relevance | None = None
 
     def initialize(self, model: nn.Module) -> LoadReport | None:
         """See `Task.initialize`."""
@@ -121,6 +123,7 @@ class X3DTask:
             config=self._config,
             label_map=self.label_map,
             exclusive=self.exclusive,
+            relevance=self._relevance,
         )
 
 
@@ -133,11 +136,13 @@ def save_network(
     label_map: LabelMap,
     exclusive: Mapping[str, tuple[int, ...]],
     thresholds: ClassThresholds | None = None,
+    relevance: Relevance | None = None,
 ) -> None:
     """Write a checkpoint that is enough to run the network, whole or not at all.
 
     exclusive: groups of the label map's columns, as `DatasetFolder.exclusive_groups` gives them.
-    thresholds: one for each of the label map's classes, where any were learned.
+    thresholds: one for each of the label map's classes, where any were learned.  relevance: of the
+    boxes that are scored, where it was fitted.
     """
     model = _x3d(model)
     save_model_file(
@@ -150,6 +155,7 @@ def save_network(
         config=config_to_dict(config),
         training=training,
         thresholds=thresholds,
+        relevance=relevance,
     )
 
 

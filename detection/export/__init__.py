@@ -1,0 +1,1 @@
+"""Networks as programs of other runtimes, with what they were made from and how near they are."""
