@@ -36,7 +36,8 @@ from detection.pipeline.options import PipelineOptions, Plan, Report
 from detection.pipeline.postprocess import ShownKeyframe
 from detection.pipeline.runner import VideoRun
 from detection.pipeline.scorers import CLIPS_AT_A_TIME, SquareScorer
-from detection.pipeline.segments import SegmentsFolder
+from detection.pipeline.segments import SegmentsFolder, write_segment
+from detection.pipeline.spans import WHOLE, NotInSpansError, Span, plan_spans
 from detection.pipeline.video_results import KeyframeResult, VideoResults
 from detection.pipeline.workers import (
     BYTES_PER_CLIP_PX,
@@ -65,6 +66,8 @@ class RunOptions(TypedDict, total=False):
     video_id: the video's name in the results; None: its file's.
     identity: what else decides the results, such as the version of a people detector of your own
         (files are known by their content without it).
+    computed: files that `compute_span` wrote for all spans of the video, in order: what is in them
+        is not computed again.
     should_stop: ends early, results stay valid.
     on_progress: told the time of each frame in which people were detected.
     on_gap: told each stretch that could not be read.
@@ -80,6 +83,7 @@ class RunOptions(TypedDict, total=False):
     overwrite: bool
     video_id: str | None
     identity: Mapping[str, str] | None
+    computed: Sequence[Path]
     should_stop: Callable[[], bool]
     on_progress: Callable[[float], object]
     on_gap: Callable[[Gap], object]
@@ -189,6 +193,59 @@ class ActionDetectorPipeline:
                 keyframes += self._keyframe_results(run, result.keyframes)
             return VideoResults(run.plan.video_id, self.networks.label_map, events, keyframes)
 
+    def spans(
+        self, source: Source, *, span_s: float, start_s: float = 0.0, end_s: float = math.inf
+    ) -> list[Span]:
+        """Return spans of about `span_s` that cover a video, for `compute_span`.
+
+        One span, the whole, where the video is shorter than two of them, cannot be read twice, or
+        has no known length, and for networks that follow people over their clips: what these see
+        of a person depends on the tracks before.  Raises `UserError` as `run`.
+        """
+        if not span_s > 0:
+            raise UserError(f"span_s must be above 0, not {span_s:g}")
+        with open_source(source, live=None, reconnect_s=0.0) as stream:
+            plan = self._plan(stream, start_s, end_s, film=False, page=False, video_id=None)
+            if not stream.can_seek or not stream.duration_s or self.networks.follows_people:
+                return [WHOLE]
+            return plan_spans(plan, duration_s=stream.duration_s, span_s=span_s)
+
+    def compute_span(
+        self,
+        source: Source,
+        span: Span,
+        path: str | Path,
+        *,
+        start_s: float = 0.0,
+        end_s: float = math.inf,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_progress: Callable[[float], object] = lambda time_s: None,
+    ) -> bool:
+        """Write what the networks find in a span of a video; return False where stopped before.
+
+        The files of all spans are what `run` takes as `computed`: the results are then those of one
+        run over the video. Raises `UserError` as `run`, and `NotInSpansError` where the times of
+        later spans depend on this one.
+        """
+        with self._started(
+            source,
+            start_s=start_s,
+            end_s=end_s,
+            span=span,
+            should_stop=should_stop,
+            on_progress=on_progress,
+        ) as run:
+            segment = run.detections()
+            if run.stream.repairs().resets:
+                raise NotInSpansError(
+                    f"{run.stream.shown_name}: its clock falls back, later times follow from that: "
+                    "a run over the whole video is required"
+                )
+        if run.report.stopped:
+            return False
+        write_segment(Path(path), segment)
+        return True
+
     @contextmanager
     def _started(
         self,
@@ -204,6 +261,8 @@ class ActionDetectorPipeline:
         overwrite: bool = False,
         video_id: str | None = None,
         identity: Mapping[str, str] | None = None,
+        computed: Sequence[Path] = (),
+        span: Span = WHOLE,
         should_stop: Callable[[], bool] = lambda: False,
         on_progress: Callable[[float], object] = lambda time_s: None,
         on_gap: Callable[[Gap], object] = lambda gap: None,
@@ -230,6 +289,8 @@ class ActionDetectorPipeline:
                 should_stop=should_stop,
                 on_progress=on_progress,
                 on_gap=on_gap,
+                span=span,
+                computed=computed,
             )
             self.report = run.report
             yield run
