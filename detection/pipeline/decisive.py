@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from detection.errors import UserError, printable
-from detection.files import identity_of, sha256_of
+from detection.files import identity_of, sha256_of, sha256_of_text
 from detection.people.base import PeopleDetector
 from detection.people.shards import differences
 from detection.video.stream import VideoStream
@@ -75,6 +75,16 @@ class Decisive:
         if theirs["options"] != ours["options"]:
             words.append(printable(differences(theirs["options"], ours["options"])))
         return "; ".join(words)
+
+
+def common_key(state: Mapping[str, Any]) -> str:
+    """Return a digest of what is the same for all videos of a run.
+
+    state: as `Decisive.as_json`, or what run.json holds.
+    """
+    options = {name: value for name, value in state["options"].items() if name != "video_id"}
+    inputs = {n: each["content"] for n, each in state["inputs"].items() if n != "video"}
+    return sha256_of_text(json.dumps([options, inputs], sort_keys=True))
 
 
 def video_input(stream: VideoStream) -> Input:

@@ -112,7 +112,7 @@ def write_index(
     """
     for video in videos:
         if video.name in outcomes and outcomes[video.name] is None:
-            _place_thumbnail(video)
+            place_thumbnail(video)
     with only_writer(root, busy="another process writes here", may_wait=lambda: True):
         check_index(root)
         rows = _rows(root, videos, outcomes)
@@ -229,7 +229,7 @@ def _write_events(root: Path, rows: Sequence[IndexRow]) -> None:
             table_writer.writerow([printable(v) if isinstance(v, str) else v for v in values])
 
 
-def _place_thumbnail(video: VideoFolder) -> None:
+def place_thumbnail(video: VideoFolder) -> None:
     """Write thumbnail.jpg: the first event, else the highest score, else the middle."""
     path = video.folder / THUMBNAIL_NAME
     if path.exists() or _state_of(video.folder) != "done":

@@ -56,6 +56,21 @@ class Span:
 WHOLE = Span()
 
 
+@dataclass(frozen=True)
+class SpanPlan:
+    """How a video is cut.
+
+    spans: in order; together all of it.
+    key: a digest of the video's content, the networks and the options: what was computed under
+    another is of something else.
+    length_s: of the video; None: unknown.
+    """
+
+    spans: tuple[Span, ...]
+    key: str
+    length_s: float | None
+
+
 def plan_spans(plan: Plan, *, duration_s: float, span_s: float) -> list[Span]:
     """Cut what is planned of a video into spans of about `span_s`, whole segments each.
 
