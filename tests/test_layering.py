@@ -12,7 +12,7 @@ FILES = sorted((REPOSITORY / "detection").rglob("*.py"))
 
 # From the ground up. A room imports from the floors below it, and from itself.
 FLOORS = (
-    ("bounds", "option_names", "errors"),
+    ("bounds", "option_names", "errors", "signals"),
     ("structures", "boxes", "cores", "devices", "unfinished", "joins"),
     ("files", "relevance"),
     ("yaml_files", "formats"),

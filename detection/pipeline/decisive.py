@@ -11,15 +11,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from detection.errors import UserError, printable
 from detection.files import identity_of, sha256_of, sha256_of_text
-from detection.people.base import PeopleDetector
 from detection.people.shards import differences
 from detection.video.stream import VideoStream
+
+if TYPE_CHECKING:
+    import torch
+
+    from detection.people.base import PeopleDetector
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,7 @@ class ActionDetectorPipeline:
             contents = {name: each["content"] for name, each in decisive["inputs"].items()}
             key = sha256_of_text(json.dumps([decisive["options"], contents], sort_keys=True))
             length_s = stream.duration_s
-            spans = (WHOLE,)
+            spans: tuple[Span, ...] = (WHOLE,)
             if stream.can_seek and length_s and not self.networks.follows_people:
                 spans = tuple(plan_spans(plan, duration_s=length_s, span_s=span_s))
             return SpanPlan(spans, key, length_s)

@@ -15,9 +15,15 @@ from pathlib import Path
 
 import torch
 
-from detection.pipeline.clip_buffer import ClipGatherer, FrameWindow, Group, with_gaps
+from detection.pipeline.clip_buffer import (
+    ClipGatherer,
+    FrameDetections,
+    FrameWindow,
+    Group,
+    with_gaps,
+)
 from detection.pipeline.following import FollowedFrame, PeopleFollower
-from detection.pipeline.networks import FrameDetections, Networks
+from detection.pipeline.networks import Networks
 from detection.pipeline.options import PipelineOptions, Plan, Report
 from detection.pipeline.postprocess import Postprocessed, Postprocessor
 from detection.pipeline.results import Results

@@ -23,8 +23,8 @@ import numpy as np
 
 from detection.errors import UserError
 from detection.files import read_text, replacing, write_text
+from detection.pipeline.clip_buffer import FrameDetections
 from detection.pipeline.decisive import Decisive
-from detection.pipeline.networks import FrameDetections
 from detection.structures import ActorBoxes
 from detection.video.stream import Gap
 

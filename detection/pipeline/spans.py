@@ -15,8 +15,7 @@ from itertools import groupby
 from pathlib import Path
 
 from detection.errors import UserError
-from detection.pipeline.clip_buffer import PipelineSampling
-from detection.pipeline.networks import FrameDetections
+from detection.pipeline.clip_buffer import FrameDetections, PipelineSampling
 from detection.pipeline.options import Plan
 from detection.pipeline.segments import read_segment
 from detection.video.stream import Gap
