@@ -120,6 +120,7 @@ def test_no_modules_import_each_other_in_a_circle():
         ("detectron2", "people/detectron2_rcnn.py"),
         ("openvino", "export/openvino_runtime.py"),
         ("fsspec", "transfer/places.py"),
+        ("pyarrow", "archive/parquet_files.py"),
     ],
 )
 def test_some_packages_have_one_importer(package, owner):

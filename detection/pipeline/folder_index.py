@@ -145,7 +145,7 @@ def _row(root: Path, name: str, folder: str, error: str | None) -> IndexRow:
     if error is not None:
         return IndexRow(name, folder, "failed", error)
     place = root / folder
-    state = _state_of(place)
+    state = state_of(place)
     if state == "waiting":
         return IndexRow(name, folder, state)
     names = (*(file for _, file in _FILES), THUMBNAIL_NAME)
@@ -160,7 +160,8 @@ def _row(root: Path, name: str, folder: str, error: str | None) -> IndexRow:
     return IndexRow(name, folder, state, None, read_summary(place), events, files)
 
 
-def _state_of(folder: Path) -> State:
+def state_of(folder: Path) -> State:
+    """Tell how far the results in a video's folder are."""
     try:
         complete = json.loads(read_text(folder / STATE_NAME)).get("complete") is True
     except (UserError, ValueError, AttributeError, RecursionError):
@@ -232,7 +233,7 @@ def _write_events(root: Path, rows: Sequence[IndexRow]) -> None:
 def place_thumbnail(video: VideoFolder) -> None:
     """Write thumbnail.jpg: the first event, else the highest score, else the middle."""
     path = video.folder / THUMBNAIL_NAME
-    if path.exists() or _state_of(video.folder) != "done":
+    if path.exists() or state_of(video.folder) != "done":
         return
     annotated = video.folder / ANNOTATED_NAME
     try:
