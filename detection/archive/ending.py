@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from detection.archive.driver import Progress
 from detection.archive.failures import write_failures
 from detection.archive.manifest import write_manifest
 from detection.archive.tables import write_tables
-from detection.pipeline.folder_index import READ_NAMES, IndexRow, index_line, write_index
+from detection.pipeline.folder_index import (
+    ROW_NAMES,
+    THUMBNAIL_NAME,
+    IndexRow,
+    index_line,
+    write_index,
+)
 from detection.pipeline.video_folders import INDEX_NAMES, VideoFolder
 from detection.transfer import places
 
@@ -22,9 +27,45 @@ def write_ending(root: str, videos: Sequence[VideoFolder], progress: Progress) -
     videos: of the whole archive, other shards' included: who ends last has all.
     """
     errors = {failure.video: failure.error for failure in progress.failures}
-    rows, folders = _write_index(root, videos, errors)
-    failed = [row.name for row in rows if row.state == "failed"]
-    files = write_tables(root, folders, failed=failed)
+    rows = _write_index(root, videos, errors)
+    folders = {row.name: row.folder for row in rows}
+    files = write_tables(root, folders, failed=[row.name for row in rows if row.state == "failed"])
     write_failures(root, progress.failures)
     write_manifest(root, folders, files)
-    return index_line(Path(root), rows)
+    return index_line(root, rows)
+
+
+def _write_index(
+    root: str, videos: Sequence[VideoFolder], errors: Mapping[str, str]
+) -> list[IndexRow]:
+    if not places.is_remote(root):
+        return write_index(Path(root), videos, errors)
+    address = root.rstrip("/")
+    with tempfile.TemporaryDirectory() as temporary:
+        here = Path(temporary) / address.rpartition("/")[2]
+        _copy_facts(address, videos, here)
+        copies = [VideoFolder(v.name, v.source, here / v.folder) for v in videos]
+        rows = write_index(here, copies, errors)
+        for name in INDEX_NAMES:
+            places.put_file(here / name, f"{address}/{name}")
+    return rows
+
+
+def _copy_facts(address: str, videos: Sequence[VideoFolder], here: Path) -> None:
+    """Copy what the index reads of each video; of what it only links there are empty files."""
+    here.mkdir()
+    listed = places.list_files(address) if places.exists(address) else []
+    there = {name: file for name, file, _ in listed}
+    if "index.json" in there:
+        places.fetch(there["index.json"], here / "index.json")
+    linked = {THUMBNAIL_NAME, "review.html", "annotated.mp4", "tracks.jsonl", "detections.csv"}
+    for folder in {video.folder.as_posix() for video in videos}:
+        for name in (*ROW_NAMES, *linked):
+            if (file := there.get(f"{folder}/{name}")) is None:
+                continue
+            copy = here / folder / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if name in linked:
+                copy.touch()
+            else:
+                places.fetch(file, copy)

@@ -43,6 +43,8 @@ _FILES = (
     ("tracks", "tracks.jsonl"),
     ("detections", "detections.csv"),
 )
+# What a row is made of; of the other files only whether they are there.
+ROW_NAMES = (STATE_NAME, "summary.json", "events.jsonl")
 _STYLE = """
 td { vertical-align: top; padding-top: 8px; padding-bottom: 8px; }
 td img { max-width: 260px; max-height: 146px; display: block; border-radius: 4px; }
@@ -257,9 +259,9 @@ def place_thumbnail(video: VideoFolder) -> None:
         temporary.write_bytes(content.tobytes())
 
 
-def index_line(root: Path, rows: Sequence[IndexRow]) -> str:
+def index_line(root: str | Path, rows: Sequence[IndexRow]) -> str:
     """Return what a run over several videos ends with, in a line."""
-    return f"{_counts(rows)} -> {printable(str(root / 'index.html'))}"
+    return f"{_counts(rows)} -> {printable(str(root).rstrip('/'))}/index.html"
 
 
 def _counts(rows: Sequence[IndexRow]) -> str:
