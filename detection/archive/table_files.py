@@ -24,6 +24,7 @@ from detection.transfer.places import (
     shown_address,
 )
 
+MANIFEST_NAME = "manifest.json"
 UNFINISHED = ".tables-unfinished"
 IN_PARTS: tuple[TableName, ...] = ("keyframes", "events")
 

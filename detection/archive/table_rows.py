@@ -5,6 +5,7 @@ Legend: N people at keyframes, A action classes.
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from detection.datasets.label_map import read_label_map
 from detection.errors import UserError
+from detection.files import sha256_of_text
+from detection.formats.json_text import read_json_object
 from detection.pipeline.folder_index import State, state_of
 from detection.pipeline.segments import STATE_NAME
 from detection.pipeline.stored import stored_events, stored_rows
@@ -70,14 +73,32 @@ class KeyframeRows:
         return len(self.time_s)
 
 
-def read_video_row(root: str, video: str, folder: str, *, failed: bool) -> tuple[VideoRow, int]:
-    """Return the row of a video and about how many rows it has among the keyframes.
+@dataclass(frozen=True)
+class FoundVideo:
+    """What stands in a video's folder.
 
-    root: path or address. failed: whether it failed, whatever stands in its folder.
+    rows: about its number of people at keyframes.
+    common: what decides its results but for the video itself, as a digest; "" unless it is done.
     """
+
+    row: VideoRow
+    rows: int = 0
+    common: str = ""
+
+
+def look_up_video(root: str, video: str, folder: str, *, failed: bool) -> FoundVideo:
+    """Return what stands in a video's folder.
+
+    root: path or address. failed: whether it failed, whatever stands there.
+    """
+    if failed:
+        return FoundVideo(VideoRow(video, folder, None, None, None, None, None, "failed"))
     with results_here(root, folder, (STATE_NAME, SUMMARY_NAME)) as place:
-        state: State = "failed" if failed else state_of(place)
-        summary = read_summary(place) if state == "done" else {}
+        state = state_of(place)
+        if state != "done":
+            return FoundVideo(VideoRow(video, folder, None, None, None, None, None, state))
+        common = sha256_of_text(json.dumps(_common(place), sort_keys=True))
+        summary = read_summary(place)
     row = VideoRow(
         video,
         folder,
@@ -88,12 +109,34 @@ def read_video_row(root: str, video: str, folder: str, *, failed: bool) -> tuple
         _count(summary, "events"),
         state,
     )
-    tracked = [_count(summary, key) for key in ("people_tracked", "people_filled")]
-    if state != "done" or None not in tracked:
-        return row, sum(number or 0 for number in tracked)
+    seen, filled = (_count(summary, key) for key in ("people_tracked", "people_filled"))
+    if seen is not None and filled is not None:
+        return FoundVideo(row, seen + filled, common)
     with results_here(root, folder, ("tracks.jsonl",)) as place:  # of a version without counts
         path = place / "tracks.jsonl"
-        return row, _lines_with_time(path) if path.is_file() else 0
+        return FoundVideo(row, _lines_with_time(path) if path.is_file() else 0, common)
+
+
+def read_common(root: str, folder: str) -> dict[str, Any]:
+    """Return what decides a finished video's results but for the video itself.
+
+    `options` by name, and `inputs` (weights) by their part in it, each with its name and content.
+    """
+    with results_here(root, folder, (STATE_NAME,)) as place:
+        options, contents = _common(place)
+        inputs = read_json_object(place / STATE_NAME)["inputs"]
+        return {"options": options, "inputs": {name: inputs[name] for name in contents}}
+
+
+def _common(place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return options and contents of inputs by name; files of another name are the same."""
+    state = read_json_object(place / STATE_NAME)
+    try:
+        options = {name: value for name, value in state["options"].items() if name != "video_id"}
+        inputs = state["inputs"].items()
+        return options, {name: each["content"] for name, each in inputs if name != "video"}
+    except (LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{place / STATE_NAME}: damaged ({error!r})") from error
 
 
 def read_video_tables(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from detection.archive.parquet_files import ParquetWriter, has_pyarrow
 from detection.archive.table_columns import EVENT_COLUMNS, VIDEO_COLUMNS, TableName
 from detection.archive.table_files import (
     IN_PARTS,
+    MANIFEST_NAME,
     UNFINISHED,
     check_tables,
     join_parts,
@@ -27,18 +29,22 @@ from detection.archive.table_files import (
     replace_parts,
 )
 from detection.archive.table_rows import (
+    FoundVideo,
     KeyframeRows,
     VideoRow,
+    look_up_video,
     read_classes,
-    read_video_row,
+    read_common,
     read_video_tables,
 )
-from detection.errors import UserError
+from detection.errors import UserError, printable
+from detection.people.shards import differences
 from detection.tracking.events import ActionEvent
-from detection.transfer.places import exists, is_remote, local_path, shown_address
+from detection.transfer.places import exists, is_remote, local_path, remove, shown_address
 
 # A part is full with as many rows of people, or videos: each has row groups of its own.
 MOST_ROWS, MOST_VIDEOS = 1_000_000, 2_000
+_ASKED_AT_ONCE = 32  # of a bucket, which takes its time for each
 
 TableFormat = Literal["parquet", "csv"]
 Classes = tuple[tuple[int, str], ...]
@@ -102,7 +108,8 @@ def plan_tables(
 ) -> TablesPlan:
     """Look at every video's folder and divide the finished ones into parts; see `write_tables`.
 
-    Raises `UserError` where something else stands in the place of a table.
+    Raises `UserError` where something else stands in the place of a table, and where results were
+    made by different options or weights.
     """
     root = str(root)
     chosen: TableFormat = table_format or ("parquet" if has_pyarrow() else "csv")
@@ -110,33 +117,56 @@ def plan_tables(
     if not is_remote(root):
         shutil.rmtree(local_path(root) / UNFINISHED, ignore_errors=True)
     failures = frozenset(failed)
-    rows, counts = [], []
-    for video, folder in sorted(folders.items()):
-        row, count = read_video_row(root, video, folder, failed=video in failures)
-        rows.append(row)
-        counts.append(count)
-    done = [(row, count) for row, count in zip(rows, counts, strict=True) if row.state == "done"]
+
+    def look_up(video: str) -> FoundVideo:
+        return look_up_video(root, video, folders[video], failed=video in failures)
+
+    with ThreadPoolExecutor(_ASKED_AT_ONCE if is_remote(root) else 1) as pool:
+        found = list(pool.map(look_up, sorted(folders)))
+    done = [each for each in found if each.row.state == "done"]
     classes: Classes = ()
     if done:
-        label_map = read_classes(root, done[0][0].folder)
+        _check_common(root, done)
+        label_map = read_classes(root, done[0].row.folder)
         classes = tuple(zip(label_map.ids, label_map.names, strict=True))
     parts = [
         TablePart(number, root, chosen, classes, tuple((row.video, row.folder) for row in videos))
         for number, videos in enumerate(_divided(done))
     ]
-    return TablesPlan(root, chosen, classes, tuple(parts), tuple(rows))
+    return TablesPlan(root, chosen, classes, tuple(parts), tuple(each.row for each in found))
 
 
-def _divided(videos: Sequence[tuple[VideoRow, int]]) -> Iterator[list[VideoRow]]:
+def _check_common(root: str, done: Sequence[FoundVideo]) -> None:
+    """Raise `UserError` where results were not made by the same options and weights."""
+    first = done[0]
+    others = [each for each in done if each.common != first.common]
+    if not others:
+        return
+    base = read_common(root, first.row.folder)
+    named = []
+    for each in others[:3]:
+        own = read_common(root, each.row.folder)
+        what = [differences(own[part], base[part]) for part in ("options", "inputs")]
+        named.append(f"{each.row.video} ({'; '.join(filter(None, what))})")
+    more = f", and {len(others) - 3:,} more" if len(others) > 3 else ""
+    raise UserError(
+        printable(
+            f"{shown_address(root)}: {len(others):,} of {len(done):,} videos have results of other "
+            f"options or weights than {first.row.video}: {', '.join(named)}{more}; run them again"
+        )
+    )
+
+
+def _divided(videos: Sequence[FoundVideo]) -> Iterator[list[VideoRow]]:
     """Yield the videos of each part; one at least, so that an empty table has its columns."""
     part: list[VideoRow] = []
     rows = 0
-    for video, count in videos:
+    for video in videos:
         if part and (rows >= MOST_ROWS or len(part) >= MOST_VIDEOS):
             yield part
             part, rows = [], 0
-        part.append(video)
-        rows += count
+        part.append(video.row)
+        rows += video.rows
     yield part
 
 
@@ -172,12 +202,13 @@ def finish_tables(plan: TablesPlan) -> list[str]:
     Tables of an earlier run are replaced, in the other format too. Raises `UserError` where a part
     is missing.
     """
-    place = _parts_place(plan)
+    place, base = _parts_place(plan), plan.root.rstrip("/")
     numbers = range(len(plan.parts))
     names = {table: [_part_name(table, plan.format, n) for n in numbers] for table in IN_PARTS}
     for name in (name for table in IN_PARTS for name in names[table]):
         if not exists(f"{place}/{name}"):
             raise UserError(f"{shown_address(place)}/{name}: not found; this part is not written")
+    remove(f"{base}/{MANIFEST_NAME}")  # which would tell of the tables before
     kept = {f"videos.{plan.format}"}
     for table in IN_PARTS:
         if plan.format == "csv":
@@ -189,7 +220,7 @@ def finish_tables(plan: TablesPlan) -> list[str]:
                 replace_parts(local_path(plan.root), f"{table}.parquet")
     names_of = [column.name for column in VIDEO_COLUMNS]
     with (
-        new_file(f"{plan.root.rstrip('/')}/videos.{plan.format}") as path,
+        new_file(f"{base}/videos.{plan.format}") as path,
         closing(_writer(path, "videos", plan)) as writer,
     ):
         writer.write({name: [getattr(row, name) for row in plan.videos] for name in names_of})

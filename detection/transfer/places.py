@@ -60,18 +60,19 @@ def shown_address(text: str | Path) -> str:
     return printable(re.sub(r"(://[^\s?'\"]*)\?[^\s'\")]*", r"\1?...", without_user))
 
 
-def list_files(address: str) -> list[tuple[str, str, int | None]]:
+def list_files(address: str, *, below: bool = True) -> list[tuple[str, str, int | None]]:
     """Return (name, address, bytes) of every file below a folder, sorted by name.
 
     name: relative to the folder, parts separated by `/`. bytes: None where a server does not say.
+    below: those in its folders too.
     An empty folder has none. Raises `UserError` for what is not found, or is a file.
     """
     if not is_remote(address):
-        return _list_local(local_path(address))
+        return _list_local(local_path(address), below=below)
     with _remotely(address, "cannot be listed"):
         system, root = _open(address)
         root = root.rstrip("/")
-        found = system.find(root, detail=True)
+        found = system.find(root, maxdepth=None if below else 1, detail=True)
         if not found and not system.exists(root):
             raise FileNotFoundError(root)
         if root in found:
@@ -88,10 +89,10 @@ def list_files(address: str) -> list[tuple[str, str, int | None]]:
     return sorted(rows)
 
 
-def _list_local(folder: Path) -> list[tuple[str, str, int | None]]:
+def _list_local(folder: Path, *, below: bool = True) -> list[tuple[str, str, int | None]]:
     if not folder.is_dir():
         raise UserError(f"{folder}: folder not found")
-    paths = [path for path in folder.rglob("*") if path.is_file()]
+    paths = [path for path in folder.glob("**/*" if below else "*") if path.is_file()]
     return sorted((p.relative_to(folder).as_posix(), str(p), p.stat().st_size) for p in paths)
 
 

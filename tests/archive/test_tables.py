@@ -237,13 +237,39 @@ def test_damaged_results_and_other_classes_are_named(made):
 
 
 def test_results_without_a_summary_are_counted(made):
-    root, results = made
+    root, _ = made
     make_results(root / "old", people=2, keyframes=4, summary=False)
-    row, rows = table_rows.read_video_row(str(root), "old.mp4", "old", failed=False)
-    assert (row.state, row.events, row.length_s, rows) == ("done", None, None, 8)
+    found = table_rows.look_up_video(str(root), "old.mp4", "old", failed=False)
+    row = found.row
+    assert (row.state, row.events, row.length_s, found.rows) == ("done", None, None, 8)
     (root / "old" / "summary.json").write_text('{"events": -1, "keyframes": true, "length_s": "x"}')
-    row, rows = table_rows.read_video_row(str(root), "old.mp4", "old", failed=False)
-    assert (row.events, row.keyframes, row.length_s, rows) == (None, None, None, 8)
+    found = table_rows.look_up_video(str(root), "old.mp4", "old", failed=False)
+    row = found.row
+    assert (row.events, row.keyframes, row.length_s, found.rows) == (None, None, None, 8)
+
+
+def test_results_of_other_options_or_weights_are_named(made):
+    root, _ = made
+    for name in ("d", "e", "f", "g"):
+        make_results(root / name, seed=7)
+    names = {f"{name}.mp4": name for name in "adefg"}
+    state = json.loads((root / "a" / "run.json").read_text())
+    state["inputs"]["checkpoint"]["named"] = "elsewhere/a"
+    state["inputs"]["video"]["content"] = {"bytes": 77}
+    (root / "a" / "run.json").write_text(json.dumps(state))
+    tables.write_tables(root, names)
+    state["options"]["threshold"] = 0.6
+    (root / "d" / "run.json").write_text(json.dumps(state))
+    for name in "efg":
+        state["inputs"]["checkpoint"]["content"]["sha256"] = name * 64
+        (root / name / "run.json").write_text(json.dumps(state))
+    with pytest.raises(UserError) as told:
+        tables.write_tables(root, names)
+    assert str(told.value) == (
+        f"{root}: 4 of 5 videos have results of other options or weights than a.mp4: "
+        "d.mp4 (threshold 0.6 there, 0.5 here), e.mp4 (threshold 0.6 there, 0.5 here; checkpoint), "
+        "f.mp4 (threshold 0.6 there, 0.5 here; checkpoint), and 1 more; run them again"
+    )
 
 
 def test_classes_left_out_of_a_track_score_0(made):

@@ -98,6 +98,7 @@ def test_files_go_to_memory_and_back(tmp_path):
         ("b.json", "memory://bucket/b.json", 2),
         ("sub/a.mp4", "memory://bucket/sub/a.mp4", 3),
     ]
+    assert places.list_files("memory://bucket", below=False) == listed[:1]
     into = tmp_path / "new" / "c.mp4"
     assert places.fetch(listed[1][1], into) == into and into.read_bytes() == b"abc"
     assert sorted(path.name for path in into.parent.iterdir()) == ["c.mp4"]
@@ -121,6 +122,7 @@ def test_local_files_alike_and_without_the_package(tmp_path, monkeypatch, prefix
     places.put_file(tmp_path / "in" / "b", f"{root}/in/sub/a")
     listed = [(name, size) for name, _, size in places.list_files(f"{root}/in")]
     assert listed == [("b", 2), ("sub/a", 2)]
+    assert [name for name, _, _ in places.list_files(f"{root}/in", below=False)] == ["b"]
     assert places.fetch(f"{root}/in/b", tmp_path / "c").read_bytes() == b"xy"
     assert places.exists(f"{root}/in") and places.read_bytes(f"{root}/in/b", 2) == b"xy"
     places.remove(f"{root}/in/b")
