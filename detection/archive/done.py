@@ -17,17 +17,14 @@ class DoneCheck:
 
     A local file is known by its size and the time of its last change; workers look at its content.
 
-    root: folder or address of the results.  overwrite: none is, all are made again.
+    root: folder or address of the results.
     """
 
-    def __init__(self, root: str, *, overwrite: bool) -> None:
+    def __init__(self, root: str) -> None:
         self._copies = Copies(root)
-        self._overwrite = overwrite
 
     def is_done(self, video: VideoFolder, key: str) -> bool:
         """Tell it of a video; key: the digest of what else decides the results."""
-        if self._overwrite:
-            return False
         state = self._copies.state(video)
         if state is None or not is_complete(state) or state_key(state) != key:
             return False

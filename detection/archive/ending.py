@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from detection.archive.driver import Progress
-from detection.archive.failures import write_failures
-from detection.archive.manifest import write_manifest
-from detection.archive.tables import write_tables
+from detection.archive.driver import Failure, Progress
+from detection.archive.failures import read_failures, write_failures
+from detection.archive.manifest import write_archive_manifest
+from detection.archive.pieces import SPANS_NAME, spans_folder
+from detection.archive.tables import finish_tables, plan_tables, write_part
+from detection.files import only_writer
 from detection.pipeline.folder_index import (
     ROW_NAMES,
     THUMBNAIL_NAME,
@@ -24,15 +27,53 @@ from detection.transfer import places
 def write_ending(root: str, videos: Sequence[VideoFolder], progress: Progress) -> str:
     """Write all of it into `root`, a folder or an address; return a line about it.
 
-    videos: of the whole archive, other shards' included: who ends last has all.
+    videos: of the whole archive, other shards' included: who ends last has all. One process writes
+    at a time in a folder.  Raises `UserError`.
     """
     errors = {failure.video: failure.error for failure in progress.failures}
-    rows = _write_index(root, videos, errors)
-    folders = {row.name: row.folder for row in rows}
-    files = write_tables(root, folders, failed=[row.name for row in rows if row.state == "failed"])
-    write_failures(root, progress.failures)
-    write_manifest(root, folders, files)
+    with _alone_in(root):
+        failures = _all_failures(root, videos, progress)
+        rows = _write_index(root, videos, errors)
+        folders = {row.name: row.folder for row in rows}
+        failed = [row.name for row in rows if row.state == "failed"]
+        plan = plan_tables(root, folders, failed=failed)
+        for part in plan.parts:
+            write_part(part)
+        write_archive_manifest(plan, finish_tables(plan))
+        _remove_spans(root, [row.name for row in rows if row.state == "done"])
+        write_failures(root, [failure for failure in failures if failure.video in set(failed)])
     return index_line(root, rows)
+
+
+def _alone_in(root: str) -> AbstractContextManager[object]:
+    if places.is_remote(root):
+        return nullcontext()
+    # A folder of its own: the index locks the results' own.
+    lock = Path(root) / SPANS_NAME
+    return only_writer(lock, busy="another process writes here", may_wait=lambda: True)
+
+
+def _remove_spans(root: str, done: Sequence[str]) -> None:
+    """Remove spans of finished videos: of other content, or of one that was not cut after all."""
+    place = f"{root.rstrip('/')}/{SPANS_NAME}"
+    if not places.exists(place):
+        return
+    finished = {spans_folder(name) for name in done}
+    for name, address, _ in places.list_files(place):
+        if f"{SPANS_NAME}/{name.partition('/')[0]}" in finished:
+            places.remove(address)
+
+
+def _all_failures(root: str, videos: Sequence[VideoFolder], progress: Progress) -> list[Failure]:
+    """Return this run's failures, and those that runs over other shares have written down."""
+    own = {failure.video for failure in progress.failures}
+    known = {video.name for video in videos}
+    others = [
+        Failure(video, attempts, error)
+        for video, (attempts, error) in read_failures(root).items()
+        if video not in own and video in known
+    ]
+    return [*progress.failures, *others]
 
 
 def _write_index(

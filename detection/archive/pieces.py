@@ -31,6 +31,7 @@ class WorkOptions:
     checkpoint, people, device, half_precision, runtime: as for `from_checkpoint`.
     pipeline: `workers` is given, so that every machine makes the same batches.
     threads: of PyTorch.
+    overwrite: results of other files or options are made anew; those of these are kept.
     span_s: length of the spans of a long video; inf: none is cut.
     """
 
@@ -141,8 +142,12 @@ def open_worker(options: WorkOptions) -> Callable[[Piece, OnProgress], Result]:
 
 def span_name(video: VideoFolder, span: Span, key: str) -> str:
     """Return where a span's file lies below the results; `key` tells other content's apart."""
-    digest = sha256_of_text(video.name)[:24]
-    return f"{SPANS_NAME}/{digest}/{key[:16]}-{span.name}.npz"
+    return f"{spans_folder(video.name)}/{key[:16]}-{span.name}.npz"
+
+
+def spans_folder(name: str) -> str:
+    """Return where the spans of a video of that name lie below the results."""
+    return f"{SPANS_NAME}/{sha256_of_text(name)[:24]}"
 
 
 def is_complete(state: Mapping[str, Any] | None) -> bool:

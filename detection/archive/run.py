@@ -65,7 +65,11 @@ def run_archive(
         resources=options.resources,
         address=options.address,
     )
-    with ProgressLine(len(own), quiet=options.quiet) as line, StatusWriter(root) as status:
+    share = f"{options.shard.index + 1}-of-{options.shard.count}" if options.shard.count > 1 else ""
+    with (
+        ProgressLine(len(own), quiet=options.quiet) as line,
+        StatusWriter(root, share=share) as status,
+    ):
 
         def on_change(progress: Progress) -> None:
             line.show(progress)
@@ -76,7 +80,7 @@ def run_archive(
                 line.write(f"Ray's dashboard: {workers.dashboard}")
             driver = Driver(
                 workers,
-                DoneCheck(root, overwrite=options.work.overwrite).is_done,
+                DoneCheck(root).is_done,
                 retries=options.retries,
                 should_stop=should_stop,
                 on_change=on_change,

@@ -138,7 +138,7 @@ class Worker:
     def _is_done(self, video: VideoFolder) -> bool:
         """Tell whether the results of a video stand whole, made by these networks and options."""
         state = self._copies.state(video)
-        return not self.options.overwrite and is_complete(state) and state_key(state) == self._key
+        return is_complete(state) and state_key(state) == self._key
 
     def _run(self, video: VideoFolder, computed: Sequence[Path], tell: OnProgress) -> VideoDone:
         """Make a video's results, of computed spans where there are any."""

@@ -124,8 +124,12 @@ def test_a_changed_video_is_no_finished_one(place, here, tmp_path):
     assert detect_actions.main(options) == EXIT_SOME_FAILED
     rows = (out / "failed.csv").read_text().splitlines()
     assert rows[0] == "video,attempts,error" and len(rows) == 2
-    assert rows[1].startswith("short2.mp4,1,") and "has changed since" in rows[1]
+    assert rows[1].startswith("short2.mp4,1,") and "holds results of other files" in rows[1]
     assert "short2" not in (out / "events.csv").read_text()
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*/detections.csv")}
+    assert detect_actions.main([*options, "--overwrite"]) == 0
+    after = {path: path.stat().st_mtime_ns for path in out.rglob("*/detections.csv")}
+    assert {path.parent.name for path in before if before[path] != after[path]} == {"short2"}
 
 
 def test_bad_videos_are_written_down_and_the_rest_goes_on(place, here, tmp_path, capsys):
@@ -184,8 +188,9 @@ def kill_soon(out, count):
 
 count, *arguments = sys.argv[1:]
 out = arguments[arguments.index("--out") + 1]
-threading.Thread(target=kill_soon, args=(out, int(count)), daemon=True).start()
-raise SystemExit(detect_actions.main(arguments))
+if __name__ == "__main__":  # worker processes import this file
+    threading.Thread(target=kill_soon, args=(out, int(count)), daemon=True).start()
+    raise SystemExit(detect_actions.main(arguments))
 """
 
 
