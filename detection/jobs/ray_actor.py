@@ -10,7 +10,7 @@ import threading
 from detection.jobs.base import WorkStopped, as_piece_error, attempt, pickle_outcome
 
 
-class Actor:
+class WorkerActor:
     """The actor. `stop` and `take_progress` have a thread beside that of pieces."""
 
     def __init__(self, cores: int, paths: list[str]) -> None:

@@ -35,7 +35,8 @@ QUIET = {
 def connected(ray: Any, address: str | None, num_cores: int) -> Iterator[str | None]:
     """Be connected to a cluster, or to a Ray of our own; yield the address of its dashboard.
 
-    A connection that this process has already is used, and stays.
+    A connection that this process has already is used, and stays. Where a cluster asks for a token
+    Ray sends it only where RAY_AUTH_MODE=token says so.
     """
     if ray.is_initialized():
         yield None
@@ -50,11 +51,16 @@ def connected(ray: Any, address: str | None, num_cores: int) -> Iterator[str | N
             context = ray.init(**options, logging_level="ERROR", log_to_driver=False)
     except (OSError, RuntimeError, ValueError) as error:
         words = " ".join(str(error).split())[:300]
-        raise UserError(f"Ray {address or 'on this machine'}: no connection ({words})") from error
+        advice = "" if address is None else "; a cluster with tokens needs RAY_AUTH_MODE=token"
+        place = address or "on this machine"
+        raise UserError(f"Ray {place}: no connection ({words}){advice}") from error
+    # Else it prints to stdout, among a command's results, what `wait` says: that workers died.
+    ray._private.worker._worker_logs_enabled = False
     try:
         yield context.dashboard_url or None
     finally:
         ray.shutdown()
+        ray._private.worker._worker_logs_enabled = True
 
 
 def _check_answer(address: str) -> None:
@@ -71,9 +77,20 @@ def _check_answer(address: str) -> None:
     if not host or not port.isdecimal() or "/" in host:
         raise UserError(f"address '{place}': auto or host:port of a Ray cluster is required")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+        is_grpc = _speaks_http2(host.strip("[]"), int(port))
     except (OSError, OverflowError) as error:
         raise UserError(f"{place}: no Ray cluster answers there ({error})") from error
+    if not is_grpc:
+        raise UserError(f"{place}: a server answers there that is no Ray cluster")
+
+
+def _speaks_http2(host: str, port: int) -> bool:
+    """Tell whether a server greets as gRPC's do: with a frame of settings (RFC 9113, 3.4)."""
+    settings = b"\0\0\0\x04\0\0\0\0\0"
+    with socket.create_connection((host, port), timeout=_CONNECT_S) as server:
+        server.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+        answer = server.recv(len(settings))
+    return len(answer) > 3 and answer[3] == settings[3]
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from detection.jobs.base import (
     unpickle_outcome,
 )
 from detection.jobs.environment import variables
-from detection.jobs.ray_actor import Actor
+from detection.jobs.ray_actor import WorkerActor
 from detection.jobs.ray_connection import QUIET, connected
 
 HOW_TO_INSTALL = 'pip install "x3d-action-detection[ray]"'
@@ -85,7 +85,7 @@ class RayWorkers(WorkersBase[PieceT, ResultT]):
             num_gpus=resources.gpus,
             max_restarts=0,
             concurrency_groups={"control": 1},
-        )(Actor)
+        )(WorkerActor)
 
     @property
     def count(self) -> int:
