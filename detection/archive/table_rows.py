@@ -54,7 +54,7 @@ class VideoRow:
 
 
 @dataclass(frozen=True, eq=False)
-class KeyframeRows:
+class PeopleRows:
     """The people of a video at keyframes, by time and track.
 
     time_s: (N,) float64. track: (N,) int64. boxes_01: (N, 4) float32. person_score: (N,) float32.
@@ -141,7 +141,7 @@ def _common(place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def read_video_tables(
     root: str, video: str, folder: str
-) -> tuple[LabelMap, KeyframeRows, list[ActionEvent]]:
+) -> tuple[LabelMap, PeopleRows, list[ActionEvent]]:
     """Return the classes, people and events of a finished video, under the name that is given.
 
     Events are by start, track, class id and end. Raises `UserError` for damaged results.
@@ -181,7 +181,7 @@ def results_here(root: str, folder: str, names: tuple[str, ...]) -> Iterator[Pat
             raise UserError(str(error).replace(temporary, shown)) from error
 
 
-def _read_rows(place: Path, label_map: LabelMap, events: list[ActionEvent]) -> KeyframeRows:
+def _read_rows(place: Path, label_map: LabelMap, events: list[ActionEvent]) -> PeopleRows:
     """Read the people track by track into plain arrays, so that a day of video fits into memory."""
     times, tracks, seen = array("d"), array("q"), array("b")
     numbers, scores = array("f"), array("f")
@@ -197,7 +197,7 @@ def _read_rows(place: Path, label_map: LabelMap, events: list[ActionEvent]) -> K
     times_s, track = np.array(times, np.float64), np.array(tracks, np.int64)
     order = np.lexsort((track, times_s))
     boxes = np.asarray(numbers, np.float32).reshape(-1, 5)[order]
-    return KeyframeRows(
+    return PeopleRows(
         times_s[order],
         track[order],
         boxes[:, :4],

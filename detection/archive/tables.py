@@ -30,7 +30,7 @@ from detection.archive.table_files import (
 )
 from detection.archive.table_rows import (
     FoundVideo,
-    KeyframeRows,
+    PeopleRows,
     VideoRow,
     look_up_video,
     read_classes,
@@ -246,7 +246,7 @@ def _writer(
     return ParquetWriter(path, table, plan.classes)
 
 
-def _keyframe_columns(video: str, rows: KeyframeRows) -> dict[str, Any]:
+def _keyframe_columns(video: str, rows: PeopleRows) -> dict[str, Any]:
     boxes = {name: rows.boxes_01[:, column] for column, name in enumerate(("x1", "y1", "x2", "y2"))}
     return {
         "video": [video] * len(rows),

@@ -6,14 +6,17 @@ import csv
 import hashlib
 import json
 import pickle
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from made_results import CLASSES, make_results
 
 from detection.archive import table_rows, tables
+from detection.archive.table_columns import TABLES
 from detection.errors import UserError
 from detection.structures import LabelMap
 from detection.transfer import places
@@ -338,3 +341,32 @@ def test_without_pyarrow_parquet_says_how_to_install_it(made, monkeypatch):
 
 def test_classes_of_the_made_results_are_not_in_order_of_their_ids():
     assert sorted(CLASSES.ids) != list(CLASSES.ids), "else the order of events is not tested"
+
+
+BLOCKS = re.findall(
+    r"^```python tables\n(.*?)^```$",
+    (Path(__file__).parents[2] / "docs" / "scaling.md").read_text(encoding="utf-8"),
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_the_pages_examples_read_the_tables(made, tmp_path, monkeypatch, block):
+    root, results = made
+    for package in re.findall(r"^import (\w+)", block, re.MULTILINE):
+        pytest.importorskip(package)
+    tables.write_tables(root, NAMES)
+    (tmp_path / "found").symlink_to(root)
+    monkeypatch.chdir(tmp_path)
+    values: dict[str, object] = {}
+    exec(compile(block, "docs/scaling.md", "exec"), values)
+    if "scores" in values:
+        assert list(values["scores"].columns) == list(CLASSES.names)
+        assert len(values["people"]) == 8 and values["hours"] == 37.5 / 3600
+
+
+def test_the_page_names_every_column():
+    page = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text(encoding="utf-8")
+    named = {name for row in re.findall(r"^\| (`.*?) \|", page, re.M) for name in row.split("`")}
+    for columns in TABLES.values():
+        assert {column.name for column in columns} <= named
