@@ -105,8 +105,8 @@ def _print_status(root: str) -> int:
 
 def _run_archive(options: argparse.Namespace) -> int:
     """Run thousands of videos by an engine; see detection/archive/."""
-    from detection.archive.run import ArchiveOptions, run_archive
     from detection.archive.pieces import WorkOptions
+    from detection.archive.run import ArchiveOptions, run_archive
     from detection.cores import has_gpu
     from detection.jobs.base import Resources
     from detection.people.shards import Shard
