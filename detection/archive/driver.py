@@ -28,7 +28,7 @@ from detection.archive.pieces import (
 from detection.errors import UserError
 from detection.files import BusyError, CannotWriteError
 from detection.jobs.base import Ended, Workers, WorkStopped
-from detection.pipeline.spans import Span
+from detection.pipeline.spans import VideoSpan
 from detection.pipeline.video_folders import VideoFolder
 
 _WAIT_S = 0.5
@@ -47,7 +47,7 @@ class Failure:
 
 
 @dataclass
-class Progress:
+class ArchiveProgress:
     """What has been done so far.
 
     videos: of this run.  done: finished ones, those found so included.  kept: found finished.
@@ -81,25 +81,25 @@ class Driver:
     is_done: Callable[[VideoFolder, str], bool]
     retries: int = 1
     should_stop: Callable[[], bool] = lambda: False
-    on_change: Callable[[Progress], object] = lambda progress: None
+    on_change: Callable[[ArchiveProgress], object] = lambda progress: None
     on_note: Callable[[str], object] = lambda line: None
 
     def __post_init__(self) -> None:
         self._ready: deque[Piece] = deque()
         self._later: list[tuple[float, Piece]] = []
-        self._spans_left: dict[str, set[Span]] = {}
+        self._spans_left: dict[str, set[VideoSpan]] = {}
         self._plans: dict[str, SpansPlanned] = {}
         self._attempts: dict[str, int] = {}
         self._given_up: set[str] = set()
 
-    def run(self, videos: Iterable[VideoFolder], *, count: int) -> Progress:
+    def run(self, videos: Iterable[VideoFolder], *, count: int) -> ArchiveProgress:
         """Give out every video; return when all are done or have failed, or when stopped.
 
         videos: taken one by one, as workers become free.  count: of them.
         Raises `UserError` where no video can be done: networks that cannot be opened, results that
         cannot be written.
         """
-        progress = self.progress = Progress(count)
+        progress = self.progress = ArchiveProgress(count)
         key = self._ask_key()
         if key is None:
             progress.stopped = True

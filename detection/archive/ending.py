@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from detection.archive.driver import Failure, Progress
+from detection.archive.driver import ArchiveProgress, Failure
 from detection.archive.failures import read_failures, write_failures
 from detection.archive.manifest import write_archive_manifest
 from detection.archive.pieces import SPANS_NAME, spans_folder
@@ -24,7 +24,7 @@ from detection.pipeline.video_folders import INDEX_NAMES, VideoFolder
 from detection.transfer import places
 
 
-def write_ending(root: str, videos: Sequence[VideoFolder], progress: Progress) -> str:
+def write_ending(root: str, videos: Sequence[VideoFolder], progress: ArchiveProgress) -> str:
     """Write all of it into `root`, a folder or an address; return a line about it.
 
     videos: of the whole archive, other shards' included: who ends last has all. One process writes
@@ -64,7 +64,9 @@ def _remove_spans(root: str, done: Sequence[str]) -> None:
             places.remove(address)
 
 
-def _all_failures(root: str, videos: Sequence[VideoFolder], progress: Progress) -> list[Failure]:
+def _all_failures(
+    root: str, videos: Sequence[VideoFolder], progress: ArchiveProgress
+) -> list[Failure]:
     """Return this run's failures, and those that runs over other shares have written down."""
     own = {failure.video for failure in progress.failures}
     known = {video.name for video in videos}

@@ -9,15 +9,14 @@ not import torch: what gives pieces out has no network.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from detection.files import sha256_of_text
-from detection.jobs.base import OnProgress
 from detection.pipeline.decisive import common_key
 from detection.pipeline.options import PipelineOptions
-from detection.pipeline.spans import Span
+from detection.pipeline.spans import VideoSpan
 from detection.pipeline.video_folders import VideoFolder
 
 SPANS_NAME = ".spans"
@@ -69,7 +68,7 @@ class SpanPiece:
     """A span of a video; key: of the plan that it is of."""
 
     video: VideoFolder
-    span: Span
+    span: VideoSpan
     key: str
 
 
@@ -78,7 +77,7 @@ class JoinPiece:
     """The results of a video whose spans are all computed."""
 
     video: VideoFolder
-    spans: tuple[Span, ...]
+    spans: tuple[VideoSpan, ...]
     key: str
 
 
@@ -103,7 +102,7 @@ class SpansPlanned:
     """A video is long: these spans are to be computed, then joined."""
 
     name: str
-    spans: tuple[Span, ...]
+    spans: tuple[VideoSpan, ...]
     key: str
 
 
@@ -112,7 +111,7 @@ class SpanDone:
     """A span's file stands whole."""
 
     name: str
-    span: Span
+    span: VideoSpan
 
 
 @dataclass(frozen=True)
@@ -133,14 +132,7 @@ class Key:
 Result = VideoDone | SpansPlanned | SpanDone | NotCut | Key
 
 
-def open_worker(options: WorkOptions) -> Callable[[Piece, OnProgress], Result]:
-    """Open the networks; return what does a piece. Raises `UserError` where they cannot be."""
-    from detection.archive.work import Worker  # torch and all
-
-    return Worker.open(options)
-
-
-def span_name(video: VideoFolder, span: Span, key: str) -> str:
+def span_name(video: VideoFolder, span: VideoSpan, key: str) -> str:
     """Return where a span's file lies below the results; `key` tells other content's apart."""
     return f"{spans_folder(video.name)}/{key[:16]}-{span.name}.npz"
 

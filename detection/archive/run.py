@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detection.archive.done import DoneCheck
-from detection.archive.driver import Driver, Progress
+from detection.archive.driver import ArchiveProgress, Driver
 from detection.archive.ending import write_ending
-from detection.archive.pieces import WorkOptions, open_worker
+from detection.archive.opening import open_worker
+from detection.archive.pieces import WorkOptions
 from detection.archive.sources import read_sources
 from detection.archive.status import StatusWriter
 from detection.archive.watching import ProgressLine
@@ -71,7 +72,7 @@ def run_archive(
         StatusWriter(root, share=share) as status,
     ):
 
-        def on_change(progress: Progress) -> None:
+        def on_change(progress: ArchiveProgress) -> None:
             line.show(progress)
             status.write(progress)
 
@@ -119,7 +120,7 @@ def _say_first(
     print(f"{len(videos):,} videos{share} -> {printable(options.work.root)}", file=sys.stderr)
 
 
-def _end(root: str, videos: Sequence[VideoFolder], progress: Progress) -> int:
+def _end(root: str, videos: Sequence[VideoFolder], progress: ArchiveProgress) -> int:
     """Write what stands at the end; return the exit code."""
     print(write_ending(root, videos, progress), file=sys.stderr)
     for failure in progress.failures[:3]:

@@ -9,7 +9,7 @@ from typing import Self
 
 from tqdm import tqdm
 
-from detection.archive.driver import Progress
+from detection.archive.driver import ArchiveProgress
 
 _BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} videos{postfix}, {remaining} left"
 
@@ -39,7 +39,7 @@ class ProgressLine:
     ) -> None:
         self._bar.close()
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: ArchiveProgress) -> None:
         """Show how far it is."""
         bar = self._bar
         if progress.kept > self._kept:  # found finished: it tells nothing of the speed
@@ -53,7 +53,7 @@ class ProgressLine:
         self._bar.write(text, file=sys.stderr)
 
 
-def describe(progress: Progress, seconds: float) -> str:
+def describe(progress: ArchiveProgress, seconds: float) -> str:
     """Return the rest of the line: hours of video, times real time, and what is unusual."""
     parts = [f"{progress.computed_s / 3600:.2f} h of video"]
     if seconds > 0:

@@ -46,7 +46,7 @@ from detection.pipeline.postprocess import ShownKeyframe
 from detection.pipeline.runner import VideoRun
 from detection.pipeline.scorers import CLIPS_AT_A_TIME, SquareScorer
 from detection.pipeline.segments import SegmentsFolder, write_segment
-from detection.pipeline.spans import WHOLE, NotInSpansError, Span, SpanPlan, plan_spans
+from detection.pipeline.spans import WHOLE, NotInSpansError, SpanPlan, VideoSpan, plan_spans
 from detection.pipeline.video_results import KeyframeResult, VideoResults
 from detection.pipeline.workers import (
     BYTES_PER_CLIP_PX,
@@ -219,7 +219,7 @@ class ActionDetectorPipeline:
             contents = {name: each["content"] for name, each in decisive["inputs"].items()}
             key = sha256_of_text(json.dumps([decisive["options"], contents], sort_keys=True))
             length_s = stream.duration_s
-            spans: tuple[Span, ...] = (WHOLE,)
+            spans: tuple[VideoSpan, ...] = (WHOLE,)
             if stream.can_seek and length_s and not self.networks.follows_people:
                 spans = tuple(plan_spans(plan, duration_s=length_s, span_s=span_s))
             return SpanPlan(spans, key, length_s)
@@ -227,7 +227,7 @@ class ActionDetectorPipeline:
     def compute_span(
         self,
         source: Source,
-        span: Span,
+        span: VideoSpan,
         path: str | Path,
         *,
         start_s: float = 0.0,
@@ -276,7 +276,7 @@ class ActionDetectorPipeline:
         video_id: str | None = None,
         identity: Mapping[str, str] | None = None,
         computed: Sequence[Path] = (),
-        span: Span = WHOLE,
+        span: VideoSpan = WHOLE,
         should_stop: Callable[[], bool] = lambda: False,
         on_progress: Callable[[float], object] = lambda time_s: None,
         on_gap: Callable[[Gap], object] = lambda gap: None,

@@ -28,7 +28,7 @@ from detection.pipeline.options import PipelineOptions, Plan, Report
 from detection.pipeline.postprocess import Postprocessed, Postprocessor
 from detection.pipeline.results import Results
 from detection.pipeline.segments import Segment, SegmentsFolder
-from detection.pipeline.spans import WHOLE, Span, read_spans
+from detection.pipeline.spans import WHOLE, VideoSpan, read_spans
 from detection.pipeline.stored import stored_events
 from detection.structures import ActorBoxes
 from detection.tracking.events import ActionEvent
@@ -52,7 +52,7 @@ class VideoRun:
     should_stop: Callable[[], bool]
     on_progress: Callable[[float], object]
     on_gap: Callable[[Gap], object]
-    span: Span = WHOLE
+    span: VideoSpan = WHOLE
     computed: Sequence[Path] = ()
     report: Report = field(default_factory=Report, init=False)
 

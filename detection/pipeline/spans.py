@@ -26,7 +26,7 @@ class NotInSpansError(UserError):
 
 
 @dataclass(frozen=True)
-class Span:
+class VideoSpan:
     """Groups of keyframes `first_group` to before `end_group` (None: to the end of the video)."""
 
     first_group: int = 0
@@ -43,7 +43,7 @@ class Span:
         """Return the time from which on detection frames belong to this span."""
         if self.first_group == 0:
             return -math.inf
-        return Span(0, self.first_group).end_s(sampling)
+        return VideoSpan(0, self.first_group).end_s(sampling)
 
     @property
     def name(self) -> str:
@@ -52,7 +52,7 @@ class Span:
         return f"{self.first_group:08d}-{end}"
 
 
-WHOLE = Span()
+WHOLE = VideoSpan()
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ class SpanPlan:
     length_s: of the video; None: unknown.
     """
 
-    spans: tuple[Span, ...]
+    spans: tuple[VideoSpan, ...]
     key: str
     length_s: float | None
 
 
-def plan_spans(plan: Plan, *, duration_s: float, span_s: float) -> list[Span]:
+def plan_spans(plan: Plan, *, duration_s: float, span_s: float) -> list[VideoSpan]:
     """Cut what is planned of a video into spans of about `span_s`, whole segments each.
 
     One span where the video is shorter than two of them.  duration_s: of the video.
@@ -83,7 +83,7 @@ def plan_spans(plan: Plan, *, duration_s: float, span_s: float) -> list[Span]:
     if cuts and min(plan.end_s, duration_s) - cuts[-1] * group_s < plan.segment_s:
         cuts.pop()  # the rest is not worth a span
     edges: list[int | None] = [0, *cuts, None]
-    return [Span(begin or 0, end) for begin, end in zip(edges[:-1], edges[1:], strict=True)]
+    return [VideoSpan(begin or 0, end) for begin, end in zip(edges[:-1], edges[1:], strict=True)]
 
 
 def read_spans(
@@ -93,7 +93,7 @@ def read_spans(
 
     first_group: earlier groups, and gaps before them, are left out.
     """
-    from_s = Span(first_group).start_s(sampling)
+    from_s = VideoSpan(first_group).start_s(sampling)
     for path in paths:
         segment = read_segment(path, advice="remove it; the same command makes it again")
         gaps = [gap for gap in segment.gaps if gap.start_s >= from_s]

@@ -23,10 +23,10 @@ from detection.archive.pieces import (
 from detection.errors import UserError
 from detection.files import BusyError, CannotWriteError
 from detection.jobs.open import open_workers
-from detection.pipeline.spans import Span
+from detection.pipeline.spans import VideoSpan
 from detection.pipeline.video_folders import VideoFolder
 
-SPANS = (Span(0, 4), Span(4, 8), Span(8, None))
+SPANS = (VideoSpan(0, 4), VideoSpan(4, 8), VideoSpan(8, None))
 
 
 def video(name):

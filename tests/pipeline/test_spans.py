@@ -11,7 +11,7 @@ from tiny_pipeline import SquareDetector, save_tiny_run, write_squares
 
 from detection.errors import UserError
 from detection.pipeline import ActionDetectorPipeline, PipelineOptions
-from detection.pipeline.spans import WHOLE, NotInSpansError, Span
+from detection.pipeline.spans import WHOLE, NotInSpansError, VideoSpan
 
 NAMES = ("events.jsonl", "tracks.jsonl", "detections.csv")
 
@@ -138,7 +138,9 @@ def test_a_video_whose_clock_falls_back_is_not_cut(place, tmp_path):
 def test_a_stopped_span_is_not_written_and_a_damaged_one_is_named(place, tmp_path):
     detector = detector_of(place)
     path = tmp_path / "span.npz"
-    assert not detector.compute_span(place / "walk.mp4", Span(0, 4), path, should_stop=lambda: True)
+    assert not detector.compute_span(
+        place / "walk.mp4", VideoSpan(0, 4), path, should_stop=lambda: True
+    )
     assert not path.exists()
     path.write_bytes(b"PK")
     with pytest.raises(UserError, match=r"span\.npz: damaged .* makes it again"):
