@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -12,11 +12,13 @@ from detection.archive.failures import read_failures, write_failures
 from detection.archive.manifest import write_archive_manifest
 from detection.archive.pieces import SPANS_NAME, spans_folder
 from detection.archive.tables import finish_tables, plan_tables, write_part
+from detection.errors import printable
 from detection.files import only_writer
 from detection.pipeline.folder_index import (
     ROW_NAMES,
     THUMBNAIL_NAME,
     IndexRow,
+    failed_before,
     index_line,
     write_index,
 )
@@ -24,16 +26,19 @@ from detection.pipeline.video_folders import INDEX_NAMES, VideoFolder
 from detection.transfer import places
 
 
-def write_ending(root: str, videos: Sequence[VideoFolder], progress: ArchiveProgress) -> str:
+def write_ending(
+    root: str, videos: Sequence[VideoFolder], own: Sequence[VideoFolder], progress: ArchiveProgress
+) -> str:
     """Write all of it into `root`, a folder or an address; return a line about it.
 
     videos: of the whole archive, other shards' included: who ends last has all. One process writes
-    at a time in a folder.  Raises `UserError`.
+    at a time in a folder.  own: those of this run.  Raises `UserError`.
     """
-    errors = {failure.video: failure.error for failure in progress.failures}
+    # A run that was stopped has not come to all of its videos: what failed before stays so.
+    tried = frozenset() if progress.stopped else frozenset(video.name for video in own)
     with _alone_in(root):
-        failures = _all_failures(root, videos, progress)
-        rows = _write_index(root, videos, errors)
+        failures = _all_failures(root, videos, tried, progress)
+        rows = _write_index(root, videos, tried, progress)
         folders = {row.name: row.folder for row in rows}
         failed = [row.name for row in rows if row.state == "failed"]
         plan = plan_tables(root, folders, failed=failed)
@@ -41,7 +46,8 @@ def write_ending(root: str, videos: Sequence[VideoFolder], progress: ArchiveProg
             write_part(part)
         write_archive_manifest(plan, finish_tables(plan))
         _remove_spans(root, [row.name for row in rows if row.state == "done"])
-        write_failures(root, [failure for failure in failures if failure.video in set(failed)])
+        names = {printable(name) for name in failed}
+        write_failures(root, [each for each in failures if printable(each.video) in names])
     return index_line(root, rows)
 
 
@@ -65,11 +71,11 @@ def _remove_spans(root: str, done: Sequence[str]) -> None:
 
 
 def _all_failures(
-    root: str, videos: Sequence[VideoFolder], progress: ArchiveProgress
+    root: str, videos: Sequence[VideoFolder], tried: Set[str], progress: ArchiveProgress
 ) -> list[Failure]:
-    """Return this run's failures, and those that runs over other shares have written down."""
-    own = {failure.video for failure in progress.failures}
-    known = {video.name for video in videos}
+    """Return this run's failures, and those that runs over other videos have written down."""
+    own = {printable(name) for name in (*tried, *(each.video for each in progress.failures))}
+    known = {printable(video.name) for video in videos}
     others = [
         Failure(video, attempts, error)
         for video, (attempts, error) in read_failures(root).items()
@@ -79,16 +85,19 @@ def _all_failures(
 
 
 def _write_index(
-    root: str, videos: Sequence[VideoFolder], errors: Mapping[str, str]
+    root: str, videos: Sequence[VideoFolder], tried: Set[str], progress: ArchiveProgress
 ) -> list[IndexRow]:
+    errors = {failure.video: failure.error for failure in progress.failures}
     if not places.is_remote(root):
-        return write_index(Path(root), videos, errors)
+        mended: dict[str, str | None] = dict.fromkeys(failed_before(Path(root)) & tried)
+        return write_index(Path(root), videos, mended | errors)
     address = root.rstrip("/")
     with tempfile.TemporaryDirectory() as temporary:
         here = Path(temporary) / address.rpartition("/")[2]
         _copy_facts(address, videos, here)
         copies = [VideoFolder(v.name, v.source, here / v.folder) for v in videos]
-        rows = write_index(here, copies, errors)
+        mended = dict.fromkeys(failed_before(here) & tried)
+        rows = write_index(here, copies, mended | errors)
         for name in INDEX_NAMES:
             places.put_file(here / name, f"{address}/{name}")
     return rows

@@ -89,7 +89,7 @@ def run_archive(
             )
             progress = driver.run(own, count=len(own))
         on_change(progress)
-    return _end(root, videos, progress)
+    return _end(root, videos, own, progress)
 
 
 def find_archive(sources: Sequence[str], root: str) -> list[VideoFolder]:
@@ -120,9 +120,11 @@ def _say_first(
     print(f"{len(videos):,} videos{share} -> {printable(options.work.root)}", file=sys.stderr)
 
 
-def _end(root: str, videos: Sequence[VideoFolder], progress: ArchiveProgress) -> int:
+def _end(
+    root: str, videos: Sequence[VideoFolder], own: Sequence[VideoFolder], progress: ArchiveProgress
+) -> int:
     """Write what stands at the end; return the exit code."""
-    print(write_ending(root, videos, progress), file=sys.stderr)
+    print(write_ending(root, videos, own, progress), file=sys.stderr)
     for failure in progress.failures[:3]:
         print(f"failed: {printable(f'{failure.video}: {failure.error}')}", file=sys.stderr)
     if (more := len(progress.failures) - 3) > 0:

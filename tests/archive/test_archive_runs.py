@@ -17,7 +17,9 @@ from tiny_people import save_tiny_people
 from tiny_pipeline import save_tiny_run, write_squares
 
 from ava_tools import detect_actions
+from detection.archive.run import is_of_shard
 from detection.errors import EXIT_SOME_FAILED, UserError
+from detection.people.shards import Shard
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAMES = ("events.jsonl", "tracks.jsonl", "detections.csv", "summary.json", "label_map.pbtxt")
@@ -150,6 +152,30 @@ def test_bad_videos_are_written_down_and_the_rest_goes_on(place, here, tmp_path,
     (videos / "text.mp4").unlink()
     assert detect_actions.main([str(videos), *options_of(place, out, *engine)[1:]]) == 0
     assert not (out / "failed.csv").exists() and tables_of(out) == tables_of(here)
+
+
+def states_of(out):
+    entries = json.loads((out / "index.json").read_text())["videos"]
+    return {entry["video"]: entry["state"] for entry in entries}
+
+
+def test_a_video_that_failed_and_was_mended_is_done(place, here, tmp_path):
+    """In the index, the tables and failed.csv alike; also where another share is run after it."""
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    shutil.copytree(place / "videos", videos)
+    shutil.copytree(here, out)
+    shutil.rmtree(out / "short1")
+    (videos / "short1.mp4").write_bytes(b"")
+    options = [str(videos), *options_of(place, out, "--engine", "here", "--retries", "0")[1:]]
+    assert detect_actions.main(options) == EXIT_SOME_FAILED
+    shutil.copy2(place / "videos" / "short1.mp4", videos / "short1.mp4")
+    (other,) = (s for s in ("1/2", "2/2") if not is_of_shard("short1.mp4", Shard.parse(s)))
+    (its,) = {"1/2", "2/2"} - {other}
+    assert detect_actions.main([*options, "--shard", other]) == 0
+    assert states_of(out)["short1.mp4"] == "failed" and (out / "failed.csv").exists()
+    assert detect_actions.main([*options, "--shard", its]) == 0
+    assert set(states_of(out).values()) == {"done"} and not (out / "failed.csv").exists()
+    assert tables_of(out) == tables_of(here)
 
 
 def test_shards_together_are_the_whole(place, here, tmp_path):
