@@ -8,7 +8,7 @@ done nothing.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -89,7 +89,7 @@ class Driver:
         self._later: list[tuple[float, Piece]] = []
         self._spans_left: dict[str, set[VideoSpan]] = {}
         self._plans: dict[str, SpansPlanned] = {}
-        self._attempts: dict[str, int] = {}
+        self._attempts: dict[str, Counter[VideoSpan | None]] = {}
         self._given_up: set[str] = set()
 
     def run(self, videos: Iterable[VideoFolder], *, count: int) -> ArchiveProgress:
@@ -219,7 +219,11 @@ class Driver:
             self._later.append((time.monotonic() + _BUSY_S, piece))
             self.progress.busy = len(self._later)
             return
-        attempts = self._attempts[name] = self._attempts.get(name, 0) + 1
+        # Of each span, for a machine that is lost takes many spans of a video with it.
+        counts = self._attempts.setdefault(name, Counter())
+        span = piece.span if isinstance(piece, SpanPiece) else None
+        counts[span] += 1
+        attempts = counts[span]
         if attempts <= self.retries:
             self._ready.append(piece if isinstance(piece, SpanPiece) else self._afresh(piece))
             return

@@ -131,7 +131,7 @@ class Worker:
             )
         names = [span_name(video, span, piece.key) for span in piece.spans]
         with self._copies.reading(names) as paths:
-            done = self._run(video, paths, tell=lambda amount: None)
+            done = self._run(video, paths, tell=lambda amount: tell(0.0))  # told by its spans
         self._copies.remove(names)
         return done
 
@@ -174,8 +174,8 @@ def _steps(tell: OnProgress) -> Callable[[float], object]:
 
     def progress(time_s: float) -> None:
         nonlocal last_s
-        if last_s is not None and time_s > last_s:
-            tell(time_s - last_s)
+        # 0 too: who watches may stop the piece.
+        tell(0.0 if last_s is None else max(0.0, time_s - last_s))
         last_s = time_s
 
     return progress

@@ -22,6 +22,7 @@ from detection.archive.pieces import (
 )
 from detection.errors import UserError
 from detection.files import BusyError, CannotWriteError
+from detection.jobs.base import WorkerLostError
 from detection.jobs.open import open_workers
 from detection.pipeline.spans import VideoSpan
 from detection.pipeline.video_folders import VideoFolder
@@ -124,6 +125,14 @@ def test_a_span_that_fails_is_tried_again_alone():
     progress = drive(made, ["long"], retries=1)
     assert progress.done == 1 and made.count(SpanPiece) == {"long": 4}
     assert made.count(VideoPiece) == made.count(JoinPiece) == {"long": 1}
+
+
+def test_a_machine_that_is_lost_with_many_spans_is_one_attempt_of_each():
+    lost = WorkerLostError("its process ended by signal 9")
+    made = Made(long_span=[lost, lost, lost])
+    progress = drive(made, ["long"], retries=1)
+    assert progress.done == 1 and not progress.failures
+    assert made.count(SpanPiece) == {"long": 6} and made.count(JoinPiece) == {"long": 1}
 
 
 def test_a_span_that_always_fails_is_one_failure_and_no_join():
