@@ -13,16 +13,22 @@ from detection.archive.done import DoneCheck
 from detection.archive.driver import ArchiveProgress, Driver
 from detection.archive.ending import write_ending
 from detection.archive.opening import open_worker
-from detection.archive.pieces import WorkOptions
+from detection.archive.pieces import SPANS_NAME, WorkOptions
 from detection.archive.sources import read_sources
 from detection.archive.status import StatusWriter
+from detection.archive.table_files import UNFINISHED
 from detection.archive.watching import ProgressLine
-from detection.errors import EXIT_SOME_FAILED, EXIT_STOPPED, printable
+from detection.errors import EXIT_SOME_FAILED, EXIT_STOPPED, UserError, first_few, printable
 from detection.jobs.base import Engine, Resources
 from detection.jobs.open import open_workers
 from detection.people.shards import Shard
 from detection.pipeline.folder_index import check_index
-from detection.pipeline.video_folders import VideoFolder, name_folders
+from detection.pipeline.video_folders import (
+    ARCHIVE_NAMES,
+    INDEX_NAMES,
+    VideoFolder,
+    name_folders,
+)
 from detection.transfer.places import is_remote
 
 
@@ -98,13 +104,26 @@ def find_archive(sources: Sequence[str], root: str) -> list[VideoFolder]:
     folder: below a local `root`; for an address relative to it.  Raises `UserError`.
     """
     found = read_sources(sources, root)
+    _check_names([video.name for video in found])
     if is_remote(root):
         nowhere = Path("/nonexistent")
         folders = name_folders(nowhere, [video.name for video in found])
         return [VideoFolder(v.name, v.source, Path(folders[v.name])) for v in found]
+    if Path(root).exists() and not Path(root).is_dir():
+        raise UserError(f"{printable(root)}: a file, a folder for the results is required")
     check_index(Path(root))
     folders = name_folders(Path(root), [video.name for video in found])
     return [VideoFolder(v.name, v.source, Path(root) / folders[v.name]) for v in found]
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Raise `UserError` for videos whose results would stand in the place of a run's own files."""
+    ours = {name.casefold() for name in (*INDEX_NAMES, *ARCHIVE_NAMES, SPANS_NAME, UNFINISHED)}
+    if bad := [name for name in names if name.partition("/")[0].casefold() in ours]:
+        raise UserError(
+            f"{printable(first_few(bad))}: results have files of their own of that name; a list "
+            "with a column 'name' calls the video otherwise"
+        )
 
 
 def is_of_shard(name: str, shard: Shard) -> bool:

@@ -17,6 +17,7 @@ from tiny_people import save_tiny_people
 from tiny_pipeline import save_tiny_run, write_squares
 
 from ava_tools import detect_actions
+from detection.archive.manifest import read_archive_manifest
 from detection.archive.run import is_of_shard
 from detection.errors import EXIT_SOME_FAILED, UserError
 from detection.people.shards import Shard
@@ -152,6 +153,23 @@ def test_bad_videos_are_written_down_and_the_rest_goes_on(place, here, tmp_path,
     (videos / "text.mp4").unlink()
     assert detect_actions.main([str(videos), *options_of(place, out, *engine)[1:]]) == 0
     assert not (out / "failed.csv").exists() and tables_of(out) == tables_of(here)
+
+
+def test_other_options_are_refused_before_any_video(place, here, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(here, out)
+    options = options_of(place, out, "--engine", "here", "--span", "inf")
+    with pytest.raises(
+        UserError, match=r"tables of other options .*keyframe_interval_s 0\.5 there"
+    ):
+        detect_actions.main([*options, "--every", "0.25"])
+    assert tables_of(out) == tables_of(here) and not (out / "failed.csv").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 1}', b"\xff", b'{"counts": 3}'])
+def test_a_damaged_manifest_is_none(tmp_path, content):
+    (tmp_path / "manifest.json").write_bytes(content)
+    assert read_archive_manifest(str(tmp_path)) is None
 
 
 def states_of(out):

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from detection.archive.run import find_archive
 from detection.archive.sources import ArchiveVideo, read_sources
 from detection.errors import UserError
 from detection.transfer import places
@@ -168,3 +169,20 @@ def test_bad_sources_are_one_line(here, bucket):
 def test_a_file_called_as_a_number_is_a_file(here):
     touch(here, "7/a.mp4")
     assert named("7") == [("a.mp4", "7/a.mp4")]
+
+
+@pytest.mark.parametrize(
+    "name", ["keyframes.parquet/x.mp4", ".spans", "Failed.csv", "events.csv/a"]
+)
+def test_names_of_the_results_own_files_are_refused(tmp_path, name):
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    (tmp_path / "list.csv").write_text(f"video,name\na.mp4,{name}\n")
+    with pytest.raises(UserError, match="results have files of their own"):
+        find_archive([str(tmp_path / "list.csv")], str(tmp_path / "out"))
+
+
+def test_results_that_go_to_a_file_are_refused_at_once(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    (tmp_path / "out").write_bytes(b"")
+    with pytest.raises(UserError, match="out: a file, a folder for the results is required"):
+        find_archive([str(tmp_path / "a.mp4")], str(tmp_path / "out"))
