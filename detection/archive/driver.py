@@ -90,7 +90,6 @@ class Driver:
         self._spans_left: dict[str, set[VideoSpan]] = {}
         self._plans: dict[str, SpansPlanned] = {}
         self._attempts: dict[str, Counter[VideoSpan | None]] = {}
-        self._given_up: set[str] = set()
 
     def run(self, videos: Iterable[VideoFolder], *, count: int) -> ArchiveProgress:
         """Give out every video; return when all are done or have failed, or when stopped.
@@ -201,7 +200,7 @@ class Driver:
     def _end_span(self, piece: SpanPiece) -> None:
         name = piece.video.name
         plan = self._plans.get(name)
-        if plan is None or plan.key != piece.key:
+        if plan is None:
             return  # of a video that is not cut any more, or has failed
         self.progress.spans_done += 1
         left = self._spans_left[name]
@@ -213,8 +212,8 @@ class Driver:
         if isinstance(piece, KeyPiece) or isinstance(error, CannotWriteError):
             raise error
         name = piece.video.name
-        if name in self._given_up or isinstance(piece, SpanPiece) and name not in self._plans:
-            return
+        if isinstance(piece, SpanPiece) and name not in self._plans:
+            return  # as in `_end_span`
         if isinstance(error, BusyError):
             self._later.append((time.monotonic() + _BUSY_S, piece))
             self.progress.busy = len(self._later)
@@ -228,7 +227,6 @@ class Driver:
             self._ready.append(piece if isinstance(piece, SpanPiece) else self._afresh(piece))
             return
         self._forget(name)
-        self._given_up.add(name)
         self.progress.failures.append(Failure(name, attempts, _one_line(error)))
 
     def _afresh(self, piece: VideoPiece | JoinPiece) -> VideoPiece:

@@ -207,7 +207,7 @@ class ActionDetectorPipeline:
     ) -> SpanPlan:
         """Return spans of about `span_s` that cover a video, for `compute_span`.
 
-        One span, the whole, where the video is shorter than two of them, cannot be read twice, or
+        One span, the whole, where the video is hardly longer than one, cannot be read twice, or
         has no known length, and for networks that follow people over their clips: what these see
         of a person depends on the tracks before.  Raises `UserError` as `run`.
         """

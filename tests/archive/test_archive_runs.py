@@ -279,6 +279,43 @@ def test_killed_workers_cost_the_pieces_under_way(place, here, tmp_path):
     assert tables_of(out) == tables_of(here) and not (out / "failed.csv").exists()
 
 
+KILLS_ITS_WORKER = """
+import os, signal, sys
+from ava_tools import detect_actions
+from detection.archive.work import Worker
+
+do = Worker.__call__
+
+def call(self, piece, tell):
+    if getattr(getattr(piece, "video", None), "name", "") == "short2.mp4":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return do(self, piece, tell)
+
+Worker.__call__ = call  # worker processes import this file
+if __name__ == "__main__":
+    raise SystemExit(detect_actions.main(sys.argv[1:]))
+"""
+
+
+def test_a_video_that_kills_its_worker_is_written_down_and_the_rest_is_done(place, here, tmp_path):
+    out = tmp_path / "out"
+    script = tmp_path / "kills.py"
+    script.write_text(KILLS_ITS_WORKER)
+    engine = ("--engine", "processes", "--workers", "2", "--retries", "1", "--span", "inf")
+    done = subprocess.run(
+        [sys.executable, script, *options_of(place, out, *engine)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == EXIT_SOME_FAILED, done.stderr.decode()
+    (row,) = (out / "failed.csv").read_text().splitlines()[1:]
+    assert row == "short2.mp4,2,its process ended by signal 9 (out of memory?)"
+    states = states_of(out)
+    assert states.pop("short2.mp4") == "failed" and set(states.values()) == {"done"}
+
+
 def workers_of(pid):
     """Return the processes below one that have loaded PyTorch: the workers."""
     parents = {}
