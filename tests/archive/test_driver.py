@@ -235,3 +235,38 @@ def test_a_run_that_is_stopped_says_so_and_gives_out_no_more():
     progress = drive(made, [f"v{i}" for i in range(50)], should_stop=lambda: next(asked) > 4)
     assert progress.stopped and 0 < progress.done < 10
     assert len(made.pieces) < 12
+
+
+class Quiet(Made):
+    """Does pieces without a word of progress."""
+
+    def __call__(self, piece, tell):
+        return super().__call__(piece, lambda amount: None)
+
+
+def test_a_run_is_stopped_between_pieces_that_tell_nothing():
+    made, asked = Quiet(), iter(range(100))
+    progress = drive(made, [f"v{i}" for i in range(50)], should_stop=lambda: next(asked) > 4)
+    assert progress.stopped and 0 < progress.done < 10
+
+
+def test_a_piece_of_this_process_is_stopped_in_its_midst():
+    made, is_asked = Made(), []
+    do = made.__call__
+
+    def call(piece, tell):
+        if isinstance(piece, VideoPiece) and piece.video.name == "b":
+            is_asked.append(True)
+        return do(piece, tell)
+
+    with open_workers("here", lambda: call) as workers:
+        driver = Driver(workers, lambda video, key: False, should_stop=lambda: bool(is_asked))
+        progress = driver.run([video("a"), video("b"), video("c")], count=3)
+    assert progress.stopped and progress.done == 1
+    assert made.count(VideoPiece) == {"a": 1, "b": 1}
+
+
+def test_a_run_that_is_stopped_at_once_opens_nothing():
+    made = Made()
+    progress = drive(made, ["a"], should_stop=lambda: True)
+    assert progress.stopped and made.pieces == []
