@@ -160,6 +160,10 @@ def test_tables_wait_for_all_parts(made, monkeypatch):
     with pytest.raises(UserError, match="keyframes.parquet/part-00001.parquet: not found"):
         tables.finish_tables(plan)
     assert digests(root) == first, "what was there stays"
+    tables.write_part(plan.parts[1])
+    plan = tables.plan_tables(root, NAMES)
+    with pytest.raises(UserError, match="keyframes.parquet/part-00000.parquet: not found"):
+        tables.finish_tables(plan)  # of a plan before this one
 
 
 @pytest.mark.parametrize("table_format", ["parquet", "csv"])
@@ -193,6 +197,8 @@ def test_csv_where_there_is_no_parquet(made, monkeypatch):
     videos = list(csv.reader((root / "videos.csv").open(newline="")))
     assert videos[3] == ["c.mkv", "c.mkv", "", "", "", "", "", "waiting"]
     assert not (root / tables.UNFINISHED).exists()
+    tables.write_tables(root, {"a\nb\x1b.mp4": "x"})
+    assert (root / "videos.csv").read_text().splitlines()[1:] == ["a b\\x1b.mp4,x,,,,,,waiting"]
 
 
 def test_the_events_as_csv_are_those_of_the_index(made):
