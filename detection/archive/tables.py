@@ -25,6 +25,7 @@ from detection.archive.table_files import (
     check_tables,
     join_parts,
     new_file,
+    only_tables_writer,
     remove_other_tables,
     replace_parts,
 )
@@ -90,13 +91,14 @@ def write_tables(
     root: path or address. folders: by the name of each video that of its results below `root`.
     failed: names of videos that failed. table_format: None: Parquet where pyarrow is installed.
     on_progress: called with the number of parts that are written, and of all. As `plan_tables`,
-    `write_part` and `finish_tables`, and raises what they raise.
+    `write_part` and `finish_tables` within `only_tables_writer`, and raises what they raise.
     """
-    plan = plan_tables(root, folders, failed=failed, table_format=table_format)
-    for part in plan.parts:
-        write_part(part)
-        on_progress(part.number + 1, len(plan.parts))
-    return finish_tables(plan)
+    with only_tables_writer(root):
+        plan = plan_tables(root, folders, failed=failed, table_format=table_format)
+        for part in plan.parts:
+            write_part(part)
+            on_progress(part.number + 1, len(plan.parts))
+        return finish_tables(plan)
 
 
 def plan_tables(

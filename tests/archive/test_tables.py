@@ -9,6 +9,7 @@ import pickle
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from made_results import CLASSES, make_results
 
 from detection.archive import table_rows, tables
 from detection.archive.table_columns import TABLES
+from detection.archive.table_files import only_tables_writer
 from detection.errors import UserError
 from detection.structures import LabelMap
 from detection.transfer import places
@@ -89,6 +91,19 @@ def test_the_tables_hold_what_the_folders_hold(made):
     ]
     left = {path.name for path in root.iterdir()}
     assert left == {"a", "b", "none", "keyframes.parquet", "events.parquet", "videos.parquet"}
+
+
+def test_another_run_that_ends_is_waited_for(made):
+    root, _ = made
+    with ThreadPoolExecutor(1) as pool:
+        with only_tables_writer(root):
+            names = pool.submit(tables.write_tables, root, NAMES)
+            assert not wait([names], timeout=0.3).done
+            assert not list(root.glob("*.parquet"))
+        assert len(names.result(timeout=60)) == 3
+    new = root / "new"
+    tables.write_tables(new, {})
+    assert len(list(new.iterdir())) == 3
 
 
 def test_columns_say_their_units_and_the_classes(made):
