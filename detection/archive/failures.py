@@ -31,6 +31,22 @@ class FailedVideo(Protocol):
         """What ended the last attempt, a line."""
 
 
+def read_failures(root: str) -> dict[str, tuple[int, str]]:
+    """Return the attempts and the error of each video that failed.csv names; none where it is not.
+
+    root: path or address. Raises `UserError` where a file of that name is of something else.
+    """
+    place = f"{root.rstrip('/')}/{FAILURES_NAME}"
+    if not exists(place):
+        return {}
+    rows = list(csv.reader(io.StringIO(read_bytes(place, _MOST_BYTES).decode("utf-8", "replace"))))
+    if tuple(rows[0] if rows else ()) != _COLUMNS:
+        raise UserError(f"{shown_address(place)}: not of this command; move it away")
+    return {
+        row[0]: (int(row[1]), row[2]) for row in rows[1:] if len(row) == 3 and row[1].isdecimal()
+    }
+
+
 def write_failures(root: str, failures: Iterable[FailedVideo]) -> None:
     """Write failed.csv whole, by video; remove it where none failed.
 

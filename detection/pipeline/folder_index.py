@@ -43,6 +43,8 @@ _FILES = (
     ("tracks", "tracks.jsonl"),
     ("detections", "detections.csv"),
 )
+# What a row is made of; of the other files only whether they are there.
+ROW_NAMES = (STATE_NAME, "summary.json", "events.jsonl")
 _STYLE = """
 td { vertical-align: top; padding-top: 8px; padding-bottom: 8px; }
 td img { max-width: 260px; max-height: 146px; display: block; border-radius: 4px; }
@@ -112,7 +114,7 @@ def write_index(
     """
     for video in videos:
         if video.name in outcomes and outcomes[video.name] is None:
-            _place_thumbnail(video)
+            place_thumbnail(video)
     with only_writer(root, busy="another process writes here", may_wait=lambda: True):
         check_index(root)
         rows = _rows(root, videos, outcomes)
@@ -230,7 +232,7 @@ def _write_events(root: Path, rows: Sequence[IndexRow]) -> None:
             table_writer.writerow([printable(v) if isinstance(v, str) else v for v in values])
 
 
-def _place_thumbnail(video: VideoFolder) -> None:
+def place_thumbnail(video: VideoFolder) -> None:
     """Write thumbnail.jpg: the first event, else the highest score, else the middle."""
     path = video.folder / THUMBNAIL_NAME
     if path.exists() or state_of(video.folder) != "done":
@@ -257,9 +259,9 @@ def _place_thumbnail(video: VideoFolder) -> None:
         temporary.write_bytes(content.tobytes())
 
 
-def index_line(root: Path, rows: Sequence[IndexRow]) -> str:
+def index_line(root: str | Path, rows: Sequence[IndexRow]) -> str:
     """Return what a run over several videos ends with, in a line."""
-    return f"{_counts(rows)} -> {printable(str(root / 'index.html'))}"
+    return f"{_counts(rows)} -> {printable(str(root).rstrip('/'))}/index.html"
 
 
 def _counts(rows: Sequence[IndexRow]) -> str:

@@ -15,7 +15,7 @@ from detection.errors import UserError
 
 
 @dataclass
-class Progress:
+class ArchiveProgress:
     videos: int = 10
     done: int = 4
     kept: int = 1
@@ -43,7 +43,7 @@ def values_of(root, name="progress.json"):
 def test_progress_is_written_every_two_seconds(tmp_path, clock):
     with StatusWriter(str(tmp_path)) as writer:
         clock["s"] += 60
-        writer.write(Progress())
+        writer.write(ArchiveProgress())
         values = values_of(tmp_path)
         assert {name: values[name] for name in ("videos", "done", "kept", "failed", "state")} == {
             "videos": 10, "done": 4, "kept": 1, "failed": 0, "state": "running",
@@ -54,12 +54,12 @@ def test_progress_is_written_every_two_seconds(tmp_path, clock):
         )  # fmt: skip
         assert values["pid"] == os.getpid() and values["host"]
         clock["s"] += 1.9
-        writer.write(Progress(done=5))
+        writer.write(ArchiveProgress(done=5))
         assert values_of(tmp_path)["done"] == 4
         clock["s"] += 0.2
-        writer.write(Progress(done=6))
+        writer.write(ArchiveProgress(done=6))
         assert values_of(tmp_path)["done"] == 6
-        writer.write(Progress(done=9, failures=["x"]))
+        writer.write(ArchiveProgress(done=9, failures=["x"]))
     values = values_of(tmp_path)
     assert (values["done"], values["failed"], values["state"]) == (9, 1, "ended")
     assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
@@ -68,7 +68,7 @@ def test_progress_is_written_every_two_seconds(tmp_path, clock):
 def lines_after(tmp_path, clock, seconds=60.0, later=0.0, **values):
     writer = StatusWriter(str(tmp_path))
     clock["s"] += seconds
-    writer.write(Progress(**values))
+    writer.write(ArchiveProgress(**values))
     return status_lines(str(tmp_path), now=clock["s"] + later)
 
 
@@ -105,10 +105,10 @@ def test_the_last_line_says_whether_it_runs(tmp_path, clock, values, later, last
 def test_the_last_line_says_how_it_ended(tmp_path, clock):
     for stopped, words in ((False, "ended 1970-01-12"), (True, "stopped 1970-01-12")):
         with StatusWriter(str(tmp_path)) as writer:
-            writer.write(Progress(stopped=stopped))
+            writer.write(ArchiveProgress(stopped=stopped))
         assert status_lines(str(tmp_path), now=clock["s"] + 99)[-1].startswith(words)
     with pytest.raises(ZeroDivisionError), StatusWriter(str(tmp_path)) as writer:
-        writer.write(Progress())
+        writer.write(ArchiveProgress())
         raise ZeroDivisionError
     assert status_lines(str(tmp_path))[-1].startswith("ended by an error 1970-01-12")
 
@@ -129,7 +129,7 @@ def test_shares_tell_of_themselves_and_buckets_alike(tmp_path, clock):
         status_lines("memory://s")
     for root in (str(tmp_path), "memory://s/"):
         for share in ("1-of-2", "2-of-2"):
-            StatusWriter(root, share=share).write(Progress())
+            StatusWriter(root, share=share).write(ArchiveProgress())
         lines = status_lines(root)
         assert lines[0] == "share 1 of 2:" and lines[5] == "share 2 of 2:" and len(lines) == 10
 
@@ -139,7 +139,7 @@ def test_what_cannot_be_written_is_said_once_and_the_run_goes_on(tmp_path, clock
     with StatusWriter(str(tmp_path / "file")) as writer:
         for _ in range(3):
             clock["s"] += 3
-            writer.write(Progress())
+            writer.write(ArchiveProgress())
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and said.startswith("warning: ") and "the run goes on" in said
 
@@ -152,7 +152,7 @@ def test_what_cannot_be_written_is_said_once_and_the_run_goes_on(tmp_path, clock
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_named(tmp_path, clock, name, value):
-    StatusWriter(str(tmp_path)).write(Progress())
+    StatusWriter(str(tmp_path)).write(ArchiveProgress())
     values = values_of(tmp_path)
     for damaged in (values | {name: value}, {k: v for k, v in values.items() if k != name}):
         (tmp_path / "progress.json").write_text(json.dumps(damaged))
@@ -165,6 +165,6 @@ def test_a_damaged_file_is_named(tmp_path, clock, name, value):
 
 
 def test_times_are_of_no_zone_of_this_machine(tmp_path, clock):
-    StatusWriter(str(tmp_path)).write(Progress())
+    StatusWriter(str(tmp_path)).write(ArchiveProgress())
     written = datetime.fromisoformat(values_of(tmp_path)["written"])
     assert written.timestamp() == clock["s"]
