@@ -8,6 +8,7 @@ written. A part is a function of its videos' results alone.
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -139,8 +140,9 @@ def plan_tables(
 
 
 def _check_common(root: str, done: Sequence[FoundVideo]) -> None:
-    """Raise `UserError` where results were not made by the same options and weights."""
-    first = done[0]
+    """Raise `UserError` for results that were not made by the options and weights of most."""
+    (most, _), *_ = Counter(each.common for each in done).most_common(1)
+    first = next(each for each in done if each.common == most)
     others = [each for each in done if each.common != first.common]
     if not others:
         return

@@ -274,25 +274,24 @@ def test_results_without_a_summary_are_counted(made):
 
 def test_results_of_other_options_or_weights_are_named(made):
     root, _ = made
-    for name in ("d", "e", "f", "g"):
+    for name in "defghij":
         make_results(root / name, seed=7)
-    names = {f"{name}.mp4": name for name in "adefg"}
+    names = {f"{name}.mp4": name for name in "adefghij"}
     state = json.loads((root / "a" / "run.json").read_text())
     state["inputs"]["checkpoint"]["named"] = "elsewhere/a"
     state["inputs"]["video"]["content"] = {"bytes": 77}
     (root / "a" / "run.json").write_text(json.dumps(state))
     tables.write_tables(root, names)
-    state["options"]["threshold"] = 0.6
-    (root / "d" / "run.json").write_text(json.dumps(state))
-    for name in "efg":
-        state["inputs"]["checkpoint"]["content"]["sha256"] = name * 64
+    for name, digest in (("a", "a"), ("e", "e"), ("g", "a"), ("h", "h")):
+        state["options"]["threshold"] = 0.6 if name == "a" else 0.5
+        state["inputs"]["checkpoint"]["content"]["sha256"] = digest * 64
         (root / name / "run.json").write_text(json.dumps(state))
     with pytest.raises(UserError) as told:
         tables.write_tables(root, names)
     assert str(told.value) == (
-        f"{root}: 4 of 5 videos have results of other options or weights than a.mp4: "
-        "d.mp4 (threshold 0.6 there, 0.5 here), e.mp4 (threshold 0.6 there, 0.5 here; checkpoint), "
-        "f.mp4 (threshold 0.6 there, 0.5 here; checkpoint), and 1 more; run them again"
+        f"{root}: 4 of 8 videos have results of other options or weights than d.mp4: "
+        "a.mp4 (threshold 0.6 there, 0.5 here; checkpoint), e.mp4 (checkpoint), "
+        "g.mp4 (checkpoint), and 1 more; run them again"
     )
 
 
