@@ -187,8 +187,7 @@ def kills(options: argparse.Namespace) -> None:
     make(options, options.videos, 2.0)
     random.seed(options.seed)
     whole, out = options.work / "out_here", options.work / f"out_kills_{options.engine}"
-    if not whole.exists():
-        run(command_of(options, whole, "here"), options.work / "log.txt")
+    run(command_of(options, whole, "here"), options.work / "log.txt")  # at once where it stands
     shutil.rmtree(out, ignore_errors=True)
     command = command_of(options, out, options.engine, "--workers", "2")
     left = {"worker": options.worker_kills, "driver": options.driver_kills}
