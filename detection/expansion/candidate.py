@@ -31,7 +31,7 @@ _NOT_PASSED_ON = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", 
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateTraining:
     """A training as a worker gets it.
 
     folder: of the network and seed; there already, so that a worker without this disk says so.
@@ -67,12 +67,12 @@ class ProgramEnd:
     last_words: str | None
 
 
-def open_training() -> Do[Candidate, ProgramEnd]:
+def open_training() -> Do[CandidateTraining, ProgramEnd]:
     """Return what a worker does with each candidate."""
-    return train
+    return train_candidate
 
 
-def train(candidate: Candidate, on_progress: OnProgress) -> ProgramEnd:
+def train_candidate(candidate: CandidateTraining, on_progress: OnProgress) -> ProgramEnd:
     """Train a candidate, or go on with it; where `on_progress` raises the program saves and ends.
 
     Where a search was killed its trainings live on until they have saved; they are waited for.
@@ -114,7 +114,7 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
         return
 
 
-def _start(candidate: Candidate, handle: int) -> subprocess.Popen[bytes]:
+def _start(candidate: CandidateTraining, handle: int) -> subprocess.Popen[bytes]:
     folder, threads = candidate.folder, candidate.threads
     if (folder / "run" / "checkpoints" / "last.pt").is_file():
         arguments = ["--resume", str(folder / "run")]
@@ -143,7 +143,7 @@ def _start(candidate: Candidate, handle: int) -> subprocess.Popen[bytes]:
         os.close(copied)
 
 
-def _values(candidate: Candidate) -> dict[str, Any]:
+def _values(candidate: CandidateTraining) -> dict[str, Any]:
     values = dict(candidate.values)
     if candidate.initial is not None and candidate.parent_run is not None:
         start = candidate.folder / "initial.pt"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from detection.errors import EXIT_STOPPED, UserError
-from detection.expansion.candidate import POLL_S, Candidate, ProgramEnd, open_training
+from detection.expansion.candidate import POLL_S, CandidateTraining, ProgramEnd, open_training
 from detection.expansion.search import Outcome, TrainingRequest
 from detection.files import naming, only_writer, write_text
 from detection.jobs.base import Engine, Resources, WorkerLostError, WorkStopped
@@ -129,11 +129,11 @@ class Scheduler:
         if self.should_stop():
             raise Stopped
 
-    def _candidate(self, training: TrainingJob) -> Candidate:
+    def _candidate(self, training: TrainingJob) -> CandidateTraining:
         values = with_network(self.training, training.request.description)
         parent = training.request.parent
         seed = f"seed{training.seed}"
-        return Candidate(
+        return CandidateTraining(
             folder=training.folder,
             values=values | {"seed": training.seed, "output": str(training.run)},
             command=tuple(self.command),

@@ -16,7 +16,7 @@ import pytest
 from landscape import rule_of_thumb
 
 from detection.errors import UserError
-from detection.expansion.candidate import train
+from detection.expansion.candidate import train_candidate
 from detection.expansion.scheduler import (
     Scheduler,
     Stopped,
@@ -235,14 +235,14 @@ def lose_the_first(candidate, on_progress):
     if not note.exists():
         note.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return train(candidate, on_progress)
+    return train_candidate(candidate, on_progress)
 
 
 def test_a_machine_without_the_disk_is_named(tmp_path):
     training = scheduler_of(tmp_path / "gone")
     job = TrainingJob(tmp_path / "gone" / "a" / "seed0", networks(1)[0], 0)
     with pytest.raises(UserError, match="seed0: not found on .*all machines must share this disk"):
-        train(training._candidate(job), lambda amount: None)
+        train_candidate(training._candidate(job), lambda amount: None)
 
 
 def test_a_broken_result_is_named(tmp_path):
