@@ -63,7 +63,7 @@ class RayWorkers(WorkersBase[PieceT, ResultT]):
         workers: int | None,
         resources: Resources,
         address: str | None,
-        grace_s: float,
+        grace_s: float | None,
     ) -> None:
         super().__init__()
         self._ray = _import_ray()
