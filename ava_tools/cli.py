@@ -48,7 +48,10 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
     code = exit_code_of(main)
     # The end is under way: asked again, as `timeout` does for its group, nothing is to be said.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(_flushed(code))
+    code = _flushed(code)
+    if (distributed := sys.modules.get("detection.engine.distributed")) is not None:
+        distributed.leave(code)
+    sys.exit(code)
 
 
 def exit_code_of(main: Callable[[Sequence[str] | None], int | None]) -> int:

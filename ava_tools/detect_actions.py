@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,14 +53,18 @@ _BAR = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parse(arguments)
-    videos, root = _find(options.video, options.out)
+    if options.status is not None:
+        return _print_status(options.status)
+    if options.engine is not None:
+        return _run_archive(options)
+    videos, root = _find(options.video, None if options.out is None else Path(options.out))
     import torch
 
     from detection.checkpoints.hub import DEFAULT_NETWORK
     from detection.devices import choose_device
     from detection.engine.environment import keep_malloc_memory
-    from detection.engine.loop import stop_signals
     from detection.pipeline import ActionDetectorPipeline
+    from detection.signals import stop_signals
 
     keep_malloc_memory()
     if options.threads is not None:
@@ -89,6 +94,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for sign in detector.networks.signs_of_damage():
         print(f"warning: {sign}", file=sys.stderr)
     return EXIT_STOPPED if stopped else 0
+
+
+def _print_status(root: str) -> int:
+    from detection.archive.status import status_lines
+
+    print("\n".join(status_lines(root)))
+    return 0
+
+
+def _run_archive(options: argparse.Namespace) -> int:
+    """Run thousands of videos by an engine; see detection/archive/."""
+    from detection.archive.pieces import WorkOptions
+    from detection.archive.run import ArchiveOptions, run_archive
+    from detection.cores import has_gpu
+    from detection.jobs.base import Resources
+    from detection.people.shards import Shard
+    from detection.signals import stop_signals
+
+    on_gpu = options.device.startswith("cuda") or options.device == "auto" and has_gpu()
+    threads = options.threads or 1
+    pipeline = _pipeline_options(options)
+    work = WorkOptions(
+        root=str(options.out or "found"),
+        checkpoint=options.checkpoint,
+        people=options.people,
+        # The same batches whichever machine makes them.
+        pipeline=replace(pipeline, workers=pipeline.workers or threads),
+        device=options.device,
+        half_precision=options.half,
+        runtime=options.runtime,
+        threads=threads,
+        start_s=options.start,
+        end_s=options.end,
+        film=options.film,
+        page=options.page,
+        overwrite=options.overwrite,
+        span_s=options.span,
+    )
+    archive = ArchiveOptions(
+        work,
+        options.engine,
+        workers=options.workers,
+        resources=Resources(threads, gpus=float(on_gpu)),
+        address=options.address,
+        retries=options.retries,
+        shard=Shard.parse(options.shard) if options.shard else Shard(),
+        quiet=options.quiet,
+    )
+    with stop_signals() as should_stop:
+        return run_archive(options.video, archive, should_stop=should_stop)
 
 
 def _find(sources: Sequence[str], out: Path | None) -> tuple[list[VideoFolder], Path | None]:
@@ -305,7 +360,7 @@ def _pipeline_options(options: argparse.Namespace) -> PipelineOptions:
         keyframe_interval_s=options.every,
         people_per_keyframe=options.people_per_keyframe,
         batch_size=options.batch_size,
-        workers=options.workers,
+        workers=options.batches_at_once,
         smoothing_s=options.smoothing,
         fill_misses=options.fill_misses,
         multiply_person_score=options.multiply_person_score,
@@ -325,8 +380,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser("detect_actions", __doc__, EXAMPLE)
     add = parser.add_argument
     # fmt: off
-    add("video", type=path_text, nargs="+", metavar="VIDEO",
-        help="files and folders, or one camera number, address, or - for stdin")
+    add("video", type=path_text, nargs="*", metavar="VIDEO",
+        help="files and folders, or one camera number, address, or - for stdin; with --engine also "
+        "lists of them (.txt, .csv) and remote ones (s3://, gs://, https://)")
     add("--checkpoint", type=path_text, metavar="RUN",
         help="action network: run folder or checkpoint, another project's X3D file, an exported "
         "network, or published weights by name, fetched once (default: x3d_s_kinetics400)")
@@ -336,7 +392,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "coco for networks of whole clips)")
     add("--max-people", type=whole_number(1, 1000), default=50, metavar="N",
         help="people at one time, the surest first (default %(default)s)")
-    parser.shared("--out", required=False,
+    parser.shared("--out", required=False, type=path_text,
         help="folder of the results (default: found/NAME, of several: found)")
     add("--threshold", action="append", metavar="[CLASS=]S",
         help="lowest score of an event, for all classes or for one; repeatable, in place of what "
@@ -372,7 +428,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="write the review page, review.html")
     add("--batch-size", type=whole_number(high=1024), default=8, metavar="N",
         help="keyframes processed at a time (default %(default)s)")
-    add("--workers", type=whole_number(high=1024), default=0, metavar="N",
+    add("--batches-at-once", type=whole_number(high=1024), default=0, metavar="N",
         help="batches processed at a time (default: one per core that this process may use, "
         "fewer than --batch-size; at most 2 on a GPU and with --live)")
     parser.shared("--threads", "--device", "--half", "--runtime")
@@ -380,7 +436,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--timing", action="store_true", help="print processor time by stage")
     # fmt: on
     _add_averaging(parser)
-    return parser.parse_args(arguments)
+    _add_engine(parser)
+    options = parser.parse_args(arguments)
+    _check_engine(options)
+    return options
 
 
 def _add_averaging(parser: argparse.ArgumentParser) -> None:
@@ -400,6 +459,42 @@ def _add_averaging(parser: argparse.ArgumentParser) -> None:
         help="an event is decided by the action's score times the person's (default: where the "
         "run's thresholds were learned on such scores)")
     # fmt: on
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    """Add the options of thousands of videos."""
+    group = parser.add_argument_group("many videos, many processes (docs/scaling.md)")
+    add = group.add_argument
+    # fmt: off
+    add("--engine", choices=("here", "processes", "ray"),
+        help="what works through the videos: this process, processes of this machine, or Ray; with "
+        "tables of all videos at the end (exit code 3: some failed, see failed.csv)")
+    add("--address", metavar="A", help="Ray cluster: auto, or host:port (default: one of its own)")
+    add("--workers", type=whole_number(1, 100_000), metavar="N",
+        help="processes with networks (default: one per --threads cores, or per GPU)")
+    add("--span", type=any_seconds, default=600.0, metavar="S",
+        help="longer videos are shared in spans of so many seconds (default %(default)s)")
+    add("--retries", type=whole_number(0, 100), default=2, metavar="N",
+        help="how often a video that failed is attempted again (default %(default)s)")
+    add("--shard", metavar="K/N", help="the K-th of N shares, by a hash of each video's name")
+    add("--status", type=path_text, metavar="DEST", help="print how far the run into DEST is")
+    # fmt: on
+
+
+def _check_engine(options: argparse.Namespace) -> None:
+    """Refuse options that do not go together."""
+    if options.status is not None:
+        if options.video:
+            raise UserError("--status DEST is given alone")
+        return
+    if not options.video:
+        raise UserError("no video: files, folders, an address or a list is required")
+    if options.engine is None:
+        given = [n for n in ("address", "workers", "shard") if getattr(options, n) is not None]
+        if given:
+            raise UserError(f"--{given[0]} is of runs with --engine here, processes or ray")
+    elif options.live:
+        raise UserError("--live sources are run one by one, without --engine")
 
 
 if __name__ == "__main__":

@@ -44,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.replay:
         print(replay_table())
         return 0
-    from detection.engine.loop import stop_signals
     from detection.expansion.config import load_expand_config
     from detection.expansion.scheduler import Stopped, only_search
+    from detection.signals import stop_signals
 
     config = load_expand_config(options.cfg, options.overrides)
     folder = Path(config.output or "runs/expand")

@@ -78,3 +78,8 @@ def _words(path: Path, count: int) -> list[int | None]:
         int(word) if word.lstrip("-").isdecimal() else None for word in words
     ]
     return found + [None] * (count - len(found))
+
+
+def has_gpu() -> bool:
+    """Tell whether this machine's kernel knows a GPU of NVIDIA's; takes no PyTorch."""
+    return any(Path("/proc/driver/nvidia/gpus").glob("*"))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 EXIT_WRONG = 2  # something that a user can correct, in one line on stderr
+EXIT_SOME_FAILED = 3  # the others are done; which ones failed, and why, is written down
 EXIT_STOPPED = 75  # stopped before the end, saved, to be called again (EX_TEMPFAIL of sysexits.h)
 
 

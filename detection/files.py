@@ -35,6 +35,10 @@ class CannotWriteError(UserError):
     """No room, or no leave to write: other files in the same place would fare no better."""
 
 
+class BusyError(UserError):
+    """Another process writes there: it may be done a little later."""
+
+
 def why_not_written(error: BaseException) -> str:
     """Return the system's words for what is behind an error of writing."""
     while isinstance(error, CannotWriteError) and error.__cause__ is not None:
@@ -266,13 +270,13 @@ def only_writer(
     Yields the handle of `detection.unfinished.hold`. A process that ends in any way lets go, also
     while processes that it forked live on. A folder that was made here and is still empty at the
     end is removed. may_wait: asked again and again whether to wait for another process that holds
-    it. Raises `UserError` with `busy` where it is not waited for.
+    it. Raises `BusyError` with `busy` where it is not waited for.
     """
     folder = Path(folder)
     absent = [place for place in (folder, *folder.parents) if not place.exists()]
     while (handle := _hold_folder(folder)) is None:
         if not may_wait():
-            raise UserError(f"{folder}: {busy}")
+            raise BusyError(f"{folder}: {busy}")
         time.sleep(_POLL_S)
     try:
         yield handle

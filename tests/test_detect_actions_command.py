@@ -140,7 +140,7 @@ def test_stopping_is_the_end_of_a_live_source_and_a_break_of_a_file(
         asked = count()
         yield lambda: next(asked) > 20
 
-    monkeypatch.setattr("detection.engine.loop.stop_signals", stop_soon)
+    monkeypatch.setattr("detection.signals.stop_signals", stop_soon)
     arguments = [str(place / "film.mp4"), "--checkpoint", str(place / "run"), "--quiet", live]
     arguments += ["--every", "0.1", "--reconnect", "0", "--out", str(tmp_path / "out")]
     assert command(arguments) == code
@@ -161,7 +161,7 @@ def test_stopping_is_the_end_of_a_live_source_and_a_break_of_a_file(
         ({"--every": "0.01"}, "keyframe_interval_s must be"),
         ({"--batch-size": "0"}, "batch_size must be at least 1"),
         ({"--top-k": "0"}, "top_k must be at least 1, not 0"),
-        ({"--workers": "-1"}, "workers must be at least 0, not -1"),
+        ({"--batches-at-once": "-1"}, "workers must be at least 0, not -1"),
         ({"video": "99"}, "camera 99: cannot be opened"),
         ({"video": "tcp://127.0.0.1:9/x"}, "tcp://127.0.0.1:9/x: cannot be opened"),
         ({"--start": "5", "--end": "4"}, "must lie before"),

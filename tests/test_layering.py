@@ -12,7 +12,7 @@ FILES = sorted((REPOSITORY / "detection").rglob("*.py"))
 
 # From the ground up. A room imports from the floors below it, and from itself.
 FLOORS = (
-    ("bounds", "option_names", "errors"),
+    ("bounds", "option_names", "errors", "signals"),
     ("structures", "boxes", "cores", "devices", "unfinished", "joins"),
     ("files", "relevance"),
     ("yaml_files", "formats", "jobs"),
@@ -27,7 +27,7 @@ FLOORS = (
     ("review", "reports"),
     ("engine",),
     ("expansion", "pipeline"),
-    ("teaching",),
+    ("teaching", "archive"),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

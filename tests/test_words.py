@@ -88,6 +88,8 @@ SAME_IN_EACH = {
     "as_json": "of every kind of result",
     "basis": "of every kind of result: what it was scored on",
     "page": "of every kind of result: its HTML page",
+    "write_tables": "of a video, and of all of them",
+    "fetch": "a file from elsewhere, whole, to this machine",
 }
 
 

@@ -6,11 +6,13 @@ The recipe is the same whatever their number: `optim.batch_size` counts the clip
 from __future__ import annotations
 
 import os
+import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed
@@ -137,8 +139,27 @@ def joined_processes() -> Iterator[Processes]:
     if torch.cuda.is_available():
         torch.cuda.set_device(choose_device())
     torch.distributed.init_process_group(backend)
+    _was_joined.set()
     try:
         local_count = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         yield Processes(torch.distributed.get_rank(), count, local_count)
     finally:
         torch.distributed.destroy_process_group()
+
+
+_was_joined = threading.Event()
+
+
+def leave(code: int) -> NoReturn:
+    """End this process; one that was joined to others at once, its output flushed.
+
+    PyTorch keeps the process group of a `DistributedDataParallel` network, so that gloo's threads
+    outlive it (torch 2.14). Where one of them asks for Python while the interpreter is being taken
+    down, the process ends with SIGABRT, its work done: "terminate called without an active
+    exception".
+    """
+    if _was_joined.is_set():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

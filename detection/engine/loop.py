@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -291,26 +289,3 @@ def _factor(optim: OptimConfig, progress: Progress, updates_per_epoch: int) -> f
         milestone_updates=tuple(epoch * updates_per_epoch for epoch in optim.milestones),
         plateau_drops=progress.plateau_drops,
     )
-
-
-@contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether SIGINT or SIGTERM has come.
-
-    The first signal lets the step under way end and the run be saved; a second SIGINT interrupts at
-    once.
-    """
-    asked = False
-
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked = True
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -36,7 +36,7 @@ from detection.engine.data_digests import check_data, digests
 from detection.engine.distributed import ALONE, Processes
 from detection.engine.ema import WeightAverage
 from detection.engine.environment import prepare_device
-from detection.engine.loop import Progress, stop_signals, train_epochs
+from detection.engine.loop import Progress, train_epochs
 from detection.engine.metrics_log import MetricsLog, TensorBoard
 from detection.engine.precise_norm import compute_norm_statistics
 from detection.engine.run_folder import (
@@ -58,6 +58,7 @@ from detection.export.networks import open_exported
 from detection.export.runtimes import FORM_OF, Runtime, choose_runtime, describe_runtime
 from detection.export.session import Threads
 from detection.files import write_text
+from detection.signals import stop_signals
 
 if TYPE_CHECKING:
     from detection.engine.tasks.base import SavedRun

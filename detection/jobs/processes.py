@@ -163,6 +163,7 @@ class ProcessWorkers(WorkersBase[PieceT, ResultT]):
         elif what == ENDED:
             assert worker.piece is not None
             (piece,), worker.piece = worker.piece, None
+            self._deaths_in_open = 0  # others work, whatever becomes of this one's successors
             self._ended.append(Ended(piece, *unpickle_outcome(content)))
         else:
             assert what == TOLD, what

@@ -157,6 +157,7 @@ class RayWorkers(WorkersBase[PieceT, ResultT]):
                 if worker.telling is not None:
                     amount += self._ray.get(worker.telling)
                 (_, piece), worker.doing, worker.telling = worker.doing, None, None
+                self._deaths_in_open = 0  # others work, whatever becomes of its successors
                 self._ended.append(Ended(piece, *unpickle_outcome(content)))
                 self._add_progress(amount)
         except self._ray.exceptions.RayError as error:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.structures import ClipSampling
+from detection.structures import ActorBoxes, ClipSampling
 from detection.video.stream import Gap, StreamFrame
 
 # As in detection.video.reader: anything closer is the same time.
@@ -92,6 +92,24 @@ class DetectionFrame:
         """Whether all its frames are there."""
         frames = self.clip or ()
         return self.rgb is not None and all(frame is not None for frame in frames)
+
+
+@dataclass(frozen=True)
+class FrameDetections:
+    """The people in a detection frame.
+
+    index: its number.
+    time_s: its time.
+    boxes: N people.
+    action_scores: (N, A) float32; None where it is no keyframe.
+    arrived_s: when the frame came, on this machine's monotonic clock.
+    """
+
+    index: int
+    time_s: float
+    boxes: ActorBoxes
+    action_scores: NDArray[np.float32] | None
+    arrived_s: float = 0.0
 
 
 @dataclass

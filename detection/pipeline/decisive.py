@@ -11,15 +11,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from detection.errors import UserError, printable
-from detection.files import identity_of, sha256_of
-from detection.people.base import PeopleDetector
+from detection.files import identity_of, sha256_of, sha256_of_text
 from detection.people.shards import differences
 from detection.video.stream import VideoStream
+
+if TYPE_CHECKING:
+    import torch
+
+    from detection.people.base import PeopleDetector
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,16 @@ class Decisive:
         if theirs["options"] != ours["options"]:
             words.append(printable(differences(theirs["options"], ours["options"])))
         return "; ".join(words)
+
+
+def common_key(state: Mapping[str, Any]) -> str:
+    """Return a digest of what is the same for all videos of a run.
+
+    state: as `Decisive.as_json`, or what run.json holds.
+    """
+    options = {name: value for name, value in state["options"].items() if name != "video_id"}
+    inputs = {n: each["content"] for n, each in state["inputs"].items() if n != "video"}
+    return sha256_of_text(json.dumps([options, inputs], sort_keys=True))
 
 
 def video_input(stream: VideoStream) -> Input:

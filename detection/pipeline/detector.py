@@ -13,11 +13,12 @@ bounded, so that memory does not grow with the video.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import torch
 
@@ -28,15 +29,24 @@ from detection.cores import memory_limit_bytes, usable_cores
 from detection.devices import choose_device
 from detection.errors import UserError
 from detection.export.artefact import ARTEFACT_FILE, find_artefact
+from detection.files import sha256_of_text
 from detection.people.base import PeopleDetector
 from detection.pipeline.clip_buffer import PipelineSampling
-from detection.pipeline.decisive import Decisive, Input, people_input, video_input, weights_input
+from detection.pipeline.decisive import (
+    Decisive,
+    Input,
+    common_key,
+    people_input,
+    video_input,
+    weights_input,
+)
 from detection.pipeline.networks import Networks, open_networks
 from detection.pipeline.options import PipelineOptions, Plan, Report
 from detection.pipeline.postprocess import ShownKeyframe
 from detection.pipeline.runner import VideoRun
 from detection.pipeline.scorers import CLIPS_AT_A_TIME, SquareScorer
-from detection.pipeline.segments import SegmentsFolder
+from detection.pipeline.segments import SegmentsFolder, write_segment
+from detection.pipeline.spans import WHOLE, NotInSpansError, SpanPlan, VideoSpan, plan_spans
 from detection.pipeline.video_results import KeyframeResult, VideoResults
 from detection.pipeline.workers import (
     BYTES_PER_CLIP_PX,
@@ -65,6 +75,8 @@ class RunOptions(TypedDict, total=False):
     video_id: the video's name in the results; None: its file's.
     identity: what else decides the results, such as the version of a people detector of your own
         (files are known by their content without it).
+    computed: files that `compute_span` wrote for all spans of the video, in order: what is in them
+        is not computed again.
     should_stop: ends early, results stay valid.
     on_progress: told the time of each frame in which people were detected.
     on_gap: told each stretch that could not be read.
@@ -80,6 +92,7 @@ class RunOptions(TypedDict, total=False):
     overwrite: bool
     video_id: str | None
     identity: Mapping[str, str] | None
+    computed: Sequence[Path]
     should_stop: Callable[[], bool]
     on_progress: Callable[[float], object]
     on_gap: Callable[[Gap], object]
@@ -189,6 +202,64 @@ class ActionDetectorPipeline:
                 keyframes += self._keyframe_results(run, result.keyframes)
             return VideoResults(run.plan.video_id, self.networks.label_map, events, keyframes)
 
+    def spans(
+        self, source: Source, *, span_s: float, start_s: float = 0.0, end_s: float = math.inf
+    ) -> SpanPlan:
+        """Return spans of about `span_s` that cover a video, for `compute_span`.
+
+        One span, the whole, where the video is shorter than two of them, cannot be read twice, or
+        has no known length, and for networks that follow people over their clips: what these see
+        of a person depends on the tracks before.  Raises `UserError` as `run`.
+        """
+        if not span_s > 0:
+            raise UserError(f"span_s must be above 0, not {span_s:g}")
+        with open_source(source, live=None, reconnect_s=0.0) as stream:
+            plan = self._plan(stream, start_s, end_s, film=False, page=False, video_id=None)
+            decisive = self._decisive(stream, plan, {}).as_json()
+            contents = {name: each["content"] for name, each in decisive["inputs"].items()}
+            key = sha256_of_text(json.dumps([decisive["options"], contents], sort_keys=True))
+            length_s = stream.duration_s
+            spans: tuple[VideoSpan, ...] = (WHOLE,)
+            if stream.can_seek and length_s and not self.networks.follows_people:
+                spans = tuple(plan_spans(plan, duration_s=length_s, span_s=span_s))
+            return SpanPlan(spans, key, length_s)
+
+    def compute_span(
+        self,
+        source: Source,
+        span: VideoSpan,
+        path: str | Path,
+        *,
+        start_s: float = 0.0,
+        end_s: float = math.inf,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_progress: Callable[[float], object] = lambda time_s: None,
+    ) -> bool:
+        """Write what the networks find in a span of a video; return False where stopped before.
+
+        The files of all spans are what `run` takes as `computed`: the results are then those of one
+        run over the video. Raises `UserError` as `run`, and `NotInSpansError` where the times of
+        later spans depend on this one.
+        """
+        with self._started(
+            source,
+            start_s=start_s,
+            end_s=end_s,
+            span=span,
+            should_stop=should_stop,
+            on_progress=on_progress,
+        ) as run:
+            segment = run.detections()
+            if run.stream.repairs().resets:
+                raise NotInSpansError(
+                    f"{run.stream.shown_name}: its clock falls back, later times follow from that: "
+                    "a run over the whole video is required"
+                )
+        if run.report.stopped:
+            return False
+        write_segment(Path(path), segment)
+        return True
+
     @contextmanager
     def _started(
         self,
@@ -204,6 +275,8 @@ class ActionDetectorPipeline:
         overwrite: bool = False,
         video_id: str | None = None,
         identity: Mapping[str, str] | None = None,
+        computed: Sequence[Path] = (),
+        span: VideoSpan = WHOLE,
         should_stop: Callable[[], bool] = lambda: False,
         on_progress: Callable[[float], object] = lambda time_s: None,
         on_gap: Callable[[Gap], object] = lambda gap: None,
@@ -230,6 +303,8 @@ class ActionDetectorPipeline:
                 should_stop=should_stop,
                 on_progress=on_progress,
                 on_gap=on_gap,
+                span=span,
+                computed=computed,
             )
             self.report = run.report
             yield run
@@ -357,23 +432,53 @@ class ActionDetectorPipeline:
         except UserError:
             return None
 
+    def results_key(
+        self,
+        *,
+        start_s: float = 0.0,
+        end_s: float = math.inf,
+        film: bool = True,
+        page: bool = True,
+    ) -> str:
+        """Return a digest of all that decides the results of a file but the file itself.
+
+        `common_key` of a folder's run.json is the same where its results were made so.
+        """
+        options = self._decisive_options(
+            start_s, end_s, film=film, page=page, workers=self.workers(), live=False
+        )
+        return common_key(Decisive(options, self._inputs).as_json())
+
     def _decisive(self, stream: VideoStream, plan: Plan, identity: Mapping[str, str]) -> Decisive:
         """Return what decides the results, by which unfinished work is known."""
+        options = self._decisive_options(
+            plan.start_s,
+            plan.end_s,
+            film=plan.film,
+            page=plan.page,
+            workers=plan.workers,
+            live=stream.is_live,
+        )
+        named = {**options, "video_id": plan.video_id, **identity}
+        return Decisive(named, {"video": video_input(stream), **self._inputs})
+
+    def _decisive_options(
+        self, start_s: float, end_s: float, *, film: bool, page: bool, workers: int, live: bool
+    ) -> dict[str, Any]:
         options = dataclasses.asdict(self.options)
         del options["gathered_classes"]  # known by its content
         if not self.options.relevance:
             del options["relevance"]  # as before there was any
         options["threshold"] = self.networks.threshold
         options["class_thresholds"] = dict(self.options.class_thresholds)
-        decisive = {
+        return {
             **options,
-            "workers": plan.workers,
-            "video_id": plan.video_id,
-            "live": stream.is_live,
-            "start_s": plan.start_s,
-            "end_s": None if math.isinf(plan.end_s) else plan.end_s,
-            "film": plan.film,
-            "page": plan.page,
+            "workers": workers,
+            "live": live,
+            "start_s": start_s,
+            "end_s": None if math.isinf(end_s) else end_s,
+            "film": film,
+            "page": page,
             "half_precision": self.networks.half_precision,
             "person_score": self.networks.person_score,
             "thresholds": self.networks.thresholds.tolist(),
@@ -382,9 +487,7 @@ class ActionDetectorPipeline:
             **_unless_torch(
                 runtime=self.networks.runtime, people_runtime=self.networks.people_runtime
             ),
-            **identity,
         }
-        return Decisive(decisive, {"video": video_input(stream), **self._inputs})
 
 
 def _unless_torch(**runtimes: str) -> dict[str, str]:

@@ -43,6 +43,8 @@ _FILES = (
     ("tracks", "tracks.jsonl"),
     ("detections", "detections.csv"),
 )
+# What a row is made of; of the other files only whether they are there.
+ROW_NAMES = (STATE_NAME, "summary.json", "events.jsonl")
 _STYLE = """
 td { vertical-align: top; padding-top: 8px; padding-bottom: 8px; }
 td img { max-width: 260px; max-height: 146px; display: block; border-radius: 4px; }
@@ -112,7 +114,7 @@ def write_index(
     """
     for video in videos:
         if video.name in outcomes and outcomes[video.name] is None:
-            _place_thumbnail(video)
+            place_thumbnail(video)
     with only_writer(root, busy="another process writes here", may_wait=lambda: True):
         check_index(root)
         rows = _rows(root, videos, outcomes)
@@ -145,7 +147,7 @@ def _row(root: Path, name: str, folder: str, error: str | None) -> IndexRow:
     if error is not None:
         return IndexRow(name, folder, "failed", error)
     place = root / folder
-    state = _state_of(place)
+    state = state_of(place)
     if state == "waiting":
         return IndexRow(name, folder, state)
     names = (*(file for _, file in _FILES), THUMBNAIL_NAME)
@@ -160,7 +162,8 @@ def _row(root: Path, name: str, folder: str, error: str | None) -> IndexRow:
     return IndexRow(name, folder, state, None, read_summary(place), events, files)
 
 
-def _state_of(folder: Path) -> State:
+def state_of(folder: Path) -> State:
+    """Tell how far the results in a video's folder are."""
     try:
         complete = json.loads(read_text(folder / STATE_NAME)).get("complete") is True
     except (UserError, ValueError, AttributeError, RecursionError):
@@ -229,10 +232,10 @@ def _write_events(root: Path, rows: Sequence[IndexRow]) -> None:
             table_writer.writerow([printable(v) if isinstance(v, str) else v for v in values])
 
 
-def _place_thumbnail(video: VideoFolder) -> None:
+def place_thumbnail(video: VideoFolder) -> None:
     """Write thumbnail.jpg: the first event, else the highest score, else the middle."""
     path = video.folder / THUMBNAIL_NAME
-    if path.exists() or _state_of(video.folder) != "done":
+    if path.exists() or state_of(video.folder) != "done":
         return
     annotated = video.folder / ANNOTATED_NAME
     try:
@@ -256,9 +259,9 @@ def _place_thumbnail(video: VideoFolder) -> None:
         temporary.write_bytes(content.tobytes())
 
 
-def index_line(root: Path, rows: Sequence[IndexRow]) -> str:
+def index_line(root: str | Path, rows: Sequence[IndexRow]) -> str:
     """Return what a run over several videos ends with, in a line."""
-    return f"{_counts(rows)} -> {printable(str(root / 'index.html'))}"
+    return f"{_counts(rows)} -> {printable(str(root).rstrip('/'))}/index.html"
 
 
 def _counts(rows: Sequence[IndexRow]) -> str:

@@ -28,7 +28,7 @@ from detection.models.x3d import VARIANTS
 from detection.people.base import NetworkDetector, PeopleDetector, check_finite, person_threshold
 from detection.people.beside_run import PEOPLE_FILE, people_beside
 from detection.pipeline.action_file import ActionFile, open_action_file
-from detection.pipeline.clip_buffer import Group
+from detection.pipeline.clip_buffer import FrameDetections, Group
 from detection.pipeline.following import FollowedFrame
 from detection.pipeline.gathered_classes import GatheredClasses, read_gathered_classes
 from detection.pipeline.options import WHOLE_CLIP_THRESHOLD, PipelineOptions
@@ -56,24 +56,6 @@ KINETICS_NOTE = (
 )
 
 _PEOPLE_SHORT_SIDE_PX = 256  # of frames for detectors that do not say theirs
-
-
-@dataclass(frozen=True)
-class FrameDetections:
-    """The people in a detection frame.
-
-    index: its number.
-    time_s: its time.
-    boxes: N people.
-    action_scores: (N, A) float32; None where it is no keyframe.
-    arrived_s: when the frame came, on this machine's monotonic clock.
-    """
-
-    index: int
-    time_s: float
-    boxes: ActorBoxes
-    action_scores: NDArray[np.float32] | None
-    arrived_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detection.pipeline.networks import FrameDetections, Networks
+from detection.pipeline.clip_buffer import FrameDetections
 from detection.pipeline.options import PipelineOptions
 from detection.structures import LabelMap
 from detection.tracking.events import ActionEvent, EventFinder, TrackedKeyframe
 from detection.tracking.scoring import TrackScorer
+
+if TYPE_CHECKING:
+    from detection.pipeline.networks import Networks
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,28 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
-from detection.pipeline.clip_buffer import ClipGatherer, FrameWindow, Group, with_gaps
+from detection.pipeline.clip_buffer import (
+    ClipGatherer,
+    FrameDetections,
+    FrameWindow,
+    Group,
+    with_gaps,
+)
 from detection.pipeline.following import FollowedFrame, PeopleFollower
-from detection.pipeline.networks import FrameDetections, Networks
+from detection.pipeline.networks import Networks
 from detection.pipeline.options import PipelineOptions, Plan, Report
 from detection.pipeline.postprocess import Postprocessed, Postprocessor
 from detection.pipeline.results import Results
 from detection.pipeline.segments import Segment, SegmentsFolder
+from detection.pipeline.spans import WHOLE, VideoSpan, read_spans
 from detection.pipeline.stored import stored_events
 from detection.structures import ActorBoxes
 from detection.tracking.events import ActionEvent
@@ -32,6 +40,8 @@ class VideoRun:
     """One run over a stream.
 
     `results` does all the work, `events` is what ends in it; their caller may stop iterating early.
+    span: what the networks look at; `detections` alone takes a part of the video.
+    computed: files of the spans of the whole video, in order: the networks have nothing to do.
     """
 
     stream: VideoStream
@@ -42,6 +52,8 @@ class VideoRun:
     should_stop: Callable[[], bool]
     on_progress: Callable[[float], object]
     on_gap: Callable[[Gap], object]
+    span: VideoSpan = WHOLE
+    computed: Sequence[Path] = ()
     report: Report = field(default_factory=Report, init=False)
 
     def __post_init__(self) -> None:
@@ -98,7 +110,7 @@ class VideoRun:
                         self.report.resumed_s = detections.time_s
                     self.report.gaps += segment.gaps
                 self._segment_number = folder.saved
-            for detections in self._detections():
+            for detections in self._take_over() if self.computed else self._detections():
                 yield self._publish(postprocessor.feed(detections))
             yield self._publish(postprocessor.finish())
             if folder is not None and self._results is not None:
@@ -111,6 +123,34 @@ class VideoRun:
             self.report.clock.stop()
             if self._results is not None:
                 self._results.close()
+
+    def detections(self) -> Segment:
+        """Return what the networks find in the span; nothing is written."""
+        assert self.folder is None, "the results of a span are no results of the video"
+        threads_before = torch.get_num_threads()
+        try:
+            frames = list(self._detections())
+            return Segment(frames, self.report.gaps)
+        finally:
+            torch.set_num_threads(threads_before)
+            self.report.clock.stop()
+
+    def _take_over(self) -> Iterator[FrameDetections]:
+        """Yield the detections of the computed spans that are not saved yet; save them."""
+        first_group = self._segment_number * self.plan.groups_per_segment
+        for item in read_spans(self.computed, self.plan.sampling, first_group=first_group):
+            if self._is_stopping():
+                self.report.stopped = True
+                break
+            if isinstance(item, Gap):
+                self._note_gap(item)
+                continue
+            number, found = item
+            for detections in found:
+                self._note(detections)
+                yield detections
+            self._keep(number, found)
+        self._save_segment(None)
 
     # Reading and the networks
 
@@ -165,6 +205,9 @@ class VideoRun:
         yield from ((number, future.result()) for number, future in scoring)
 
     def _note_gap(self, gap: Gap) -> None:
+        sampling = self.plan.sampling
+        if not self.span.start_s(sampling) <= gap.start_s < self.span.end_s(sampling):
+            return  # another span notes it
         self.report.gaps.append(gap)
         self._segment.gaps.append(gap)
         self.on_gap(gap)
@@ -181,12 +224,13 @@ class VideoRun:
 
     def _read_all(self, pool: ThreadPoolExecutor) -> None:
         plan, clock, stream = self.plan, self.report.clock, self.stream
+        end_s = min(plan.end_s, self.span.end_s(plan.sampling))
         gatherer = ClipGatherer(
             plan.sampling,
             self._window,
-            first_group=self._segment_number * plan.groups_per_segment,
+            first_group=max(self._segment_number * plan.groups_per_segment, self.span.first_group),
             start_s=plan.start_s,
-            end_s=plan.end_s,
+            end_s=end_s,
             may_drop=self._must_drop if stream.is_live else lambda: False,
         )
         longest_s = max(plan.sampling.clip.span_s, plan.sampling.clip.before_s)
@@ -194,7 +238,7 @@ class VideoRun:
         if stream.can_seek:
             from_s = max(gatherer.from_s(), plan.start_s - longest_s)
         frames = with_gaps(stream.frames(from_s=from_s, should_stop=self._is_stopping))
-        last_required_s = plan.end_s + longest_s
+        last_required_s = end_s + longest_s
         while not self._is_stopping():
             with clock.measure("decode"):
                 item = next(frames, None)

@@ -23,8 +23,8 @@ import numpy as np
 
 from detection.errors import UserError
 from detection.files import read_text, replacing, write_text
+from detection.pipeline.clip_buffer import FrameDetections
 from detection.pipeline.decisive import Decisive
-from detection.pipeline.networks import FrameDetections
 from detection.structures import ActorBoxes
 from detection.video.stream import Gap
 
@@ -33,6 +33,7 @@ ValueT = TypeVar("ValueT")
 STATE_NAME = "run.json"
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error)
 FORMAT = 2
+_OVERWRITE = "start again with --overwrite"
 # Files that a run writes beside its segments and its state.
 RESULT_NAMES = (
     "annotated.mp4",
@@ -96,28 +97,13 @@ class SegmentsFolder:
     def segments(self, *, tail: bool = False) -> Iterator[Segment]:
         """Read the complete segments; `tail`: and the incomplete last one of a stopped run."""
         for number in self._numbers:
-            yield self._read(self.path(number, ".npz"), _segment_of)
+            yield read_segment(self.path(number, ".npz"))
         if tail and (path := self.path(None, ".npz")).is_file():
-            yield self._read(path, _segment_of)
+            yield read_segment(path)
 
     def save(self, segment: Segment, number: int | None) -> None:
         """Write segment `number`, greater than all before; None: the tail of a stopped run."""
-        frames, gaps = segment.frames, segment.gaps
-        actions = [f.action_scores for f in frames if f.action_scores is not None]
-        with replacing(self.path(number, ".npz")) as temporary:
-            np.savez(
-                temporary,
-                after=np.int64(self.saved - 1),
-                index=np.array([f.index for f in frames], np.int64),
-                time_s=np.array([f.time_s for f in frames], np.float64),
-                people=np.array([len(f.boxes) for f in frames], np.int64),
-                is_keyframe=np.array([f.action_scores is not None for f in frames], bool),
-                boxes_01=_stacked([f.boxes.xyxy_01 for f in frames], 4),
-                score=np.concatenate([np.zeros(0, np.float32), *[f.boxes.score for f in frames]]),
-                actions=_stacked(actions, actions[0].shape[1] if actions else 0),
-                holes_s=np.array([(h.start_s, h.end_s) for h in gaps], np.float64).reshape(-1, 2),
-                reasons=np.array([h.reason for h in gaps], np.str_),
-            )
+        write_segment(self.path(number, ".npz"), segment, after=self.saved - 1)
         if number is not None:
             self._numbers.append(number)
             self.saved = number + 1
@@ -202,18 +188,11 @@ class SegmentsFolder:
         numbers: list[int] = []
         paths = [path for path in self._segments_folder.glob("*.npz") if path.stem.isdecimal()]
         for path in sorted(paths, key=_number_of):
-            after = self._read(path, lambda values: int(values["after"]))
+            after = _read(path, lambda values: int(values["after"]), _OVERWRITE)
             if after != (numbers[-1] if numbers else -1):
                 break
             numbers.append(_number_of(path))
         return numbers
-
-    def _read(self, path: Path, read: Callable[[Mapping[str, Any]], ValueT]) -> ValueT:
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return read({name: file[name] for name in _ARRAYS})
-        except (OSError, ValueError, TypeError, LookupError, EOFError, *_ZIP_ERRORS) as error:
-            raise UserError(f"{path}: damaged ({error}); start again with --overwrite") from error
 
     def _read_state(self, *, overwrite: bool) -> dict[str, Any] | None:
         path = self.folder / STATE_NAME
@@ -236,6 +215,42 @@ class SegmentsFolder:
         if facts is not None:
             state["video"] = dict(facts)
         write_text(self.folder / STATE_NAME, json.dumps(state, indent=2) + "\n")
+
+
+def write_segment(path: Path, segment: Segment, *, after: int = -1) -> None:
+    """Write the detections of a stretch of a video, whole or not at all.
+
+    after: the number of the segment before it; -1: none.
+    """
+    frames, gaps = segment.frames, segment.gaps
+    actions = [f.action_scores for f in frames if f.action_scores is not None]
+    with replacing(path) as temporary:
+        np.savez(
+            temporary,
+            after=np.int64(after),
+            index=np.array([f.index for f in frames], np.int64),
+            time_s=np.array([f.time_s for f in frames], np.float64),
+            people=np.array([len(f.boxes) for f in frames], np.int64),
+            is_keyframe=np.array([f.action_scores is not None for f in frames], bool),
+            boxes_01=_stacked([f.boxes.xyxy_01 for f in frames], 4),
+            score=np.concatenate([np.zeros(0, np.float32), *[f.boxes.score for f in frames]]),
+            actions=_stacked(actions, actions[0].shape[1] if actions else 0),
+            holes_s=np.array([(h.start_s, h.end_s) for h in gaps], np.float64).reshape(-1, 2),
+            reasons=np.array([h.reason for h in gaps], np.str_),
+        )
+
+
+def read_segment(path: Path, *, advice: str = _OVERWRITE) -> Segment:
+    """Read what `write_segment` wrote; raises `UserError`, which ends in `advice`, if damaged."""
+    return _read(path, _segment_of, advice)
+
+
+def _read(path: Path, read: Callable[[Mapping[str, Any]], ValueT], advice: str) -> ValueT:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return read({name: file[name] for name in _ARRAYS})
+    except (OSError, ValueError, TypeError, LookupError, EOFError, *_ZIP_ERRORS) as error:
+        raise UserError(f"{path}: damaged ({error}); {advice}") from error
 
 
 _ARRAYS = (

@@ -101,7 +101,17 @@ def stored_events(folder: Path) -> Iterator[ActionEvent]:
 def read_stored_rows(
     folder: Path, names: tuple[str, ...], events: Sequence[ActionEvent]
 ) -> dict[float, list[PersonRow]]:
-    """Read tracks.jsonl: the people by keyframe.
+    """Read tracks.jsonl: the people by keyframe; see `stored_rows`."""
+    rows: dict[float, list[PersonRow]] = defaultdict(list)
+    for time_s, row in stored_rows(folder, names, events):
+        rows[time_s].append(row)
+    return rows
+
+
+def stored_rows(
+    folder: Path, names: tuple[str, ...], events: Sequence[ActionEvent]
+) -> Iterator[tuple[float, PersonRow]]:
+    """Yield (time_s, person) of tracks.jsonl, track after track; one track at a time in memory.
 
     Classes that were left out of a track for their low scores have score 0.
     events: tell what is being done in tables of older versions, which do not say it.
@@ -110,7 +120,6 @@ def read_stored_rows(
     for event in events:
         of_track[event.track].append(event)
     column_of = {name: column for column, name in enumerate(names)}
-    rows: dict[float, list[PersonRow]] = defaultdict(list)
     for path, number, values in _json_lines(folder / "tracks.jsonl"):
         try:
             track = _typed(values, "track", int)
@@ -123,19 +132,17 @@ def read_stored_rows(
                     doing = sorted({e.action for e in under_way}, key=names.index)
                 if not set(doing) <= set(names):
                     raise ValueError("doing holds names that are no classes")
-                rows[time_s].append(
-                    PersonRow(
-                        track,
-                        _numbers(each["box_01"], 4),
-                        _number(each["person_score"]),
-                        _scores(each["scores"], columns, len(names)),
-                        tuple(doing),
-                        _typed({"seen": True, **each}, "seen", bool),
-                    )
+                row = PersonRow(
+                    track,
+                    _numbers(each["box_01"], 4),
+                    _number(each["person_score"]),
+                    _scores(each["scores"], columns, len(names)),
+                    tuple(doing),
+                    _typed({"seen": True, **each}, "seen", bool),
                 )
+                yield time_s, row
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise at_row(path, number, f"not a track ({error!r})") from error
-    return rows
 
 
 def _json_lines(path: Path) -> Iterator[tuple[Path, int, dict[str, Any]]]:

@@ -7,15 +7,17 @@ import math
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detection.drawing.annotated_video import displayed_size
 from detection.errors import UserError, printable
 from detection.files import read_text, write_text
-from detection.pipeline.networks import Networks
 from detection.pipeline.options import PipelineOptions, Report
 from detection.video.reader import VideoReader
 from detection.video.stream import VideoStream
+
+if TYPE_CHECKING:
+    from detection.pipeline.networks import Networks
 
 SUMMARY_NAME = "summary.json"
 

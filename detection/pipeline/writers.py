@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,13 +15,15 @@ from detection.datasets.label_map import write_label_map
 from detection.drawing.annotated_video import displayed_size
 from detection.errors import UserError
 from detection.files import replacing
-from detection.pipeline.networks import Networks
 from detection.pipeline.postprocess import Postprocessed, ShownKeyframe
 from detection.review.document import ReviewDocument, ReviewTrack, ReviewVideo
 from detection.review.page import write_review
 from detection.structures import ActorBoxes, Detections, Keyframe, LabelMap
 from detection.tracking.events import ActionEvent, TrackedKeyframe
 from detection.video.reader import VideoReader
+
+if TYPE_CHECKING:
+    from detection.pipeline.networks import Networks
 
 ANNOTATED_NAME = "annotated.mp4"
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from detection.errors import UserError
@@ -49,6 +48,8 @@ class FrameFolder(Closing):
         self.check_keyframes(keyframes_s)
         positions = nearest_frames(shown_s, times_s)
         images = {int(p): self._decode(int(p), short_side) for p in np.unique(positions)}
+        import torch  # as in `VideoReader.read`
+
         frames = torch.from_numpy(np.stack([images[int(p)] for p in positions]))
         return Clip(frames.permute(0, 3, 1, 2), shown_s[positions])
 

@@ -22,7 +22,6 @@ from typing import Any, Literal
 import av
 import av.error
 import numpy as np
-import torch
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -164,6 +163,8 @@ class VideoReader(Closing):
                 images.append(image)
                 shown_s.append(time_s)
         index = np.asarray(found)[inverse.reshape(-1)]
+        import torch  # here: what only opens videos takes none of its time and memory
+
         frames = np.stack([images[i] for i in index])
         return Clip(torch.from_numpy(frames).permute(0, 3, 1, 2), np.asarray(shown_s)[index])
 

@@ -205,7 +205,7 @@ def test_no_score_at_all_is_never_better_than_a_score():
 
 SIGNALLED = """
 import os, signal
-from detection.engine.loop import stop_signals
+from detection.signals import stop_signals
 before = signal.getsignal(signal.SIGTERM)
 with stop_signals() as should_stop:
     assert not should_stop()

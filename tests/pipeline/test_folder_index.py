@@ -150,7 +150,7 @@ def test_what_was_stopped_is_called_unfinished_and_a_second_run_ends_it(
 
     options = ["--out", out, "--no-film", "--no-page", "--every", "0.1", "--batch-size", "2"]
     with monkeypatch.context() as patch:
-        patch.setattr("detection.engine.loop.stop_signals", stop_soon)
+        patch.setattr("detection.signals.stop_signals", stop_soon)
         assert command(films, *options) == 75
     states = [entry["state"] for entry in entries(out).values()]
     assert "unfinished" in states and states[-1] == "waiting"

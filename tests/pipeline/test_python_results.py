@@ -349,7 +349,7 @@ def test_pandas_has_a_row_for_each_person_at_each_keyframe(place):
     assert len(table) == sum(len(k) for k in results.keyframes) == 20
     assert list(table.columns) == [
         *("video_id", "time_s", "track", "x1_01", "y1_01", "x2_01", "y2_01", "person_score"),
-        *("doing", "score:be red", "score:be <b>blue</b>", "score:be here"),
+        *("seen", "doing", "score:be red", "score:be <b>blue</b>", "score:be here"),
     ]
     rows = [(k, row) for k in results.keyframes for row in range(len(k))]
     for (keyframe, row), found in zip(rows, table.to_dict("records"), strict=True):

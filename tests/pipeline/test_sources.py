@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
+from damaged_videos import damage
 from rtsp_camera import RtspCamera
 from tiny_data import turn
 from tiny_pipeline import SquareDetector, save_tiny_run, write_squares
@@ -36,21 +37,6 @@ def detector_of(run_folder, **options):
     return ActionDetectorPipeline.from_checkpoint(
         run_folder, people=SquareDetector(), options=PipelineOptions(**options)
     )
-
-
-def damage(path, start_s, end_s):
-    """Overwrite the packets between two moments."""
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        bad = [
-            (packet.pos, packet.size)
-            for packet in container.demux(stream)
-            if packet.pts is not None and start_s <= float(packet.pts * stream.time_base) < end_s
-        ]
-    data = bytearray(path.read_bytes())
-    for position, size in bad:
-        data[position + 5 : position + size] = b"\xff" * (size - 5)
-    path.write_bytes(data)
 
 
 def test_damage_in_the_middle_is_skipped_and_named(tmp_path, run_folder):

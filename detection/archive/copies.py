@@ -1,0 +1,140 @@
+"""Where a worker reads videos and writes results: in place on local disks, else by way of copies.
+
+A copy of a remote video is kept until another is asked for, since its spans and their joining ask
+for it again. Results that go to an address are made in a folder of this machine's temporary files
+and sent once they are whole, the file that says so last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from detection.errors import UserError
+from detection.files import CannotWriteError, read_text
+from detection.pipeline.segments import STATE_NAME
+from detection.pipeline.video_folders import VideoFolder
+from detection.transfer import places
+
+_STATE_LIMIT_BYTES = 64 << 20
+
+
+class Copies:
+    """Sources and results as local files.
+
+    root: folder or address of the results.  Close it (or let the process end) to remove copies.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self.are_remote = places.is_remote(root)
+        self._temporary = tempfile.TemporaryDirectory(prefix="archive-")
+        self._place = Path(self._temporary.name)
+        self._source: tuple[str, str] | None = None
+
+    def source(self, video: VideoFolder) -> str:
+        """Return the local path of a video, fetched where it is remote."""
+        if not places.is_remote(video.source):
+            return video.source
+        if self._source is None or self._source[0] != video.source:
+            into = self._place / "source"
+            shutil.rmtree(into, ignore_errors=True)
+            into.mkdir()
+            # Two copies of one file are one input: it is known by its content alone.
+            path = places.fetch(video.source, into / PurePosixPath(video.name).name)
+            os.utime(path, ns=(0, 0))
+            self._source = video.source, str(path)
+        return self._source[1]
+
+    def state(self, video: VideoFolder) -> dict[str, Any] | None:
+        """Return what run.json of a video's results holds; None where there is none."""
+        try:
+            if self.are_remote:
+                text = places.read_bytes(self._address(video, STATE_NAME), _STATE_LIMIT_BYTES)
+                values = json.loads(text)
+            else:
+                values = json.loads(read_text(video.folder / STATE_NAME))
+        except (UserError, ValueError, RecursionError):
+            return None
+        return values if isinstance(values, dict) else None
+
+    @contextmanager
+    def folder(self, video: VideoFolder, *, last: str) -> Iterator[Path]:
+        """Yield the folder for a video's results.
+
+        last: the file that says that they are whole.
+        """
+        if not self.are_remote:
+            yield video.folder
+            return
+        folder = self._place / "results" / video.folder
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            yield folder
+            places.put_folder(folder, self._address(video), last)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def has(self, name: str) -> bool:
+        """Tell whether a file below the results is there, and so whole."""
+        if self.are_remote:
+            return places.exists(f"{self._root.rstrip('/')}/{name}")
+        return (Path(self._root) / name).is_file()
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Yield where a file below the results is to be written; it is there if the block ends."""
+        if not self.are_remote:
+            path = Path(self._root) / name
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise CannotWriteError(
+                    f"{path.parent}: cannot be made ({error.strerror})"
+                ) from error
+            yield path
+            return
+        path = self._place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield path
+            if path.exists():
+                places.put_file(path, f"{self._root.rstrip('/')}/{name}")
+        finally:
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def reading(self, names: Sequence[str]) -> Iterator[list[Path]]:
+        """Yield local paths of files below the results."""
+        if not self.are_remote:
+            yield [Path(self._root) / name for name in names]
+            return
+        paths = [self._place / name for name in names]
+        try:
+            for name, path in zip(names, paths, strict=True):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                places.fetch(f"{self._root.rstrip('/')}/{name}", path)
+            yield paths
+        finally:
+            for path in paths:
+                path.unlink(missing_ok=True)
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove files below the results that are not required any more."""
+        for name in names:
+            if self.are_remote:
+                places.remove(f"{self._root.rstrip('/')}/{name}")
+            else:
+                (Path(self._root) / name).unlink(missing_ok=True)
+        for folder in {(Path(self._root) / name).parent for name in names}:
+            if not self.are_remote and folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+    def _address(self, video: VideoFolder, *below: str) -> str:
+        return "/".join([self._root.rstrip("/"), video.folder.as_posix(), *below])

@@ -1,0 +1,73 @@
+"""manifest.json: by what the tables of all videos were made, what they count, and their hashes."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from detection import __version__
+from detection.archive.table_columns import FORMAT
+from detection.archive.table_files import MANIFEST_NAME
+from detection.archive.table_rows import VideoRow, read_common
+from detection.archive.tables import TablesPlan
+from detection.errors import UserError
+from detection.files import sha256_of
+from detection.formats.json_text import json_text
+from detection.transfer.places import fetch, is_remote, local_path, write_bytes
+
+_PACKAGES = ("torch", "av")
+
+
+def write_archive_manifest(plan: TablesPlan, names: Sequence[str]) -> None:
+    """Write manifest.json beside finished tables; the same results give the same bytes.
+
+    names: of the tables' files, as `finish_tables` returns them, sorted. Raises `UserError`.
+    """
+    done = [row for row in plan.videos if row.state == "done"]
+    common = read_common(plan.root, done[0].folder) if done else {"options": {}, "inputs": {}}
+    values = {
+        "format": FORMAT,
+        "versions": _versions(plan.format),
+        **common,
+        "classes": [{"id": class_id, "name": name} for class_id, name in plan.classes],
+        "counts": _counts(plan.videos),
+        "files": {name: _identity(plan.root, name) for name in names},
+    }
+    place = f"{plan.root.rstrip('/')}/{MANIFEST_NAME}"
+    write_bytes(place, json_text(values, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+
+
+def _versions(table_format: str) -> dict[str, str]:
+    packages = (*_PACKAGES, "pyarrow") if table_format == "parquet" else _PACKAGES
+    return {
+        "x3d-action-detection": __version__,
+        **{package: importlib.metadata.version(package) for package in packages},
+    }
+
+
+def _counts(videos: Sequence[VideoRow]) -> dict[str, Any]:
+    """Count videos by state, and what the finished ones hold; what is unknown of one counts 0."""
+    states = Counter(row.state for row in videos)
+    return {
+        "videos": len(videos),
+        **{state: states[state] for state in ("done", "unfinished", "failed", "waiting")},
+        "length_s": round(sum(row.length_s or 0.0 for row in videos), 3),
+        "keyframes": sum(row.keyframes or 0 for row in videos),
+        "people": sum(row.people or 0 for row in videos),
+        "persons": sum(row.persons or 0 for row in videos),
+        "events": sum(row.events or 0 for row in videos),
+    }
+
+
+def _identity(root: str, name: str) -> dict[str, int | str]:
+    place = f"{root.rstrip('/')}/{name}"
+    with TemporaryDirectory() as folder:
+        path = fetch(place, Path(folder, "table")) if is_remote(root) else local_path(place)
+        try:
+            return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from error

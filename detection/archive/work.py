@@ -1,0 +1,181 @@
+"""What does the pieces of an archive's work: one worker with opened networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from detection.archive.copies import Copies
+from detection.archive.pieces import (
+    JoinPiece,
+    Key,
+    KeyPiece,
+    NotCut,
+    Piece,
+    Result,
+    SpanDone,
+    SpanPiece,
+    SpansPlanned,
+    VideoDone,
+    VideoPiece,
+    WorkOptions,
+    is_complete,
+    span_name,
+    state_key,
+)
+from detection.checkpoints.hub import DEFAULT_NETWORK
+from detection.devices import choose_device
+from detection.engine.environment import keep_malloc_memory
+from detection.errors import UserError
+from detection.files import only_writer
+from detection.jobs.base import OnProgress
+from detection.pipeline.detector import ActionDetectorPipeline
+from detection.pipeline.folder_index import place_thumbnail
+from detection.pipeline.segments import STATE_NAME
+from detection.pipeline.spans import NotInSpansError, SpanPlan
+from detection.pipeline.video_folders import VideoFolder
+from detection.video.repairs import repair_lines
+from detection.video.stream import VideoStream
+
+
+@dataclass
+class Worker:
+    """Does pieces with the networks that it has opened."""
+
+    detector: ActionDetectorPipeline
+    options: WorkOptions
+
+    def __post_init__(self) -> None:
+        options = self.options
+        self._copies = Copies(options.root)
+        self._key = self.detector.results_key(
+            start_s=options.start_s, end_s=options.end_s, film=options.film, page=options.page
+        )
+
+    @classmethod
+    def open(cls, options: WorkOptions) -> Self:
+        """Open the networks that the options name; raises `UserError`."""
+        keep_malloc_memory()
+        torch.set_num_threads(options.threads)
+        detector = ActionDetectorPipeline.from_checkpoint(
+            options.checkpoint or DEFAULT_NETWORK,
+            people=options.people,
+            options=options.pipeline,
+            device=choose_device(options.device),
+            half_precision=options.half_precision,
+            runtime=options.runtime,
+        )
+        return cls(detector, options)
+
+    def __call__(self, piece: Piece, tell: OnProgress) -> Result:
+        """Do a piece; tell: told seconds of video that were computed."""
+        if isinstance(piece, KeyPiece):
+            return Key(self._key)
+        if isinstance(piece, VideoPiece):
+            return self._do_video(piece, tell)
+        if isinstance(piece, SpanPiece):
+            return self._compute_span(piece, tell)
+        return self._join(piece, tell)
+
+    def _do_video(self, piece: VideoPiece, tell: OnProgress) -> Result:
+        video = piece.video
+        is_done = self._is_done(video)
+        if is_done and self._copies.are_remote:
+            return VideoDone(video.name, None)
+        if not (is_done or piece.whole or math.isinf(self.options.span_s)):
+            plan = self._plan(video)
+            if len(plan.spans) > 1:
+                return SpansPlanned(video.name, plan.spans, plan.key)
+        return self._run(video, (), tell)
+
+    def _plan(self, video: VideoFolder) -> SpanPlan:
+        options = self.options
+        return self.detector.spans(
+            self._copies.source(video),
+            span_s=options.span_s,
+            start_s=options.start_s,
+            end_s=options.end_s,
+        )
+
+    def _compute_span(self, piece: SpanPiece, tell: OnProgress) -> Result:
+        video, options = piece.video, self.options
+        name = span_name(video, piece.span, piece.key)
+        if self._copies.has(name):
+            return SpanDone(video.name, piece.span)
+        source = self._copies.source(video)
+        try:
+            with self._copies.writing(name) as path:
+                self.detector.compute_span(
+                    source,
+                    piece.span,
+                    path,
+                    start_s=options.start_s,
+                    end_s=options.end_s,
+                    on_progress=_steps(tell),
+                )
+        except NotInSpansError as error:
+            return NotCut(video.name, str(error))
+        return SpanDone(video.name, piece.span)
+
+    def _join(self, piece: JoinPiece, tell: OnProgress) -> Result:
+        video = piece.video
+        if not self._is_done(video) and self._plan(video).key != piece.key:
+            raise UserError(
+                f"{video.name}: has changed since its spans were computed; the same command "
+                "computes them again"
+            )
+        names = [span_name(video, span, piece.key) for span in piece.spans]
+        with self._copies.reading(names) as paths:
+            done = self._run(video, paths, tell=lambda amount: None)
+        self._copies.remove(names)
+        return done
+
+    def _is_done(self, video: VideoFolder) -> bool:
+        """Tell whether the results of a video stand whole, made by these networks and options."""
+        state = self._copies.state(video)
+        return is_complete(state) and state_key(state) == self._key
+
+    def _run(self, video: VideoFolder, computed: Sequence[Path], tell: OnProgress) -> VideoDone:
+        """Make a video's results, of computed spans where there are any."""
+        source, options = self._copies.source(video), self.options
+        with (
+            VideoStream(source, live=False) as stream,
+            self._copies.folder(video, last=STATE_NAME) as folder,
+            only_writer(folder, busy="another process writes here"),
+        ):
+            length_s = stream.duration_s
+            events = self.detector.run(
+                stream,
+                out=folder,
+                start_s=options.start_s,
+                end_s=options.end_s,
+                film=options.film,
+                page=options.page,
+                overwrite=options.overwrite,
+                computed=computed,
+                on_progress=_steps(tell),
+            )
+            for _ in events:
+                pass
+            notes = [f"{video.name}: {note}" for note in self.detector.report.notes]
+            notes += repair_lines({video.name: stream.repairs().descriptions()})
+            place_thumbnail(VideoFolder(video.name, source, folder))
+        return VideoDone(video.name, length_s, tuple(notes))
+
+
+def _steps(tell: OnProgress) -> Callable[[float], object]:
+    """Return a callback that is told times, and tells the seconds between them."""
+    last_s: float | None = None
+
+    def progress(time_s: float) -> None:
+        nonlocal last_s
+        if last_s is not None and time_s > last_s:
+            tell(time_s - last_s)
+        last_s = time_s
+
+    return progress

@@ -1,0 +1,112 @@
+"""Spans of a long video: the networks' work on one does not depend on the others.
+
+Boxes, features and scores at keyframes are computed span by span, in any order and anywhere; what
+links them over time (tracks, averaged scores, events) is done once, over all of them in order. A
+span begins and ends between groups of keyframes, so that the batches are those of a run over the
+whole video, and its first and last clips read frames across the cut.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from detection.errors import UserError
+from detection.pipeline.clip_buffer import FrameDetections, PipelineSampling
+from detection.pipeline.options import Plan
+from detection.pipeline.segments import read_segment
+from detection.video.stream import Gap
+
+
+class NotInSpansError(UserError):
+    """A video that is to be computed from its beginning on."""
+
+
+@dataclass(frozen=True)
+class VideoSpan:
+    """Groups of keyframes `first_group` to before `end_group` (None: to the end of the video)."""
+
+    first_group: int = 0
+    end_group: int | None = None
+
+    def end_s(self, sampling: PipelineSampling) -> float:
+        """Return the time from which on detection frames belong to later spans."""
+        if self.end_group is None:
+            return math.inf
+        last_keyframe = self.end_group * sampling.group_size - 1
+        return sampling.time_s(last_keyframe * sampling.per_keyframe + 1)
+
+    def start_s(self, sampling: PipelineSampling) -> float:
+        """Return the time from which on detection frames belong to this span."""
+        if self.first_group == 0:
+            return -math.inf
+        return VideoSpan(0, self.first_group).end_s(sampling)
+
+    @property
+    def name(self) -> str:
+        """Return a name for its file; names of one video's spans sort in order of time."""
+        end = "end" if self.end_group is None else f"{self.end_group:08d}"
+        return f"{self.first_group:08d}-{end}"
+
+
+WHOLE = VideoSpan()
+
+
+@dataclass(frozen=True)
+class SpanPlan:
+    """How a video is cut.
+
+    spans: in order; together all of it.
+    key: a digest of the video's content, the networks and the options: what was computed under
+    another is of something else.
+    length_s: of the video; None: unknown.
+    """
+
+    spans: tuple[VideoSpan, ...]
+    key: str
+    length_s: float | None
+
+
+def plan_spans(plan: Plan, *, duration_s: float, span_s: float) -> list[VideoSpan]:
+    """Cut what is planned of a video into spans of about `span_s`, whole segments each.
+
+    One span where the video is shorter than two of them.  duration_s: of the video.
+    """
+    per_span = max(1, round(span_s / plan.segment_s)) * plan.groups_per_segment
+    group_s = plan.sampling.group_size * plan.sampling.interval_s
+    first = max(0, math.floor(plan.start_s / group_s)) // per_span
+    last = math.floor(min(plan.end_s, duration_s) / group_s) // per_span
+    cuts = [number * per_span for number in range(first + 1, last + 1)]
+    if cuts and min(plan.end_s, duration_s) - cuts[-1] * group_s < plan.segment_s:
+        cuts.pop()  # the rest is not worth a span
+    edges: list[int | None] = [0, *cuts, None]
+    return [VideoSpan(begin or 0, end) for begin, end in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def read_spans(
+    paths: Sequence[Path], sampling: PipelineSampling, *, first_group: int
+) -> Iterator[Gap | tuple[int, list[FrameDetections]]]:
+    """Yield the gaps and the groups (number, detections) of computed spans, in order of time.
+
+    first_group: earlier groups, and gaps before them, are left out.
+    """
+    from_s = VideoSpan(first_group).start_s(sampling)
+    for path in paths:
+        segment = read_segment(path, advice="remove it; the same command makes it again")
+        gaps = [gap for gap in segment.gaps if gap.start_s >= from_s]
+        for number, frames in groupby(segment.frames, lambda frame: _group_of(frame, sampling)):
+            if number < first_group:
+                continue
+            group = list(frames)
+            while gaps and gaps[0].start_s < group[-1].time_s:
+                yield gaps.pop(0)
+            yield number, group
+        yield from gaps
+
+
+def _group_of(frame: FrameDetections, sampling: PipelineSampling) -> int:
+    """Return the group of a detection frame: that of the keyframe that it leads to."""
+    return -(-frame.index // sampling.per_keyframe) // sampling.group_size

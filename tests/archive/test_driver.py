@@ -1,0 +1,175 @@
+"""Who gets which piece, and what becomes of failures: with made workers that open no network."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from detection.archive.driver import Driver
+from detection.archive.pieces import (
+    JoinPiece,
+    Key,
+    KeyPiece,
+    NotCut,
+    SpanDone,
+    SpanPiece,
+    SpansPlanned,
+    VideoDone,
+    VideoPiece,
+)
+from detection.errors import UserError
+from detection.files import BusyError, CannotWriteError
+from detection.jobs.open import open_workers
+from detection.pipeline.spans import VideoSpan
+from detection.pipeline.video_folders import VideoFolder
+
+SPANS = (VideoSpan(0, 4), VideoSpan(4, 8), VideoSpan(8, None))
+
+
+def video(name):
+    return VideoFolder(name, f"in/{name}", Path("out") / name)
+
+
+class Made:
+    """Does pieces as their videos' names say, and notes them; raises what is next in `errors`."""
+
+    def __init__(self, **errors):
+        self.errors = {name: list(some) for name, some in errors.items()}
+        self.pieces = []
+
+    def __call__(self, piece, tell):
+        self.pieces.append(piece)
+        if isinstance(piece, KeyPiece):
+            return Key("key")
+        name = piece.video.name
+        kind = type(piece).__name__.removesuffix("Piece").lower()
+        for waiting in (self.errors.get(name), self.errors.get(f"{name}_{kind}")):
+            if waiting and (error := waiting.pop(0)) is not None:
+                raise error
+        tell(1.0)
+        if isinstance(piece, SpanPiece):
+            if name.startswith("reset"):
+                return NotCut(name, "its clock falls back")
+            return SpanDone(name, piece.span)
+        if isinstance(piece, VideoPiece) and "long" in name and not piece.whole:
+            return SpansPlanned(name, SPANS, "plan")
+        return VideoDone(name, 1.0, (f"note of {name}",) if "noted" in name else ())
+
+    def count(self, kind):
+        return Counter(p.video.name for p in self.pieces if isinstance(p, kind))
+
+
+def drive(made, names, done=(), **more):
+    with open_workers("here", functools.partial(lambda: made)) as workers:
+        driver = Driver(workers, lambda video, key: video.name in done, **more)
+        return driver.run([video(name) for name in names], count=len(names))
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    monkeypatch.setattr("detection.archive.driver._BUSY_S", 0.0)
+
+
+def test_no_video_at_all():
+    progress = drive(Made(), [])
+    assert (progress.done, progress.failures, progress.stopped) == (0, [], False)
+
+
+def test_each_video_is_done_once_and_finished_ones_are_left_alone():
+    made, notes = Made(), []
+    progress = drive(made, ["a", "b", "c noted"], done={"b"}, on_note=notes.append)
+    assert made.count(VideoPiece) == {"a": 1, "c noted": 1}
+    assert (progress.done, progress.kept, progress.computed_s) == (3, 1, 2.0)
+    assert notes == ["note of c noted"]
+
+
+def test_spans_of_a_long_video_are_joined_once_all_are_there():
+    made = Made()
+    progress = drive(made, ["long", "a"])
+    assert made.count(SpanPiece) == {"long": 3} and made.count(JoinPiece) == {"long": 1}
+    (join,) = (p for p in made.pieces if isinstance(p, JoinPiece))
+    assert (join.spans, join.key) == (SPANS, "plan")
+    assert made.pieces.index(join) > max(
+        i for i, p in enumerate(made.pieces) if isinstance(p, SpanPiece)
+    )
+    assert (progress.done, progress.spans, progress.spans_done) == (2, 0, 0)
+
+
+def test_a_video_that_cannot_be_cut_is_done_whole():
+    made, notes = Made(), []
+    progress = drive(made, ["reset long"], on_note=notes.append)
+    assert progress.done == 1 and not made.count(JoinPiece)
+    assert made.count(VideoPiece) == {"reset long": 2}
+    assert notes == ["its clock falls back; it is not cut into spans"]
+
+
+@pytest.mark.parametrize("retries", [0, 1, 2])
+def test_a_video_that_fails_is_tried_again_and_then_written_down(retries):
+    made = Made(bad=[UserError("bad: no video")] * 9, once=[RuntimeError("odd")])
+    progress = drive(made, ["bad", "good", "once"], retries=retries)
+    assert made.count(VideoPiece)["bad"] == retries + 1
+    failed = {failure.video: failure for failure in progress.failures}
+    assert (failed["bad"].attempts, failed["bad"].error) == (retries + 1, "bad: no video")
+    assert ("once" in failed) == (retries == 0)
+    assert progress.done == 3 - len(failed)
+    if not retries:
+        assert failed["once"].error == "RuntimeError: odd", "the last line of the traceback"
+
+
+def test_a_span_that_fails_is_tried_again_alone():
+    made = Made(long_span=[None, UserError("odd")])
+    progress = drive(made, ["long"], retries=1)
+    assert progress.done == 1 and made.count(SpanPiece) == {"long": 4}
+    assert made.count(VideoPiece) == made.count(JoinPiece) == {"long": 1}
+
+
+def test_a_span_that_always_fails_is_one_failure_and_no_join():
+    made = Made(long_span=[UserError("odd")] * 99)
+    progress = drive(made, ["long", "a"], retries=1)
+    (failure,) = progress.failures
+    assert (failure.video, failure.attempts, progress.done) == ("long", 2, 1)
+    assert not made.count(JoinPiece)
+
+
+def test_joining_that_fails_begins_with_the_video_again():
+    """What its spans were of may have changed."""
+    made = Made(long_join=[UserError("has changed")])
+    progress = drive(made, ["long"], retries=1)
+    assert progress.done == 1 and not progress.failures
+    assert made.count(VideoPiece) == made.count(JoinPiece) == {"long": 2}
+    assert made.count(SpanPiece) == {"long": 6}
+
+
+def test_what_another_run_works_on_is_waited_for_and_is_no_failure():
+    made = Made(a=[BusyError("a: another process writes here")] * 5)
+    progress = drive(made, ["a", "b"], retries=0)
+    assert (progress.done, progress.failures, progress.busy) == (2, [], 0)
+    assert made.count(VideoPiece) == {"a": 6, "b": 1}
+
+
+@pytest.mark.parametrize("where", ["a", "long_span", "long_join"])
+def test_a_full_disk_ends_the_run(where):
+    made = Made(**{where: [CannotWriteError("out/a: cannot be written (No space left)")]})
+    with pytest.raises(CannotWriteError, match="No space left"):
+        drive(made, ["a", "long"], retries=5)
+
+
+def test_networks_that_cannot_be_opened_end_the_run():
+    def failing():
+        raise UserError("weights.pt: not found")
+
+    with (
+        open_workers("here", failing) as workers,
+        pytest.raises(UserError, match="weights.pt: not found"),
+    ):
+        Driver(workers, lambda video, key: False).run([video("a")], count=1)
+
+
+def test_a_run_that_is_stopped_says_so_and_gives_out_no_more():
+    made, asked = Made(), iter(range(100))
+    progress = drive(made, [f"v{i}" for i in range(50)], should_stop=lambda: next(asked) > 4)
+    assert progress.stopped and 0 < progress.done < 10
+    assert len(made.pieces) < 12

@@ -1,0 +1,170 @@
+"""How far a run is, as it is told from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import pytest
+
+from detection.archive import status
+from detection.archive.status import StatusWriter, status_lines
+from detection.errors import UserError
+
+
+@dataclass
+class ArchiveProgress:
+    videos: int = 10
+    done: int = 4
+    kept: int = 1
+    spans: int = 0
+    spans_done: int = 0
+    computed_s: float = 7200.0
+    busy: int = 0
+    stopped: bool = False
+    failures: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds of both clocks, moved by the test."""
+    now = {"s": 1_000_000.0}
+    monkeypatch.setattr(status.time, "monotonic", lambda: now["s"])
+    monkeypatch.setattr(status.time, "time", lambda: now["s"])
+    return now
+
+
+def values_of(root, name="progress.json"):
+    return json.loads((root / name).read_text())
+
+
+def test_progress_is_written_every_two_seconds(tmp_path, clock):
+    with StatusWriter(str(tmp_path)) as writer:
+        clock["s"] += 60
+        writer.write(ArchiveProgress())
+        values = values_of(tmp_path)
+        assert {name: values[name] for name in ("videos", "done", "kept", "failed", "state")} == {
+            "videos": 10, "done": 4, "kept": 1, "failed": 0, "state": "running",
+        }  # fmt: skip
+        assert values["times_real_time"] == 120 and values["left_s"] == 6 * 60 / 3
+        assert (values["since"], values["written"]) == (
+            "1970-01-12T13:46:40+00:00", "1970-01-12T13:47:40+00:00",
+        )  # fmt: skip
+        assert values["pid"] == os.getpid() and values["host"]
+        clock["s"] += 1.9
+        writer.write(ArchiveProgress(done=5))
+        assert values_of(tmp_path)["done"] == 4
+        clock["s"] += 0.2
+        writer.write(ArchiveProgress(done=6))
+        assert values_of(tmp_path)["done"] == 6
+        writer.write(ArchiveProgress(done=9, failures=["x"]))
+    values = values_of(tmp_path)
+    assert (values["done"], values["failed"], values["state"]) == (9, 1, "ended")
+    assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
+
+
+def lines_after(tmp_path, clock, seconds=60.0, later=0.0, **values):
+    writer = StatusWriter(str(tmp_path))
+    clock["s"] += seconds
+    writer.write(ArchiveProgress(**values))
+    return status_lines(str(tmp_path), now=clock["s"] + later)
+
+
+def test_the_lines_say_how_far_it_is(tmp_path, clock):
+    lines = lines_after(
+        tmp_path, clock, done=1234, kept=12, videos=100_000, busy=2, spans=7, spans_done=3,
+        failures=["a", "b"], computed_s=36_000.0, seconds=3600.0,
+    )  # fmt: skip
+    assert lines[0] == (
+        "1,234 of 100,000 videos done, 12 found finished, 2 failed, 2 in other runs, "
+        "3 of 7 spans of long videos"
+    )
+    assert lines[1] == "10.00 h of video, 10.0 times real time"
+    assert lines[2].startswith("since 1970-01-12T13:46:40+00:00 on ")
+    assert lines[2].endswith(f", process {os.getpid()}")
+    assert lines[3] == "running, about 80:49:18 left" and len(lines) == 4
+
+
+@pytest.mark.parametrize(
+    ("values", "later", "last"),
+    [
+        ({"done": 1, "kept": 1}, 0.0, "running"),
+        ({"videos": 0, "done": 0, "kept": 0}, 0.0, "running"),
+        ({"done": 4}, 30.0, "running, about 2:00 left"),
+        ({"done": 4}, 31.0, "not heard of for 31.0 s: the process that leads it is gone, or "
+            "cannot write"),
+        ({"done": 4}, -50.0, "running, about 2:00 left"),
+    ],
+)  # fmt: skip
+def test_the_last_line_says_whether_it_runs(tmp_path, clock, values, later, last):
+    assert lines_after(tmp_path, clock, later=later, **values)[-1] == last
+
+
+def test_the_last_line_says_how_it_ended(tmp_path, clock):
+    for stopped, words in ((False, "ended 1970-01-12"), (True, "stopped 1970-01-12")):
+        with StatusWriter(str(tmp_path)) as writer:
+            writer.write(ArchiveProgress(stopped=stopped))
+        assert status_lines(str(tmp_path), now=clock["s"] + 99)[-1].startswith(words)
+    with pytest.raises(ZeroDivisionError), StatusWriter(str(tmp_path)) as writer:
+        writer.write(ArchiveProgress())
+        raise ZeroDivisionError
+    assert status_lines(str(tmp_path))[-1].startswith("ended by an error 1970-01-12")
+
+
+def test_a_run_that_never_told_anything_writes_nothing(tmp_path):
+    with StatusWriter(str(tmp_path)):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match=r"no run with --engine has told of itself"):
+        status_lines(str(tmp_path))
+    with pytest.raises(UserError, match=r"none: no run with --engine"):
+        status_lines(str(tmp_path / "none"))
+
+
+def test_shares_tell_of_themselves_and_buckets_alike(tmp_path, clock):
+    pytest.importorskip("fsspec").filesystem("memory").store.clear()
+    with pytest.raises(UserError, match="memory://s: no run"):
+        status_lines("memory://s")
+    for root in (str(tmp_path), "memory://s/"):
+        for share in ("1-of-2", "2-of-2"):
+            StatusWriter(root, share=share).write(ArchiveProgress())
+        lines = status_lines(root)
+        assert lines[0] == "share 1 of 2:" and lines[5] == "share 2 of 2:" and len(lines) == 10
+
+
+def test_what_cannot_be_written_is_said_once_and_the_run_goes_on(tmp_path, clock, capsys):
+    (tmp_path / "file").write_text("")
+    with StatusWriter(str(tmp_path / "file")) as writer:
+        for _ in range(3):
+            clock["s"] += 3
+            writer.write(ArchiveProgress())
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith("warning: ") and "the run goes on" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("format", 2), ("videos", "x"), ("written", "today"), ("computed_s", None), ("left_s", "x"),
+        ("state", 1), ("pid", None),
+    ],
+)  # fmt: skip
+def test_a_damaged_file_is_named(tmp_path, clock, name, value):
+    StatusWriter(str(tmp_path)).write(ArchiveProgress())
+    values = values_of(tmp_path)
+    for damaged in (values | {name: value}, {k: v for k, v in values.items() if k != name}):
+        (tmp_path / "progress.json").write_text(json.dumps(damaged))
+        with pytest.raises(UserError, match=r"progress.json: damaged"):
+            status_lines(str(tmp_path))
+    for text in ("", "[]", "{"):
+        (tmp_path / "progress.json").write_text(text)
+        with pytest.raises(UserError, match=r"progress.json: damaged"):
+            status_lines(str(tmp_path))
+
+
+def test_times_are_of_no_zone_of_this_machine(tmp_path, clock):
+    StatusWriter(str(tmp_path)).write(ArchiveProgress())
+    written = datetime.fromisoformat(values_of(tmp_path)["written"])
+    assert written.timestamp() == clock["s"]

@@ -1,0 +1,147 @@
+"""A video computed in spans, in any order, has the results of one run over it."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from damaged_videos import damage
+from tiny_pipeline import SquareDetector, save_tiny_run, write_squares
+
+from detection.errors import UserError
+from detection.pipeline import ActionDetectorPipeline, PipelineOptions
+from detection.pipeline.spans import WHOLE, NotInSpansError, VideoSpan
+
+NAMES = ("events.jsonl", "tracks.jsonl", "detections.csv")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("spans")
+    save_tiny_run(folder / "run")
+    save_tiny_run(folder / "inside", at_ends="inside")
+    save_tiny_run(folder / "passes", step=3, at_ends="inside", stream=True)
+    write_squares(folder / "walk.mp4", seconds=33.3, empty=(14, 17))
+    write_squares(folder / "late.mp4", seconds=21, start_s=40.7)
+    times_s = np.concatenate([np.arange(90) / 10, 24 + np.arange(130) / 10])
+    write_squares(folder / "gap.mp4", times_s=times_s)  # nothing is judged from 8.9 to 24 s
+    write_squares(folder / "bad.mp4", seconds=33)
+    damage(folder / "bad.mp4", 13.25, 14.6)
+    write_squares(folder / "reset.mp4", seconds=33, size=(256, 192))
+    damage(folder / "reset.mp4", 9.0, 12.5)
+    return folder
+
+
+def detector_of(place, run="run", people=None, **options):
+    options = {"threshold": 0.7, "batch_size": 6, "workers": 2, **options}
+    return ActionDetectorPipeline.from_checkpoint(
+        place / run, people=people or SquareDetector(), options=PipelineOptions(**options)
+    )
+
+
+def run_in_spans(detector, video, folder, span_s, **part):
+    """Compute the spans in a random order, then the results; returns how many spans there were."""
+    spans = detector.spans(video, span_s=span_s, **part).spans
+    paths = [folder / "spans" / f"{span.name}.npz" for span in spans]
+    work = list(zip(spans, paths, strict=True))
+    random.Random(0).shuffle(work)
+    for span, path in work:
+        assert detector.compute_span(video, span, path, **part)
+    files = {"out": folder / "out", "film": False, "page": False}
+    list(detector.run(video, computed=sorted(paths), **files, **part))
+    return len(spans)
+
+
+@pytest.mark.parametrize("video", ["walk", "late", "gap", "bad"])
+@pytest.mark.parametrize("span_s", [5, 11])
+def test_the_results_are_those_of_one_run(place, tmp_path, video, span_s):
+    path = place / f"{video}.mp4"
+    whole = detector_of(place)
+    list(whole.run(path, out=tmp_path / "whole", film=False, page=False))
+    people = SquareDetector()
+    detector = detector_of(place, people=people)
+    assert run_in_spans(detector, path, tmp_path, span_s) > 1
+    assert detector.report.gaps == whole.report.gaps
+    assert detector.report.keyframes == whole.report.keyframes == people.frames > 20
+    for name in NAMES:
+        ours, theirs = tmp_path / "out" / name, tmp_path / "whole" / name
+        assert ours.read_bytes() == theirs.read_bytes()
+        assert ours.stat().st_size > 100
+
+
+@pytest.mark.parametrize(
+    ("run", "options", "part"),
+    [
+        ("inside", {}, {}),
+        ("passes", {"keyframe_interval_s": 0.25}, {}),
+        ("run", {"people_per_keyframe": 3, "batch_size": 9}, {}),
+        ("run", {"workers": 1, "batch_size": 1}, {"start_s": 7.2, "end_s": 29.0}),
+        ("run", {}, {"start_s": 12.0}),
+    ],
+)
+def test_other_networks_and_parts_of_a_video(place, tmp_path, run, options, part):
+    path = place / "walk.mp4"
+    whole = detector_of(place, run, **options)
+    list(whole.run(path, out=tmp_path / "whole", film=False, page=False, **part))
+    detector = detector_of(place, run, **options)
+    assert run_in_spans(detector, path, tmp_path, 6, **part) > 2
+    for name in NAMES:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_video_and_page_are_those_of_one_run(place, tmp_path):
+    detector = detector_of(place)
+    list(detector.run(place / "walk.mp4", out=tmp_path / "whole"))
+    run_in_spans(detector, place / "walk.mp4", tmp_path, 10)
+    spans = sorted((tmp_path / "spans").iterdir())
+    list(detector.run(place / "walk.mp4", out=tmp_path / "all", computed=spans))
+    names = {path.name for path in (tmp_path / "whole").iterdir()}
+    assert names == {path.name for path in (tmp_path / "all").iterdir()} > {"annotated.mp4"}
+    one, other = ((tmp_path / name / "review.html").read_text() for name in ("whole", "all"))
+    assert one == other
+
+
+def test_joining_goes_on_where_it_was_stopped(place, tmp_path):
+    detector, path = detector_of(place), place / "walk.mp4"
+    run_in_spans(detector, path, tmp_path, 10)
+    spans = sorted((tmp_path / "spans").iterdir())
+    asked = iter(range(1000))
+    files = {"out": tmp_path / "cut", "film": False, "page": False, "computed": spans}
+    list(detector.run(path, should_stop=lambda: next(asked) > 5, **files))
+    assert detector.report.stopped and list((tmp_path / "cut" / "parts").glob("0*.npz"))
+    list(detector.run(path, **files))
+    assert detector.report.resumed_s > 0
+    for name in NAMES:
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+def test_a_short_video_and_one_that_cannot_be_cut_are_one_span(place, tmp_path):
+    detector = detector_of(place)
+    short = write_squares(tmp_path / "short.mp4", seconds=0.4)
+    assert detector.spans(short, span_s=5).spans == (WHOLE,)
+    assert run_in_spans(detector, short, tmp_path, 5) == 1
+    frames = ((time_s, np.zeros((72, 96, 3), np.uint8)) for time_s in (0.0, 0.1))
+    assert detector.spans(frames, span_s=5).spans == (WHOLE,)
+    with pytest.raises(UserError, match="span_s must be above 0"):
+        detector.spans(short, span_s=0)
+
+
+def test_a_video_whose_clock_falls_back_is_not_cut(place, tmp_path):
+    """The frames after the fall have times that follow from it."""
+    detector, path = detector_of(place), place / "reset.mp4"
+    assert len(detector.spans(path, span_s=5).spans) > 4
+    with pytest.raises(NotInSpansError, match=r"reset\.mp4: its clock falls back"):
+        run_in_spans(detector, path, tmp_path, 5)
+
+
+def test_a_stopped_span_is_not_written_and_a_damaged_one_is_named(place, tmp_path):
+    detector = detector_of(place)
+    path = tmp_path / "span.npz"
+    assert not detector.compute_span(
+        place / "walk.mp4", VideoSpan(0, 4), path, should_stop=lambda: True
+    )
+    assert not path.exists()
+    path.write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"span\.npz: damaged .* makes it again"):
+        list(detector.run(place / "walk.mp4", computed=[path]))
