@@ -29,14 +29,14 @@ from detection.files import sha256_of_text, write_text
 from detection.jobs.base import Open, Workers
 from detection.jobs.run_all import run_all
 from detection.people.base import PeopleDetector
-from detection.people.box_workers import KeyframeBatch, PeopleBatch, open_box_worker
+from detection.people.box_workers import FoundBatch, KeyframeBatch, open_box_worker
 from detection.people.detect_batch import decoded_sides_px, detect_batch
 from detection.people.keyframe_frames import Unreadable, batches_of, read_batches
 from detection.people.shards import Options, Parts, Record, Shard, differences
 from detection.people.video_identity import batch_digests, changed_videos, video_digests
 from detection.structures import ActorBoxes, Keyframe
 
-Spread = Callable[[Open[KeyframeBatch, PeopleBatch]], Workers[KeyframeBatch, PeopleBatch]]
+Spread = Callable[[Open[KeyframeBatch, FoundBatch]], Workers[KeyframeBatch, FoundBatch]]
 
 
 @dataclass(frozen=True)
@@ -166,17 +166,17 @@ class _Share:
         short_side_px: int | None,
         *,
         workers: int,
-    ) -> Iterator[PeopleBatch]:
+    ) -> Iterator[FoundBatch]:
         """Yield what this process finds in what is left, in order."""
         sides_px = decoded_sides_px(detector, short_side_px)
         frames = read_batches(folder, self._batches, self.todo, sides_px=sides_px, workers=workers)
         for batch in frames:
             found = tuple(detect_batch(detector, batch))
-            yield PeopleBatch(batch.number, batch.keyframes, found, batch.unreadable)
+            yield FoundBatch(batch.number, batch.keyframes, found, batch.unreadable)
 
     def found_apart(
-        self, spread: Spread, open_: Open[KeyframeBatch, PeopleBatch]
-    ) -> Iterator[PeopleBatch]:
+        self, spread: Spread, open_: Open[KeyframeBatch, FoundBatch]
+    ) -> Iterator[FoundBatch]:
         """Yield what workers find in what is left, in any order; a lost batch is done once more."""
         pieces = (KeyframeBatch(number, self._batches[number]) for number in self.todo)
         with spread(open_) as workers:
@@ -186,7 +186,7 @@ class _Share:
                 assert ended.result is not None
                 yield ended.result
 
-    def keep(self, found: Iterator[PeopleBatch], *, progress: bool) -> None:
+    def keep(self, found: Iterator[FoundBatch], *, progress: bool) -> None:
         """Keep each batch as it comes."""
         started = time.monotonic()
         with self._shown(progress=progress) as on_frames:
@@ -211,7 +211,7 @@ class _Share:
         ) as bar:  # fmt: skip
             yield bar.update
 
-    def _keep(self, batch: PeopleBatch) -> None:
+    def _keep(self, batch: FoundBatch) -> None:
         self._parts.append(
             batch.number,
             len(batch.unreadable),

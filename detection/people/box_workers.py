@@ -23,7 +23,7 @@ class KeyframeBatch:
 
 
 @dataclass(frozen=True)
-class PeopleBatch:
+class FoundBatch:
     """What was found in a batch.
 
     keyframes: those that could be read.  found: who is there.  unreadable: the others.
@@ -39,7 +39,7 @@ def open_box_worker(
     folder: DatasetFolder,
     open_detector: Callable[[], PeopleDetector],
     short_side_px: int | None,
-) -> Do[KeyframeBatch, PeopleBatch]:
+) -> Do[KeyframeBatch, FoundBatch]:
     """Open the detector in a worker; return what it does with a batch.
 
     open_detector: a function of a module, or a `functools.partial` of one.
@@ -52,9 +52,9 @@ def open_box_worker(
 
 def _find(
     detector: PeopleDetector, reader: FrameReader, batch: KeyframeBatch, on_progress: OnProgress
-) -> PeopleBatch:
+) -> FoundBatch:
     on_progress(0.0)
     frames = reader.read(batch.number, batch.keyframes)
     found = tuple(detect_batch(detector, frames))
     on_progress(len(batch.keyframes))
-    return PeopleBatch(batch.number, frames.keyframes, found, frames.unreadable)
+    return FoundBatch(batch.number, frames.keyframes, found, frames.unreadable)

@@ -19,7 +19,7 @@ from detection.datasets.actor_table import read_actor_table
 from detection.datasets.ava_csv import read_person_boxes
 from detection.datasets.folder import DatasetFolder
 from detection.errors import ProcessLostError, UserError
-from detection.people.box_workers import PeopleBatch
+from detection.people.box_workers import FoundBatch
 from detection.people.register import check_box_name, register_boxes
 from detection.people.torchvision_rcnn import build_people_network
 from detection.people.weights import PeopleNetworkNumbers, save_people_file
@@ -139,7 +139,7 @@ def die_on_two(batch, on_progress):
     if batch.number == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     found = tuple(ActorBoxes.empty() for _ in batch.keyframes)
-    return PeopleBatch(batch.number, batch.keyframes, found, ())
+    return FoundBatch(batch.number, batch.keyframes, found, ())
 
 
 def test_options_that_workers_leave_without_meaning_are_refused(root, weights, tmp_path):
