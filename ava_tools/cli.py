@@ -244,6 +244,8 @@ SHARED: dict[str, dict[str, Any]] = {
                  "(default %(default)s)"},
     "--address": {"metavar": "HOST:PORT", "help": "of a running Ray cluster, or auto: the one that "
                   "this machine belongs to (default: Ray is started here and ended again)"},
+    "--gpus": {"type": number(0, 1024), "default": 1.0, "metavar": "N",
+               "help": "of each worker; parts of one share it (default %(default)g)"},
     "--workers": {"type": none_or_at_a_time, "metavar": "N"},
     "--threads": {"type": at_a_time, "metavar": "N",
                   "help": "CPU threads of PyTorch (default: its own choice)"},

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import SHARED, at_a_time, command_parser, number, run_command
+from ava_tools.cli import SHARED, at_a_time, command_parser, run_command
 from detection.errors import EXIT_STOPPED
 
 if TYPE_CHECKING:
@@ -80,11 +80,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "or Ray, on one machine or on many that share the disk (default %(default)s)",
     )
     parser.shared("--address")
-    add(
+    parser.shared(
         "--gpus",
-        type=number(0, 1024),
         default=0.0,
-        metavar="N",
         help="of each training; parts of one share it (default: each sees all of its machine)",
     )
     add("--draws", type=at_a_time, default=3, help="random paths (default 3)")
