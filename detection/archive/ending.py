@@ -11,6 +11,7 @@ from detection.archive.driver import ArchiveProgress, Failure
 from detection.archive.failures import read_failures, write_failures
 from detection.archive.manifest import write_archive_manifest
 from detection.archive.pieces import SPANS_NAME, spans_folder
+from detection.archive.table_files import only_tables_writer
 from detection.archive.tables import finish_tables, plan_tables, write_part
 from detection.errors import printable
 from detection.files import only_writer
@@ -41,10 +42,11 @@ def write_ending(
         rows = _write_index(root, videos, tried, progress)
         folders = {row.name: row.folder for row in rows}
         failed = [row.name for row in rows if row.state == "failed"]
-        plan = plan_tables(root, folders, failed=failed)
-        for part in plan.parts:
-            write_part(part)
-        write_archive_manifest(plan, finish_tables(plan))
+        with only_tables_writer(root):
+            plan = plan_tables(root, folders, failed=failed)
+            for part in plan.parts:
+                write_part(part)
+            write_archive_manifest(plan, finish_tables(plan))
         _remove_spans(root, [row.name for row in rows if row.state == "done"])
         names = {printable(name) for name in failed}
         write_failures(root, [each for each in failures if printable(each.video) in names])
@@ -54,7 +56,8 @@ def write_ending(
 def _alone_in(root: str) -> AbstractContextManager[object]:
     if places.is_remote(root):
         return nullcontext()
-    # A folder of its own: the index locks the results' own.
+    # The index, tables and failures of one run, none of another between them. A folder of its own:
+    # the index and the tables lock the results' own.
     lock = Path(root) / SPANS_NAME
     return only_writer(lock, busy="another process writes here", may_wait=lambda: True)
 

@@ -106,8 +106,7 @@ def find_archive(sources: Sequence[str], root: str) -> list[VideoFolder]:
     found = read_sources(sources, root)
     _check_names([video.name for video in found])
     if is_remote(root):
-        nowhere = Path("/nonexistent")
-        folders = name_folders(nowhere, [video.name for video in found])
+        folders = name_folders(None, [video.name for video in found])
         return [VideoFolder(v.name, v.source, Path(folders[v.name])) for v in found]
     if Path(root).exists() and not Path(root).is_dir():
         raise UserError(f"{printable(root)}: a file, a folder for the results is required")
