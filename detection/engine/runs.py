@@ -514,7 +514,8 @@ def _run(
     average = None
     if decay is not None and model is not None:
         average = WeightAverage(placed, decay=decay)
-    names: list[BoardName] = [*config.boards, *(["tensorboard"] if config.tensorboard else [])]
+    older: tuple[BoardName, ...] = ("tensorboard",) if config.tensorboard else ()
+    names = (*config.boards, *older)
     board = Board(names, folder, config_to_dict(config)) if learns and names else None
     log = MetricsLog(folder / "log.jsonl", silent=not processes.is_first, board=board)
     return Run(config, folder, task, placed, average, device, log, processes)
