@@ -34,9 +34,15 @@ class Copies:
     def __init__(self, root: str) -> None:
         self._root = root
         self.are_remote = places.is_remote(root)
-        self._temporary = tempfile.TemporaryDirectory(prefix="archive-")
-        self._place = Path(self._temporary.name)
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._source: tuple[str, str] | None = None
+
+    @property
+    def _place(self) -> Path:
+        """A folder of temporary files, made where there is something to copy."""
+        if self._temporary is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="archive-")
+        return Path(self._temporary.name)
 
     def source(self, video: VideoFolder) -> str:
         """Return the local path of a video, fetched where it is remote."""

@@ -29,7 +29,9 @@ from detection.pipeline.video_folders import (
     VideoFolder,
     name_folders,
 )
-from detection.transfer.places import is_remote
+from detection.transfer.places import check_addresses, is_remote
+
+_MANY = 1000  # videos, of which index and tables take a while
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def find_archive(sources: Sequence[str], root: str) -> list[VideoFolder]:
     folder: below a local `root`; for an address relative to it.  Raises `UserError`.
     """
     found = read_sources(sources, root)
+    check_addresses([root, *(video.source for video in found)])
     _check_names([video.name for video in found])
     if is_remote(root):
         folders = name_folders(None, [video.name for video in found])
@@ -141,13 +144,23 @@ def _say_first(
 def _end(
     root: str, videos: Sequence[VideoFolder], own: Sequence[VideoFolder], progress: ArchiveProgress
 ) -> int:
-    """Write what stands at the end; return the exit code."""
+    """Write what stands at the end; return the exit code.
+
+    A run that is stopped ends at once: what the index and the tables of thousands of videos hold is
+    in the videos' folders, for the run that goes on.
+    """
+    if progress.stopped:
+        print(
+            f"stopped: {progress.done:,} of {len(own):,} videos done; the same command goes on and "
+            "writes index and tables at its end",
+            file=sys.stderr,
+        )
+        return EXIT_STOPPED
+    if len(videos) >= _MANY:
+        print("writing index and tables", file=sys.stderr)
     print(write_ending(root, videos, own, progress), file=sys.stderr)
     for failure in progress.failures[:3]:
         print(f"failed: {printable(f'{failure.video}: {failure.error}')}", file=sys.stderr)
     if (more := len(progress.failures) - 3) > 0:
         print(f"and {more:,} more, see failed.csv", file=sys.stderr)
-    if progress.stopped:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return EXIT_STOPPED
     return EXIT_SOME_FAILED if progress.failures else 0
