@@ -47,7 +47,14 @@ def _via3(folder: DatasetFolder, split: str, out: Path, options: argparse.Namesp
     return write_via3(folder, split, out)
 
 
+def _via2(folder: DatasetFolder, split: str, out: Path, options: argparse.Namespace) -> list[str]:
+    from detection.importers.via2_export import write_via2
+
+    return write_via2(folder, split, out, fps=options.fps)
+
+
 FORMATS: dict[str, Export] = {
+    "via2": _via2,
     "via3": _via3,
 }
 

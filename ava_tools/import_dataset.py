@@ -135,6 +135,19 @@ def _import_via3(options: argparse.Namespace) -> ImportReport:
     return _import_data(options, data)
 
 
+def _import_via2(options: argparse.Namespace) -> ImportReport:
+    from detection.importers.via2 import read_via2_videos
+
+    data = read_via2_videos(
+        options.source,
+        options.videos,
+        rules=_via_rules(options),
+        naming=_naming(options),
+        size=options.frame_size,
+    )
+    return _import_data(options, data)
+
+
 def _via_rules(options: argparse.Namespace) -> ViaRules:
     from detection.importers.via_attributes import ViaRules
 
@@ -401,6 +414,13 @@ def _add_via(formats: _Formats) -> None:
         help="actions of temporal segments: for everyone within, for no one, or (auto) for "
         "everyone where regions have no actions (default %(default)s)")
     _add_regions(parser)
+    _add_regions(_add_own(
+        formats, "via2", "VIA 2: rectangles in images named by video and frame", _import_via2,
+        "example:\n  python -m ava_tools.import_dataset via2 --source boxes.json "
+        "--videos videos/ --out data/mine\n\n"
+        "Images are called walk_000123.jpg or walk/000123.jpg, for frame 123 of walk.mp4.\n",
+        source="JSON file (project or annotations) or CSV file",
+    ))
 
 
 def _add_regions(parser: argparse.ArgumentParser) -> None:

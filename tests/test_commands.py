@@ -44,6 +44,7 @@ LINES = {
         "coco --source {a} --videos {b} --out {out}",
         "csv --source {a} --videos {b} --out {out}",
         "via3 --source {a} --videos {b} --out {out}",
+        "via2 --source {a} --videos {b} --out {out}",
         "jhmdb --source {a} --out {out}",
         "ucf101-24 --source {a} --out {out}",
         "multisports --source {a} --out {out}",

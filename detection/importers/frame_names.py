@@ -11,9 +11,9 @@ from detection.importers.custom import AnnotatedVideo
 from detection.importers.source_videos import check_video_name, find_video, list_videos
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-_NUMBERED = re.compile(r"(?P<video>.*[^ _.\-#])[ _.\-#]+(?P<number>[0-9]{1,9})")
+_NUMBERED = re.compile(r"(?P<video>.+)[ _.\-#](?P<number>[0-9]{1,9})")
 _BARE = re.compile(r"(?P<video>frame|img|image|)[ _.\-#]*(?P<number>[0-9]{1,9})", re.IGNORECASE)
-_GENERIC = re.compile(r"[ _.\-#]*(frame|img|image)", re.IGNORECASE)
+_GENERIC = re.compile(r"(^|[ _.\-#]+)(frame|img|image)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,9 @@ class NamedFrames:
         return self._by_start[key], self.naming.start_s + (number - first) / self.naming.fps
 
     def _video(self, parent: str, start: str, name: str) -> AnnotatedVideo:
-        plain = _GENERIC.sub("", start) if _GENERIC.search(start) else start
-        tried = [parent, f"{parent}/{start}" if parent else start, start, plain]
+        plain = start.rstrip(" _.-#")  # walk - 000123.jpg
+        named = [start, plain, _GENERIC.sub("", plain)]
+        tried = [parent, *(f"{parent}/{text}" for text in named if parent), *named]
         found = None
         for candidate in dict.fromkeys(text for text in tried if text):
             try:
