@@ -167,6 +167,19 @@ def _naming(options: argparse.Namespace) -> FrameNaming:
     return FrameNaming(options.fps, options.first_frame, options.start)
 
 
+def _import_label_studio(options: argparse.Namespace) -> ImportReport:
+    from detection.importers.label_studio import read_label_studio_videos
+
+    data = read_label_studio_videos(
+        options.source,
+        options.videos,
+        every_s=options.every,
+        fps=options.fps,
+        segments=options.segments,
+    )
+    return _import_data(options, data)
+
+
 def _import_data(options: argparse.Namespace, data: AnnotatedData) -> ImportReport:
     for note in data.notes:
         print(note)
@@ -317,6 +330,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_coco(formats)
     _add_csv(formats)
     _add_via(formats)
+    _add_label_studio(formats)
     videos = _add_format(
         formats, "videos", "a folder of videos without labels, for detect_people and export_cvat",
         _import_videos,
@@ -410,9 +424,7 @@ def _add_via(formats: _Formats) -> None:
         "person, track or id tells people apart.\n",
         source="JSON file of the project",
     )
-    parser.add_argument("--segments", choices=("auto", "everyone", "leave-out"), default="auto",
-        help="actions of temporal segments: for everyone within, for no one, or (auto) for "
-        "everyone where regions have no actions (default %(default)s)")
+    _add_segments(parser)
     _add_regions(parser)
     _add_regions(_add_own(
         formats, "via2", "VIA 2: rectangles in images named by video and frame", _import_via2,
@@ -421,6 +433,35 @@ def _add_via(formats: _Formats) -> None:
         "Images are called walk_000123.jpg or walk/000123.jpg, for frame 123 of walk.mp4.\n",
         source="JSON file (project or annotations) or CSV file",
     ))
+
+
+def _add_segments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--segments", choices=("auto", "everyone", "leave-out"), default="auto",
+        help="actions of temporal segments: for everyone within, for no one, or (auto) for "
+        "everyone where regions have no actions (default %(default)s)")
+
+
+def _add_label_studio(formats: _Formats) -> None:
+    parser = _add_own(
+        formats, "label-studio", "Label Studio's JSON export: video rectangles",
+        _import_label_studio,
+        "example:\n  python -m ava_tools.import_dataset label-studio --source export.json "
+        "--videos videos/ --out data/mine\n\n"
+        "A region is a person, its labels are the actions. Export as JSON, not as JSON-MIN.\n",
+        source="JSON file",
+    )
+    add = parser.add_argument
+    add("--every", type=_keys_auto_or_seconds, default="auto", metavar="S",
+        help="seconds from keyframe to keyframe, 0: every frame; auto: 1, in videos below 10 s "
+        "less; keys: the times at which a box is drawn (default %(default)s)")
+    add("--fps", type=number(0, 1000, above=True), metavar="R",
+        help="frame rate of the labelling configuration (default: the task's, else its number of "
+        "frames by its duration)")
+    _add_segments(parser)
+
+
+def _keys_auto_or_seconds(text: str) -> float | str:
+    return text if text == "keys" else auto_or_seconds(text)
 
 
 def _add_regions(parser: argparse.ArgumentParser) -> None:
