@@ -92,6 +92,7 @@ def _import_coco(options: argparse.Namespace) -> ImportReport:
         shapes=options.shapes,
         unit=options.boxes,
         separators=_separators(options),
+        naming=_naming(options),
     )
     data = read_coco_videos(options.source, options.videos, rules=rules)
     for note in [*data.notes, *_name_notes(data.videos, data.classes)]:
@@ -384,7 +385,8 @@ def _add_coco(formats: _Formats) -> None:
         formats, "coco", "COCO-style JSON whose images name a video and a frame", _import_coco,
         "example:\n  python -m ava_tools.import_dataset coco --source boxes.json "
         "--videos videos/ --out data/mine\n\n"
-        "images: {id, video_id + frame_id | video + frame | video + time, width, height};\n"
+        "images: {id, video_id + frame_id | video + frame | video + time | file_name, width,\n"
+        "height}, file_name alone as in walk/000123.jpg or walk_000123.jpg;\n"
         "annotations: {image_id, bbox [x, y, width, height], category_id, track_id}, and where a\n"
         "person does several things: actions: [names or ids] or attributes: {\"wave\": true}.\n",
         source="JSON file",
@@ -400,6 +402,7 @@ def _add_coco(formats: _Formats) -> None:
         help="persons with a polygon or keypoints and no box: leave out the keyframes that show "
         "one, or take the upright box around it (default %(default)s)")
     _add_units(parser)
+    _add_rate(parser)
 
 
 def _add_csv(formats: _Formats) -> None:
@@ -480,13 +483,18 @@ def _add_regions(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_naming(parser: argparse.ArgumentParser) -> None:
+    _add_rate(parser)
+    parser.add_argument("--first-frame", type=int, choices=(0, 1), default=0,
+        help="number of the first image (default %(default)s)")
+
+
+def _add_rate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--fps", type=number(0, 1000, above=True), metavar="R",
-        help="images a second that were extracted (default: every frame of the video)")
+        help="images a second that were extracted, where images are named by frame (default: every "
+        "frame of the video)")
     add("--start", type=seconds, default=0.0, metavar="S",
         help="with --fps: time of the first image on the video's clock (default %(default)g)")
-    add("--first-frame", type=int, choices=(0, 1), default=0,
-        help="number of the first image (default %(default)s)")
 
 
 def _frame_size(text: str) -> tuple[float, float]:
