@@ -181,6 +181,26 @@ def _import_label_studio(options: argparse.Namespace) -> ImportReport:
     return _import_data(options, data)
 
 
+def _import_cvat_images(options: argparse.Namespace) -> ImportReport:
+    from detection.importers.cvat_actions import ActionRules
+    from detection.importers.cvat_images import read_cvat_images
+
+    rules = ActionRules(
+        tuple(options.attributes or ()), tuple(options.labels or ()), _separators(options)
+    )
+    data = read_cvat_images(
+        options.source,
+        options.videos,
+        rules=rules,
+        shapes=options.shapes,
+        naming=_naming(options),
+        person=options.person_attribute,
+        keep_occluded=not options.drop_occluded,
+        keep_empty=options.keep_empty,
+    )
+    return _import_data(options, data)
+
+
 def _import_data(options: argparse.Namespace, data: AnnotatedData) -> ImportReport:
     for note in data.notes:
         print(note)
@@ -328,6 +348,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_corrections(formats)
     _add_clips(formats)
     _add_cvat(formats)
+    _add_cvat_images(formats)
     _add_coco(formats)
     _add_csv(formats)
     _add_via(formats)
@@ -368,6 +389,30 @@ def _add_cvat(formats: _Formats) -> None:
     add("--every", type=auto_or_seconds, default="auto", metavar="S",
         help="seconds from keyframe to keyframe, 0: every frame; auto: 1, in videos below 10 s "
         "less (default %(default)s)")
+    _add_cvat_choices(parser)
+
+
+def _add_cvat_images(formats: _Formats) -> None:
+    parser = _add_own(
+        formats, "cvat-images", "CVAT for images 1.1: boxes of frames, without tracks",
+        _import_cvat_images,
+        "example:\n  python -m ava_tools.import_dataset cvat-images --source exports/ "
+        "--videos videos/ --out data/mine\n\n"
+        "Of a video task, or of images called walk_000123.jpg or walk/000123.jpg, for frame 123\n"
+        "of walk.mp4. Attributes are actions as in 'cvat'.\n",
+        source="XML or ZIP file as CVAT exports it, or a folder of them",
+    )
+    add = parser.add_argument
+    add("--person-attribute", metavar="NAME", help="attribute that tells people apart (default: "
+        "one called person, track or id)")
+    add("--keep-empty", action="store_true",
+        help="images without a person are keyframes without persons (default: no keyframes)")
+    _add_cvat_choices(parser)
+    _add_naming(parser)
+
+
+def _add_cvat_choices(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--attributes", nargs="+", metavar="NAME",
         help="attributes that are actions (default: each checkbox, select and radio)")
     add("--labels", nargs="+", metavar="NAME",
