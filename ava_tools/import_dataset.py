@@ -1,4 +1,4 @@
-"""Import annotated videos (JHMDB, UCF101-24, MultiSports, CVAT, COCO, CSV) as a data set."""
+"""Import annotated videos (JHMDB, UCF101-24, MultiSports, CVAT, VIA, COCO, ...) as a data set."""
 
 from __future__ import annotations
 
@@ -201,6 +201,22 @@ def _import_cvat_images(options: argparse.Namespace) -> ImportReport:
     return _import_data(options, data)
 
 
+def _import_ava(options: argparse.Namespace) -> ImportReport:
+    from detection.importers.ava_rows import read_ava_rows
+
+    if options.label_map is None:
+        raise UserError("--label-map FILE is required: rows of AVA have ids of classes")
+    data = read_ava_rows(
+        options.source,
+        options.videos,
+        options.label_map,
+        val_rows=options.val_source,
+        skip_unknown=options.skip_unknown_labels,
+        leave_out_missing=options.leave_out_missing,
+    )
+    return _import_data(options, data)
+
+
 def _import_data(options: argparse.Namespace, data: AnnotatedData) -> ImportReport:
     for note in data.notes:
         print(note)
@@ -351,6 +367,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_cvat_images(formats)
     _add_coco(formats)
     _add_csv(formats)
+    _add_ava(formats)
     _add_via(formats)
     _add_label_studio(formats)
     videos = _add_format(
@@ -460,6 +477,23 @@ def _add_csv(formats: _Formats) -> None:
         "walk.mp4,3.0,,,,,,                          <- no person there\n",
         source="CSV file (comma, semicolon or tab)",
     ))
+
+
+def _add_ava(formats: _Formats) -> None:
+    parser = _add_own(
+        formats, "ava", "AVA's own rows, without a header line, and a label map", _import_ava,
+        "example:\n  python -m ava_tools.import_dataset ava --source ava_train.csv "
+        "--videos videos/ \\\n      --label-map label_map.txt --val-share 0 --out data/mine\n\n"
+        "video_id,time,x1,y1,x2,y2,action_id,person_id; label maps as AVA writes them, or lines\n"
+        "'11: sit'.\n",
+        source="CSV file",
+    )
+    add = parser.add_argument
+    add("--val-source", type=Path, metavar="PATH", help="CSV file of val, beside that of train")
+    add("--skip-unknown-labels", action="store_true",
+        help="leave out rows of actions that are not in the label map; their persons stay")
+    add("--leave-out-missing", action="store_true",
+        help="leave out videos that are not in the folder, in place of stopping")
 
 
 def _add_via(formats: _Formats) -> None:

@@ -45,6 +45,7 @@ LINES = {
         "csv --source {a} --videos {b} --out {out}",
         "via3 --source {a} --videos {b} --out {out}",
         "via2 --source {a} --videos {b} --out {out}",
+        "ava --source {a} --videos {b} --label-map {b} --out {out}",
         "cvat-images --source {a} --videos {b} --out {out}",
         "label-studio --source {a} --videos {b} --out {out}",
         "jhmdb --source {a} --out {out}",
