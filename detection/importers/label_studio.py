@@ -25,8 +25,8 @@ from detection.formats.json_text import read_json_list
 from detection.importers.class_names import name_warnings
 from detection.importers.coco_shapes import FieldError, number_of
 from detection.importers.custom import AnnotatedBox, AnnotatedData, AnnotatedVideo
-from detection.importers.label_studio_regions import Clock, Key, VideoRegion, box_at, region_of
-from detection.importers.regions import Regions, Segment, SegmentUse
+from detection.importers.label_studio_regions import Clock, DrawnBox, VideoRegion, box_at, region_of
+from detection.importers.regions import Regions, SegmentUse, TemporalSegment
 from detection.importers.source_videos import find_video
 from detection.video.frame_folder import nearest_frames
 from detection.video.reader import VideoReader
@@ -107,7 +107,7 @@ class _Reader:
         clock = self._clock(task, found, times_s, video)
         for first, last, actions in timeline:
             self.regions.segments.append(
-                Segment(video, clock.time_of(first), clock.time_of(last), actions)
+                TemporalSegment(video, clock.time_of(first), clock.time_of(last), actions)
             )
         self._sample(video, list(found.values()), clock, times_s, size_px)
 
@@ -203,7 +203,7 @@ class _Reader:
         size_px: tuple[int, int],
     ) -> None:
         """Add the boxes at every keyframe."""
-        keys: list[dict[int, Key]] = []
+        keys: list[dict[int, DrawnBox]] = []
         for region in found:
             try:
                 keys.append(clock.by_frame(region.keys))
@@ -223,7 +223,7 @@ class _Reader:
                 self.regions.add(video, made)
 
     def _keyframes(
-        self, keys: list[dict[int, Key]], times_s: NDArray[np.float64], clock: Clock
+        self, keys: list[dict[int, DrawnBox]], times_s: NDArray[np.float64], clock: Clock
     ) -> list[tuple[float, int]]:
         """Return the times of the keyframes, each with its frame from 0."""
         if self.every_s == "keys":

@@ -23,8 +23,8 @@ from detection.importers.exact_boxes import corner_and_size
 from detection.importers.label_studio_regions import PERSON, Clock
 from detection.importers.labels_out import (
     LabelledBox,
-    LabelledVideo,
     SplitLabels,
+    SplitVideo,
     check_names,
     counted_note,
     frames_of,
@@ -93,7 +93,7 @@ def write_label_studio(
 
 
 def _results(
-    video: LabelledVideo, clock: Clock, labels: SplitLabels, counts: _Counts
+    video: SplitVideo, clock: Clock, labels: SplitLabels, counts: _Counts
 ) -> Iterator[dict[str, Any]]:
     """Yield a result for each stretch of a person with the same actions."""
     keyframes_s = np.unique([*video.empty_s, *(box.time_s for box in video.boxes)])
@@ -121,9 +121,7 @@ def _results(
             }  # fmt: skip
 
 
-def _people(
-    video: LabelledVideo, clock: Clock
-) -> Iterator[tuple[str, list[tuple[int, LabelledBox]]]]:
+def _people(video: SplitVideo, clock: Clock) -> Iterator[tuple[str, list[tuple[int, LabelledBox]]]]:
     """Yield each person's boxes by frame from 0, one a frame; a second goes to another region."""
     frames = nearest_frames(clock.times_s, [box.time_s for box in video.boxes]).tolist()
     found: dict[tuple[str, int], list[tuple[int, LabelledBox]]] = {}

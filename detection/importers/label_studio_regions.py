@@ -26,7 +26,7 @@ _ALIKE = 0.01  # relative: frame counts by durations are off by a frame or two
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class DrawnBox:
     """A box that is drawn.
 
     frame: from 1.  box: x, y, width, height in per cent, before the rotation.  enabled: whether the
@@ -64,7 +64,7 @@ class VideoRegion:
 
     identity: str
     person: str
-    keys: list[Key]
+    keys: list[DrawnBox]
     actions: list[str]
     frames: float
     duration_s: float
@@ -99,7 +99,7 @@ class Clock:
         """Return the number from 1 of a time, between two frames a fraction."""
         return 1 + (time_s - float(self.times_s[0])) * self.fps
 
-    def by_frame(self, keys: Sequence[Key]) -> dict[int, Key]:
+    def by_frame(self, keys: Sequence[DrawnBox]) -> dict[int, DrawnBox]:
         """Return the keys by the video's frame from 0; raises ValueError for one past its end."""
         named_s = [self.time_of(key.frame) for key in keys]
         last_s = float(self.times_s[-1]) + 1.5 / min(self.fps, self.own_fps)
@@ -112,7 +112,7 @@ class Clock:
         frames = nearest_frames(self.times_s, named_s).tolist()
         return dict(zip(frames, keys, strict=True))
 
-    def exact_time(self, key: Key, frame: int) -> float:
+    def exact_time(self, key: DrawnBox, frame: int) -> float:
         """Return the stated time of a key where that is its frame's, else the frame's own."""
         if key.time_s is not None and nearest_frames(self.times_s, [key.time_s])[0] == frame:
             return key.time_s
@@ -149,8 +149,8 @@ def region_of(
 
 
 def box_at(
-    keys: Sequence[Key], by_frame: Mapping[int, Key], frame: int, number: float
-) -> Key | None:
+    keys: Sequence[DrawnBox], by_frame: Mapping[int, DrawnBox], frame: int, number: float
+) -> DrawnBox | None:
     """Return a region's box at a frame as Label Studio shows it, None where it is absent.
 
     by_frame: its keys by frame from 0.  number: the frame's, from 1, for what lies between keys.
@@ -168,10 +168,10 @@ def box_at(
         a + share * (b - a) for a, b in zip(before.box, keys[after].box, strict=True)
     )
     turn = before.rotation + share * (keys[after].rotation - before.rotation)
-    return Key(before.frame, (x, y, width, height), turn, True)
+    return DrawnBox(before.frame, (x, y, width, height), turn, True)
 
 
-def _key(part: Any) -> Key:
+def _key(part: Any) -> DrawnBox:
     if not isinstance(part, dict):
         raise ValueError(f"an object is required, found {str(part)[:40]}")
     for name in ("frame", "x", "y", "width", "height"):
@@ -188,7 +188,7 @@ def _key(part: Any) -> Key:
         raise FieldError("enabled", f"true or false is required, found {str(enabled)[:40]}")
     rotation = number_of(part.get("rotation") or 0, "rotation")
     stated = None if time_s is None else number_of(time_s, "time")
-    return Key(max(int(frame), 1), (x, y, width, height), rotation, enabled, stated)
+    return DrawnBox(max(int(frame), 1), (x, y, width, height), rotation, enabled, stated)
 
 
 def _person(meta: Any, identity: str) -> str:

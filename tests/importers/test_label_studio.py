@@ -9,7 +9,7 @@ from numbered_video import write_numbered
 
 from detection.errors import UserError
 from detection.importers.label_studio import read_label_studio_videos
-from detection.importers.label_studio_regions import Key
+from detection.importers.label_studio_regions import DrawnBox
 
 ROWS = [
     "a,0001,0.077,0.151,0.283,0.811,3,1",
@@ -139,9 +139,9 @@ def test_timeline_labels_are_segments_and_their_doubles_are_not(made, tmp_path):
 
 
 def test_a_rotation_turns_about_the_upper_left_corner():
-    turned = Key(1, (50.0, 50.0, 20.0, 10.0), 90.0, enabled=True)
+    turned = DrawnBox(1, (50.0, 50.0, 20.0, 10.0), 90.0, enabled=True)
     assert turned.hull_01((200, 100)) == pytest.approx((0.45, 0.5, 0.5, 0.9))
-    assert Key(1, (50.0, 50.0, 20.0, 10.0), 0.0, True).hull_01((2, 1)) == (0.5, 0.5, 0.7, 0.6)
+    assert DrawnBox(1, (50.0, 50.0, 20.0, 10.0), 0.0, True).hull_01((2, 1)) == (0.5, 0.5, 0.7, 0.6)
 
 
 def test_the_last_annotation_that_is_not_skipped_is_taken(made, tmp_path):
