@@ -227,8 +227,9 @@ def test_other_forms_are_named(made, tmp_path):
 
 
 def test_a_box_without_a_stated_time_is_at_its_frames_own(made, tmp_path):
-    region = rectangle({k: v for k, v in key(11).items() if k != "time"})
-    assert boxes_of(read(made, tmp_path, task(region), every_s="keys")) == {1.0: 0.1}
+    without = [{k: v for k, v in key(frame).items() if k != "time"} for frame in (11, 80)]
+    data = read(made, tmp_path, task(rectangle(*without)), every_s="keys")
+    assert boxes_of(data) == {1.0: 0.1, 7.9: 0.1}
 
 
 def test_a_person_goes_on_to_the_next_box_where_no_keyframe_in_between_lacks_them(tmp_path):
