@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -133,8 +133,9 @@ class Copies:
             else:
                 (Path(self._root) / name).unlink(missing_ok=True)
         for folder in {(Path(self._root) / name).parent for name in names}:
-            if not self.are_remote and folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+            if not self.are_remote:
+                with suppress(OSError):  # another run has files in it, or has removed it
+                    folder.rmdir()
 
     def _address(self, video: VideoFolder, *below: str) -> str:
         return "/".join([self._root.rstrip("/"), video.folder.as_posix(), *below])
