@@ -55,6 +55,7 @@ LINES = {
     "make_demo": ["--num-train 1 --num-val 1 --keyframes 2 --out {a}/below"],
     "prepare": ["--dataset {a} --out {out}"],
     "report_boxes": ["--dataset {a} --split val --boxes {b}"],
+    "score_events": ["--ground-truth {a} --detections {b}"],
     "score_tubes": ["--ground-truth {a} --tubes {b} --protocol act"],
     "score_views": ["--checkpoint {a}"],
     "teach": ["--dataset {a}"],
