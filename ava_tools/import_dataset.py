@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,9 @@ from ava_tools.cli import (
     auto_or_seconds,
     command_parser,
     named_lists,
+    number,
     run_command,
+    seconds,
     share,
     whole_number,
 )
@@ -20,7 +23,9 @@ from detection.errors import UserError
 
 if TYPE_CHECKING:
     from detection.datasets.folder import DatasetFolder
-    from detection.importers.custom import AnnotatedVideo
+    from detection.importers.custom import AnnotatedData, AnnotatedVideo
+    from detection.importers.frame_names import FrameNaming
+    from detection.importers.via_attributes import ViaRules
     from detection.importers.write import ImportReport
 
     _Formats = argparse._SubParsersAction[CommandParser]
@@ -73,9 +78,7 @@ def _import_cvat(options: argparse.Namespace) -> ImportReport:
         separators=_separators(options),
         keep_occluded=not options.drop_occluded,
     )
-    for note in data.notes:
-        print(note)
-    return _import_annotations(options, data.videos, classes=data.classes, exclusive=data.exclusive)
+    return _import_data(options, data)
 
 
 def _import_coco(options: argparse.Namespace) -> ImportReport:
@@ -116,6 +119,58 @@ def _import_csv(options: argparse.Namespace) -> ImportReport:
     for note in _name_notes(videos, ()):
         print(note)
     return _import_annotations(options, videos)
+
+
+def _import_via3(options: argparse.Namespace) -> ImportReport:
+    from detection.importers.via3 import read_via3_videos
+
+    data = read_via3_videos(
+        options.source,
+        options.videos,
+        rules=_via_rules(options),
+        naming=_naming(options),
+        size=options.frame_size,
+        segments=options.segments,
+    )
+    return _import_data(options, data)
+
+
+def _import_via2(options: argparse.Namespace) -> ImportReport:
+    from detection.importers.via2 import read_via2_videos
+
+    data = read_via2_videos(
+        options.source,
+        options.videos,
+        rules=_via_rules(options),
+        naming=_naming(options),
+        size=options.frame_size,
+    )
+    return _import_data(options, data)
+
+
+def _via_rules(options: argparse.Namespace) -> ViaRules:
+    from detection.importers.via_attributes import ViaRules
+
+    return ViaRules(
+        tuple(options.attributes or ()),
+        options.person_attribute,
+        _separators(options),
+        options.shapes,
+    )
+
+
+def _naming(options: argparse.Namespace) -> FrameNaming:
+    from detection.importers.frame_names import FrameNaming
+
+    if options.fps is None and options.start:
+        raise UserError("--start goes with --fps; frames have the video's own times")
+    return FrameNaming(options.fps, options.first_frame, options.start)
+
+
+def _import_data(options: argparse.Namespace, data: AnnotatedData) -> ImportReport:
+    for note in data.notes:
+        print(note)
+    return _import_annotations(options, data.videos, classes=data.classes, exclusive=data.exclusive)
 
 
 def _separators(options: argparse.Namespace) -> str:
@@ -261,6 +316,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_cvat(formats)
     _add_coco(formats)
     _add_csv(formats)
+    _add_via(formats)
     videos = _add_format(
         formats, "videos", "a folder of videos without labels, for detect_people and export_cvat",
         _import_videos,
@@ -342,6 +398,61 @@ def _add_csv(formats: _Formats) -> None:
         "walk.mp4,3.0,,,,,,                          <- no person there\n",
         source="CSV file (comma, semicolon or tab)",
     ))
+
+
+def _add_via(formats: _Formats) -> None:
+    parser = _add_own(
+        formats, "via3", "VIA 3 project: regions with times, or in images named by frame",
+        _import_via3,
+        "example:\n  python -m ava_tools.import_dataset via3 --source project.json "
+        "--videos videos/ --out data/mine\n\n"
+        "Options of checkboxes, radio buttons and dropdowns are actions; an attribute called\n"
+        "person, track or id tells people apart.\n",
+        source="JSON file of the project",
+    )
+    parser.add_argument("--segments", choices=("auto", "everyone", "leave-out"), default="auto",
+        help="actions of temporal segments: for everyone within, for no one, or (auto) for "
+        "everyone where regions have no actions (default %(default)s)")
+    _add_regions(parser)
+    _add_regions(_add_own(
+        formats, "via2", "VIA 2: rectangles in images named by video and frame", _import_via2,
+        "example:\n  python -m ava_tools.import_dataset via2 --source boxes.json "
+        "--videos videos/ --out data/mine\n\n"
+        "Images are called walk_000123.jpg or walk/000123.jpg, for frame 123 of walk.mp4.\n",
+        source="JSON file (project or annotations) or CSV file",
+    ))
+
+
+def _add_regions(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--attributes", nargs="+", metavar="NAME",
+        help="attributes that are actions (default: those with options, else the only text)")
+    add("--person-attribute", metavar="NAME", help="attribute that tells people apart")
+    add("--split-values", metavar="MARKS",
+        help="marks between several actions in one value: ,;| (default: none)")
+    add("--shapes", choices=("unjudged", "hull"), default="unjudged",
+        help="persons drawn as polygon, ellipse, ...: leave out the keyframes that show one, or "
+        "take the upright box around it (default %(default)s)")
+    _add_naming(parser)
+    add("--frame-size", type=_frame_size, metavar="WxH",
+        help="pixels of the images (default: the video's)")
+
+
+def _add_naming(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--fps", type=number(0, 1000, above=True), metavar="R",
+        help="images a second that were extracted (default: every frame of the video)")
+    add("--start", type=seconds, default=0.0, metavar="S",
+        help="with --fps: time of the first image on the video's clock (default %(default)g)")
+    add("--first-frame", type=int, choices=(0, 1), default=0,
+        help="number of the first image (default %(default)s)")
+
+
+def _frame_size(text: str) -> tuple[float, float]:
+    width, _, height = text.partition("x")
+    if not re.fullmatch(r"[1-9][0-9]{0,5}x[1-9][0-9]{0,5}", text):
+        raise argparse.ArgumentTypeError(f"'{text[:40]}': WxH is required, as in 1280x720")
+    return float(width), float(height)
 
 
 def _add_units(parser: argparse.ArgumentParser) -> None:

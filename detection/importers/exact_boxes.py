@@ -1,0 +1,43 @@
+"""Boxes between fractions and a tool's own unit, so that both ways give the same numbers.
+
+A box 0.077 from the left of a frame 1280 wide is written as 98.56, which read back is
+0.07700000000000001: numbers within rounding of six decimals are taken as those.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_NEAR_01 = 1e-11  # of a frame; a pixel written with nine decimals is off by less
+_DIGITS = (2, 3, 6, 9, 12)
+
+Box = tuple[float, float, float, float]
+
+
+def snapped(boxes_01: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return fractions of the frame with those next to a number of six decimals on it."""
+    near = np.round(boxes_01, 6)
+    return np.where(np.abs(boxes_01 - near) <= _NEAR_01, near, boxes_01)
+
+
+def corner_and_size(box_01: Box, scale: tuple[float, float]) -> tuple[Box, bool]:
+    """Return x, y, width, height in a tool's unit, and whether they read back as the same box.
+
+    scale: width and height of the frame in that unit. The fewest decimals that read back are taken.
+    """
+    x, width, exact_x = _edges(box_01[0], box_01[2], scale[0])
+    y, height, exact_y = _edges(box_01[1], box_01[3], scale[1])
+    return (x, y, width, height), exact_x and exact_y
+
+
+def _edges(low_01: float, high_01: float, scale: float) -> tuple[float, float, bool]:
+    low, extent = low_01 * scale, high_01 * scale - low_01 * scale
+    for digits in _DIGITS:
+        first = round(low_01 * scale, digits)
+        size = round(high_01 * scale - first, digits)
+        back = snapped(np.array([first / scale, (first + size) / scale]))
+        if back.tolist() == [low_01, high_01] and size > 0:
+            return first, size, True
+    back = snapped(np.array([low / scale, (low + extent) / scale]))
+    return low, extent, back.tolist() == [low_01, high_01]
