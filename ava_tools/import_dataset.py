@@ -188,6 +188,18 @@ def _name_notes(videos: Sequence[AnnotatedVideo], classes: Sequence[str]) -> lis
     return name_warnings([*classes, *sorted(used - set(classes))], split_option="--split-values")
 
 
+def _import_mot(options: argparse.Namespace) -> ImportReport:
+    from detection.importers.mot import read_mot
+
+    data = read_mot(
+        options.source,
+        options.videos,
+        classes=tuple(options.classes or ()),
+        first_pixel=options.first_pixel,
+    )
+    return _import_data(options, data)
+
+
 def _write_clip_lists(options: argparse.Namespace) -> int:
     from detection.datasets.clip_list import write_clip_lists
 
@@ -316,6 +328,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_cvat(formats)
     _add_coco(formats)
     _add_csv(formats)
+    _add_mot(formats)
     _add_via(formats)
     videos = _add_format(
         formats, "videos", "a folder of videos without labels, for detect_people and export_cvat",
@@ -486,6 +499,21 @@ def _add_own(
     add("--leave-out-bad", action="store_true",
         help="list impossible boxes in left_out.csv and go on, in place of stopping")
     return parser
+
+
+def _add_mot(formats: _Formats) -> None:
+    add = _add_own(
+        formats, "mot", "MOTChallenge text: frame, id, left, top, width, height, conf, class",
+        _import_mot,
+        "example:\n  python -m ava_tools.import_dataset mot --source tracks/ "
+        "--videos videos/ --out data/mine\n\n"
+        "A file is VIDEO.txt or VIDEO/gt/gt.txt, with labels.txt beside it as CVAT writes it.\n",
+        source="text file, or a folder of them",
+    ).add_argument
+    add("--classes", nargs="+", metavar="NAME",
+        help="names of classes 1, 2, ... where no labels.txt says them")
+    add("--first-pixel", type=int, choices=(0, 1),
+        help="number of the leftmost pixel (default: 0 beside a labels.txt, else 1)")
 
 
 def _add_tubes(formats: _Formats, name: str, about: str) -> None:
