@@ -200,6 +200,19 @@ def _import_mot(options: argparse.Namespace) -> ImportReport:
     return _import_data(options, data)
 
 
+def _import_datumaro(options: argparse.Namespace) -> ImportReport:
+    from detection.importers.datumaro import DatumaroRules, read_datumaro
+
+    rules = DatumaroRules(
+        tuple(options.attributes or ()),
+        tuple(options.labels or ()),
+        _separators(options),
+        options.shapes,
+    )
+    data = read_datumaro(options.source, options.videos, rules=rules, naming=_naming(options))
+    return _import_data(options, data)
+
+
 def _write_clip_lists(options: argparse.Namespace) -> int:
     from detection.datasets.clip_list import write_clip_lists
 
@@ -329,6 +342,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_coco(formats)
     _add_csv(formats)
     _add_mot(formats)
+    _add_datumaro(formats)
     _add_via(formats)
     videos = _add_format(
         formats, "videos", "a folder of videos without labels, for detect_people and export_cvat",
@@ -514,6 +528,26 @@ def _add_mot(formats: _Formats) -> None:
         help="names of classes 1, 2, ... where no labels.txt says them")
     add("--first-pixel", type=int, choices=(0, 1),
         help="number of the leftmost pixel (default: 0 beside a labels.txt, else 1)")
+
+
+def _add_datumaro(formats: _Formats) -> None:
+    parser = _add_own(
+        formats, "datumaro", "Datumaro's JSON, as it and CVAT write it", _import_datumaro,
+        "example:\n  python -m ava_tools.import_dataset datumaro --source annotations/default.json "
+        "--videos videos/ --out data/mine\n\n"
+        "Items name a frame of a video: walk/000123.jpg, walk_000123.jpg, or video_frame.\n",
+        source="JSON file, or a folder of them (train.json, val.json say the split)",
+    )
+    add = parser.add_argument
+    add("--attributes", nargs="+", metavar="NAME",
+        help="attributes that are actions (default: true or false, or text; else the labels)")
+    add("--labels", nargs="+", metavar="NAME", help="labels that are persons (default: all)")
+    add("--split-values", metavar="MARKS",
+        help="marks between several actions in one value: ,;| (default: none)")
+    add("--shapes", choices=("unjudged", "hull"), default="unjudged",
+        help="persons drawn as polygon, skeleton, ...: leave out the keyframes that show one, or "
+        "take the upright box around it (default %(default)s)")
+    _add_naming(parser)
 
 
 def _add_tubes(formats: _Formats, name: str, about: str) -> None:

@@ -43,6 +43,7 @@ LINES = {
         "cvat --source {a} --videos {b} --out {out}",
         "coco --source {a} --videos {b} --out {out}",
         "csv --source {a} --videos {b} --out {out}",
+        "datumaro --source {a} --videos {b} --out {out}",
         "mot --source {a} --videos {b} --out {out}",
         "via3 --source {a} --videos {b} --out {out}",
         "via2 --source {a} --videos {b} --out {out}",
