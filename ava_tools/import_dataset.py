@@ -213,6 +213,17 @@ def _import_datumaro(options: argparse.Namespace) -> ImportReport:
     return _import_data(options, data)
 
 
+def _import_proposals(options: argparse.Namespace) -> int:
+    from detection.importers.proposals import read_proposals
+
+    if options.out.exists() and not options.overwrite:
+        raise UserError(f"{options.out}: is there already; --overwrite replaces it")
+    for note in read_proposals(options.source, options.out):
+        print(note)
+    print(f"-> {options.out}")
+    return 0
+
+
 def _write_clip_lists(options: argparse.Namespace) -> int:
     from detection.datasets.clip_list import write_clip_lists
 
@@ -343,6 +354,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_csv(formats)
     _add_mot(formats)
     _add_datumaro(formats)
+    _add_proposals(formats)
     _add_via(formats)
     videos = _add_format(
         formats, "videos", "a folder of videos without labels, for detect_people and export_cvat",
@@ -548,6 +560,20 @@ def _add_datumaro(formats: _Formats) -> None:
         help="persons drawn as polygon, skeleton, ...: leave out the keyframes that show one, or "
         "take the upright box around it (default %(default)s)")
     _add_naming(parser)
+
+
+def _add_proposals(formats: _Formats) -> None:
+    about = "mmaction2's proposal pickle of detected people, as a box file"
+    parser = formats.add_parser(
+        "proposals", help=about, description=about,
+        epilog="example:\n  python -m ava_tools.import_dataset proposals "
+        "--source ava_dense_proposals_val.pkl --out data/ava/annotations/boxes_fair.csv\n",
+    )
+    parser.set_defaults(run=_import_proposals)
+    parser.add_argument("--source", type=Path, required=True, metavar="PKL",
+        help="dictionary of VIDEO,SECOND to rows of x1, y1, x2, y2, score")
+    parser.shared("--out", metavar="CSV", help="box file to write")
+    parser.shared("--overwrite", help="replace a file that is there")
 
 
 def _add_tubes(formats: _Formats, name: str, about: str) -> None:

@@ -44,6 +44,7 @@ LINES = {
         "coco --source {a} --videos {b} --out {out}",
         "csv --source {a} --videos {b} --out {out}",
         "datumaro --source {a} --videos {b} --out {out}",
+        "proposals --source {a} --out {out}",
         "mot --source {a} --videos {b} --out {out}",
         "via3 --source {a} --videos {b} --out {out}",
         "via2 --source {a} --videos {b} --out {out}",
