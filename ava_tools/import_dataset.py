@@ -224,6 +224,19 @@ def _import_proposals(options: argparse.Namespace) -> int:
     return 0
 
 
+def _import_frames(options: argparse.Namespace) -> ImportReport:
+    from detection.importers.frame_folders import import_frame_folders
+
+    return import_frame_folders(
+        options.source,
+        options.out,
+        fps=options.fps,
+        start_s=options.start,
+        first_frame=options.first_frame,
+        **_how(options),
+    )
+
+
 def _write_clip_lists(options: argparse.Namespace) -> int:
     from detection.datasets.clip_list import write_clip_lists
 
@@ -355,6 +368,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_mot(formats)
     _add_datumaro(formats)
     _add_proposals(formats)
+    _add_frames(formats)
     _add_via(formats)
     videos = _add_format(
         formats, "videos", "a folder of videos without labels, for detect_people and export_cvat",
@@ -574,6 +588,23 @@ def _add_proposals(formats: _Formats) -> None:
         help="dictionary of VIDEO,SECOND to rows of x1, y1, x2, y2, score")
     parser.shared("--out", metavar="CSV", help="box file to write")
     parser.shared("--overwrite", help="replace a file that is there")
+
+
+def _add_frames(formats: _Formats) -> None:
+    add = _add_format(
+        formats, "frames", "folders of JPEG frames without a video, for detect_people",
+        _import_frames,
+        "example:\n  python -m ava_tools.import_dataset frames --source MOT17/train --fps 30 "
+        "--out data/raw\n\n"
+        "A folder of numbered files (walk/000001.jpg, SEQUENCE/img1/000001.jpg) is a video.\n",
+    ).add_argument
+    add("--source", type=Path, required=True, metavar="DIR", help="folder of them, or one of them")
+    add("--fps", type=number(0, 1000, above=True), required=True, metavar="R",
+        help="frames a second, of all folders")
+    add("--start", type=seconds, default=0.0, metavar="S",
+        help="time of the first frame (default %(default)g)")
+    add("--first-frame", type=int, choices=(0, 1),
+        help="number of the first frame (default: 0 where there is a frame 0, else 1)")
 
 
 def _add_tubes(formats: _Formats, name: str, about: str) -> None:

@@ -45,6 +45,7 @@ LINES = {
         "csv --source {a} --videos {b} --out {out}",
         "datumaro --source {a} --videos {b} --out {out}",
         "proposals --source {a} --out {out}",
+        "frames --source {a} --fps 30 --out {out}",
         "mot --source {a} --videos {b} --out {out}",
         "via3 --source {a} --videos {b} --out {out}",
         "via2 --source {a} --videos {b} --out {out}",
