@@ -32,8 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from detection.datasets.folder import DatasetFolder
 
     folder = DatasetFolder.open(options.dataset)
-    if options.out.exists() and options.out.is_file() and not options.overwrite:
-        raise UserError(f"{options.out}: is there already; --overwrite replaces it")
+    for path in filter(None, (options.out, options.label_config)):
+        if path.is_file() and not options.overwrite:
+            raise UserError(f"{path}: is there already; --overwrite replaces it")
     notes = FORMATS[options.format](folder, options.split, options.out, options)
     print(f"{options.split} of {options.dataset} -> {options.out}")
     for note in notes:
@@ -53,7 +54,16 @@ def _via2(folder: DatasetFolder, split: str, out: Path, options: argparse.Namesp
     return write_via2(folder, split, out, fps=options.fps)
 
 
+def _label_studio(
+    folder: DatasetFolder, split: str, out: Path, options: argparse.Namespace
+) -> list[str]:
+    from detection.importers.label_studio_export import write_label_studio
+
+    return write_label_studio(folder, split, out, config=options.label_config)
+
+
 FORMATS: dict[str, Export] = {
+    "label-studio": _label_studio,
     "via2": _via2,
     "via3": _via3,
 }
@@ -70,6 +80,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--fps", type=number(0, 1000, above=True), metavar="R",
         help="via2: images are numbered as extracted at R per second (default: as the video's "
         "frames)")
+    add("--label-config", type=Path, metavar="FILE",
+        help="label-studio: file for the labelling configuration, for the project's settings")
     # fmt: on
     return parser.parse_args(arguments)
 

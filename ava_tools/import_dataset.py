@@ -1,4 +1,4 @@
-"""Import annotated videos (JHMDB, UCF101-24, MultiSports, CVAT, COCO, CSV) as a data set."""
+"""Import annotated videos (JHMDB, UCF101-24, MultiSports, CVAT, VIA, COCO, ...) as a data set."""
 
 from __future__ import annotations
 
@@ -92,6 +92,7 @@ def _import_coco(options: argparse.Namespace) -> ImportReport:
         shapes=options.shapes,
         unit=options.boxes,
         separators=_separators(options),
+        naming=_naming(options),
     )
     data = read_coco_videos(options.source, options.videos, rules=rules)
     for note in [*data.notes, *_name_notes(data.videos, data.classes)]:
@@ -165,6 +166,55 @@ def _naming(options: argparse.Namespace) -> FrameNaming:
     if options.fps is None and options.start:
         raise UserError("--start goes with --fps; frames have the video's own times")
     return FrameNaming(options.fps, options.first_frame, options.start)
+
+
+def _import_label_studio(options: argparse.Namespace) -> ImportReport:
+    from detection.importers.label_studio import read_label_studio_videos
+
+    data = read_label_studio_videos(
+        options.source,
+        options.videos,
+        every_s=options.every,
+        fps=options.fps,
+        segments=options.segments,
+    )
+    return _import_data(options, data)
+
+
+def _import_cvat_images(options: argparse.Namespace) -> ImportReport:
+    from detection.importers.cvat_actions import ActionRules
+    from detection.importers.cvat_images import read_cvat_images
+
+    rules = ActionRules(
+        tuple(options.attributes or ()), tuple(options.labels or ()), _separators(options)
+    )
+    data = read_cvat_images(
+        options.source,
+        options.videos,
+        rules=rules,
+        shapes=options.shapes,
+        naming=_naming(options),
+        person=options.person_attribute,
+        keep_occluded=not options.drop_occluded,
+        keep_empty=options.keep_empty,
+    )
+    return _import_data(options, data)
+
+
+def _import_ava(options: argparse.Namespace) -> ImportReport:
+    from detection.importers.ava_rows import read_ava_rows
+
+    if options.label_map is None:
+        raise UserError("--label-map FILE is required: rows of AVA have ids of classes")
+    data = read_ava_rows(
+        options.source,
+        options.videos,
+        options.label_map,
+        val_rows=options.val_source,
+        skip_unknown=options.skip_unknown_labels,
+        leave_out_missing=options.leave_out_missing,
+    )
+    return _import_data(options, data)
 
 
 def _import_data(options: argparse.Namespace, data: AnnotatedData) -> ImportReport:
@@ -363,13 +413,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_corrections(formats)
     _add_clips(formats)
     _add_cvat(formats)
+    _add_cvat_images(formats)
     _add_coco(formats)
     _add_csv(formats)
     _add_mot(formats)
     _add_datumaro(formats)
     _add_proposals(formats)
     _add_frames(formats)
+    _add_ava(formats)
     _add_via(formats)
+    _add_label_studio(formats)
     videos = _add_format(
         formats, "videos", "a folder of videos without labels, for detect_people and export_cvat",
         _import_videos,
@@ -406,6 +459,30 @@ def _add_cvat(formats: _Formats) -> None:
     add("--every", type=auto_or_seconds, default="auto", metavar="S",
         help="seconds from keyframe to keyframe, 0: every frame; auto: 1, in videos below 10 s "
         "less (default %(default)s)")
+    _add_cvat_choices(parser)
+
+
+def _add_cvat_images(formats: _Formats) -> None:
+    parser = _add_own(
+        formats, "cvat-images", "CVAT for images 1.1: boxes of frames, without tracks",
+        _import_cvat_images,
+        "example:\n  python -m ava_tools.import_dataset cvat-images --source exports/ "
+        "--videos videos/ --out data/mine\n\n"
+        "Of a video task, or of images called walk_000123.jpg or walk/000123.jpg, for frame 123\n"
+        "of walk.mp4. Attributes are actions as in 'cvat'.\n",
+        source="XML or ZIP file as CVAT exports it, or a folder of them",
+    )
+    add = parser.add_argument
+    add("--person-attribute", metavar="NAME", help="attribute that tells people apart (default: "
+        "one called person, track or id)")
+    add("--keep-empty", action="store_true",
+        help="images without a person are keyframes without persons (default: no keyframes)")
+    _add_cvat_choices(parser)
+    _add_naming(parser)
+
+
+def _add_cvat_choices(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--attributes", nargs="+", metavar="NAME",
         help="attributes that are actions (default: each checkbox, select and radio)")
     add("--labels", nargs="+", metavar="NAME",
@@ -423,7 +500,8 @@ def _add_coco(formats: _Formats) -> None:
         formats, "coco", "COCO-style JSON whose images name a video and a frame", _import_coco,
         "example:\n  python -m ava_tools.import_dataset coco --source boxes.json "
         "--videos videos/ --out data/mine\n\n"
-        "images: {id, video_id + frame_id | video + frame | video + time, width, height};\n"
+        "images: {id, video_id + frame_id | video + frame | video + time | file_name, width,\n"
+        "height}, file_name alone as in walk/000123.jpg or walk_000123.jpg;\n"
         "annotations: {image_id, bbox [x, y, width, height], category_id, track_id}, and where a\n"
         "person does several things: actions: [names or ids] or attributes: {\"wave\": true}.\n",
         source="JSON file",
@@ -439,6 +517,7 @@ def _add_coco(formats: _Formats) -> None:
         help="persons with a polygon or keypoints and no box: leave out the keyframes that show "
         "one, or take the upright box around it (default %(default)s)")
     _add_units(parser)
+    _add_rate(parser)
 
 
 def _add_csv(formats: _Formats) -> None:
@@ -453,6 +532,23 @@ def _add_csv(formats: _Formats) -> None:
     ))
 
 
+def _add_ava(formats: _Formats) -> None:
+    parser = _add_own(
+        formats, "ava", "AVA's own rows, without a header line, and a label map", _import_ava,
+        "example:\n  python -m ava_tools.import_dataset ava --source ava_train.csv "
+        "--videos videos/ \\\n      --label-map label_map.txt --val-share 0 --out data/mine\n\n"
+        "video_id,time,x1,y1,x2,y2,action_id,person_id; label maps as AVA writes them, or lines\n"
+        "'11: sit'.\n",
+        source="CSV file",
+    )
+    add = parser.add_argument
+    add("--val-source", type=Path, metavar="PATH", help="CSV file of val, beside that of train")
+    add("--skip-unknown-labels", action="store_true",
+        help="leave out rows of actions that are not in the label map; their persons stay")
+    add("--leave-out-missing", action="store_true",
+        help="leave out videos that are not in the folder, in place of stopping")
+
+
 def _add_via(formats: _Formats) -> None:
     parser = _add_own(
         formats, "via3", "VIA 3 project: regions with times, or in images named by frame",
@@ -463,9 +559,7 @@ def _add_via(formats: _Formats) -> None:
         "person, track or id tells people apart.\n",
         source="JSON file of the project",
     )
-    parser.add_argument("--segments", choices=("auto", "everyone", "leave-out"), default="auto",
-        help="actions of temporal segments: for everyone within, for no one, or (auto) for "
-        "everyone where regions have no actions (default %(default)s)")
+    _add_segments(parser)
     _add_regions(parser)
     _add_regions(_add_own(
         formats, "via2", "VIA 2: rectangles in images named by video and frame", _import_via2,
@@ -474,6 +568,35 @@ def _add_via(formats: _Formats) -> None:
         "Images are called walk_000123.jpg or walk/000123.jpg, for frame 123 of walk.mp4.\n",
         source="JSON file (project or annotations) or CSV file",
     ))
+
+
+def _add_segments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--segments", choices=("auto", "everyone", "leave-out"), default="auto",
+        help="actions of temporal segments: for everyone within, for no one, or (auto) for "
+        "everyone where regions have no actions (default %(default)s)")
+
+
+def _add_label_studio(formats: _Formats) -> None:
+    parser = _add_own(
+        formats, "label-studio", "Label Studio's JSON export: video rectangles",
+        _import_label_studio,
+        "example:\n  python -m ava_tools.import_dataset label-studio --source export.json "
+        "--videos videos/ --out data/mine\n\n"
+        "A region is a person, its labels are the actions. Export as JSON, not as JSON-MIN.\n",
+        source="JSON file",
+    )
+    add = parser.add_argument
+    add("--every", type=_keys_auto_or_seconds, default="auto", metavar="S",
+        help="seconds from keyframe to keyframe, 0: every frame; auto: 1, in videos below 10 s "
+        "less; keys: the times at which a box is drawn (default %(default)s)")
+    add("--fps", type=number(0, 1000, above=True), metavar="R",
+        help="frame rate of the labelling configuration (default: the task's, else its number of "
+        "frames by its duration)")
+    _add_segments(parser)
+
+
+def _keys_auto_or_seconds(text: str) -> float | str:
+    return text if text == "keys" else auto_or_seconds(text)
 
 
 def _add_regions(parser: argparse.ArgumentParser) -> None:
@@ -492,13 +615,18 @@ def _add_regions(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_naming(parser: argparse.ArgumentParser) -> None:
+    _add_rate(parser)
+    parser.add_argument("--first-frame", type=int, choices=(0, 1), default=0,
+        help="number of the first image (default %(default)s)")
+
+
+def _add_rate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--fps", type=number(0, 1000, above=True), metavar="R",
-        help="images a second that were extracted (default: every frame of the video)")
+        help="images a second that were extracted, where images are named by frame (default: every "
+        "frame of the video)")
     add("--start", type=seconds, default=0.0, metavar="S",
         help="with --fps: time of the first image on the video's clock (default %(default)g)")
-    add("--first-frame", type=int, choices=(0, 1), default=0,
-        help="number of the first image (default %(default)s)")
 
 
 def _frame_size(text: str) -> tuple[float, float]:

@@ -58,6 +58,8 @@ from detection.export.networks import open_exported
 from detection.export.runtimes import FORM_OF, Runtime, choose_runtime, describe_runtime
 from detection.export.session import Threads
 from detection.files import write_text
+from detection.reports.figures import write_png
+from detection.reports.learning_curve import draw_learning_curve, read_learning_curve
 from detection.signals import stop_signals
 
 if TYPE_CHECKING:
@@ -342,7 +344,18 @@ def train_and_report(run: Run, training: Training) -> int:
     if _is_contest(run):
         _keep_probe_unless_beaten(run, training)
     evaluate_and_report(run)
+    if run.processes.is_first:
+        _draw_learning_curve(run)
     return 0
+
+
+def _draw_learning_curve(run: Run) -> None:
+    """Write learning_curve.png, where anything was learned by updates."""
+    figure = draw_learning_curve(
+        read_learning_curve(run.folder / "log.jsonl", metric=run.task.metric)
+    )
+    if figure is not None:
+        write_png(run.folder / "learning_curve.png", figure)
 
 
 def train(run: Run, training: Training) -> bool:

@@ -32,12 +32,21 @@ def corner_and_size(box_01: Box, scale: tuple[float, float]) -> tuple[Box, bool]
 
 
 def _edges(low_01: float, high_01: float, scale: float) -> tuple[float, float, bool]:
-    low, extent = low_01 * scale, high_01 * scale - low_01 * scale
-    for digits in _DIGITS:
-        first = round(low_01 * scale, digits)
-        size = round(high_01 * scale - first, digits)
-        back = snapped(np.array([first / scale, (first + size) / scale]))
-        if back.tolist() == [low_01, high_01] and size > 0:
-            return first, size, True
-    back = snapped(np.array([low / scale, (low + extent) / scale]))
-    return low, extent, back.tolist() == [low_01, high_01]
+    tried = [
+        (first, round(high_01 * scale - first, digits))
+        for digits in _DIGITS
+        for first in [round(low_01 * scale, digits)]
+    ]
+    for first in _around(low_01 * scale):
+        tried += [(first, extent) for extent in _around(high_01 * scale - first)]
+    low, extent = np.array(tried).T
+    back = snapped(np.stack([low / scale, (low + extent) / scale]))
+    same = np.flatnonzero((back[0] == low_01) & (back[1] == high_01) & (extent > 0))
+    best = int(same[0]) if len(same) else len(_DIGITS)  # else the nearest doubles
+    return float(low[best]), float(extent[best]), bool(len(same))
+
+
+def _around(value: float) -> list[float]:
+    """Return a number and the doubles next to it."""
+    step = float(np.spacing(value))
+    return [value, *(value + n * step for n in (-1, 1, -2, 2))]

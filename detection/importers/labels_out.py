@@ -37,7 +37,7 @@ class LabelledBox:
 
 
 @dataclass
-class LabelledVideo:
+class SplitVideo:
     """A video's boxes, in the order of the file, and its keyframes without persons.
 
     file_name: of the video (of a folder of frames: its name).
@@ -53,7 +53,7 @@ class LabelledVideo:
 class SplitLabels:
     """The labels of a split; notes: what was left out of them, a line each."""
 
-    videos: list[LabelledVideo]
+    videos: list[SplitVideo]
     label_map: LabelMap
     exclusive: dict[str, tuple[int, ...]]
     notes: list[str]
@@ -106,7 +106,7 @@ def read_split_labels(folder: DatasetFolder, split: str) -> SplitLabels:
         made = [LabelledBox(t, box, tuple(does), who) for (t, box, who), does in people.items()]
         shown = {box.time_s for box in made}
         alone = sorted(set(empty.get(name, [])) - shown)
-        videos.append(LabelledVideo(name, folder.video_path(name).name, made, alone))
+        videos.append(SplitVideo(name, folder.video_path(name).name, made, alone))
     if not videos:
         raise UserError(f"{folder.root}: split '{split}' has no keyframe to write")
     notes = [f"warning: {unknown:,} rows of actions that are not in the label map left out"] * bool(
@@ -116,7 +116,7 @@ def read_split_labels(folder: DatasetFolder, split: str) -> SplitLabels:
 
 
 def frames_of(
-    folder: DatasetFolder, video: LabelledVideo
+    folder: DatasetFolder, video: SplitVideo
 ) -> tuple[NDArray[np.float64], tuple[float, float]]:
     """Return the (n,) times of a video's frames, and their width and height in pixels.
 

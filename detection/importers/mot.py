@@ -22,7 +22,7 @@ from detection.formats.csv_rows import csv_rows, finite_number
 from detection.importers.custom import AnnotatedBox, AnnotatedData, AnnotatedVideo
 from detection.importers.exact_boxes import corner_and_size
 from detection.importers.labels_out import (
-    LabelledVideo,
+    SplitVideo,
     check_names,
     counted_note,
     frames_of,
@@ -222,7 +222,7 @@ def write_mot(folder: DatasetFolder, split: str, out: Path) -> list[str]:
     ]
 
 
-def _written(folder: DatasetFolder, video: LabelledVideo) -> tuple[str, str, tuple[int, int]]:
+def _written(folder: DatasetFolder, video: SplitVideo) -> tuple[str, str, tuple[int, int]]:
     """Return gt.txt, seqinfo.ini, and how many times and boxes do not read back."""
     times_s, size_px = frames_of(folder, video)
     when_s = sorted({box.time_s for box in video.boxes})

@@ -16,7 +16,7 @@ _BOXES = ("rect", "extreme rect", "box")
 
 
 @dataclass(frozen=True)
-class Segment:
+class TemporalSegment:
     """What is done from one time of a video to another, by no one in particular."""
 
     video: AnnotatedVideo
@@ -34,7 +34,7 @@ class Regions:
 
     def __init__(self, source: str, shapes: Literal["unjudged", "hull"]) -> None:
         self.source, self.shapes = source, shapes
-        self.segments: list[Segment] = []
+        self.segments: list[TemporalSegment] = []
         self.segment_classes: list[str] = []
         self._boxes: dict[str, dict[float, list[AnnotatedBox]]] = {}
         self._unjudged: set[tuple[str, float]] = set()

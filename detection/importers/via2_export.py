@@ -21,8 +21,8 @@ from detection.formats.json_text import json_text
 from detection.importers.exact_boxes import corner_and_size
 from detection.importers.labels_out import (
     LabelledBox,
-    LabelledVideo,
     SplitLabels,
+    SplitVideo,
     check_names,
     counted_note,
     frames_of,
@@ -80,7 +80,7 @@ def write_via2(folder: DatasetFolder, split: str, out: Path, *, fps: float | Non
 
 
 def _numbers(
-    folder: DatasetFolder, video: LabelledVideo, fps: float | None, counts: _Counts
+    folder: DatasetFolder, video: SplitVideo, fps: float | None, counts: _Counts
 ) -> tuple[dict[float, int], tuple[float, float]]:
     """Return the image's number by time, and the video's size in pixels."""
     shown_s, size_px = frames_of(folder, video)

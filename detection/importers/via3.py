@@ -20,7 +20,7 @@ from detection.formats.json_text import read_json_object
 from detection.importers.coco_shapes import FieldError, number_of
 from detection.importers.custom import AnnotatedBox, AnnotatedData, AnnotatedVideo
 from detection.importers.frame_names import FrameNaming, NamedFrames
-from detection.importers.regions import Regions, Segment, SegmentUse
+from detection.importers.regions import Regions, SegmentUse, TemporalSegment
 from detection.importers.source_videos import find_video
 from detection.importers.via_attributes import RegionWords, ViaAttribute, ViaRules
 from detection.importers.via_shapes import box_of_xy
@@ -212,7 +212,9 @@ class _Reader:
             if len(times_s) == 2 and file.video is not None:
                 plain = RegionWords(self.rules, dict(of_segments), None, set(), [], {}, [])
                 actions = plain.actions(av) if of_segments else ()
-                regions.segments.append(Segment(file.video, times_s[0], times_s[1], actions))
+                regions.segments.append(
+                    TemporalSegment(file.video, times_s[0], times_s[1], actions)
+                )
             elif len(times_s) == 1 or len(times_s) > 2:
                 raise FieldError("z", f"{len(times_s)} times without a region: two are required")
             return

@@ -17,7 +17,8 @@ from detection.errors import UserError, first_few, printable
 from detection.importers.class_names import name_key, name_warnings, split_names
 from detection.importers.cvat_actions import NO_ACTION
 
-_PERSONS = (
+# Names of attributes, as `name_key` has them, that tell people apart; the likeliest first.
+PERSON_NAMES = (
     "person", "person id", "personid", "track", "track id", "trackid", "id", "instance id",
     "actor", "actor id", "subject", "subject id",
 )  # fmt: skip
@@ -129,7 +130,7 @@ def attribute_names(names: Sequence[str]) -> list[str]:
     """Return names of attributes for an export, all different, none that would name the person."""
     made: list[str] = []
     for name in names:
-        while name_key(name) in (*_PERSONS, *map(name_key, made)):
+        while name_key(name) in (*PERSON_NAMES, *map(name_key, made)):
             name = f"{name} action"
         made.append(name)
     return made
@@ -166,8 +167,8 @@ def _person_of(path: str, known: Mapping[str, ViaAttribute], rules: ViaRules) ->
             raise _not_found(path, "--person-attribute", rules.person, known)
         return found[0]
     named = {key: name_key(a.name) for key, a in known.items() if a.name not in rules.attributes}
-    likely = [key for key, name in named.items() if name in _PERSONS]
-    return min(likely, key=lambda key: _PERSONS.index(named[key]), default=None)
+    likely = [key for key, name in named.items() if name in PERSON_NAMES]
+    return min(likely, key=lambda key: PERSON_NAMES.index(named[key]), default=None)
 
 
 def _acting_of(
