@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,19 +13,23 @@ from ava_tools.cli import (
     auto_or_seconds,
     command_parser,
     named_lists,
-    number,
     run_command,
-    seconds,
     share,
     whole_number,
+)
+from ava_tools.import_bridges import add_bridge_formats
+from ava_tools.import_tools import (
+    add_cvat_choices,
+    add_rate,
+    add_tool_formats,
+    frame_naming,
+    separators,
 )
 from detection.errors import UserError
 
 if TYPE_CHECKING:
     from detection.datasets.folder import DatasetFolder
     from detection.importers.custom import AnnotatedData, AnnotatedVideo
-    from detection.importers.frame_names import FrameNaming
-    from detection.importers.via_attributes import ViaRules
     from detection.importers.write import ImportReport
 
     _Formats = argparse._SubParsersAction[CommandParser]
@@ -75,7 +79,7 @@ def _import_cvat(options: argparse.Namespace) -> ImportReport:
         attributes=tuple(options.attributes or ()),
         labels=tuple(options.labels or ()),
         shapes=options.shapes,
-        separators=_separators(options),
+        separators=separators(options),
         keep_occluded=not options.drop_occluded,
     )
     return _import_data(options, data)
@@ -91,8 +95,8 @@ def _import_coco(options: argparse.Namespace) -> ImportReport:
         categories=tuple(options.categories or ()),
         shapes=options.shapes,
         unit=options.boxes,
-        separators=_separators(options),
-        naming=_naming(options),
+        separators=separators(options),
+        naming=frame_naming(options),
     )
     data = read_coco_videos(options.source, options.videos, rules=rules)
     for note in [*data.notes, *_name_notes(data.videos, data.classes)]:
@@ -108,7 +112,7 @@ def _import_csv(options: argparse.Namespace) -> ImportReport:
         options.videos,
         unit=options.boxes,
         first_frame=options.first_frame,
-        separators=_separators(options),
+        separators=separators(options),
     )
     sizes = {video.size for video in videos}
     unit = "fractions of the frame" if sizes == {(1.0, 1.0)} else "pixels"
@@ -122,113 +126,10 @@ def _import_csv(options: argparse.Namespace) -> ImportReport:
     return _import_annotations(options, videos)
 
 
-def _import_via3(options: argparse.Namespace) -> ImportReport:
-    from detection.importers.via3 import read_via3_videos
-
-    data = read_via3_videos(
-        options.source,
-        options.videos,
-        rules=_via_rules(options),
-        naming=_naming(options),
-        size=options.frame_size,
-        segments=options.segments,
-    )
-    return _import_data(options, data)
-
-
-def _import_via2(options: argparse.Namespace) -> ImportReport:
-    from detection.importers.via2 import read_via2_videos
-
-    data = read_via2_videos(
-        options.source,
-        options.videos,
-        rules=_via_rules(options),
-        naming=_naming(options),
-        size=options.frame_size,
-    )
-    return _import_data(options, data)
-
-
-def _via_rules(options: argparse.Namespace) -> ViaRules:
-    from detection.importers.via_attributes import ViaRules
-
-    return ViaRules(
-        tuple(options.attributes or ()),
-        options.person_attribute,
-        _separators(options),
-        options.shapes,
-    )
-
-
-def _naming(options: argparse.Namespace) -> FrameNaming:
-    from detection.importers.frame_names import FrameNaming
-
-    if options.fps is None and options.start:
-        raise UserError("--start goes with --fps; frames have the video's own times")
-    return FrameNaming(options.fps, options.first_frame, options.start)
-
-
-def _import_label_studio(options: argparse.Namespace) -> ImportReport:
-    from detection.importers.label_studio import read_label_studio_videos
-
-    data = read_label_studio_videos(
-        options.source,
-        options.videos,
-        every_s=options.every,
-        fps=options.fps,
-        segments=options.segments,
-    )
-    return _import_data(options, data)
-
-
-def _import_cvat_images(options: argparse.Namespace) -> ImportReport:
-    from detection.importers.cvat_actions import ActionRules
-    from detection.importers.cvat_images import read_cvat_images
-
-    rules = ActionRules(
-        tuple(options.attributes or ()), tuple(options.labels or ()), _separators(options)
-    )
-    data = read_cvat_images(
-        options.source,
-        options.videos,
-        rules=rules,
-        shapes=options.shapes,
-        naming=_naming(options),
-        person=options.person_attribute,
-        keep_occluded=not options.drop_occluded,
-        keep_empty=options.keep_empty,
-    )
-    return _import_data(options, data)
-
-
-def _import_ava(options: argparse.Namespace) -> ImportReport:
-    from detection.importers.ava_rows import read_ava_rows
-
-    if options.label_map is None:
-        raise UserError("--label-map FILE is required: rows of AVA have ids of classes")
-    data = read_ava_rows(
-        options.source,
-        options.videos,
-        options.label_map,
-        val_rows=options.val_source,
-        skip_unknown=options.skip_unknown_labels,
-        leave_out_missing=options.leave_out_missing,
-    )
-    return _import_data(options, data)
-
-
 def _import_data(options: argparse.Namespace, data: AnnotatedData) -> ImportReport:
     for note in data.notes:
         print(note)
     return _import_annotations(options, data.videos, classes=data.classes, exclusive=data.exclusive)
-
-
-def _separators(options: argparse.Namespace) -> str:
-    from detection.importers.class_names import checked_separators
-
-    if options.split_values is None:
-        return ""
-    return checked_separators(options.split_values, option="--split-values")
 
 
 def _name_notes(videos: Sequence[AnnotatedVideo], classes: Sequence[str]) -> list[str]:
@@ -236,55 +137,6 @@ def _name_notes(videos: Sequence[AnnotatedVideo], classes: Sequence[str]) -> lis
 
     used = {name for video in videos for box in video.boxes for name in box.actions}
     return name_warnings([*classes, *sorted(used - set(classes))], split_option="--split-values")
-
-
-def _import_mot(options: argparse.Namespace) -> ImportReport:
-    from detection.importers.mot import read_mot
-
-    data = read_mot(
-        options.source,
-        options.videos,
-        classes=tuple(options.classes or ()),
-        first_pixel=options.first_pixel,
-    )
-    return _import_data(options, data)
-
-
-def _import_datumaro(options: argparse.Namespace) -> ImportReport:
-    from detection.importers.datumaro import DatumaroRules, read_datumaro
-
-    rules = DatumaroRules(
-        tuple(options.attributes or ()),
-        tuple(options.labels or ()),
-        _separators(options),
-        options.shapes,
-    )
-    data = read_datumaro(options.source, options.videos, rules=rules, naming=_naming(options))
-    return _import_data(options, data)
-
-
-def _import_proposals(options: argparse.Namespace) -> int:
-    from detection.importers.proposals import read_proposals
-
-    if options.out.exists() and not options.overwrite:
-        raise UserError(f"{options.out}: is there already; --overwrite replaces it")
-    for note in read_proposals(options.source, options.out):
-        print(note)
-    print(f"-> {options.out}")
-    return 0
-
-
-def _import_frames(options: argparse.Namespace) -> ImportReport:
-    from detection.importers.frame_folders import import_frame_folders
-
-    return import_frame_folders(
-        options.source,
-        options.out,
-        fps=options.fps,
-        start_s=options.start,
-        first_frame=options.first_frame,
-        **_how(options),
-    )
 
 
 def _write_clip_lists(options: argparse.Namespace) -> int:
@@ -413,16 +265,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_corrections(formats)
     _add_clips(formats)
     _add_cvat(formats)
-    _add_cvat_images(formats)
     _add_coco(formats)
     _add_csv(formats)
-    _add_mot(formats)
-    _add_datumaro(formats)
-    _add_proposals(formats)
-    _add_frames(formats)
-    _add_ava(formats)
-    _add_via(formats)
-    _add_label_studio(formats)
+    add_read = partial(_add_read, formats)
+    add_tool_formats(add_read)
+    add_bridge_formats(formats, add_read, partial(_add_format, formats))
     videos = _add_format(
         formats, "videos", "a folder of videos without labels, for detect_people and export_cvat",
         _import_videos,
@@ -459,40 +306,7 @@ def _add_cvat(formats: _Formats) -> None:
     add("--every", type=auto_or_seconds, default="auto", metavar="S",
         help="seconds from keyframe to keyframe, 0: every frame; auto: 1, in videos below 10 s "
         "less (default %(default)s)")
-    _add_cvat_choices(parser)
-
-
-def _add_cvat_images(formats: _Formats) -> None:
-    parser = _add_own(
-        formats, "cvat-images", "CVAT for images 1.1: boxes of frames, without tracks",
-        _import_cvat_images,
-        "example:\n  python -m ava_tools.import_dataset cvat-images --source exports/ "
-        "--videos videos/ --out data/mine\n\n"
-        "Of a video task, or of images called walk_000123.jpg or walk/000123.jpg, for frame 123\n"
-        "of walk.mp4. Attributes are actions as in 'cvat'.\n",
-        source="XML or ZIP file as CVAT exports it, or a folder of them",
-    )
-    add = parser.add_argument
-    add("--person-attribute", metavar="NAME", help="attribute that tells people apart (default: "
-        "one called person, track or id)")
-    add("--keep-empty", action="store_true",
-        help="images without a person are keyframes without persons (default: no keyframes)")
-    _add_cvat_choices(parser)
-    _add_naming(parser)
-
-
-def _add_cvat_choices(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--attributes", nargs="+", metavar="NAME",
-        help="attributes that are actions (default: each checkbox, select and radio)")
-    add("--labels", nargs="+", metavar="NAME",
-        help="labels that are persons (default: those with such attributes, else all)")
-    add("--shapes", choices=("unjudged", "hull"), default="unjudged",
-        help="persons drawn as polygon, skeleton, ellipse, ...: leave out the keyframes that show "
-        "one, or take the upright box around it (default %(default)s)")
-    add("--split-values", metavar="MARKS",
-        help="marks between several actions in one value: ,;| (default: none)")
-    add("--drop-occluded", action="store_true", help="leave out boxes marked as occluded")
+    add_cvat_choices(parser)
 
 
 def _add_coco(formats: _Formats) -> None:
@@ -517,7 +331,7 @@ def _add_coco(formats: _Formats) -> None:
         help="persons with a polygon or keypoints and no box: leave out the keyframes that show "
         "one, or take the upright box around it (default %(default)s)")
     _add_units(parser)
-    _add_rate(parser)
+    add_rate(parser)
 
 
 def _add_csv(formats: _Formats) -> None:
@@ -532,110 +346,6 @@ def _add_csv(formats: _Formats) -> None:
     ))
 
 
-def _add_ava(formats: _Formats) -> None:
-    parser = _add_own(
-        formats, "ava", "AVA's own rows, without a header line, and a label map", _import_ava,
-        "example:\n  python -m ava_tools.import_dataset ava --source ava_train.csv "
-        "--videos videos/ \\\n      --label-map label_map.txt --val-share 0 --out data/mine\n\n"
-        "video_id,time,x1,y1,x2,y2,action_id,person_id; label maps as AVA writes them, or lines\n"
-        "'11: sit'.\n",
-        source="CSV file",
-    )
-    add = parser.add_argument
-    add("--val-source", type=Path, metavar="PATH", help="CSV file of val, beside that of train")
-    add("--skip-unknown-labels", action="store_true",
-        help="leave out rows of actions that are not in the label map; their persons stay")
-    add("--leave-out-missing", action="store_true",
-        help="leave out videos that are not in the folder, in place of stopping")
-
-
-def _add_via(formats: _Formats) -> None:
-    parser = _add_own(
-        formats, "via3", "VIA 3 project: regions with times, or in images named by frame",
-        _import_via3,
-        "example:\n  python -m ava_tools.import_dataset via3 --source project.json "
-        "--videos videos/ --out data/mine\n\n"
-        "Options of checkboxes, radio buttons and dropdowns are actions; an attribute called\n"
-        "person, track or id tells people apart.\n",
-        source="JSON file of the project",
-    )
-    _add_segments(parser)
-    _add_regions(parser)
-    _add_regions(_add_own(
-        formats, "via2", "VIA 2: rectangles in images named by video and frame", _import_via2,
-        "example:\n  python -m ava_tools.import_dataset via2 --source boxes.json "
-        "--videos videos/ --out data/mine\n\n"
-        "Images are called walk_000123.jpg or walk/000123.jpg, for frame 123 of walk.mp4.\n",
-        source="JSON file (project or annotations) or CSV file",
-    ))
-
-
-def _add_segments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--segments", choices=("auto", "everyone", "leave-out"), default="auto",
-        help="actions of temporal segments: for everyone within, for no one, or (auto) for "
-        "everyone where regions have no actions (default %(default)s)")
-
-
-def _add_label_studio(formats: _Formats) -> None:
-    parser = _add_own(
-        formats, "label-studio", "Label Studio's JSON export: video rectangles",
-        _import_label_studio,
-        "example:\n  python -m ava_tools.import_dataset label-studio --source export.json "
-        "--videos videos/ --out data/mine\n\n"
-        "A region is a person, its labels are the actions. Export as JSON, not as JSON-MIN.\n",
-        source="JSON file",
-    )
-    add = parser.add_argument
-    add("--every", type=_keys_auto_or_seconds, default="auto", metavar="S",
-        help="seconds from keyframe to keyframe, 0: every frame; auto: 1, in videos below 10 s "
-        "less; keys: the times at which a box is drawn (default %(default)s)")
-    add("--fps", type=number(0, 1000, above=True), metavar="R",
-        help="frame rate of the labelling configuration (default: the task's, else its number of "
-        "frames by its duration)")
-    _add_segments(parser)
-
-
-def _keys_auto_or_seconds(text: str) -> float | str:
-    return text if text == "keys" else auto_or_seconds(text)
-
-
-def _add_regions(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--attributes", nargs="+", metavar="NAME",
-        help="attributes that are actions (default: those with options, else the only text)")
-    add("--person-attribute", metavar="NAME", help="attribute that tells people apart")
-    add("--split-values", metavar="MARKS",
-        help="marks between several actions in one value: ,;| (default: none)")
-    add("--shapes", choices=("unjudged", "hull"), default="unjudged",
-        help="persons drawn as polygon, ellipse, ...: leave out the keyframes that show one, or "
-        "take the upright box around it (default %(default)s)")
-    _add_naming(parser)
-    add("--frame-size", type=_frame_size, metavar="WxH",
-        help="pixels of the images (default: the video's)")
-
-
-def _add_naming(parser: argparse.ArgumentParser) -> None:
-    _add_rate(parser)
-    parser.add_argument("--first-frame", type=int, choices=(0, 1), default=0,
-        help="number of the first image (default %(default)s)")
-
-
-def _add_rate(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--fps", type=number(0, 1000, above=True), metavar="R",
-        help="images a second that were extracted, where images are named by frame (default: every "
-        "frame of the video)")
-    add("--start", type=seconds, default=0.0, metavar="S",
-        help="with --fps: time of the first image on the video's clock (default %(default)g)")
-
-
-def _frame_size(text: str) -> tuple[float, float]:
-    width, _, height = text.partition("x")
-    if not re.fullmatch(r"[1-9][0-9]{0,5}x[1-9][0-9]{0,5}", text):
-        raise argparse.ArgumentTypeError(f"'{text[:40]}': WxH is required, as in 1280x720")
-    return float(width), float(height)
-
-
 def _add_units(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--boxes", choices=("auto", "pixels", "fractions"), default="auto",
@@ -644,6 +354,16 @@ def _add_units(parser: argparse.ArgumentParser) -> None:
         help="marks between several actions in one name, as in ,;| (default: none)")
     add("--first-frame", type=int, choices=(0, 1), default=0,
         help="number of a video's first frame (default %(default)s)")
+
+
+def _add_read(
+    formats: _Formats, name: str, about: str, read: Callable[[argparse.Namespace], AnnotatedData],
+    example: str, *, source: str,
+) -> argparse.ArgumentParser:
+    def run(options: argparse.Namespace) -> ImportReport:
+        return _import_data(options, read(options))
+
+    return _add_own(formats, name, about, run, example, source=source)
 
 
 def _add_own(
@@ -667,72 +387,6 @@ def _add_own(
     add("--leave-out-bad", action="store_true",
         help="list impossible boxes in left_out.csv and go on, in place of stopping")
     return parser
-
-
-def _add_mot(formats: _Formats) -> None:
-    add = _add_own(
-        formats, "mot", "MOTChallenge text: frame, id, left, top, width, height, conf, class",
-        _import_mot,
-        "example:\n  python -m ava_tools.import_dataset mot --source tracks/ "
-        "--videos videos/ --out data/mine\n\n"
-        "A file is VIDEO.txt or VIDEO/gt/gt.txt, with labels.txt beside it as CVAT writes it.\n",
-        source="text file, or a folder of them",
-    ).add_argument
-    add("--classes", nargs="+", metavar="NAME",
-        help="names of classes 1, 2, ... where no labels.txt says them")
-    add("--first-pixel", type=int, choices=(0, 1),
-        help="number of the leftmost pixel (default: 0 beside a labels.txt, else 1)")
-
-
-def _add_datumaro(formats: _Formats) -> None:
-    parser = _add_own(
-        formats, "datumaro", "Datumaro's JSON, as it and CVAT write it", _import_datumaro,
-        "example:\n  python -m ava_tools.import_dataset datumaro --source annotations/default.json "
-        "--videos videos/ --out data/mine\n\n"
-        "Items name a frame of a video: walk/000123.jpg, walk_000123.jpg, or video_frame.\n",
-        source="JSON file, or a folder of them (train.json, val.json say the split)",
-    )
-    add = parser.add_argument
-    add("--attributes", nargs="+", metavar="NAME",
-        help="attributes that are actions (default: true or false, or text; else the labels)")
-    add("--labels", nargs="+", metavar="NAME", help="labels that are persons (default: all)")
-    add("--split-values", metavar="MARKS",
-        help="marks between several actions in one value: ,;| (default: none)")
-    add("--shapes", choices=("unjudged", "hull"), default="unjudged",
-        help="persons drawn as polygon, skeleton, ...: leave out the keyframes that show one, or "
-        "take the upright box around it (default %(default)s)")
-    _add_naming(parser)
-
-
-def _add_proposals(formats: _Formats) -> None:
-    about = "mmaction2's proposal pickle of detected people, as a box file"
-    parser = formats.add_parser(
-        "proposals", help=about, description=about,
-        epilog="example:\n  python -m ava_tools.import_dataset proposals "
-        "--source ava_dense_proposals_val.pkl --out data/ava/annotations/boxes_fair.csv\n",
-    )
-    parser.set_defaults(run=_import_proposals)
-    parser.add_argument("--source", type=Path, required=True, metavar="PKL",
-        help="dictionary of VIDEO,SECOND to rows of x1, y1, x2, y2, score")
-    parser.shared("--out", metavar="CSV", help="box file to write")
-    parser.shared("--overwrite", help="replace a file that is there")
-
-
-def _add_frames(formats: _Formats) -> None:
-    add = _add_format(
-        formats, "frames", "folders of JPEG frames without a video, for detect_people",
-        _import_frames,
-        "example:\n  python -m ava_tools.import_dataset frames --source MOT17/train --fps 30 "
-        "--out data/raw\n\n"
-        "A folder of numbered files (walk/000001.jpg, SEQUENCE/img1/000001.jpg) is a video.\n",
-    ).add_argument
-    add("--source", type=Path, required=True, metavar="DIR", help="folder of them, or one of them")
-    add("--fps", type=number(0, 1000, above=True), required=True, metavar="R",
-        help="frames a second, of all folders")
-    add("--start", type=seconds, default=0.0, metavar="S",
-        help="time of the first frame (default %(default)g)")
-    add("--first-frame", type=int, choices=(0, 1),
-        help="number of the first frame (default: 0 where there is a frame 0, else 1)")
 
 
 def _add_tubes(formats: _Formats, name: str, about: str) -> None:
