@@ -62,7 +62,7 @@ class Watched:
         return [
             pid
             for pid, name in self.descendants.items()
-            if name.startswith("ray::") or _peak_mb(pid) > 300 and "ray" not in name
+            if name.startswith("ray::WorkerActor") or _peak_mb(pid) > 300 and "ray" not in name
         ]
 
 

@@ -23,8 +23,17 @@ from torch import nn
 from detection import build
 from detection.checkpoints.file import ModelFile, read_checkpoint
 from detection.checkpoints.load import build_network, load_state
-from detection.config import AnyConfig, RunConfig, config_from_dict, config_to_yaml, load_config
+from detection.config import (
+    AnyConfig,
+    BoardName,
+    RunConfig,
+    config_from_dict,
+    config_to_dict,
+    config_to_yaml,
+    load_config,
+)
 from detection.datasets.loader import ClipLoader, TrainBatches, print_unreadable
+from detection.engine.boards import Board
 from detection.engine.checkpoint import (
     check_configuration,
     keep_copy,
@@ -37,7 +46,7 @@ from detection.engine.distributed import ALONE, Processes
 from detection.engine.ema import WeightAverage
 from detection.engine.environment import prepare_device
 from detection.engine.loop import Progress, train_epochs
-from detection.engine.metrics_log import MetricsLog, TensorBoard
+from detection.engine.metrics_log import MetricsLog
 from detection.engine.precise_norm import compute_norm_statistics
 from detection.engine.run_folder import (
     TAUGHT_FILE,
@@ -73,6 +82,7 @@ _CHANGEABLE = (
     "checkpoint_minutes",
     "checkpoints_kept",
     "tensorboard",
+    "boards",
     "data.max_unreadable",
     "data.root",
     "classification.video_folder",
@@ -504,7 +514,9 @@ def _run(
     average = None
     if decay is not None and model is not None:
         average = WeightAverage(placed, decay=decay)
-    board = TensorBoard(folder / "tensorboard") if learns and config.tensorboard else None
+    older: tuple[BoardName, ...] = ("tensorboard",) if config.tensorboard else ()
+    names = (*config.boards, *older)
+    board = Board(names, folder, config_to_dict(config)) if learns and names else None
     log = MetricsLog(folder / "log.jsonl", silent=not processes.is_first, board=board)
     return Run(config, folder, task, placed, average, device, log, processes)
 

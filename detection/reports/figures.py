@@ -186,6 +186,8 @@ class Curve:
 
 def curve_panels(panels: Sequence[Sequence[Curve]], *, x_name: str) -> Figure:
     """Return panels side by side, each with a legend of its own."""
+    from matplotlib.ticker import MaxNLocator
+
     with _style():
         figure = _figure(600 * len(panels), 400)
         for axes, curves in zip(_row(figure, len(panels)), panels, strict=True):
@@ -195,7 +197,7 @@ def curve_panels(panels: Sequence[Sequence[Curve]], *, x_name: str) -> Figure:
                     marker="o" if curve.marked else None, linewidth=1 if curve.faint else 2,
                 )  # fmt: skip
             axes.set(xlabel=x_name)
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.legend(loc="best", frameon=False)
         return figure
 
