@@ -122,7 +122,10 @@ def _found_tube(place: str, member: Any, index: dict[str, int]) -> tuple[int, Tu
         raise UserError(f"{place}: video {shown} is not among the split's test videos")
     if not _is_number(score) or not np.isfinite(float(score)):
         raise UserError(f"{place}: the score is {printable(str(score))[:40]}, a number is required")
-    array = np.asarray(rows)
+    try:
+        array = np.asarray(rows)
+    except ValueError as error:
+        raise UserError(f"{place}: rows of equal length are required") from error
     if array.ndim != 2 or array.shape[1] not in (5, 6) or array.dtype.kind not in "iuf":
         raise UserError(
             f"{place}: rows of frame, x1, y1, x2, y2 are required, found shape {array.shape}"

@@ -68,7 +68,7 @@ def read_tube_annotations(
         }
     except UserError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(
             f"{path}: not {name}'s annotations ({type(error).__name__}: {error})"
         ) from error

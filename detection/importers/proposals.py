@@ -114,7 +114,10 @@ def _keyframe(key: Any) -> Keyframe:
 
 def _boxes(value: Any) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, int]:
     """Return (N, 4) boxes within the frame, their scores, and how many were cut."""
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError("rows of equal length are required") from error
     if array.size == 0:
         return np.zeros((0, 4), np.float32), None, 0
     if array.ndim != 2 or array.shape[1] not in (4, 5) or array.dtype.kind not in "iuf":

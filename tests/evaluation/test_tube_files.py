@@ -111,6 +111,7 @@ def test_bad_rows_of_frames(tmp_path, truth_file, rows, message):
         ({0: [("g/train", 0.5, ROWS)]}, "video g/train is not among the split's test videos"),
         ({0: [("g/v0", float("inf"), ROWS)]}, "the score is inf"),
         ({0: [("g/v0", 0.5, ROWS[:, :4])]}, "found shape"),
+        ({0: [("g/v0", 0.5, [[1, 2], [3]])]}, "rows of equal length"),
         ({0: [("g/v0", 0.5, ROWS), ("g/v0", 0.5, ROWS[:0])]}, "tube 1: a tube without rows"),
         ({0: [("g/v0", 0.5, ROWS[::-1])]}, "must follow each other, found 1 after 2"),
         ({0: [("g/v0", 0.5, ROWS * [[1, 9, 1, 1, 1]])]}, "must not lie beyond"),

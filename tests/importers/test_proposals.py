@@ -71,6 +71,7 @@ class Harmful:
         ({"a,1": BOXES[:0]}, "holds no box, at 1 keyframes"),
         ({"a,1": BOXES, "a,0001": BOXES}, "a,0001: this keyframe is there twice"),
         ({"a,1": BOXES[:, :3]}, "found shape"),
+        ({"a,1": [[0.1, 0.2], [0.3]]}, "rows of equal length"),
         ({"a,1": BOXES * np.nan}, "finite numbers"),
         (
             {"a,1": BOXES * [[200, 200, 200, 200, 1]]},
