@@ -224,3 +224,19 @@ def test_other_forms_are_named(made, tmp_path):
         read_label_studio_videos(tmp_path / "o.json", made / "videos")
     with pytest.raises(UserError, match="is in a task above already"):
         read(made, tmp_path, task(rectangle(key(1))), task(rectangle(key(1))))
+
+
+def test_a_box_without_a_stated_time_is_at_its_frames_own(made, tmp_path):
+    without = [{k: v for k, v in key(frame).items() if k != "time"} for frame in (11, 80)]
+    data = read(made, tmp_path, task(rectangle(*without)), every_s="keys")
+    assert boxes_of(data) == {1.0: 0.1, 7.9: 0.1}
+
+
+def test_a_person_goes_on_to_the_next_box_where_no_keyframe_in_between_lacks_them(tmp_path):
+    times = {1: "0000 0001 0002 0004 0005 0006 0007", 2: "0001 1.500000"}
+    rows = [f"a,{t},0.1,0.1,0.3,0.3,3,{who}" for who, said in times.items() for t in said.split()]
+    path = exported("label-studio", write_labelled(tmp_path / "s", rows), tmp_path / "p.json")
+    (written,) = json.loads(path.read_text())[0]["annotations"]
+    one, two = (result["value"]["sequence"] for result in written["result"])
+    assert [part["enabled"] for part in one] == [True, False, False, True, True, True, False]
+    assert [part["enabled"] for part in two] == [True, False]

@@ -12,6 +12,7 @@ from detection.errors import UserError
 from detection.importers.frame_names import FrameNaming
 from detection.importers.via3 import read_via3_videos
 from detection.importers.via_attributes import ViaRules
+from detection.importers.via_shapes import box_of_xy
 
 ROWS = [
     "a,0001,0.077,0.151,0.283,0.811,3,1",
@@ -221,3 +222,41 @@ def test_boxes_after_the_video_and_unknown_actions_are_said(tmp_path, capsys):
     (folder / "annotations" / "all.csv").write_text("a,0099,.1,.1,.3,.3,3,1\n")
     with pytest.raises(UserError, match="1 boxes at times outside it, the first at 99 s"):
         exported("via3", folder, tmp_path / "q.json")
+
+
+def test_deleted_regions_are_left_out_and_counted(project, made, tmp_path):
+    project["metadata"]["x"]["flg"] = 1
+    data = read(project, made, tmp_path)
+    assert not data.videos[0].boxes and "1 deleted regions left out" in data.notes
+
+
+def test_options_of_one_name_are_told_apart_by_their_attribute(project, made, tmp_path):
+    options = {"0": "wave", "1": "bow"}
+    project["attribute"]["5"] = project["attribute"]["2"] | {"aname": "Then", "options": options}
+    project["metadata"]["x"]["av"]["5"] = "0,1"
+    data = read(project, made, tmp_path)
+    assert data.videos[0].boxes[0].actions == ("Does: wave", "lift", "Then: wave", "bow")
+
+
+def test_a_person_who_does_two_of_a_group_comes_back(tmp_path):
+    rows = ["a,0001,0.1,0.1,0.3,0.3,10,1", "a,0001,0.1,0.1,0.3,0.3,3,1"]
+    group = "exclusive: {pose: [stand, sit]}\n"
+    folder = write_labelled(tmp_path / "set", rows, exclusive=group)
+    for form in ("via3", "via2"):
+        path = exported(form, folder, tmp_path / f"{form}.json")
+        assert imported(form, path, folder, tmp_path / form) == rows
+
+
+@pytest.mark.parametrize(
+    ("xy", "box"),
+    [
+        ([3, 50, 40, 10], (40, 30, 60, 50)),
+        ([4, 50, 40, 10, 5], (40, 35, 60, 45)),
+        ([4, 50, 40, 10, 5, 0.3], (40, 30, 60, 50)),  # turned: around the circle that holds it
+        ([6, 1, 2, 9, 40], (1, 2, 9, 40)),
+        ([9, 1, 2, 9, 40, 5, 5], (1, 2, 9, 40)),
+        ([1, 4, 5], None),
+    ],
+)
+def test_boxes_around_shapes(xy, box):
+    assert box_of_xy(xy)[1] == box
