@@ -17,6 +17,7 @@ from ava_tools.cli import (
     share,
     whole_number,
 )
+from ava_tools.import_bridges import add_bridge_formats
 from ava_tools.import_tools import (
     add_cvat_choices,
     add_rate,
@@ -266,7 +267,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_cvat(formats)
     _add_coco(formats)
     _add_csv(formats)
-    add_tool_formats(partial(_add_read, formats))
+    add_read = partial(_add_read, formats)
+    add_tool_formats(add_read)
+    add_bridge_formats(formats, add_read, partial(_add_format, formats))
     videos = _add_format(
         formats, "videos", "a folder of videos without labels, for detect_people and export_cvat",
         _import_videos,

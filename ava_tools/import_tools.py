@@ -143,7 +143,7 @@ def _add_cvat_images(add_own: AddOwn) -> None:
     add("--keep-empty", action="store_true",
         help="images without a person are keyframes without persons (default: no keyframes)")
     add_cvat_choices(parser)
-    _add_naming(parser)
+    add_naming(parser)
 
 
 def _add_ava(add_own: AddOwn) -> None:
@@ -223,12 +223,13 @@ def _add_regions(parser: argparse.ArgumentParser) -> None:
     add("--shapes", choices=("unjudged", "hull"), default="unjudged",
         help="persons drawn as polygon, ellipse, ...: leave out the keyframes that show one, or "
         "take the upright box around it (default %(default)s)")
-    _add_naming(parser)
+    add_naming(parser)
     add("--frame-size", type=_frame_size, metavar="WxH",
         help="pixels of the images (default: the video's)")
 
 
-def _add_naming(parser: argparse.ArgumentParser) -> None:
+def add_naming(parser: argparse.ArgumentParser) -> None:
+    """Add the options of images named by frame."""
     add_rate(parser)
     parser.add_argument("--first-frame", type=int, choices=(0, 1), default=0,
         help="number of the first image (default %(default)s)")
