@@ -23,6 +23,7 @@ from typing import Any, TypedDict, Unpack
 import torch
 
 from detection.checkpoints.hub import DEFAULT_NETWORK
+from detection.checkpoints.huggingface import local_source
 from detection.checkpoints.network_file import find_weights
 from detection.checkpoints.plain_file import find_checkpoint
 from detection.cores import memory_limit_bytes, usable_cores
@@ -135,13 +136,17 @@ class ActionDetectorPipeline:
         torchvision's, "coco", "coco:NETWORK", or an opened detector; None: RUN/people.pt or
         RUN/people, stored beside a run of ours, and "coco" for networks of whole clips.
         device: as `choose_device` takes it; None: auto.  half_precision: None: on a GPU.
-        checkpoint may also be the folder of an exported network; runtime: "torch", "onnxruntime",
-        "openvino" or "auto" (`open_networks`); None: the exported network's own, else torch.
+        checkpoint may also be the folder of an exported network, a model folder (its own people
+        detector goes with it), or "hub:user/name", one on the Hugging Face Hub; runtime: "torch",
+        "onnxruntime", "openvino" or "auto" (`open_networks`); None: the exported network's own,
+        else torch.
         on_note: told a line about long work.
         Classes and sampling come from the checkpoint, the people's threshold from the detector.
         Raises `UserError` for what is missing.
         """
         options = options or PipelineOptions()
+        checkpoint = local_source(checkpoint)
+        people = local_source(people) if isinstance(people, str | Path) else people
         exported = find_artefact(checkpoint)
         weights = find_checkpoint(find_weights(checkpoint)[0]) if exported is None else None
         inputs = {"checkpoint": weights_input(weights or Path(exported or "") / ARTEFACT_FILE)}

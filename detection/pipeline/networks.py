@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from detection.checkpoints.file import ModelFile
+from detection.checkpoints.model_folder import people_of_folder
 from detection.checkpoints.network_file import kinetics_classes
-from detection.checkpoints.plain_file import find_checkpoint
+from detection.checkpoints.plain_file import MODEL_CONFIG, find_checkpoint
 from detection.errors import UserError
 from detection.export.artefact import find_artefact
 from detection.export.runtimes import AUTO, RuntimeChoice
@@ -397,7 +398,7 @@ def _all_exclusive(classes: LabelMap) -> LabelMap:
 
 
 def find_people(checkpoint: str | Path, *, needed: bool = True) -> str | Path:
-    """Return the people detector stored beside a run, or `COCO`.
+    """Return the people detector stored beside a run or in a model folder, or `COCO`.
 
     needed: the run was trained on people: `UserError` says how to get a detector of them.
     """
@@ -405,11 +406,12 @@ def find_people(checkpoint: str | Path, *, needed: bool = True) -> str | Path:
     from detection.people.weights import read_people_file
 
     run = Path(checkpoint)
+    is_folder = find_checkpoint(checkpoint).name == MODEL_CONFIG
     if run.is_file():
         run = run.parent.parent if run.parent.name == "checkpoints" else run.parent
-    if not needed and not (run / "checkpoints").is_dir():
+    if not needed and not (run / "checkpoints").is_dir() and not is_folder:
         return COCO  # a file of another project: what lies beside it is not its own
-    beside = people_beside(run)
+    beside = people_of_folder(run) if is_folder else people_beside(run)
     if beside is not None:
         if isinstance(beside, Path) and beside.is_relative_to(run):
             read_people_file(beside, weights_only=True)
