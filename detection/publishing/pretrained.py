@@ -116,7 +116,7 @@ def from_pretrained(source: str | Path) -> Model:
     """Read a model folder: a `ModelFile` (for `load_network`) or a `PeopleFile`.
 
     source: a folder, or user/name (or user/name@REVISION) on the Hugging Face Hub, where no
-    path has that name; "hub:user/name" always is on the Hub. Nothing of a folder is run, and its hashes
+    path has that name; "hub:user/name" always is on the Hub. Nothing of a folder is run, its hashes
     are compared before it is read. Raises `UserError`, one line, for a file that is missing or
     changed, for another kind of folder, and for what cannot be fetched.
     """
