@@ -42,6 +42,7 @@ EXAMPLE = """examples:
 of a folder or several videos a folder with these for each, index.html, events.csv and events.jsonl.
 A run that was killed goes on from its last whole segment when the same command is given again."""
 
+WHOLE_FRAME = "whole-frame"  # of `detection.people.whole_frame`, which loads torch
 MOST_GAPS = 3  # of a video named one by one
 _BAR_WITHOUT_END = "{desc} {n:.0f} s of video, {rate_noinv_fmt}"
 _BAR = (
@@ -368,6 +369,7 @@ def _pipeline_options(options: argparse.Namespace) -> PipelineOptions:
         class_thresholds=by_class,
         classes=tuple(options.classes or ()),
         gathered_classes=options.label_map,
+        class_list=options.class_list,
         max_people=options.max_people,
         top_k=options.top_k,
         person_score=options.person_score,
@@ -390,6 +392,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="people detector: run or checkpoint of train_people, coco, coco:NETWORK, an ONNX "
         "file, a .pth of torchvision's or an exported detector's folder (default: RUN/people.pt; "
         "coco for networks of whole clips)")
+    add("--whole-frame", action="store_true",
+        help="videos already cut around one subject: no people detector, the box is the whole "
+        "frame at every keyframe")
     add("--max-people", type=whole_number(1, 1000), default=50, metavar="N",
         help="people at one time, the surest first (default %(default)s)")
     parser.shared("--out", required=False, type=path_text,
@@ -401,6 +406,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--label-map", type=Path, metavar="FILE",
         help="YAML file that gathers a whole-clip network's classes under your own names or "
         "leaves some out (docs/pipeline.md)")
+    add("--class-list", type=Path, metavar="FILE",
+        help="names of the classes of another project's file: a name a line, `N: name` lines, or "
+        "JSON of ids and names (docs/models.md)")
     add("--top-k", type=int, metavar="K", help="a person does at most K things at a time")
     add("--every", type=seconds_above_0, default=0.5, metavar="S",
         help="seconds between keyframes (default %(default)s)")
@@ -483,6 +491,11 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
 
 def _check_engine(options: argparse.Namespace) -> None:
     """Refuse options that do not go together."""
+    if options.whole_frame:
+        for name in ("people", "relevance"):
+            if getattr(options, name):
+                raise UserError(f"--whole-frame detects no people, --{name} does not go with it")
+        options.people = WHOLE_FRAME
     if options.status is not None:
         if options.video:
             raise UserError("--status DEST is given alone")

@@ -32,6 +32,7 @@ from detection.errors import UserError
 from detection.export.artefact import ARTEFACT_FILE, find_artefact
 from detection.files import sha256_of_text
 from detection.people.base import PeopleDetector
+from detection.people.whole_frame import WHOLE_FRAME, WholeFrame
 from detection.pipeline.clip_buffer import PipelineSampling
 from detection.pipeline.decisive import (
     Decisive,
@@ -133,7 +134,8 @@ class ActionDetectorPipeline:
         checkpoint: a run folder or checkpoint of `train_ava.py`, of actions or of whole clips; a
         classification file of SlowFast, pytorchvideo or mmaction2; a published name, fetched once
         (default: X3D-S of Kinetics-400).  people: weights or a run of `train_people`, a .pth of
-        torchvision's, "coco", "coco:NETWORK", or an opened detector; None: RUN/people.pt or
+        torchvision's, "coco", "coco:NETWORK", "whole-frame" (videos already cut around one subject:
+        the frame is the box), or an opened detector; None: RUN/people.pt or
         RUN/people, stored beside a run of ours, and "coco" for networks of whole clips.
         device: as `choose_device` takes it; None: auto.  half_precision: None: on a GPU.
         checkpoint may also be the folder of an exported network, a model folder (its own people
@@ -146,7 +148,8 @@ class ActionDetectorPipeline:
         """
         options = options or PipelineOptions()
         checkpoint = local_source(checkpoint)
-        people = local_source(people) if isinstance(people, str | Path) else people
+        if isinstance(people, str | Path):
+            people = WholeFrame() if str(people) == WHOLE_FRAME else local_source(people)
         exported = find_artefact(checkpoint)
         weights = find_checkpoint(find_weights(checkpoint)[0]) if exported is None else None
         inputs = {"checkpoint": weights_input(weights or Path(exported or "") / ARTEFACT_FILE)}
@@ -162,6 +165,8 @@ class ActionDetectorPipeline:
         inputs["people"] = people_input(networks.people_source, networks.device)
         if options.gathered_classes is not None:
             inputs["gathered classes"] = weights_input(options.gathered_classes)
+        if options.class_list is not None:
+            inputs["class list"] = weights_input(options.class_list)
         return cls(networks, options, inputs=inputs)
 
     def run(self, source: Source, **how: Unpack[RunOptions]) -> Iterator[ActionEvent]:
@@ -471,7 +476,7 @@ class ActionDetectorPipeline:
         self, start_s: float, end_s: float, *, film: bool, page: bool, workers: int, live: bool
     ) -> dict[str, Any]:
         options = dataclasses.asdict(self.options)
-        del options["gathered_classes"]  # known by its content
+        del options["gathered_classes"], options["class_list"]  # known by their content
         if not self.options.relevance:
             del options["relevance"]  # as before there was any
         options["threshold"] = self.networks.threshold
