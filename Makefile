@@ -1,6 +1,7 @@
 # make demo   from a fresh machine to a trained, scored and drawn action detector
 # make test   installs if needed, then runs style checks and all tests
 # make lock   renews requirements.lock: the newest versions, with the hashes of all their files
+# make site   builds the documentation as a site into build/site
 # NEWEST=1    with any of them: the newest versions that pyproject.toml allows, in .venv-newest
 PYTHON ?= python3
 NEWEST ?=
@@ -13,7 +14,7 @@ DEMO_PEOPLE := runs/people_demo
 PROCESSES ?= 2
 TEST_PROCESSES ?= auto
 
-.PHONY: install demo test lint lock clean
+.PHONY: install demo test lint lock site clean
 install: $(STAMP)
 
 # A package whose hash is not the lock's is refused.
@@ -58,6 +59,9 @@ demo: install
 		data.val_boxes=people data.also_score_boxes=[ground-truth]
 	cp $(DEMO_PEOPLE)/checkpoints/best.pt $(DEMO_RUN)/people.pt  # where detect_actions looks for it
 	$(BIN)/python -m ava_tools.visualize --run $(DEMO_RUN) --sheet $(DEMO_RUN)/visualize/sheet.png
+
+site: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 clean:
 	rm -rf .venv .venv-newest build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

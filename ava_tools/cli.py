@@ -238,6 +238,14 @@ SHARED: dict[str, dict[str, Any]] = {
     "--html": {"type": Path, "metavar": "FILE", "help": "write a self-contained page with curves"},
     "--jobs": {"type": at_a_time, "metavar": "N", "help": "videos at a time (default: as many as "
                "there are processor cores)"},
+    "--engine": {"choices": ("processes", "ray"), "default": "processes",
+                 "help": "what runs --jobs: processes of this machine, or Ray (pip install "
+                 '"x3d-action-detection[ray]"), on one machine or on many that share the disk '
+                 "(default %(default)s)"},
+    "--address": {"metavar": "HOST:PORT", "help": "of a running Ray cluster, or auto: the one that "
+                  "this machine belongs to (default: Ray is started here and ended again)"},
+    "--gpus": {"type": number(0, 1024), "default": 1.0, "metavar": "N",
+               "help": "of each worker; parts of one share it (default %(default)g)"},
     "--workers": {"type": none_or_at_a_time, "metavar": "N"},
     "--threads": {"type": at_a_time, "metavar": "N",
                   "help": "CPU threads of PyTorch (default: its own choice)"},

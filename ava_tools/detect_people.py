@@ -6,7 +6,8 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,16 +74,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     half = device.type == "cuda" if options.half is None else options.half
     detector_options = _detector_options(options, half, device)
     opened = _Opened(options, device, half)
+    here = _is_here(options)
     summary = make_box_table(
         folder,
         keyframes,
         options.out,
-        open_detector=opened.open,
+        open_detector=opened.open if here else opened.in_worker(),
         options={"dataset": folder.name, **detector_options},
         notes={"weights": options.weights, "split": split.name, "device": str(device)},
         batch_size=options.batch_size,
         short_side_px=options.short_side,
         workers=_workers(options.workers),
+        spread=None if here else _spread(options, device),
         shard=shard,
         overwrite=options.overwrite,
         began_s=began_s,
@@ -213,6 +216,13 @@ def _open_detector(options: argparse.Namespace, device: Any, half: bool) -> Any:
     return detector
 
 
+def _open_in_worker(options: argparse.Namespace, device: Any, half: bool, threads: int) -> Any:
+    import torch
+
+    torch.set_num_threads(threads)
+    return _open_detector(options, device, half)
+
+
 class _Opened:
     """The detector, opened when it is asked for, and how `dataset.yaml` names it."""
 
@@ -225,6 +235,15 @@ class _Opened:
         if self._detector is None:
             self._detector = _open_detector(*self._how)
         return self._detector
+
+    def in_worker(self) -> Callable[[], Any]:
+        """Return what opens it in a worker, whose only GPU is number 0."""
+        import torch
+
+        options, device, half = self._how
+        if device.type == "cuda" and options.gpus:
+            device = torch.device("cuda", 0)
+        return partial(_open_in_worker, options, device, half, _worker_cores(options))
 
     def as_part(self, network: str | None) -> PeoplePart | None:
         """Return what other commands open it by; None for detectron2, which they cannot."""
@@ -239,6 +258,38 @@ class _Opened:
         if is_coco(options.weights):
             weights = f"{COCO}:{network}"
         return PeoplePart(weights=weights, score=person_threshold(self.open()))
+
+
+def _is_here(options: argparse.Namespace) -> bool:
+    """Tell whether this process detects; refuse options that would then mean nothing."""
+    here: bool = options.engine == "processes" and (options.jobs or 1) == 1
+    if not here and options.workers is not None:
+        raise UserError("--workers read for one process: not with --jobs or --engine ray")
+    if options.address is not None and options.engine != "ray":
+        raise UserError("--address is of a Ray cluster: --engine ray is required")
+    return here
+
+
+def _spread(options: argparse.Namespace, device: Any) -> Any:
+    """Return what opens workers that read and detect."""
+    from detection.jobs.base import Resources
+    from detection.jobs.open import open_workers
+
+    gpus = options.gpus if device.type == "cuda" else 0.0
+    return partial(
+        open_workers,
+        options.engine,
+        workers=options.jobs,
+        resources=Resources(cores=_worker_cores(options), gpus=gpus),
+        address=options.address,
+    )
+
+
+def _worker_cores(options: argparse.Namespace) -> int:
+    """Return the threads of a worker: by default this machine's cores go to all of them alike."""
+    if options.threads:
+        return int(options.threads)
+    return max(1, usable_cores() // (options.jobs or usable_cores()))
 
 
 def _workers(asked: int | None) -> int:
@@ -313,6 +364,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="frames in a forward pass (default %(default)s)")
     parser.shared("--workers",
         help="processes that read frames (default: half of the cores, 1 to 8; 0: none)")
+    parser.shared("--jobs", help="processes, or workers of Ray, that read and detect, each with a "
+        "detector of its own (default: this process alone; of Ray as many as its cores allow)")
+    parser.shared("--engine", "--address", "--gpus")
     parser.shared("--runtime", default=None, metavar="NAME",
         help="what computes the network: torch (default; of an exported detector its own), "
         "onnxruntime, openvino, or auto: openvino where installed and on a CPU; the weights are "

@@ -31,6 +31,7 @@ EXAMPLE = """examples:
   python -m ava_tools.expand --replay paper
   python -m ava_tools.expand --cfg configs/expand_demo.yaml
   python -m ava_tools.expand --cfg configs/expand_demo.yaml --rivals --final-seeds 3
+  python -m ava_tools.expand --cfg configs/expand_demo.yaml --engine ray --address auto
   torchrun --nproc-per-node 8 -m ava_tools.expand --cfg configs/expand_demo.yaml
 Killed or interrupted, the same command goes on where it was and repeats nothing.
 """
@@ -73,6 +74,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "grew together or at random, and compare",
     )
     add = parser.add_argument
+    parser.shared(
+        "--engine",
+        help="what runs `jobs` trainings at a time: processes of this machine, "
+        "or Ray, on one machine or on many that share the disk (default %(default)s)",
+    )
+    parser.shared("--address")
+    parser.shared(
+        "--gpus",
+        default=0.0,
+        help="of each training; parts of one share it (default: each sees all of its machine)",
+    )
     add("--draws", type=at_a_time, default=3, help="random paths (default 3)")
     add("--final-seeds", type=at_a_time, default=3, help="trainings of each finalist (default 3)")
     options = parser.parse_intermixed_args(argv)
@@ -109,7 +121,7 @@ def carry_out(
     units = Units(SCALES[config.cost], UNITS[config.cost], METRICS.get(task.metric, task.metric))
     cost = cost_of(config, folder, task, should_stop)
     search = search_of(config, cost, limits, units)
-    scheduler = scheduler_of(config, folder, task, should_stop)
+    scheduler = scheduler_of(config, folder, task, options, should_stop)
     remarks = remarks_of(config, limits, made_up=_made_up(training.data.root))
     title, steps = f"Expansion: {Path(options.cfg).stem}", search.steps
     report = partial(write_report, folder, steps, units=units, title=title, remarks=remarks)
@@ -152,7 +164,11 @@ def search_of(config: ExpandConfig, cost: Cost, limits: DataLimits, units: Units
 
 
 def scheduler_of(
-    config: ExpandConfig, folder: Path, task: ActionTask | ClipTask, should_stop: Callable[[], bool]
+    config: ExpandConfig,
+    folder: Path,
+    task: ActionTask | ClipTask,
+    options: argparse.Namespace,
+    should_stop: Callable[[], bool],
 ) -> Scheduler:
     """Return what trains and scores candidates, in programs of their own."""
     from detection.expansion.inherit import write_shared_weights
@@ -169,6 +185,9 @@ def scheduler_of(
         share=(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))),
         initial=write_shared_weights if config.start_from_parent else None,
         should_stop=should_stop,
+        gpus=options.gpus,
+        engine=options.engine,
+        address=options.address,
         on_progress=partial(print, flush=True),
     )
 

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 
 from ava_tools.cli import command_parser, number, run_command, seconds, whole_number
-from detection.cores import usable_cores
 
 EPILOG = """examples:
   python -m ava_tools.prepare --dataset data/ava --out data/ava_320
@@ -49,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             frames_fps=options.fps if options.frames else None,
             frames_start_s=options.frames_start,
             jobs=options.jobs,
+            engine=options.engine,
+            address=options.address,
             how_to_get=f"python -m ava_tools.prepare {shlex.join(arguments or sys.argv[1:])}",
             on_start=lambda total_s: bar.reset(total=round(total_s, 1)),
             on_progress=bar.update,
@@ -93,7 +94,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="of --frames (default %(default)g)")
     add("--frames-start", type=seconds, metavar="SECONDS",
         help="when frame 1 is shown (AVA's usual: 900; default: the first second required)")
-    parser.shared("--jobs", default=usable_cores())
+    parser.shared("--jobs")
+    parser.shared("--engine")
+    parser.shared("--address")
     # fmt: on
     return parser.parse_args(arguments)
 

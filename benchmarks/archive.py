@@ -187,8 +187,7 @@ def kills(options: argparse.Namespace) -> None:
     make(options, options.videos, 2.0)
     random.seed(options.seed)
     whole, out = options.work / "out_here", options.work / f"out_kills_{options.engine}"
-    if not whole.exists():
-        run(command_of(options, whole, "here"), options.work / "log.txt")
+    run(command_of(options, whole, "here"), options.work / "log.txt")  # at once where it stands
     shutil.rmtree(out, ignore_errors=True)
     command = command_of(options, out, options.engine, "--workers", "2")
     left = {"worker": options.worker_kills, "driver": options.driver_kills}
@@ -197,11 +196,11 @@ def kills(options: argparse.Namespace) -> None:
         runs += 1
         times: dict[str, list[float]] = {"worker": [], "driver": []}
         if left["driver"]:
-            times["driver"] = [random.uniform(0.5, 1.0) * options.every_s]
+            times["driver"] = [random.uniform(0.7, 1.0) * options.every_s]
             left["driver"] -= 1
         share = -(-left["worker"] // (left["driver"] + 1))
         end_s = times["driver"][0] if times["driver"] else options.every_s
-        times["worker"] = sorted(random.uniform(0.2, 1.0) * end_s for _ in range(share))
+        times["worker"] = sorted(random.uniform(0.5, 1.0) * end_s for _ in range(share))
         _, wall_s, code = run(command, options.work / "log.txt", **times)
         left["worker"] -= share - len(times["worker"])
         print(f"run {runs}: {wall_s:.1f} s, exit code {code}, kills left {left}", flush=True)

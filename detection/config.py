@@ -60,6 +60,12 @@ _TENSORBOARD = _option(
     "Write the log for TensorBoard too, to the run folder's tensorboard/ (an extra: pip install "
     "tensorboard).",
 )
+BoardName = Literal["tensorboard", "mlflow", "wandb"]
+_BOARDS = _option(
+    (),
+    "Programs that draw the log too: tensorboard, mlflow (MLFLOW_TRACKING_URI, else mlflow.db "
+    "beside the run folder), wandb (WANDB_MODE=offline without a network); extras of these names.",
+)
 _CHECKPOINTS_KEPT = _option(
     0,
     "Checkpoints of the last n epochs that are kept (checkpoints/epoch_0012.pt), beside last.pt "
@@ -514,6 +520,7 @@ class RunConfig:
         False, "Compile the trunk for training (torch.compile; the first steps take minutes)."
     )
     tensorboard: bool = _TENSORBOARD
+    boards: tuple[BoardName, ...] = _BOARDS
     checkpoints_kept: NonNegativeInt = _CHECKPOINTS_KEPT
     clip: ClipConfig = field(default_factory=ClipConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -744,6 +751,7 @@ class PeopleConfig:
         5, "Longest time between checkpoints; one is written each epoch too."
     )
     tensorboard: bool = _TENSORBOARD
+    boards: tuple[BoardName, ...] = _BOARDS
     checkpoints_kept: NonNegativeInt = _CHECKPOINTS_KEPT
     picture: FrameConfig = field(default_factory=FrameConfig)
     model: PeopleModelConfig = field(default_factory=PeopleModelConfig)

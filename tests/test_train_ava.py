@@ -73,6 +73,7 @@ def test_a_run_leaves_a_folder_that_says_everything(tmp_path, cfg, dataset, caps
     assert train_ava.main(["--cfg", str(cfg)]) == 0
     run, printed = tmp_path / "run", capsys.readouterr().out
     metrics = json.loads((run / "metrics.json").read_text())
+    assert (run / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
     assert list(metrics["per_class"]) == list(LABELS.names)
     assert metrics["protocol"] == "activitynet-2018"
     assert metrics["num_ground_truth"] == {"be red": 2, "be blue": 2, "be here": 4}

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from detection.archive.driver import ArchiveProgress, Failure
 from detection.archive.failures import read_failures, write_failures
 from detection.archive.manifest import write_archive_manifest
 from detection.archive.pieces import SPANS_NAME, spans_folder
+from detection.archive.table_files import only_tables_writer
 from detection.archive.tables import finish_tables, plan_tables, write_part
-from detection.files import only_writer
 from detection.pipeline.folder_index import (
     ROW_NAMES,
     THUMBNAIL_NAME,
@@ -31,26 +30,18 @@ def write_ending(root: str, videos: Sequence[VideoFolder], progress: ArchiveProg
     at a time in a folder.  Raises `UserError`.
     """
     errors = {failure.video: failure.error for failure in progress.failures}
-    with _alone_in(root):
-        failures = _all_failures(root, videos, progress)
-        rows = _write_index(root, videos, errors)
-        folders = {row.name: row.folder for row in rows}
-        failed = [row.name for row in rows if row.state == "failed"]
+    rows = _write_index(root, videos, errors)
+    folders = {row.name: row.folder for row in rows}
+    failed = {row.name for row in rows if row.state == "failed"}
+    with only_tables_writer(root):
         plan = plan_tables(root, folders, failed=failed)
         for part in plan.parts:
             write_part(part)
         write_archive_manifest(plan, finish_tables(plan))
         _remove_spans(root, [row.name for row in rows if row.state == "done"])
-        write_failures(root, [failure for failure in failures if failure.video in set(failed)])
+        failures = _all_failures(root, videos, progress)
+        write_failures(root, [failure for failure in failures if failure.video in failed])
     return index_line(root, rows)
-
-
-def _alone_in(root: str) -> AbstractContextManager[object]:
-    if places.is_remote(root):
-        return nullcontext()
-    # A folder of its own: the index locks the results' own.
-    lock = Path(root) / SPANS_NAME
-    return only_writer(lock, busy="another process writes here", may_wait=lambda: True)
 
 
 def _remove_spans(root: str, done: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ _PACKAGES = ("torch", "av")
 def write_archive_manifest(plan: TablesPlan, names: Sequence[str]) -> None:
     """Write manifest.json beside finished tables; the same results give the same bytes.
 
-    names: of the tables' files, as `finish_tables` returns them. Raises `UserError`.
+    names: of the tables' files, as `finish_tables` returns them, sorted. Raises `UserError`.
     """
     done = [row for row in plan.videos if row.state == "done"]
     common = read_common(plan.root, done[0].folder) if done else {"options": {}, "inputs": {}}
@@ -35,7 +35,7 @@ def write_archive_manifest(plan: TablesPlan, names: Sequence[str]) -> None:
         **common,
         "classes": [{"id": class_id, "name": name} for class_id, name in plan.classes],
         "counts": _counts(plan.videos),
-        "files": {name: _identity(plan.root, name) for name in sorted(names)},
+        "files": {name: _identity(plan.root, name) for name in names},
     }
     place = f"{plan.root.rstrip('/')}/{MANIFEST_NAME}"
     write_bytes(place, json_text(values, ensure_ascii=False).encode("utf-8", "backslashreplace"))

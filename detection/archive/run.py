@@ -99,8 +99,7 @@ def find_archive(sources: Sequence[str], root: str) -> list[VideoFolder]:
     """
     found = read_sources(sources, root)
     if is_remote(root):
-        nowhere = Path("/nonexistent")
-        folders = name_folders(nowhere, [video.name for video in found])
+        folders = name_folders(None, [video.name for video in found])
         return [VideoFolder(v.name, v.source, Path(folders[v.name])) for v in found]
     check_index(Path(root))
     folders = name_folders(Path(root), [video.name for video in found])

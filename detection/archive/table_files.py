@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from detection.archive.csv_files import csv_head
 from detection.archive.table_columns import TABLES, TableName
 from detection.errors import UserError
-from detection.files import naming, replacing
+from detection.files import naming, only_writer, replacing
 from detection.transfer.places import (
     exists,
     fetch,
@@ -27,6 +27,20 @@ from detection.transfer.places import (
 MANIFEST_NAME = "manifest.json"
 UNFINISHED = ".tables-unfinished"
 IN_PARTS: tuple[TableName, ...] = ("keyframes", "events")
+
+
+@contextmanager
+def only_tables_writer(root: str | Path) -> Iterator[None]:
+    """Hold a local folder while its tables are planned, written and put in place.
+
+    Another run that ends there is waited for. Buckets have no locks: who ends last has all.
+    """
+    if is_remote(str(root)):
+        yield
+        return
+    busy = "another process writes here"
+    with only_writer(local_path(root), busy=busy, may_wait=lambda: True):
+        yield
 
 
 def check_tables(root: str | Path) -> None:

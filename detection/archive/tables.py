@@ -8,6 +8,7 @@ written. A part is a function of its videos' results alone.
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -25,6 +26,7 @@ from detection.archive.table_files import (
     check_tables,
     join_parts,
     new_file,
+    only_tables_writer,
     remove_other_tables,
     replace_parts,
 )
@@ -90,13 +92,14 @@ def write_tables(
     root: path or address. folders: by the name of each video that of its results below `root`.
     failed: names of videos that failed. table_format: None: Parquet where pyarrow is installed.
     on_progress: called with the number of parts that are written, and of all. As `plan_tables`,
-    `write_part` and `finish_tables`, and raises what they raise.
+    `write_part` and `finish_tables` within `only_tables_writer`, and raises what they raise.
     """
-    plan = plan_tables(root, folders, failed=failed, table_format=table_format)
-    for part in plan.parts:
-        write_part(part)
-        on_progress(part.number + 1, len(plan.parts))
-    return finish_tables(plan)
+    with only_tables_writer(root):
+        plan = plan_tables(root, folders, failed=failed, table_format=table_format)
+        for part in plan.parts:
+            write_part(part)
+            on_progress(part.number + 1, len(plan.parts))
+        return finish_tables(plan)
 
 
 def plan_tables(
@@ -137,8 +140,9 @@ def plan_tables(
 
 
 def _check_common(root: str, done: Sequence[FoundVideo]) -> None:
-    """Raise `UserError` where results were not made by the same options and weights."""
-    first = done[0]
+    """Raise `UserError` for results that were not made by the options and weights of most."""
+    (most, _), *_ = Counter(each.common for each in done).most_common(1)
+    first = next(each for each in done if each.common == most)
     others = [each for each in done if each.common != first.common]
     if not others:
         return

@@ -14,6 +14,8 @@ from detection.checks.findings import OUTSIDE, Finding, Findings
 from detection.datasets.actor_table import read_actor_table
 from detection.datasets.folder import DatasetFolder
 from detection.errors import UserError
+from detection.jobs.base import Do, WorkerLostError
+from detection.jobs.run_all import run_list
 from detection.prepare.dataset import MANIFESTS
 from detection.prepare.frame_lists import (
     LIST_FPS,
@@ -22,7 +24,6 @@ from detection.prepare.frame_lists import (
     find_frame_lists,
     read_frame_list,
 )
-from detection.prepare.process_pool import run_jobs
 from detection.prepare.required_spans import RequiredVideo, required_videos
 from detection.prepare.video import read_manifest
 from detection.prepare.video_probe import ProbeJob, VideoFacts, probe_video
@@ -82,15 +83,27 @@ class VerifyReport:
     ) -> dict[str, VideoFacts]:
         """Decode videos, several at a time; those that are not there become findings."""
         facts = {}
-        for job, result in run_jobs(
-            probe_video, jobs, processes=processes, on_progress=on_progress
-        ):
-            if isinstance(result, UserError):
-                self.findings.append(problem(job.video_id, str(result), advice(job.video_id)))
+        ended = run_list(
+            jobs, open_probe, engine="processes", workers=processes, on_progress=on_progress
+        )
+        for one in ended:
+            name = one.piece.video_id
+            if isinstance(one.error, UserError):
+                is_lost = isinstance(one.error, WorkerLostError)
+                what_to_do = "fewer --jobs take less memory" if is_lost else advice(name)
+                self.findings.append(problem(name, str(one.error), what_to_do))
+            elif one.error is not None:
+                raise one.error
             else:
-                facts[job.video_id] = result
-                self.num_frames += result.num_frames
+                assert one.result is not None
+                facts[name] = one.result
+                self.num_frames += one.result.num_frames
         return facts
+
+
+def open_probe() -> Do[ProbeJob, VideoFacts]:
+    """Return what a worker does with each video."""
+    return probe_video
 
 
 def verify_dataset(

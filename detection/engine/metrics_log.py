@@ -1,17 +1,14 @@
-"""The run's log: one JSON object a line, drawn by TensorBoard if asked, and where time goes."""
+"""The run's log: one JSON object a line, drawn by other programs if asked, and where time goes."""
 
 from __future__ import annotations
 
-import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cv2
-
-from detection.errors import UserError
+from detection.engine.boards import Board
 from detection.files import naming
 from detection.formats.json_text import json_text
 
@@ -23,7 +20,7 @@ class MetricsLog:
     """
 
     def __init__(
-        self, path: str | Path, *, silent: bool = False, board: TensorBoard | None = None
+        self, path: str | Path, *, silent: bool = False, board: Board | None = None
     ) -> None:
         self.path = Path(path)
         self.board = None if silent else board
@@ -50,54 +47,6 @@ class MetricsLog:
             with self.path.open("rb+") as file:
                 content = file.read()
                 file.truncate(content.rfind(b"\n") + 1)
-
-
-class TensorBoard:
-    """Draws what `MetricsLog` is told: curves by update, speed, scores, AP by class, figures."""
-
-    def __init__(self, folder: str | Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            message = "tensorboard=true needs the tensorboard package: pip install tensorboard"
-            raise UserError(message) from error
-        self._make_writer = functools.partial(SummaryWriter, str(folder))
-        self._update = 0
-
-    @functools.cached_property
-    def _writer(self) -> Any:
-        return self._make_writer()  # makes files, so not before there is something to say
-
-    def write(self, event: str, values: Mapping[str, Any]) -> None:
-        """Draw one event of the log; those without numbers are left out."""
-        self._update = int(values.get("update", self._update))
-        if event == "update":
-            for name, value in values.items():
-                if name in ("lr", "grad_norm") or name.startswith("loss"):
-                    self._number(f"train/{name}", value)
-        elif event in ("throughput", "epoch"):
-            self._number("speed/clips_per_second", values.get("clips_per_second"))
-            for name, share in values.get("shares", {}).items():
-                self._number(f"speed/share_of_time_{name}", share)
-        elif event in ("evaluation", "held_out", "final"):
-            for name, value in values.items():
-                if isinstance(value, float):
-                    self._number(f"{event}/{name}", value)
-            for name, value in values.get("per_class", {}).items():
-                self._number(f"ap_by_class/{name}", value)
-            self._writer.flush()
-
-    def image(self, name: str, path: str | Path) -> None:
-        """Show an image file."""
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-        if image is None:
-            raise UserError(f"{path}: not an image that can be read")
-        self._writer.add_image(name, image, self._update, dataformats="HWC")
-        self._writer.flush()
-
-    def _number(self, name: str, value: Any) -> None:
-        if isinstance(value, int | float):
-            self._writer.add_scalar(name, value, self._update)
 
 
 class Stopwatch:

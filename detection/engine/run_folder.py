@@ -25,6 +25,9 @@ _OF_A_START = (
     "held_out_videos.txt",
     "checkpoints",
     "tensorboard",
+    "mlflow_run.json",
+    "wandb_run.json",
+    "wandb",
 )
 _BUILDING = ".run-"  # of a start under way, or killed
 

@@ -24,8 +24,17 @@ from detection import build
 from detection.checkpoints.file import ModelFile, read_checkpoint
 from detection.checkpoints.huggingface import local_source
 from detection.checkpoints.load import build_network, load_state
-from detection.config import AnyConfig, RunConfig, config_from_dict, config_to_yaml, load_config
+from detection.config import (
+    AnyConfig,
+    BoardName,
+    RunConfig,
+    config_from_dict,
+    config_to_dict,
+    config_to_yaml,
+    load_config,
+)
 from detection.datasets.loader import ClipLoader, TrainBatches, print_unreadable
+from detection.engine.boards import Board
 from detection.engine.checkpoint import (
     check_configuration,
     keep_copy,
@@ -38,7 +47,7 @@ from detection.engine.distributed import ALONE, Processes
 from detection.engine.ema import WeightAverage
 from detection.engine.environment import prepare_device
 from detection.engine.loop import Progress, train_epochs
-from detection.engine.metrics_log import MetricsLog, TensorBoard
+from detection.engine.metrics_log import MetricsLog
 from detection.engine.precise_norm import compute_norm_statistics
 from detection.engine.run_folder import (
     TAUGHT_FILE,
@@ -59,6 +68,8 @@ from detection.export.networks import open_exported
 from detection.export.runtimes import FORM_OF, Runtime, choose_runtime, describe_runtime
 from detection.export.session import Threads
 from detection.files import write_text
+from detection.reports.figures import write_png
+from detection.reports.learning_curve import draw_learning_curve, read_learning_curve
 from detection.signals import stop_signals
 
 if TYPE_CHECKING:
@@ -72,6 +83,7 @@ _CHANGEABLE = (
     "checkpoint_minutes",
     "checkpoints_kept",
     "tensorboard",
+    "boards",
     "data.max_unreadable",
     "data.root",
     "classification.video_folder",
@@ -345,7 +357,18 @@ def train_and_report(run: Run, training: Training) -> int:
     if _is_contest(run):
         _keep_probe_unless_beaten(run, training)
     evaluate_and_report(run)
+    if run.processes.is_first:
+        _draw_learning_curve(run)
     return 0
+
+
+def _draw_learning_curve(run: Run) -> None:
+    """Write learning_curve.png, where anything was learned by updates."""
+    figure = draw_learning_curve(
+        read_learning_curve(run.folder / "log.jsonl", metric=run.task.metric)
+    )
+    if figure is not None:
+        write_png(run.folder / "learning_curve.png", figure)
 
 
 def train(run: Run, training: Training) -> bool:
@@ -494,7 +517,9 @@ def _run(
     average = None
     if decay is not None and model is not None:
         average = WeightAverage(placed, decay=decay)
-    board = TensorBoard(folder / "tensorboard") if learns and config.tensorboard else None
+    older: tuple[BoardName, ...] = ("tensorboard",) if config.tensorboard else ()
+    names = (*config.boards, *older)
+    board = Board(names, folder, config_to_dict(config)) if learns and names else None
     log = MetricsLog(folder / "log.jsonl", silent=not processes.is_first, board=board)
     return Run(config, folder, task, placed, average, device, log, processes)
 

@@ -1,40 +1,35 @@
 """Trains and scores the candidates of a search, each in its own process.
 
-Each network and seed has a folder: `config.yaml` (for `train_ava.py`), `run/` (its run folder),
-`output.txt` (its output) and, when it has ended, `result.json`. Finished candidates are never
-trained again and interrupted ones are resumed, so a search may be killed at any time.
+Each network and seed has a folder (`candidate.py`) and in it, when it has ended, `result.json`.
+Finished candidates are never trained again and interrupted ones are resumed, so a search may be
+killed at any time.
 """
 
 from __future__ import annotations
 
 import copy
-import ctypes
-import functools
 import json
 import math
-import os
-import signal
-import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from detection.errors import EXIT_STOPPED, UserError
+from detection.expansion.candidate import POLL_S, CandidateTraining, ProgramEnd, open_training
 from detection.expansion.search import Outcome, TrainingRequest
-from detection.files import only_writer, write_text
+from detection.files import naming, only_writer, write_text
+from detection.jobs.base import Engine, Resources, WorkerLostError, WorkStopped
+from detection.jobs.open import open_workers
 from detection.models.x3d import X3DDescription
 
-_POLL_S = 0.3
-# Variables of torchrun are not passed on to training processes.
-_NOT_PASSED_ON = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
+_MOST_LOST = 2  # workers of one training; then the search ends
 
 
-class Stopped(Exception):
+class Stopped(WorkStopped):
     """The search was asked to stop; running trainings have saved."""
 
 
@@ -50,6 +45,9 @@ class Scheduler:
     seeds: of each network.
     jobs: trainings at a time.
     threads: of each.
+    gpus: of each; 0: as this process sees them.
+    engine, address: what runs them (`detection.jobs.open.open_workers`). With Ray all machines
+        share the disk, and have Python and the program under the same paths.
     initial: writes the weights that a network shares with its parent's finished run; None: random
         weights.
     on_progress: called with a line on each training that has ended.
@@ -62,6 +60,9 @@ class Scheduler:
     seeds: Sequence[int] = (0,)
     jobs: int = 1
     threads: int = 1
+    gpus: float = 0.0
+    engine: Engine = "processes"
+    address: str | None = None
     share: tuple[int, int] = (0, 1)
     initial: Callable[[X3DDescription, Path, Path], None] | None = None
     should_stop: Callable[[], bool] = lambda: False
@@ -85,126 +86,77 @@ class Scheduler:
         while any(one.result() is None for one in work):  # the others' share
             if self.should_stop():
                 raise Stopped
-            time.sleep(_POLL_S)
+            time.sleep(POLL_S)
         each = len(self.seeds)
         return [_outcome(work[index : index + each]) for index in range(0, len(work), each)]
 
-    def _train(self, waiting: list[TrainingJob]) -> None:
-        running: list[tuple[TrainingJob, subprocess.Popen[bytes], ExitStack]] = []
-        try:
-            while waiting or running:
-                while waiting and len(running) < self.jobs and not self.should_stop():
-                    training = waiting.pop(0)
-                    lock = ExitStack()
-                    handle = lock.enter_context(self._only(training))
-                    if (training.run / "metrics.json").is_file():  # ended after the last kill
-                        self._end(training, 0)
-                        lock.close()
-                        continue
-                    running.append((training, self._start(training, handle), lock))
-                for entry in list(running):
-                    training, process, lock = entry
-                    if process.poll() is not None:
-                        running.remove(entry)
-                        lock.close()
-                        self._end(training, process.returncode)
-                        if training.result() is None and not self.should_stop():
-                            waiting.append(training)  # stopped by another process: to be resumed
-                if self.should_stop():
-                    for _, process, _ in running:
-                        process.terminate()
-                    if not running:
-                        raise Stopped
-                time.sleep(_POLL_S)
-        finally:
-            for _, process, lock in running:
-                process.terminate()
-                process.wait()
-                lock.close()
-
-    def _only(self, training: TrainingJob) -> AbstractContextManager[int]:
-        """Hold a training's folder.
-
-        Where a search was killed its trainings live on until they have saved; they are waited for.
-        """
-
-        def may_wait() -> bool:
-            if self.should_stop():
-                raise Stopped
-            return True
-
-        return only_writer(training.folder, busy="is being trained", may_wait=may_wait)
-
-    def _start(self, training: TrainingJob, handle: int) -> subprocess.Popen[bytes]:
-        checkpoint = training.run / "checkpoints" / "last.pt"
-        if checkpoint.is_file():
-            arguments = ["--resume", str(training.run)]
-        else:
-            config = training.folder / "config.yaml"
-            write_text(config, yaml.safe_dump(self._values(training), sort_keys=False))
-            arguments = ["--cfg", str(config), "--overwrite"]
-        self.started.append(f"{training.folder.parent.name} seed {training.seed}")
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(_NOT_PASSED_ON)
-        }
-        environment["OMP_NUM_THREADS"] = str(self.threads)
-        copied = os.dup(handle)  # so that the program holds the folder too, should we be killed
-        try:
-            with (training.folder / "output.txt").open("ab") as output:
-                return subprocess.Popen(
-                    [*self.command, *arguments, f"threads={self.threads}"],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    env=environment,
-                    pass_fds=[copied],
-                    start_new_session=True,  # a Ctrl-C reaches it as one SIGTERM, from this process
-                    preexec_fn=functools.partial(_stop_with_parent, os.getpid()),
-                )
-        finally:
-            os.close(copied)
-
-    def _values(self, training: TrainingJob) -> dict[str, Any]:
-        values = with_network(self.training, training.request.description)
-        values |= {"seed": training.seed, "output": str(training.run)}
-        parent = training.request.parent
-        if self.initial is not None and parent is not None:
-            start = training.folder / "initial.pt"
-            run = self.folder / name_of(parent) / f"seed{training.seed}" / "run"
-            self.initial(training.request.description, run, start)
-            values["model"]["pretrained"] = str(start)
-        return values
-
-    def _end(self, training: TrainingJob, code: int) -> None:
-        if code == EXIT_STOPPED or self.should_stop():
+    def _train(self, trainings: Sequence[TrainingJob]) -> None:
+        if not trainings:
             return
-        if code == 0:
-            metrics = json.loads((training.run / "metrics.json").read_text(encoding="utf-8"))
-            result: dict[str, Any] = {"score": self.score_of(metrics)}
+        at_a_time = min(self.jobs, len(trainings))
+        here = self.engine == "processes" and at_a_time == 1 and not self.gpus
+        with open_workers(
+            "here" if here else self.engine,
+            open_training,
+            workers=at_a_time,
+            resources=Resources(cores=self.threads, gpus=self.gpus),
+            address=self.address,
+            grace_s=None,  # a training saves before it ends
+        ) as workers:
+            workers.on_progress = self._heed
+            of_folder = {training.folder: training for training in trainings}
+            lost: Counter[Path] = Counter()
+            for training in trainings:
+                with naming(training.folder):
+                    training.folder.mkdir(parents=True, exist_ok=True)
+                workers.submit(self._candidate(training))
+            while workers.pending:
+                self._heed(0.0)
+                for ended in workers.wait(POLL_S):
+                    folder = ended.piece.folder
+                    if isinstance(ended.error, WorkerLostError) and lost[folder] < _MOST_LOST:
+                        lost[folder] += 1
+                    elif ended.error is not None:
+                        raise ended.error
+                    else:
+                        assert ended.result is not None
+                        self._end(of_folder[folder], ended.result)
+                    if of_folder[folder].result() is None:
+                        workers.submit(ended.piece)  # stopped by another process: to be resumed
+
+    def _heed(self, amount: float) -> None:
+        """Raise `Stopped` where the search is to stop; also within a training of this process."""
+        if self.should_stop():
+            raise Stopped
+
+    def _candidate(self, training: TrainingJob) -> CandidateTraining:
+        values = with_network(self.training, training.request.description)
+        parent = training.request.parent
+        seed = f"seed{training.seed}"
+        return CandidateTraining(
+            folder=training.folder,
+            values=values | {"seed": training.seed, "output": str(training.run)},
+            command=tuple(self.command),
+            threads=self.threads,
+            initial=self.initial,
+            description=training.request.description,
+            parent_run=None if parent is None else self.folder / name_of(parent) / seed / "run",
+        )
+
+    def _end(self, training: TrainingJob, end: ProgramEnd) -> None:
+        if end.was_started:
+            self.started.append(f"{training.folder.parent.name} seed {training.seed}")
+        if end.code == EXIT_STOPPED or self.should_stop():
+            return
+        if end.metrics is not None:
+            result: dict[str, Any] = {"score": self.score_of(end.metrics)}
             if not math.isfinite(result["score"]):
                 result = {"failure": "its score is not a number"}
         else:
-            result = {"failure": training.last_words(code)}
+            result = {"failure": end.last_words}
         write_text(training.folder / "result.json", json.dumps(result) + "\n")
         words = f"{result['score']:.4f}" if "score" in result else f"failed: {result['failure']}"
         self.on_progress(f"  {training.folder.parent.name}, seed {training.seed}: {words}")
-
-
-def _stop_with_parent(parent: int) -> None:
-    """Make the kernel send SIGTERM to this forked process when `parent` ends.
-
-    A training whose search was killed then saves and ends. Linux only; elsewhere it trains to the
-    end.
-    """
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # where it was ignored, so it would be here
-    if _PRCTL is not None:
-        _PRCTL(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it ended before
-            os._exit(EXIT_STOPPED)
-
-
-_PRCTL = getattr(ctypes.CDLL(None), "prctl", None) if os.name == "posix" else None
-_PR_SET_PDEATHSIG = 1  # sys/prctl.h
 
 
 @dataclass(frozen=True)
@@ -232,14 +184,6 @@ class TrainingJob:
         if not isinstance(values, dict) or not ("score" in values) ^ ("failure" in values):
             raise UserError(f"{path}: a score or a failure is required, found {values!r}")
         return values
-
-    def last_words(self, code: int) -> str:
-        """Return why a training failed: its last line, or the signal that ended it."""
-        if code < 0:
-            return f"ended by signal {-code}" + (" (out of memory?)" if code == -9 else "")
-        text = (self.folder / "output.txt").read_text(encoding="utf-8", errors="replace")
-        lines = [line.strip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
-        return lines[-1].removeprefix("error: ") if lines else f"exit code {code}"
 
 
 def name_of(description: X3DDescription) -> str:

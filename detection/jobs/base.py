@@ -106,7 +106,7 @@ class Workers(Protocol[PieceT, ResultT]):
 
         An empty list after `timeout_s`, and at once where nothing is pending. Raises the
         `UserError` of an `Open`, `PieceError` for another error in it, and `UserError` where
-        workers die in it three times in a row.
+        workers die in it three times in a row, while no piece ends.
         """
 
     def take_progress(self) -> float:

@@ -15,7 +15,7 @@ def open_workers(
     workers: int | None = None,
     resources: Resources | None = None,
     address: str | None = None,
-    grace_s: float = GRACE_S,
+    grace_s: float | None = GRACE_S,
 ) -> Workers[PieceT, ResultT]:
     """Return workers of an engine; nothing is opened in them before the first piece.
 
@@ -25,7 +25,7 @@ def open_workers(
     resources: of one worker (None: one core).
     address: of a running Ray cluster, auto or host:port; None: one is started on this machine, and
         ended with the workers.
-    grace_s: how long, on leaving, work under way may take to stop by itself.
+    grace_s: how long, on leaving, work under way may take to stop by itself (None: as it takes).
     Raises `UserError` for resources that are not there, Ray that is not installed, and a cluster
     that does not answer.
     """

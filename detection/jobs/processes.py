@@ -64,7 +64,7 @@ class ProcessWorkers(WorkersBase[PieceT, ResultT]):
         *,
         workers: int | None,
         resources: Resources,
-        grace_s: float,
+        grace_s: float | None,
     ) -> None:
         super().__init__()
         self._open = pickle.dumps(open_)
@@ -163,6 +163,7 @@ class ProcessWorkers(WorkersBase[PieceT, ResultT]):
         elif what == ENDED:
             assert worker.piece is not None
             (piece,), worker.piece = worker.piece, None
+            self._deaths_in_open = 0  # others work, whatever becomes of this one's successors
             self._ended.append(Ended(piece, *unpickle_outcome(content)))
         else:
             assert what == TOLD, what
@@ -206,11 +207,12 @@ class ProcessWorkers(WorkersBase[PieceT, ResultT]):
             worker.process.close()
 
 
-def _join(workers: Sequence[_Worker], timeout_s: float) -> None:
-    """Wait until all processes have ended, no longer than `timeout_s`."""
-    end_s = time.monotonic() + timeout_s
+def _join(workers: Sequence[_Worker], timeout_s: float | None) -> None:
+    """Wait until all processes have ended, no longer than `timeout_s` (None: as it takes)."""
+    begun_s = time.monotonic()
     for worker in workers:
-        worker.process.join(max(0.0, end_s - time.monotonic()))
+        remaining_s = None if timeout_s is None else begun_s + timeout_s - time.monotonic()
+        worker.process.join(remaining_s if remaining_s is None else max(0.0, remaining_s))
 
 
 def _how_it_ended(code: int | None) -> str:

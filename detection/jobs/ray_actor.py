@@ -6,6 +6,7 @@ import os
 import pickle
 import sys
 import threading
+from pathlib import Path
 
 from detection.jobs.base import WorkStopped, as_piece_error, attempt, pickle_outcome
 
@@ -13,8 +14,10 @@ from detection.jobs.base import WorkStopped, as_piece_error, attempt, pickle_out
 class WorkerActor:
     """The actor. `stop` and `take_progress` have a thread beside that of pieces."""
 
-    def __init__(self, cores: int, paths: list[str]) -> None:
+    def __init__(self, cores: int, folder: str, paths: list[str]) -> None:
         os.environ["OMP_NUM_THREADS"] = str(cores)
+        if Path(folder).is_dir():  # else paths that are relative to it are not found
+            os.chdir(folder)
         sys.path += [path for path in paths if path not in sys.path]
         self._stop, self._lock, self._amount = threading.Event(), threading.Lock(), 0.0
 

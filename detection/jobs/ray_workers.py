@@ -12,6 +12,7 @@ import time
 from collections import deque
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -62,7 +63,7 @@ class RayWorkers(WorkersBase[PieceT, ResultT]):
         workers: int | None,
         resources: Resources,
         address: str | None,
-        grace_s: float,
+        grace_s: float | None,
     ) -> None:
         super().__init__()
         self._ray = _import_ray()
@@ -130,7 +131,7 @@ class RayWorkers(WorkersBase[PieceT, ResultT]):
         coming = sum(one.opening is not None for one in self._workers)
         most = self.count if self._most is None else self._most
         for _ in range(min(len(self._queue) - coming, most - len(self._workers))):
-            actor = self._actor.remote(self._resources.cores, sys.path)
+            actor = self._actor.remote(self._resources.cores, str(Path.cwd()), sys.path)
             self._workers.append(_Worker(actor, actor.open.remote(self._open)))
 
     def _ask_progress(self) -> None:
@@ -156,6 +157,7 @@ class RayWorkers(WorkersBase[PieceT, ResultT]):
                 if worker.telling is not None:
                     amount += self._ray.get(worker.telling)
                 (_, piece), worker.doing, worker.telling = worker.doing, None, None
+                self._deaths_in_open = 0  # others work, whatever becomes of its successors
                 self._ended.append(Ended(piece, *unpickle_outcome(content)))
                 self._add_progress(amount)
         except self._ray.exceptions.RayError as error:

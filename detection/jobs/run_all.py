@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from detection.errors import UserError
-from detection.jobs.base import Ended, OnProgress, PieceT, ResultT, WorkerLostError, Workers
+from detection.jobs.base import (
+    Ended,
+    Engine,
+    OnProgress,
+    Open,
+    PieceT,
+    ResultT,
+    WorkerLostError,
+    Workers,
+)
+from detection.jobs.open import open_workers
 
 _PROGRESS_EVERY_S = 0.5
 
@@ -60,3 +70,27 @@ def run_all(
             else:
                 yield ended
         on_progress(workers.take_progress())
+
+
+def run_list(
+    pieces: Sequence[PieceT],
+    open_: Open[PieceT, ResultT],
+    *,
+    engine: Engine,
+    workers: int | None,
+    address: str | None = None,
+    retries: int = 1,
+    on_progress: OnProgress = lambda amount: None,
+) -> Iterator[Ended[PieceT, ResultT]]:
+    """Yield each of some pieces as `run_all` does, by workers of one core that are opened for them.
+
+    Where one process is enough it is this one. engine, workers, address: see `open_workers`.
+    """
+    if not pieces:
+        return
+    if engine == "processes" and (workers == 1 or len(pieces) == 1):
+        engine = "here"
+    if workers is not None:
+        workers = min(workers, len(pieces))
+    with open_workers(engine, open_, workers=workers, address=address) as opened:
+        yield from run_all(opened, pieces, retries=retries, on_progress=on_progress)

@@ -13,7 +13,9 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +24,19 @@ from tqdm import tqdm
 
 from detection.datasets.ava_csv import format_time, write_person_boxes
 from detection.datasets.folder import DatasetFolder
-from detection.errors import ProcessLostError, UserError, printable
+from detection.errors import ProcessLostError, UserError
 from detection.files import sha256_of_text, write_text
-from detection.people.base import PeopleDetector, check_finite
-from detection.people.keyframe_frames import FrameBatch, Unreadable, batches_of, read_batches
+from detection.jobs.base import Open, Workers
+from detection.jobs.run_all import run_all
+from detection.people.base import PeopleDetector
+from detection.people.box_workers import FoundBatch, KeyframeBatch, open_box_worker
+from detection.people.detect_batch import decoded_sides_px, detect_batch
+from detection.people.keyframe_frames import Unreadable, batches_of, read_batches
 from detection.people.shards import Options, Parts, Record, Shard, differences
 from detection.people.video_identity import batch_digests, changed_videos, video_digests
 from detection.structures import ActorBoxes, Keyframe
 
-_ANY_LENGTH_PX = 1 << 30
+Spread = Callable[[Open[KeyframeBatch, FoundBatch]], Workers[KeyframeBatch, FoundBatch]]
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ def make_box_table(
     batch_size: int = 8,
     short_side_px: int | None = None,
     workers: int = 0,
+    spread: Spread | None = None,
     shard: Shard | None = None,
     overwrite: bool = False,
     began_s: float | None = None,
@@ -80,13 +87,14 @@ def make_box_table(
     else decides the result (weights, thresholds), by which a run knows its own unfinished work and
     its own table.  notes: go into OUT.made_by.json as they are.  short_side_px: larger frames are
     decoded at it; None: at the detector's own (`sides_px`, where it has that).  workers: processes
-    that read ahead.  shard: this process's share of the work; the last to finish writes the table.
-    overwrite: replace a table (or unfinished work) of other options.  began_s: `time.time()` when
-    this process began; a table of the same options that is younger is its siblings' work and kept.
-    Unfinished work of videos that have changed is done again. Raises `UserError` where the table is
-    another run's or of other videos than they are now, where another process is writing it, where a
-    video changes meanwhile, and where no keyframe at all can be read; `ProcessLostError` where a
-    worker was ended from outside (what is done is kept).
+    that read ahead.  spread: opens workers that read and detect in this one's place, to which
+    `open_detector` travels; None: this one does.  shard: this process's share of the work; the last
+    to finish writes the table.  overwrite: replace a table (or unfinished work) of other options.
+    began_s: `time.time()` when this process began; a table of the same options that is younger is
+    its siblings' work and kept.  Unfinished work of videos that have changed is done again. Raises
+    `UserError` where the table is another run's or of other videos than they are now, where another
+    process is writing it, where a video changes meanwhile, and where no keyframe at all can be
+    read; `ProcessLostError` where a worker was ended from outside (what is done is kept).
     """
     out, shard = Path(out), shard or Shard()
     batches = batches_of(keyframes, batch_size)
@@ -106,7 +114,12 @@ def make_box_table(
             return kept
         share = _Share(parts, batches, shard)
         if share.todo:
-            share.work(open_detector(), folder, short_side_px, workers=workers, progress=progress)
+            if spread is None:
+                found = share.found_here(open_detector(), folder, short_side_px, workers=workers)
+            else:
+                open_ = partial(open_box_worker, folder, open_detector, short_side_px)
+                found = share.found_apart(spread, open_)
+            share.keep(found, progress=progress)
         records = parts.claim_merge(len(batches))
         if records is None:
             return replace(share.summary(), outdated=len(outdated))
@@ -135,20 +148,6 @@ def keyframes_digest(keyframes: Iterable[Keyframe]) -> str:
     return sha256_of_text(text)
 
 
-def detect_batch(detector: PeopleDetector, batch: FrameBatch) -> list[ActorBoxes]:
-    """Return who is at each keyframe of a batch, each detector's promise checked."""
-    found = detector.detect(batch.images)
-    if len(found) != len(batch.keyframes):
-        raise ValueError(f"{len(batch.keyframes)} frames, {len(found)} results")
-    for keyframe, boxes in zip(batch.keyframes, found, strict=True):
-        xyxy, score = boxes.xyxy_01, boxes.score
-        check_finite(boxes, f"{detector.name}: {printable(str(keyframe))}")
-        inside = (xyxy >= 0).all() and (xyxy <= 1).all() and (xyxy[:, :2] < xyxy[:, 2:]).all()
-        if not (inside and (score >= 0).all() and (score <= 1).all()):
-            raise ValueError(f"{detector.name}: boxes {xyxy}, scores {score} are outside 0 to 1")
-    return found
-
-
 class _Share:
     def __init__(self, parts: Parts, batches: Sequence[tuple[Keyframe, ...]], shard: Shard) -> None:
         self._parts = parts
@@ -160,45 +159,68 @@ class _Share:
         self.unreadable: list[Unreadable] = []
         self.seconds = 0.0
 
-    def work(
+    def found_here(
         self,
         detector: PeopleDetector,
         folder: DatasetFolder,
         short_side_px: int | None,
         *,
         workers: int,
-        progress: bool,
-    ) -> None:
-        """Look at what is left, keeping each batch as it is done."""
-        sides_px = getattr(detector, "sides_px", None)
-        if short_side_px is not None:
-            sides_px = (short_side_px, _ANY_LENGTH_PX)
-        started = time.monotonic()
-        total = sum(len(self._batches[number]) for number in self._own)
-        left = sum(len(self._batches[number]) for number in self.todo)
+    ) -> Iterator[FoundBatch]:
+        """Yield what this process finds in what is left, in order."""
+        sides_px = decoded_sides_px(detector, short_side_px)
         frames = read_batches(folder, self._batches, self.todo, sides_px=sides_px, workers=workers)
-        off: dict[str, Any] = {} if progress else {"disable": True}  # else TQDM_DISABLE decides
-        with tqdm(
-            total=total, initial=total - left, unit="frame", desc="people", smoothing=0.05,
-            dynamic_ncols=True, leave=False, **off,
-        ) as bar:  # fmt: skip
+        for batch in frames:
+            found = tuple(detect_batch(detector, batch))
+            yield FoundBatch(batch.number, batch.keyframes, found, batch.unreadable)
+
+    def found_apart(
+        self, spread: Spread, open_: Open[KeyframeBatch, FoundBatch]
+    ) -> Iterator[FoundBatch]:
+        """Yield what workers find in what is left, in any order; a lost batch is done once more."""
+        pieces = (KeyframeBatch(number, self._batches[number]) for number in self.todo)
+        with spread(open_) as workers:
+            for ended in run_all(workers, pieces, retries=1):
+                if ended.error is not None:
+                    raise ended.error
+                assert ended.result is not None
+                yield ended.result
+
+    def keep(self, found: Iterator[FoundBatch], *, progress: bool) -> None:
+        """Keep each batch as it comes."""
+        started = time.monotonic()
+        with self._shown(progress=progress) as on_frames:
             try:
-                for batch in frames:
-                    self._keep(batch, detect_batch(detector, batch))
-                    bar.update(len(self._batches[batch.number]))
+                for batch in found:
+                    self._keep(batch)
+                    on_frames(len(self._batches[batch.number]))
             except ProcessLostError as error:
                 kept = "what was done is kept, give the same command again"
                 raise ProcessLostError(f"{error}; {kept}") from error
         self.seconds = time.monotonic() - started
 
-    def _keep(self, batch: FrameBatch, found: Sequence[ActorBoxes]) -> None:
+    @contextmanager
+    def _shown(self, *, progress: bool) -> Iterator[Callable[[int], object]]:
+        """Show a bar of frames; yield what takes the number of frames done since the last call."""
+        total = sum(len(self._batches[number]) for number in self._own)
+        left = sum(len(self._batches[number]) for number in self.todo)
+        off: dict[str, Any] = {} if progress else {"disable": True}  # else TQDM_DISABLE decides
+        with tqdm(
+            total=total, initial=total - left, unit="frame", desc="people", smoothing=0.05,
+            dynamic_ncols=True, leave=False, **off,
+        ) as bar:  # fmt: skip
+            yield bar.update
+
+    def _keep(self, batch: FoundBatch) -> None:
         self._parts.append(
-            batch.number, len(batch.unreadable), _pack(batch.keyframes, found, batch.unreadable)
+            batch.number,
+            len(batch.unreadable),
+            _pack(batch.keyframes, batch.found, batch.unreadable),
         )
         self.unreadable += batch.unreadable
         self.new_keyframes += len(self._batches[batch.number])
-        self.boxes += sum(map(len, found))
-        self.empty += sum(not len(boxes) for boxes in found)
+        self.boxes += sum(map(len, batch.found))
+        self.empty += sum(not len(boxes) for boxes in batch.found)
 
     def summary(self) -> Summary:
         """Return what this process did, where others have yet to do theirs."""

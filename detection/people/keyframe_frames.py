@@ -158,16 +158,27 @@ class _BatchReader(Dataset[FrameBatch]):
         batches: Sequence[tuple[Keyframe, ...]],
         sides_px: tuple[int, int] | None,
     ) -> None:
-        self._folder = folder
         self._batches = batches
-        self._sides_px = sides_px
-        # Cached: finding the size decodes a frame.
-        self._short_sides: dict[str, int | None] = {}
+        self._reader = FrameReader(folder, sides_px)
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __getitem__(self, number: int) -> FrameBatch:
+        return self._reader.read(number, self._batches[number])
+
+
+class FrameReader:
+    """Reads the frames of batches; sides_px: as `read_batches` takes it."""
+
+    def __init__(self, folder: DatasetFolder, sides_px: tuple[int, int] | None) -> None:
+        self._folder = folder
+        self._sides_px = sides_px
+        # Cached: finding the size decodes a frame.
+        self._short_sides: dict[str, int | None] = {}
+
+    def read(self, number: int, batch: Sequence[Keyframe]) -> FrameBatch:
+        """Return the frames of a batch, which has this number."""
         keyframes: list[Keyframe] = []
         runs: list[Tensor] = []
         unreadable: list[Unreadable] = []
@@ -182,7 +193,7 @@ class _BatchReader(Dataset[FrameBatch]):
                 for keyframe in run if len(run) > 1 else ():  # the others may be readable
                     add([keyframe])
 
-        for _, group in itertools.groupby(self._batches[number], lambda k: k.video_id):
+        for _, group in itertools.groupby(batch, lambda k: k.video_id):
             add(list(group))
         return FrameBatch(number, tuple(keyframes), tuple(runs), tuple(unreadable))
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from detection.datasets.folder import FILE_NAME, DatasetFile, DatasetFolder, FramesPart
 from detection.errors import UserError
 from detection.files import CannotWriteError, naming, only_writer
+from detection.jobs.base import Do, Ended, Engine, WorkerLostError
+from detection.jobs.run_all import run_list
 from detection.prepare.annotations import write_prepared_dataset
 from detection.prepare.frames import UNFINISHED, extract_frames
-from detection.prepare.process_pool import run_jobs
 from detection.prepare.required_spans import RequiredVideo, only_named, required_videos
 from detection.prepare.video import (
     PrepareJob,
@@ -62,7 +65,9 @@ def prepare_dataset(
     leave_out_broken: bool = False,
     frames_fps: float | None = None,
     frames_start_s: float | None = None,
-    jobs: int = 1,
+    jobs: int | None = 1,
+    engine: Engine = "processes",
+    address: str | None = None,
     how_to_get: str | None = None,
     on_start: Callable[[float], object] = lambda total_s: None,
     on_progress: Callable[[float], object] = lambda seconds: None,
@@ -74,6 +79,9 @@ def prepare_dataset(
     leave_out_broken: go without the videos that fail, and list the others in the written data set.
     frames_fps: write JPEG frames of that rate, number 1 at frames_start_s (None: the second in
         which the first span of any video begins).
+    jobs: videos at a time (None: as many as there are cores).
+    engine, address: what runs them (`detection.jobs.open.open_workers`); on a cluster of Ray all
+        machines share the disk.
     on_start, on_progress: called with the seconds of video to do, and done since the last call.
     Raises `UserError` for what stops everything: annotations, an output that cannot be written.
     """
@@ -97,9 +105,16 @@ def prepare_dataset(
         todo = _jobs(folder, out, required, options, span_s, report)
         before = _put_aside(out, is_changing=bool(todo))
         on_start(sum(job.last.time_s - job.first.time_s + clip_span_s for job in todo))
-        _carry_out(todo, report, processes=jobs, on_progress=on_progress)
-        videos = {video.video_id for video in required} - set(report.failed)
-        report.whole = bool(videos) and (leave_out_broken or not report.failed)
+        open_ = partial(_open, is_for_frames=frames is not None)
+        ended = run_list(
+            todo, open_, engine=engine, workers=jobs, address=address, on_progress=on_progress
+        )
+        num_lost = _take(ended, report)
+        failed = set(report.failed)
+        report.prepared = tuple(job.video_id for job in todo if job.video_id not in failed)
+        videos = {video.video_id for video in required} - failed
+        may_go_without = leave_out_broken and not num_lost
+        report.whole = bool(videos) and (may_go_without or not report.failed)
         if report.whole:
             is_part = bool(only or report.failed)
             write_prepared_dataset(
@@ -135,22 +150,29 @@ def _jobs(
     return sorted(todo, key=lambda job: job.last.time_s - job.first.time_s, reverse=True)
 
 
-def _carry_out(
-    jobs: Sequence[PrepareJob],
-    report: PrepareReport,
-    *,
-    processes: int,
-    on_progress: Callable[[float], object],
-) -> None:
-    work = extract_frames if jobs and jobs[0].options.frames else prepare_video
-    for job, result in run_jobs(work, jobs, processes=processes, on_progress=on_progress):
-        if isinstance(result, CannotWriteError):
-            raise result  # no other video would fare better
-        if isinstance(result, UserError):
-            report.failed[job.video_id] = str(result)
+def _open(*, is_for_frames: bool) -> Do[PrepareJob, dict[str, Any]]:
+    """Return what a worker does with each video."""
+    return extract_frames if is_for_frames else prepare_video
+
+
+def _take(ended: Iterable[Ended[PrepareJob, dict[str, Any]]], report: PrepareReport) -> int:
+    """Put what became of the videos into the report; return how many took their process with them.
+
+    Such a video is not broken: the next attempt may have the memory.
+    """
+    num_lost = 0
+    for one in ended:
+        if isinstance(one.error, CannotWriteError):
+            raise one.error  # no other video would fare better
+        if isinstance(one.error, UserError):
+            report.failed[one.piece.video_id] = str(one.error)
+            num_lost += isinstance(one.error, WorkerLostError)
+        elif one.error is not None:
+            raise one.error
         else:
-            report.repairs[job.video_id] = result["source"]["repairs"]
-    report.prepared = tuple(job.video_id for job in jobs if job.video_id not in report.failed)
+            assert one.result is not None
+            report.repairs[one.piece.video_id] = one.result["source"]["repairs"]
+    return num_lost
 
 
 def _check_folders(folder: DatasetFolder, out: Path) -> None:

@@ -173,6 +173,35 @@ def unit_panels(panels: Sequence[UnitPanel]) -> Figure:
         return figure
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A line of values over a number that grows.  faint: in the background; marked: with dots."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    faint: bool = False
+    marked: bool = False
+
+
+def curve_panels(panels: Sequence[Sequence[Curve]], *, x_name: str) -> Figure:
+    """Return panels side by side, each with a legend of its own."""
+    from matplotlib.ticker import MaxNLocator
+
+    with _style():
+        figure = _figure(600 * len(panels), 400)
+        for axes, curves in zip(_row(figure, len(panels)), panels, strict=True):
+            for curve in curves:
+                axes.plot(
+                    curve.x, curve.y, label=curve.name, color=GRID if curve.faint else BLUE,
+                    marker="o" if curve.marked else None, linewidth=1 if curve.faint else 2,
+                )  # fmt: skip
+            axes.set(xlabel=x_name)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.legend(loc="best", frameon=False)
+        return figure
+
+
 def _row(figure: Figure, count: int) -> Sequence[Axes]:
     return figure.subplots(1, count, squeeze=False)[0].tolist()  # type: ignore[no-any-return]
 

@@ -81,8 +81,8 @@ def list_files(address: str, *, below: bool = True) -> list[tuple[str, str, int 
     is_web = scheme_of(address) in ("http", "https")
     for path, facts in found.items():
         relative = path[len(root) :].lstrip("/")
-        if is_web and (not relative or "?" in relative or relative.endswith("/")):
-            continue  # links of a listing that order it anew, and its folders
+        if is_web and ("?" in relative or ".." in relative.split("/")):
+            continue  # links of a page that order it anew, or lead away
         size = facts.get("size")
         name = unquote(relative) if is_web else relative
         rows.append((name, f"{base}/{relative}", None if size is None else int(size)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,8 @@ def test_files_and_folders_are_named_as_one_by_one():
         ("c.mp4", "c.mp4"), ("v/a.mp4", "v/a.mp4"), ("v/sub/b.MKV", "v/sub/b.MKV"),
     ]  # fmt: skip
     assert named("v/a.mp4", "./v/a.mp4") == [("a.mp4", "v/a.mp4")]
+    Path("other").symlink_to("v")
+    assert named("v/a.mp4", "other/a.mp4") == [("a.mp4", "v/a.mp4")], "one file"
     (video,) = read_sources(["c.mp4"], "out")
     assert video == ArchiveVideo("c.mp4", "c.mp4")
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -50,8 +53,10 @@ def test_files_and_folders_are_named_as_one_by_one():
 
 
 def test_results_are_no_videos(here):
-    touch(here, "v/out/a/annotated.mp4")
-    assert [name for name, _ in named("v", root="v/out")] == ["a.mp4", "sub/b.MKV"]
+    touch(here, "v/out/a/annotated.mp4", "v/out/a/run.json")
+    (here / "v" / "link.mp4").symlink_to(here / "v" / "out" / "a" / "annotated.mp4")
+    (here / "v" / "linked.mp4").symlink_to(here / "c.mp4")
+    assert [name for name, _ in named("v", root="v/out")] == ["a.mp4", "linked.mp4", "sub/b.MKV"]
 
 
 def test_a_text_list(here):

@@ -9,6 +9,7 @@ import pickle
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from made_results import CLASSES, make_results
 
 from detection.archive import table_rows, tables
 from detection.archive.table_columns import TABLES
+from detection.archive.table_files import only_tables_writer
 from detection.errors import UserError
 from detection.structures import LabelMap
 from detection.transfer import places
@@ -91,6 +93,19 @@ def test_the_tables_hold_what_the_folders_hold(made):
     assert left == {"a", "b", "none", "keyframes.parquet", "events.parquet", "videos.parquet"}
 
 
+def test_another_run_that_ends_is_waited_for(made):
+    root, _ = made
+    with ThreadPoolExecutor(1) as pool:
+        with only_tables_writer(root):
+            names = pool.submit(tables.write_tables, root, NAMES)
+            assert not wait([names], timeout=0.3).done
+            assert not list(root.glob("*.parquet"))
+        assert len(names.result(timeout=60)) == 3
+    new = root / "new"
+    tables.write_tables(new, {})
+    assert len(list(new.iterdir())) == 3
+
+
 def test_columns_say_their_units_and_the_classes(made):
     root, _ = made
     tables.write_tables(root, NAMES)
@@ -160,6 +175,10 @@ def test_tables_wait_for_all_parts(made, monkeypatch):
     with pytest.raises(UserError, match="keyframes.parquet/part-00001.parquet: not found"):
         tables.finish_tables(plan)
     assert digests(root) == first, "what was there stays"
+    tables.write_part(plan.parts[1])
+    plan = tables.plan_tables(root, NAMES)
+    with pytest.raises(UserError, match="keyframes.parquet/part-00000.parquet: not found"):
+        tables.finish_tables(plan)  # of a plan before this one
 
 
 @pytest.mark.parametrize("table_format", ["parquet", "csv"])
@@ -193,6 +212,8 @@ def test_csv_where_there_is_no_parquet(made, monkeypatch):
     videos = list(csv.reader((root / "videos.csv").open(newline="")))
     assert videos[3] == ["c.mkv", "c.mkv", "", "", "", "", "", "waiting"]
     assert not (root / tables.UNFINISHED).exists()
+    tables.write_tables(root, {"a\nb\x1b.mp4": "x"})
+    assert (root / "videos.csv").read_text().splitlines()[1:] == ["a b\\x1b.mp4,x,,,,,,waiting"]
 
 
 def test_the_events_as_csv_are_those_of_the_index(made):
@@ -253,25 +274,24 @@ def test_results_without_a_summary_are_counted(made):
 
 def test_results_of_other_options_or_weights_are_named(made):
     root, _ = made
-    for name in ("d", "e", "f", "g"):
+    for name in "defghij":
         make_results(root / name, seed=7)
-    names = {f"{name}.mp4": name for name in "adefg"}
+    names = {f"{name}.mp4": name for name in "adefghij"}
     state = json.loads((root / "a" / "run.json").read_text())
     state["inputs"]["checkpoint"]["named"] = "elsewhere/a"
     state["inputs"]["video"]["content"] = {"bytes": 77}
     (root / "a" / "run.json").write_text(json.dumps(state))
     tables.write_tables(root, names)
-    state["options"]["threshold"] = 0.6
-    (root / "d" / "run.json").write_text(json.dumps(state))
-    for name in "efg":
-        state["inputs"]["checkpoint"]["content"]["sha256"] = name * 64
+    for name, digest in (("a", "a"), ("e", "e"), ("g", "a"), ("h", "h")):
+        state["options"]["threshold"] = 0.6 if name == "a" else 0.5
+        state["inputs"]["checkpoint"]["content"]["sha256"] = digest * 64
         (root / name / "run.json").write_text(json.dumps(state))
     with pytest.raises(UserError) as told:
         tables.write_tables(root, names)
     assert str(told.value) == (
-        f"{root}: 4 of 5 videos have results of other options or weights than a.mp4: "
-        "d.mp4 (threshold 0.6 there, 0.5 here), e.mp4 (threshold 0.6 there, 0.5 here; checkpoint), "
-        "f.mp4 (threshold 0.6 there, 0.5 here; checkpoint), and 1 more; run them again"
+        f"{root}: 4 of 8 videos have results of other options or weights than d.mp4: "
+        "a.mp4 (threshold 0.6 there, 0.5 here; checkpoint), e.mp4 (checkpoint), "
+        "g.mp4 (checkpoint), and 1 more; run them again"
     )
 
 

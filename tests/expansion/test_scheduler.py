@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,15 @@ import pytest
 from landscape import rule_of_thumb
 
 from detection.errors import UserError
-from detection.expansion.scheduler import Scheduler, Stopped, name_of, only_search, with_network
+from detection.expansion.candidate import train_candidate
+from detection.expansion.scheduler import (
+    Scheduler,
+    Stopped,
+    TrainingJob,
+    name_of,
+    only_search,
+    with_network,
+)
 from detection.expansion.search import Search, TrainingRequest
 from detection.models.x3d import VARIANTS
 
@@ -88,8 +97,18 @@ def test_processes_share_the_work(tmp_path):
     assert calls(tmp_path) == [["--cfg"]] * len(required)
 
 
-@pytest.mark.parametrize("of_sigterm", [signal.SIG_DFL, signal.SIG_IGN])
-def test_a_killed_search_goes_on_and_repeats_nothing(tmp_path, of_sigterm):
+@pytest.mark.parametrize(
+    ("of_sigterm", "options"),
+    [
+        (signal.SIG_DFL, {}),
+        (signal.SIG_IGN, {}),
+        (signal.SIG_IGN, {"jobs": 2}),  # by processes between the search and its programs
+        pytest.param(signal.SIG_DFL, {"engine": "ray"}, marks=pytest.mark.ray),
+    ],
+)
+def test_a_killed_search_goes_on_and_repeats_nothing(tmp_path, of_sigterm, options):
+    if "engine" in options:
+        pytest.importorskip("ray")
     signal.signal(signal.SIGTERM, of_sigterm)  # is inherited, as under `trap "" TERM`
     program = textwrap.dedent(
         f"""
@@ -97,16 +116,17 @@ def test_a_killed_search_goes_on_and_repeats_nothing(tmp_path, of_sigterm):
         sys.path.insert(0, {str(FAKE.parent)!r})
         from test_scheduler import networks, scheduler_of
         path = __import__("pathlib").Path({str(tmp_path)!r})
-        scheduler_of(path, wishes={{"holds_at": 2}})(networks(1, 2, 3))
+        if __name__ == "__main__":
+            scheduler_of(path, wishes={{"holds_at": 2}}, **{options!r})(networks(1, 2, 3))
         """
     )
     victim = subprocess.Popen([sys.executable, "-c", program])
     deadline = time.monotonic() + 120
-    while len(calls(tmp_path)) < 2 and time.monotonic() < deadline:
+    while len(calls(tmp_path)) < 2 + (options.get("jobs") == 2) and time.monotonic() < deadline:
         time.sleep(0.05)
     victim.send_signal(signal.SIGKILL)
     victim.wait()
-    on = scheduler_of(tmp_path, wishes={"holds_at": 2})
+    on = scheduler_of(tmp_path, wishes={"holds_at": 2}, **options)
     outcomes = on(networks(1, 2, 3))
     assert [outcome.scores for outcome in outcomes] == [
         pytest.approx((0.1,)),
@@ -186,6 +206,43 @@ def test_programs_do_not_inherit_torchrun_s_words(tmp_path, monkeypatch):
     work = scheduler_of(tmp_path / "c", threads=2)
     work.command = [sys.executable, str(script)]
     assert work(networks(1))[0].failure == "False 2"
+
+
+@pytest.mark.parametrize("options", [{}, {"jobs": 2}])
+def test_a_training_whose_worker_is_lost_goes_on(tmp_path, monkeypatch, options):
+    """Here it is the program's: its own death is a result, and names the signal."""
+    monkeypatch.setattr("detection.expansion.scheduler.open_training", open_deadly)
+    requests = networks(1, 2)
+    if options:
+        outcomes = scheduler_of(tmp_path, **options)(requests)
+        assert [one.scores for one in outcomes] == [pytest.approx((0.1,)), pytest.approx((0.2,))]
+        assert calls(tmp_path) == [["--cfg"], ["--cfg"]]
+    script = tmp_path / "dies.py"
+    script.write_text("import os; os.kill(os.getpid(), 9)")
+    work = scheduler_of(tmp_path / "c", **options)
+    work.command = [sys.executable, str(script)]
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "lost").touch()
+    assert {one.failure for one in work(requests)} == {"ended by signal 9 (out of memory?)"}
+
+
+def open_deadly():
+    return lose_the_first
+
+
+def lose_the_first(candidate, on_progress):
+    note = candidate.folder.parents[1] / "lost"
+    if not note.exists():
+        note.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return train_candidate(candidate, on_progress)
+
+
+def test_a_machine_without_the_disk_is_named(tmp_path):
+    training = scheduler_of(tmp_path / "gone")
+    job = TrainingJob(tmp_path / "gone" / "a" / "seed0", networks(1)[0], 0)
+    with pytest.raises(UserError, match="seed0: not found on .*all machines must share this disk"):
+        train_candidate(training._candidate(job), lambda amount: None)
 
 
 def test_a_broken_result_is_named(tmp_path):

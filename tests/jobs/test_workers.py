@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from piece_work import (
     is_gone,
     open_that_breaks,
     open_that_dies,
+    open_that_dies_at,
     open_that_refuses,
     open_work,
     until,
@@ -26,6 +28,7 @@ from piece_work import (
 from detection.errors import EXIT_STOPPED, UserError
 from detection.jobs.base import PieceError, Resources, WorkerLostError
 from detection.jobs.open import open_workers
+from detection.jobs.processes import _gpus_of
 from detection.jobs.run_all import run_all
 
 HELPERS = Path(__file__).resolve().parent.parent / "helpers"
@@ -132,12 +135,64 @@ def test_an_open_that_breaks_ends_all_with_its_traceback(engine):
         list(run_all(workers, [("times", 1)]))
 
 
-def test_workers_that_die_in_open_are_tried_three_times(apart):
+def test_workers_that_die_in_open_are_tried_three_times(apart, tmp_path):
+    open_ = functools.partial(open_that_dies_at, str(tmp_path / "tries"), range(100))
     with (
-        open_workers(apart, open_that_dies, workers=1) as workers,
+        open_workers(apart, open_, workers=1) as workers,
         pytest.raises(UserError, match="3 workers in a row ended before they were ready"),
     ):
         list(run_all(workers, [("times", 1)]))
+    assert (tmp_path / "tries").read_text() == "xxx"
+
+
+def test_only_deaths_in_a_row_count(tmp_path):
+    open_ = functools.partial(open_that_dies_at, str(tmp_path / "tries"), (1, 2, 4, 5))
+    with open_workers("processes", open_, workers=1) as workers:
+        (ended,) = run_all(workers, [("kill_once", str(tmp_path / "a"))], retries=1)
+    assert ended.result == "done"
+    assert (tmp_path / "tries").read_text() == "x" * 6
+
+
+def test_no_more_processes_than_pieces():
+    with open_workers("processes", open_work, workers=4) as workers:
+        before = len(multiprocessing.active_children())
+        list(run_all(workers, [("times", 1)]))
+        list(run_all(workers, [("times", 1)]))
+        assert len(multiprocessing.active_children()) == before + 1
+    assert len(multiprocessing.active_children()) == before
+
+
+def test_the_callback_is_called_while_nothing_is_told(apart, tmp_path):
+    """So that it can stop work that tells nothing."""
+
+    def stop(amount):
+        if (tmp_path / "pid").exists():
+            raise KeyboardInterrupt
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        open_workers(apart, open_work, workers=1, grace_s=0.1) as workers,
+    ):
+        list(run_all(workers, [("heedless", str(tmp_path / "pid"))], on_progress=stop))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "most", "first"), [(0.5, 4, "GPU-a"), (1, 2, "GPU-a"), (2, 1, "GPU-a,GPU-b")]
+)
+def test_each_process_has_its_gpus(monkeypatch, gpus, most, first):
+    monkeypatch.setattr("detection.jobs.processes._gpu_names", lambda: ["GPU-a", "GPU-b"])
+    resources = Resources(gpus=gpus)
+    with open_workers("processes", open_work, workers=None, resources=resources) as workers:
+        assert workers.count == most
+        (ended,) = run_all(workers, [("pid", None)])
+    assert ended.result[2] == first
+
+
+@pytest.mark.parametrize(
+    ("slot", "each", "named"), [(1, 1.0, "b"), (1, 0.5, "a"), (3, 0.5, "b"), (1, 2.0, "c,d")]
+)
+def test_processes_of_one_gpu_are_neighbours(slot, each, named):
+    assert _gpus_of(slot, each, ["a", "b", "c", "d"]) == named
 
 
 def test_a_worker_that_is_killed_takes_one_piece_with_it(apart, tmp_path):

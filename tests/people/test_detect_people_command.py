@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -17,10 +18,12 @@ from ava_tools.detect_people import main
 from detection.datasets.actor_table import read_actor_table
 from detection.datasets.ava_csv import read_person_boxes
 from detection.datasets.folder import DatasetFolder
-from detection.errors import UserError
+from detection.errors import ProcessLostError, UserError
+from detection.people.box_workers import FoundBatch
 from detection.people.register import check_box_name, register_boxes
 from detection.people.torchvision_rcnn import build_people_network
 from detection.people.weights import PeopleNetworkNumbers, save_people_file
+from detection.structures import ActorBoxes
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +93,60 @@ def test_shares_given_by_hand_and_merged_without(root, weights, tmp_path):
     assert not out.exists()
     main(arguments(root, weights, out, "--batch-size", 1))
     assert out.read_bytes() == (tmp_path / "one.csv").read_bytes()
+
+
+def apart(root, weights, out, *more):
+    """The arguments, less those of a process that reads and detects by itself."""
+    given = arguments(root, weights, out, "--batch-size", 1, *more)
+    place = given.index("--workers")
+    return given[:place] + given[place + 2 :]
+
+
+@pytest.mark.parametrize(
+    "how", [("--jobs", 2), pytest.param(("--engine", "ray", "--jobs", 2), marks=pytest.mark.ray)]
+)
+def test_workers_make_the_file_that_one_process_makes(root, weights, tmp_path, capsys, how):
+    if "ray" in how:
+        pytest.importorskip("ray")
+    (root / "videos" / "val_1.mp4").write_bytes(b"no video")
+    main(arguments(root, weights, tmp_path / "one.csv", "--batch-size", 1, "--threads", 1))
+    main(arguments(root, weights, tmp_path / "two.csv", "--batch-size", 1, "--shard", "1/4"))
+    capsys.readouterr()
+    main(apart(root, weights, tmp_path / "two.csv", "--threads", 1, *how))
+    assert "2 unreadable, 3 just now" in capsys.readouterr().out  # the first was done
+    for suffix in (".csv", ".unreadable.csv"):
+        made = (tmp_path / "two.csv").with_suffix(suffix)
+        assert made.read_bytes() == (tmp_path / "one.csv").with_suffix(suffix).read_bytes()
+
+
+def test_a_batch_that_ends_its_workers_ends_the_command(
+    root, weights, tmp_path, monkeypatch, capsys
+):
+    """What was done is kept; it is no batch of unreadable keyframes."""
+    monkeypatch.setattr("detection.people.box_table.open_box_worker", open_deadly_worker)
+    with pytest.raises(ProcessLostError, match="signal 9 .*what was done is kept, give the same"):
+        main(apart(root, weights, tmp_path / "boxes.csv", "--jobs", 2))
+    assert not (tmp_path / "boxes.csv").exists()
+    main(arguments(root, weights, tmp_path / "boxes.csv", "--batch-size", 1))
+    assert re.search("3 with no person.*, 1 just now", capsys.readouterr().out)
+
+
+def open_deadly_worker(*options):
+    return die_on_two
+
+
+def die_on_two(batch, on_progress):
+    if batch.number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    found = tuple(ActorBoxes.empty() for _ in batch.keyframes)
+    return FoundBatch(batch.number, batch.keyframes, found, ())
+
+
+def test_options_that_workers_leave_without_meaning_are_refused(root, weights, tmp_path):
+    with pytest.raises(UserError, match="--workers read for one process"):
+        main(arguments(root, weights, tmp_path / "b.csv", "--jobs", 2))
+    with pytest.raises(UserError, match="--engine ray is required"):
+        main(arguments(root, weights, tmp_path / "b.csv", "--address", "auto"))
 
 
 def test_other_times(root, weights, tmp_path):

@@ -35,6 +35,7 @@ def touch(root, *names):
         {"...mp4": "...mp4", "..mp4": "..mp4", "sub/...mp4": "sub/...mp4"},  # leads up
         {".lock.mp4": ".lock.mp4", "index.mp4": "index"},
         {"index.html.mp4": "index.html.mp4", "Events.CSV.mp4": "Events.CSV.mp4"},
+        {"keyframes.parquet.mp4": "keyframes.parquet.mp4", "Failed.CSV.mp4": "Failed.CSV.mp4"},
         {"sub/index.html.mp4": "sub/index.html"},  # the index is not there
         {'it\'s <b> "é\u4e16".mp4': 'it\'s <b> "é\u4e16"', "#?%.mkv": "#?%"},
     ],
@@ -70,6 +71,13 @@ def test_folders_of_something_else_are_not_taken(tmp_path):
         "a.mp4": "a.mp4", "b.mp4": "b.mp4", "c.mp4": "c.mp4", "d.mp4": "d", "e.mp4": "e.mp4",
         "f.mp4": "f", "f.mp4.mkv": "f.mp4",
     }  # fmt: skip
+
+
+def test_folders_at_an_address_go_by_names_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path, "a", "b/c")
+    names = {"a.mp4": "a", "b/c.mp4": "b/c", "b.mp4": "b.mp4"}
+    assert name_folders(None, list(names)) == names
 
 
 def test_files_and_folders_together(tmp_path, monkeypatch):

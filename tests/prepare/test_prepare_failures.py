@@ -12,6 +12,7 @@ import sys
 import time
 import wave
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from detection.datasets.transforms import EvalTransform
 from detection.errors import UserError
 from detection.files import only_writer
 from detection.prepare.dataset import prepare_dataset
-from detection.prepare.video import PrepareOptions
+from detection.prepare.video import PrepareOptions, prepare_video
 from detection.structures import ActorBoxes, ClipSampling, Keyframe
 from detection.video.reader import VideoReader
 
@@ -372,6 +373,42 @@ def test_several_processes_do_what_one_does(tmp_path):
     assert sum(told) == pytest.approx(3.96 * 2.5, abs=3)
     prepare(root, tmp_path / "one")
     assert_same(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.ray
+def test_ray_does_what_one_process_does(tmp_path):
+    pytest.importorskip("ray")
+    root = source(tmp_path, "abc")
+    cut(root / "videos/b.mp4")
+    report = prepare(root, tmp_path / "two", jobs=2, engine="ray")
+    assert sorted(report.prepared) == ["a", "c"] and "cut short" in report.failed["b"]
+    prepare(root, tmp_path / "one")
+    assert_same(tmp_path / "two", tmp_path / "one")
+
+
+def test_a_video_whose_process_is_killed_is_tried_again_then_named(monkeypatch, tmp_path):
+    """Such a video is not broken, so that no data set goes without it."""
+    root = source(tmp_path, "ab")
+    killing = partial(lost_with_a, root / "tries")
+    with monkeypatch.context() as patch:
+        patch.setattr("detection.prepare.dataset._open", killing)
+        report = prepare(root, tmp_path / "out", jobs=2, leave_out_broken=True)
+    assert report.prepared == ("b",) and not report.whole
+    assert report.failed["a"] == "its process ended by signal 9 (out of memory?)"
+    assert (root / "tries").read_text() == "xx"
+    assert prepare(root, tmp_path / "out").prepared == ("a",)
+
+
+def lost_with_a(tries, *, is_for_frames):
+    return partial(die_on_a, tries)
+
+
+def die_on_a(tries, job, on_progress):
+    if job.video_id != "a":
+        return prepare_video(job, on_progress)
+    with tries.open("a") as file:
+        file.write("x")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_manifests_name_the_source(tmp_path):

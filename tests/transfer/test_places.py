@@ -208,7 +208,7 @@ def test_faults_of_this_project_keep_their_traceback(tmp_path):
         ACTIONS["read"]("disobedient://b/a", tmp_path)
 
 
-def test_sizes_are_checked(tmp_path):
+def test_sizes_are_checked(tmp_path, monkeypatch):
     (tmp_path / "here").write_bytes(b"abc")
     ACTIONS["written"]("disobedient://b/a", tmp_path)
     Disobedient.size = 5
@@ -218,6 +218,10 @@ def test_sizes_are_checked(tmp_path):
     Disobedient.size = None
     assert places.fetch("disobedient://b/a", tmp_path / "new").read_bytes() == b"abc"
     with pytest.raises(UserError, match="6 bytes, at most 5 are read"):
+        places.read_bytes("disobedient://b/a", 5)
+    Disobedient.size = 7
+    monkeypatch.setattr(Disobedient, "cat_file", None)
+    with pytest.raises(UserError, match="7 bytes, at most 5 are read"):
         places.read_bytes("disobedient://b/a", 5)
 
 
@@ -299,6 +303,14 @@ def test_a_web_server_lists_and_gives_files(site, tmp_path):
     assert into.read_bytes() == b"abc"
     assert places.exists(f"{address}/videos/sub/c.mp4")
     assert places.read_bytes(f"{address}/videos/sub/c.mp4?sign=1", 2) == b"de"
+
+
+def test_links_that_order_a_listing_are_no_files(site):
+    address, folder = site
+    links = ("?C=N;O=D", "a.mp4", "/elsewhere/b.mp4", "../c.mp4")
+    page = "".join(f'<a href="{link}">{link}</a>' for link in links)
+    (folder / "videos" / "sub" / "index.html").write_text(page)
+    assert [name for name, _, _ in places.list_files(f"{address}/videos/sub")] == ["a.mp4"]
 
 
 def test_a_web_server_that_refuses_is_one_line(site, tmp_path):
