@@ -12,7 +12,8 @@ import re
 from pathlib import Path
 
 from detection.datasets.clip_list import read_class_file
-from detection.datasets.label_map import check_class_name, read_label_map
+from detection.datasets.label_map import read_label_map
+from detection.datasets.plain_names import check_class_name
 from detection.errors import UserError, at_row, printable
 from detection.files import read_text
 from detection.structures import LabelMap
