@@ -387,16 +387,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "lists of them (.txt, .csv) and remote ones (s3://, gs://, https://)")
     add("--checkpoint", type=path_text, metavar="RUN",
         help="action network: run folder or checkpoint, another project's X3D file, an exported "
-        "network, or published weights by name, fetched once (default: x3d_s_kinetics400)")
-    add("--people", type=path_text, metavar="WEIGHTS",
-        help="people detector: run or checkpoint of train_people, coco, coco:NETWORK, an ONNX "
-        "file, a .pth of torchvision's or an exported detector's folder (default: RUN/people.pt; "
-        "coco for networks of whole clips)")
-    add("--whole-frame", action="store_true",
-        help="videos already cut around one subject: no people detector, the box is the whole "
-        "frame at every keyframe")
-    add("--max-people", type=whole_number(1, 1000), default=50, metavar="N",
-        help="people at one time, the surest first (default %(default)s)")
+        "network, a model folder or hub:user/name, or published weights by name, fetched once (default: x3d_s_kinetics400)")
     parser.shared("--out", required=False, type=path_text,
         help="folder of the results (default: found/NAME, of several: found)")
     add("--threshold", action="append", metavar="[CLASS=]S",
@@ -412,14 +403,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--top-k", type=int, metavar="K", help="a person does at most K things at a time")
     add("--every", type=seconds_above_0, default=0.5, metavar="S",
         help="seconds between keyframes (default %(default)s)")
-    add("--people-per-keyframe", type=int, default=1, metavar="K",
-        help="detect people this many times per keyframe, for tracking (default %(default)s)")
-    add("--person-score", type=share, metavar="S",
-        help="lowest confidence that starts a track (default: the detector's best "
-        "F1 where it was measured, else the run's data.box_score_threshold)")
-    add("--relevance", action="store_true",
-        help="multiply a person's score by the probability that the person is one of those whom "
-        "the run's data label; for runs with people.relevance=fit and their own people detector")
     add("--max-gap", type=seconds, default=2.0, metavar="S",
         help="a person not seen for longer gets a new track (default %(default)s)")
     add("--start", type=seconds, default=0.0, metavar="S",
@@ -443,11 +426,36 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.shared("--overwrite", "--quiet")
     add("--timing", action="store_true", help="print processor time by stage")
     # fmt: on
+    _add_people(parser)
     _add_averaging(parser)
     _add_engine(parser)
     options = parser.parse_args(arguments)
     _check_engine(options)
     return options
+
+
+def _add_people(parser: argparse.ArgumentParser) -> None:
+    """Add the options of people and their boxes."""
+    add = parser.add_argument
+    # fmt: off
+    add("--people", type=path_text, metavar="WEIGHTS",
+        help="people detector: run or checkpoint of train_people, coco, coco:NETWORK, an ONNX "
+        "file, a .pth of torchvision's or an exported detector's folder (default: RUN/people.pt; "
+        "coco for networks of whole clips)")
+    add("--whole-frame", action="store_true",
+        help="videos already cut around one subject: no people detector, the box is the whole "
+        "frame at every keyframe")
+    add("--max-people", type=whole_number(1, 1000), default=50, metavar="N",
+        help="people at one time, the surest first (default %(default)s)")
+    add("--people-per-keyframe", type=int, default=1, metavar="K",
+        help="detect people this many times per keyframe, for tracking (default %(default)s)")
+    add("--person-score", type=share, metavar="S",
+        help="lowest confidence that starts a track (default: the detector's best "
+        "F1 where it was measured, else the run's data.box_score_threshold)")
+    add("--relevance", action="store_true",
+        help="multiply a person's score by the probability that the person is one of those whom "
+        "the run's data label; for runs with people.relevance=fit and their own people detector")
+    # fmt: on
 
 
 def _add_averaging(parser: argparse.ArgumentParser) -> None:

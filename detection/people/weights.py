@@ -111,23 +111,21 @@ def load_people_detector(
 ) -> PeopleDetector:
     """Open a people detector.
 
-    weights: a checkpoint of `train_people` or its run folder; the folder of an exported detector; a
-    model folder, or `hub:user/name`, one on the Hugging Face Hub; a state dict (.pth) of one of
-    torchvision's networks (mobile_320, mobile, resnet50_v2), which its keys tell; or "coco" or
-    "coco:NETWORK", torchvision's weights of these, fetched once into torch.hub's cache ("coco"
-    alone: mobile_320 on a CPU, resnet50_v2 on a GPU); or an ONNX file of others (YOLOX's layout, or
-    boxes, labels and scores as torchvision exports them; the extra `export`), run on the CPU in
-    float32 by ONNX Runtime alone.
-    network: that of the weights.
+    weights: a checkpoint of `train_people`, its run folder, or the folder of an exported detector;
+    a model folder or `hub:user/name`; a state dict (.pth) of one of torchvision's networks
+    (mobile_320, mobile, resnet50_v2), which its keys tell; "coco" or "coco:NETWORK", torchvision's
+    weights of these, fetched once ("coco" alone: mobile_320 on a CPU, resnet50_v2 on a GPU); an
+    ONNX file of others (YOLOX's layout, or boxes, labels and scores), run on the CPU in float32 by
+    ONNX Runtime (extra `export`).  network: that of the weights.
     actor_classes: the classes that are actors, by name (or by label number, as text); by default
     every class of our own checkpoints, and "person" of COCO's.  score_floor: boxes below are not
     returned.  detectron2_config: a model zoo name or a file of detectron2's; weights are then its
     too, "coco" those that the model zoo lists.  runtime: what computes the network's dense parts;
     None: the exported detector's own, else PyTorch.
-    The detector's `best_score` is the score from which boxes are people, by its file (see
-    `detection.people.base.person_threshold`), its `notes` say what was guessed.
-    Raises `UserError`, one line, for files that are missing, damaged, not to be fetched or of
-    another network, and for unknown classes.
+    Its `best_score` is the score from which boxes are people, by its file (`person_threshold`), its
+    `notes` say what was guessed.
+    Raises `UserError` for files that are missing, damaged, of another network, or not to be
+    fetched, and for unknown classes.
     """
     weights = local_source(weights)
     if detectron2_config is not None:

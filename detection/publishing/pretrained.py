@@ -94,19 +94,8 @@ def save_pretrained(
     )
     with _made(folder) as building:
         if isinstance(detector, PeopleFile):
-            below = building / PEOPLE_FOLDER
-            below.mkdir()
-            inner = dataclasses.replace(
-                facts,
-                model=detector,
-                run=read_run_facts(detector),
-                name=None,
-                folder=f"{facts.folder}/{PEOPLE_FOLDER}",
-                people=None,
-            )
-            of_people = _people_values(detector, on_note)
-            write_model_folder(below, of_people, _state(detector), card=card_text(inner))
-            _follow_detector(values, detector, below)
+            _write_detector(building / PEOPLE_FOLDER, detector, facts, on_note)
+            _follow_detector(values, detector, building / PEOPLE_FOLDER)
         write_model_folder(building, values, state, card=card_text(facts), people=named)
         _compare(building, state)
     return folder
@@ -195,6 +184,23 @@ def _people_values(model: PeopleFile, on_note: Callable[[str], object]) -> dict[
     return plain_people_facts(
         model.numbers, model.classes, config=config, best_score=model.best_score
     )
+
+
+def _write_detector(
+    folder: Path, detector: PeopleFile, facts: CardFacts, on_note: Callable[[str], object]
+) -> None:
+    """Write the folder of the people detector that goes with a network; facts: of the network."""
+    folder.mkdir()
+    of_detector = dataclasses.replace(
+        facts,
+        model=detector,
+        run=read_run_facts(detector),
+        name=None,
+        folder=f"{facts.folder}/{folder.name}",
+        people=None,
+    )
+    values = _people_values(detector, on_note)
+    write_model_folder(folder, values, _state(detector), card=card_text(of_detector))
 
 
 def _state(model: Model) -> dict[str, Tensor]:
