@@ -387,7 +387,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "lists of them (.txt, .csv) and remote ones (s3://, gs://, https://)")
     add("--checkpoint", type=path_text, metavar="RUN",
         help="action network: run folder or checkpoint, another project's X3D file, an exported "
-        "network, a model folder or hub:user/name, or published weights by name, fetched once (default: x3d_s_kinetics400)")
+        "network, a model folder or hub:user/name, or published weights by name, fetched once "
+        "(default: x3d_s_kinetics400)")
     parser.shared("--out", required=False, type=path_text,
         help="folder of the results (default: found/NAME, of several: found)")
     add("--threshold", action="append", metavar="[CLASS=]S",

@@ -122,8 +122,7 @@ def load_people_detector(
     returned.  detectron2_config: a model zoo name or a file of detectron2's; weights are then its
     too, "coco" those that the model zoo lists.  runtime: what computes the network's dense parts;
     None: the exported detector's own, else PyTorch.
-    Its `best_score` is the score from which boxes are people, by its file (`person_threshold`), its
-    `notes` say what was guessed.
+    Its `best_score` is for `person_threshold`; its `notes` say what was guessed.
     Raises `UserError` for files that are missing, damaged, of another network, or not to be
     fetched, and for unknown classes.
     """
