@@ -30,13 +30,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     from detection.checkpoints.file import check_class_layer, read_model_file
     from detection.checkpoints.network_file import complete_file, find_weights
+    from detection.datasets.class_list import read_class_list
 
     path, variant = find_weights(args.checkpoint)
     file = read_model_file(path, weights_only=True)
     classes = None
-    if args.label_map is not None:
-        classes = read_class_names(args.label_map)
-        check_class_layer(f"{args.label_map} on {args.checkpoint}", file.state, len(classes))
+    named = args.label_map or args.class_list
+    if named is not None:
+        classes = read_class_names(named) if args.label_map else read_class_list(named)
+        check_class_layer(f"{named} on {args.checkpoint}", file.state, len(classes))
     whole = complete_file(file, variant=args.variant or variant, label_map=classes)
     for note in whole.notes:
         print(f"note: {note}")
@@ -62,7 +64,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--variant", choices=("xs", "s", "m", "l", "xl", "x2d"),
         help="variant of another project's file (XS, S and M have the same shapes: default as the "
         "published or the file's name says, else m)")
-    add("--label-map", type=Path, metavar="FILE",
+    names = parser.add_mutually_exclusive_group()
+    names.add_argument("--class-list", type=Path, metavar="FILE",
+        help="class names to put in: a name a line, `N: name` lines, or JSON of ids and names")
+    names.add_argument("--label-map", type=Path, metavar="FILE",
         help="class names to put in: a .pbtxt, or JSON {name: number} (or the reverse) from 0 on")
     # fmt: on
     return parser.parse_args(argv)

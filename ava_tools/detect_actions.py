@@ -43,6 +43,7 @@ EXAMPLE = """examples:
 of a folder or several videos a folder with these for each, index.html, events.csv and events.jsonl.
 A run that was killed goes on from its last whole segment when the same command is given again."""
 
+WHOLE_FRAME = "whole-frame"  # of `detection.people.whole_frame`, which loads torch
 MOST_GAPS = 3  # of a video named one by one
 _BAR_WITHOUT_END = "{desc} {n:.0f} s of video, {rate_noinv_fmt}"
 _BAR = (
@@ -369,6 +370,7 @@ def _pipeline_options(options: argparse.Namespace) -> PipelineOptions:
         class_thresholds=by_class,
         classes=tuple(options.classes or ()),
         gathered_classes=options.label_map,
+        class_list=options.class_list,
         max_people=options.max_people,
         top_k=options.top_k,
         person_score=options.person_score,
@@ -386,13 +388,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "lists of them (.txt, .csv) and remote ones (s3://, gs://, https://)")
     add("--checkpoint", type=path_text, metavar="RUN",
         help="action network: run folder or checkpoint, another project's X3D file, an exported "
-        "network, or published weights by name, fetched once (default: x3d_s_kinetics400)")
-    add("--people", type=path_text, metavar="WEIGHTS",
-        help="people detector: run or checkpoint of train_people, coco, coco:NETWORK, an ONNX "
-        "file, a .pth of torchvision's or an exported detector's folder (default: RUN/people.pt; "
-        "coco for networks of whole clips)")
-    add("--max-people", type=whole_number(1, 1000), default=50, metavar="N",
-        help="people at one time, the surest first (default %(default)s)")
+        "network, a model folder or hub:user/name, or published weights by name, fetched once "
+        "(default: x3d_s_kinetics400)")
     parser.shared("--out", required=False, type=path_text,
         help="folder of the results (default: found/NAME, of several: found)")
     add("--threshold", action="append", metavar="[CLASS=]S",
@@ -402,17 +399,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--label-map", type=Path, metavar="FILE",
         help="YAML file that gathers a whole-clip network's classes under your own names or "
         "leaves some out (docs/pipeline.md)")
+    add("--class-list", type=Path, metavar="FILE",
+        help="names of the classes of another project's file: a name a line, `N: name` lines, or "
+        "JSON of ids and names (docs/models.md)")
     add("--top-k", type=int, metavar="K", help="a person does at most K things at a time")
     add("--every", type=seconds_above_0, default=0.5, metavar="S",
         help="seconds between keyframes (default %(default)s)")
-    add("--people-per-keyframe", type=int, default=1, metavar="K",
-        help="detect people this many times per keyframe, for tracking (default %(default)s)")
-    add("--person-score", type=share, metavar="S",
-        help="lowest confidence that starts a track (default: the detector's best "
-        "F1 where it was measured, else the run's data.box_score_threshold)")
-    add("--relevance", action="store_true",
-        help="multiply a person's score by the probability that the person is one of those whom "
-        "the run's data label; for runs with people.relevance=fit and their own people detector")
     add("--max-gap", type=seconds, default=2.0, metavar="S",
         help="a person not seen for longer gets a new track (default %(default)s)")
     add("--start", type=seconds, default=0.0, metavar="S",
@@ -436,11 +428,36 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.shared("--overwrite", "--quiet")
     add("--timing", action="store_true", help="print processor time by stage")
     # fmt: on
+    _add_people(parser)
     _add_averaging(parser)
     _add_engine(parser)
     options = parser.parse_args(arguments)
     _check_engine(options)
     return options
+
+
+def _add_people(parser: argparse.ArgumentParser) -> None:
+    """Add the options of people and their boxes."""
+    add = parser.add_argument
+    # fmt: off
+    add("--people", type=path_text, metavar="WEIGHTS",
+        help="people detector: run or checkpoint of train_people, coco, coco:NETWORK, an ONNX "
+        "file, a .pth of torchvision's or an exported detector's folder (default: RUN/people.pt; "
+        "coco for networks of whole clips)")
+    add("--whole-frame", action="store_true",
+        help="videos already cut around one subject: no people detector, the box is the whole "
+        "frame at every keyframe")
+    add("--max-people", type=whole_number(1, 1000), default=50, metavar="N",
+        help="people at one time, the surest first (default %(default)s)")
+    add("--people-per-keyframe", type=int, default=1, metavar="K",
+        help="detect people this many times per keyframe, for tracking (default %(default)s)")
+    add("--person-score", type=share, metavar="S",
+        help="lowest confidence that starts a track (default: the detector's best "
+        "F1 where it was measured, else the run's data.box_score_threshold)")
+    add("--relevance", action="store_true",
+        help="multiply a person's score by the probability that the person is one of those whom "
+        "the run's data label; for runs with people.relevance=fit and their own people detector")
+    # fmt: on
 
 
 def _add_averaging(parser: argparse.ArgumentParser) -> None:
@@ -484,6 +501,11 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
 
 def _check_engine(options: argparse.Namespace) -> None:
     """Refuse options that do not go together."""
+    if options.whole_frame:
+        for name in ("people", "relevance"):
+            if getattr(options, name):
+                raise UserError(f"--whole-frame detects no people, --{name} does not go with it")
+        options.people = WHOLE_FRAME
     if options.status is not None:
         if options.video:
             raise UserError("--status DEST is given alone")

@@ -60,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if learned is not None:
         summary["thresholds"] = learned[1]
     print(json.dumps(summary, indent=1) if args.json else stage_table(title, summary))
+    if args.class_list is not None and args.file is not None and not args.json:
+        print(f"{len(args.file.classes)} classes: {printable(', '.join(args.file.classes.names))}")
     if learned is not None and not args.json:
         print(learned[0])
     if args.file is not None and args.file.relevance is not None and not args.json:
@@ -94,6 +96,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="with --variant: the network with an actor head, or with a clip head")
     add("--classes", type=whole_number(1, bounds.MOST_CLASSES),
         help="with --variant or --cfg (default 80; clips 400)")
+    add("--class-list", type=Path, metavar="FILE",
+        help="with --checkpoint: names of its classes, a line each (also N: name, or JSON)")
     add("--allow-unused", action="store_true",
         help="with --checkpoint: leave out weights that the network has no place for")
     add("--frames", type=whole_number(1, bounds.MOST_FRAMES),
@@ -117,6 +121,7 @@ def choose(args: argparse.Namespace) -> tuple[Network, int, int, str]:
     from detection.checkpoints.file import read_model_file
     from detection.checkpoints.load import load_network
     from detection.checkpoints.network_file import complete_file, find_weights
+    from detection.datasets.class_list import read_class_list
     from detection.models.action_detector import build_detector
     from detection.models.actor_head import ActorHeadDescription
     from detection.models.classifier import HeadDescription, build_classifier
@@ -126,7 +131,9 @@ def choose(args: argparse.Namespace) -> tuple[Network, int, int, str]:
     name = (args.variant or "").upper()
     if args.checkpoint is not None:
         path, variant = find_weights(args.checkpoint)
-        file = complete_file(read_model_file(path, weights_only=True), variant=variant)
+        names = None if args.class_list is None else read_class_list(args.class_list)
+        read = read_model_file(path, weights_only=True)
+        file = complete_file(read, variant=variant, label_map=names)
         model = load_network(file, allow_unused=args.allow_unused)
         title = f"{args.checkpoint} ({file.naming} names)"
         sampling, side = file.sampling, file.short_side_px

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Score, learn, store and print; returns the exit code."""
     options = _parse(arguments)
     from detection.checkpoints.file import write_thresholds
-    from detection.checkpoints.plain_file import find_checkpoint
+    from detection.checkpoints.plain_file import MODEL_CONFIG, find_checkpoint
     from detection.engine import runs
     from detection.engine.distributed import ALONE
     from detection.engine.run_folder import only_run
@@ -39,6 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{options.run}: a run of teach, which learns them itself; on other data: data.root=DIR"
         )
     path = find_checkpoint(options.run)
+    if path.name == MODEL_CONFIG:
+        raise UserError(
+            f"{options.run}: a model folder, whose files stay as they were made: thresholds are "
+            "learned in the run, which is published again"
+        )
     # What detect_actions loads is scored: averaged weights, where an average was kept.
     overrides = [*options.overrides, "data.also_score_boxes=[]", "evaluation.use_average=true"]
     run = runs.open_for_evaluation(path, cfg=None, overrides=overrides, processes=ALONE)

@@ -257,6 +257,7 @@ def _learned_thresholds(
 
 
 def _open_run(options: argparse.Namespace) -> ScoredRun:
+    from detection.checkpoints.plain_file import is_model_folder
     from detection.config import load_config
     from detection.datasets.folder import DatasetFolder
     from detection.structures import GROUND_TRUTH_BOXES
@@ -265,6 +266,12 @@ def _open_run(options: argparse.Namespace) -> ScoredRun:
     run: Path = options.run
     if not run.is_dir():
         raise UserError(f"{run}: run folder not found")
+    if is_model_folder(run):
+        raise UserError(
+            f"{run}: a model folder, which holds no detections; python train_ava.py --eval-only "
+            f"--checkpoint {run} output=FOLDER makes them, and --review --dataset DIR --detections "
+            "FOLDER/detections.csv shows them"
+        )
     config = load_config(run / "config.yaml")
     if config.task == "classification":
         raise UserError(

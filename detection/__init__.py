@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from detection.pipeline.detector import ActionDetectorPipeline
     from detection.pipeline.options import PipelineOptions
     from detection.pipeline.video_results import KeyframeResult, VideoResults
+    from detection.publishing.pretrained import from_pretrained, save_pretrained
     from detection.structures import (
         ActorBoxes,
         Batch,
@@ -55,12 +56,14 @@ __all__ = [
     "VideoReader",
     "VideoResults",
     "describe_network",
+    "from_pretrained",
     "load_config",
     "load_network",
     "read_ground_truth",
     "read_model_file",
     "read_network_file",
     "save_model_file",
+    "save_pretrained",
 ]
 _MODULES = {  # where the names live
     "checkpoints.file": ("read_model_file", "save_model_file"),
@@ -74,6 +77,7 @@ _MODULES = {  # where the names live
     "pipeline.detector": ("ActionDetectorPipeline",),
     "pipeline.options": ("PipelineOptions",),
     "pipeline.video_results": ("KeyframeResult", "VideoResults"),
+    "publishing.pretrained": ("from_pretrained", "save_pretrained"),
     "structures": (
         "ActorBoxes",
         "Batch",

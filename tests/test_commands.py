@@ -64,6 +64,7 @@ LINES = {
     "learn_thresholds": ["--run {a}"],
     "make_demo": ["--num-train 1 --num-val 1 --keyframes 2 --out {a}/below"],
     "prepare": ["--dataset {a} --out {out}"],
+    "publish": ["{a} --out {out}"],
     "report_boxes": ["--dataset {a} --split val --boxes {b}"],
     "score_events": ["--ground-truth {a} --detections {b}"],
     "score_tubes": ["--ground-truth {a} --tubes {b} --protocol act"],

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from detection.bounds import LARGEST_SIDE_PX, LARGEST_WHOLE, MOST_PIXELS, between
+from detection.checkpoints.model_folder import ACTION_FORMAT, read_saved_content
 from detection.checkpoints.plain_file import (
     SavedValues,
     brief,
@@ -47,7 +48,7 @@ from detection.relevance import Relevance
 from detection.structures import GROUND_TRUTH_BOXES, ClassThresholds, ClipSampling, LabelMap
 
 Task = Literal["actions", "classification"]
-FORMAT = "x3d-action-detection"
+FORMAT = ACTION_FORMAT
 FORMAT_VERSION = 1
 CLASS_WEIGHT = "head.classes.weight"
 
@@ -283,13 +284,15 @@ def save_plain(path: str | Path, values: Mapping[str, Any]) -> None:
 def read_model_file(path: str | Path, *, weights_only: bool = False) -> ModelFile:
     """Read a checkpoint of ours, SlowFast's, pytorchvideo's or mmaction2's (or safetensors).
 
-    path: the file, or a run folder (its last checkpoint).  `weights_only` drops the trainer's part.
+    path: the file, a run folder (its last checkpoint), or a model folder (`model_folder.py`).
+    `weights_only` drops the trainer's part.
     Raises `UserError` for whatever is not such a file, and for weights that are not finite.
     """
     path = find_checkpoint(path, what="file")
-    content = read_plain(path)
+    content, notes = read_saved_content(path)
     if isinstance(content, dict) and content.get("format") == FORMAT:
-        return read_own(str(path), content, weights_only=weights_only)
+        own = read_own(str(path), content, weights_only=weights_only)
+        return dataclasses.replace(own, notes=own.notes + notes)
     found = find_state(str(path), content)
     unwrapped = unwrap(str(path), found.state)
     state, naming = recognise_wrapped(unwrapped.state)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from detection.checkpoints.file import CLASS_WEIGHT, ModelFile, NetworkDescription, read_model_file
 from detection.checkpoints.hub import PUBLISHED, fetch_published, told_to_fetch_again
+from detection.checkpoints.huggingface import local_source
 from detection.checkpoints.weights import shown
 from detection.errors import UserError
 from detection.models.action_detector import ActionDetector, build_detector
@@ -46,6 +47,11 @@ def load_network(
     report = load_state(model, file, class_names=names, allow_unused=allow_unused)
     if report.missing:
         raise UserError(f"{file.path}: holds no {report.missing[0]}")
+    if report.wrong_shape:  # of the class layer: of all others `load_state` has said so
+        name, found, own = report.wrong_shape[0]
+        raise UserError(
+            f"{file.path}: {name} is {list(found)}, its num_classes make it {list(own)}"
+        )
     return model.eval()
 
 
@@ -182,7 +188,8 @@ def load_pretrained(
 ) -> LoadReport:
     """Copy weights into an `ActionDetector` or `X3DClassifier`; the network changes wholly or not.
 
-    path_or_name: a file, a run folder, or a name in `PUBLISHED` (fetched once).  allow_random:
+    path_or_name: a file, a run folder, a model folder, or a name in `PUBLISHED` or `hub:user/name`
+    (fetched once).  allow_random:
     prefixes of our names ("trunk.stages.3") that may stay as they are.  allow_unused: weights of
     the file that the network has no place for are no error (a deeper variant, say), or only those
     whose names have one of these prefixes.  class_names: of the network's columns; where the file
@@ -196,7 +203,7 @@ def load_pretrained(
         with told_to_fetch_again(path):
             file = read_model_file(path, weights_only=True)
     else:
-        file = read_model_file(path_or_name, weights_only=True)
+        file = read_model_file(local_source(path_or_name), weights_only=True)
     return load_state(
         model,
         file,

@@ -20,6 +20,7 @@ from detection.checkpoints.file import (
     read_model_file,
 )
 from detection.checkpoints.hub import PUBLISHED, fetch_published, told_to_fetch_again
+from detection.checkpoints.huggingface import local_source
 from detection.checkpoints.load import describe_foreign, guess_variant
 from detection.errors import UserError, printable
 from detection.models.x3d import VARIANTS
@@ -37,7 +38,8 @@ def read_network_file(
 
     source: a name in `detection.checkpoints.hub.PUBLISHED` ("x3d_s_kinetics400"; fetched once); a
         classification file of SlowFast, pytorchvideo or mmaction2; a run folder or a checkpoint of
-        this project, of actions or of clips; a file of `convert`.
+        this project, of actions or of clips; a file of `convert`; a model folder, or
+        "hub:user/name", one on the Hugging Face Hub.
     variant: "xs", "s", "m", ...: how another project's network is sampled. XS, S and M have the
         same weights' shapes; which is meant is told by the published name or by the file's name,
         else M is taken, and `notes` of the result say so.
@@ -60,7 +62,7 @@ def read_network_file(
     if file.classes is None:
         raise UserError(
             f"{file.path}: does not name its {file.num_classes} classes; a label map with as many "
-            "is required (--label-map FILE of convert, label_map= from Python)"
+            "is required (--class-list FILE, label_map= from Python)"
         )
     return file
 
@@ -68,8 +70,9 @@ def read_network_file(
 def find_weights(source: str | Path) -> tuple[Path, str | None]:
     """Return the file or run folder that is meant, and the variant where a published name tells it.
 
-    source: a published name (fetched once) or a path.
+    source: a published name or `hub:user/name` (fetched once) or a path.
     """
+    source = local_source(source)
     name = str(source)
     if name in PUBLISHED:
         return fetch_published(name), PUBLISHED[name].variant

@@ -35,6 +35,8 @@ from detection.files import replacing
 
 HOW_TO_INSTALL = "pip install safetensors"
 METADATA_KEY = "x3d_action_detection"  # of what stands beside the weights in safetensors
+# Of a model folder (`model_folder.py`).
+MODEL_CONFIG, MODEL_WEIGHTS, MODEL_SUMS = "config.json", "model.safetensors", "SHA256SUMS"
 _SECTIONS = ("data", "clip", "picture", "model", "optim", "probe", "people", "evaluation") + (
     "classification",
 )
@@ -100,7 +102,10 @@ INERT: list[tuple[type, str]] = [
 def find_checkpoint(
     file_or_run: str | Path, *, what: str = "checkpoint file", names: Sequence[str] = ("last.pt",)
 ) -> Path:
-    """Return the checkpoint file that a path names: itself, or a run folder's first of `names`."""
+    """Return the checkpoint file that a path names: itself, or a run folder's first of `names`.
+
+    Of a model folder, and of the weights in one, its config.json, which has the weights' hash.
+    """
     path = Path(file_or_run)
     try:
         mode = path.stat().st_mode
@@ -108,14 +113,32 @@ def find_checkpoint(
             for name in names:
                 if (file := path / "checkpoints" / name).is_file():
                     return file
-            raise UserError(f"{path}: no checkpoints/last.pt in this folder, it is not a run")
+            if is_model_folder(path):
+                return path / MODEL_CONFIG
+            raise UserError(
+                f"{path}: no checkpoints/last.pt in this folder, it is not a run (and no "
+                f"{MODEL_CONFIG}, no model folder)"
+            )
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{path}: {what} or run folder not found") from error
     except (OSError, ValueError) as error:  # a name too long, links in a circle, a NUL byte
         raise UserError(f"{_short(path)}: cannot be opened ({_reason(error)})") from error
     if not stat.S_ISREG(mode):
         raise UserError(f"{path}: no regular file, a {what} is required")
+    beside = path.parent
+    if path.name == MODEL_WEIGHTS and all(
+        (beside / n).is_file() for n in (MODEL_CONFIG, MODEL_SUMS)
+    ):
+        return beside / MODEL_CONFIG
     return path
+
+
+def is_model_folder(path: str | Path) -> bool:
+    """Say whether a path is meant as a model folder: one that is no run, with any of its files."""
+    path = Path(path)
+    if not path.is_dir() or (path / "checkpoints").is_dir():
+        return False
+    return any((path / name).is_file() for name in (MODEL_CONFIG, MODEL_WEIGHTS, MODEL_SUMS))
 
 
 def read_plain(path: Path) -> Any:
@@ -207,14 +230,15 @@ def read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def write_safetensors(
-    path: str | Path, state: Mapping[str, Tensor], values: Mapping[str, Any]
+    path: str | Path, state: Mapping[str, Tensor], values: Mapping[str, Any] | None
 ) -> None:
-    """Write tensors and, as JSON in the metadata, `values` (plain types)."""
+    """Write tensors and, as JSON in the metadata, `values` (plain types; None: weights alone)."""
     load_safetensors()
     from safetensors.torch import save
 
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-    content = save(tensors, metadata={METADATA_KEY: json.dumps(dict(values))})
+    metadata = {"format": "pt"} if values is None else {METADATA_KEY: json.dumps(dict(values))}
+    content = save(tensors, metadata=metadata)
     with replacing(path) as temporary:  # the package's own writer hides what the disk says
         temporary.write_bytes(content)
 

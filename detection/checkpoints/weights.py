@@ -30,7 +30,11 @@ _AVERAGED = tuple(key for key in STATE_KEYS if "ema" in key)
 PREFIXES = ("module.", "model.", "_orig_mod.")  # DDP and AveragedModel, Lightning, torch.compile
 # Put between the parts of a name where only a part of a network was compiled or shared out.
 _INNER = re.compile(r"(^|\.)(?:(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)+")
-_BOOKKEEPING = re.compile(r"n_averaged|[^.]*(loss|criterion|metric|accuracy)[^.]*\..+", re.I)
+_BOOKKEEPING = re.compile(
+    r"n_averaged|[^.]*(loss|criterion|metric|accuracy|auroc|confusion|confmat)[^.]*\..+"
+    r"|([^.]*_)?(acc|f1|map|top_?\d|precision|recall)(_[^.]*)?\d*\..+",
+    re.I,
+)
 _DEEPEST = 3  # of keys within keys
 _MOST_PREFIXES = 8
 # What a layer computes with: whole numbers under these names are no weights of a network here.
@@ -300,8 +304,9 @@ def to_own_names(
     table = TABLES[naming]
     ours: dict[str, Tensor] = {}
     unknown = []
+    inner = _class_layer_within(state, table.fixed["head.classes"])
     for key, value in state.items():
-        own_key = table.to_ours(key)
+        own_key = table.to_ours(inner.get(key, key))
         if own_key is None:
             unknown.append(key)
         elif own_key == HIDDEN_WEIGHT and value.ndim == 5:
@@ -309,6 +314,19 @@ def to_own_names(
         else:
             ours[own_key] = value
     return ours, tuple(unknown)
+
+
+def _class_layer_within(state: Mapping[str, Tensor], layer: str) -> dict[str, str]:
+    """Return the names of a class layer that stands in a Sequential -> the layer's own.
+
+    Whoever trains on other classes may put a dropout before it (`blocks.5.proj.1.weight`). Where a
+    Sequential has several layers, none of them alone is the class layer.
+    """
+    within = re.compile(rf"{re.escape(layer)}\.(\d+)\.(weight|bias)")
+    found = {key: match for key in state if (match := within.fullmatch(key)) is not None}
+    if f"{layer}.weight" in state or len({match[1] for match in found.values()}) != 1:
+        return {}
+    return {key: f"{layer}.{match[2]}" for key, match in found.items()}
 
 
 def to_their_names(state: Mapping[str, Tensor], naming: Naming) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from detection.checkpoints.plain_file import MODEL_CONFIG
 from detection.config import AnyConfig
 from detection.engine.distributed import ALONE, Processes
 from detection.engine.environment import describe_environment
@@ -63,6 +64,8 @@ def results_folder(checkpoint: str, config: AnyConfig, overrides: Sequence[str])
     if config.output and any(override.startswith("output=") for override in overrides):
         return Path(config.output)
     beside = Path(checkpoint).parent
+    if Path(checkpoint).name == MODEL_CONFIG:
+        raise UserError(f"{beside}: a model folder, in which no results are kept: output=FOLDER")
     return beside.parent if beside.name == "checkpoints" else beside
 
 

@@ -22,6 +22,7 @@ from torch import nn
 
 from detection import build
 from detection.checkpoints.file import ModelFile, read_checkpoint
+from detection.checkpoints.huggingface import local_source
 from detection.checkpoints.load import build_network, load_state
 from detection.config import (
     AnyConfig,
@@ -293,10 +294,12 @@ def open_for_evaluation(
 ) -> Run:
     """Open a checkpoint to be scored, by its own configuration or by `cfg`.
 
-    checkpoint: also an exported network's folder.  runtime: as `choose_runtime` takes it; the
-    network is exported once and kept beside the checkpoint.
+    checkpoint: also an exported network's folder, a model folder, or `hub:user/name`.
+    runtime: as `choose_runtime` takes it; the network is exported once and kept beside the
+    checkpoint.
     Results go to `output` where that is set by `cfg` or an override, else beside the run.
     """
+    checkpoint = str(local_source(checkpoint))
     exported = find_artefact(checkpoint)
     artefact = None if exported is None else read_artefact(exported)
     file = read_checkpoint(checkpoint) if artefact is None else artefact.file

@@ -27,7 +27,7 @@ from detection.checkpoints.file import (
     read_model_file,
     read_plain_facts,
 )
-from detection.checkpoints.plain_file import SavedValues
+from detection.checkpoints.plain_file import MODEL_CONFIG, SavedValues, is_model_folder
 from detection.errors import UserError
 from detection.files import sha256_of, sha256_of_text, write_text
 from detection.formats.json_text import json_text, read_json_object
@@ -150,9 +150,12 @@ def find_artefact(path: str | Path) -> Path | None:
 def place_beside(checkpoint: str | Path, form: Form) -> Path:
     """Return where the exported network of a checkpoint file is kept: RUN/exported/FORM.
 
-    Of other checkpoints than a run's last, and of files outside runs, the name tells which.
+    Of other checkpoints than a run's last, and of files outside runs, the name tells which; of a
+    model folder it is exported/FORM in it.
     """
     path = Path(checkpoint)
+    if path.name == MODEL_CONFIG:
+        return path.parent / EXPORTED / form
     if path.parent.name != "checkpoints":
         return path.parent / f"{path.stem}_{EXPORTED}" / form
     name = form if path.stem == "last" else f"{path.stem}_{form}"
@@ -160,10 +163,11 @@ def place_beside(checkpoint: str | Path, form: Form) -> Path:
 
 
 def run_beside(folder: Path) -> Path | None:
-    """Return the run folder in which an exported network is kept; None: it lies elsewhere."""
+    """Return the run or model folder in which an exported network is kept; None: elsewhere."""
     run = folder.absolute().parent.parent
-    kept = folder.absolute().parent.name == EXPORTED and (run / "checkpoints").is_dir()
-    return run if kept else None
+    if folder.absolute().parent.name != EXPORTED:
+        return None
+    return run if (run / "checkpoints").is_dir() or is_model_folder(run) else None
 
 
 def write_description(artefact: Artefact) -> None:

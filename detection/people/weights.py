@@ -13,6 +13,8 @@ from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 
 from detection.checkpoints.file import check_version, read_state, save_plain
+from detection.checkpoints.huggingface import local_source
+from detection.checkpoints.model_folder import PEOPLE_FORMAT, read_saved_content
 from detection.checkpoints.plain_file import (
     SavedValues,
     checked_config,
@@ -57,7 +59,7 @@ from detection.people.torchvision_rcnn import (
 )
 from detection.people.torchvision_rcnn import PeopleNetworkNumbers as PeopleNetworkNumbers
 
-FORMAT = "people-detector"
+FORMAT = PEOPLE_FORMAT
 FORMAT_VERSION = 1
 _CLASS_WEIGHT = "roi_heads.box_predictor.cls_score.weight"
 _PREDICTOR = "roi_heads.box_predictor."
@@ -109,22 +111,22 @@ def load_people_detector(
 ) -> PeopleDetector:
     """Open a people detector.
 
-    weights: a checkpoint of `train_people` or its run folder; the folder of an exported detector; a
-    state dict (.pth) of one of torchvision's networks (mobile_320, mobile, resnet50_v2), which its
-    keys tell; or "coco" or "coco:NETWORK", torchvision's weights of these, fetched once into
-    torch.hub's cache ("coco" alone: mobile_320 on a CPU, resnet50_v2 on a GPU); or an ONNX file of
-    others (YOLOX's layout, or boxes, labels and scores as torchvision exports them; the extra
-    `export`), run on the CPU in float32 by ONNX Runtime alone.  network: that of the weights.
+    weights: a checkpoint of `train_people`, its run folder, or the folder of an exported detector;
+    a model folder or `hub:user/name`; a state dict (.pth) of one of torchvision's networks
+    (mobile_320, mobile, resnet50_v2), which its keys tell; "coco" or "coco:NETWORK", torchvision's
+    weights of these, fetched once ("coco" alone: mobile_320 on a CPU, resnet50_v2 on a GPU); an
+    ONNX file of others (YOLOX's layout, or boxes, labels and scores), run on the CPU in float32 by
+    ONNX Runtime (extra `export`).  network: that of the weights.
     actor_classes: the classes that are actors, by name (or by label number, as text); by default
     every class of our own checkpoints, and "person" of COCO's.  score_floor: boxes below are not
     returned.  detectron2_config: a model zoo name or a file of detectron2's; weights are then its
     too, "coco" those that the model zoo lists.  runtime: what computes the network's dense parts;
     None: the exported detector's own, else PyTorch.
-    The detector's `best_score` is the score from which boxes are people, by its file (see
-    `detection.people.base.person_threshold`), its `notes` say what was guessed.
-    Raises `UserError`, one line, for files that are missing, damaged, not to be fetched or of
-    another network, and for unknown classes.
+    Its `best_score` is for `person_threshold`; its `notes` say what was guessed.
+    Raises `UserError` for files that are missing, damaged, of another network, or not to be
+    fetched, and for unknown classes.
     """
+    weights = local_source(weights)
     if detectron2_config is not None:
         from detection.people.detectron2_rcnn import load_detectron2_detector  # optional package
 
@@ -182,17 +184,27 @@ def save_people_file(
 
     best_score: see `PeopleFile`.
     """
-    values = {
+    facts = plain_people_facts(numbers, classes, config=config, best_score=best_score)
+    weights = {key: value.detach().cpu() for key, value in network.state_dict().items()}
+    save_plain(path, {**facts, "model_state": weights, "training": dict(training or {})})
+
+
+def plain_people_facts(
+    numbers: PeopleNetworkNumbers,
+    classes: Sequence[str],
+    *,
+    config: Mapping[str, Any] | None,
+    best_score: float | None,
+) -> dict[str, Any]:
+    """Return in plain types what a detector is beside its weights; see `PeopleFile`."""
+    return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
-        "model_state": {k: v.detach().cpu() for k, v in network.state_dict().items()},
         "network": dataclasses.asdict(numbers),
         "classes": list(classes),
         "config": dict(config or {}),
-        "training": dict(training or {}),
         "best_score": best_score,
     }
-    save_plain(path, values)
 
 
 def write_best_score(path: str | Path, best_score: float) -> None:
@@ -213,7 +225,7 @@ def _read(
 ) -> tuple[str, PeopleFile | dict[str, Tensor]]:
     """Return a file's path, and its content: ours, or weights of a file of torchvision's kind."""
     path = str(find_people_file(file_or_run))
-    content = read_plain(Path(path))
+    content, _ = read_saved_content(Path(path))
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return path, _unpack(path, content, weights_only=weights_only)
     return path, unwrap(path, find_state(path, content).state).state
@@ -222,8 +234,10 @@ def _read(
 def find_people_file(file_or_run: str | Path) -> Path:
     """Return the file that a path names: itself, or a run folder's best.pt, else last.pt.
 
-    Of an exported detector's folder the description, which has the digests of all else.
+    Of an exported detector's folder, and of a model folder, the description, which has the
+    digests of all else.
     """
+    file_or_run = local_source(file_or_run)
     folder = find_artefact(file_or_run)
     if folder is not None:
         return folder / ARTEFACT_FILE
@@ -309,6 +323,22 @@ def open_for_export(weights: str | Path) -> OpenedPeople:
     return _open_network(weights, None, "cpu")
 
 
+def read_as_people_file(weights: str | Path) -> PeopleFile:
+    """Return a detector as a file of ours, torchvision's weights and "coco" too.
+
+    Raises `UserError` as `load_people_detector`.
+    """
+    if not is_coco(weights):
+        _, found = _read(weights)
+        if isinstance(found, PeopleFile):
+            return found
+    opened = _open_network(weights, None, "cpu")
+    facts, state = opened.facts, dict(opened.network.state_dict())
+    return PeopleFile(
+        str(opened.path), state, facts.numbers, facts.classes, best_score=facts.best_score
+    )
+
+
 def is_people_file(weights: str | Path) -> bool:
     """Say whether weights are "coco" or a file or run folder of a Faster R-CNN that is known here.
 
@@ -316,10 +346,11 @@ def is_people_file(weights: str | Path) -> bool:
     """
     if is_coco(weights):
         return True
+    weights = local_source(weights)
     if not Path(weights).exists() or find_artefact(weights) is not None:
         return False
     path = find_people_file(weights)
-    content = read_plain(path)
+    content, _ = read_saved_content(path)
     if isinstance(content, dict) and "format" in content:
         return bool(content["format"] == FORMAT)
     try:

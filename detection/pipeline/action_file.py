@@ -12,6 +12,7 @@ from detection.build import place_model
 from detection.checkpoints.file import ModelFile
 from detection.checkpoints.load import Network, load_network
 from detection.checkpoints.network_file import read_network_file
+from detection.datasets.class_list import read_class_list
 from detection.errors import UserError
 from detection.export.artefact import find_artefact, read_artefact, run_beside
 from detection.export.make import open_beside
@@ -55,9 +56,13 @@ def open_action_file(
     half_precision: bool | None,
     runtime: str | None,
     threads: Threads,
+    class_list: Path | None = None,
     on_note: Callable[[str], object] = lambda note: None,
 ) -> ActionFile:
-    """Open an action network; the arguments and errors are those of `open_networks`."""
+    """Open an action network; the arguments and errors are those of `open_networks`.
+
+    class_list: names of its classes, see `PipelineOptions`.
+    """
     half = device.type == "cuda" if half_precision is None else half_precision
     precision: Precision = "bf16" if half else "f32"
     folder = find_artefact(checkpoint)
@@ -67,11 +72,14 @@ def open_action_file(
     if half and device.type != "cuda" and chosen != "openvino":
         raise UserError("half precision needs a GPU, or --runtime openvino on a CPU")
     run, damage = checkpoint, None
+    if artefact is not None and class_list is not None:
+        raise UserError(f"{class_list}: {artefact.folder} names its classes, a list is for weights")
     if artefact is not None:
         model: ActionNetwork = open_exported(artefact, threads=threads, precision=precision)
         file, run = artefact.file, run_beside(artefact.folder) or artefact.folder
     else:
-        file = read_network_file(checkpoint)
+        names = None if class_list is None else read_class_list(class_list)
+        file = read_network_file(checkpoint, label_map=names)
         opened: ActionNetwork | None = None
         if chosen != "torch":
             try:

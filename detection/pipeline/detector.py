@@ -23,6 +23,7 @@ from typing import Any, TypedDict, Unpack
 import torch
 
 from detection.checkpoints.hub import DEFAULT_NETWORK
+from detection.checkpoints.huggingface import local_source
 from detection.checkpoints.network_file import find_weights
 from detection.checkpoints.plain_file import find_checkpoint
 from detection.cores import memory_limit_bytes, usable_cores
@@ -31,6 +32,7 @@ from detection.errors import UserError
 from detection.export.artefact import ARTEFACT_FILE, find_artefact
 from detection.files import sha256_of_text
 from detection.people.base import PeopleDetector
+from detection.people.whole_frame import WHOLE_FRAME, WholeFrame
 from detection.pipeline.clip_buffer import PipelineSampling
 from detection.pipeline.decisive import (
     Decisive,
@@ -132,16 +134,22 @@ class ActionDetectorPipeline:
         checkpoint: a run folder or checkpoint of `train_ava.py`, of actions or of whole clips; a
         classification file of SlowFast, pytorchvideo or mmaction2; a published name, fetched once
         (default: X3D-S of Kinetics-400).  people: weights or a run of `train_people`, a .pth of
-        torchvision's, "coco", "coco:NETWORK", or an opened detector; None: RUN/people.pt or
+        torchvision's, "coco", "coco:NETWORK", "whole-frame" (videos already cut around one subject:
+        the frame is the box), or an opened detector; None: RUN/people.pt or
         RUN/people, stored beside a run of ours, and "coco" for networks of whole clips.
         device: as `choose_device` takes it; None: auto.  half_precision: None: on a GPU.
-        checkpoint may also be the folder of an exported network; runtime: "torch", "onnxruntime",
-        "openvino" or "auto" (`open_networks`); None: the exported network's own, else torch.
+        checkpoint may also be the folder of an exported network, a model folder (its own people
+        detector goes with it), or "hub:user/name", one on the Hugging Face Hub; runtime: "torch",
+        "onnxruntime", "openvino" or "auto" (`open_networks`); None: the exported network's own,
+        else torch.
         on_note: told a line about long work.
         Classes and sampling come from the checkpoint, the people's threshold from the detector.
         Raises `UserError` for what is missing.
         """
         options = options or PipelineOptions()
+        checkpoint = local_source(checkpoint)
+        if isinstance(people, str | Path):
+            people = WholeFrame() if str(people) == WHOLE_FRAME else local_source(people)
         exported = find_artefact(checkpoint)
         weights = find_checkpoint(find_weights(checkpoint)[0]) if exported is None else None
         inputs = {"checkpoint": weights_input(weights or Path(exported or "") / ARTEFACT_FILE)}
@@ -157,6 +165,8 @@ class ActionDetectorPipeline:
         inputs["people"] = people_input(networks.people_source, networks.device)
         if options.gathered_classes is not None:
             inputs["gathered classes"] = weights_input(options.gathered_classes)
+        if options.class_list is not None:
+            inputs["class list"] = weights_input(options.class_list)
         return cls(networks, options, inputs=inputs)
 
     def run(self, source: Source, **how: Unpack[RunOptions]) -> Iterator[ActionEvent]:
@@ -478,7 +488,7 @@ class ActionDetectorPipeline:
         self, start_s: float, end_s: float, *, film: bool, page: bool, workers: int, live: bool
     ) -> dict[str, Any]:
         options = dataclasses.asdict(self.options)
-        del options["gathered_classes"]  # known by its content
+        del options["gathered_classes"], options["class_list"]  # known by their content
         if not self.options.relevance:
             del options["relevance"]  # as before there was any
         options["threshold"] = self.networks.threshold

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from detection.checkpoints.file import ModelFile
+from detection.checkpoints.model_folder import people_of_folder
 from detection.checkpoints.network_file import kinetics_classes
-from detection.checkpoints.plain_file import find_checkpoint
+from detection.checkpoints.plain_file import MODEL_CONFIG, find_checkpoint
 from detection.errors import UserError
 from detection.export.artefact import find_artefact
 from detection.export.runtimes import AUTO, RuntimeChoice
@@ -27,6 +28,7 @@ from detection.models.soundness import describe_large_logits
 from detection.models.x3d import VARIANTS
 from detection.people.base import NetworkDetector, PeopleDetector, check_finite, person_threshold
 from detection.people.beside_run import PEOPLE_FILE, people_beside
+from detection.people.whole_frame import WholeFrame
 from detection.pipeline.action_file import ActionFile, open_action_file
 from detection.pipeline.clip_buffer import FrameDetections, Group
 from detection.pipeline.following import FollowedFrame
@@ -50,6 +52,7 @@ WHOLE_CLIP_NOTE = (
     "the action network was trained on whole clips, not on persons; "
     "each person is shown to it alone"
 )
+WHOLE_FRAME_NOTE = "the whole frame is taken for one person; no people are detected"
 KINETICS_NOTE = (
     "Kinetics labels, not trained on persons: good for sports and large scenes; there are no names "
     "for standing, sitting or walking, so it is silent on them or, now and then, wrong"
@@ -118,11 +121,13 @@ class Networks:
     def notes(self) -> tuple[str, ...]:
         """Return what a reader of the results should know of the networks, a line each."""
         known = self.guesses
+        if isinstance(self.people, WholeFrame):
+            known = (*known, WHOLE_FRAME_NOTE)
         if self.relevance is not None:
             known = (*known, f"scores of people are multiplied by {self.relevance}")
         if self.learned is not None:
             return (*known, thresholds_line(self.learned, self.label_map, self.thresholds))
-        if not self.are_of_whole_clips:
+        if not self.are_of_whole_clips or isinstance(self.people, WholeFrame):
             return known
         return (*known, KINETICS_NOTE if self.knows_kinetics else WHOLE_CLIP_NOTE)
 
@@ -232,6 +237,7 @@ def open_networks(
         half_precision=half_precision,
         runtime=runtime,
         threads=threads,
+        class_list=options.class_list,
         on_note=on_note,
     )
     network = actions_file.file.network
@@ -262,7 +268,8 @@ def _with_rules(
     """Put opened networks together with the thresholds and sizes that they are used with."""
     file, half = actions_file.file, device.type == "cuda" and actions_file.half_precision
     assert file.sampling is not None and file.short_side_px is not None
-    actions, label_map = _open_actions(actions_file, options, device, half)
+    whole = isinstance(people, WholeFrame)
+    actions, label_map = _open_actions(actions_file, options, device, half, whole_frames=whole)
     person_score = _least_person_score(options, people, file)
     follows = isinstance(actions, SquareScorer)
     knows_kinetics = follows and file.classes == kinetics_classes()
@@ -275,7 +282,7 @@ def _with_rules(
         people=people,
         people_source=source,
         sampling=_square_sampling(file.sampling, knows_kinetics) if follows else file.sampling,
-        short_side_px=MOST_SQUARE_SOURCE_PX if follows else file.short_side_px,
+        short_side_px=MOST_SQUARE_SOURCE_PX if follows and not whole else file.short_side_px,
         label_map=label_map,
         threshold=usual,
         thresholds=find_thresholds(label_map, usual, options.class_thresholds, learned=learned),
@@ -356,7 +363,12 @@ def _open_people(
 
 
 def _open_actions(
-    opened: ActionFile, options: PipelineOptions, device: torch.device, half: bool
+    opened: ActionFile,
+    options: PipelineOptions,
+    device: torch.device,
+    half: bool,
+    *,
+    whole_frames: bool,
 ) -> tuple[ActionScorer, LabelMap]:
     file, model = opened.file, opened.model
     assert file.classes is not None and file.short_side_px is not None
@@ -375,7 +387,9 @@ def _open_actions(
         columns = find_columns(gathered.label_map, options.classes, named_in)
         gathered = gathered.select(columns)
         label_map, independent = gathered.label_map, file.is_multi_label
-        scorer = SquareScorer(model, gathered.gather, file.short_side_px, independent, device, half)
+        scorer = SquareScorer(
+            model, gathered.gather, file.short_side_px, independent, device, half, whole_frames
+        )
         return scorer, label_map if independent else _all_exclusive(label_map)
     if options.gathered_classes is not None:
         raise UserError(
@@ -397,7 +411,7 @@ def _all_exclusive(classes: LabelMap) -> LabelMap:
 
 
 def find_people(checkpoint: str | Path, *, needed: bool = True) -> str | Path:
-    """Return the people detector stored beside a run, or `COCO`.
+    """Return the people detector stored beside a run or in a model folder, or `COCO`.
 
     needed: the run was trained on people: `UserError` says how to get a detector of them.
     """
@@ -405,11 +419,12 @@ def find_people(checkpoint: str | Path, *, needed: bool = True) -> str | Path:
     from detection.people.weights import read_people_file
 
     run = Path(checkpoint)
+    is_folder = find_checkpoint(checkpoint).name == MODEL_CONFIG
     if run.is_file():
         run = run.parent.parent if run.parent.name == "checkpoints" else run.parent
-    if not needed and not (run / "checkpoints").is_dir():
+    if not needed and not (run / "checkpoints").is_dir() and not is_folder:
         return COCO  # a file of another project: what lies beside it is not its own
-    beside = people_beside(run)
+    beside = people_of_folder(run) if is_folder else people_beside(run)
     if beside is not None:
         if isinstance(beside, Path) and beside.is_relative_to(run):
             read_people_file(beside, weights_only=True)

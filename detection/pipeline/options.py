@@ -46,6 +46,8 @@ class PipelineOptions:
     classes: only these; empty: all.
     gathered_classes: file that gathers a classification network's classes under other names; see
     `gathered_classes.py`.
+    class_list: file that names another project's classes, which its weights do not; see
+    `detection.datasets.class_list`.
     top_k: a person does at most so many things at a time; None: no limit.
     person_score: least confidence of a new person; None: the people detector's own, where it was
     measured, else the action run's `data.box_score_threshold`.
@@ -68,6 +70,7 @@ class PipelineOptions:
     off_share: float = 0.7
     classes: tuple[str, ...] = ()
     gathered_classes: Path | None = None
+    class_list: Path | None = None
     top_k: int | None = None
     person_score: float | None = None
     keep_share: float = 0.5

@@ -146,10 +146,7 @@ class RoiScorer:
         boxes_01: NDArray[np.float32],
         paths_01: NDArray[np.float32] | None = None,
     ) -> TransformedClip:
-        transform = EvalTransform(short_side=self.short_side_px)
-        images = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
-        params = transform.make_params(np.random.default_rng(0))
-        return transform.apply(images, boxes_01, params, paths_01=paths_01)
+        return scaled_clip(frames, self.short_side_px, boxes_01, paths_01)
 
     def _probabilities(self, logits: torch.Tensor, time_s: float) -> NDArray[np.float32]:
         """(N, K) logits of a keyframe -> (N, A)."""
@@ -172,6 +169,7 @@ class SquareScorer:
     side_px: of square clips.
     independent: sigmoids in place of the softmax.
     half_precision: compute in float16.
+    whole_frames: the clip as it is, scaled, in place of squares: people's boxes are the frame.
     """
 
     follows_people: ClassVar[bool] = True
@@ -181,6 +179,7 @@ class SquareScorer:
     independent: bool
     device: torch.device
     half_precision: bool
+    whole_frames: bool = False
 
     @torch.inference_mode()
     def score(self, keyframes: Sequence[KeyframeClip]) -> list[NDArray[np.float32]]:
@@ -192,13 +191,31 @@ class SquareScorer:
         frames = np.stack(keyframe.frames)
         scores = [np.zeros((0, self.gather.shape[1]), np.float32)]
         for paths_01 in _pieces(keyframe.paths_01):
-            clips = crop_people(frames, paths_01, self.side_px).to(self.device)
+            if self.whole_frames:
+                clips = scaled_clip(keyframe.frames, self.side_px).frames[None]
+            else:
+                clips = crop_people(frames, paths_01, self.side_px)
+            clips = clips.to(self.device)
             with _autocast(self.device, self.half_precision):
                 found = self.model.probabilities(clips, independent=self.independent)
             found = found.float().cpu()
             _check_finite(found, keyframe.time_s)
             scores.append(np.minimum(found.numpy() @ self.gather, 1))
         return np.concatenate(scores)
+
+
+def scaled_clip(
+    frames: Sequence[NDArray[np.uint8]],
+    short_side_px: int,
+    boxes_01: NDArray[np.float32] | None = None,
+    paths_01: NDArray[np.float32] | None = None,
+) -> TransformedClip:
+    """Return T frames (H, W, 3) and boxes as the networks take them, scaled and not cropped."""
+    boxes_01 = np.zeros((0, 4), np.float32) if boxes_01 is None else boxes_01
+    transform = EvalTransform(short_side=short_side_px)
+    images = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+    params = transform.make_params(np.random.default_rng(0))
+    return transform.apply(images, boxes_01, params, paths_01=paths_01)
 
 
 ActionScorer = RoiScorer | SquareScorer

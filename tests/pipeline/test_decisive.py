@@ -97,8 +97,8 @@ def test_every_option_has_a_row_in_the_table_and_an_entry_in_the_key(place, tmp_
     key = json.loads((tmp_path / "out" / "run.json").read_text())
     assert set(key["options"]) == set(OTHER_OPTIONS)
     fields = {field.name for field in dataclasses.fields(PipelineOptions)}
-    # gathered_classes is an input; relevance is an entry where it is asked for.
-    assert fields - {"gathered_classes", "relevance"} <= set(key["options"])
+    # gathered_classes and class_list are inputs; relevance is an entry where it is asked for.
+    assert fields - {"gathered_classes", "class_list", "relevance"} <= set(key["options"])
     assert set(key["inputs"]) == {"video", "checkpoint", "people"}
 
 
