@@ -62,8 +62,26 @@ def _label_studio(
     return write_label_studio(folder, split, out, config=options.label_config)
 
 
+def _mot(folder: DatasetFolder, split: str, out: Path, options: argparse.Namespace) -> list[str]:
+    from detection.importers.mot import write_mot
+
+    return write_mot(folder, split, out)
+
+
+def _proposals(
+    folder: DatasetFolder, split: str, out: Path, options: argparse.Namespace
+) -> list[str]:
+    from detection.importers.proposals import write_proposals
+
+    if options.boxes is None:
+        raise UserError("proposals are detected people: --boxes NAME or a box file is required")
+    return write_proposals(folder, split, out, boxes=options.boxes)
+
+
 FORMATS: dict[str, Export] = {
     "label-studio": _label_studio,
+    "mot": _mot,
+    "proposals": _proposals,
     "via2": _via2,
     "via3": _via3,
 }
@@ -75,11 +93,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     # fmt: off
     add("format", choices=tuple(FORMATS), metavar="FORMAT", help=", ".join(FORMATS))
     parser.shared("--dataset", "--split")
-    parser.shared("--out", metavar="FILE", help="file to write")
+    parser.shared("--out", metavar="FILE", help="file to write; of mot a folder")
     parser.shared("--overwrite", help="replace a file that is there")
     add("--fps", type=number(0, 1000, above=True), metavar="R",
         help="via2: images are numbered as extracted at R per second (default: as the video's "
         "frames)")
+    add("--boxes", metavar="NAME",
+        help="proposals: the box file, by its name in dataset.yaml or its path")
     add("--label-config", type=Path, metavar="FILE",
         help="label-studio: file for the labelling configuration, for the project's settings")
     # fmt: on

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from made_labels import CLASSES, imported, write_labelled
+from made_labels import CLASSES, exported, imported, write_labelled
 
 from detection.datasets.folder import DatasetFolder
 from detection.errors import UserError
@@ -118,3 +118,9 @@ def test_an_empty_file_and_two_keyframes_of_a_frame(made, tmp_path):
     with pytest.raises(UserError, match="two keyframes show one frame"):
         write_mot(DatasetFolder.open(twice), "all", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_writes_the_same(made, tmp_path, capsys):
+    folder = exported("mot", made, tmp_path / "mot")
+    assert "2 videos, 4 boxes, 5 lines" in capsys.readouterr().out
+    assert imported("mot", folder, made, tmp_path / "back") == sorted(ROWS)

@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from made_labels import write_labelled
+from made_labels import exported, write_labelled
 
 from ava_tools import import_dataset
 from detection.datasets.ava_csv import read_person_boxes
@@ -106,3 +106,12 @@ def test_the_command(tmp_path, capsys):
     with pytest.raises(UserError, match="is there already; --overwrite"):
         import_dataset.main(["proposals", "--source", source, "--out", out])
     assert import_dataset.main(["proposals", "--source", source, "--out", out, "--overwrite"]) == 0
+
+
+def test_the_command_writes_the_same(made, tmp_path):
+    boxes = tmp_path / "boxes.csv"
+    read_proposals(write(tmp_path, {"a,0001": BOXES}), boxes)
+    out = exported("proposals", made, tmp_path / "back.pkl", "--boxes", boxes)
+    np.testing.assert_array_equal(pickle.loads(out.read_bytes())["a,0001"], BOXES)
+    with pytest.raises(UserError, match="--boxes NAME or a box file is required"):
+        exported("proposals", made, tmp_path / "other.pkl")
