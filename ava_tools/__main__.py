@@ -15,7 +15,7 @@ from ava_tools.cli import run_command
 from detection import __version__
 from detection.errors import UserError
 
-NO_VERBS = ("__main__", "cli")
+NO_VERBS = ("__main__", "cli", "import_bridges", "import_tools")
 
 
 def main() -> NoReturn:

@@ -180,6 +180,7 @@ def auto_or_seconds_above_0(text: str) -> float | str:
 
 
 any_seconds = number(0, math.inf)
+any_seconds_above_0 = number(0, math.inf, above=True)
 
 
 def path_text(text: str) -> str:

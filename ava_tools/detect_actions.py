@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ava_tools.cli import (
     any_seconds,
+    any_seconds_above_0,
     command_parser,
     file_name,
     path_text,
@@ -489,7 +490,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     add("--address", metavar="A", help="Ray cluster: auto, or host:port (default: one of its own)")
     add("--workers", type=whole_number(1, 100_000), metavar="N",
         help="processes with networks (default: one per --threads cores, or per GPU)")
-    add("--span", type=any_seconds, default=600.0, metavar="S",
+    add("--span", type=any_seconds_above_0, default=600.0, metavar="S",
         help="longer videos are shared in spans of so many seconds (default %(default)s)")
     add("--retries", type=whole_number(0, 100), default=2, metavar="N",
         help="how often a video that failed is attempted again (default %(default)s)")

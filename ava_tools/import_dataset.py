@@ -1,9 +1,10 @@
-"""Import annotated videos (JHMDB, UCF101-24, MultiSports, CVAT, COCO, CSV) as a data set."""
+"""Import annotated videos (JHMDB, UCF101-24, MultiSports, CVAT, VIA, COCO, ...) as a data set."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,19 @@ from ava_tools.cli import (
     share,
     whole_number,
 )
+from ava_tools.import_bridges import add_bridge_formats
+from ava_tools.import_tools import (
+    add_cvat_choices,
+    add_rate,
+    add_tool_formats,
+    frame_naming,
+    separators,
+)
 from detection.errors import UserError
 
 if TYPE_CHECKING:
     from detection.datasets.folder import DatasetFolder
-    from detection.importers.custom import AnnotatedVideo
+    from detection.importers.custom import AnnotatedData, AnnotatedVideo
     from detection.importers.write import ImportReport
 
     _Formats = argparse._SubParsersAction[CommandParser]
@@ -70,12 +79,10 @@ def _import_cvat(options: argparse.Namespace) -> ImportReport:
         attributes=tuple(options.attributes or ()),
         labels=tuple(options.labels or ()),
         shapes=options.shapes,
-        separators=_separators(options),
+        separators=separators(options),
         keep_occluded=not options.drop_occluded,
     )
-    for note in data.notes:
-        print(note)
-    return _import_annotations(options, data.videos, classes=data.classes, exclusive=data.exclusive)
+    return _import_data(options, data)
 
 
 def _import_coco(options: argparse.Namespace) -> ImportReport:
@@ -88,7 +95,8 @@ def _import_coco(options: argparse.Namespace) -> ImportReport:
         categories=tuple(options.categories or ()),
         shapes=options.shapes,
         unit=options.boxes,
-        separators=_separators(options),
+        separators=separators(options),
+        naming=frame_naming(options),
     )
     data = read_coco_videos(options.source, options.videos, rules=rules)
     for note in [*data.notes, *_name_notes(data.videos, data.classes)]:
@@ -104,7 +112,7 @@ def _import_csv(options: argparse.Namespace) -> ImportReport:
         options.videos,
         unit=options.boxes,
         first_frame=options.first_frame,
-        separators=_separators(options),
+        separators=separators(options),
     )
     sizes = {video.size for video in videos}
     unit = "fractions of the frame" if sizes == {(1.0, 1.0)} else "pixels"
@@ -118,12 +126,10 @@ def _import_csv(options: argparse.Namespace) -> ImportReport:
     return _import_annotations(options, videos)
 
 
-def _separators(options: argparse.Namespace) -> str:
-    from detection.importers.class_names import checked_separators
-
-    if options.split_values is None:
-        return ""
-    return checked_separators(options.split_values, option="--split-values")
+def _import_data(options: argparse.Namespace, data: AnnotatedData) -> ImportReport:
+    for note in data.notes:
+        print(note)
+    return _import_annotations(options, data.videos, classes=data.classes, exclusive=data.exclusive)
 
 
 def _name_notes(videos: Sequence[AnnotatedVideo], classes: Sequence[str]) -> list[str]:
@@ -261,6 +267,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_cvat(formats)
     _add_coco(formats)
     _add_csv(formats)
+    add_read = partial(_add_read, formats)
+    add_tool_formats(add_read)
+    add_bridge_formats(formats, add_read, partial(_add_format, formats))
     videos = _add_format(
         formats, "videos", "a folder of videos without labels, for detect_people and export_cvat",
         _import_videos,
@@ -297,16 +306,7 @@ def _add_cvat(formats: _Formats) -> None:
     add("--every", type=auto_or_seconds, default="auto", metavar="S",
         help="seconds from keyframe to keyframe, 0: every frame; auto: 1, in videos below 10 s "
         "less (default %(default)s)")
-    add("--attributes", nargs="+", metavar="NAME",
-        help="attributes that are actions (default: each checkbox, select and radio)")
-    add("--labels", nargs="+", metavar="NAME",
-        help="labels that are persons (default: those with such attributes, else all)")
-    add("--shapes", choices=("unjudged", "hull"), default="unjudged",
-        help="persons drawn as polygon, skeleton, ellipse, ...: leave out the keyframes that show "
-        "one, or take the upright box around it (default %(default)s)")
-    add("--split-values", metavar="MARKS",
-        help="marks between several actions in one value: ,;| (default: none)")
-    add("--drop-occluded", action="store_true", help="leave out boxes marked as occluded")
+    add_cvat_choices(parser)
 
 
 def _add_coco(formats: _Formats) -> None:
@@ -314,7 +314,8 @@ def _add_coco(formats: _Formats) -> None:
         formats, "coco", "COCO-style JSON whose images name a video and a frame", _import_coco,
         "example:\n  python -m ava_tools.import_dataset coco --source boxes.json "
         "--videos videos/ --out data/mine\n\n"
-        "images: {id, video_id + frame_id | video + frame | video + time, width, height};\n"
+        "images: {id, video_id + frame_id | video + frame | video + time | file_name, width,\n"
+        "height}, file_name alone as in walk/000123.jpg or walk_000123.jpg;\n"
         "annotations: {image_id, bbox [x, y, width, height], category_id, track_id}, and where a\n"
         "person does several things: actions: [names or ids] or attributes: {\"wave\": true}.\n",
         source="JSON file",
@@ -330,6 +331,7 @@ def _add_coco(formats: _Formats) -> None:
         help="persons with a polygon or keypoints and no box: leave out the keyframes that show "
         "one, or take the upright box around it (default %(default)s)")
     _add_units(parser)
+    add_rate(parser)
 
 
 def _add_csv(formats: _Formats) -> None:
@@ -352,6 +354,16 @@ def _add_units(parser: argparse.ArgumentParser) -> None:
         help="marks between several actions in one name, as in ,;| (default: none)")
     add("--first-frame", type=int, choices=(0, 1), default=0,
         help="number of a video's first frame (default %(default)s)")
+
+
+def _add_read(
+    formats: _Formats, name: str, about: str, read: Callable[[argparse.Namespace], AnnotatedData],
+    example: str, *, source: str,
+) -> argparse.ArgumentParser:
+    def run(options: argparse.Namespace) -> ImportReport:
+        return _import_data(options, read(options))
+
+    return _add_own(formats, name, about, run, example, source=source)
 
 
 def _add_own(

@@ -62,7 +62,7 @@ class Watched:
         return [
             pid
             for pid, name in self.descendants.items()
-            if name.startswith("ray::") or _peak_mb(pid) > 300 and "ray" not in name
+            if name.startswith("ray::WorkerActor") or _peak_mb(pid) > 300 and "ray" not in name
         ]
 
 
@@ -137,8 +137,9 @@ def make(options: argparse.Namespace, videos: int, seconds: float) -> None:
     from tiny_pipeline import save_tiny_run, write_squares
 
     place = options.work
-    save_tiny_run(place / "run")
-    save_tiny_people(place / "people.pt")
+    if not (place / "people.pt").exists():
+        save_tiny_run(place / "run")
+        save_tiny_people(place / "people.pt")
     (place / "videos").mkdir(parents=True, exist_ok=True)
     for number in range(videos):
         path = place / "videos" / f"made{number:05d}.mp4"

@@ -80,7 +80,8 @@ FILES = {
     for path in (REPOSITORY / folder).glob("**/*.*" if folder else "*.*")
 }
 OF_OTHERS = {
-    *("get_ava_performance.py", "ava_eval_helper.py", "ava_utils.py"),  # of evaluators
+    *("get_ava_performance.py", "ava_eval_helper.py", "ava_utils.py"),
+    *("ACT.py", "evaluation.py", "evaluate_multisports.py"),  # of evaluators
     "tasks.py",  # written by export_cvat
     "card.md",  # written by export
 }

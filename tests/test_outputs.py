@@ -31,6 +31,7 @@ FILES = [
     "evaluate {files} --json {o}",
     "evaluate {files} --csv {o}",
     "evaluate {files} --html {o}",
+    "export_labels via3 --dataset {w}/set --split val --out {o}",
     "make_demo --out {w}/demo --num-train 1 --num-val 1 --keyframes 2 --sheet {o}",
     "report_boxes --dataset {w}/set --split val --boxes {w}/boxes.csv --json {o}",
     "report_boxes --dataset {w}/set --split val --boxes {w}/boxes.csv --html {o}",

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -34,9 +34,15 @@ class Copies:
     def __init__(self, root: str) -> None:
         self._root = root
         self.are_remote = places.is_remote(root)
-        self._temporary = tempfile.TemporaryDirectory(prefix="archive-")
-        self._place = Path(self._temporary.name)
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._source: tuple[str, str] | None = None
+
+    @property
+    def _place(self) -> Path:
+        """A folder of temporary files, made where there is something to copy."""
+        if self._temporary is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="archive-")
+        return Path(self._temporary.name)
 
     def source(self, video: VideoFolder) -> str:
         """Return the local path of a video, fetched where it is remote."""
@@ -133,8 +139,9 @@ class Copies:
             else:
                 (Path(self._root) / name).unlink(missing_ok=True)
         for folder in {(Path(self._root) / name).parent for name in names}:
-            if not self.are_remote and folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+            if not self.are_remote:
+                with suppress(OSError):  # another run has files in it, or has removed it
+                    folder.rmdir()
 
     def _address(self, video: VideoFolder, *below: str) -> str:
         return "/".join([self._root.rstrip("/"), video.folder.as_posix(), *below])

@@ -8,7 +8,7 @@ done nothing.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -89,8 +89,7 @@ class Driver:
         self._later: list[tuple[float, Piece]] = []
         self._spans_left: dict[str, set[VideoSpan]] = {}
         self._plans: dict[str, SpansPlanned] = {}
-        self._attempts: dict[str, int] = {}
-        self._given_up: set[str] = set()
+        self._attempts: dict[str, Counter[VideoSpan | None]] = {}
 
     def run(self, videos: Iterable[VideoFolder], *, count: int) -> ArchiveProgress:
         """Give out every video; return when all are done or have failed, or when stopped.
@@ -201,7 +200,7 @@ class Driver:
     def _end_span(self, piece: SpanPiece) -> None:
         name = piece.video.name
         plan = self._plans.get(name)
-        if plan is None or plan.key != piece.key:
+        if plan is None:
             return  # of a video that is not cut any more, or has failed
         self.progress.spans_done += 1
         left = self._spans_left[name]
@@ -213,18 +212,21 @@ class Driver:
         if isinstance(piece, KeyPiece) or isinstance(error, CannotWriteError):
             raise error
         name = piece.video.name
-        if name in self._given_up or isinstance(piece, SpanPiece) and name not in self._plans:
-            return
+        if isinstance(piece, SpanPiece) and name not in self._plans:
+            return  # as in `_end_span`
         if isinstance(error, BusyError):
             self._later.append((time.monotonic() + _BUSY_S, piece))
             self.progress.busy = len(self._later)
             return
-        attempts = self._attempts[name] = self._attempts.get(name, 0) + 1
+        # Of each span, for a machine that is lost takes many spans of a video with it.
+        counts = self._attempts.setdefault(name, Counter())
+        span = piece.span if isinstance(piece, SpanPiece) else None
+        counts[span] += 1
+        attempts = counts[span]
         if attempts <= self.retries:
             self._ready.append(piece if isinstance(piece, SpanPiece) else self._afresh(piece))
             return
         self._forget(name)
-        self._given_up.add(name)
         self.progress.failures.append(Failure(name, attempts, _one_line(error)))
 
     def _afresh(self, piece: VideoPiece | JoinPiece) -> VideoPiece:

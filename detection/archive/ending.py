@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence, Set
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from detection.archive.driver import ArchiveProgress, Failure
@@ -12,10 +13,13 @@ from detection.archive.manifest import write_archive_manifest
 from detection.archive.pieces import SPANS_NAME, spans_folder
 from detection.archive.table_files import only_tables_writer
 from detection.archive.tables import finish_tables, plan_tables, write_part
+from detection.errors import printable
+from detection.files import only_writer
 from detection.pipeline.folder_index import (
     ROW_NAMES,
     THUMBNAIL_NAME,
     IndexRow,
+    failed_before,
     index_line,
     write_index,
 )
@@ -23,25 +27,39 @@ from detection.pipeline.video_folders import INDEX_NAMES, VideoFolder
 from detection.transfer import places
 
 
-def write_ending(root: str, videos: Sequence[VideoFolder], progress: ArchiveProgress) -> str:
+def write_ending(
+    root: str, videos: Sequence[VideoFolder], own: Sequence[VideoFolder], progress: ArchiveProgress
+) -> str:
     """Write all of it into `root`, a folder or an address; return a line about it.
 
     videos: of the whole archive, other shards' included: who ends last has all. One process writes
-    at a time in a folder.  Raises `UserError`.
+    at a time in a folder.  own: those of this run.  Raises `UserError`.
     """
-    errors = {failure.video: failure.error for failure in progress.failures}
-    rows = _write_index(root, videos, errors)
-    folders = {row.name: row.folder for row in rows}
-    failed = {row.name for row in rows if row.state == "failed"}
-    with only_tables_writer(root):
-        plan = plan_tables(root, folders, failed=failed)
-        for part in plan.parts:
-            write_part(part)
-        write_archive_manifest(plan, finish_tables(plan))
+    # A run that was stopped has not come to all of its videos: what failed before stays so.
+    tried = frozenset() if progress.stopped else frozenset(video.name for video in own)
+    with _alone_in(root):
+        failures = _all_failures(root, videos, tried, progress)
+        rows = _write_index(root, videos, tried, progress)
+        folders = {row.name: row.folder for row in rows}
+        failed = [row.name for row in rows if row.state == "failed"]
+        with only_tables_writer(root):
+            plan = plan_tables(root, folders, failed=failed)
+            for part in plan.parts:
+                write_part(part)
+            write_archive_manifest(plan, finish_tables(plan))
         _remove_spans(root, [row.name for row in rows if row.state == "done"])
-        failures = _all_failures(root, videos, progress)
-        write_failures(root, [failure for failure in failures if failure.video in failed])
+        names = {printable(name) for name in failed}
+        write_failures(root, [each for each in failures if printable(each.video) in names])
     return index_line(root, rows)
+
+
+def _alone_in(root: str) -> AbstractContextManager[object]:
+    if places.is_remote(root):
+        return nullcontext()
+    # The index, tables and failures of one run, none of another between them. A folder of its own:
+    # the index and the tables lock the results' own.
+    lock = Path(root) / SPANS_NAME
+    return only_writer(lock, busy="another process writes here", may_wait=lambda: True)
 
 
 def _remove_spans(root: str, done: Sequence[str]) -> None:
@@ -56,11 +74,11 @@ def _remove_spans(root: str, done: Sequence[str]) -> None:
 
 
 def _all_failures(
-    root: str, videos: Sequence[VideoFolder], progress: ArchiveProgress
+    root: str, videos: Sequence[VideoFolder], tried: Set[str], progress: ArchiveProgress
 ) -> list[Failure]:
-    """Return this run's failures, and those that runs over other shares have written down."""
-    own = {failure.video for failure in progress.failures}
-    known = {video.name for video in videos}
+    """Return this run's failures, and those that runs over other videos have written down."""
+    own = {printable(name) for name in (*tried, *(each.video for each in progress.failures))}
+    known = {printable(video.name) for video in videos}
     others = [
         Failure(video, attempts, error)
         for video, (attempts, error) in read_failures(root).items()
@@ -70,16 +88,19 @@ def _all_failures(
 
 
 def _write_index(
-    root: str, videos: Sequence[VideoFolder], errors: Mapping[str, str]
+    root: str, videos: Sequence[VideoFolder], tried: Set[str], progress: ArchiveProgress
 ) -> list[IndexRow]:
+    errors = {failure.video: failure.error for failure in progress.failures}
     if not places.is_remote(root):
-        return write_index(Path(root), videos, errors)
+        mended: dict[str, str | None] = dict.fromkeys(failed_before(Path(root)) & tried)
+        return write_index(Path(root), videos, mended | errors)
     address = root.rstrip("/")
     with tempfile.TemporaryDirectory() as temporary:
         here = Path(temporary) / address.rpartition("/")[2]
         _copy_facts(address, videos, here)
         copies = [VideoFolder(v.name, v.source, here / v.folder) for v in videos]
-        rows = write_index(here, copies, errors)
+        mended = dict.fromkeys(failed_before(here) & tried)
+        rows = write_index(here, copies, mended | errors)
         for name in INDEX_NAMES:
             places.put_file(here / name, f"{address}/{name}")
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +18,18 @@ from detection.archive.tables import TablesPlan
 from detection.errors import UserError
 from detection.files import sha256_of
 from detection.formats.json_text import json_text
-from detection.transfer.places import fetch, is_remote, local_path, write_bytes
+from detection.pipeline.decisive import common_key
+from detection.transfer.places import (
+    exists,
+    fetch,
+    is_remote,
+    local_path,
+    read_bytes,
+    write_bytes,
+)
 
 _PACKAGES = ("torch", "av")
+_MOST_BYTES = 1 << 26
 
 
 def write_archive_manifest(plan: TablesPlan, names: Sequence[str]) -> None:
@@ -39,6 +49,20 @@ def write_archive_manifest(plan: TablesPlan, names: Sequence[str]) -> None:
     }
     place = f"{plan.root.rstrip('/')}/{MANIFEST_NAME}"
     write_bytes(place, json_text(values, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+
+
+def read_archive_manifest(root: str) -> dict[str, Any] | None:
+    """Return what manifest.json says; None where it tells of no finished video, or is not ours."""
+    place = f"{root.rstrip('/')}/{MANIFEST_NAME}"
+    if not exists(place):
+        return None
+    try:
+        values = json.loads(read_bytes(place, _MOST_BYTES))
+        is_ours = values["format"] == FORMAT and values["counts"]["done"] > 0
+        common_key(values)  # has all parts
+    except (UserError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    return dict(values) if is_ours else None
 
 
 def _versions(table_format: str) -> dict[str, str]:

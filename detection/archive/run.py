@@ -13,17 +13,25 @@ from detection.archive.done import DoneCheck
 from detection.archive.driver import ArchiveProgress, Driver
 from detection.archive.ending import write_ending
 from detection.archive.opening import open_worker
-from detection.archive.pieces import WorkOptions
+from detection.archive.pieces import SPANS_NAME, WorkOptions
 from detection.archive.sources import read_sources
 from detection.archive.status import StatusWriter
+from detection.archive.table_files import UNFINISHED
 from detection.archive.watching import ProgressLine
-from detection.errors import EXIT_SOME_FAILED, EXIT_STOPPED, printable
+from detection.errors import EXIT_SOME_FAILED, EXIT_STOPPED, UserError, first_few, printable
 from detection.jobs.base import Engine, Resources
 from detection.jobs.open import open_workers
 from detection.people.shards import Shard
 from detection.pipeline.folder_index import check_index
-from detection.pipeline.video_folders import VideoFolder, name_folders
-from detection.transfer.places import is_remote
+from detection.pipeline.video_folders import (
+    ARCHIVE_NAMES,
+    INDEX_NAMES,
+    VideoFolder,
+    name_folders,
+)
+from detection.transfer.places import check_addresses, is_remote
+
+_MANY = 1000  # videos, of which index and tables take a while
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ def run_archive(
             )
             progress = driver.run(own, count=len(own))
         on_change(progress)
-    return _end(root, videos, progress)
+    return _end(root, videos, own, progress)
 
 
 def find_archive(sources: Sequence[str], root: str) -> list[VideoFolder]:
@@ -98,12 +106,26 @@ def find_archive(sources: Sequence[str], root: str) -> list[VideoFolder]:
     folder: below a local `root`; for an address relative to it.  Raises `UserError`.
     """
     found = read_sources(sources, root)
+    check_addresses([root, *(video.source for video in found)])
+    _check_names([video.name for video in found])
     if is_remote(root):
         folders = name_folders(None, [video.name for video in found])
         return [VideoFolder(v.name, v.source, Path(folders[v.name])) for v in found]
+    if Path(root).exists() and not Path(root).is_dir():
+        raise UserError(f"{printable(root)}: a file, a folder for the results is required")
     check_index(Path(root))
     folders = name_folders(Path(root), [video.name for video in found])
     return [VideoFolder(v.name, v.source, Path(root) / folders[v.name]) for v in found]
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Raise `UserError` for videos whose results would stand in the place of a run's own files."""
+    ours = {name.casefold() for name in (*INDEX_NAMES, *ARCHIVE_NAMES, SPANS_NAME, UNFINISHED)}
+    if bad := [name for name in names if name.partition("/")[0].casefold() in ours]:
+        raise UserError(
+            f"{printable(first_few(bad))}: results have files of their own of that name; a list "
+            "with a column 'name' calls the video otherwise"
+        )
 
 
 def is_of_shard(name: str, shard: Shard) -> bool:
@@ -119,14 +141,26 @@ def _say_first(
     print(f"{len(videos):,} videos{share} -> {printable(options.work.root)}", file=sys.stderr)
 
 
-def _end(root: str, videos: Sequence[VideoFolder], progress: ArchiveProgress) -> int:
-    """Write what stands at the end; return the exit code."""
-    print(write_ending(root, videos, progress), file=sys.stderr)
+def _end(
+    root: str, videos: Sequence[VideoFolder], own: Sequence[VideoFolder], progress: ArchiveProgress
+) -> int:
+    """Write what stands at the end; return the exit code.
+
+    A run that is stopped ends at once: what the index and the tables of thousands of videos hold is
+    in the videos' folders, for the run that goes on.
+    """
+    if progress.stopped:
+        print(
+            f"stopped: {progress.done:,} of {len(own):,} videos done; the same command goes on and "
+            "writes index and tables at its end",
+            file=sys.stderr,
+        )
+        return EXIT_STOPPED
+    if len(videos) >= _MANY:
+        print("writing index and tables", file=sys.stderr)
+    print(write_ending(root, videos, own, progress), file=sys.stderr)
     for failure in progress.failures[:3]:
         print(f"failed: {printable(f'{failure.video}: {failure.error}')}", file=sys.stderr)
     if (more := len(progress.failures) - 3) > 0:
         print(f"and {more:,} more, see failed.csv", file=sys.stderr)
-    if progress.stopped:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return EXIT_STOPPED
     return EXIT_SOME_FAILED if progress.failures else 0

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from detection.datasets.plain_names import video_suffix
-from detection.errors import Problems, UserError, first_few, place_in
+from detection.errors import Problems, UserError, first_few, place_in, printable
 from detection.files import read_text
 from detection.formats.csv_rows import csv_rows
 from detection.importers.source_videos import check_video_name
@@ -72,6 +72,7 @@ def read_sources(sources: Sequence[str], root: str | Path) -> list[ArchiveVideo]
             other = found.setdefault(row.name, row)
             if other.source != row.source and not _is_one_file(other.source, row.source):
                 raise UserError(_two_of_a_name(row, other))
+    _check_once(found.values())
     return [ArchiveVideo(name, found[name].source) for name in sorted(found)]
 
 
@@ -182,6 +183,18 @@ def _check_found(shown: str, rows: Sequence[_Row]) -> None:
     if missing:
         count = f"{len(missing):,} of {len(rows):,} videos not found"
         raise UserError(f"{shown}: {count}: {first_few(missing)}")
+
+
+def _check_once(rows: Iterable[_Row]) -> None:
+    """Raise `UserError` for a file that two arguments name differently: it would count twice."""
+    files: dict[str, _Row] = {}
+    for row in rows:
+        place = row.source if is_remote(row.source) else os.path.normpath(row.source)
+        if (other := files.setdefault(place, row)) is not row:
+            raise UserError(
+                f"{shown_address(row.source)}: given twice, as {printable(other.name)} and as "
+                f"{printable(row.name)}; once is required"
+            )
 
 
 def _two_of_a_name(row: _Row, other: _Row) -> str:

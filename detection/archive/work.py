@@ -11,6 +11,7 @@ from typing import Self
 import torch
 
 from detection.archive.copies import Copies
+from detection.archive.manifest import read_archive_manifest
 from detection.archive.pieces import (
     JoinPiece,
     Key,
@@ -34,11 +35,13 @@ from detection.engine.environment import keep_malloc_memory
 from detection.errors import UserError
 from detection.files import only_writer
 from detection.jobs.base import OnProgress
+from detection.pipeline.decisive import common_key
 from detection.pipeline.detector import ActionDetectorPipeline
 from detection.pipeline.folder_index import place_thumbnail
 from detection.pipeline.segments import STATE_NAME
 from detection.pipeline.spans import NotInSpansError, SpanPlan
 from detection.pipeline.video_folders import VideoFolder
+from detection.transfer import places
 from detection.video.repairs import repair_lines
 from detection.video.stream import VideoStream
 
@@ -53,9 +56,10 @@ class Worker:
     def __post_init__(self) -> None:
         options = self.options
         self._copies = Copies(options.root)
-        self._key = self.detector.results_key(
+        self._common = self.detector.results_common(
             start_s=options.start_s, end_s=options.end_s, film=options.film, page=options.page
         )
+        self._key = common_key(self._common.as_json())
 
     @classmethod
     def open(cls, options: WorkOptions) -> Self:
@@ -75,12 +79,27 @@ class Worker:
     def __call__(self, piece: Piece, tell: OnProgress) -> Result:
         """Do a piece; tell: told seconds of video that were computed."""
         if isinstance(piece, KeyPiece):
+            self._check_manifest()
             return Key(self._key)
         if isinstance(piece, VideoPiece):
             return self._do_video(piece, tell)
         if isinstance(piece, SpanPiece):
             return self._compute_span(piece, tell)
         return self._join(piece, tell)
+
+    def _check_manifest(self) -> None:
+        """Raise `UserError` where tables of other options or weights stand: no video could join.
+
+        Tables without a video that is done, and damaged ones, are replaced.
+        """
+        root = self.options.root
+        manifest = None if self.options.overwrite else read_archive_manifest(root)
+        if manifest is None or state_key(manifest) == self._key:
+            return
+        raise UserError(
+            f"{places.shown_address(root)}: holds tables of other options or weights "
+            f"({self._common.differences_from(manifest)}): another --out, or --overwrite"
+        )
 
     def _do_video(self, piece: VideoPiece, tell: OnProgress) -> Result:
         video = piece.video
@@ -131,7 +150,7 @@ class Worker:
             )
         names = [span_name(video, span, piece.key) for span in piece.spans]
         with self._copies.reading(names) as paths:
-            done = self._run(video, paths, tell=lambda amount: None)
+            done = self._run(video, paths, tell=lambda amount: tell(0.0))  # told by its spans
         self._copies.remove(names)
         return done
 
@@ -174,8 +193,8 @@ def _steps(tell: OnProgress) -> Callable[[float], object]:
 
     def progress(time_s: float) -> None:
         nonlocal last_s
-        if last_s is not None and time_s > last_s:
-            tell(time_s - last_s)
+        # 0 too: who watches may stop the piece.
+        tell(0.0 if last_s is None else max(0.0, time_s - last_s))
         last_s = time_s
 
     return progress

@@ -1,7 +1,8 @@
 """Label maps (`*.pbtxt`) as AVA writes them: files of `detection.structures.LabelMap`.
 
 Two dialects circulate and both are read: `label { name: "sit" label_id: 11 label_type: ... }` (all
-80 classes) and `item { name: "sit" id: 11 }` (the 60 classes that are scored).
+80 classes) and `item { name: "sit" id: 11 }` (the 60 classes that are scored). So are lines
+`11: sit`, as in MMAction2's `label_map.txt`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _AVA_LANDMARKS = {
 
 
 def read_label_map(path: str | Path) -> LabelMap:
-    """Read either dialect; classes keep the order of the file.
+    """Read any dialect; classes keep the order of the file.
 
     Raises `UserError` with the line of what is wrong.
     """
@@ -39,12 +40,14 @@ def read_label_map(path: str | Path) -> LabelMap:
     seen_names: dict[str, int] = {}
     seen_ids: dict[int, int] = {}
     groups: list[str | None] = []
-    for line, fields in _blocks(path, text):
+    first = next((line.strip() for line in text.split("\n") if line.strip()), "")
+    blocks = _lines(path, text) if _LINE.fullmatch(first) else _blocks(path, text)
+    for line, fields in blocks:
         name, class_id, group = _class_of(path, line, fields)
         for value, seen in ((name, seen_names), (class_id, seen_ids)):
             if value in seen:
-                first = seen[value]  # type: ignore[index]
-                raise at_row(path, line, f"{value!r} is there twice (first in line {first})")
+                before = seen[value]  # type: ignore[index]
+                raise at_row(path, line, f"{value!r} is there twice (first in line {before})")
         seen_names[name] = seen_ids[class_id] = line
         groups.append(group)
     if not seen_names:
@@ -75,6 +78,7 @@ def write_label_map(path: str | Path, label_map: LabelMap) -> None:
     write_text(path, "".join(blocks))
 
 
+_LINE = re.compile(r"(\d+)\s*:\s*(\S.*)")
 _END = (0, "mark", "")  # of the tokens
 _TOKEN = re.compile(
     r"""(?P<skip>[\s,;]+|\#[^\n]*)|(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
@@ -93,6 +97,17 @@ def _tokens(path: Path, text: str) -> Iterator[tuple[int, str, str]]:
             yield line, str(match.lastgroup), match.group()
         line += match.group().count("\n")
         position = match.end()
+
+
+def _lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the line and the fields of every `11: sit`."""
+    for line, content in enumerate(text.split("\n"), 1):
+        if not content.strip():
+            continue
+        match = _LINE.fullmatch(content.strip())
+        if match is None:
+            raise at_row(path, line, f"expected `11: name`, found {content.strip()[:40]!r}")
+        yield line, {"id": match[1], "name": match[2]}
 
 
 def _blocks(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:

@@ -27,19 +27,32 @@ def read_json_object(path: str | Path) -> dict[str, Any]:
     Raises `UserError` naming file, line and column for text that is not JSON; file and path, such
     as `annotations[17].bbox`, for a number that is not finite and a key that an object has twice.
     """
-    path = Path(path)
+    values, text = _read(Path(path))
+    if not isinstance(values, dict):
+        found = "a list" if isinstance(values, list) else repr(text.strip()[:20])
+        raise at_row(path, 1, f"not JSON of one object {{...}}: {found} found")
+    return values
+
+
+def read_json_list(path: str | Path) -> list[Any]:
+    """Read a file that holds one list, as strictly; raises as `read_json_object` does."""
+    values, text = _read(Path(path))
+    if not isinstance(values, list):
+        found = "an object" if isinstance(values, dict) else repr(text.strip()[:20])
+        raise at_row(path, 1, f"not JSON of one list [...]: {found} found")
+    return values
+
+
+def _read(path: Path) -> tuple[Any, str]:
+    """Return what a file holds, and its text."""
     text = read_text(path, what="JSON file")
     try:
-        values = _strictly(text, path)
+        return _strictly(text, path), text
     except json.JSONDecodeError as error:
         message = f"not JSON, or cut short ({error.msg}, column {error.colno})"
         raise at_row(path, error.lineno, message) from error
     except RecursionError as error:
         raise UserError(f"{path}: lists in lists, too deep") from error
-    if not isinstance(values, dict):
-        found = "a list" if isinstance(values, list) else repr(text.strip()[:20])
-        raise at_row(path, 1, f"not JSON of one object {{...}}: {found} found")
-    return values
 
 
 def _plain(value: Any) -> Any:

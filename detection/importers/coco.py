@@ -1,10 +1,11 @@
 """COCO-style JSON of videos: `images` with a video and a frame (or time), `annotations` with boxes.
 
-Two spellings of an image: CocoVID's `video_id` (of the list `videos`) and `frame_id`, or plain
-`video` and `frame`; `time` (seconds) stands in for the frame. Which of several numbers is the
-frame's: `coco_frames`. Actions are an annotation's `actions` (names or category ids), else its
-category where the categories are actions, else its `attributes` (`{"wave": true, "pose": "sit"}`).
-Persons: `track_id`, `instance_id` or `person_id`.
+Form: https://cocodataset.org/#format-data. Two spellings of an image: CocoVID's `video_id` (of the
+list `videos`) and `frame_id`, or plain `video` and `frame`; `time` (seconds) stands in for the
+frame. Which of several numbers is the frame's: `coco_frames`. An image that names no video is a
+frame by its `file_name` alone, as in `walk/000123.jpg` (`frame_names`). Actions are an annotation's
+`actions` (names or category ids), else its category where the categories are actions, else its
+`attributes` (`{"wave": true, "pose": "sit"}`). Persons: `track_id`, `instance_id` or `person_id`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from detection.importers.coco_shapes import (
     shape_without_box,
 )
 from detection.importers.custom import AnnotatedBox, AnnotatedData, AnnotatedVideo
+from detection.importers.frame_names import FrameNaming, NamedFrames
 from detection.importers.source_videos import find_video
 
 # What annotation tools note beside the actions.
@@ -47,7 +49,8 @@ class CocoRules:
     first_frame: number of a video's first frame.  frame_field: the field that numbers the frames.
     attributes: those that are actions.  categories: those that are taken.  shapes: what becomes of
     persons without a box: their keyframes are left out, or their hulls taken.  unit: of the boxes.
-    separators: marks between several actions in one name ("": names are taken whole).
+    separators: marks between several actions in one name ("": names are taken whole).  naming: of
+    images that only name a file.
     """
 
     first_frame: int = 0
@@ -57,6 +60,7 @@ class CocoRules:
     shapes: Literal["unjudged", "hull"] = "unjudged"
     unit: Literal["auto", "pixels", "fractions"] = "auto"
     separators: str = ""
+    naming: FrameNaming = FrameNaming()
 
 
 @dataclass
@@ -89,6 +93,7 @@ class _Reader:
     ) -> None:
         self.path, self.values, self.folder = path, values, folder
         self.rules = rules
+        self.frames = NamedFrames(folder, str(path), rules.naming)
         self.problems = Problems()
         self.videos: dict[str, AnnotatedVideo] = {}
         self.names: dict[str, str] = {}
@@ -141,7 +146,8 @@ class _Reader:
 
     def _numbers(self) -> dict[int, Any]:
         """Return each image's frame number by the identity of the image; notes which it is."""
-        images = [i for i in self.values["images"] if isinstance(i, dict) and "time" not in i]
+        dicts = [image for image in self.values["images"] if isinstance(image, dict)]
+        images = [i for i in dicts if "time" not in i and not _names_only_a_file(i)]
         videos = [str(i.get("video_id", i.get("video", i.get("video_name")))) for i in images]
         try:
             name, numbers, notes = frame_numbers(images, videos, self.rules.frame_field)
@@ -157,6 +163,10 @@ class _Reader:
     def _image(
         self, image: Mapping[str, Any], video_names: Mapping[str, str], numbers: Mapping[int, Any]
     ) -> _Image:
+        if _names_only_a_file(image):
+            self.counts["named"] += 1
+            video, when = self.frames.find(image["file_name"])
+            return self._sized(image, self.videos.setdefault(video.name, video), when)
         if "video_id" in image:
             name = video_names.get(_key(image["video_id"], "video_id"))
             if name is None:
@@ -173,24 +183,28 @@ class _Reader:
             if when != int(when) or when < first:
                 raise ValueError(f"frame must be whole and from {first} on, found {number}")
             when -= first
-        width, height = (number_of(_need(image, side), side) for side in ("width", "height"))
-        if width < 1 or height < 1:
-            raise ValueError(f"width and height from 1 on are required, found {width:g}x{height:g}")
         if name not in self.names:
             file = find_video(self.folder, name)
             key = file.relative_to(self.folder).as_posix()
-            size = (width, height)
-            self.videos.setdefault(key, AnnotatedVideo(key, file, str(self.path), by_frame, size))
+            self.videos.setdefault(key, AnnotatedVideo(key, file, str(self.path), by_frame, None))
             self.names[name] = key
         video = self.videos[self.names[name]]
         if video.by_frame != by_frame:
             raise ValueError(f"'{name}' has frames and times; one of both is required")
-        if video.size != (width, height):
+        return self._sized(image, video, when)
+
+    def _sized(self, image: Mapping[str, Any], video: AnnotatedVideo, when: float) -> _Image:
+        """Return an image of a video, all of whose images have one size."""
+        width, height = (number_of(_need(image, side), side) for side in ("width", "height"))
+        if width < 1 or height < 1:
+            raise ValueError(f"width and height from 1 on are required, found {width:g}x{height:g}")
+        if video.size not in (None, (width, height)):
             assert video.size is not None
             raise ValueError(
-                f"'{name}' has frames of {video.size[0]:g}x{video.size[1]:g} above and of "
+                f"'{video.name}' has frames of {video.size[0]:g}x{video.size[1]:g} above and of "
                 f"{width:g}x{height:g} here: one size a video is required"
             )
+        video.size = (width, height)
         return _Image(video, when)
 
     def _choose(self, categories: Sequence[str]) -> None:
@@ -335,6 +349,13 @@ class _Reader:
         hulls = [f"{k[5:]} ({n:,} times)" for k, n in self.counts.items() if k.startswith("hull ")]
         if hulls:
             self.notes.append(f"{', '.join(hulls)} taken as the upright boxes around them")
+        if self.counts["named"]:
+            rules = self.rules.naming
+            of = "frame" if rules.fps is None else f"image, {rules.fps:g} a second"
+            self.notes.append(
+                f"{self.counts['named']:,} images are frames by the name of their file, the first "
+                f"{of} is number {rules.first_frame} (--fps, --first-frame say otherwise)"
+            )
         if self.counts["turned"]:
             self.notes.append(
                 f"{self.counts['turned']:,} rotated boxes taken as the upright boxes around them"
@@ -349,6 +370,12 @@ class _Reader:
 
 def _some(names: Sequence[str]) -> str:
     return first_few([*map(printable, names)], separator=", ")
+
+
+def _names_only_a_file(image: Mapping[str, Any]) -> bool:
+    """Tell whether nothing but the name of its file says which frame an image is."""
+    named = any(name in image for name in ("video_id", "video", "video_name"))
+    return not named and isinstance(image.get("file_name"), str)
 
 
 def _need(item: Any, *names: str) -> Any:

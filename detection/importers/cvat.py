@@ -58,7 +58,7 @@ def read_cvat_videos(
     """
     if every_s and not 0.01 <= every_s < 1e6:
         raise UserError(f"keyframes every {every_s:g} s: 0 (every frame) or >= 0.01 is required")
-    files = [read_cvat(path) for path in _files(Path(source))]
+    files = [read_cvat(path) for path in cvat_files(Path(source))]
     vocabulary = Vocabulary.of(files, ActionRules(tuple(attributes), tuple(labels), separators))
     rules = _KeyframeRules(every_s, keep_occluded, shapes == "hull")
     found: list[AnnotatedVideo] = []
@@ -67,7 +67,7 @@ def read_cvat_videos(
     counts = _Counts()
     for file in files:
         for part in tracks_by_task(file):
-            video = _find(file, part.task, Path(videos), alone=len(files) == 1)
+            video = video_of_task(file, part.task, Path(videos), alone=len(files) == 1)
             if video.name in place_of:
                 raise UserError(
                     f"{file.path}: video '{video.name}' is annotated in {place_of[video.name]} "
@@ -81,7 +81,8 @@ def read_cvat_videos(
     return AnnotatedData(found, vocabulary.classes, vocabulary.exclusive, notes)
 
 
-def _files(source: Path) -> list[Path]:
+def cvat_files(source: Path) -> list[Path]:
+    """Return a file, or all XML and ZIP files of a folder; raises `UserError` for none."""
     if not source.is_dir():
         return [source]
     found = [p for p in sorted(source.rglob("*")) if p.suffix.lower() in (".xml", ".zip")]
@@ -90,8 +91,11 @@ def _files(source: Path) -> list[Path]:
     return found
 
 
-def _find(file: CvatFile, task: CvatTask, videos: Path, *, alone: bool) -> AnnotatedVideo:
-    """Find a task's video by the name of its source, of the task, or of the file itself."""
+def video_of_task(file: CvatFile, task: CvatTask, videos: Path, *, alone: bool) -> AnnotatedVideo:
+    """Find a task's video by the name of its source, of the task, or of the file itself.
+
+    Raises `UserError`.
+    """
     path = Path(file.path)
     size = task.size_px
     if videos.is_file() and alone and len(file.tasks) <= 1:

@@ -57,8 +57,13 @@ class Vocabulary:
     notes: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, files: Sequence[CvatFile], rules: ActionRules) -> Vocabulary:
-        """Collect labels and attributes of all files; raises `UserError` for an unknown choice."""
+    def of(
+        cls, files: Sequence[CvatFile], rules: ActionRules, *, unit: str = "tracks"
+    ) -> Vocabulary:
+        """Collect labels and attributes of all files; raises `UserError` for an unknown choice.
+
+        unit: what notes call a track.
+        """
         labels = _label_names(files)
         unknown = [name for name in rules.labels if name not in labels]
         if unknown:
@@ -78,7 +83,7 @@ class Vocabulary:
             words._add_attributes(acting)
         else:
             words._add([name for label in taken for name in words.names_in(label)])
-        words._note_choices(files, known)
+        words._note_choices(files, known, unit)
         return words
 
     def _add_attributes(self, acting: Mapping[str, CvatAttribute]) -> None:
@@ -130,14 +135,16 @@ class Vocabulary:
                 found += [self.class_of(name, part) for part in self.names_in(value)]
         return tuple(dict.fromkeys(found))
 
-    def _note_choices(self, files: Sequence[CvatFile], known: Mapping[str, CvatAttribute]) -> None:
+    def _note_choices(
+        self, files: Sequence[CvatFile], known: Mapping[str, CvatAttribute], unit: str
+    ) -> None:
         tracks = Counter(track.label for file in files for track in file.tracks)
-        taken = [f"{printable(label)} ({tracks[label]} tracks)" for label in self.persons]
+        taken = [f"{printable(label)} ({tracks[label]} {unit})" for label in self.persons]
         what = "persons" if self.kinds else "persons and actions"
         self.notes.append(f"labels taken as {what}: {_list(taken) or 'none'} (--labels chooses)")
         left = [label for label in tracks if label not in self.persons]
         if left:
-            counts = [f"{printable(label)} ({tracks[label]} tracks)" for label in left]
+            counts = [f"{printable(label)} ({tracks[label]} {unit})" for label in left]
             why = "" if self.rules.labels else "they have no attribute for actions: "
             self.notes.append(f"labels left out, {why}{_list(counts)}")
         texts = [printable(n) for n, a in known.items() if a.kind == "text" and n not in self.kinds]

@@ -1,4 +1,4 @@
-"""Reads "CVAT for video 1.1" files: tracks of boxes with attributes, each with its line.
+"""Reads "CVAT for video 1.1" and "CVAT for images 1.1": boxes with attributes, each with its line.
 
 https://docs.cvat.ai/docs/other/xml_format. Document types and entity declarations are refused, so
 nothing in a file can be expanded or fetched.
@@ -93,6 +93,22 @@ class CvatTask:
 
 
 @dataclass
+class CvatImage:
+    """An image, in "CVAT for images".
+
+    number: its `id`.  name: as CVAT calls it.  task_id: "" where the file has one task.  size_px:
+    (width, height).  line: of the file.  shapes: label and shape; frames are the image's number.
+    """
+
+    number: int
+    name: str
+    task_id: str
+    size_px: tuple[int, int]
+    line: int
+    shapes: list[tuple[str, CvatBox]] = field(default_factory=list)
+
+
+@dataclass
 class CvatFile:
     """The content of a file.
 
@@ -100,18 +116,21 @@ class CvatFile:
     tasks: one, or those of a project.
     labels: attributes by label, in the file's order.
     tracks: the tracks of all tasks.
+    images: those of "CVAT for images".
     """
 
     path: str
     tasks: list[CvatTask] = field(default_factory=list)
     labels: dict[str, list[CvatAttribute]] = field(default_factory=dict)
     tracks: list[CvatTrack] = field(default_factory=list)
+    images: list[CvatImage] = field(default_factory=list)
 
 
-def read_cvat(path: str | Path) -> CvatFile:
+def read_cvat(path: str | Path, *, of_images: bool = False) -> CvatFile:
     """Read an XML file, or the `annotations.xml` of a ZIP file as CVAT exports it.
 
-    Raises `UserError` naming file and line of what is wrong (at most ten, then a count).
+    of_images: "CVAT for images" is required, else "CVAT for video".  Raises `UserError` naming file
+    and line of what is wrong (at most ten, then a count).
     """
     path = Path(path)
     if not path.is_file():
@@ -122,11 +141,11 @@ def read_cvat(path: str | Path) -> CvatFile:
                 if file.read(4) == b"PK\x03\x04":
                     raise UserError(f"{path}: an archive that is cut short")
                 file.seek(0)
-                return _Reader(str(path)).read(file)
+                return _Reader(str(path), of_images).read(file)
         with zipfile.ZipFile(path) as archive:
             name = _annotations_in(path, archive)
             with archive.open(name) as member:
-                return _Reader(printable(f"{path}/{name}")).read(member)
+                return _Reader(printable(f"{path}/{name}"), of_images).read(member)
     except (*_BAD_ARCHIVE, OSError) as error:
         reason = printable(f"{error}")[:200]
         raise UserError(f"{path}: cannot be read ({reason})") from error
@@ -151,10 +170,12 @@ def _annotations_in(path: Path, archive: zipfile.ZipFile) -> str:
 
 
 class _Reader:
-    """Parses a file element by element; keeps only tracks, labels and tasks."""
+    """Parses a file element by element; keeps only tracks or images, labels and tasks."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, of_images: bool) -> None:
         self.file = CvatFile(path)
+        self.of_images = of_images
+        self.image: CvatImage | None = None
         self.problems = Problems()
         self.stack: list[str] = []
         self.text: list[str] = []
@@ -238,12 +259,14 @@ class _Reader:
         if self.stack[1:2] == ["meta"]:
             self._start_meta(name)
         elif name == "image" and len(self.stack) == 2:
-            raise self._error("this is 'CVAT for images'; export the task as 'CVAT for video 1.1'")
+            self._start_image(attributes)
         elif name == "track" and len(self.stack) == 2:
+            if self.of_images:
+                raise self._error("this is 'CVAT for video'; 'cvat' reads it")
             self._keep()
             track_id, label, task = (attributes.get(key, "") for key in ("id", "label", "task_id"))
             self.track = CvatTrack(track_id, label, task, self.line)
-        elif self.track is not None and len(self.stack) == 3:
+        elif (self.track or self.image) is not None and len(self.stack) == 3:
             self.shape = None
             if name in SHAPES:
                 self._keep()
@@ -253,6 +276,23 @@ class _Reader:
             self.element = _OpenShape(name, attributes, self.line)
         elif name == "attribute" and len(self.stack) == 4:
             self.attribute_name = attributes.get("name", "")
+
+    def _start_image(self, attributes: Mapping[str, str]) -> None:
+        if not self.of_images:
+            raise self._error(
+                "this is 'CVAT for images', which 'cvat-images' reads; or export the task as 'CVAT "
+                "for video 1.1'"
+            )
+        self._keep()
+        numbers = []
+        for name in ("id", "width", "height"):
+            text = attributes.get(name, "")
+            if not (text.isascii() and text.isdigit() and len(text) < 10):
+                raise self._error(f"<image>: {name}: a number is required, found {text[:40]!r}")
+            numbers.append(int(text))
+        number, width, height = numbers
+        name, task = attributes.get("name", ""), attributes.get("task_id", "")
+        self.image = CvatImage(number, name, task, (width, height), self.line)
 
     def _start_meta(self, name: str) -> None:
         if name in ("task", "job"):
@@ -288,12 +328,15 @@ class _Reader:
         elif name == "track" and self.track is not None and not self.stack[1:]:
             self.file.tracks.append(self.track)
             self.track = None
+        elif name == "image" and self.image is not None and not self.stack[1:]:
+            self.file.images.append(self.image)
+            self.image = None
         self.text, self.text_length = [], 0
 
     def _end_element(self) -> None:
         assert self.shape is not None and self.element is not None
         part, self.element = self.element, None
-        frame = self.shape.values.get("frame", "0")
+        frame = str(self.image.number) if self.image else self.shape.values.get("frame", "0")
         values = {**part.values, "frame": frame}
         try:
             self.shape.elements.append(shape_of(part.name, values, part.line, {}))
@@ -301,8 +344,12 @@ class _Reader:
             self.problems.add(self.file.path, part.line, str(error))
 
     def _end_shape(self) -> None:
-        assert self.shape is not None and self.track is not None
+        assert self.shape is not None
         shape, self.shape = self.shape, None
+        if self.image is not None:
+            self._add_to_image(shape, self.image)
+            return
+        assert self.track is not None
         boxes = self.track.boxes
         # Most boxes of a track have equal attributes: they share one dictionary.
         same = boxes and boxes[-1].attributes == shape.attributes
@@ -311,6 +358,15 @@ class _Reader:
             boxes.append(shape_of(shape.name, shape.values, shape.line, attributes, shape.elements))
         except ValueError as error:
             self.problems.add(self.file.path, shape.line, str(error))
+
+    def _add_to_image(self, shape: _OpenShape, image: CvatImage) -> None:
+        values = {**shape.values, "frame": str(image.number)}
+        try:
+            made = shape_of(shape.name, values, shape.line, shape.attributes, shape.elements)
+        except ValueError as error:
+            self.problems.add(self.file.path, shape.line, str(error))
+            return
+        image.shapes.append((shape.values.get("label", ""), made))
 
     def _end_meta(self, name: str, parent: str, text: str) -> None:
         tasks = self.file.tasks

@@ -22,6 +22,7 @@ from detection.files import replacing, sha256_of_text
 
 SOURCES_FILE = "video_sources.csv"
 MOST_ID_BYTES = 200  # in UTF-8; file systems take 255 with what is put around it
+_YOUTUBE_ID = re.compile("[A-Za-z0-9_-]{11}")  # as AVA's videos have them
 _FORBIDDEN = frozenset('/\\:*?"<>|')
 # Names that Windows reserves for devices.
 _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{p}{n}" for p in ("COM", "LPT") for n in range(10))}
@@ -32,7 +33,8 @@ def video_ids(names: Sequence[str], *, ascii_only: bool = False) -> dict[str, st
 
     NAME itself, composed (NFC) and without the video's suffix: letters, digits, signs and blanks of
     any script stay. What some file system forbids becomes `_` (control characters, `/ \ : * ? " <
-    > |`), dots and dashes at the start and dots and blanks at the end are removed, and eight
+    > |`), dots and dashes at the start (not those of YouTube's ids, which AVA's rows name) and dots
+    and blanks at the end are removed, and eight
     hexadecimal digits of a hash of FOLDER/NAME follow; so they do after names of devices, names
     longer than 200 bytes, and those that two videos share. An id depends on no other videos but
     those of its own name. ascii_only: whatever is no `A-Za-z0-9_.-` becomes `_` too, as in the ids
@@ -45,7 +47,8 @@ def video_ids(names: Sequence[str], *, ascii_only: bool = False) -> dict[str, st
         plain = "".join("_" if _is_forbidden(mark) else mark for mark in base)
         if ascii_only:
             plain = re.sub(r"[^A-Za-z0-9_.-]", "_", _base(name))[:150]
-        plain = plain.strip().lstrip(".-").strip().rstrip(". ")
+        if ascii_only or not _YOUTUBE_ID.fullmatch(base):
+            plain = plain.strip().lstrip(".-").strip().rstrip(". ")
         if len(plain.encode()) > MOST_ID_BYTES or not plain:
             plain = plain.encode()[: MOST_ID_BYTES - 10].decode(errors="ignore").rstrip(". ")
             plain = plain or "_"

@@ -1,26 +1,20 @@
 """Imports data sets whose annotations are a pickle of tubes: JHMDB-21, UCF101-24, MultiSports.
 
-The usual format (from the ACT detector): a dictionary with `labels`, `gttubes` {FOLDER/NAME:
-{class: [(n, 5) arrays of frame, x1, y1, x2, y2]}}, `train_videos` and `test_videos` (a list per
-split) and `resolution` {FOLDER/NAME: (height, width)}. Frames count from 1, pixels from 0, and
-x2, y2 name the last pixel inside (0 to 319 of 320; the published evaluations count it in), so a box
-ends at x2 + 1.
+Their format is that of `formats/tube_pickle.py`; the published evaluations count the last pixel in,
+so a box ends at `x2 + 1`.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detection.errors import UserError, first_few, printable
-from detection.formats.safe_pickle import read_plain_pickle
+from detection.formats.tube_pickle import TubeAnnotations, read_tube_annotations
 from detection.importers.source_videos import find_video
 from detection.importers.write import (
     DatasetHeader,
@@ -101,7 +95,7 @@ def import_tubes(
     then `out` stays as it was.
     """
     path, videos = _files(Path(source), form, videos)
-    annotations = _read_annotations(path, form)
+    annotations = _annotations(path, form)
     labels = annotations.labels
     report = write_dataset(
         out,
@@ -127,7 +121,7 @@ def import_tubes(
     return replace(report, notes=(*report.notes, *_notes(annotations, report.num_frames)))
 
 
-def _notes(annotations: _Annotations, decoded: Mapping[str, int]) -> list[str]:
+def _notes(annotations: TubeAnnotations, decoded: Mapping[str, int]) -> list[str]:
     """Return the warnings about the source, a line each."""
     stated = annotations.num_frames
     miscounted = [
@@ -173,7 +167,7 @@ def annotated_videos(form: TubeFormat, source: str | Path) -> list[TubeVideo]:
     """Return the annotated videos of a source folder; no video is opened."""
     path, videos = _files(Path(source), form, None)
     found = []
-    for name, tubes in _read_annotations(path, form).tubes.items():
+    for name, tubes in _annotations(path, form).tubes.items():
         try:
             file = find_video(videos, name)
         except ValueError:
@@ -183,16 +177,8 @@ def annotated_videos(form: TubeFormat, source: str | Path) -> list[TubeVideo]:
     return found
 
 
-@dataclass(frozen=True)
-class _Annotations:
-    """The content of the pickle, by FOLDER/NAME of a video."""
-
-    labels: tuple[str, ...]
-    tubes: Mapping[str, list[tuple[int, NDArray[np.float64]]]]  # class, (frames, 5) array of each
-    size: Mapping[str, tuple[int, int]]  # height, width
-    splits: Mapping[str, list[str]]
-    num_frames: Mapping[str, int]  # as stated
-    without_tubes: Sequence[str] = ()  # videos of a split that have no annotation
+def _annotations(path: Path, form: TubeFormat) -> TubeAnnotations:
+    return read_tube_annotations(path, name=form.name, numbered_splits=form.numbered_splits)
 
 
 def _files(source: Path, form: TubeFormat, videos: str | Path | None) -> tuple[Path, Path]:
@@ -206,7 +192,7 @@ def _files(source: Path, form: TubeFormat, videos: str | Path | None) -> tuple[P
 
 
 def _source_videos(
-    annotations: _Annotations, path: Path, folder: Path, form: TubeFormat
+    annotations: TubeAnnotations, path: Path, folder: Path, form: TubeFormat
 ) -> list[SourceVideo]:
     found = []
     missing: list[str] = []
@@ -251,121 +237,3 @@ def _source_videos(
             f"resolution: {first_few(misshapen)}"
         )
     return found
-
-
-def _read_annotations(path: Path, form: TubeFormat) -> _Annotations:
-    """Read the pickle and check its format."""
-    values = read_plain_pickle(path)
-    keys = ("labels", "gttubes", "train_videos", "test_videos", "resolution")
-    if not isinstance(values, dict) or not set(keys) <= set(values):
-        raise UserError(f"{path}: a dictionary with {', '.join(keys)} is required")
-    try:
-        labels = tuple(_text(path, label, "label") for label in values["labels"])
-        tubes: dict[str, list[tuple[int, NDArray[np.float64]]]] = {}
-        for name, by_class in sorted(values["gttubes"].items()):
-            tubes[_checked_name(path, name)] = _tubes_of(path, name, by_class, labels)
-        size = {name: _size_of(path, name, values["resolution"][name]) for name in tubes}
-        splits, without_tubes = _splits_of(path, values, tubes, form)
-        num_frames = {
-            str(k): max(0, min(_whole(path, f"nframes of {k}", n), 10**9))
-            for k, n in values.get("nframes", {}).items()
-        }
-    except UserError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise UserError(
-            f"{path}: not {form.name}'s annotations ({type(error).__name__}: {error})"
-        ) from error
-    if not labels or len(set(labels)) < len(labels):
-        raise UserError(f"{path}: labels must be different and at least one, found {len(labels)}")
-    if not splits:
-        raise UserError(f"{path}: lists of videos are required in train_videos and test_videos")
-    return _Annotations(labels, tubes, size, splits, num_frames, without_tubes)
-
-
-def _splits_of(
-    path: Path, values: Mapping[str, Any], tubes: Mapping[str, Any], form: TubeFormat
-) -> tuple[dict[str, list[str]], list[str]]:
-    """Return the annotated videos by split, and the videos of splits that have no tube."""
-    splits: dict[str, list[str]] = {}
-    bare: set[str] = set()
-    pairs = list(zip(values["train_videos"], values["test_videos"], strict=True))
-    for number, (train, test) in enumerate(pairs, start=1):
-        prefix = f"split{number}_" if form.numbered_splits or len(pairs) > 1 else ""
-        both = sorted(set(train) & set(test))
-        if both:
-            raise UserError(
-                f"{path}: {len(both)} videos in train and in test of split {number}: "
-                f"{first_few([printable(str(name)) for name in both])}"
-            )
-        bare |= {name for name in (*train, *test) if not tubes[name]}
-        splits[f"{prefix}train"] = [name for name in sorted(set(train)) if tubes[name]]
-        splits[f"{prefix}val"] = [name for name in sorted(set(test)) if tubes[name]]
-    return splits, sorted(bare)
-
-
-def _text(path: Path, value: Any, what: str) -> str:
-    if type(value) is not str:
-        raise UserError(f"{path}: a {what} that is a {type(value).__name__}, text is required")
-    return value
-
-
-def _whole(path: Path, what: str, value: Any) -> int:
-    """Return a whole number as int; refuse 1.5, NaN and "1"."""
-    if isinstance(value, (bool, str, bytes)) or not isinstance(value, (int, float, np.number)):
-        kind = type(value).__name__
-        raise UserError(f"{path}: {printable(what)[:80]} is a {kind}, a number is required")
-    if not math.isfinite(value) or value != int(value):
-        raise UserError(f"{path}: {printable(what)[:80]} is {value}, a whole number is required")
-    return int(value)
-
-
-def _checked_name(path: Path, name: Any) -> str:
-    text = _text(path, name, "video's name")
-    parts = text.split("/")
-    if len(parts) != 2 or any(
-        not part or part.startswith(".") or "\\" in part or "\0" in part for part in parts
-    ):
-        raise UserError(f"{path}: {text[:80]!r} is not FOLDER/NAME of a video")
-    return text
-
-
-def _tubes_of(
-    path: Path, name: str, by_class: Any, labels: tuple[str, ...]
-) -> list[tuple[int, NDArray[np.float64]]]:
-    tubes: list[tuple[int, NDArray[np.float64]]] = []
-    for label, arrays in by_class.items():
-        number = _whole(path, f"a class of {name}", label)
-        if not 0 <= number < len(labels):
-            raise UserError(f"{path}: {printable(name)}: class {number} of {len(labels)}")
-        for array in arrays:
-            tube = np.asarray(array)
-            if tube.ndim != 2 or tube.shape[1] != 5 or tube.dtype.kind not in "iuf":
-                raise UserError(
-                    f"{path}: {printable(name)}: numbers in rows of frame, x1, y1, x2, y2 are "
-                    f"required, found an array of shape {tube.shape}"
-                )
-            tube = tube.astype(np.float64)
-            bad = np.flatnonzero(~np.isfinite(tube).all(axis=1))
-            if len(bad):
-                first = ", ".join(f"{value:g}" for value in tube[bad[0]])
-                raise UserError(
-                    f"{path}: {printable(name)}: finite numbers are required, {len(bad)} of "
-                    f"{len(tube)} rows have others, the first: {first}"
-                )
-            frames = tube[:, 0]
-            odd = frames[(frames < 1) | (frames != np.round(frames)) | (frames > 1e9)]
-            if len(odd):
-                raise UserError(
-                    f"{path}: {printable(name)}: frames must be whole numbers from 1 on, "
-                    f"{len(odd)} of {len(frames)} are not, the first: {odd[0]:g}"
-                )
-            tubes.append((number, tube))
-    return tubes
-
-
-def _size_of(path: Path, name: str, resolution: Any) -> tuple[int, int]:
-    height, width = (_whole(path, f"resolution of {name}", number) for number in resolution)
-    if not 1 <= height <= 1 << 20 or not 1 <= width <= 1 << 20:
-        raise UserError(f"{path}: {printable(name)}: a resolution of {height}, {width}")
-    return height, width

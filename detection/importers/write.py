@@ -24,6 +24,7 @@ from detection.datasets.label_map import write_label_map
 from detection.datasets.plain_names import check_class_name
 from detection.errors import Problems, UserError, first_few, place_in, printable
 from detection.files import new_dataset_folder, replacing, write_text
+from detection.importers.exact_boxes import snapped
 from detection.importers.source_videos import (
     copy_or_link_video,
     rename_notes,
@@ -266,7 +267,8 @@ def fractions_of(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], dict[int, str]]:
     """Return (N, 4) boxes clipped to the frame, (N,) which were clipped, and errors by row."""
     width, height = video.size or size_px
-    boxes = video.boxes / np.array([width, height, width, height], np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named below
+        boxes = snapped(video.boxes / np.array([width, height, width, height], np.float64))
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(boxes).all(axis=1))
     boxes = np.where(finite[:, None], boxes, 0.0)
     overhang = np.maximum(-boxes.min(axis=1, initial=0), boxes.max(axis=1, initial=1) - 1)

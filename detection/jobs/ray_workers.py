@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from detection.cores import usable_cores
-from detection.errors import UserError
+from detection.errors import ProcessLostError, UserError
 from detection.jobs.base import (
     Ended,
     Open,
@@ -72,6 +72,7 @@ class RayWorkers(WorkersBase[PieceT, ResultT]):
         self._queue: deque[tuple[PieceT, bytes]] = deque()
         self._workers: list[_Worker] = []
         self._room, self._room_s, self._told_s = 0, -_ROOM_EVERY_S, 0.0
+        self._alive: set[str] = set()
         self._stack = ExitStack()
         with ExitStack() as stack:
             self.dashboard = stack.enter_context(connected(self._ray, address, self._num_cores()))
@@ -80,6 +81,7 @@ class RayWorkers(WorkersBase[PieceT, ResultT]):
                     f"{resources.cores} cores and {resources.gpus:g} GPUs a worker: no machine "
                     f"of the Ray cluster has as many"
                 )
+            self._machine = self._ray.get_runtime_context().get_node_id()
             self._stack = stack.pop_all()
         self._actor = self._ray.remote(
             num_cpus=resources.cores,
@@ -108,6 +110,7 @@ class RayWorkers(WorkersBase[PieceT, ResultT]):
         """Return the pieces that ended since the last call (see `Workers`)."""
         end_s = time.monotonic() + timeout_s
         while self.pending and not self._ended:
+            self._check_ray()
             self._hand_out()
             self._ask_progress()
             references = [one for worker in self._workers for one in _references(worker)]
@@ -181,11 +184,27 @@ class RayWorkers(WorkersBase[PieceT, ResultT]):
 
     def _fitting(self) -> int:
         """Return how many workers the machines of the cluster have room for now."""
+        self._look_at_machines()
+        return self._room
+
+    def _check_ray(self) -> None:
+        """Raise `ProcessLostError` where Ray's own program on this machine has ended.
+
+        Nothing that waits for it would ever be told.
+        """
+        self._look_at_machines()
+        if self._machine not in self._alive:
+            raise ProcessLostError(
+                "Ray's program on this machine (raylet) has ended; what was done is kept, the same "
+                "command goes on"
+            )
+
+    def _look_at_machines(self) -> None:
         if time.monotonic() - self._room_s >= _ROOM_EVERY_S:
             self._room_s = time.monotonic()
-            machines = [one["Resources"] for one in self._ray.nodes() if one["Alive"]]
-            self._room = sum(_room_on(machine, self._resources) for machine in machines)
-        return self._room
+            machines = [one for one in self._ray.nodes() if one["Alive"]]
+            self._alive = {one["NodeID"] for one in machines}
+            self._room = sum(_room_on(one["Resources"], self._resources) for one in machines)
 
     def __enter__(self) -> Self:
         return self

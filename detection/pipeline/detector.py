@@ -217,7 +217,7 @@ class ActionDetectorPipeline:
     ) -> SpanPlan:
         """Return spans of about `span_s` that cover a video, for `compute_span`.
 
-        One span, the whole, where the video is shorter than two of them, cannot be read twice, or
+        One span, the whole, where the video is hardly longer than one, cannot be read twice, or
         has no known length, and for networks that follow people over their clips: what these see
         of a person depends on the tracks before.  Raises `UserError` as `run`.
         """
@@ -454,10 +454,22 @@ class ActionDetectorPipeline:
 
         `common_key` of a folder's run.json is the same where its results were made so.
         """
+        common = self.results_common(start_s=start_s, end_s=end_s, film=film, page=page)
+        return common_key(common.as_json())
+
+    def results_common(
+        self,
+        *,
+        start_s: float = 0.0,
+        end_s: float = math.inf,
+        film: bool = True,
+        page: bool = True,
+    ) -> Decisive:
+        """Return all that decides the results of a file but the file itself."""
         options = self._decisive_options(
             start_s, end_s, film=film, page=page, workers=self.workers(), live=False
         )
-        return common_key(Decisive(options, self._inputs).as_json())
+        return Decisive(options, self._inputs)
 
     def _decisive(self, stream: VideoStream, plan: Plan, identity: Mapping[str, str]) -> Decisive:
         """Return what decides the results, by which unfinished work is known."""

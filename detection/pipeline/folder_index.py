@@ -125,6 +125,11 @@ def write_index(
     return rows
 
 
+def failed_before(root: Path) -> set[str]:
+    """Return the names of the videos that failed as the index of earlier runs says."""
+    return {entry["video"] for entry in _read_index(root) or () if entry.get("error") is not None}
+
+
 def _rows(
     root: Path, videos: Sequence[VideoFolder], outcomes: Mapping[str, str | None]
 ) -> list[IndexRow]:

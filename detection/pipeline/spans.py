@@ -73,8 +73,11 @@ class SpanPlan:
 def plan_spans(plan: Plan, *, duration_s: float, span_s: float) -> list[VideoSpan]:
     """Cut what is planned of a video into spans of about `span_s`, whole segments each.
 
-    One span where the video is shorter than two of them.  duration_s: of the video.
+    What is left at the end is a span of its own unless it is shorter than a segment.
+    duration_s: of the video: its end on its own clock.  span_s: inf cuts none.
     """
+    if math.isinf(span_s):
+        return [WHOLE]
     per_span = max(1, round(span_s / plan.segment_s)) * plan.groups_per_segment
     group_s = plan.sampling.group_size * plan.sampling.interval_s
     first = max(0, math.floor(plan.start_s / group_s)) // per_span

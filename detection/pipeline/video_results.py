@@ -1,23 +1,23 @@
 """What was found in a video, for Python: keyframes and events, read back from a folder as well.
 
-pandas and supervision are optional packages, imported here alone.
+pandas and supervision are optional packages; labels: `importers/supervision_labels.py`.
 
 Legend: N people of a keyframe, A action classes.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.label_map import read_label_map
 from detection.errors import UserError
+from detection.importers.optional import optional_package
 from detection.pipeline.postprocess import Postprocessed, ShownKeyframe
 from detection.pipeline.stored import read_facts, read_stored_rows, stored_events, write_saved_state
 from detection.pipeline.writers import check_output, write_tables
@@ -96,7 +96,7 @@ class KeyframeResult:
         for one who does nothing.  confidence: the score of that action, else the person's.  data:
         `class_name` ("" for nothing), `person_score`, `seen`, `scores` (N, A).
         """
-        supervision = _optional("supervision")
+        supervision = optional_package("supervision")
         class_id = np.full(len(self), -1, np.int64)
         confidence = self.person_scores.copy()
         for row, actions in enumerate(self.doing):
@@ -192,7 +192,7 @@ class VideoResults:
         `score:NAME` for each class. Events make a table of their own:
         `pandas.DataFrame(results.events)`.
         """
-        pandas = _optional("pandas")
+        pandas = optional_package("pandas")
         keyframes, names = self.keyframes, self.label_map.names
         boxes = np.concatenate([np.zeros((0, 4), np.float32), *[k.boxes_01 for k in keyframes]])
         scores = np.zeros((0, len(names)), np.float32)
@@ -232,12 +232,3 @@ class VideoResults:
 
 def _seen(keyframe: KeyframeResult) -> NDArray[np.bool_]:
     return np.ones(len(keyframe), bool) if keyframe.seen is None else keyframe.seen
-
-
-def _optional(package: str) -> Any:
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name != package:  # it is there, but lacks something itself
-            raise
-        raise UserError(f"the {package} package is required: pip install {package}") from error

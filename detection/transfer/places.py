@@ -11,7 +11,7 @@ import errno
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,15 @@ def shown_address(text: str | Path) -> str:
     """Return an address, or a text that holds some, without what could be a secret."""
     without_user = re.sub(r"(?<=://)[^/\s'\"]*@", "", str(text))
     return printable(re.sub(r"(://[^\s?'\"]*)\?[^\s'\")]*", r"\1?...", without_user))
+
+
+def check_addresses(addresses: Iterable[str]) -> None:
+    """Raise `UserError` for a kind of address (its scheme) whose package is not installed.
+
+    Nothing is fetched: where a list names thousands, this is said before the first.
+    """
+    for address in {scheme_of(a): a for a in addresses if is_remote(a)}.values():
+        _open(address)
 
 
 def list_files(address: str, *, below: bool = True) -> list[tuple[str, str, int | None]]:

@@ -17,7 +17,10 @@ from tiny_people import save_tiny_people
 from tiny_pipeline import save_tiny_run, write_squares
 
 from ava_tools import detect_actions
+from detection.archive.manifest import read_archive_manifest
+from detection.archive.run import is_of_shard
 from detection.errors import EXIT_SOME_FAILED, UserError
+from detection.people.shards import Shard
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAMES = ("events.jsonl", "tracks.jsonl", "detections.csv", "summary.json", "label_map.pbtxt")
@@ -152,6 +155,47 @@ def test_bad_videos_are_written_down_and_the_rest_goes_on(place, here, tmp_path,
     assert not (out / "failed.csv").exists() and tables_of(out) == tables_of(here)
 
 
+def test_other_options_are_refused_before_any_video(place, here, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(here, out)
+    options = options_of(place, out, "--engine", "here", "--span", "inf")
+    with pytest.raises(
+        UserError, match=r"tables of other options .*keyframe_interval_s 0\.5 there"
+    ):
+        detect_actions.main([*options, "--every", "0.25"])
+    assert tables_of(out) == tables_of(here) and not (out / "failed.csv").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 1}', b"\xff", b'{"counts": 3}'])
+def test_a_damaged_manifest_is_none(tmp_path, content):
+    (tmp_path / "manifest.json").write_bytes(content)
+    assert read_archive_manifest(str(tmp_path)) is None
+
+
+def states_of(out):
+    entries = json.loads((out / "index.json").read_text())["videos"]
+    return {entry["video"]: entry["state"] for entry in entries}
+
+
+def test_a_video_that_failed_and_was_mended_is_done(place, here, tmp_path):
+    """In the index, the tables and failed.csv alike; also where another share is run after it."""
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    shutil.copytree(place / "videos", videos)
+    shutil.copytree(here, out)
+    shutil.rmtree(out / "short1")
+    (videos / "short1.mp4").write_bytes(b"")
+    options = [str(videos), *options_of(place, out, "--engine", "here", "--retries", "0")[1:]]
+    assert detect_actions.main(options) == EXIT_SOME_FAILED
+    shutil.copy2(place / "videos" / "short1.mp4", videos / "short1.mp4")
+    (other,) = (s for s in ("1/2", "2/2") if not is_of_shard("short1.mp4", Shard.parse(s)))
+    (its,) = {"1/2", "2/2"} - {other}
+    assert detect_actions.main([*options, "--shard", other]) == 0
+    assert states_of(out)["short1.mp4"] == "failed" and (out / "failed.csv").exists()
+    assert detect_actions.main([*options, "--shard", its]) == 0
+    assert set(states_of(out).values()) == {"done"} and not (out / "failed.csv").exists()
+    assert tables_of(out) == tables_of(here)
+
+
 def test_shards_together_are_the_whole(place, here, tmp_path):
     out = tmp_path / "out"
     for shard in ("2/3", "1/3", "3/3"):
@@ -233,6 +277,43 @@ def test_killed_workers_cost_the_pieces_under_way(place, here, tmp_path):
     said = process.communicate(timeout=240)[1].decode()
     assert process.returncode == 0 and killed == 3, said
     assert tables_of(out) == tables_of(here) and not (out / "failed.csv").exists()
+
+
+KILLS_ITS_WORKER = """
+import os, signal, sys
+from ava_tools import detect_actions
+from detection.archive.work import Worker
+
+do = Worker.__call__
+
+def call(self, piece, tell):
+    if getattr(getattr(piece, "video", None), "name", "") == "short2.mp4":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return do(self, piece, tell)
+
+Worker.__call__ = call  # worker processes import this file
+if __name__ == "__main__":
+    raise SystemExit(detect_actions.main(sys.argv[1:]))
+"""
+
+
+def test_a_video_that_kills_its_worker_is_written_down_and_the_rest_is_done(place, here, tmp_path):
+    out = tmp_path / "out"
+    script = tmp_path / "kills.py"
+    script.write_text(KILLS_ITS_WORKER)
+    engine = ("--engine", "processes", "--workers", "2", "--retries", "1", "--span", "inf")
+    done = subprocess.run(
+        [sys.executable, script, *options_of(place, out, *engine)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == EXIT_SOME_FAILED, done.stderr.decode()
+    (row,) = (out / "failed.csv").read_text().splitlines()[1:]
+    assert row == "short2.mp4,2,its process ended by signal 9 (out of memory?)"
+    states = states_of(out)
+    assert states.pop("short2.mp4") == "failed" and set(states.values()) == {"done"}
 
 
 def workers_of(pid):

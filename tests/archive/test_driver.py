@@ -22,6 +22,7 @@ from detection.archive.pieces import (
 )
 from detection.errors import UserError
 from detection.files import BusyError, CannotWriteError
+from detection.jobs.base import WorkerLostError
 from detection.jobs.open import open_workers
 from detection.pipeline.spans import VideoSpan
 from detection.pipeline.video_folders import VideoFolder
@@ -126,6 +127,14 @@ def test_a_span_that_fails_is_tried_again_alone():
     assert made.count(VideoPiece) == made.count(JoinPiece) == {"long": 1}
 
 
+def test_a_machine_that_is_lost_with_many_spans_is_one_attempt_of_each():
+    lost = WorkerLostError("its process ended by signal 9")
+    made = Made(long_span=[lost, lost, lost])
+    progress = drive(made, ["long"], retries=1)
+    assert progress.done == 1 and not progress.failures
+    assert made.count(SpanPiece) == {"long": 6} and made.count(JoinPiece) == {"long": 1}
+
+
 def test_a_span_that_always_fails_is_one_failure_and_no_join():
     made = Made(long_span=[UserError("odd")] * 99)
     progress = drive(made, ["long", "a"], retries=1)
@@ -141,6 +150,59 @@ def test_joining_that_fails_begins_with_the_video_again():
     assert progress.done == 1 and not progress.failures
     assert made.count(VideoPiece) == made.count(JoinPiece) == {"long": 2}
     assert made.count(SpanPiece) == {"long": 6}
+    assert (progress.spans, progress.spans_done) == (0, 0)
+
+
+def test_a_video_that_is_not_cut_stays_so_when_it_is_tried_again():
+    made, notes = Made(**{"reset long_video": [None, UserError("odd")]}), []
+    progress = drive(made, ["reset long"], retries=1, on_note=notes.append)
+    assert progress.done == 1 and len(notes) == 1
+    assert made.count(VideoPiece) == made.count(SpanPiece) == {"reset long": 3}
+
+
+def test_a_video_is_joined_before_spans_of_others_are_computed():
+    made = Made()
+    drive(made, ["long", "long too"])
+    kinds = [(type(piece), piece.video.name) for piece in made.pieces[1:]]
+    last_span = max(i for i, kind in enumerate(kinds) if kind == (SpanPiece, "long too"))
+    assert kinds.index((JoinPiece, "long")) < last_span
+
+
+def test_videos_are_taken_as_they_are_given_out():
+    made, read = Made(), []
+    names = (name for name in ["a", "b", "c", "d", "e"] if not read.append(name))
+    with open_workers("here", functools.partial(lambda: made)) as workers:
+        driver = Driver(workers, lambda video, key: False)
+        driver.on_change = lambda progress: read.append(progress.done)
+        driver.run(map(video, names), count=5)
+    assert read.index(1) <= 3, "two pieces ahead of one worker"
+
+
+def test_a_run_can_be_stopped_among_videos_that_are_done(monkeypatch):
+    monkeypatch.setattr("detection.archive.driver._LOOK_UP_EVERY", 10)
+    names, asked = [f"v{number}" for number in range(95)], iter(range(100))
+    stop = {"should_stop": lambda: next(asked) > 2}
+    progress = drive(Made(), names, done=names, **stop)
+    assert progress.stopped and progress.kept == 30
+
+
+def test_a_busy_video_is_left_alone_for_a_while(monkeypatch):
+    class Clock:
+        now_s = 0.0
+
+        def monotonic(self):
+            return self.now_s
+
+        def sleep(self, seconds):
+            self.now_s += seconds
+
+    clock, seen = Clock(), []
+    monkeypatch.setattr("detection.archive.driver.time", clock)
+    monkeypatch.setattr("detection.archive.driver._BUSY_S", 2.0)
+    made = Made(a=[BusyError("a: another process writes here")])
+    progress = drive(made, ["a"], retries=0, on_change=lambda now: seen.append(now.busy))
+    assert (progress.done, progress.busy) == (1, 0) and 1 in seen
+    assert 2.0 <= clock.now_s < 3.0
 
 
 def test_what_another_run_works_on_is_waited_for_and_is_no_failure():
@@ -173,3 +235,38 @@ def test_a_run_that_is_stopped_says_so_and_gives_out_no_more():
     progress = drive(made, [f"v{i}" for i in range(50)], should_stop=lambda: next(asked) > 4)
     assert progress.stopped and 0 < progress.done < 10
     assert len(made.pieces) < 12
+
+
+class Quiet(Made):
+    """Does pieces without a word of progress."""
+
+    def __call__(self, piece, tell):
+        return super().__call__(piece, lambda amount: None)
+
+
+def test_a_run_is_stopped_between_pieces_that_tell_nothing():
+    made, asked = Quiet(), iter(range(100))
+    progress = drive(made, [f"v{i}" for i in range(50)], should_stop=lambda: next(asked) > 4)
+    assert progress.stopped and 0 < progress.done < 10
+
+
+def test_a_piece_of_this_process_is_stopped_in_its_midst():
+    made, is_asked = Made(), []
+    do = made.__call__
+
+    def call(piece, tell):
+        if isinstance(piece, VideoPiece) and piece.video.name == "b":
+            is_asked.append(True)
+        return do(piece, tell)
+
+    with open_workers("here", lambda: call) as workers:
+        driver = Driver(workers, lambda video, key: False, should_stop=lambda: bool(is_asked))
+        progress = driver.run([video("a"), video("b"), video("c")], count=3)
+    assert progress.stopped and progress.done == 1
+    assert made.count(VideoPiece) == {"a": 1, "b": 1}
+
+
+def test_a_run_that_is_stopped_at_once_opens_nothing():
+    made = Made()
+    progress = drive(made, ["a"], should_stop=lambda: True)
+    assert progress.stopped and made.pieces == []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from detection.archive.run import find_archive
 from detection.archive.sources import ArchiveVideo, read_sources
 from detection.errors import UserError
 from detection.transfer import places
@@ -92,10 +93,12 @@ def test_remote_files_folders_and_lists(here, bucket):
     assert named(f"{bucket}/v/") == named(f"{bucket}/v") == [
         ("a.mp4", f"{bucket}/v/a.mp4"), ("sub/b.mkv", f"{bucket}/v/sub/b.mkv"),
     ]  # fmt: skip
-    assert named(f"{bucket}/v", f"{bucket}/v/a.mp4", "c.mp4") == [
-        ("a.mp4", f"{bucket}/v/a.mp4"), ("c.mp4", "c.mp4"),
-        ("v/a.mp4", f"{bucket}/v/a.mp4"), ("v/sub/b.mkv", f"{bucket}/v/sub/b.mkv"),
+    assert named(f"{bucket}/v", "c.mp4") == [
+        ("c.mp4", "c.mp4"), ("v/a.mp4", f"{bucket}/v/a.mp4"),
+        ("v/sub/b.mkv", f"{bucket}/v/sub/b.mkv"),
     ]  # fmt: skip
+    with pytest.raises(UserError, match="given twice, as v/a.mp4 and as a.mp4"):
+        named(f"{bucket}/v", f"{bucket}/v/a.mp4")
     names = [name for name, _ in named(bucket, root=f"{bucket}/out")]
     assert names == ["v/a.mp4", "v/sub/b.mkv"]
     places.write_bytes(f"{bucket}/list.csv", f"video,name\nv/a.mp4,\n{here}/c.mp4,x/c\n".encode())
@@ -173,3 +176,28 @@ def test_bad_sources_are_one_line(here, bucket):
 def test_a_file_called_as_a_number_is_a_file(here):
     touch(here, "7/a.mp4")
     assert named("7") == [("a.mp4", "7/a.mp4")]
+
+
+@pytest.mark.parametrize(
+    "name", ["keyframes.parquet/x.mp4", ".spans", "Failed.csv", "events.csv/a"]
+)
+def test_names_of_the_results_own_files_are_refused(tmp_path, name):
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    (tmp_path / "list.csv").write_text(f"video,name\na.mp4,{name}\n")
+    with pytest.raises(UserError, match="results have files of their own"):
+        find_archive([str(tmp_path / "list.csv")], str(tmp_path / "out"))
+
+
+def test_results_that_go_to_a_file_are_refused_at_once(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    (tmp_path / "out").write_bytes(b"")
+    with pytest.raises(UserError, match="out: a file, a folder for the results is required"):
+        find_archive([str(tmp_path / "a.mp4")], str(tmp_path / "out"))
+
+
+def test_a_file_that_two_arguments_name_differently_is_refused(here):
+    with pytest.raises(UserError, match=r"v/a\.mp4: given twice, as v/a\.mp4 and as a\.mp4"):
+        read_sources(["v", "v/a.mp4"], here / "out")
+    (here / "list.txt").write_text("v/a.mp4\n")
+    found = read_sources(["v", "list.txt"], here / "out")  # one name for it
+    assert [video.name for video in found] == ["v/a.mp4", "v/sub/b.MKV"]

@@ -33,6 +33,30 @@ ITEM_DIALECT = (
 )
 
 
+def test_lines_of_numbers_and_names_are_a_label_map(tmp_path):
+    text = "\n11: sit\n80 : watch (a person)\n"
+    both = LabelMap(("sit", "watch (a person)"), (11, 80), (POSE, PERSON))
+    assert read_label_map(write(tmp_path, text)) == both
+    assert read_label_map(write(tmp_path, '2: a "b": c {x}\r\n1: d')).names == ('a "b": c {x}', "d")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("1: a\nitem {", r"map\.pbtxt:2: expected `11: name`, found 'item {'"),
+        ("1: a\n1: b", r"map\.pbtxt:2: 1 is there twice"),
+        ("1: a\n2: a", r"map\.pbtxt:2: 'a' is there twice"),
+        ("0: a", r":1: the id of 'a' must be a whole number from 1"),
+        ("1: a\n99999999999999999999999: b", r":2: the id of 'b' must be a whole number"),
+        ("1: a\n2:", r":2: expected `11: name`"),
+        ("1: a\x1b", r"no valid class name"),
+    ],
+)
+def test_a_bad_line_of_a_label_map_is_named(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        read_label_map(write(tmp_path, text))
+
+
 def test_both_dialects_say_the_same(tmp_path):
     first = read_label_map(write(tmp_path, LABEL_DIALECT))
     second = read_label_map(write(tmp_path, ITEM_DIALECT))

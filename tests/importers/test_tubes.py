@@ -190,6 +190,7 @@ def break_clip(source):
         (lambda s: rewrite(s, gttubes={SIT: 5}), "not JHMDB-21.s annotations"),
         (lambda s: rewrite(s, train_videos=[["sit/unknown"]], test_videos=[[]]), "sit/unknown"),
         (lambda s: rewrite(s, resolution={}), "not JHMDB-21.s annotations"),
+        (lambda s: rewrite(s, resolution=np.zeros(3)), "not JHMDB-21.s annotations"),
         (
             lambda s: rewrite(
                 s,

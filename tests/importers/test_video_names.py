@@ -1,6 +1,7 @@
 """Names of videos in any script: ids, files, AVA's tables, CVAT and back."""
 
 import csv
+import re
 import unicodedata
 
 import numpy as np
@@ -66,6 +67,16 @@ def test_what_a_file_system_forbids_is_replaced_and_said(name, start):
     assert line.isprintable()
 
 
+def test_ids_of_youtube_stay_as_the_rows_of_ava_name_them():
+    names = ["-5KQ66BBWC4.mp4", "x/_-Z6wFjXtGQ.mkv", "-5KQ66BBWC.mp4", "-5KQ66BBWC44.mp4"]
+    ids = video_ids(names)
+    assert [ids[name] for name in names[:2]] == ["-5KQ66BBWC4", "_-Z6wFjXtGQ"]
+    assert all(ids[name].startswith("5KQ66BBWC") for name in names[2:])
+    assert video_ids(names[:1], ascii_only=True)[names[0]].startswith("5KQ66BBWC4-")
+    twins = video_ids(["a/-5KQ66BBWC4.mp4", "b/-5KQ66BBWC4.mp4"])
+    assert len(set(twins.values())) == 2
+
+
 def test_names_that_one_file_system_takes_for_one_differ():
     names = [
         "a/Übung.mp4",
@@ -93,7 +104,8 @@ def test_any_name_becomes_an_id_that_every_part_takes(names):
             and len(video_id.encode()) <= MOST_ID_BYTES
         )
         assert unicodedata.is_normalized("NFC", video_id)
-        assert not set(video_id) & set('\\:*?"<>|') and video_id[0] not in ".- "
+        youtube = re.fullmatch("[A-Za-z0-9_-]{11}", video_id)
+        assert not set(video_id) & set('\\:*?"<>|') and (youtube or video_id[0] not in ".- ")
         assert video_id[-1] not in ". "
         assert video_ids([f"{video_id}.mp4"]) == {f"{video_id}.mp4": video_id}, "an id stays"
     assert len({video_id.casefold() for video_id in ids.values()}) == len(ids)

@@ -123,3 +123,19 @@ with open_workers("ray", open_work, workers=1, address={note.read_text()!r}) as 
         driver.send_signal(signal.SIGKILL)
         driver.wait()
     until(lambda: all(map(is_gone, started)))
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("needs_ray")
+def test_a_lost_raylet_ends_the_command_which_can_go_on(tmp_path):
+    place = tmp_path / "pid"
+    code = f"""{BEGIN}
+with open_workers("ray", open_work, workers=2) as workers:
+    list(run_all(workers, [("heedless", {str(place)!r})], retries=9))
+"""
+    driver = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    until(lambda: place.exists() and place.read_text(), 60)
+    (raylet,) = (pid for pid in descendants(driver.pid) if "raylet/raylet" in words_of(pid))
+    os.kill(raylet, signal.SIGKILL)
+    said = driver.communicate(timeout=120)[1].decode()
+    assert driver.returncode == 1 and "ProcessLostError: Ray's program on this machine" in said

@@ -327,3 +327,12 @@ def test_a_web_server_that_refuses_is_one_line(site, tmp_path):
     with pytest.raises(UserError, match=r"^http://127.0.0.1:9/a: cannot be read \(.*127.0.0.1"):
         places.exists("http://127.0.0.1:9/a")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "site"]
+
+
+def test_a_scheme_without_its_package_is_said_before_anything_is_fetched(monkeypatch):
+    places.check_addresses(["a.mp4", "file:///a.mp4", "memory://bucket/a.mp4"])
+    places.check_addresses([])
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    many = ["memory://bucket/a.mp4", *(f"s3://bucket/{n}.mp4" for n in range(3))]
+    with pytest.raises(UserError, match="s3fs package is required"):
+        places.check_addresses(many)
