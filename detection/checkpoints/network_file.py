@@ -62,7 +62,7 @@ def read_network_file(
     if file.classes is None:
         raise UserError(
             f"{file.path}: does not name its {file.num_classes} classes; a label map with as many "
-            "is required (--class-list FILE, label_map= from Python)"
+            "is required (--class-list FILE, --label-map of convert, label_map= from Python)"
         )
     return file
 

@@ -37,6 +37,9 @@ from detection.models.action_detector import ActionDetector, build_detector
 from detection.models.actor_head import ActorHeadDescription
 from detection.models.x3d import X3DDescription
 
+READER = "detection.checkpoints.file.read_saved_content"
+
+
 TINY = X3DDescription(2, 5, 32, (32, 40), 32, width_factor=0.5, depth_factor=0.3)
 MISSING = object()
 BAD = (MISSING, None, "x", 0, -1, 1e12, math.nan, [], {"x": 1}, True)
@@ -118,7 +121,7 @@ def test_any_bad_value_at_any_place_is_one_line_or_harmless(
     for place in places(content):
         for value in BAD:
             bad = changed(content, place, value)
-            monkeypatch.setattr("detection.checkpoints.file.read_plain", lambda _, bad=bad: bad)
+            monkeypatch.setattr(READER, lambda _, bad=bad: (bad, ()))
             tried += 1
             try:
                 file = read_checkpoint(checkpoint)
@@ -169,7 +172,7 @@ def test_named_cases(
 ) -> None:
     content = torch.load(checkpoint, weights_only=True)
     bad = changed(content, tuple(place.split(".")), value)
-    monkeypatch.setattr("detection.checkpoints.file.read_plain", lambda _: bad)
+    monkeypatch.setattr(READER, lambda _: (bad, ()))
     if value == ["a", "b", "\x1b[31m"]:
         assert "\x1b" not in plain_file.brief(value[2])  # type: ignore[index]
         return

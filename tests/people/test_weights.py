@@ -229,7 +229,7 @@ def test_any_bad_value_is_one_line(tmp_path, monkeypatch, value):
     changes += [{"network": {**numbers, key: value}} for key in numbers]
     for change in changes:
         bad = {**content, **change}
-        monkeypatch.setattr(weights_module, "read_plain", lambda _, bad=bad: bad)
+        monkeypatch.setattr(weights_module, "read_saved_content", lambda _, bad=bad: (bad, ()))
         try:
             load_people_detector(tmp_path / "a.pt")
         except UserError as error:
