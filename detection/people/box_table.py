@@ -114,11 +114,7 @@ def make_box_table(
             return kept
         share = _Share(parts, batches, shard)
         if share.todo:
-            if spread is None:
-                found = share.found_here(open_detector(), folder, short_side_px, workers=workers)
-            else:
-                open_ = partial(open_box_worker, folder, open_detector, short_side_px)
-                found = share.found_apart(spread, open_)
+            found = _found(share, open_detector, folder, short_side_px, workers, spread)
             share.keep(found, progress=progress)
         records = parts.claim_merge(len(batches))
         if records is None:
@@ -127,6 +123,20 @@ def make_box_table(
         return replace(
             files.write(parts, records, batches, options, videos, share), outdated=len(outdated)
         )
+
+
+def _found(
+    share: _Share,
+    open_detector: Callable[[], PeopleDetector],
+    folder: DatasetFolder,
+    short_side_px: int | None,
+    workers: int,
+    spread: Spread | None,
+) -> Iterator[Any]:
+    """Yield the batches of a share with their people, from here or from other processes."""
+    if spread is None:
+        return share.found_here(open_detector(), folder, short_side_px, workers=workers)
+    return share.found_apart(spread, partial(open_box_worker, folder, open_detector, short_side_px))
 
 
 def _check_unchanged(out: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:

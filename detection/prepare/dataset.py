@@ -87,17 +87,12 @@ def prepare_dataset(
     """
     out = Path(out)
     _check_folders(folder, out)
-    known = {video.video_id: video for video in required_videos(folder)}
-    if not known:
-        raise UserError(f"{folder.root / FILE_NAME}: its splits require no video")
-    missing = f"none of the {len(known)} videos that the annotations require"
-    required = only_named(known, only, missing=missing)
+    required = _required(folder, only)
     options, frames = options or PrepareOptions(), None
     if frames_fps is not None:
         first_s = min(video.window_s(clip_span_s)[0] for video in required)
-        start_s = math.floor(first_s) if frames_start_s is None else frames_start_s
-        options = dataclasses.replace(options, frames=(float(frames_fps), float(start_s)))
-        frames = FramesPart(folder="frames", fps=float(frames_fps), start_s=float(start_s))
+        frames = _frames_part(frames_fps, frames_start_s, first_s)
+        options = dataclasses.replace(options, frames=(frames.fps, frames.start_s))
     with only_writer(out, busy="another prepare is writing here; wait for it"):
         _remove_leftovers(out)
         report = PrepareReport()
@@ -105,24 +100,34 @@ def prepare_dataset(
         todo = _jobs(folder, out, required, options, span_s, report)
         before = _put_aside(out, is_changing=bool(todo))
         on_start(sum(job.last.time_s - job.first.time_s + clip_span_s for job in todo))
+        run = partial(run_list, engine=engine, workers=jobs, address=address)
         open_ = partial(_open, is_for_frames=frames is not None)
-        ended = run_list(
-            todo, open_, engine=engine, workers=jobs, address=address, on_progress=on_progress
-        )
-        num_lost = _take(ended, report)
-        failed = set(report.failed)
-        report.prepared = tuple(job.video_id for job in todo if job.video_id not in failed)
-        videos = {video.video_id for video in required} - failed
+        num_lost = _take(run(todo, open_, on_progress=on_progress), report)
+        report.prepared = tuple(j.video_id for j in todo if j.video_id not in report.failed)
+        videos = {video.video_id for video in required} - set(report.failed)
         may_go_without = leave_out_broken and not num_lost
         report.whole = bool(videos) and (may_go_without or not report.failed)
         if report.whole:
             is_part = bool(only or report.failed)
-            write_prepared_dataset(
-                folder, out, videos=videos, is_part=is_part, before=before, frames=frames,
-                how_to_get=how_to_get,
-            )  # fmt: skip
+            write = partial(write_prepared_dataset, before=before, frames=frames)
+            write(folder, out, videos=videos, is_part=is_part, how_to_get=how_to_get)
             (out / MANIFESTS / FILE_NAME).unlink(missing_ok=True)
     return report
+
+
+def _required(folder: DatasetFolder, only: Sequence[str]) -> list[RequiredVideo]:
+    """Return what the splits require, or `only` some of it."""
+    known = {video.video_id: video for video in required_videos(folder)}
+    if not known:
+        raise UserError(f"{folder.root / FILE_NAME}: its splits require no video")
+    missing = f"none of the {len(known)} videos that the annotations require"
+    return list(only_named(known, only, missing=missing))
+
+
+def _frames_part(fps: float, start_s: float | None, first_s: float) -> FramesPart:
+    """Return how frames lie in time; first_s: where the first span of any video begins."""
+    start_s = math.floor(first_s) if start_s is None else start_s
+    return FramesPart(folder="frames", fps=float(fps), start_s=float(start_s))
 
 
 def _jobs(
