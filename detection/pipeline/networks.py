@@ -17,7 +17,12 @@ from numpy.typing import NDArray
 from detection.checkpoints.file import ModelFile
 from detection.checkpoints.model_folder import people_of_folder
 from detection.checkpoints.network_file import kinetics_classes
-from detection.checkpoints.plain_file import MODEL_CONFIG, find_checkpoint
+from detection.checkpoints.plain_file import (
+    MODEL_CONFIG,
+    MODEL_WEIGHTS,
+    find_checkpoint,
+    is_model_folder,
+)
 from detection.errors import UserError
 from detection.export.artefact import find_artefact
 from detection.export.runtimes import AUTO, RuntimeChoice
@@ -419,7 +424,8 @@ def find_people(checkpoint: str | Path, *, needed: bool = True) -> str | Path:
     from detection.people.weights import read_people_file
 
     run = Path(checkpoint)
-    is_folder = find_checkpoint(checkpoint).name == MODEL_CONFIG
+    at = run.parent if run.name in (MODEL_CONFIG, MODEL_WEIGHTS) else run
+    is_folder = is_model_folder(at)
     if run.is_file():
         run = run.parent.parent if run.parent.name == "checkpoints" else run.parent
     if not needed and not (run / "checkpoints").is_dir() and not is_folder:

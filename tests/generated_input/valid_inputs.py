@@ -139,9 +139,12 @@ COMMANDS = (
     _command("import_dataset csv --source table.csv --videos videos --out out --val-share 0.5",
              "table.csv", "videos/b.mp4"),
     _command("import_dataset videos --source videos --out out", "videos/a.mp4"),
+    _command("export_labels via3 --dataset data --split val --out out.json", *_DATA, _VIDEO),
+    _command("export_labels mot --dataset data --split val --out out", *_DATA, _VIDEO),
+    _command("publish run --out out --licence MIT", "run/checkpoints/last.pt"),
     _command(
         "detect_actions data/videos/val_0.mp4 --checkpoint run --people people.pt --out out "
-        "--workers 1 --threads 1 --quiet --threshold 0.5 --every 1.0 --person-score 0.3",
+        "--batches-at-once 1 --threads 1 --quiet --threshold 0.5 --every 1.0 --person-score 0.3",
         _VIDEO, "run/checkpoints/last.pt", "people.pt",
     ),
     _command("verify framed --jobs 1", "framed/frames/val_0/val_0_000003.jpg",
