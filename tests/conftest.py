@@ -14,6 +14,10 @@ from ava_tools.cli import SHARED
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core each, also for the programs that tests start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# A shell that starts the tests in the background has SIGINT ignored, by all that they start, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
