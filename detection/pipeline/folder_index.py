@@ -51,6 +51,19 @@ td img { max-width: 260px; max-height: 146px; display: block; border-radius: 4px
 td:nth-child(2), td:nth-child(6) { overflow-wrap: anywhere; min-width: 150px; }
 td:nth-child(4) { white-space: nowrap; }
 td a { white-space: nowrap; display: block; } .bad { color: #a3281e; }
+@media (max-width: 720px) {
+  body { padding: 14px; } table, tbody { display: block; } thead { display: none; }
+  tr { display: grid; grid-template-columns: 42% minmax(0, 1fr); column-gap: 12px; padding: 9px 0;
+    border-bottom: 1px solid var(--line); }
+  td, td:nth-child(n) { border: 0; padding: 0; text-align: left; min-width: 0; }
+  td:empty { display: none; } td:first-child { grid-row: 1 / span 6; } td img { max-width: 100%; }
+  td:nth-child(n + 3):nth-child(-n + 5)::before { color: var(--soft); }
+  td:nth-child(3)::before { content: "length "; } td:nth-child(4)::before { content: "persons "; }
+  td:nth-child(4) br { display: none; } td:nth-child(4) .soft::before { content: ", "; }
+  td:nth-child(5)::before { content: "events "; }
+  td:last-child { grid-column: 1 / -1; padding-top: 4px; }
+  td:last-child a { display: inline-block; margin-right: 14px; padding: 4px 0; }
+}
 """
 
 State = Literal["done", "unfinished", "failed", "waiting"]
@@ -238,7 +251,7 @@ def _write_events(root: Path, rows: Sequence[IndexRow]) -> None:
 
 
 def place_thumbnail(video: VideoFolder) -> None:
-    """Write thumbnail.jpg: the first event, else the highest score, else the middle."""
+    """Write thumbnail.jpg: the surest event, else the highest score, else the middle."""
     path = video.folder / THUMBNAIL_NAME
     if path.exists() or state_of(video.folder) != "done":
         return
@@ -247,11 +260,12 @@ def place_thumbnail(video: VideoFolder) -> None:
         events = list(stored_events(video.folder))
         with VideoReader(annotated if annotated.is_file() else video.source) as reader:
             info, shape = reader.info, reader.pixel_shape
-            first = min(events, key=lambda event: event.start_s, default=None)
             best = read_summary(video.folder).get("best") or {}
             time_s = best.get("time_s", info.start_s + info.duration_s / 2)
-            if first is not None:
-                time_s = first.start_s + min(0.5, (first.end_s - first.start_s) / 2)
+            surest = max(events, key=lambda event: event.peak_score, default=None)
+            # At its peak the label is drawn, which it is not yet where an event begins.
+            if surest and (best.get("track"), best.get("action")) != (surest.track, surest.action):
+                time_s = (surest.start_s + surest.end_s) / 2
             frame = reader.read([float(time_s)], short_side=_THUMBNAIL_PX).frames[0]
     except (UserError, ValueError, TypeError, AttributeError):
         return  # the row is without one

@@ -13,8 +13,9 @@ import pytest
 from tiny_pipeline import SquareDetector, save_tiny_run, write_squares
 
 from detection.errors import UserError
-from detection.pipeline.folder_index import IndexRow, index_page, write_index
+from detection.pipeline.folder_index import IndexRow, index_page, place_thumbnail, write_index
 from detection.pipeline.video_folders import VideoFolder, find_videos
+from detection.tracking.events import ActionEvent
 from detection.unfinished import hold, let_go
 from detection.video.reader import VideoReader
 
@@ -353,7 +354,43 @@ def test_a_killed_writer_leaves_each_file_as_it_was(tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {*FILES, "a", "b"}
 
 
-def test_the_picture_is_of_the_first_event(tmp_path, place, command):
+EVENTS = (
+    ActionEvent("v", 1, "be red", 3, 0.25, 1.25, 0.6),
+    ActionEvent("v", 2, "be here", 9, 1.75, 2.75, 0.9),
+)
+
+
+@pytest.mark.parametrize(
+    ("events", "best", "time_s"),
+    [
+        (EVENTS, {"track": 2, "action": "be here", "time_s": 2.5}, 2.5),
+        (EVENTS[::-1], {"track": 2, "action": "be here", "time_s": 2.5}, 2.5),
+        (EVENTS, {"track": 1, "action": "be here", "time_s": 0.5}, 2.25),  # below its threshold
+        (EVENTS, {"track": 2, "action": "be red", "time_s": 0.5}, 2.25),
+        (EVENTS, None, 2.25),
+        ((), {"track": 2, "action": "be here", "time_s": 0.5}, 0.5),
+        ((), None, 1.5),
+    ],
+)
+def test_the_picture_is_of_the_surest_event_at_its_peak(
+    tmp_path, place, command, monkeypatch, events, best, time_s
+):
+    assert command(place / "walk.mp4", "--out", tmp_path / "walk", "--no-film", "--no-page") == 0
+    read, shown = VideoReader.read, []
+
+    def spy(self, times_s, **more):
+        shown.extend(times_s)
+        return read(self, times_s, **more)
+
+    monkeypatch.setattr(VideoReader, "read", spy)
+    monkeypatch.setattr("detection.pipeline.folder_index.stored_events", lambda _: iter(events))
+    monkeypatch.setattr("detection.pipeline.folder_index.read_summary", lambda _: {"best": best})
+    place_thumbnail(VideoFolder("walk.mp4", str(place / "walk.mp4"), tmp_path / "walk"))
+    assert shown == [pytest.approx(time_s)]
+    assert (tmp_path / "walk" / "thumbnail.jpg").is_file()
+
+
+def test_the_picture_shows_whom_the_event_is_of(tmp_path, place, command):
     films = tmp_path / "films"
     films.mkdir()
     write_squares(films / "late.mp4", seconds=6, empty=(0, 4))
