@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 STDOUT = "standard output"
 _LONGEST_LINE = 4000
+_BAR_EVERY_S = 60  # in a log
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -44,6 +45,7 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
     this project and keeps its traceback. Characters that the terminal cannot show are written out.
     """
     _mend_streams()
+    _keep_bars_out_of_logs()
     _end_when_asked()
     code = exit_code_of(main)
     # The end is under way: asked again, as `timeout` does for its group, nothing is to be said.
@@ -420,6 +422,16 @@ class _Output(io.TextIOWrapper):
             super().flush()
         except OSError as error:
             raise OSError(error.errno, error.strerror, STDOUT) from error
+
+
+def _keep_bars_out_of_logs() -> None:
+    """Let progress bars write once a minute where stderr is no terminal: there each update stays.
+
+    tqdm reads this as it is imported; what the user has set goes before.
+    """
+    if sys.stderr is not None and not sys.stderr.isatty():
+        for name in ("TQDM_MININTERVAL", "TQDM_DELAY"):
+            os.environ.setdefault(name, str(_BAR_EVERY_S))
 
 
 def _end_when_asked() -> None:

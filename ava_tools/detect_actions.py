@@ -177,6 +177,7 @@ def _run_folder(
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     share = videos[rank::processes]
     outcomes: dict[str, str | None] = {}
+    said: set[str] = set()
     stopped = False
     for number, video in enumerate(share, 1):
         if stopped or should_stop():
@@ -184,7 +185,7 @@ def _run_folder(
             break
         try:
             place = f"[{number}/{len(share)}] "
-            stopped = _run_one(detector, video, options, should_stop, place=place)
+            stopped = _run_one(detector, video, options, should_stop, place=place, said=said)
             outcomes[video.name] = None
         except UserError as error:
             outcomes[video.name] = str(error)
@@ -203,10 +204,12 @@ def _run_one(
     should_stop: Callable[[], bool],
     *,
     place: str = "",
+    said: set[str] | None = None,
 ) -> bool:
     """Run one video; return whether it was stopped before its end and can go on.
 
     place: printed before the video's name.
+    said: how earlier videos were run, which is not repeated; this one's is added.
     """
     from detection.pipeline.writers import check_folder
     from detection.video.repairs import repair_lines
@@ -220,7 +223,7 @@ def _run_one(
         only_writer(folder, busy="another process writes here; another --out"),
     ):
         live, name = stream.is_live, stream.shown_name
-        _announce(detector, stream, options, place)
+        _announce(detector, stream, options, place, set() if said is None else said)
         _follow(detector, stream, folder, options, should_stop)
     for line in repair_lines({name: stream.repairs().descriptions()}):
         print(f"note: {line}", file=sys.stderr)
@@ -228,7 +231,11 @@ def _run_one(
 
 
 def _announce(
-    detector: ActionDetectorPipeline, stream: VideoStream, options: argparse.Namespace, place: str
+    detector: ActionDetectorPipeline,
+    stream: VideoStream,
+    options: argparse.Namespace,
+    place: str,
+    said: set[str],
 ) -> None:
     """Say what the video is before it is run; with --timing also how much memory is used."""
     from detection.pipeline.summary import facts_of, scores_text, video_line
@@ -243,7 +250,9 @@ def _announce(
     runtime = networks.runtime + (f" ({networks.runtime_why})" if networks.runtime_why else "")
     how = detector.options.for_source(live=stream.is_live)
     scores = scores_text(how, networks)
-    lines = [f"{place}{stream.shown_name}: {line}; runtime {runtime}; {scores}"]
+    how_run = f"; runtime {runtime}; {scores}"
+    lines = [f"{place}{stream.shown_name}: {line}{'' if how_run in said else how_run}"]
+    said.add(how_run)
     if options.timing:
         lines.append(detector.describe_bound(live=stream.is_live))
     print("\n".join(lines), file=sys.stderr)

@@ -110,7 +110,7 @@ def main() -> None:
             list(detector.run(options.video, out=out, end_s=options.seconds))
         report, clock = detector.report, detector.report.clock
         print(f"\n{'with annotated video and page' if files else 'without files'}: "
-              f"{report.keyframes} keyframes, {report.people} people at them")  # fmt: skip
+              f"{report.keyframes} keyframes, {report.people} detections of people")  # fmt: skip
         print(clock.table(report.end_s))
         scored_ms = 1000 * clock.seconds["actions"] / max(1, report.people)
         print(f"{scored_ms:.0f} ms of processor time a person and keyframe")

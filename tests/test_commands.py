@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,10 @@ def main(arguments):
         deeper(0)
     elif what == "closed":
         os.close(os.open(os.devnull, os.O_RDONLY) + 100)
+    elif what == "bar":
+        from tqdm import tqdm
+        for _ in tqdm(range(3), desc="work"):
+            time.sleep(0.15)
     elif what == "fault":
         raise RuntimeError("a fault of ours")
 run_command(main)
@@ -308,6 +313,18 @@ def test_what_the_system_lacks_is_one_line(script, what, said):
     ended = shell(f"{script} {what}")
     assert ended.returncode == 2 and ended.stderr.count("\n") == 1
     assert ended.stderr.startswith(said)
+
+
+def test_progress_bars_are_for_terminals_and_rare_in_logs(script):
+    assert shell(f"{script} bar").stderr == ""
+    assert "work: 100%" in shell(f"{script} bar", TQDM_DELAY="0").stderr  # the user's choice
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(ours, (24, 80))
+    with open(theirs, "wb", buffering=0) as terminal:  # noqa: PTH123
+        subprocess.run(["bash", "-c", f"{script} bar"], stderr=terminal, timeout=100, check=True)
+    shown = os.read(ours, 1 << 16)
+    os.close(ours)
+    assert shown.count(b"work: ") > 2 and b"work: 100%" in shown
 
 
 def test_a_fault_of_this_project_keeps_its_traceback(script):

@@ -109,7 +109,7 @@ def test_a_video_and_nothing_else(
     assert detect_actions.main([video, "--max-people", "2"]) == 0
     said = capsys.readouterr().err
     assert f"note: {KINETICS_NOTE}" in said.splitlines()
-    assert "2 keyframes, 4 people at them, " in said and " 0 persons" not in said
+    assert "2 keyframes, 4 detections of people, " in said and " 0 persons" not in said
     for name in ("x3d_s.pyth", "coco.pth"):
         assert f"{server.url}/{name} to {cache / name}" in said
         assert server.ranges_asked(name) == [None]
@@ -356,11 +356,10 @@ def test_the_summary_counts_who_became_a_tracked_person(
         assert detect_actions.main([*arguments, *more, "--out", out]) == 0
         return capsys.readouterr().err
 
-    assert "2 keyframes, 6 people at them, 2 persons tracked (2 below the person threshold of " in (
-        said("--person-score", "0.5")
-    )
-    assert "6 people at them, 3 persons tracked, " in said("--person-score", "0.2")
-    assert "2 people at them, 1 person tracked, " in said("--max-people", "1")
+    found = "2 keyframes, 6 detections of people, 2 persons tracked"
+    assert f"{found} (2 detections below the person" in said("--person-score", "0.5")
+    assert "6 detections of people, 3 persons tracked, " in said("--person-score", "0.2")
+    assert "2 detections of people, 1 person tracked, " in said("--max-people", "1")
 
 
 def test_unfinished_work_of_another_label_map_is_refused_by_its_name(

@@ -103,11 +103,12 @@ def counted(number: int, what: str) -> str:
 def summary_lines(name: str, report: Report, networks: Networks, *, written_to: str) -> list[str]:
     """Return the counts of a run, and why there is no event where there is none."""
     weak = report.people - report.people_tracked
-    below = f" ({weak:,} below the person threshold of {networks.person_score:g} are not)"
+    low = f" ({counted(weak, 'detection')} below the person threshold of {networks.person_score:g})"
     filled = f"{report.people_filled:,} misses filled, " if report.people_filled else ""
     lines = [
-        f"{counted(report.keyframes, 'keyframe')}, {report.people:,} people at them, "
-        f"{counted(report.persons, 'person')} tracked{below if weak else ''}, {filled}"
+        f"{counted(report.keyframes, 'keyframe')}, "
+        f"{counted(report.people, 'detection')} of people, "
+        f"{counted(report.persons, 'person')} tracked{low if weak else ''}, {filled}"
         f"{counted(report.events, 'event')} -> {written_to}"
     ]
     if not report.events:
@@ -179,12 +180,13 @@ def write_summary(
         "events": report.events,
         "best_person_score": round(report.best_person_score, 6),
         "best": best,
+        "scores": scores,
+        "times_person_score": networks.times_person_score,
+        "thresholds_learned_on": None if networks.learned is None else networks.learned.source,
+        # Last: hundreds of lines, of a network of Kinetics.
         "thresholds": dict(
             zip(networks.label_map.names, networks.thresholds.round(6).tolist(), strict=True)
         ),
-        "thresholds_learned_on": None if networks.learned is None else networks.learned.source,
-        "scores": scores,
-        "times_person_score": networks.times_person_score,
     }
     write_text(folder / SUMMARY_NAME, json.dumps(values, indent=2) + "\n")
 

@@ -78,11 +78,11 @@ def events_with(place, option, **options):
 
 def test_counts_say_who_became_somebody(place):
     (line,) = lines_of(place, threshold=0.3)
-    assert line.startswith("8 keyframes, 16 people at them, 2 persons tracked, ")
+    assert line.startswith("8 keyframes, 16 detections of people, 2 persons tracked, ")
     assert line.endswith(" events -> out") and " 0 events" not in line
     (line,) = lines_of(place, threshold=0.3, person_score=0.85)  # the squares score 0.9 and 0.8
-    words = "16 people at them, 1 person tracked (8 below the person threshold of 0.85 are not), "
-    assert words in line
+    weak = "(8 detections below the person threshold of 0.85)"
+    assert f"16 detections of people, 1 person tracked {weak}, " in line
 
 
 @pytest.mark.parametrize("smoothing_s", [0.0, 1.0])
@@ -122,7 +122,7 @@ def test_a_class_with_a_threshold_of_its_own_is_named_in_the_option(place):
 
 def test_nobody_tracked_names_the_best_person_score_and_its_option(place):
     counts, why = lines_of(place, person_score=0.95)
-    assert "16 people at them, 0 persons tracked (16 below" in counts
+    assert "16 detections of people, 0 persons tracked (16 detections below" in counts
     assert "no person was tracked: the highest person score is 0.89" in why
     assert "a track begins at 0.95" in why
     option = why.partition("; ")[2].removesuffix(" tracks them")
@@ -132,7 +132,7 @@ def test_nobody_tracked_names_the_best_person_score_and_its_option(place):
 
 def test_nobody_and_nothing_asked_for(place):
     counts, why = lines_of(place, "empty.mp4", person_score=0.6)
-    assert counts == "4 keyframes, 0 people at them, 0 persons tracked, 0 events -> out"
+    assert counts == "4 keyframes, 0 detections of people, 0 persons tracked, 0 events -> out"
     assert why.endswith("none scored 0.3 or more (the person threshold is 0.6: --person-score)")
     detector = detector_of(place)
     list(detector.run(place / "walk.mp4", start_s=100))
@@ -235,6 +235,21 @@ def test_the_first_line_says_how_scores_were_made(place, tmp_path, command, caps
     assert command(arguments) == 0
     assert capsys.readouterr().err.splitlines()[0].endswith(f"runtime torch; {words}")
     assert json.loads((tmp_path / "a" / "summary.json").read_text())["scores"] == words
+
+
+def test_of_several_videos_the_first_says_how_all_are_run(place, tmp_path, command, capsys):
+    videos = [str(place / "walk.mp4"), str(place / "empty.mp4"), "--checkpoint", str(place / "run")]
+    assert command([*videos, "--quiet", "--no-film", "--no-page", "--out", str(tmp_path)]) == 0
+    first, second = (line for line in capsys.readouterr().err.splitlines() if "to come" in line)
+    assert "; runtime torch; scores averaged along" in first
+    assert second.startswith("[2/2] ") and second.endswith("to come, one each 0.5 s")
+
+
+def test_the_thresholds_of_all_classes_end_the_summary(place, tmp_path, command):
+    arguments = [str(place / "walk.mp4"), "--checkpoint", str(place / "run"), "--quiet"]
+    assert command([*arguments, "--no-film", "--no-page", "--out", str(tmp_path / "a")]) == 0
+    summary = json.loads((tmp_path / "a" / "summary.json").read_text())
+    assert list(summary)[-1] == "thresholds" and list(summary["thresholds"]) == list(LABELS.names)
 
 
 @pytest.mark.parametrize("seconds, start_s, end_s", [(4, 0, 99), (4, 1.2, 3.5), (0.1, 0, 9)])
