@@ -111,7 +111,9 @@ def _say_round(session: Session, done: Round, before: Round | None, files: int) 
     if session.unreadable:
         lines = first_few(list(map(printable, session.unreadable)))
         print(f"{len(session.unreadable)} keyframes cannot be read and are left out: {lines}")
-    print(f"features: {session.computed} computed, the others were kept from before")
+    kept = session.computed < session.known and not session.unreadable
+    others = ", the others were kept from before" if kept else ""
+    print(f"features: {session.computed} computed{others}")
     for line in report_lines(done.classes):
         print(line)
     if done.thresholds is None:

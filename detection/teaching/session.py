@@ -77,6 +77,7 @@ class Session:
     run: Path
     show_progress: bool = False
     computed: int = field(default=0, init=False)  # people at keyframes, just now
+    known: int = field(default=0, init=False)  # people at keyframes whose features are needed
     unreadable: list[str] = field(default_factory=list, init=False)
 
     @classmethod
@@ -136,6 +137,7 @@ class Session:
             if video_id in labelled:
                 parts.append(labelled[video_id].people)
             of_videos[video_id] = PersonKeyframes.joined(parts)
+        self.known = sum(len(np.unique(people.keys, axis=0)) for people in of_videos.values())
         network = self.network
         self.computed, self.unreadable = compute_missing(
             network.store,

@@ -604,3 +604,18 @@ def test_contrast_and_names_of_controls(browser: Browser, tmp_path: Path, scheme
     check()
     browser.press(ESCAPE, "?")
     check()
+
+
+def test_the_export_names_the_folder_that_the_page_lies_in(browser, tmp_path):
+    for name, typed in (
+        ("my set", f"'{tmp_path}/my set'"),
+        ("it's 世", f"'{tmp_path}/it'\\''s 世'"),
+        ("raw", f"{tmp_path}/raw"),
+    ):
+        folder = tmp_path / name / "label"
+        page = page_of(folder, video(folder, "a", track(1)))
+        browser.open(page)
+        browser.press("1", "e")
+        assert f"{tmp_path}/{name}/labels/" in browser.text("dialog")
+        assert browser.text("dialog pre") == f"python -m ava_tools.teach --dataset {typed}"
+        browser.js("localStorage.clear()")  # the pages are one to the browser

@@ -99,10 +99,19 @@ class LabelPage extends Page {
   }
 
   exportCommands() {
-    return [el("p", {}, `Save it into the folder `, el("code", {}, "DATASET/labels/"), ` (DATASET is the folder of ${this.doc.title}), then:`),
-      el("pre", {}, "python -m ava_tools.teach --dataset DATASET"),
+    const folder = this.datasetFolder();
+    const typed = folder === null ? "DATASET" : /^[\w./:-]+$/.test(folder) ? folder : `'${folder.replaceAll("'", "'\\''")}'`;
+    const which = folder === null ? ` (DATASET is the folder of ${this.doc.title})` : "";
+    return [el("p", {}, `Save it into the folder `, el("code", {}, `${folder ?? "DATASET"}/labels/`), `${which}, then:`),
+      el("pre", {}, `python -m ava_tools.teach --dataset ${typed}`),
       el("p", { class: "soft" }, "That learns from it and writes this page again with suggestions, the most useful people first. "
         + "Picks stay in this browser too.")];
+  }
+
+  // The data set folder, where this page lies in it as `label` writes it; else null.
+  datasetFolder() {
+    const found = location.protocol === "file:" && /^(.+)\/label\/[^/]+$/.exec(decodeURIComponent(location.pathname));
+    return found ? found[1].replace(/^\/(?=[A-Za-z]:)/, "") : null;
   }
 
   get importUnits() {
