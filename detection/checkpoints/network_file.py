@@ -150,7 +150,8 @@ def _choose_classes(
     kinetics = network.task == "classification" and network.head.num_classes == _KINETICS
     if file.classes is not None or not kinetics:
         return file.classes, []
-    return kinetics_classes(), [f"{file.path.name}: its 400 classes are taken for those of Kinetics-400"]
+    name = Path(file.path).name
+    return kinetics_classes(), [f"{name}: its 400 classes are taken for those of Kinetics-400"]
 
 
 def kinetics_classes() -> LabelMap:
