@@ -1,5 +1,7 @@
 """The annotator of a label page, played by a script that knows one person of each video.
 
+    python -m benchmarks.page_annotator --dataset data/raw --annotation JHMDB-GT.pkl
+
 It sees the people of the page as the page's reader does (tracks of detected boxes) and writes the
 file that the page exports, `labels/labels.json`, by the project's own writer. The page itself is
 driven in a browser by `label_page.py`. Legend: n annotated frames, K keyframes of a track.
@@ -7,6 +9,7 @@ driven in a browser by `label_page.py`. Legend: n annotated frames, K keyframes 
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +23,7 @@ from detection.boxes import paired_iou
 from detection.datasets.folder import DatasetFolder
 from detection.datasets.label_file import LabelFile, LabelledPerson, LabelledVideo, write_label_file
 from detection.datasets.labelling_task import read_labelling_task
+from detection.formats.safe_pickle import read_plain_pickle
 from detection.review.document import ReviewTrack
 from detection.review.labelling import find_people_to_label
 from detection.review.page import page_key
@@ -125,3 +129,32 @@ def _labelled_video(
     others = np.concatenate(others_us)
     undecided = (others[None, :] == keyframes_us[:, None]).sum(1).astype(np.int64)
     return LabelledVideo(video_id, keyframes_us, undecided, tuple(people))
+
+
+def label_jhmdb(root: Path, annotation: Mapping[str, Any]) -> int:
+    """Label the page of a data set of JHMDB's clips, named as there; as `label_people`."""
+    names = {name.split("/")[-1]: name for name in annotation["gttubes"]}
+    known = {}
+    for path in sorted((root / "videos").iterdir()):
+        if path.stem in names:
+            known[path.stem] = known_person(annotation, names[path.stem], path)
+    try:
+        return label_people(root, known)
+    except KeyError as missing:
+        raise SystemExit(f"{root}: no clip of JHMDB is named {missing}") from None
+
+
+def main() -> None:
+    """Write the labels of a data set's page, and say how many people were labelled."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--annotation", type=Path, required=True, help="JHMDB-GT.pkl")
+    options = parser.parse_args()
+    labelled = label_jhmdb(options.dataset, read_plain_pickle(options.annotation))
+    print(f"{labelled} people labelled -> {options.dataset}/labels/labels.json")
+
+
+if __name__ == "__main__":
+    main()

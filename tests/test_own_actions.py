@@ -16,7 +16,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import own_actions  # noqa: E402
 from own_actions_report import Outcome, print_table, read_result  # noqa: E402
-from page_annotator import KnownPerson, known_person, label_people  # noqa: E402
+from page_annotator import (  # noqa: E402
+    KnownPerson,
+    known_person,
+    label_jhmdb,
+    label_people,
+)
 
 from ava_tools import detect_people, label, teach  # noqa: E402
 from detection import KeyframeResult, VideoResults  # noqa: E402
@@ -135,6 +140,20 @@ def test_the_annotator_labels_the_known_person_and_leaves_others_undecided(page)
         assert not videos[name].nobody
     assert sorted(videos["train_0"].undecided.tolist()) == [0, 1]
     assert videos["train_1"].undecided.tolist() == [0, 0]
+
+
+def test_the_annotator_finds_clips_by_their_names(page):
+    root, known = page
+    tubes = {}
+    for video_id, one in known.items():
+        boxes_px = one.boxes_01 * [96, 72, 96, 72] - [0, 0, 1, 1]
+        tube = np.column_stack([np.rint(one.times_s * 10) + 1, boxes_px])
+        tubes[f"be red/{video_id}"] = {0: [tube]}
+    annotation = {"gttubes": tubes, "resolution": dict.fromkeys(tubes, (72, 96))}
+    assert label_jhmdb(root, annotation) == 4
+    del annotation["gttubes"]["be red/train_2"]
+    with pytest.raises(SystemExit, match="no clip of JHMDB is named 'train_2'"):
+        label_jhmdb(root, annotation)
 
 
 def _where(known: KnownPerson):
