@@ -92,6 +92,11 @@ class PipelineOptions:
             return None
         return TrackScoring(self.smoothing_s, self.fill_misses or "between", self.max_gap_s)
 
+    @property
+    def goes_on(self) -> float:
+        """Return the share of its threshold down to which an event lasts: 1 of scores as they come."""
+        return 1.0 if self.track_scoring is None else self.off_share
+
     def for_source(self, *, live: bool) -> PipelineOptions:
         """Return the options with what depends on the kind of source decided."""
         if self.fill_misses is not None:

@@ -64,7 +64,7 @@ class Postprocessor:
             label_map.names,
             label_map.ids,
             on=networks.thresholds,
-            off=networks.thresholds * (1.0 if how is None else options.off_share),
+            off=networks.thresholds * options.goes_on,
             interval_s=options.keyframe_interval_s,
             max_gap_s=max(options.max_gap_s, 1.5 * options.keyframe_interval_s),
             top_k=options.top_k,

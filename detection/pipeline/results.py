@@ -208,6 +208,7 @@ class Results:
             self.networks,
             self._again(),
             threshold=self.networks.threshold,
+            goes_on=self.options.goes_on,
             # Of a damaged source the size of its copy, which may be smaller, has to do.
             sized_as=Path(self.stream.source) if is_whole else folder / place,
             notes=self.networks.notes,

@@ -160,12 +160,14 @@ def write_page(
     results: Iterable[Postprocessed],
     *,
     threshold: float,
+    goes_on: float,
     sized_as: Path,
     notes: Sequence[str] = (),
 ) -> Path:
     """Write review.html beside a video that browsers play.
 
     source: the video, relative to the folder.
+    goes_on: share of its threshold down to which an event lasts.
     sized_as: the video whose size the page says.
     notes: lines shown at the top of the page.
     """
@@ -192,6 +194,7 @@ def write_page(
         exclusive=networks.label_map.exclusive,
         score_threshold=threshold,
         class_thresholds={i: t for i, t in by_class if t != threshold},
+        goes_on=goes_on,
         note="detected people, predicted actions",
         notes=notes,
     )

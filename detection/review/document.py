@@ -186,6 +186,8 @@ class ReviewDocument:
         `DatasetFolder.exclusive_groups`; choosing one unsets the others.
     score_threshold: least score of a label; the page's slider starts there if any score reaches it.
     class_thresholds: thresholds of single classes, by class id; the slider moves all together.
+    goes_on: share of its threshold down to which a label of a track goes on, as events do; 1: each
+        keyframe is judged alone.
     note: a line below the title, such as the model.
     notes: lines shown at the top of the page, such as what the labels are good for.
     mode: "review", labels and predictions are looked at and corrected keyframe by keyframe;
@@ -200,6 +202,7 @@ class ReviewDocument:
     exclusive: Mapping[str, Sequence[int]] = field(default_factory=dict)
     score_threshold: float = 0.3
     class_thresholds: Mapping[int, float] = field(default_factory=dict)
+    goes_on: float = 1.0
     note: str = ""
     notes: Sequence[str] = ()
     mode: Literal["review", "label"] = "review"
@@ -212,6 +215,8 @@ class ReviewDocument:
         for threshold in (self.score_threshold, *self.class_thresholds.values()):
             if not 0 <= threshold <= 1:
                 raise ValueError(f"a score threshold must be from 0 to 1, got {threshold}")
+        if not 0 <= self.goes_on <= 1:
+            raise ValueError(f"goes_on must be from 0 to 1, got {self.goes_on}")
         ids = [video.video_id for video in self.videos]
         if len(set(ids)) < len(ids):
             raise ValueError("a video id occurs twice")

@@ -62,6 +62,7 @@ def encode_document(document: ReviewDocument) -> tuple[dict[str, Any], list[dict
         "threshold": document.score_threshold,
         "slider": document.opening.slider,
         "classThresholds": {columns[i]: t for i, t in document.class_thresholds.items()},
+        "goesOn": document.goes_on,
         "leastScore": LEAST_SCORE,
         "errorKinds": ERROR_KINDS,
         "videos": [

@@ -568,3 +568,40 @@ def test_contrast_and_names_of_controls(browser: Browser, tmp_path: Path, scheme
     browser.js("review.view.pick(null)")
     browser.press("r", "e")
     assert browser.driver.execute_script(CONTRAST + "return lowContrast();") == []
+
+
+@pytest.mark.parametrize("goes_on", [1.0, 0.7])
+def test_a_label_goes_on_below_its_threshold_as_events_do(browser, tmp_path, goes_on):
+    """Stand and sit are one of a group; watch is free. Shown is what events say, where it does."""
+    times_s = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+    scores = [
+        [0.50, 0.00, 0.10],  # nothing has begun
+        [0.65, 0.00, 0.61],
+        [0.45, 0.55, 0.50],  # stand goes on, sit has not begun
+        [0.45, 0.62, 0.41],  # the likelier of the group; watch ends below 0.42
+        [0.10, 0.43, 0.55],
+        [0.00, 0.41, 0.00],
+    ]
+    moving = ReviewTrack(4, times_s, [LEFT] * 6, scores, [1.0] * 6)
+    page = page_of(
+        tmp_path,
+        clip(tmp_path, tracks=(moving,), keyframes_s=times_s),
+        score_threshold=0.6,
+        goes_on=goes_on,
+    )
+    browser.open(page)
+    names = "[...labels].map((c) => review.doc.classes[c].name).sort().join('+')"
+    shown = browser.js(
+        "review.view.clip.times.map((_, k) => review.view.clip.labelsAt(k, new Map(), "
+        f"review.view.thresholds).people.map(({{labels}}) => {names}).join())"
+    )
+    bars = browser.js(
+        "Object.fromEntries(review.view.timeline.rows.filter((row) => row.lane).map(({lane}) => "
+        "[review.doc.classes[lane.column].name, lane.spans.map(([k]) => k)]))"
+    )
+    if goes_on == 1:
+        assert shown == ["", "stand+watch", "", "sit", "", ""]
+        assert bars == {"stand": [1], "watch": [1], "sit": [3]}
+    else:
+        assert shown == ["", "stand+watch", "stand+watch", "sit", "sit", ""]
+        assert bars == {"stand": [1, 2], "watch": [1, 2], "sit": [3, 4]}

@@ -156,3 +156,12 @@ def test_a_broken_network_is_named(place):
     norm, logits = detector.networks.signs_of_damage()
     assert name.removesuffix(".running_var") in norm and "a logit of" in logits
     assert len(sound) <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "share"), [({}, 0.7), ({"off_share": 0.5}, 0.5), ({"smoothing_s": 0.0}, 1.0)]
+)
+def test_the_page_lets_labels_go_on_as_far_as_events_last(place, options, share):
+    list(detector_of(place, **options).run(place / "walk.mp4", out=place / "out", film=False))
+    text = (place / "out" / "review.html").read_text(encoding="utf-8").partition('"goesOn":')[2]
+    assert float(text.partition(",")[0]) == share

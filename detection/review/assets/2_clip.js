@@ -33,6 +33,7 @@ class Clip {
       this.decided.set(id, cells);
       k.forEach((at, j) => { cells[track.k.indexOf(at)] = { labels: l[j], nobody, done: true }; });
     }
+    this.under = new WeakMap(); // what each track does, by thresholds
     this.size = this.tracks.reduce((sum, track) => sum + track.k.length, 0);
     const gaps = this.times.slice(1).map((time, i) => time - this.times[i]).sort((a, b) => a - b);
     this.spacing = gaps.length ? gaps[gaps.length >> 1] : 1;
@@ -75,10 +76,32 @@ class Clip {
 
   // The labels a prediction stands for: above the threshold, one of each exclusive group.
   proposed(guess, thresholds) {
+    return this.doc.goesOn < 1 ? this.doings(guess.track, thresholds)[guess.place] : this.reached(guess.scores, thresholds, new Set());
+  }
+
+  // Whether a class of a track is a bar on the timeline; score: its own there.
+  isBar(track, place, column, score, thresholds) {
+    return this.doc.goesOn < 1 ? this.doings(track, thresholds)[place].has(column) : score >= thresholds[column];
+  }
+
+  // What a track does at each of its keyframes, as events have it: begun at the threshold, a label
+  // goes on until the score falls below a share of it.
+  doings(track, thresholds) {
+    if (!this.under.has(thresholds)) this.under.set(thresholds, new Map());
+    const known = this.under.get(thresholds);
+    if (!known.has(track)) {
+      let labels = new Set();
+      known.set(track, track.s.map((flat) => { labels = this.reached(pairsOf(flat), thresholds, labels); return labels; }));
+    }
+    return known.get(track);
+  }
+
+  // scores: likeliest first.  before: the labels of the keyframe before, which may go on.
+  reached(scores, thresholds, before) {
     const labels = new Set();
     const taken = new Set();
-    for (const [column, score] of guess.scores) {
-      if (score < thresholds[column]) continue;
+    for (const [column, score] of scores) {
+      if (score < thresholds[column] * (before.has(column) ? this.doc.goesOn : 1)) continue;
       const group = this.doc.groupOf[column];
       if (group !== undefined && taken.has(group)) continue;
       if (group !== undefined) taken.add(group);

@@ -47,10 +47,10 @@ class Timeline {
       const lanes = new Map();
       track.k.forEach((k, j) => {
         for (let i = 0; i < track.s[j].length; i += 2) {
-          const column = track.s[j][i];
-          if (track.s[j][i + 1] < thresholds[column] || !app.classOn[column]) continue;
+          const [column, score] = [track.s[j][i], track.s[j][i + 1]];
+          if (!app.classOn[column] || !clip.isBar(track, j, column, score, thresholds)) continue;
           if (!lanes.has(column)) lanes.set(column, []);
-          lanes.get(column).push([k, track.s[j][i + 1]]);
+          lanes.get(column).push([k, score]);
         }
       });
       const mine = truth.filter((person) => person.track === track.id);
