@@ -94,7 +94,7 @@ class PipelineOptions:
 
     @property
     def goes_on(self) -> float:
-        """Return the share of its threshold down to which an event lasts: 1 of scores as they come."""
+        """Return down to which share of its threshold an event lasts; 1 without smoothing."""
         return 1.0 if self.track_scoring is None else self.off_share
 
     def for_source(self, *, live: bool) -> PipelineOptions:
