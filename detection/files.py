@@ -261,6 +261,33 @@ def _tidy(named: Path, out: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+# Of this project alone, in a folder that all programs of a machine share.
+_TEMPORARY = ".x3d-action-detection-copies-"
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield an empty folder among this machine's temporary files; it is removed at the end.
+
+    Of a killed process it stays until `remove_dead_temporary_folders`. Raises `CannotWriteError`.
+    """
+    place = Path(tempfile.gettempdir())
+    with ExitStack() as stack:
+        with naming(place):
+            folder = stack.enter_context(unfinished_folder(place, _TEMPORARY))
+        yield folder
+
+
+def remove_dead_temporary_folders() -> None:
+    """Remove what `temporary_folder` made for processes of this user that are gone."""
+    with (
+        suppress(OSError),
+        left_behind(Path(tempfile.gettempdir()), _TEMPORARY) as folders,
+    ):
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def only_writer(
     folder: str | Path, *, busy: str, may_wait: Callable[[], bool] = lambda: False

@@ -10,14 +10,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from detection.errors import UserError
-from detection.files import CannotWriteError, read_text
+from detection.files import (
+    CannotWriteError,
+    read_text,
+    remove_dead_temporary_folders,
+    temporary_folder,
+)
 from detection.pipeline.segments import STATE_NAME
 from detection.pipeline.video_folders import VideoFolder
 from detection.transfer import places
@@ -28,21 +33,25 @@ _STATE_LIMIT_BYTES = 64 << 20
 class Copies:
     """Sources and results as local files.
 
-    root: folder or address of the results.  Close it (or let the process end) to remove copies.
+    root: folder or address of the results.  Copies are removed when the process ends; what killed
+    ones have left on this machine is removed first.
     """
 
     def __init__(self, root: str) -> None:
         self._root = root
         self.are_remote = places.is_remote(root)
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._temporary: Path | None = None
+        self._at_end = ExitStack()
+        weakref.finalize(self, self._at_end.close)
+        remove_dead_temporary_folders()
         self._source: tuple[str, str] | None = None
 
     @property
     def _place(self) -> Path:
         """A folder of temporary files, made where there is something to copy."""
         if self._temporary is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="archive-")
-        return Path(self._temporary.name)
+            self._temporary = self._at_end.enter_context(temporary_folder())
+        return self._temporary
 
     def source(self, video: VideoFolder) -> str:
         """Return the local path of a video, fetched where it is remote."""

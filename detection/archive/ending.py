@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -14,7 +13,7 @@ from detection.archive.pieces import SPANS_NAME, spans_folder
 from detection.archive.table_files import only_tables_writer
 from detection.archive.tables import TableFormat, finish_tables, plan_tables, write_part
 from detection.errors import printable
-from detection.files import only_writer
+from detection.files import only_writer, temporary_folder
 from detection.pipeline.folder_index import (
     ROW_NAMES,
     THUMBNAIL_NAME,
@@ -112,8 +111,8 @@ def _write_index(
         mended: dict[str, str | None] = dict.fromkeys(failed_before(Path(root)) & tried)
         return write_index(Path(root), videos, mended | errors)
     address = root.rstrip("/")
-    with tempfile.TemporaryDirectory() as temporary:
-        here = Path(temporary) / address.rpartition("/")[2]
+    with temporary_folder() as temporary:
+        here = temporary / address.rpartition("/")[2]
         _copy_facts(address, videos, here)
         copies = [VideoFolder(v.name, v.source, here / v.folder) for v in videos]
         mended = dict.fromkeys(failed_before(here) & tried)

@@ -6,8 +6,6 @@ import importlib.metadata
 import json
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from detection import __version__
@@ -16,7 +14,7 @@ from detection.archive.table_files import MANIFEST_NAME
 from detection.archive.table_rows import VideoRow, read_common
 from detection.archive.tables import TablesPlan
 from detection.errors import UserError
-from detection.files import sha256_of
+from detection.files import sha256_of, temporary_folder
 from detection.formats.json_text import json_text
 from detection.pipeline.decisive import common_key
 from detection.transfer.places import (
@@ -89,8 +87,8 @@ def _counts(videos: Sequence[VideoRow]) -> dict[str, Any]:
 
 def _identity(root: str, name: str) -> dict[str, int | str]:
     place = f"{root.rstrip('/')}/{name}"
-    with TemporaryDirectory() as folder:
-        path = fetch(place, Path(folder, "table")) if is_remote(root) else local_path(place)
+    with temporary_folder() as folder:
+        path = fetch(place, folder / "table") if is_remote(root) else local_path(place)
         try:
             return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
         except OSError as error:

@@ -7,12 +7,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from detection.archive.csv_files import csv_head
 from detection.archive.table_columns import TABLES, TableName
 from detection.errors import UserError
-from detection.files import naming, only_writer, replacing
+from detection.files import naming, only_writer, replacing, temporary_folder
 from detection.transfer.places import (
     exists,
     fetch,
@@ -88,8 +87,8 @@ def join_parts(root: str, table: TableName, parts: Sequence[str]) -> None:
     with new_file(f"{root.rstrip('/')}/{table}.csv") as path, path.open("wb") as whole:
         whole.write(csv_head(table).encode())
         for part in parts:
-            with TemporaryDirectory() as folder:
-                here = fetch(part, Path(folder, "part")) if is_remote(part) else local_path(part)
+            with temporary_folder() as folder:
+                here = fetch(part, folder / "part") if is_remote(part) else local_path(part)
                 with here.open("rb") as file:
                     shutil.copyfileobj(file, whole)
     for part in parts:
@@ -103,17 +102,17 @@ def new_file(place: str) -> Iterator[Path]:
         with replacing(local_path(place)) as path:
             yield path
         return
-    with TemporaryDirectory() as folder:
-        path = Path(folder, place.rpartition("/")[2])
+    with temporary_folder() as folder:
+        path = folder / place.rpartition("/")[2]
         yield path
         put_file(path, place)
 
 
 def _is_our_csv(base: str, table: TableName) -> bool:
     head = csv_head(table).encode()
-    with TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         place = f"{base}/{table}.csv"
-        path = fetch(place, Path(folder, "table")) if is_remote(base) else local_path(place)
+        path = fetch(place, folder / "table") if is_remote(base) else local_path(place)
         with naming(path), path.open("rb") as file:
             return file.read(len(head)) == head
 

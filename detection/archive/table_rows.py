@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from detection.datasets.label_map import read_label_map
 from detection.errors import UserError
-from detection.files import sha256_of_text
+from detection.files import sha256_of_text, temporary_folder
 from detection.formats.json_text import read_json_object
 from detection.pipeline.folder_index import State, state_of
 from detection.pipeline.segments import STATE_NAME
@@ -169,16 +168,16 @@ def results_here(root: str, folder: str, names: tuple[str, ...]) -> Iterator[Pat
     if not is_remote(root):
         yield local_path(root) / folder
         return
-    with TemporaryDirectory() as temporary:
+    with temporary_folder() as temporary:
         for name in names:
             address = f"{root.rstrip('/')}/{folder}/{name}"
             if exists(address):
-                fetch(address, Path(temporary) / name)
+                fetch(address, temporary / name)
         try:
-            yield Path(temporary)
+            yield temporary
         except UserError as error:
             shown = shown_address(f"{root.rstrip('/')}/{folder}")
-            raise UserError(str(error).replace(temporary, shown)) from error
+            raise UserError(str(error).replace(str(temporary), shown)) from error
 
 
 def _read_rows(place: Path, label_map: LabelMap, events: list[ActionEvent]) -> PeopleRows:

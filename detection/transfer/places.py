@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from detection.errors import UserError, printable
-from detection.files import naming, read_content, replacing
+from detection.files import naming, read_content, replacing, temporary_folder
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _LOCAL = frozenset({"file", "local"})
@@ -201,8 +200,8 @@ def write_bytes(address: str, content: bytes) -> None:
         with replacing(local_path(address)) as temporary:
             temporary.write_bytes(content)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        local = Path(folder, "content")
+    with temporary_folder() as folder:
+        local = folder / "content"
         local.write_bytes(content)
         put_file(local, address)
 
