@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from detection.errors import UserError, at_row
+from detection.errors import NotFoundError, UserError, at_row
 from detection.unfinished import (
     hold,
     is_held,
@@ -393,7 +393,8 @@ def read_content(path: str | Path, *, what: str, limit_bytes: int, missing: str 
     """Return the bytes of a file that is read whole.
 
     what, missing: how the file is called in errors, and where there is none. Raises `UserError`
-    where it is missing, no regular file, larger than `limit_bytes`, or cannot be read.
+    where it is missing (`NotFoundError`), no regular file, larger than `limit_bytes`, or cannot be
+    read.
     """
     path = Path(path)
     with _reading(path, missing):
@@ -409,7 +410,7 @@ def _reading(path: Path, missing: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{path}: {missing} not found") from error
+        raise NotFoundError(f"{path}: {missing} not found") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 

@@ -16,10 +16,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from detection.errors import UserError
+from detection.errors import NotFoundError
 from detection.files import (
     CannotWriteError,
-    read_text,
     remove_dead_temporary_folders,
     temporary_folder,
 )
@@ -68,14 +67,17 @@ class Copies:
         return self._source[1]
 
     def state(self, video: VideoFolder) -> dict[str, Any] | None:
-        """Return what run.json of a video's results holds; None where there is none."""
+        """Return what run.json of a video's results holds; None where none or a damaged one is.
+
+        Raises `UserError` where that cannot be told: a bucket that cannot be reached may hold one.
+        """
         try:
-            if self.are_remote:
-                text = places.read_bytes(self._address(video, STATE_NAME), _STATE_LIMIT_BYTES)
-                values = json.loads(text)
-            else:
-                values = json.loads(read_text(video.folder / STATE_NAME))
-        except (UserError, ValueError, RecursionError):
+            content = places.read_bytes(self._address(video, STATE_NAME), _STATE_LIMIT_BYTES)
+        except NotFoundError:
+            return None
+        try:
+            values = json.loads(content)
+        except (ValueError, RecursionError):
             return None
         return values if isinstance(values, dict) else None
 
@@ -153,4 +155,6 @@ class Copies:
                     folder.rmdir()
 
     def _address(self, video: VideoFolder, *below: str) -> str:
-        return "/".join([self._root.rstrip("/"), video.folder.as_posix(), *below])
+        folder = video.folder.as_posix()
+        start = [self._root.rstrip("/")] if self.are_remote else []  # a local one is below it
+        return "/".join([*start, folder, *below])

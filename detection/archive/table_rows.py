@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.label_map import read_label_map
-from detection.errors import UserError
+from detection.errors import NotFoundError, UserError
 from detection.files import sha256_of_text, temporary_folder
 from detection.formats.json_text import read_json_object
 from detection.pipeline.folder_index import State, state_of
@@ -26,7 +26,7 @@ from detection.pipeline.stored import stored_events, stored_rows
 from detection.pipeline.summary import SUMMARY_NAME, read_summary
 from detection.structures import LabelMap
 from detection.tracking.events import ActionEvent
-from detection.transfer.places import exists, fetch, is_remote, local_path, shown_address
+from detection.transfer.places import fetch, is_remote, local_path, shown_address
 
 LABEL_MAP_NAME = "label_map.pbtxt"
 TABLE_NAMES = (LABEL_MAP_NAME, "tracks.jsonl", "events.jsonl")
@@ -170,9 +170,8 @@ def results_here(root: str, folder: str, names: tuple[str, ...]) -> Iterator[Pat
         return
     with temporary_folder() as temporary:
         for name in names:
-            address = f"{root.rstrip('/')}/{folder}/{name}"
-            if exists(address):
-                fetch(address, temporary / name)
+            with suppress(NotFoundError):
+                fetch(f"{root.rstrip('/')}/{folder}/{name}", temporary / name)
         try:
             yield temporary
         except UserError as error:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from detection.errors import UserError, printable
+from detection.errors import NotFoundError, UserError, printable
 from detection.files import naming, read_content, replacing, temporary_folder
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -107,14 +107,14 @@ def _list_local(folder: Path, *, below: bool = True) -> list[tuple[str, str, int
 def fetch(address: str, into: Path) -> Path:
     """Copy a file to the local path `into`, whole or not at all; return `into`.
 
-    Raises `UserError` where it is not found or cannot be read, and where it has another size in the
-    end than its place says; `CannotWriteError` where `into` cannot be written.
+    Raises `NotFoundError`, `UserError` where it cannot be read, and where it has another size in
+    the end than its place says; `CannotWriteError` where `into` cannot be written.
     """
     with replacing(into) as temporary:
         if not is_remote(address):
             source = local_path(address)
             if not source.is_file():
-                raise UserError(f"{source}: file not found")
+                raise NotFoundError(f"{source}: file not found")
             shutil.copyfile(source, temporary)
             return into
         with _remotely(address, "cannot be read", own_file=temporary):
@@ -179,7 +179,11 @@ def exists(address: str) -> bool:
 
 
 def read_bytes(address: str, limit: int) -> bytes:
-    """Return the content of a file; raises `UserError` for one of more than `limit` bytes."""
+    """Return the content of a file.
+
+    Raises `NotFoundError`, and `UserError` for one that cannot be read or has more than `limit`
+    bytes.
+    """
     if not is_remote(address):
         return read_content(local_path(address), what="file", limit_bytes=limit)
     with _remotely(address, "cannot be read"):
@@ -284,7 +288,7 @@ def _remotely(address: str, what: str, *, own_file: Path | None = None) -> Itera
         if not _is_of_the_place(error):
             raise
         if isinstance(error, FileNotFoundError) and _says_absent(error):
-            raise UserError(f"{shown}: not found") from error
+            raise NotFoundError(f"{shown}: not found") from error
         rights = "no rights: " if isinstance(error, PermissionError) else ""
         raise UserError(f"{shown}: {what} ({rights}{_words(error)})") from error
 

@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 from detection.archive.copies import Copies
+from detection.archive.done import DoneCheck
+from detection.archive.manifest import read_archive_manifest
+from detection.errors import UserError
 from detection.files import temporary_folder
+from detection.pipeline.video_folders import VideoFolder
+from detection.transfer import places
 
 fsspec = pytest.importorskip("fsspec")
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -82,3 +87,38 @@ def test_copies_of_other_users_stay(temporary, monkeypatch):
         assert (temporary / name).exists()
     Copies("memory://found")
     assert not (temporary / name).exists()
+
+
+def video(name="a.mp4"):
+    return VideoFolder(name, f"memory://videos/{name}", Path(name.removesuffix(".mp4")))
+
+
+def test_only_a_file_that_is_not_there_is_none(monkeypatch, tmp_path):
+    """What a network says no to may be results that took days."""
+    local = VideoFolder("a.mp4", "a.mp4", tmp_path / "out" / "a")
+    for root, each in (("memory://found/", video()), (str(tmp_path / "out"), local)):
+        copies = Copies(root)
+        assert copies.state(each) is None
+        folder = "memory://found/a" if each.folder == Path("a") else str(each.folder)
+        for content in (b"", b"[1]", b"{", b"\xff"):
+            places.write_bytes(f"{folder}/run.json", content)
+            assert copies.state(each) is None
+        places.write_bytes(f"{folder}/run.json", b'{"complete": true}')
+        assert copies.state(each) == {"complete": True}
+    memory = type(fsspec.filesystem("memory"))
+    monkeypatch.setattr(memory, "info", refuse)
+    with pytest.raises(
+        UserError, match=r"^memory://found/a/run.json: cannot be read \(line is"
+    ):
+        Copies("memory://found").state(video())
+    assert not DoneCheck("memory://found").is_done(video(), "key"), "the worker says why"
+    with pytest.raises(UserError, match=r"^memory://found/manifest.json: cannot be read \(line"):
+        read_archive_manifest("memory://found")
+    (tmp_path / "out" / "a" / "run.json").unlink()
+    (tmp_path / "out" / "a" / "run.json").mkdir()
+    with pytest.raises(UserError, match="run.json: no regular file"):
+        Copies(str(tmp_path / "out")).state(local)
+
+
+def refuse(*_, **__):
+    raise ConnectionError("line is cut")
