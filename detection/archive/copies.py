@@ -12,16 +12,12 @@ import os
 import shutil
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from detection.errors import NotFoundError
-from detection.files import (
-    CannotWriteError,
-    remove_dead_temporary_folders,
-    temporary_folder,
-)
+from detection.files import remove_dead_temporary_folders, temporary_folder
 from detection.pipeline.segments import STATE_NAME
 from detection.pipeline.video_folders import VideoFolder
 from detection.transfer import places
@@ -94,67 +90,38 @@ class Copies:
         shutil.rmtree(folder, ignore_errors=True)
         try:
             yield folder
-            places.put_folder(folder, self._address(video), last)
+            places.put_folder(folder, self._below(video.folder.as_posix()), last)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def has(self, name: str) -> bool:
         """Tell whether a file below the results is there, and so whole."""
-        if self.are_remote:
-            return places.exists(f"{self._root.rstrip('/')}/{name}")
-        return (Path(self._root) / name).is_file()
+        return places.exists(self._below(name))
 
-    @contextmanager
-    def writing(self, name: str) -> Iterator[Path]:
-        """Yield where a file below the results is to be written; it is there if the block ends."""
-        if not self.are_remote:
-            path = Path(self._root) / name
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise CannotWriteError(
-                    f"{path.parent}: cannot be made ({error.strerror})"
-                ) from error
-            yield path
-            return
-        path = self._place / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield path
-            if path.exists():
-                places.put_file(path, f"{self._root.rstrip('/')}/{name}")
-        finally:
-            path.unlink(missing_ok=True)
+    def writing(self, name: str) -> AbstractContextManager[Path]:
+        """Return a block with the path to write a file below the results to, whole.
+
+        It is there once the block has ended.
+        """
+        return places.writing(self._below(name))
 
     @contextmanager
     def reading(self, names: Sequence[str]) -> Iterator[list[Path]]:
         """Yield local paths of files below the results."""
-        if not self.are_remote:
-            yield [Path(self._root) / name for name in names]
-            return
-        paths = [self._place / name for name in names]
-        try:
-            for name, path in zip(names, paths, strict=True):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                places.fetch(f"{self._root.rstrip('/')}/{name}", path)
-            yield paths
-        finally:
-            for path in paths:
-                path.unlink(missing_ok=True)
+        with ExitStack() as stack:
+            yield [stack.enter_context(places.reading(self._below(name))) for name in names]
 
     def remove(self, names: Sequence[str]) -> None:
-        """Remove files below the results that are not required any more."""
+        """Remove files below the results that are not required any more, and folders of them."""
         for name in names:
-            if self.are_remote:
-                places.remove(f"{self._root.rstrip('/')}/{name}")
-            else:
-                (Path(self._root) / name).unlink(missing_ok=True)
-        for folder in {(Path(self._root) / name).parent for name in names}:
-            if not self.are_remote:
-                with suppress(OSError):  # another run has files in it, or has removed it
-                    folder.rmdir()
+            places.remove(self._below(name))
+        for folder in {self._below(name).rpartition("/")[0] for name in names}:
+            places.remove_empty_folder(folder)
 
-    def _address(self, video: VideoFolder, *below: str) -> str:
-        folder = video.folder.as_posix()
-        start = [self._root.rstrip("/")] if self.are_remote else []  # a local one is below it
-        return "/".join([*start, folder, *below])
+    def _below(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def _address(self, video: VideoFolder, name: str) -> str:
+        """Return where a file of a video's results is."""
+        folder = video.folder.as_posix()  # of local ones with the root
+        return f"{self._below(folder) if self.are_remote else folder}/{name}"

@@ -14,16 +14,10 @@ from detection.archive.table_files import MANIFEST_NAME
 from detection.archive.table_rows import VideoRow, read_common
 from detection.archive.tables import TablesPlan
 from detection.errors import NotFoundError, UserError
-from detection.files import sha256_of, temporary_folder
+from detection.files import sha256_of
 from detection.formats.json_text import json_text
 from detection.pipeline.decisive import common_key
-from detection.transfer.places import (
-    fetch,
-    is_remote,
-    local_path,
-    read_bytes,
-    write_bytes,
-)
+from detection.transfer.places import read_bytes, reading, write_bytes
 
 _PACKAGES = ("torch", "av")
 _MOST_BYTES = 1 << 26
@@ -89,9 +83,7 @@ def _counts(videos: Sequence[VideoRow]) -> dict[str, Any]:
 
 
 def _identity(root: str, name: str) -> dict[str, int | str]:
-    place = f"{root.rstrip('/')}/{name}"
-    with temporary_folder() as folder:
-        path = fetch(place, folder / "table") if is_remote(root) else local_path(place)
+    with reading(f"{root.rstrip('/')}/{name}") as path:
         try:
             return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
         except OSError as error:

@@ -11,8 +11,8 @@ import errno
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -125,6 +125,38 @@ def fetch(address: str, into: Path) -> Path:
     return into
 
 
+@contextmanager
+def reading(address: str) -> Iterator[Path]:
+    """Yield a local path of a file: its own, or that of a copy that lasts as long as the block.
+
+    Raises as `fetch`.
+    """
+    if not is_remote(address):
+        yield local_path(address)
+        return
+    with temporary_folder() as folder:
+        yield fetch(address, folder / _last_part(address))
+
+
+@contextmanager
+def writing(address: str) -> Iterator[Path]:
+    """Yield a local path whose file is at the address once the block has ended.
+
+    It is that of a local file itself: it is for the block to write it whole. Raises as `put_file`.
+    """
+    if not is_remote(address):
+        yield local_path(address)
+        return
+    with temporary_folder() as folder:
+        path = folder / _last_part(address)
+        yield path
+        put_file(path, address)
+
+
+def _last_part(address: str) -> str:
+    return PurePosixPath(address).name
+
+
 def put_file(local: Path, address: str) -> None:
     """Copy a local file to an address, in place of what is there; its size there is checked.
 
@@ -224,6 +256,13 @@ def remove(address: str) -> None:
         except FileNotFoundError as error:
             if not _says_absent(error):
                 raise
+
+
+def remove_empty_folder(address: str) -> None:
+    """Remove a folder that is there and empty; buckets have none."""
+    if not is_remote(address):
+        with suppress(OSError):  # another process has files in it, or has removed it
+            local_path(address).rmdir()
 
 
 def _check_size(address: str, found: int, required: int | None) -> None:

@@ -107,9 +107,7 @@ def test_only_a_file_that_is_not_there_is_none(monkeypatch, tmp_path):
         assert copies.state(each) == {"complete": True}
     memory = type(fsspec.filesystem("memory"))
     monkeypatch.setattr(memory, "info", refuse)
-    with pytest.raises(
-        UserError, match=r"^memory://found/a/run.json: cannot be read \(line is"
-    ):
+    with pytest.raises(UserError, match=r"^memory://found/a/run.json: cannot be read \(line is"):
         Copies("memory://found").state(video())
     assert not DoneCheck("memory://found").is_done(video(), "key"), "the worker says why"
     with pytest.raises(UserError, match=r"^memory://found/manifest.json: cannot be read \(line"):
