@@ -12,7 +12,7 @@ import os
 import shutil
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -53,11 +53,10 @@ class Copies:
         if not places.is_remote(video.source):
             return video.source
         if self._source is None or self._source[0] != video.source:
-            into = self._place / "source"
-            shutil.rmtree(into, ignore_errors=True)
-            into.mkdir()
+            copy = self._source_copy(video)
+            shutil.rmtree(copy.parent, ignore_errors=True)
             # Two copies of one file are one input: it is known by its content alone.
-            path = places.fetch(video.source, into / PurePosixPath(video.name).name)
+            path = places.fetch(video.source, copy)
             os.utime(path, ns=(0, 0))
             self._source = video.source, str(path)
         return self._source[1]
@@ -78,19 +77,36 @@ class Copies:
         return values if isinstance(values, dict) else None
 
     @contextmanager
+    def naming(self, video: VideoFolder) -> Iterator[None]:
+        """Say the address of a remote video in errors, not where its copy is."""
+        if not places.is_remote(video.source):
+            yield
+            return
+        with places.naming_address(self._source_copy(video), video.source):
+            yield
+
+    def _source_copy(self, video: VideoFolder) -> Path:
+        return self._place / "source" / PurePosixPath(video.name).name
+
+    @contextmanager
     def folder(self, video: VideoFolder, *, last: str) -> Iterator[Path]:
         """Yield the folder for a video's results.
 
-        last: the file that says that they are whole.
+        last: the file that says that they are whole. One of an earlier run is there, so that it is
+        told whether they may be replaced.
         """
         if not self.are_remote:
             yield video.folder
             return
         folder = self._place / "results" / video.folder
         shutil.rmtree(folder, ignore_errors=True)
+        address = self._below(video.folder.as_posix())
         try:
-            yield folder
-            places.put_folder(folder, self._below(video.folder.as_posix()), last)
+            with places.naming_address(folder, address):
+                with suppress(NotFoundError):
+                    places.fetch(f"{address}/{last}", folder / last)
+                yield folder
+            places.put_folder(folder, address, last)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

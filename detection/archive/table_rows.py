@@ -26,7 +26,7 @@ from detection.pipeline.stored import stored_events, stored_rows
 from detection.pipeline.summary import SUMMARY_NAME, read_summary
 from detection.structures import LabelMap
 from detection.tracking.events import ActionEvent
-from detection.transfer.places import fetch, is_remote, local_path, shown_address
+from detection.transfer.places import fetch, is_remote, local_path, naming_address
 
 LABEL_MAP_NAME = "label_map.pbtxt"
 TABLE_NAMES = (LABEL_MAP_NAME, "tracks.jsonl", "events.jsonl")
@@ -172,11 +172,8 @@ def results_here(root: str, folder: str, names: tuple[str, ...]) -> Iterator[Pat
         for name in names:
             with suppress(NotFoundError):
                 fetch(f"{root.rstrip('/')}/{folder}/{name}", temporary / name)
-        try:
+        with naming_address(temporary, f"{root.rstrip('/')}/{folder}"):
             yield temporary
-        except UserError as error:
-            shown = shown_address(f"{root.rstrip('/')}/{folder}")
-            raise UserError(str(error).replace(str(temporary), shown)) from error
 
 
 def _read_rows(place: Path, label_map: LabelMap, events: list[ActionEvent]) -> PeopleRows:

@@ -17,7 +17,13 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from detection.errors import NotFoundError, UserError, printable
-from detection.files import naming, read_content, replacing, temporary_folder
+from detection.files import (
+    CannotWriteError,
+    naming,
+    read_content,
+    replacing,
+    temporary_folder,
+)
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _LOCAL = frozenset({"file", "local"})
@@ -33,6 +39,7 @@ _OWNERS = frozenset(
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _CONNECT_S, _SILENT_S = 30.0, 60.0
 _MOST_WORDS = 200
+_NOT_WRITTEN = "cannot be written"
 
 
 def is_remote(text: str) -> bool:
@@ -153,6 +160,16 @@ def writing(address: str) -> Iterator[Path]:
         put_file(path, address)
 
 
+@contextmanager
+def naming_address(copy: Path, address: str) -> Iterator[None]:
+    """Say the address in place of its copy's path in the errors of the block (`UserError`)."""
+    try:
+        yield
+    except UserError as error:
+        error.args = (str(error).replace(str(copy), shown_address(address)),)
+        raise
+
+
 def _last_part(address: str) -> str:
     return PurePosixPath(address).name
 
@@ -160,7 +177,8 @@ def _last_part(address: str) -> str:
 def put_file(local: Path, address: str) -> None:
     """Copy a local file to an address, in place of what is there; its size there is checked.
 
-    A bucket shows an object once it is whole; a local file is renamed. Raises `UserError`.
+    A bucket shows an object once it is whole; a local file is renamed. Raises `UserError`, where
+    others would not be taken either (no rights, only for reading) `CannotWriteError`.
     """
     if not local.is_file():
         raise UserError(f"{local}: file not found")
@@ -168,7 +186,7 @@ def put_file(local: Path, address: str) -> None:
         with replacing(local_path(address)) as temporary:
             shutil.copyfile(local, temporary)
         return
-    with _remotely(address, "cannot be written"):
+    with _remotely(address, _NOT_WRITTEN):
         system, path = _open(address)
         system.put_file(str(local), path)
         system.invalidate_cache()
@@ -329,7 +347,14 @@ def _remotely(address: str, what: str, *, own_file: Path | None = None) -> Itera
         if isinstance(error, FileNotFoundError) and _says_absent(error):
             raise NotFoundError(f"{shown}: not found") from error
         rights = "no rights: " if isinstance(error, PermissionError) else ""
-        raise UserError(f"{shown}: {what} ({rights}{_words(error)})") from error
+        kind = CannotWriteError if what == _NOT_WRITTEN and _is_refused(error) else UserError
+        raise kind(f"{shown}: {what} ({rights}{_words(error)})") from error
+
+
+def _is_refused(error: Exception) -> bool:
+    """Tell what another attempt, and another file, would meet too from a network's bad day."""
+    is_forbidden = getattr(_behind(error), "status", None) in (401, 403, 405, 501)
+    return is_forbidden or isinstance(error, PermissionError | NotImplementedError)
 
 
 def _says_absent(error: FileNotFoundError) -> bool:
@@ -362,7 +387,9 @@ def _words(error: BaseException) -> str:
     """Return what an error says, on one line, without secrets."""
     error = _behind(error)
     status, said = getattr(error, "status", None), getattr(error, "strerror", None)
-    if isinstance(status, int):  # of a web server: its own text repeats the address
+    if status == 0:  # without an answer to keep, its text is this number: too many redirects
+        said = type(error).__name__
+    elif isinstance(status, int):  # of a web server: its own text repeats the address
         said = f"the server answers {status} {getattr(error, 'message', '')}".rstrip()
     text = str(said or str(error) or type(error).__name__)
     return shown_address(" ".join(text.split()))[:_MOST_WORDS]
