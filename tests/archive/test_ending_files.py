@@ -12,7 +12,7 @@ from made_results import make_results
 
 from detection import __version__
 from detection.archive.ending import write_tables
-from detection.archive.failures import write_failures
+from detection.archive.failures import read_failures, write_failures
 from detection.archive.tables import finish_tables, plan_tables, write_part
 from detection.errors import UserError
 from detection.transfer import places
@@ -52,6 +52,10 @@ def test_failures_of_something_else_stay(tmp_path):
         with pytest.raises(UserError, match="failed.csv: not of this command"):
             write_failures(str(tmp_path), failures)
     assert (tmp_path / "failed.csv").read_text() == "student\n"
+    for content in (b"student\n", b"", b'a\rb"c\n', b"\0\xff"):
+        (tmp_path / "failed.csv").write_bytes(content)
+        with pytest.raises(UserError, match="failed.csv: not of this command"):
+            read_failures(str(tmp_path))
 
 
 @pytest.mark.parametrize("table_format", ["parquet", "csv"])
