@@ -143,7 +143,15 @@ def test_lines_for_the_top_of_the_page_reach_it(tmp_path):
     )
     for notes in ((), ("Kinetics labels, not trained on persons",)):
         page = write_page(
-            tmp_path / "out", "a", "a.mp4", networks, [], threshold=0.5, sized_as=video, notes=notes
+            tmp_path / "out",
+            "a",
+            "a.mp4",
+            networks,
+            [],
+            goes_on=1.0,
+            threshold=0.5,
+            sized_as=video,
+            notes=notes,
         )
         head = re.search(r'id="review-data">(.*?)</script>', page.read_text("utf-8"))[1]
         assert json.loads(head)["notes"] == list(notes)
