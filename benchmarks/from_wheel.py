@@ -136,7 +136,7 @@ def gather_packages(folder: Path, wheel: Path, extra: str, installer: str) -> di
     lines = [f"{name}=={version}" for name, version in versions.items() if name != PROJECT]
     pinned.write_text("\n".join(sorted(lines)) + "\n")
     packages = folder / "packages"
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary", ":all:"]
+    pip = [sys.executable, "-m", "pip", "download", "-qq", "--only-binary", ":all:"]
     asked = [f"{wheel}{extra}", "--constraint", str(pinned), "--dest", str(packages)]
     subprocess.run([*pip, *asked], check=True)
     for copy in packages.glob(wheel.name):

@@ -55,7 +55,7 @@ def draw_confusion(table: ConfusionTable, words: ConfusionWords) -> Figure | Non
     bars_px = _BARS_PX if small else 0
     across = 7 * max(map(len, labels)) + side_px * len(shown.columns) + 60
     width = max(_LEAST_WIDTH_PX, across + bars_px)
-    notes = textwrap.wrap(_notes(shown, words, left_out), width // 7)
+    notes = ["", *textwrap.wrap(_notes(shown, words, left_out), width // 7)]
     titles = textwrap.wrap(words.title, width // 9)
     names_px = (7 if small else 5) * max(min(len(x), _MOST_LETTERS) for x in shown.columns)
     height = side_px * len(shown.rows) + names_px + 18 * len(titles) + 14 * len(notes) + 75

@@ -62,6 +62,10 @@ def test_figures_grow_with_the_classes_and_are_written(tmp_path, size):
     figure.draw_without_rendering()
     box = figure.axes[0].get_window_extent()
     assert box.width / size >= 13, "a cell has room for its class's name"
+    below = figure.axes[0].xaxis.get_tightbbox().y0
+    lines = figure.get_supxlabel().strip().count("\n") + 1
+    note = figure._supxlabel.get_window_extent()
+    assert note.y0 >= 0 and note.y0 + 13 * lines <= below, "the note is below the names"
     for label in figure.axes[0].get_yticklabels():
         assert label.get_window_extent().x0 >= 0, "names are whole"
 
