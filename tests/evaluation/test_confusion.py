@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -28,6 +28,8 @@ LOOSE = (0.3, 0.1, 0.7, 0.5)  # overlaps BOX by one third
 MASKS = st.tuples(st.integers(0, 8), st.integers(1, 5)).flatmap(
     lambda shape: st.tuples(arrays(bool, shape), arrays(bool, shape))
 )
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def truth(*people):
@@ -70,12 +72,14 @@ def slow_shares(labels, above):
     return out
 
 
+@UNHURRIED
 @given(MASKS)
 def test_shares_are_those_of_a_slow_twin(masks):
     labels, above = masks
     np.testing.assert_allclose(several_label_shares(labels, above), slow_shares(labels, above))
 
 
+@UNHURRIED
 @given(MASKS, st.randoms())
 def test_another_order_of_classes_or_people_is_another_order_of_the_table(masks, random):
     labels, above = masks
@@ -87,6 +91,7 @@ def test_another_order_of_classes_or_people_is_another_order_of_the_table(masks,
     np.testing.assert_allclose(again, shares[np.ix_(classes, classes)])
 
 
+@UNHURRIED
 @given(MASKS)
 def test_what_is_scored_as_labelled_has_no_mistake(masks):
     labels, _ = masks
@@ -96,6 +101,7 @@ def test_what_is_scored_as_labelled_has_no_mistake(masks):
     assert (np.isfinite(np.diagonal(shares)) == labels.any(0)).all()
 
 
+@UNHURRIED
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=20))
 def test_rows_of_one_label_add_up_to_one(pairs):
     label, chosen = np.array(pairs, np.int64).reshape(-1, 2).T
