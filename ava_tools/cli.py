@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 STDOUT = "standard output"
 _LONGEST_LINE = 4000
+_LOG_EVERY_S = 60
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -44,6 +45,7 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
     this project and keeps its traceback. Characters that the terminal cannot show are written out.
     """
     _mend_streams()
+    _space_out_progress()
     _end_when_asked()
     code = exit_code_of(main)
     # The end is under way: asked again, as `timeout` does for its group, nothing is to be said.
@@ -393,6 +395,18 @@ def _mend_streams() -> None:
     sys.stdout = _Output(sys.stdout)
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="backslashreplace")
+
+
+def _space_out_progress() -> None:
+    """Let progress bars add to a log a line a minute, and none of work that is done by then.
+
+    tqdm takes the defaults of all bars from these variables, of this program and of those that it
+    starts; whoever sets them decides.
+    """
+    if sys.stderr.isatty():
+        return
+    for name in ("MININTERVAL", "MAXINTERVAL", "DELAY"):
+        os.environ.setdefault(f"TQDM_{name}", str(_LOG_EVERY_S))
 
 
 class _Output(io.TextIOWrapper):

@@ -31,8 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from detection.video.repairs import repair_lines
 
     folder = DatasetFolder.open(options.dataset)
-    every_s = 0.2 if sys.stderr.isatty() else 10.0
-    with tqdm(unit="s of video", desc="preparing", unit_scale=True, mininterval=every_s) as bar:
+    with tqdm(unit="s of video", desc="preparing", unit_scale=True) as bar:
         report = prepare_dataset(
             folder,
             options.out,

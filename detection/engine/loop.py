@@ -99,7 +99,7 @@ def train_epochs(
         unit="batch",
         smoothing=0.05,
         dynamic_ncols=True,
-        disable=not updater.processes.is_first,
+        disable=not updater.processes.is_first or optim.epochs == 0,
     )
     with bar, _saved_if_lost(updater, optim, progress, save, log):
         while progress.epoch < optim.epochs:
