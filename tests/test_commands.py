@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -255,7 +256,7 @@ BARS = """import sys
 from ava_tools.cli import run_command
 def main(arguments):
     from tqdm import tqdm
-    for _ in tqdm(range(3), desc="work", ncols=60):
+    for _ in tqdm(range(3), desc="work"):
         pass
 run_command(main)
 """
@@ -264,6 +265,8 @@ run_command(main)
 def stderr_of(program: str, *, terminal: bool, **variables: str) -> str:
     """What a program writes on stderr, a terminal or a pipe."""
     reader, writer = os.openpty() if terminal else os.pipe()
+    if terminal:
+        termios.tcsetwinsize(writer, (24, 80))
     try:
         environment = {name: v for name, v in os.environ.items() if not name.startswith("TQDM_")}
         command = [sys.executable, "-c", program]
