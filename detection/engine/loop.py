@@ -230,7 +230,7 @@ class _Epoch:
             **{name: round(part, 5) for name, part in update.parts.items()},
         )
         epoch = f"epoch {progress.epoch + 1}/{optim.epochs}"
-        self.bar.set_postfix_str(f"{epoch} loss {update.loss:.4f}")
+        self.bar.set_postfix_str(f"{epoch} loss {update.loss:.4f}", refresh=False)
         return update.flags
 
     def _tell_throughput(self) -> None:
