@@ -88,14 +88,12 @@ def test_the_script_of_a_shown_benchmark_takes_its_arguments(monkeypatch, script
 def test_every_commit_that_a_figure_names_is_in_the_history():
     named = {commit for page in PAGES for commit in commits_of(page.read_text("utf-8"))} - OTHERS
     assert len(named) > 25, "they were found"
-    git = ["git", "-C", str(REPOSITORY)]
-    shallow = subprocess.run(
-        [*git, "rev-parse", "--is-shallow-repository"], capture_output=True, text=True
+    history = subprocess.run(
+        ["git", "-C", str(REPOSITORY), "rev-list", "HEAD"], capture_output=True, text=True
     )
-    if shallow.stdout.strip() != "false":
-        pytest.skip("no history here")
-    history = subprocess.run([*git, "rev-list", "HEAD"], capture_output=True, text=True, check=True)
     short = {commit[:7] for commit in history.stdout.split()}
+    if not named & short:
+        pytest.skip("no history here")  # a copy of the files alone, or the last commits alone
     assert named <= short, named - short
 
 
