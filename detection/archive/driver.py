@@ -28,6 +28,7 @@ from detection.archive.pieces import (
 from detection.errors import UserError
 from detection.files import BusyError, CannotWriteError
 from detection.jobs.base import Ended, Workers, WorkStopped
+from detection.jobs.run_all import another_worker_may
 from detection.pipeline.spans import VideoSpan
 from detection.pipeline.video_folders import VideoFolder
 
@@ -224,6 +225,9 @@ class Driver:
         counts[span] += 1
         attempts = counts[span]
         if attempts <= self.retries:
+            if another_worker_may(error):  # a lost worker, or a fault of ours
+                follows = f"attempt {attempts + 1} of {self.retries + 1} follows"
+                self.on_note(f"{name}: {_one_line(error)}; {follows}")
             self._ready.append(piece if isinstance(piece, SpanPiece) else self._afresh(piece))
             return
         self._forget(name)

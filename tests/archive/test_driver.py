@@ -120,6 +120,17 @@ def test_a_video_that_fails_is_tried_again_and_then_written_down(retries):
         assert failed["once"].error == "RuntimeError: odd", "the last line of the traceback"
 
 
+def test_a_lost_worker_is_said_and_what_is_wrong_with_a_video_once_it_has_failed():
+    lost = WorkerLostError("its process was ended by SIGKILL")
+    made, notes = Made(bad=[UserError("bad: no video")] * 9, a=[lost, RuntimeError("odd")]), []
+    progress = drive(made, ["bad", "a"], retries=2, on_note=notes.append)
+    assert progress.done == 1 and [failure.video for failure in progress.failures] == ["bad"]
+    assert notes == [
+        "a: its process was ended by SIGKILL; attempt 2 of 3 follows",
+        "a: RuntimeError: odd; attempt 3 of 3 follows",
+    ]
+
+
 def test_a_span_that_fails_is_tried_again_alone():
     made = Made(long_span=[None, UserError("odd")])
     progress = drive(made, ["long"], retries=1)
