@@ -35,6 +35,7 @@ from detection.video.reader import VideoReader
 FORMAT = 1
 THUMBNAIL_NAME = "thumbnail.jpg"
 _THUMBNAIL_PX = 144  # short side
+_BEFORE_END_S = 0.25  # half of the usual interval: an event ends so long after its last keyframe
 _MOST_CLASSES = 4  # named in a row
 _FILES = (
     ("review page", "review.html"),
@@ -251,7 +252,8 @@ def place_thumbnail(video: VideoFolder) -> None:
             best = read_summary(video.folder).get("best") or {}
             time_s = best.get("time_s", info.start_s + info.duration_s / 2)
             if first is not None:
-                time_s = first.start_s + min(0.5, (first.end_s - first.start_s) / 2)
+                # Near its end, where its threshold has been reached and its label is shown.
+                time_s = first.end_s - min(_BEFORE_END_S, (first.end_s - first.start_s) / 2)
             frame = reader.read([float(time_s)], short_side=_THUMBNAIL_PX).frames[0]
     except (UserError, ValueError, TypeError, AttributeError):
         return  # the row is without one
@@ -308,13 +310,13 @@ def _cells(row: IndexRow) -> tuple[str, ...]:
         name += f'<br><span class="bad">not finished{reached}</span>'
     thumbnail = ""
     if THUMBNAIL_NAME in row.files:
-        thumbnail = f'<img alt="" src="{_address(row, THUMBNAIL_NAME)}">'
+        thumbnail = f'<img alt="" loading="lazy" src="{_address(row, THUMBNAIL_NAME)}">'
         if "review.html" in row.files:
             thumbnail = f'<a href="{_address(row, "review.html")}">{thumbnail}</a>'
     length_s, people, persons = map(row.number, ("length_s", "people", "persons"))
     shown = "" if persons is None else f"{persons:,.0f}"
     if people is not None:
-        shown += f'<br><span class="soft">{people:,.0f} detections</span>'
+        shown += f'<br><span class="soft">{counted(round(people), "detection")}</span>'
     links = "".join(
         f'<a href="{_address(row, file)}">{text(label)}</a>'
         for label, file in _FILES
