@@ -35,7 +35,6 @@ from detection.video.reader import VideoReader
 FORMAT = 1
 THUMBNAIL_NAME = "thumbnail.jpg"
 _THUMBNAIL_PX = 144  # short side
-_BEFORE_END_S = 0.25  # half of the usual interval: an event ends so long after its last keyframe
 _MOST_CLASSES = 4  # named in a row
 _FILES = (
     ("review page", "review.html"),
@@ -252,8 +251,7 @@ def place_thumbnail(video: VideoFolder) -> None:
             best = read_summary(video.folder).get("best") or {}
             time_s = best.get("time_s", info.start_s + info.duration_s / 2)
             if first is not None:
-                # Near its end, where its threshold has been reached and its label is shown.
-                time_s = first.end_s - min(_BEFORE_END_S, (first.end_s - first.start_s) / 2)
+                time_s = first.start_s + min(0.5, (first.end_s - first.start_s) / 2)
             frame = reader.read([float(time_s)], short_side=_THUMBNAIL_PX).frames[0]
     except (UserError, ValueError, TypeError, AttributeError):
         return  # the row is without one

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import threading
-from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import count
 from urllib.parse import unquote
@@ -14,9 +13,8 @@ import pytest
 from tiny_pipeline import SquareDetector, save_tiny_run, write_squares
 
 from detection.errors import UserError
-from detection.pipeline.folder_index import IndexRow, index_page, place_thumbnail, write_index
+from detection.pipeline.folder_index import IndexRow, index_page, write_index
 from detection.pipeline.video_folders import VideoFolder, find_videos
-from detection.tracking.events import ActionEvent
 from detection.unfinished import hold, let_go
 from detection.video.reader import VideoReader
 
@@ -353,29 +351,6 @@ def test_a_killed_writer_leaves_each_file_as_it_was(tmp_path, monkeypatch):
     assert len(write_index(tmp_path, videos, {})) == 2
     assert (tmp_path / "events.csv").read_text().count("\n") == 5
     assert {path.name for path in tmp_path.iterdir()} == {*FILES, "a", "b"}
-
-
-@pytest.mark.parametrize(
-    ("start_s", "end_s", "shown_s"), [(0.25, 1.25, 1.0), (0.75, 1.25, 1.0), (1.4, 1.6, 1.5)]
-)
-def test_the_picture_shows_what_the_event_is_called(
-    tmp_path, place, command, monkeypatch, start_s, end_s, shown_s
-):
-    """An event begins before its score reaches the threshold: from then on its label is drawn."""
-    assert command(place / "walk.mp4", "--out", tmp_path / "out") == 0
-    late = ActionEvent("walk", 1, "be blue", 1, 2.0, 2.5, 0.9)
-    events = [late, replace(late, start_s=start_s, end_s=end_s)]
-    monkeypatch.setattr("detection.pipeline.folder_index.stored_events", lambda folder: events)
-    read, times = VideoReader.read, []
-
-    def reading(self, times_s, **more):
-        times.extend(times_s)
-        return read(self, times_s, **more)
-
-    monkeypatch.setattr(VideoReader, "read", reading)
-    folder = tmp_path / "out"
-    place_thumbnail(VideoFolder("walk.mp4", str(place / "walk.mp4"), folder))
-    assert times == [pytest.approx(shown_s)] and (folder / "thumbnail.jpg").is_file()
 
 
 def test_one_detection_is_no_plural_and_pictures_load_as_they_are_seen():
