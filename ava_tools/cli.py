@@ -164,6 +164,7 @@ def number(low: float, high: float, *, above: bool = False) -> Callable[[str], f
 share = number(0, 1)
 seconds = number(0, 1e6)  # eleven days
 seconds_above_0 = number(0, 1e6, above=True)
+frame_rate = number(0, 1000, above=True)
 
 
 def auto_or_seconds(text: str) -> float | str:

@@ -86,11 +86,12 @@ class Worker:
         if isinstance(piece, KeyPiece):
             self._check_manifest()
             return Key(self._key, (*self._notes(), *self._new_signs()))
-        if isinstance(piece, VideoPiece):
-            return self._do_video(piece, tell)
-        if isinstance(piece, SpanPiece):
-            return self._compute_span(piece, tell)
-        return self._join(piece, tell)
+        with self._copies.naming(piece.video):
+            if isinstance(piece, VideoPiece):
+                return self._do_video(piece, tell)
+            if isinstance(piece, SpanPiece):
+                return self._compute_span(piece, tell)
+            return self._join(piece, tell)
 
     def _notes(self) -> list[str]:
         """Return what `detect_actions` of one video says before it begins."""
@@ -123,8 +124,6 @@ class Worker:
     def _do_video(self, piece: VideoPiece, tell: OnProgress) -> Result:
         video = piece.video
         is_done = self._is_done(video)
-        if is_done and self._copies.are_remote:
-            return VideoDone(video.name, None)
         if not (is_done or piece.whole or math.isinf(self.options.span_s)):
             plan = self._plan(video)
             if len(plan.spans) > 1:
@@ -180,6 +179,8 @@ class Worker:
 
     def _run(self, video: VideoFolder, computed: Sequence[Path], tell: OnProgress) -> VideoDone:
         """Make a video's results, of computed spans where there are any."""
+        if self._copies.are_remote and self._is_done(video):
+            return VideoDone(video.name, None)  # none of them are here
         source, options = self._copies.source(video), self.options
         with (
             VideoStream(source, live=False) as stream,
