@@ -1,9 +1,10 @@
 """What every command shares: how it reads its options, and how it ends.
 
-A command ends with one of four exit codes: 0, done; 1, done, and what was looked for was found
+A command ends with one of five exit codes: 0, done; 1, done, and what was looked for was found
 (`check` and `verify`: problems, which are printed); 2, something that the user can correct, in one
-line on stderr; 75, stopped before the end (Ctrl-C, SIGTERM, a reader such as `head` that left), and
-the same command, or `--resume`, can be given again.
+line on stderr; 3, done but for some videos that failed (`detect_actions --engine`); 75, stopped
+before the end (Ctrl-C, SIGTERM, a reader such as `head` that left), and the same command, or
+`--resume`, can be given again.
 """
 
 from __future__ import annotations
