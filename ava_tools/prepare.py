@@ -32,6 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     folder = DatasetFolder.open(options.dataset)
     with tqdm(unit="s of video", desc="preparing", unit_scale=True) as bar:
+
+        def on_start(total_s: float) -> None:
+            bar.total = round(total_s, 1)  # `bar.reset` would show it at once, in a log too
+
         report = prepare_dataset(
             folder,
             options.out,
@@ -50,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             engine=options.engine,
             address=options.address,
             how_to_get=f"python -m ava_tools.prepare {shlex.join(arguments or sys.argv[1:])}",
-            on_start=lambda total_s: bar.reset(total=round(total_s, 1)),
+            on_start=on_start,
             on_progress=bar.update,
         )
     for line in repair_lines(report.repairs):

@@ -99,7 +99,11 @@ def decoding_bar() -> Iterator[dict[str, Any]]:
     from tqdm import tqdm
 
     with tqdm(unit="video", desc="verifying") as bar:
-        yield {"on_start": lambda total: bar.reset(total=total), "on_progress": bar.update}
+
+        def on_start(total: int) -> None:
+            bar.total = total  # `bar.reset` would show it at once, in a log too
+
+        yield {"on_start": on_start, "on_progress": bar.update}
 
 
 def add_decoding_options(parser: CommandParser) -> None:

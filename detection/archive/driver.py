@@ -28,6 +28,7 @@ from detection.archive.pieces import (
 from detection.errors import UserError
 from detection.files import BusyError, CannotWriteError
 from detection.jobs.base import Ended, Workers, WorkStopped
+from detection.jobs.run_all import another_worker_may
 from detection.pipeline.spans import VideoSpan
 from detection.pipeline.video_folders import VideoFolder
 
@@ -74,7 +75,7 @@ class Driver:
     whole under it.
     retries: how often a video (or a span of one) that failed is attempted again.
     on_change: told the progress about twice a second.
-    on_note: told a line about a video.
+    on_note: told a line about a video, or about the networks.
     """
 
     workers: Workers[Piece, Result]
@@ -141,6 +142,7 @@ class Driver:
                 return None
             for ended in self.workers.wait(_WAIT_S):
                 if isinstance(ended.result, Key):
+                    self._note_all(ended.result.notes)
                     return ended.result.key
                 assert ended.error is not None
                 raise ended.error
@@ -179,8 +181,7 @@ class Driver:
         elif isinstance(result, VideoDone):
             self.progress.done += 1
             self._forget(result.name)
-            for note in result.notes:
-                self.on_note(note)
+            self._note_all(result.notes)
         elif isinstance(result, SpansPlanned):
             assert isinstance(piece, VideoPiece)
             self._plans[result.name] = result
@@ -189,6 +190,7 @@ class Driver:
             self._ready += [SpanPiece(piece.video, span, result.key) for span in result.spans]
         elif isinstance(result, SpanDone):
             assert isinstance(piece, SpanPiece)
+            self._note_all(result.notes)
             self._end_span(piece)
         elif isinstance(result, NotCut):
             assert isinstance(piece, SpanPiece)
@@ -196,6 +198,10 @@ class Driver:
                 self.on_note(f"{result.why}; it is not cut into spans")
                 self._forget(result.name)
                 self._ready.append(VideoPiece(piece.video, whole=True))
+
+    def _note_all(self, notes: Iterable[str]) -> None:
+        for note in notes:
+            self.on_note(note)
 
     def _end_span(self, piece: SpanPiece) -> None:
         name = piece.video.name
@@ -224,6 +230,9 @@ class Driver:
         counts[span] += 1
         attempts = counts[span]
         if attempts <= self.retries:
+            if another_worker_may(error):  # a lost worker, or a fault of ours
+                follows = f"attempt {attempts + 1} of {self.retries + 1} follows"
+                self.on_note(f"{name}: {_one_line(error)}; {follows}")
             self._ready.append(piece if isinstance(piece, SpanPiece) else self._afresh(piece))
             return
         self._forget(name)

@@ -108,10 +108,11 @@ class SpansPlanned:
 
 @dataclass(frozen=True)
 class SpanDone:
-    """A span's file stands whole."""
+    """A span's file stands whole; notes: lines for those who watch."""
 
     name: str
     span: VideoSpan
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,10 @@ class NotCut:
 
 @dataclass(frozen=True)
 class Key:
-    """The digest asked for."""
+    """The digest asked for; notes: what is to be known of the networks, a line each."""
 
     key: str
+    notes: tuple[str, ...] = ()
 
 
 Result = VideoDone | SpansPlanned | SpanDone | NotCut | Key

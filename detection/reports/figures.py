@@ -69,6 +69,13 @@ def _style() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def styled_figure(width_px: int, height_px: int) -> Iterator[Figure]:
+    """Give an empty figure, to be drawn on within the style of all charts."""
+    with _style():
+        yield _figure(width_px, height_px)
+
+
 def _figure(width_px: int, height_px: int) -> Figure:
     from matplotlib.figure import Figure
 
@@ -157,7 +164,7 @@ def unit_panels(panels: Sequence[UnitPanel]) -> Figure:
         figure = _figure(600 * len(panels), 460)
         for axes, panel in zip(_row(figure, len(panels)), panels, strict=True):
             axes.set(xlim=(0, 1), ylim=(0, 1), xlabel=panel.x_name)
-            axes.set_title(_cut(panel.title, 60))
+            axes.set_title(cut_text(panel.title, 60))
             for line in panel.lines:
                 axes.plot(line.x, line.y, color=line.color, label=line.name, clip_on=False)
             for level, (x, name) in enumerate(panel.marks):
@@ -185,8 +192,15 @@ class Curve:
 
 
 def curve_panels(panels: Sequence[Sequence[Curve]], *, x_name: str) -> Figure:
-    """Return panels side by side, each with a legend of its own."""
+    """Return panels side by side, over the same numbers, each with a legend of its own.
+
+    The last value of a marked curve is written beside it. A lone one, which has no scale of its
+    own, stands between 0 and 1 where it is a share.
+    """
     from matplotlib.ticker import MaxNLocator
+
+    numbers = [x for curves in panels for curve in curves for x in curve.x]
+    margin = 0.05 * (max(numbers) - min(numbers)) or 0.5
 
     with _style():
         figure = _figure(600 * len(panels), 400)
@@ -196,7 +210,14 @@ def curve_panels(panels: Sequence[Sequence[Curve]], *, x_name: str) -> Figure:
                     curve.x, curve.y, label=curve.name, color=GRID if curve.faint else BLUE,
                     marker="o" if curve.marked else None, linewidth=1 if curve.faint else 2,
                 )  # fmt: skip
-            axes.set(xlabel=x_name)
+                if curve.marked:
+                    axes.annotate(
+                        f"{curve.y[-1]:.4f}", (curve.x[-1], curve.y[-1]), (-8, 8), ha="right",
+                        textcoords="offset points", color=SOFT,
+                    )  # fmt: skip
+                    if len(curve.y) == 1 and 0 <= curve.y[0] <= 1:
+                        axes.set_ylim(0, 1)
+            axes.set(xlabel=x_name, xlim=(min(numbers) - margin, max(numbers) + margin))
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.legend(loc="best", frameon=False)
         return figure
@@ -206,7 +227,8 @@ def _row(figure: Figure, count: int) -> Sequence[Axes]:
     return figure.subplots(1, count, squeeze=False)[0].tolist()  # type: ignore[no-any-return]
 
 
-def _cut(text: str, length: int) -> str:
+def cut_text(text: str, length: int) -> str:
+    """Return a text of others as one line of at most so many letters."""
     text = printable(text)
     return text if len(text) <= length else text[: length - 1] + "…"
 
@@ -341,7 +363,7 @@ def search_figure(plot: SearchPlot) -> Figure:
             beside.grid(False, axis="x")
             for column, point in enumerate(plot.again, start=1):
                 _mark(beside, point, column, len(plot.points) + column - 1, ORANGE, 10)
-            figure.supxlabel(_cut(plot.key(), 150), x=0.99, ha="right", fontsize=9, color=SOFT)
+            figure.supxlabel(cut_text(plot.key(), 150), x=0.99, ha="right", fontsize=9, color=SOFT)
         figure.draw_without_rendering()
         _place_labels(axes, plot)
         return figure
@@ -358,7 +380,7 @@ def _cost_axis(axes: Axes, plot: SearchPlot) -> None:
     axes.set_xscale("log")
     axes.set(xlim=(low, high), ylim=(min(ys) - margin, max(ys) + margin))
     axes.set_xlabel(printable(plot.x_name), loc="right")
-    axes.set_title(f"{_cut(plot.title, 90)}\n" if plot.title else "")
+    axes.set_title(f"{cut_text(plot.title, 90)}\n" if plot.title else "")
     axes.annotate(
         printable(plot.y_name), (0, 1), (0, 5), xycoords="axes fraction",
         textcoords="offset points", color=SOFT,
