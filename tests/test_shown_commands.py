@@ -31,7 +31,7 @@ def shown(text: str) -> Iterator[tuple[str, bool]]:
     )
     for fenced, indented in blocks.findall(text):
         for line in re.sub(r" *\\\n(?:> )? *", " ", fenced or indented).splitlines():
-            for part in line.strip().removeprefix("$ ").split("|"):
+            for part in re.split(r"\|| & |; ", line.strip().removeprefix("$ ")):
                 command = TORCHRUN.sub("python ", part.strip())
                 if STARTS.match(command):
                     yield command, True

@@ -7,7 +7,7 @@ from conftest import REPOSITORY, find_real_data
 from console_page import Section, Typed, is_shown, run_section, sections
 
 PAGE = REPOSITORY / "docs" / "walkthrough.md"
-SECTIONS = sections(PAGE.read_text(encoding="utf-8")) if PAGE.is_file() else []
+SECTIONS = sections(PAGE.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
@@ -26,6 +26,12 @@ def test_what_the_walkthrough_shows_appears(section: Section, tmp_path):
         assert code == typed.code, at
         assert is_shown(typed.shown, appeared), f"{at}\nshown:\n" + "\n".join(typed.shown)
     assert len(done) == len(section.typed)
+
+
+def test_each_of_the_five_ways_has_something_that_is_run():
+    assert [section.title[:2] for section in SECTIONS if section.typed] == [
+        f"{n}." for n in range(1, 6)
+    ]
 
 
 def test_what_is_typed_and_shown():
