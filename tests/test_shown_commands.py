@@ -26,10 +26,12 @@ TORCHRUN = re.compile(r"^torchrun .*?(?=-m ava_tools\.|train_ava\.py)")
 
 def shown(text: str) -> Iterator[tuple[str, bool]]:
     """Yield each command of a page, and whether it is whole: a line of a block, no mention."""
-    blocks = re.compile(r"^```(?:\w*)\n(.*?)^```|((?:^    \S.*\n)+)", re.MULTILINE | re.DOTALL)
+    blocks = re.compile(
+        r"^```(?:\w+(?: \w+)*)?\n(.*?)^```|((?:^    \S.*\n)+)", re.MULTILINE | re.DOTALL
+    )
     for fenced, indented in blocks.findall(text):
-        for line in re.sub(r" *\\\n *", " ", fenced or indented).splitlines():
-            for part in line.strip().split("|"):
+        for line in re.sub(r" *\\\n(?:> )? *", " ", fenced or indented).splitlines():
+            for part in line.strip().removeprefix("$ ").split("|"):
                 command = TORCHRUN.sub("python ", part.strip())
                 if STARTS.match(command):
                     yield command, True
@@ -116,12 +118,14 @@ def test_commands_are_found_in_blocks_and_in_prose():
         "Say `python -m ava_tools.check DIR` or\n\n```\n$ ls\n"
         "torchrun --nproc-per-node 2 train_ava.py --cfg A \\\n    b=1   # why\n"
         "cat x | python -m ava_tools.evaluate --out D\n```\n\n"
-        "    python -m ava_tools.prepare --dataset A\n"
+        "    python -m ava_tools.prepare --dataset A\n\n"
+        "```console run\n$ python -m ava_tools.check DIR \\\n>     --decode\nokay\n```\n"
     )
     assert list(shown(text)) == [
         ("python train_ava.py --cfg A b=1   # why", True),
         ("python -m ava_tools.evaluate --out D", True),
         ("python -m ava_tools.prepare --dataset A", True),
+        ("python -m ava_tools.check DIR --decode", True),
         ("python -m ava_tools.check DIR", False),
     ]
     assert words_of("python train_ava.py --cfg A [b.c=1 ...]  # why") == (
