@@ -1,9 +1,10 @@
 """What every command shares: how it reads its options, and how it ends.
 
-A command ends with one of four exit codes: 0, done; 1, done, and what was looked for was found
+A command ends with one of five exit codes: 0, done; 1, done, and what was looked for was found
 (`check` and `verify`: problems, which are printed); 2, something that the user can correct, in one
-line on stderr; 75, stopped before the end (Ctrl-C, SIGTERM, a reader such as `head` that left), and
-the same command, or `--resume`, can be given again.
+line on stderr; 3, done but for some videos that failed (`detect_actions --engine`); 75, stopped
+before the end (Ctrl-C, SIGTERM, a reader such as `head` that left), and the same command, or
+`--resume`, can be given again.
 """
 
 from __future__ import annotations
@@ -164,6 +165,7 @@ def number(low: float, high: float, *, above: bool = False) -> Callable[[str], f
 share = number(0, 1)
 seconds = number(0, 1e6)  # eleven days
 seconds_above_0 = number(0, 1e6, above=True)
+frame_rate = number(0, 1000, above=True)
 
 
 def auto_or_seconds(text: str) -> float | str:

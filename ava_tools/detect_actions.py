@@ -512,12 +512,27 @@ def _check_engine(options: argparse.Namespace) -> None:
         return
     if not options.video:
         raise UserError("no video: files, folders, an address or a list is required")
+    if options.out is not None:
+        options.out = _destination(options.out, has_engine=options.engine is not None)
     if options.engine is None:
         given = [n for n in ("address", "workers", "shard") if getattr(options, n) is not None]
         if given:
             raise UserError(f"--{given[0]} is of runs with --engine here, processes or ray")
     elif options.live:
         raise UserError("--live sources are run one by one, without --engine")
+
+
+def _destination(out: str, *, has_engine: bool) -> str:
+    """Return a path without `file://`, or an address that results can go to."""
+    from detection.transfer.places import is_remote, local_path, shown_address
+
+    if not is_remote(out):
+        return str(local_path(out))
+    if not has_engine:
+        raise UserError(f"--out {shown_address(out)}: an address is of runs with --engine")
+    if not out.partition("://")[2].strip("/"):
+        raise UserError(f"--out {shown_address(out)}: names no folder; one is required")
+    return out
 
 
 if __name__ == "__main__":

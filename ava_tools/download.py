@@ -37,8 +37,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.shared("--jobs", type=whole_number(1, 64), default=4,
         help="files at a time (default %(default)s)")
     add("--timeout", type=number(0, 86_400, above=True), default=60.0, metavar="S",
-        help="longest silence in seconds")
-    add("--attempts", type=whole_number(1, 100), default=6, help="tries of a file in a row")
+        help="longest silence in seconds (default 60)")
+    add("--attempts", type=whole_number(1, 100), default=6,
+        help="tries of a file in a row (default 6)")
     add("--base-url", metavar="URL",
         help="a mirror which holds the files as URL/HOST/PATH of their published addresses")
     # fmt: on

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import command_parser, number, run_command
+from ava_tools.cli import command_parser, frame_rate, run_command
 from detection.errors import UserError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.shared("--dataset", "--split")
     parser.shared("--out", metavar="FILE", help="file to write; of mot a folder")
     parser.shared("--overwrite", help="replace a file that is there")
-    add("--fps", type=number(0, 1000, above=True), metavar="R",
+    add("--fps", type=frame_rate, metavar="R",
         help="via2: images are numbered as extracted at R per second (default: as the video's "
         "frames)")
     add("--boxes", metavar="NAME",

@@ -7,8 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import CommandParser, number, seconds
-from ava_tools.import_tools import add_naming, frame_naming, separators
+from ava_tools.cli import CommandParser, frame_rate, seconds
+from ava_tools.import_tools import (
+    add_attributes,
+    add_labels,
+    add_naming,
+    add_shapes,
+    add_split_values,
+    frame_naming,
+    separators,
+)
 from detection.errors import UserError
 
 if TYPE_CHECKING:
@@ -103,15 +111,10 @@ def _add_datumaro(add_read: AddRead) -> None:
         "Items name a frame of a video: walk/000123.jpg, walk_000123.jpg, or video_frame.\n",
         source="JSON file, or a folder of them (train.json, val.json say the split)",
     )
-    add = parser.add_argument
-    add("--attributes", nargs="+", metavar="NAME",
-        help="attributes that are actions (default: true or false, or text; else the labels)")
-    add("--labels", nargs="+", metavar="NAME", help="labels that are persons (default: all)")
-    add("--split-values", metavar="MARKS",
-        help="marks between several actions in one value: ,;| (default: none)")
-    add("--shapes", choices=("unjudged", "hull"), default="unjudged",
-        help="persons drawn as polygon, skeleton, ...: leave out the keyframes that show one, or "
-        "take the upright box around it (default %(default)s)")
+    add_attributes(parser, "true or false, or text; else the labels")
+    add_labels(parser, "all")
+    add_split_values(parser)
+    add_shapes(parser, "drawn as polygon, skeleton, ...")
     add_naming(parser)
 
 
@@ -138,7 +141,7 @@ def _add_frames(add_format: AddFormat) -> None:
         "A folder of numbered files (walk/000001.jpg, SEQUENCE/img1/000001.jpg) is a video.\n",
     ).add_argument
     add("--source", type=Path, required=True, metavar="DIR", help="folder of them, or one of them")
-    add("--fps", type=number(0, 1000, above=True), required=True, metavar="R",
+    add("--fps", type=frame_rate, required=True, metavar="R",
         help="frames a second, of all folders")
     add("--start", type=seconds, default=0.0, metavar="S",
         help="time of the first frame (default %(default)g)")

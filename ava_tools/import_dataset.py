@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from ava_tools.cli import (
     CommandParser,
-    auto_or_seconds,
     command_parser,
     named_lists,
     run_command,
@@ -19,8 +18,12 @@ from ava_tools.cli import (
 )
 from ava_tools.import_bridges import add_bridge_formats
 from ava_tools.import_tools import (
+    add_attributes,
     add_cvat_choices,
+    add_every,
     add_rate,
+    add_shapes,
+    add_split_values,
     add_tool_formats,
     frame_naming,
     separators,
@@ -302,10 +305,7 @@ def _add_cvat(formats: _Formats) -> None:
         "video that it names, or that is called like it (walk.xml, walk.mp4).\n",
         source="XML or ZIP file as CVAT exports it, or a folder of them",
     )
-    add = parser.add_argument
-    add("--every", type=auto_or_seconds, default="auto", metavar="S",
-        help="seconds from keyframe to keyframe, 0: every frame; auto: 1, in videos below 10 s "
-        "less (default %(default)s)")
+    add_every(parser)
     add_cvat_choices(parser)
 
 
@@ -323,13 +323,10 @@ def _add_coco(formats: _Formats) -> None:
     add = parser.add_argument
     add("--frame-field", choices=("frame", "frame_number", "frame_index", "frame_id", "file_name"),
         help="what numbers an image's frame (default: what does not merely count on)")
-    add("--attributes", nargs="+", metavar="NAME",
-        help="attributes that are actions (default: where categories are none, all)")
+    add_attributes(parser, "where categories are none, all")
     add("--categories", nargs="+", metavar="NAME",
         help="categories to take (default: persons, where attributes act; else all)")
-    add("--shapes", choices=("unjudged", "hull"), default="unjudged",
-        help="persons with a polygon or keypoints and no box: leave out the keyframes that show "
-        "one, or take the upright box around it (default %(default)s)")
+    add_shapes(parser, "with a polygon or keypoints and no box")
     _add_units(parser)
     add_rate(parser)
 
@@ -350,8 +347,7 @@ def _add_units(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--boxes", choices=("auto", "pixels", "fractions"), default="auto",
         help="unit of the boxes (default auto: fractions where nothing exceeds 1)")
-    add("--split-values", metavar="MARKS",
-        help="marks between several actions in one name, as in ,;| (default: none)")
+    add_split_values(parser)
     add("--first-frame", type=int, choices=(0, 1), default=0,
         help="number of a video's first frame (default %(default)s)")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ava_tools.cli import auto_or_seconds, number, seconds
+from ava_tools.cli import auto_or_seconds, frame_rate, seconds
 from detection.errors import UserError
 
 if TYPE_CHECKING:
@@ -200,10 +200,8 @@ def _add_label_studio(add_own: AddOwn) -> None:
         source="JSON file",
     )
     add = parser.add_argument
-    add("--every", type=_keys_auto_or_seconds, default="auto", metavar="S",
-        help="seconds from keyframe to keyframe, 0: every frame; auto: 1, in videos below 10 s "
-        "less; keys: the times at which a box is drawn (default %(default)s)")
-    add("--fps", type=number(0, 1000, above=True), metavar="R",
+    add_every(parser, reads=_keys_auto_or_seconds, also="; keys: the times at which a box is drawn")
+    add("--fps", type=frame_rate, metavar="R",
         help="frame rate of the labelling configuration (default: the task's, else its number of "
         "frames by its duration)")
     _add_segments(parser)
@@ -215,14 +213,10 @@ def _keys_auto_or_seconds(text: str) -> float | str:
 
 def _add_regions(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--attributes", nargs="+", metavar="NAME",
-        help="attributes that are actions (default: those with options, else the only text)")
+    add_attributes(parser, "those with options, else the only text")
     add("--person-attribute", metavar="NAME", help="attribute that tells people apart")
-    add("--split-values", metavar="MARKS",
-        help="marks between several actions in one value: ,;| (default: none)")
-    add("--shapes", choices=("unjudged", "hull"), default="unjudged",
-        help="persons drawn as polygon, ellipse, ...: leave out the keyframes that show one, or "
-        "take the upright box around it (default %(default)s)")
+    add_split_values(parser)
+    add_shapes(parser, "drawn as polygon, ellipse, ...")
     add_naming(parser)
     add("--frame-size", type=_frame_size, metavar="WxH",
         help="pixels of the images (default: the video's)")
@@ -238,7 +232,7 @@ def add_naming(parser: argparse.ArgumentParser) -> None:
 def add_rate(parser: argparse.ArgumentParser) -> None:
     """Add the options of images named by frame, but for the first one's number."""
     add = parser.add_argument
-    add("--fps", type=number(0, 1000, above=True), metavar="R",
+    add("--fps", type=frame_rate, metavar="R",
         help="images a second that were extracted, where images are named by frame (default: every "
         "frame of the video)")
     add("--start", type=seconds, default=0.0, metavar="S",
@@ -254,15 +248,45 @@ def _frame_size(text: str) -> tuple[float, float]:
 
 def add_cvat_choices(parser: argparse.ArgumentParser) -> None:
     """Add the options of both forms of CVAT."""
-    add = parser.add_argument
-    add("--attributes", nargs="+", metavar="NAME",
-        help="attributes that are actions (default: each checkbox, select and radio)")
-    add("--labels", nargs="+", metavar="NAME",
-        help="labels that are persons (default: those with such attributes, else all)")
-    add("--shapes", choices=("unjudged", "hull"), default="unjudged",
-        help="persons drawn as polygon, skeleton, ellipse, ...: leave out the keyframes that show "
-        "one, or take the upright box around it (default %(default)s)")
-    add("--split-values", metavar="MARKS",
+    add_attributes(parser, "each checkbox, select and radio")
+    add_labels(parser, "those with such attributes, else all")
+    add_shapes(parser, "drawn as polygon, skeleton, ellipse, ...")
+    add_split_values(parser)
+    parser.add_argument("--drop-occluded", action="store_true",
+        help="leave out boxes marked as occluded")
+
+
+def add_every(
+    parser: argparse.ArgumentParser, *, reads: Callable[[str], float | str] = auto_or_seconds,
+    also: str = "",
+) -> None:
+    """Add the option of tracks, which have boxes at any time.  also: what else it takes."""
+    parser.add_argument("--every", type=reads, default="auto", metavar="S",
+        help="seconds from keyframe to keyframe, 0: every frame; auto: 1, in videos below 10 s "
+        f"less{also} (default %(default)s)")
+
+
+def add_attributes(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add the option of forms whose attributes say what is done.  default: which, in words."""
+    parser.add_argument("--attributes", nargs="+", metavar="NAME",
+        help=f"attributes that are actions (default: {default})")
+
+
+def add_labels(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add the option of forms with labels of other things too.  default: which, in words."""
+    parser.add_argument("--labels", nargs="+", metavar="NAME",
+        help=f"labels that are persons (default: {default})")
+
+
+def add_shapes(parser: argparse.ArgumentParser, shapes: str) -> None:
+    """Add the option of forms whose persons may be no boxes.  shapes: of such persons."""
+    parser.add_argument("--shapes", choices=("unjudged", "hull"), default="unjudged",
+        help=f"persons {shapes}: leave out the keyframes that show one, or take the upright box "
+        "around it (default %(default)s)")
+
+
+def add_split_values(parser: argparse.ArgumentParser) -> None:
+    """Add the option of forms whose values may hold several actions."""
+    parser.add_argument("--split-values", metavar="MARKS",
         help="marks between several actions in one value: ,;| (default: none)")
-    add("--drop-occluded", action="store_true", help="leave out boxes marked as occluded")
 # fmt: on

@@ -93,7 +93,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="a checkpoint of an X3D network, this project's or another's, a run folder, or the "
         "name of published weights")
     add("--task", choices=("actions", "classification"), default="actions",
-        help="with --variant: the network with an actor head, or with a clip head")
+        help="with --variant: the network with an actor head (default), or with a clip head")
     add("--classes", type=whole_number(1, bounds.MOST_CLASSES),
         help="with --variant or --cfg (default 80; clips 400)")
     add("--class-list", type=Path, metavar="FILE",
@@ -104,11 +104,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="frames of a clip (default: the network's)")
     add("--size", type=whole_number(1, bounds.LARGEST_SIDE_PX),
         help="side of the square clip, pixels (default: the network's at test time)")
-    add("--actors", type=whole_number(0, 1_000_000), default=1, help="people in the clip")
+    add("--actors", type=whole_number(0, 1_000_000), default=1,
+        help="people in the clip (default 1)")
     add("--no-timing", action="store_true", help="count only; takes no time")
     add("--training", action="store_true", help="time forward and backward too")
     add("--repeats", type=whole_number(1, 1_000_000), default=5,
-        help="clips that are timed (median)")
+        help="clips that are timed (median; default 5)")
     parser.shared("--threads")
     parser.shared("--device", default="cpu")
     add("--json", action="store_true", help="print JSON")

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from ava_tools.cli import command_parser, number, run_command, seconds, whole_number
+from ava_tools.cli import command_parser, frame_rate, run_command, seconds, whole_number
 
 EPILOG = """examples:
   python -m ava_tools.prepare --dataset data/ava --out data/ava_320
@@ -90,7 +90,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="keep damaged frames inside a source as players show them")
     add("--frames", action="store_true",
         help="write frames/ID/ID_000001.jpg in place of videos, and lists of them as SlowFast's")
-    add("--fps", type=number(0, 1000, above=True), default=30.0,
+    add("--fps", type=frame_rate, default=30.0,
         help="of --frames (default %(default)g)")
     add("--frames-start", type=seconds, metavar="SECONDS",
         help="when frame 1 is shown (AVA's usual: 900; default: the first second required)")

@@ -75,11 +75,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="also a sheet of keyframes (with --run: RUN/visualize/keyframes.png)")
     add("--keyframes-only", action="store_true", help="the sheet alone, no annotated video")
     add("--sheet-keyframes", type=whole_number(1), default=12,
-        help="keyframes on the sheet")
+        help="keyframes on the sheet (default 12)")
     add("--threshold", type=share, metavar="S", help="lowest probability of a label "
         "(default: 0.3; with --run as the run learned it for each class)")
-    add("--top-k", type=whole_number(1), default=3, help="most labels of a person")
-    add("--iou", type=share, default=0.5, help="lowest IoU of boxes of the same person")
+    add("--top-k", type=whole_number(1), default=3, help="most labels of a person (default 3)")
+    add("--iou", type=share, default=0.5,
+        help="lowest IoU of boxes of the same person (default 0.5)")
     add("--start", type=seconds, metavar="S", help="first second that is drawn")
     add("--end", type=any_seconds, metavar="S", help="last second that is drawn")
     add("--seconds", type=any_seconds, default=60.0,

@@ -77,7 +77,8 @@ def write_features(config: RunConfig, boxes: Sequence[str], path: Path) -> None:
     for name in names:
         asked = dataclasses.replace(config, data=dataclasses.replace(config.data, val_boxes=name))
         tables.append(build.read_val_table(asked, folder, label_map))
-    dataset = build.build_joined_val_dataset(config, folder, tables)
+    datasets = [build.build_val_dataset(config, folder, table) for table in tables]
+    dataset = build.build_joined_val_dataset(config, folder, datasets)
     device = build.build_device(config)
     model = prepare_for_inference(_pretrained(config, folder, device))
     seen: list[list[Detections]] = [[] for _ in names]

@@ -266,14 +266,17 @@ def build_val_dataset(config: RunConfig, folder: DatasetFolder, table: ActorTabl
 
 
 def build_joined_val_dataset(
-    config: RunConfig, folder: DatasetFolder, tables: Sequence[ActorTable]
+    config: RunConfig, folder: DatasetFolder, datasets: Sequence[AvaDataset]
 ) -> AvaDataset:
-    """Build the data set to score of several tables' actors, each keyframe once."""
-    table = join_tables(tables)
-    follow = config.model.actor_input != "roi"
-    tracks = JoinedTracks(table, [track_actors(one) for one in tables]) if follow else None
+    """Build the data set to score the actors of several at once, each keyframe once.
+
+    datasets: of `build_val_dataset`; theirs are the tracks.
+    """
+    table = join_tables([one.table for one in datasets if isinstance(one.table, ActorTable)])
+    tracks = [one.tracks for one in datasets if isinstance(one.tracks, ActorTracks)]
     transform = EvalTransform(short_side=config.clip.test_short_side_px)
-    return _dataset_of(config, folder, table, transform, tracks)
+    joined = JoinedTracks(table, tracks) if tracks else None
+    return _dataset_of(config, folder, table, transform, joined)
 
 
 def build_train_order(

@@ -8,7 +8,7 @@ does not import torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
@@ -783,6 +783,15 @@ list_people_options = _PEOPLE_FILES.options
 def config_to_dict(config: AnyConfig) -> dict[str, Any]:
     """Return plain types only, every option written out."""
     return _files_of(config).to_dict(config)
+
+
+def flat_options(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the options of `config_to_dict` by their names on a command line, such as optim.lr."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat_options(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
 
 
 def config_to_yaml(config: AnyConfig) -> str:

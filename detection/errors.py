@@ -20,6 +20,10 @@ class UserError(ValueError):
     exit_code = EXIT_WRONG
 
 
+class NotFoundError(UserError):
+    """A file is not there: unlike one that cannot be read, that may be as it should be."""
+
+
 class ProcessLostError(UserError):
     """A process that a command works with was ended from outside; what was done is kept.
 

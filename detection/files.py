@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from detection.errors import UserError, at_row
+from detection.errors import NotFoundError, UserError, at_row
 from detection.unfinished import (
     hold,
     is_held,
@@ -261,6 +261,33 @@ def _tidy(named: Path, out: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+# Of this project alone, in a folder that all programs of a machine share.
+_TEMPORARY = ".x3d-action-detection-copies-"
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield an empty folder among this machine's temporary files; it is removed at the end.
+
+    Of a killed process it stays until `remove_dead_temporary_folders`. Raises `CannotWriteError`.
+    """
+    place = Path(tempfile.gettempdir())
+    with ExitStack() as stack:
+        with naming(place):
+            folder = stack.enter_context(unfinished_folder(place, _TEMPORARY))
+        yield folder
+
+
+def remove_dead_temporary_folders() -> None:
+    """Remove what `temporary_folder` made for processes of this user that are gone."""
+    with (
+        suppress(OSError),
+        left_behind(Path(tempfile.gettempdir()), _TEMPORARY) as folders,
+    ):
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def only_writer(
     folder: str | Path, *, busy: str, may_wait: Callable[[], bool] = lambda: False
@@ -366,7 +393,8 @@ def read_content(path: str | Path, *, what: str, limit_bytes: int, missing: str 
     """Return the bytes of a file that is read whole.
 
     what, missing: how the file is called in errors, and where there is none. Raises `UserError`
-    where it is missing, no regular file, larger than `limit_bytes`, or cannot be read.
+    where it is missing (`NotFoundError`), no regular file, larger than `limit_bytes`, or cannot be
+    read.
     """
     path = Path(path)
     with _reading(path, missing):
@@ -382,7 +410,7 @@ def _reading(path: Path, missing: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{path}: {missing} not found") from error
+        raise NotFoundError(f"{path}: {missing} not found") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 

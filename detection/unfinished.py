@@ -133,7 +133,7 @@ def _held_file(path: Path) -> int | None:
             raise
         try:
             facts = os.fstat(handle)
-            ours = stat.S_ISREG(facts.st_mode) and facts.st_uid == getattr(os, "geteuid", int)()
+            ours = stat.S_ISREG(facts.st_mode) and _is_ours(facts)
             if not ours or facts.st_nlink > 1 or not _lock(handle, path, facts.st_size == 0):
                 return None
             if _is_still(path, facts):
@@ -173,18 +173,33 @@ def unfinished_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 @contextmanager
 def left_behind(parent: Path, prefix: str) -> Iterator[list[Path]]:
-    """Yield the folders `parent/prefix...` that no living process holds; ours while it lasts."""
+    """Yield the folders `parent/prefix...` that no living process holds; ours while it lasts.
+
+    Those of other users are left alone.
+    """
     held: dict[Path, int] = {}
     try:
         for path in sorted(parent.iterdir()) if parent.is_dir() else []:
-            if path.name.startswith(prefix) and path.is_dir() and not path.is_symlink():
-                with suppress(FileNotFoundError):  # another one just removed it
-                    if (handle := hold(path, if_unknown=False)) is not None:
-                        held[path] = handle
+            with suppress(FileNotFoundError):  # another one just removed it
+                if (
+                    path.name.startswith(prefix)
+                    and _is_own_folder(path)
+                    and (handle := hold(path, if_unknown=False)) is not None
+                ):
+                    held[path] = handle
         yield list(held)
     finally:
         for handle in held.values():
             let_go(handle)
+
+
+def _is_own_folder(path: Path) -> bool:
+    facts = path.lstat()
+    return stat.S_ISDIR(facts.st_mode) and _is_ours(facts)
+
+
+def _is_ours(facts: os.stat_result) -> bool:
+    return facts.st_uid == getattr(os, "geteuid", int)()
 
 
 def _is_still(path: Path, facts: os.stat_result) -> bool:

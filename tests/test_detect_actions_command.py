@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, write_squares
+from tiny_pipeline import LABELS, save_tiny_run, use_squares, write_squares
 
 from detection.datasets.ava_csv import read_detections
 from detection.datasets.label_map import read_label_map
@@ -45,9 +45,7 @@ def command(monkeypatch):
     """The command in this process, with a detector that finds the squares."""
     from ava_tools import detect_actions
 
-    monkeypatch.setattr(
-        "detection.people.weights.load_people_detector", lambda *_, **__: SquareDetector()
-    )
+    use_squares(monkeypatch)
     return detect_actions.main
 
 

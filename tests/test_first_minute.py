@@ -12,7 +12,13 @@ import pytest
 import torch
 from misbehaving_server import Page, Server, running_server
 from tiny_data import turn
-from tiny_pipeline import SquareDetector, save_tiny_classifier, save_tiny_run, write_squares
+from tiny_pipeline import (
+    SquareDetector,
+    save_tiny_classifier,
+    save_tiny_run,
+    use_squares,
+    write_squares,
+)
 
 from ava_tools import detect_actions
 from detection.checkpoints import hub
@@ -94,9 +100,7 @@ def _hasty(self: TransferRules) -> None:
 
 
 def squares(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "detection.people.weights.load_people_detector", lambda *_, **__: SquareDetector()
-    )
+    use_squares(monkeypatch)
 
 
 def test_a_video_and_nothing_else(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, write_squares
+from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, use_squares, write_squares
 
 from detection.errors import UserError
 
@@ -30,9 +30,7 @@ def place(tmp_path_factory):
 def command(monkeypatch):
     from ava_tools import detect_actions
 
-    monkeypatch.setattr(
-        "detection.people.weights.load_people_detector", lambda *_, **__: SquareDetector()
-    )
+    use_squares(monkeypatch)
     return detect_actions.main
 
 

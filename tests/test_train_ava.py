@@ -73,7 +73,8 @@ def test_a_run_leaves_a_folder_that_says_everything(tmp_path, cfg, dataset, caps
     assert train_ava.main(["--cfg", str(cfg)]) == 0
     run, printed = tmp_path / "run", capsys.readouterr().out
     metrics = json.loads((run / "metrics.json").read_text())
-    assert (run / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("learning_curve.png", "confusion.png"):
+        assert (run / name).read_bytes().startswith(b"\x89PNG")
     assert list(metrics["per_class"]) == list(LABELS.names)
     assert metrics["protocol"] == "activitynet-2018"
     assert metrics["num_ground_truth"] == {"be red": 2, "be blue": 2, "be here": 4}
@@ -178,7 +179,10 @@ def test_a_checkpoint_alone_is_scored_like_its_run(tmp_path, cfg):
     run = tmp_path / "run"
     first = json.loads((run / "metrics.json").read_text())
     (run / "metrics.json").unlink()
+    drawn = (run / "confusion.png").read_bytes()
+    (run / "confusion.png").unlink()
     assert train_ava.main(["--eval-only", "--checkpoint", str(run)]) == 0
+    assert (run / "confusion.png").read_bytes() == drawn
     assert json.loads((run / "metrics.json").read_text())["per_class"] == first["per_class"]
     lone = tmp_path / "lone.pt"
     shutil.copy(run / "checkpoints" / "last.pt", lone)

@@ -8,6 +8,7 @@ from typing import Any
 
 from detection.archive.copies import Copies
 from detection.archive.pieces import is_complete, state_key
+from detection.errors import UserError
 from detection.pipeline.video_folders import VideoFolder
 from detection.transfer import places
 
@@ -24,8 +25,14 @@ class DoneCheck:
         self._copies = Copies(root)
 
     def is_done(self, video: VideoFolder, key: str) -> bool:
-        """Tell it of a video; key: the digest of what else decides the results."""
-        state = self._copies.state(video)
+        """Tell it of a video; key: the digest of what else decides the results.
+
+        Where that cannot be told they are not: the worker that looks again says why.
+        """
+        try:
+            state = self._copies.state(video)
+        except UserError:
+            return False
         if state is None or not is_complete(state) or state_key(state) != key:
             return False
         return places.is_remote(video.source) or _is_unchanged(video.source, state)

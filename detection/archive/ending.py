@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from detection.archive.failures import read_failures, write_failures
 from detection.archive.manifest import write_archive_manifest
 from detection.archive.pieces import SPANS_NAME, spans_folder
 from detection.archive.table_files import only_tables_writer
-from detection.archive.tables import finish_tables, plan_tables, write_part
+from detection.archive.tables import TableFormat, finish_tables, plan_tables, write_part
 from detection.errors import printable
-from detection.files import only_writer
+from detection.files import only_writer, temporary_folder
 from detection.pipeline.folder_index import (
     ROW_NAMES,
     THUMBNAIL_NAME,
@@ -42,15 +41,32 @@ def write_ending(
         rows = _write_index(root, videos, tried, progress)
         folders = {row.name: row.folder for row in rows}
         failed = [row.name for row in rows if row.state == "failed"]
-        with only_tables_writer(root):
-            plan = plan_tables(root, folders, failed=failed)
-            for part in plan.parts:
-                write_part(part)
-            write_archive_manifest(plan, finish_tables(plan))
+        write_tables(root, folders, failed=failed)
         _remove_spans(root, [row.name for row in rows if row.state == "done"])
         names = {printable(name) for name in failed}
         write_failures(root, [each for each in failures if printable(each.video) in names])
     return index_line(root, rows)
+
+
+def write_tables(
+    root: str | Path,
+    folders: Mapping[str, str],
+    *,
+    failed: Collection[str] = (),
+    table_format: TableFormat | None = None,
+) -> list[str]:
+    """Write the tables of all videos and their manifest; return the names of the tables' files.
+
+    As for `plan_tables`, and raises what its parts raise. Another run that writes here is waited
+    for.
+    """
+    with only_tables_writer(root):
+        plan = plan_tables(root, folders, failed=failed, table_format=table_format)
+        for part in plan.parts:
+            write_part(part)
+        names = finish_tables(plan)
+        write_archive_manifest(plan, names)
+    return names
 
 
 def _alone_in(root: str) -> AbstractContextManager[object]:
@@ -95,8 +111,8 @@ def _write_index(
         mended: dict[str, str | None] = dict.fromkeys(failed_before(Path(root)) & tried)
         return write_index(Path(root), videos, mended | errors)
     address = root.rstrip("/")
-    with tempfile.TemporaryDirectory() as temporary:
-        here = Path(temporary) / address.rpartition("/")[2]
+    with temporary_folder() as temporary:
+        here = temporary / address.rpartition("/")[2]
         _copy_facts(address, videos, here)
         copies = [VideoFolder(v.name, v.source, here / v.folder) for v in videos]
         mended = dict.fromkeys(failed_before(here) & tried)

@@ -39,7 +39,11 @@ def read_failures(root: str) -> dict[str, tuple[int, str]]:
     place = f"{root.rstrip('/')}/{FAILURES_NAME}"
     if not exists(place):
         return {}
-    rows = list(csv.reader(io.StringIO(read_bytes(place, _MOST_BYTES).decode("utf-8", "replace"))))
+    text = read_bytes(place, _MOST_BYTES).decode("utf-8", "replace")
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+    except csv.Error:
+        rows = []
     if tuple(rows[0] if rows else ()) != _COLUMNS:
         raise UserError(f"{shown_address(place)}: not of this command; move it away")
     return {

@@ -6,8 +6,6 @@ import importlib.metadata
 import json
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from detection import __version__
@@ -15,18 +13,11 @@ from detection.archive.table_columns import FORMAT
 from detection.archive.table_files import MANIFEST_NAME
 from detection.archive.table_rows import VideoRow, read_common
 from detection.archive.tables import TablesPlan
-from detection.errors import UserError
+from detection.errors import NotFoundError, UserError
 from detection.files import sha256_of
 from detection.formats.json_text import json_text
 from detection.pipeline.decisive import common_key
-from detection.transfer.places import (
-    exists,
-    fetch,
-    is_remote,
-    local_path,
-    read_bytes,
-    write_bytes,
-)
+from detection.transfer.places import read_bytes, reading, write_bytes
 
 _PACKAGES = ("torch", "av")
 _MOST_BYTES = 1 << 26
@@ -52,15 +43,19 @@ def write_archive_manifest(plan: TablesPlan, names: Sequence[str]) -> None:
 
 
 def read_archive_manifest(root: str) -> dict[str, Any] | None:
-    """Return what manifest.json says; None where it tells of no finished video, or is not ours."""
-    place = f"{root.rstrip('/')}/{MANIFEST_NAME}"
-    if not exists(place):
+    """Return what manifest.json says; None where it tells of no finished video, or is not ours.
+
+    Raises `UserError` where it cannot be read.
+    """
+    try:
+        content = read_bytes(f"{root.rstrip('/')}/{MANIFEST_NAME}", _MOST_BYTES)
+    except NotFoundError:
         return None
     try:
-        values = json.loads(read_bytes(place, _MOST_BYTES))
+        values = json.loads(content)
         is_ours = values["format"] == FORMAT and values["counts"]["done"] > 0
         common_key(values)  # has all parts
-    except (UserError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     return dict(values) if is_ours else None
 
@@ -88,9 +83,7 @@ def _counts(videos: Sequence[VideoRow]) -> dict[str, Any]:
 
 
 def _identity(root: str, name: str) -> dict[str, int | str]:
-    place = f"{root.rstrip('/')}/{name}"
-    with TemporaryDirectory() as folder:
-        path = fetch(place, Path(folder, "table")) if is_remote(root) else local_path(place)
+    with reading(f"{root.rstrip('/')}/{name}") as path:
         try:
             return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
         except OSError as error:

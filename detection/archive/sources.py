@@ -86,7 +86,7 @@ def _rows_of(source: str, root: str, *, alone: bool) -> list[_Row]:
         path = str(local_path(source))
         return [_Row(name, file, source) for name, file in named_videos(path, place, alone=alone)]
     if video_suffix(_last_part(source)) and not source.endswith("/"):
-        return [_Row(_last_part(source), source, shown_address(source))]
+        return [_remote_row(_last_part(source), source)]
     return _remote_folder(source, root, alone=alone)
 
 
@@ -96,13 +96,18 @@ def _remote_folder(address: str, root: str, *, alone: bool) -> list[_Row]:
     rows = []
     for name, file, _ in list_files(address):
         if video_suffix(name) and not file.startswith(results):
-            try:
-                rows.append(_Row(check_video_name(start + name), file, shown_address(file)))
-            except ValueError as error:
-                raise UserError(f"{shown_address(file)}: {error}") from error
+            rows.append(_remote_row(start + name, file))
     if not rows:
         raise UserError(f"{shown}: contains no video")
     return rows
+
+
+def _remote_row(name: str, address: str) -> _Row:
+    shown = shown_address(address)
+    try:
+        return _Row(check_video_name(name), address, shown)
+    except ValueError as error:
+        raise UserError(f"{shown}: {error}") from error
 
 
 def _read_list(source: str) -> list[_Row]:

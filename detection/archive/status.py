@@ -1,14 +1,21 @@
-"""progress.json: how far a run over thousands of videos is, told to whoever asks from elsewhere."""
+"""progress-*.json: how far runs over thousands of videos are, told to whoever asks from elsewhere.
+
+Each command that is at work on an output has a file of its own, by its share, machine and process.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence, Sized
+from contextlib import suppress
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
@@ -17,15 +24,14 @@ from detection.formats.json_text import json_text
 from detection.pipeline.summary import counted, duration_text
 from detection.transfer.places import (
     exists,
-    is_remote,
     list_files,
-    local_path,
     read_bytes,
+    remove,
     shown_address,
     write_bytes,
 )
 
-STATUS_NAME = "progress.json"
+STATUS_NAMES = "progress*.json"
 WRITE_EACH_S = 2.0
 STALE_S = 30.0
 _FORMAT = 1
@@ -53,19 +59,22 @@ class CountedProgress(Protocol):
 
 
 class StatusWriter:
-    """Writes progress.json into a run's results; a context manager, whose end is written too.
+    """Writes a run's file into its results; a context manager, whose end is written too.
 
-    root: path or address. share: of which share of the videos it tells, as "2-of-8": each has a
-    file of its own. What cannot be written is said once on stderr, and the run goes on.
+    root: path or address. share: of which share of the videos it tells, as "2-of-8". What cannot be
+    written is said once on stderr, and the run goes on. Files of the same share whose runs have
+    ended or are gone are removed.
     """
 
     def __init__(self, root: str, *, share: str = "") -> None:
-        name = f"progress-{share}.json" if share else STATUS_NAME
-        self._place = f"{str(root).rstrip('/')}/{name}"
+        self._root, self._share = str(root).rstrip("/"), share
+        host = re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())
+        name = "-".join(["progress", *filter(None, [share]), host, str(os.getpid())])
+        self._place = f"{self._root}/{name}.json"
         self._began, self._began_s = time.time(), time.monotonic()
         self._written_s = -WRITE_EACH_S
         self._last: CountedProgress | None = None
-        self._is_told = False
+        self._is_told = self._has_written = False
 
     def write(self, progress: CountedProgress) -> None:
         """Write it, unless it was written less than two seconds ago."""
@@ -106,14 +115,25 @@ class StatusWriter:
             "written": _utc_text(time.time()),
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "share": self._share,
         }
         try:
+            if not self._has_written:
+                self._remove_ended()
+            self._has_written = True
             write_bytes(self._place, json_text(values).encode())
         except UserError as error:
             if not self._is_told:
                 print(f"warning: {printable(str(error))}; the run goes on", file=sys.stderr)
             self._is_told = True
         self._written_s = time.monotonic()
+
+    def _remove_ended(self) -> None:
+        for place in _status_places(self._root):
+            with suppress(UserError):  # damaged, or another run has just removed it
+                values = _read(place)
+                if values["share"] == self._share and not _is_running(values):
+                    remove(place)
 
 
 def status_lines(root: str, *, now: float | None = None) -> list[str]:
@@ -122,31 +142,46 @@ def status_lines(root: str, *, now: float | None = None) -> list[str]:
     now: seconds since 1970, of this machine's clock unless given. Raises `UserError` where no run
     has told of itself.
     """
-    now, lines = time.time() if now is None else now, []
-    names = _status_names(root)
-    for name in names:
-        values = _read(f"{str(root).rstrip('/')}/{name}")
-        share = name.removesuffix(".json").removeprefix("progress").replace("-", " ").strip()
-        if share:
-            lines.append(f"share {share}:")
+    now, lines = time.time() if now is None else now, list[str]()
+    found = [_read(place) for place in _status_places(str(root).rstrip("/"))]
+    shares = Counter(values["share"] for values in found)
+    for values in sorted(found, key=lambda values: (values["share"], values["since"])):
+        head = [f"share {values['share'].replace('-', ' ')}"] if values["share"] else []
+        if shares[values["share"]] > 1:
+            head.append(f"process {values['pid']} on {values['host']}")
+        lines += [printable(", ".join(head)) + ":"] if head else []
         lines += _lines(values, now)
     if not lines:
         shown = shown_address(root)
-        raise UserError(f"{shown}: no run with --engine has told of itself ({STATUS_NAME})")
+        raise UserError(f"{shown}: no run with --engine has told of itself ({STATUS_NAMES})")
     return lines
 
 
-def _status_names(root: str) -> list[str]:
-    if not is_remote(root):
-        return sorted(path.name for path in local_path(root).glob("progress*.json"))
+def _status_places(root: str) -> list[str]:
     if not exists(root):
         return []
-    names = [name for name, _, _ in list_files(root, below=False)]
-    return sorted(n for n in names if n.startswith("progress") and n.endswith(".json"))
+    files = list_files(root, below=False)
+    return [place for name, place, _ in files if fnmatchcase(name, STATUS_NAMES)]
+
+
+def _is_running(values: dict[str, Any]) -> bool:
+    """Tell whether the run of a file may still write it."""
+    written = datetime.fromisoformat(values["written"]).timestamp()
+    if values["state"] != "running" or time.time() - written > STALE_S:
+        return False
+    if values["host"] != socket.gethostname():
+        return True
+    try:
+        os.kill(int(values["pid"]), 0)  # asks alone
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _lines(values: dict[str, Any], now: float) -> list[str]:
-    """Return the lines of one progress.json."""
+    """Return the lines of one file."""
     counts = {name: values[name] for name in _COUNTS}
     words = [f"{counts['done']:,} of {counted(counts['videos'], 'video')} done"]
     more = (("kept", "found finished"), ("failed", "failed"), ("busy", "in other runs"))
@@ -193,7 +228,8 @@ def _read(place: str) -> dict[str, Any]:
         if not all(isinstance(number, int | float | None) for number in numbers):
             raise ValueError("numbers are required")
         datetime.fromisoformat(values["written"])
-        texts = ("state", "since", "host")
+        values.setdefault("share", "")
+        texts = ("state", "since", "host", "share")
         if not all(isinstance(values[name], str) for name in texts) or numbers[0] is None:
             raise ValueError("texts are required")
         int(values["pid"])

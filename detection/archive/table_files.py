@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from detection.archive.csv_files import csv_head
 from detection.archive.table_columns import TABLES, TableName
@@ -15,13 +14,13 @@ from detection.errors import UserError
 from detection.files import naming, only_writer, replacing
 from detection.transfer.places import (
     exists,
-    fetch,
     is_remote,
     list_files,
     local_path,
-    put_file,
+    reading,
     remove,
     shown_address,
+    writing,
 )
 
 MANIFEST_NAME = "manifest.json"
@@ -88,10 +87,8 @@ def join_parts(root: str, table: TableName, parts: Sequence[str]) -> None:
     with new_file(f"{root.rstrip('/')}/{table}.csv") as path, path.open("wb") as whole:
         whole.write(csv_head(table).encode())
         for part in parts:
-            with TemporaryDirectory() as folder:
-                here = fetch(part, Path(folder, "part")) if is_remote(part) else local_path(part)
-                with here.open("rb") as file:
-                    shutil.copyfileobj(file, whole)
+            with reading(part) as here, here.open("rb") as file:
+                shutil.copyfileobj(file, whole)
     for part in parts:
         remove(part)
 
@@ -99,23 +96,14 @@ def join_parts(root: str, table: TableName, parts: Sequence[str]) -> None:
 @contextmanager
 def new_file(place: str) -> Iterator[Path]:
     """Yield a path of this machine whose file becomes the one at a path or an address."""
-    if not is_remote(place):
-        with replacing(local_path(place)) as path:
-            yield path
-        return
-    with TemporaryDirectory() as folder:
-        path = Path(folder, place.rpartition("/")[2])
+    with writing(place) as whole, replacing(whole) as path:
         yield path
-        put_file(path, place)
 
 
 def _is_our_csv(base: str, table: TableName) -> bool:
     head = csv_head(table).encode()
-    with TemporaryDirectory() as folder:
-        place = f"{base}/{table}.csv"
-        path = fetch(place, Path(folder, "table")) if is_remote(base) else local_path(place)
-        with naming(path), path.open("rb") as file:
-            return file.read(len(head)) == head
+    with reading(f"{base}/{table}.csv") as path, naming(path), path.open("rb") as file:
+        return file.read(len(head)) == head
 
 
 def _is_part(name: str, table: TableName) -> bool:

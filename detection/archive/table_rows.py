@@ -8,18 +8,17 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detection.datasets.label_map import read_label_map
-from detection.errors import UserError
-from detection.files import sha256_of_text
+from detection.errors import NotFoundError, UserError
+from detection.files import sha256_of_text, temporary_folder
 from detection.formats.json_text import read_json_object
 from detection.pipeline.folder_index import State, state_of
 from detection.pipeline.segments import STATE_NAME
@@ -27,7 +26,7 @@ from detection.pipeline.stored import stored_events, stored_rows
 from detection.pipeline.summary import SUMMARY_NAME, read_summary
 from detection.structures import LabelMap
 from detection.tracking.events import ActionEvent
-from detection.transfer.places import exists, fetch, is_remote, local_path, shown_address
+from detection.transfer.places import fetch, is_remote, local_path, naming_address
 
 LABEL_MAP_NAME = "label_map.pbtxt"
 TABLE_NAMES = (LABEL_MAP_NAME, "tracks.jsonl", "events.jsonl")
@@ -169,16 +168,12 @@ def results_here(root: str, folder: str, names: tuple[str, ...]) -> Iterator[Pat
     if not is_remote(root):
         yield local_path(root) / folder
         return
-    with TemporaryDirectory() as temporary:
+    with temporary_folder() as temporary:
         for name in names:
-            address = f"{root.rstrip('/')}/{folder}/{name}"
-            if exists(address):
-                fetch(address, Path(temporary) / name)
-        try:
-            yield Path(temporary)
-        except UserError as error:
-            shown = shown_address(f"{root.rstrip('/')}/{folder}")
-            raise UserError(str(error).replace(temporary, shown)) from error
+            with suppress(NotFoundError):
+                fetch(f"{root.rstrip('/')}/{folder}/{name}", temporary / name)
+        with naming_address(temporary, f"{root.rstrip('/')}/{folder}"):
+            yield temporary
 
 
 def _read_rows(place: Path, label_map: LabelMap, events: list[ActionEvent]) -> PeopleRows:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -26,7 +26,6 @@ from detection.archive.table_files import (
     check_tables,
     join_parts,
     new_file,
-    only_tables_writer,
     remove_other_tables,
     replace_parts,
 )
@@ -79,29 +78,6 @@ class TablesPlan:
     videos: tuple[VideoRow, ...]
 
 
-def write_tables(
-    root: str | Path,
-    folders: Mapping[str, str],
-    *,
-    failed: Collection[str] = (),
-    table_format: TableFormat | None = None,
-    on_progress: Callable[[int, int], None] = lambda done, of: None,
-) -> list[str]:
-    """Write the tables of all videos, one part after another; return the names of their files.
-
-    root: path or address. folders: by the name of each video that of its results below `root`.
-    failed: names of videos that failed. table_format: None: Parquet where pyarrow is installed.
-    on_progress: called with the number of parts that are written, and of all. As `plan_tables`,
-    `write_part` and `finish_tables` within `only_tables_writer`, and raises what they raise.
-    """
-    with only_tables_writer(root):
-        plan = plan_tables(root, folders, failed=failed, table_format=table_format)
-        for part in plan.parts:
-            write_part(part)
-            on_progress(part.number + 1, len(plan.parts))
-        return finish_tables(plan)
-
-
 def plan_tables(
     root: str | Path,
     folders: Mapping[str, str],
@@ -109,8 +85,10 @@ def plan_tables(
     failed: Collection[str] = (),
     table_format: TableFormat | None = None,
 ) -> TablesPlan:
-    """Look at every video's folder and divide the finished ones into parts; see `write_tables`.
+    """Look at every video's folder and divide the finished ones into parts.
 
+    root: path or address. folders: by the name of each video that of its results below `root`.
+    failed: names of videos that failed. table_format: None: Parquet where pyarrow is installed.
     Raises `UserError` where something else stands in the place of a table, and where results were
     made by different options or weights.
     """

@@ -89,11 +89,12 @@ class Worker:
         if isinstance(piece, KeyPiece):
             self._check_manifest()
             return Key(self._key)
-        if isinstance(piece, VideoPiece):
-            return self._do_video(piece, tell)
-        if isinstance(piece, PeoplePiece | SpanPiece):
-            return self._compute(piece, tell)
-        return self._join(piece, tell)
+        with self._copies.naming(piece.video):
+            if isinstance(piece, VideoPiece):
+                return self._do_video(piece, tell)
+            if isinstance(piece, PeoplePiece | SpanPiece):
+                return self._compute(piece, tell)
+            return self._join(piece, tell)
 
     def _check_manifest(self) -> None:
         """Raise `UserError` where tables of other options or weights stand: no video could join.
@@ -112,8 +113,6 @@ class Worker:
     def _do_video(self, piece: VideoPiece, tell: OnProgress) -> Result:
         video = piece.video
         is_done = self._is_done(video)
-        if is_done and self._copies.are_remote:
-            return VideoDone(video.name, None)
         if not (is_done or piece.whole or math.isinf(self.options.span_s)):
             plan = self.detector.spans(
                 self._copies.source(video), span_s=self.options.span_s, **self._part()
@@ -182,6 +181,8 @@ class Worker:
         computed_key: str | None = None,
     ) -> VideoDone:
         """Make a video's results, of computed spans where there are any."""
+        if self._copies.are_remote and self._is_done(video):
+            return VideoDone(video.name, None)  # none of them are here
         source, options = self._copies.source(video), self.options
         with (
             VideoStream(source, live=False) as stream,

@@ -45,7 +45,7 @@ class AvaDataset(Dataset[Sample]):
         seed: int = 0,
     ) -> None:
         self.table = table
-        self._tracks = tracks
+        self.tracks = tracks
         self._open_video = open_video
         self._transform = transform
         self._sampling = sampling
@@ -192,8 +192,8 @@ class AvaDataset(Dataset[Sample]):
 
     def _sample(self, position: int, clip: _ReadClip, params: TransformParams) -> Sample:
         boxes, paths_01 = self.table.boxes(position), None
-        if self._tracks is not None:
-            paths_01 = self._tracks.boxes_at(position, clip.times_s)
+        if self.tracks is not None:
+            paths_01 = self.tracks.boxes_at(position, clip.times_s)
         done = self._transform.apply(clip.frames, boxes.xyxy_01, params, paths_01=paths_01)
         return Sample(
             keyframe=self.table.keyframe(position),

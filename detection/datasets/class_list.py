@@ -12,8 +12,7 @@ import re
 from pathlib import Path
 
 from detection.datasets.clip_list import read_class_file
-from detection.datasets.label_map import read_label_map
-from detection.datasets.plain_names import check_class_name
+from detection.datasets.label_map import label_map_of, read_label_map
 from detection.errors import UserError, at_row, printable
 from detection.files import read_text
 from detection.structures import LabelMap
@@ -54,7 +53,7 @@ def read_class_list(path: str | Path) -> LabelMap:
         if name in classes.values():
             raise at_row(path, number, f"class '{printable(name[:60])}' is there twice")
         classes[index] = name
-    return _in_columns(path, _label_map(path, classes))
+    return _in_columns(path, label_map_of(path, classes))
 
 
 def _of_json(path: Path, text: str) -> LabelMap:
@@ -67,15 +66,6 @@ def _of_json(path: Path, text: str) -> LabelMap:
     raise UserError(
         f"{path}: JSON ({type(values).__name__}); a name that ends in .json is required"
     )
-
-
-def _label_map(path: Path, classes: dict[int, str]) -> LabelMap:
-    try:
-        for name in classes.values():
-            check_class_name(name)
-        return LabelMap(tuple(classes.values()), tuple(classes))
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
 
 
 def _in_columns(path: Path, classes: LabelMap) -> LabelMap:

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from detection.datasets.actor_table import read_ground_truth_rows
 from detection.datasets.folder import DatasetFolder
-from detection.datasets.label_map import read_label_map
-from detection.datasets.plain_names import check_class_name
+from detection.datasets.label_map import label_map_of, read_label_map
 from detection.errors import UserError, at_row
 from detection.files import read_text, replacing, write_text
 from detection.formats.csv_rows import csv_rows
@@ -107,12 +106,7 @@ def read_class_file(path: str | Path) -> LabelMap:
         if "" in names.values():
             empty = list(names.values()).index("") + 1
             raise at_row(path, empty, "an empty line, a class name is required")
-    try:
-        for name in names.values():
-            check_class_name(name)
-        return LabelMap(tuple(names.values()), tuple(names))
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
+    return label_map_of(path, names)
 
 
 def write_clip_list(path: str | Path, rows: Sequence[tuple[str, str]]) -> None:

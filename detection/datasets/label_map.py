@@ -8,7 +8,7 @@ Two dialects circulate and both are read: `label { name: "sit" label_id: 11 labe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from detection.datasets.plain_names import check_class_name
@@ -56,6 +56,16 @@ def read_label_map(path: str | Path) -> LabelMap:
     if any(groups):
         return LabelMap(names, ids, tuple(group or "OTHER" for group in groups))
     return LabelMap(names, ids, _ava_groups(names, ids))
+
+
+def label_map_of(path: Path, names: Mapping[int, str]) -> LabelMap:
+    """Return the classes of a file by id, in its order; raises `UserError` for an invalid name."""
+    try:
+        for name in names.values():
+            check_class_name(name)
+        return LabelMap(tuple(names.values()), tuple(names))
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def is_ava(label_map: LabelMap) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import cv2
 
-from detection.config import BoardName
+from detection.config import BoardName, flat_options
 from detection.errors import UserError
 from detection.files import read_text, write_text
 
@@ -46,7 +46,7 @@ class Board:
     def __init__(
         self, names: Sequence[BoardName], folder: Path, options: Mapping[str, Any]
     ) -> None:
-        plain = dict(_flat(options))
+        plain = dict(flat_options(options))
         self._openers = [_OPENERS[name](folder, plain) for name in dict.fromkeys(names)]
         self._update = 0
 
@@ -199,15 +199,6 @@ _OPENERS: Mapping[str, Callable[[Path, Mapping[str, Any]], Callable[[], Sink]]] 
     "mlflow": _mlflow,
     "wandb": _wandb,
 }
-
-
-def _flat(options: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the options by their names on a command line, such as optim.lr."""
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", value
 
 
 def _missing(board: str, package: str) -> UserError:

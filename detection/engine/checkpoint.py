@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from detection.bounds import LARGEST_WHOLE
 from detection.checkpoints.plain_file import SavedValues
 from detection.checkpoints.weights import check_weights
-from detection.config import AnyConfig, PeopleConfig, config_to_dict, same_kind_from_dict
+from detection.config import (
+    AnyConfig,
+    PeopleConfig,
+    config_to_dict,
+    flat_options,
+    same_kind_from_dict,
+)
 from detection.engine.loop import Progress
 from detection.engine.update import Updater, restore_random_state
 from detection.errors import UserError
@@ -127,10 +133,10 @@ def unaveraged_weights(file: SavedRun, model: nn.Module) -> dict[str, Tensor]:
 def check_configuration(file: SavedRun, config: AnyConfig, *, changeable: Sequence[str]) -> None:
     """Refuse to go on by another configuration than the checkpoint's; list every difference."""
     before = same_kind_from_dict(config, file.config or {}, file.path)
-    saved = dict(_flat(config_to_dict(before)))
+    saved = dict(flat_options(config_to_dict(before)))
     differences = [
         f"{name} is {value!r}, was {saved.get(name)!r}"
-        for name, value in _flat(config_to_dict(config))
+        for name, value in flat_options(config_to_dict(config))
         if name not in changeable and value != saved.get(name)
     ]
     if differences:
@@ -139,14 +145,6 @@ def check_configuration(file: SavedRun, config: AnyConfig, *, changeable: Sequen
             f"{file.path}: was written by another configuration than is asked for now: "
             f"{'; '.join(differences)}; start a new run, with model.{option}={file.path} say"
         )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def keep_copy(last: Path, name: str, *, kept: int) -> None:

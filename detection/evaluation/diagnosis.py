@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from detection.datasets.ava_csv import AvaRows
 from detection.evaluation.box_ceiling import reaching_rows
 from detection.evaluation.frame_map import ScoredRows, mean_without_nan
-from detection.evaluation.people import People, pair_people
+from detection.evaluation.people import People, pair_people, scores_and_labels
 
 # A box that overlaps no person by this is background (TIDE's background threshold).
 BACKGROUND_IOU = 0.1
@@ -160,14 +160,8 @@ def confused_actions(scored: ScoredRows, people: People, limit: int) -> tuple[Co
     """Return the pairs of actions that detected people most often score in the wrong order."""
     names, classes = scored.label_map.names, len(scored.label_map)
     found = np.flatnonzero(people.iou_of_person >= scored.iou_threshold)
-    place = np.full(len(people.boxes), -1)
-    place[people.box_of_person[found]] = np.arange(len(found))
-    scores = np.full((len(people.boxes), classes), -np.inf, np.float32)
-    scores[people.boxes.of_row, scored.class_index] = scored.score
-    scores = scores[people.box_of_person[found]]
-    labels = np.zeros((len(people.people), classes), bool)
-    labels[people.people.of_row, scored.gt_class] = True
-    labels = labels[found]
+    scores, labels = scores_and_labels(scored, people)
+    scores, labels = scores[people.box_of_person[found]], labels[found]
     out = []
     for column in range(classes):
         mine = labels[:, column]

@@ -56,6 +56,18 @@ def pair(people: Boxes, boxes: Boxes) -> People:
     return People(people, boxes, of_box.partner, of_box.iou, of_person.partner, of_person.iou)
 
 
+def scores_and_labels(
+    scored: ScoredRows, people: People
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the scores (B, A) of each box, -inf where it has none, and labels (P, A) of people."""
+    classes = len(scored.label_map)
+    scores = np.full((len(people.boxes), classes), -np.inf, np.float32)
+    scores[people.boxes.of_row, scored.class_index] = scored.score
+    labels = np.zeros((len(people.people), classes), bool)
+    labels[people.people.of_row, scored.gt_class] = True
+    return scores, labels
+
+
 def pairs(
     first: NDArray[np.int32], second: NDArray[np.int32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

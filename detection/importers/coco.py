@@ -198,13 +198,7 @@ class _Reader:
         width, height = (number_of(_need(image, side), side) for side in ("width", "height"))
         if width < 1 or height < 1:
             raise ValueError(f"width and height from 1 on are required, found {width:g}x{height:g}")
-        if video.size not in (None, (width, height)):
-            assert video.size is not None
-            raise ValueError(
-                f"'{video.name}' has frames of {video.size[0]:g}x{video.size[1]:g} above and of "
-                f"{width:g}x{height:g} here: one size a video is required"
-            )
-        video.size = (width, height)
+        video.set_size((width, height))
         return _Image(video, when)
 
     def _choose(self, categories: Sequence[str]) -> None:

@@ -88,7 +88,7 @@ def read_csv_table(
             video = _video_of(row["video"], names, found, videos, path)
             video.by_frame = "frame" in row
             if line in sizes:
-                _set_size(video, sizes[line])
+                video.set_size(sizes[line])
             _set_split(video, row.get("split", ""))
             if box is None:
                 video.empty.append(when)
@@ -151,16 +151,6 @@ def _frame_sizes(
             message = f"{box}: {names[0]}, {names[1]} are read as the frame's size"
             raise at_row(path, line, message)
     return stated
-
-
-def _set_size(video: AnnotatedVideo, size: tuple[float, float]) -> None:
-    if video.size not in (None, size):
-        assert video.size is not None
-        raise ValueError(
-            f"frames of '{video.name}' are {video.size[0]:g}x{video.size[1]:g} above and "
-            f"{size[0]:g}x{size[1]:g} here: one size per video is required"
-        )
-    video.size = size
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

@@ -70,6 +70,16 @@ class AnnotatedVideo:
     empty: list[float] = field(default_factory=list)
     split: str | None = None
 
+    def set_size(self, size: tuple[float, float]) -> None:
+        """Set the size of the frames; raises ValueError where another one was stated before."""
+        if self.size not in (None, size):
+            assert self.size is not None
+            raise ValueError(
+                f"'{self.name}' has frames of {self.size[0]:g}x{self.size[1]:g} above and of "
+                f"{size[0]:g}x{size[1]:g} here: one size a video is required"
+            )
+        self.size = size
+
 
 @dataclass(frozen=True)
 class AnnotatedData:

@@ -128,13 +128,7 @@ def _joined(
     size = float(width), float(height)
     if min(size) < 1:
         raise ValueError(f"<image> of {width}x{height}: 1x1 or more is required")
-    if video.size not in (None, size):
-        assert video.size is not None
-        raise ValueError(
-            f"'{video.name}' has frames of {video.size[0]:g}x{video.size[1]:g} above and of "
-            f"{width}x{height} here: one size a video is required"
-        )
-    video.size = size
+    video.set_size(size)
     return video
 
 

@@ -151,9 +151,10 @@ class _Reader:
         size = image.get("size") if isinstance(image, dict) else None
         if isinstance(size, list) and len(size) == 2:
             height, width = (number_of(value, "image.size") for value in size)
-            if height <= 0 or width <= 0 or video.size not in (None, (width, height)):
-                raise ValueError(f"image.size [{height:g}, {width:g}]: one size a video, above 0")
-            video.size = (width, height)
+            if height <= 0 or width <= 0:
+                found = f"[{height:g}, {width:g}]"
+                raise ValueError(f"image.size {found}: numbers above 0 are required")
+            video.set_size((width, height))
         return video, when
 
     def _take(

@@ -20,7 +20,7 @@ INDEX_NAMES = ("index.html", "index.json", "events.csv", "events.jsonl")
 # Files and folders that a run over thousands of videos makes there besides.
 ARCHIVE_NAMES = (
     *("keyframes.parquet", "events.parquet", "videos.parquet", "keyframes.csv", "videos.csv"),
-    *("failed.csv", "manifest.json", "progress.json"),
+    *("failed.csv", "manifest.json"),
 )
 
 

@@ -69,6 +69,13 @@ def _style() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def styled_figure(width_px: int, height_px: int) -> Iterator[Figure]:
+    """Give an empty figure, to be drawn on within the style of all charts."""
+    with _style():
+        yield _figure(width_px, height_px)
+
+
 def _figure(width_px: int, height_px: int) -> Figure:
     from matplotlib.figure import Figure
 
@@ -157,7 +164,7 @@ def unit_panels(panels: Sequence[UnitPanel]) -> Figure:
         figure = _figure(600 * len(panels), 460)
         for axes, panel in zip(_row(figure, len(panels)), panels, strict=True):
             axes.set(xlim=(0, 1), ylim=(0, 1), xlabel=panel.x_name)
-            axes.set_title(_cut(panel.title, 60))
+            axes.set_title(cut_text(panel.title, 60))
             for line in panel.lines:
                 axes.plot(line.x, line.y, color=line.color, label=line.name, clip_on=False)
             for level, (x, name) in enumerate(panel.marks):
@@ -206,7 +213,8 @@ def _row(figure: Figure, count: int) -> Sequence[Axes]:
     return figure.subplots(1, count, squeeze=False)[0].tolist()  # type: ignore[no-any-return]
 
 
-def _cut(text: str, length: int) -> str:
+def cut_text(text: str, length: int) -> str:
+    """Return a text of others as one line of at most so many letters."""
     text = printable(text)
     return text if len(text) <= length else text[: length - 1] + "…"
 
@@ -341,7 +349,7 @@ def search_figure(plot: SearchPlot) -> Figure:
             beside.grid(False, axis="x")
             for column, point in enumerate(plot.again, start=1):
                 _mark(beside, point, column, len(plot.points) + column - 1, ORANGE, 10)
-            figure.supxlabel(_cut(plot.key(), 150), x=0.99, ha="right", fontsize=9, color=SOFT)
+            figure.supxlabel(cut_text(plot.key(), 150), x=0.99, ha="right", fontsize=9, color=SOFT)
         figure.draw_without_rendering()
         _place_labels(axes, plot)
         return figure
@@ -358,7 +366,7 @@ def _cost_axis(axes: Axes, plot: SearchPlot) -> None:
     axes.set_xscale("log")
     axes.set(xlim=(low, high), ylim=(min(ys) - margin, max(ys) + margin))
     axes.set_xlabel(printable(plot.x_name), loc="right")
-    axes.set_title(f"{_cut(plot.title, 90)}\n" if plot.title else "")
+    axes.set_title(f"{cut_text(plot.title, 90)}\n" if plot.title else "")
     axes.annotate(
         printable(plot.y_name), (0, 1), (0, 5), xycoords="axes fraction",
         textcoords="offset points", color=SOFT,

@@ -10,15 +10,20 @@ from __future__ import annotations
 import errno
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from detection.errors import UserError, printable
-from detection.files import naming, read_content, replacing
+from detection.errors import NotFoundError, UserError, printable
+from detection.files import (
+    CannotWriteError,
+    naming,
+    read_content,
+    replacing,
+    temporary_folder,
+)
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _LOCAL = frozenset({"file", "local"})
@@ -34,6 +39,7 @@ _OWNERS = frozenset(
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _CONNECT_S, _SILENT_S = 30.0, 60.0
 _MOST_WORDS = 200
+_NOT_WRITTEN = "cannot be written"
 
 
 def is_remote(text: str) -> bool:
@@ -108,14 +114,14 @@ def _list_local(folder: Path, *, below: bool = True) -> list[tuple[str, str, int
 def fetch(address: str, into: Path) -> Path:
     """Copy a file to the local path `into`, whole or not at all; return `into`.
 
-    Raises `UserError` where it is not found or cannot be read, and where it has another size in the
-    end than its place says; `CannotWriteError` where `into` cannot be written.
+    Raises `NotFoundError`, `UserError` where it cannot be read, and where it has another size in
+    the end than its place says; `CannotWriteError` where `into` cannot be written.
     """
     with replacing(into) as temporary:
         if not is_remote(address):
             source = local_path(address)
             if not source.is_file():
-                raise UserError(f"{source}: file not found")
+                raise NotFoundError(f"{source}: file not found")
             shutil.copyfile(source, temporary)
             return into
         with _remotely(address, "cannot be read", own_file=temporary):
@@ -126,10 +132,53 @@ def fetch(address: str, into: Path) -> Path:
     return into
 
 
+@contextmanager
+def reading(address: str) -> Iterator[Path]:
+    """Yield a local path of a file: its own, or that of a copy that lasts as long as the block.
+
+    Raises as `fetch`.
+    """
+    if not is_remote(address):
+        yield local_path(address)
+        return
+    with temporary_folder() as folder:
+        yield fetch(address, folder / _last_part(address))
+
+
+@contextmanager
+def writing(address: str) -> Iterator[Path]:
+    """Yield a local path whose file is at the address once the block has ended.
+
+    It is that of a local file itself: it is for the block to write it whole. Raises as `put_file`.
+    """
+    if not is_remote(address):
+        yield local_path(address)
+        return
+    with temporary_folder() as folder:
+        path = folder / _last_part(address)
+        yield path
+        put_file(path, address)
+
+
+@contextmanager
+def naming_address(copy: Path, address: str) -> Iterator[None]:
+    """Say the address in place of its copy's path in the errors of the block (`UserError`)."""
+    try:
+        yield
+    except UserError as error:
+        error.args = (str(error).replace(str(copy), shown_address(address)),)
+        raise
+
+
+def _last_part(address: str) -> str:
+    return PurePosixPath(address).name
+
+
 def put_file(local: Path, address: str) -> None:
     """Copy a local file to an address, in place of what is there; its size there is checked.
 
-    A bucket shows an object once it is whole; a local file is renamed. Raises `UserError`.
+    A bucket shows an object once it is whole; a local file is renamed. Raises `UserError`, where
+    others would not be taken either (no rights, only for reading) `CannotWriteError`.
     """
     if not local.is_file():
         raise UserError(f"{local}: file not found")
@@ -137,7 +186,7 @@ def put_file(local: Path, address: str) -> None:
         with replacing(local_path(address)) as temporary:
             shutil.copyfile(local, temporary)
         return
-    with _remotely(address, "cannot be written"):
+    with _remotely(address, _NOT_WRITTEN):
         system, path = _open(address)
         system.put_file(str(local), path)
         system.invalidate_cache()
@@ -180,7 +229,11 @@ def exists(address: str) -> bool:
 
 
 def read_bytes(address: str, limit: int) -> bytes:
-    """Return the content of a file; raises `UserError` for one of more than `limit` bytes."""
+    """Return the content of a file.
+
+    Raises `NotFoundError`, and `UserError` for one that cannot be read or has more than `limit`
+    bytes.
+    """
     if not is_remote(address):
         return read_content(local_path(address), what="file", limit_bytes=limit)
     with _remotely(address, "cannot be read"):
@@ -201,8 +254,8 @@ def write_bytes(address: str, content: bytes) -> None:
         with replacing(local_path(address)) as temporary:
             temporary.write_bytes(content)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        local = Path(folder, "content")
+    with temporary_folder() as folder:
+        local = folder / "content"
         local.write_bytes(content)
         put_file(local, address)
 
@@ -221,6 +274,13 @@ def remove(address: str) -> None:
         except FileNotFoundError as error:
             if not _says_absent(error):
                 raise
+
+
+def remove_empty_folder(address: str) -> None:
+    """Remove a folder that is there and empty; buckets have none."""
+    if not is_remote(address):
+        with suppress(OSError):  # another process has files in it, or has removed it
+            local_path(address).rmdir()
 
 
 def _check_size(address: str, found: int, required: int | None) -> None:
@@ -285,9 +345,16 @@ def _remotely(address: str, what: str, *, own_file: Path | None = None) -> Itera
         if not _is_of_the_place(error):
             raise
         if isinstance(error, FileNotFoundError) and _says_absent(error):
-            raise UserError(f"{shown}: not found") from error
+            raise NotFoundError(f"{shown}: not found") from error
         rights = "no rights: " if isinstance(error, PermissionError) else ""
-        raise UserError(f"{shown}: {what} ({rights}{_words(error)})") from error
+        kind = CannotWriteError if what == _NOT_WRITTEN and _is_refused(error) else UserError
+        raise kind(f"{shown}: {what} ({rights}{_words(error)})") from error
+
+
+def _is_refused(error: Exception) -> bool:
+    """Tell what another attempt, and another file, would meet too from a network's bad day."""
+    is_forbidden = getattr(_behind(error), "status", None) in (401, 403, 405, 501)
+    return is_forbidden or isinstance(error, PermissionError | NotImplementedError)
 
 
 def _says_absent(error: FileNotFoundError) -> bool:
@@ -320,7 +387,9 @@ def _words(error: BaseException) -> str:
     """Return what an error says, on one line, without secrets."""
     error = _behind(error)
     status, said = getattr(error, "status", None), getattr(error, "strerror", None)
-    if isinstance(status, int):  # of a web server: its own text repeats the address
+    if status == 0:  # without an answer to keep, its text is this number: too many redirects
+        said = type(error).__name__
+    elif isinstance(status, int):  # of a web server: its own text repeats the address
         said = f"the server answers {status} {getattr(error, 'message', '')}".rstrip()
     text = str(said or str(error) or type(error).__name__)
     return shown_address(" ".join(text.split()))[:_MOST_WORDS]

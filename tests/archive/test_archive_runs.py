@@ -21,6 +21,7 @@ from detection.archive.manifest import read_archive_manifest
 from detection.archive.run import is_of_shard
 from detection.errors import EXIT_SOME_FAILED, UserError
 from detection.people.shards import Shard
+from detection.transfer import places
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAMES = ("events.jsonl", "tracks.jsonl", "detections.csv", "summary.json", "label_map.pbtxt")
@@ -220,6 +221,38 @@ def test_by_addresses_and_back(place, here, tmp_path, monkeypatch):
     assert memory.modified("/bucket/found/short1/run.json") == before
 
 
+def test_places_with_odd_names(place, tmp_path, monkeypatch, capsys):
+    """Nothing lands beside DEST; what is wrong is said of the address, one line each."""
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    memory.store.clear()
+    content = (place / "videos" / "short0.mp4").read_bytes()
+    for name in ("a b.mp4", "x%2Fy.mp4", "sub/ä€.mp4"):
+        memory.pipe_file(f"/odd/{name}", content)
+    memory.pipe_file("/odd/text.mp4", b"no video")
+    monkeypatch.chdir(tmp_path)
+    engine = ("--engine", "here", "--retries", "0")
+    bad = "memory://odd/text.mp4: not a video, or cut short"
+    for root in (f"file://{tmp_path}/in%20here/", "memory://o ü%2F/here/"):
+        options = ["memory://odd/", *options_of(place, root, *engine)[1:]]
+        assert detect_actions.main(options) == EXIT_SOME_FAILED
+        (row,) = places.read_bytes(f"{root}failed.csv", 999).decode().splitlines()[1:]
+        assert row.startswith(f'text.mp4,1,"{bad}')
+        names = {n.rpartition("/")[0] for n, _, _ in places.list_files(root) if "run.json" in n}
+        assert names == {"a b", "x%2Fy", "sub/ä€"}
+    assert [path.name for path in tmp_path.iterdir()] == ["in here"]
+    state = places.read_bytes(f"{root}a b/run.json", 99_999)
+    places.remove(f"{root}manifest.json")
+    memory.rm("/odd/text.mp4")
+    assert detect_actions.main([*options, "--every", "0.25"]) == EXIT_SOME_FAILED
+    assert (
+        "failed: a b.mp4: memory://o ü%2F/here/a b: holds results of other options (keyframe"
+        in (capsys.readouterr().err)
+    )
+    assert places.read_bytes(f"{root}a b/run.json", 99_999) == state
+    assert detect_actions.main([*options, "--every", "0.25", "--overwrite"]) == 0
+    assert places.read_bytes(f"{root}a b/run.json", 99_999) != state
+
+
 KILLED = """
 import os, signal, sys, threading, time
 from pathlib import Path
@@ -366,6 +399,8 @@ def test_what_gives_out_work_loads_no_network():
         (["--engine", "here", "--checkpoint", "nowhere.pt"], "nowhere.pt"),
         (["--engine", "here", "--address", "auto"], "the engine ray is required"),
         (["--status", "found"], "--status DEST is given alone"),
+        (["--out", "memory://b/found"], "--out memory://b/found: an address is of runs with --eng"),
+        (["--engine", "here", "--out", "s3://"], "--out s3://: names no folder; one is required"),
     ],
 )
 def test_bad_options_are_one_line(place, tmp_path, more, line):

@@ -201,3 +201,19 @@ def test_a_file_that_two_arguments_name_differently_is_refused(here):
     (here / "list.txt").write_text("v/a.mp4\n")
     found = read_sources(["v", "list.txt"], here / "out")  # one name for it
     assert [video.name for video in found] == ["v/a.mp4", "v/sub/b.MKV"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://h/a%00b.mp4", "https://h/%0A.mp4", "memory://b/a\nb.mp4", "s3://b/\x1b.mp4"],
+)
+def test_an_address_whose_name_no_folder_can_have_is_refused(address):
+    with pytest.raises(UserError, match="is not a valid name of a video") as told:
+        named(address)
+    assert str(told.value).startswith(places.shown_address(address)) and "\n" not in str(told.value)
+
+
+def test_names_stay_below_whatever_an_address_says():
+    odd = ("https://h/a%20b.mp4?sig=x", "https://h/x%2Fy.mp4", "https://h/..%2F..%2Fe.mp4")
+    assert [named(address)[0][0] for address in odd] == ["a b.mp4", "y.mp4", "e.mp4"]
+    assert named("memory://b/x%2Fy.mp4")[0][0] == "x%2Fy.mp4", "a bucket's names are plain"

@@ -11,8 +11,8 @@ import pytest
 from made_results import make_results
 
 from detection import __version__
-from detection.archive.failures import write_failures
-from detection.archive.manifest import write_archive_manifest
+from detection.archive.ending import write_tables
+from detection.archive.failures import read_failures, write_failures
 from detection.archive.tables import finish_tables, plan_tables, write_part
 from detection.errors import UserError
 from detection.transfer import places
@@ -52,13 +52,10 @@ def test_failures_of_something_else_stay(tmp_path):
         with pytest.raises(UserError, match="failed.csv: not of this command"):
             write_failures(str(tmp_path), failures)
     assert (tmp_path / "failed.csv").read_text() == "student\n"
-
-
-def write_all(root, names=NAMES, **options):
-    plan = plan_tables(root, names, **options)
-    for part in plan.parts:
-        write_part(part)
-    write_archive_manifest(plan, finish_tables(plan))
+    for content in (b"student\n", b"", b'a\rb"c\n', b"\0\xff"):
+        (tmp_path / "failed.csv").write_bytes(content)
+        with pytest.raises(UserError, match="failed.csv: not of this command"):
+            read_failures(str(tmp_path))
 
 
 @pytest.mark.parametrize("table_format", ["parquet", "csv"])
@@ -67,7 +64,7 @@ def test_the_manifest_says_by_what_and_how_much(tmp_path, table_format):
         pytest.importorskip("pyarrow")
     make_results(tmp_path / "a", seed=1)
     make_results(tmp_path / "b" / "two", people=3, keyframes=2, seed=2)
-    write_all(tmp_path, failed=["c.mkv"], table_format=table_format)
+    write_tables(tmp_path, NAMES, failed=["c.mkv"], table_format=table_format)
     values = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
     files = values.pop("files")
     versions = values.pop("versions")
@@ -93,13 +90,13 @@ def test_the_manifest_says_by_what_and_how_much(tmp_path, table_format):
             "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()
         }  # fmt: skip
     first = (tmp_path / "manifest.json").read_bytes()
-    write_all(tmp_path, failed=["c.mkv"], table_format=table_format)
+    write_tables(tmp_path, NAMES, failed=["c.mkv"], table_format=table_format)
     assert (tmp_path / "manifest.json").read_bytes() == first
 
 
 def test_a_manifest_never_stands_beside_other_tables(tmp_path):
     make_results(tmp_path / "a", seed=1)
-    write_all(tmp_path, table_format="csv")
+    write_tables(tmp_path, NAMES, table_format="csv")
     plan = plan_tables(tmp_path, NAMES, table_format="csv")
     assert (tmp_path / "manifest.json").exists()
     write_part(plan.parts[0])
@@ -110,7 +107,7 @@ def test_a_manifest_never_stands_beside_other_tables(tmp_path):
 def test_nothing_has_a_manifest_too_and_a_bucket(tmp_path):
     pytest.importorskip("fsspec").filesystem("memory").store.clear()
     for root in (str(tmp_path), "memory://ending/"):
-        write_all(root, {}, table_format="csv")
+        write_tables(root, {}, table_format="csv")
         write_failures(root, [Failed("a.mp4", 1, "x")])
     values = json.loads((tmp_path / "manifest.json").read_text())
     assert (values["options"], values["inputs"], values["classes"]) == ({}, {}, [])

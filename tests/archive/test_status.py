@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -36,8 +38,13 @@ def clock(monkeypatch):
     return now
 
 
-def values_of(root, name="progress.json"):
-    return json.loads((root / name).read_text())
+def file_of(root):
+    (path,) = root.glob("progress*.json")
+    return path
+
+
+def values_of(root):
+    return json.loads(file_of(root).read_text())
 
 
 def test_progress_is_written_every_two_seconds(tmp_path, clock):
@@ -62,7 +69,7 @@ def test_progress_is_written_every_two_seconds(tmp_path, clock):
         writer.write(ArchiveProgress(done=9, failures=["x"]))
     values = values_of(tmp_path)
     assert (values["done"], values["failed"], values["state"]) == (9, 1, "ended")
-    assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
+    assert list(tmp_path.iterdir()) == [file_of(tmp_path)]
 
 
 def lines_after(tmp_path, clock, seconds=60.0, later=0.0, **values):
@@ -134,6 +141,43 @@ def test_shares_tell_of_themselves_and_buckets_alike(tmp_path, clock):
         assert lines[0] == "share 1 of 2:" and lines[5] == "share 2 of 2:" and len(lines) == 10
 
 
+@pytest.mark.parametrize("kind", ["memory", "local"])
+def test_runs_into_one_place_tell_of_themselves_each(tmp_path, clock, monkeypatch, kind):
+    """Two commands without shards: neither writes over the other, whatever became of one before."""
+    if kind == "memory":
+        pytest.importorskip("fsspec").filesystem("memory").store.clear()
+    root = "memory://two" if kind == "memory" else str(tmp_path)
+    here, gone = os.getpid(), unused_process()
+    for host, pid, seconds in (("far/away", 7, 0), ("", gone, 29), ("", here, 0)):
+        with monkeypatch.context() as other:
+            if host:
+                other.setattr(status.socket, "gethostname", lambda host=host: host)
+            other.setattr(os, "getpid", lambda pid=pid: pid)
+            StatusWriter(root).write(ArchiveProgress(done=pid % 5))
+        clock["s"] += seconds
+    lines = status_lines(root)
+    heads = [line for line in lines if line.endswith(":")]
+    mine = f"process {here} on {status.socket.gethostname()}:"
+    assert heads == ["process 7 on far/away:", mine], "the one whose process is gone was removed"
+    assert lines[1].startswith("2 of 10") and lines[6].startswith(f"{here % 5} of 10")
+    clock["s"] += status.STALE_S
+    StatusWriter(root, share="1-of-2").write(ArchiveProgress())
+    assert len([line for line in status_lines(root) if line.endswith(":")]) == 3, "of another share"
+    with StatusWriter(root) as writer:
+        writer.write(ArchiveProgress(done=10))
+    assert f"process {here}" in status_lines(root)[2]
+    assert len(status_lines(root)) == 4 + 5, "what was silent for so long is removed"
+    StatusWriter(root).write(ArchiveProgress())
+    assert len(status_lines(root)) == 4 + 5, "what has ended is replaced"
+
+
+def unused_process():
+    """Return the number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
 def test_what_cannot_be_written_is_said_once_and_the_run_goes_on(tmp_path, clock, capsys):
     (tmp_path / "file").write_text("")
     with StatusWriter(str(tmp_path / "file")) as writer:
@@ -148,19 +192,20 @@ def test_what_cannot_be_written_is_said_once_and_the_run_goes_on(tmp_path, clock
     ("name", "value"),
     [
         ("format", 2), ("videos", "x"), ("written", "today"), ("computed_s", None), ("left_s", "x"),
-        ("state", 1), ("pid", None),
+        ("state", 1), ("pid", None), ("share", 1),
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_named(tmp_path, clock, name, value):
     StatusWriter(str(tmp_path)).write(ArchiveProgress())
     values = values_of(tmp_path)
-    for damaged in (values | {name: value}, {k: v for k, v in values.items() if k != name}):
-        (tmp_path / "progress.json").write_text(json.dumps(damaged))
-        with pytest.raises(UserError, match=r"progress.json: damaged"):
+    less = {k: v for k, v in values.items() if k != name or name == "share"}  # of an older version
+    for damaged in (values | {name: value}, *([less] if less != values else [])):
+        file_of(tmp_path).write_text(json.dumps(damaged))
+        with pytest.raises(UserError, match=r"progress-.*\.json: damaged"):
             status_lines(str(tmp_path))
     for text in ("", "[]", "{"):
-        (tmp_path / "progress.json").write_text(text)
-        with pytest.raises(UserError, match=r"progress.json: damaged"):
+        file_of(tmp_path).write_text(text)
+        with pytest.raises(UserError, match=r"progress-.*\.json: damaged"):
             status_lines(str(tmp_path))
 
 

@@ -17,6 +17,7 @@ import pytest
 from made_results import CLASSES, make_results
 
 from detection.archive import table_rows, tables
+from detection.archive.ending import write_tables
 from detection.archive.table_columns import TABLES
 from detection.archive.table_files import only_tables_writer
 from detection.errors import UserError
@@ -74,7 +75,7 @@ def expected_events(results):
 
 def test_the_tables_hold_what_the_folders_hold(made):
     root, results = made
-    assert tables.write_tables(root, NAMES, failed=["c.mkv"]) == [
+    assert write_tables(root, NAMES, failed=["c.mkv"]) == [
         "events.parquet/part-00000.parquet", "keyframes.parquet/part-00000.parquet",
         "videos.parquet",
     ]  # fmt: skip
@@ -90,25 +91,25 @@ def test_the_tables_hold_what_the_folders_hold(made):
         ("none.mp4", "none", 12.5, 5, 0, 0, 0, "done"),
     ]
     left = {path.name for path in root.iterdir()}
-    assert left == {"a", "b", "none", "keyframes.parquet", "events.parquet", "videos.parquet"}
+    assert left == {"a", "b", "none", "manifest.json", *(f"{table}.parquet" for table in TABLES)}
 
 
 def test_another_run_that_ends_is_waited_for(made):
     root, _ = made
     with ThreadPoolExecutor(1) as pool:
         with only_tables_writer(root):
-            names = pool.submit(tables.write_tables, root, NAMES)
+            names = pool.submit(write_tables, root, NAMES)
             assert not wait([names], timeout=0.3).done
             assert not list(root.glob("*.parquet"))
         assert len(names.result(timeout=60)) == 3
     new = root / "new"
-    tables.write_tables(new, {})
-    assert len(list(new.iterdir())) == 3
+    write_tables(new, {})
+    assert len(list(new.iterdir())) == 4
 
 
 def test_columns_say_their_units_and_the_classes(made):
     root, _ = made
-    tables.write_tables(root, NAMES)
+    write_tables(root, NAMES)
     schema = pq.read_schema(root / "keyframes.parquet" / "part-00000.parquet")
     assert json.loads(schema.metadata[b"classes"]) == [
         {"id": 11, "name": "sit"}, {"id": 5, "name": "wave; é"}, {"id": 80, "name": 'say "x"'},
@@ -129,7 +130,7 @@ def test_a_video_is_whole_in_a_part_and_alone_in_its_row_groups(made, monkeypatc
     root, results = made
     monkeypatch.setattr(tables, "MOST_ROWS", 8)
     monkeypatch.setattr("detection.archive.parquet_files.ROWS_PER_GROUP", 3)
-    tables.write_tables(root, NAMES)
+    write_tables(root, NAMES)
     parts = sorted((root / "keyframes.parquet").iterdir())
     assert [path.name for path in parts] == ["part-00000.parquet", "part-00001.parquet"]
     groups = []
@@ -144,7 +145,7 @@ def test_a_video_is_whole_in_a_part_and_alone_in_its_row_groups(made, monkeypatc
     assert pq.read_table(root / "keyframes.parquet").to_pylist() == list(expected_people(results))
     assert len(list((root / "events.parquet").iterdir())) == 2
     monkeypatch.setattr(tables, "MOST_ROWS", 10**6)
-    tables.write_tables(root, NAMES)
+    write_tables(root, NAMES)
     assert len(list((root / "keyframes.parquet").iterdir())) == 1, "stale parts are removed"
     monkeypatch.setattr(tables, "MOST_VIDEOS", 1)
     assert len(tables.plan_tables(root, NAMES).parts) == 3
@@ -153,7 +154,7 @@ def test_a_video_is_whole_in_a_part_and_alone_in_its_row_groups(made, monkeypatc
 def test_the_bytes_are_the_same_whoever_writes(made, monkeypatch):
     root, _ = made
     monkeypatch.setattr(tables, "MOST_ROWS", 8)
-    tables.write_tables(root, NAMES)
+    write_tables(root, NAMES)
     first = digests(root)
     assert len(first) == 5
     plan = tables.plan_tables(str(root), dict(reversed(NAMES.items())))
@@ -168,7 +169,7 @@ def test_the_bytes_are_the_same_whoever_writes(made, monkeypatch):
 def test_tables_wait_for_all_parts(made, monkeypatch):
     root, _ = made
     monkeypatch.setattr(tables, "MOST_ROWS", 8)
-    tables.write_tables(root, NAMES)
+    write_tables(root, NAMES)
     first = digests(root)
     plan = tables.plan_tables(root, NAMES)
     tables.write_part(plan.parts[0])
@@ -185,7 +186,7 @@ def test_tables_wait_for_all_parts(made, monkeypatch):
 @pytest.mark.parametrize("names", [{}, {"none.mp4": "none", "c.mkv": "c.mkv"}, {"c.mkv": "c.mkv"}])
 def test_nothing_makes_empty_tables_with_columns(made, names, table_format):
     root, _ = made
-    tables.write_tables(root, names, table_format=table_format)
+    write_tables(root, names, table_format=table_format)
     if table_format == "csv":
         for name, length in (("keyframes", 1), ("events", 1), ("videos", 1 + len(names))):
             assert len((root / f"{name}.csv").read_text().splitlines()) == length
@@ -200,7 +201,7 @@ def test_csv_where_there_is_no_parquet(made, monkeypatch):
     root, results = made
     monkeypatch.setattr(tables, "has_pyarrow", lambda: False)
     monkeypatch.setattr(tables, "MOST_ROWS", 8)
-    assert tables.write_tables(root, NAMES) == ["events.csv", "keyframes.csv", "videos.csv"]
+    assert write_tables(root, NAMES) == ["events.csv", "keyframes.csv", "videos.csv"]
     rows = list(csv.DictReader((root / "keyframes.csv").open(newline="")))
     for row, person in zip(rows, expected_people(results), strict=True):
         assert list(row) == list(person)
@@ -212,7 +213,7 @@ def test_csv_where_there_is_no_parquet(made, monkeypatch):
     videos = list(csv.reader((root / "videos.csv").open(newline="")))
     assert videos[3] == ["c.mkv", "c.mkv", "", "", "", "", "", "waiting"]
     assert not (root / tables.UNFINISHED).exists()
-    tables.write_tables(root, {"a\nb\x1b.mp4": "x"})
+    write_tables(root, {"a\nb\x1b.mp4": "x"})
     assert (root / "videos.csv").read_text().splitlines()[1:] == ["a b\\x1b.mp4,x,,,,,,waiting"]
 
 
@@ -224,15 +225,15 @@ def test_the_events_as_csv_are_those_of_the_index(made):
     videos = [VideoFolder(name, name, root / folder) for name, folder in NAMES.items()]
     write_index(root, videos, {})
     of_index = (root / "events.csv").read_bytes()
-    tables.write_tables(root, NAMES, table_format="csv")
+    write_tables(root, NAMES, table_format="csv")
     assert (root / "events.csv").read_bytes() == of_index
-    tables.write_tables(root, NAMES, table_format="parquet")
+    write_tables(root, NAMES, table_format="parquet")
     assert (root / "events.csv").read_bytes() == of_index, "the index has it"
     assert not (root / "keyframes.csv").exists() and not (root / "videos.csv").exists()
     (root / "index.json").unlink()
-    tables.write_tables(root, NAMES, table_format="csv")
+    write_tables(root, NAMES, table_format="csv")
     assert not [path for path in root.iterdir() if "parquet" in path.name]
-    tables.write_tables(root, NAMES, table_format="parquet")
+    write_tables(root, NAMES, table_format="parquet")
     assert not list(root.glob("*.csv"))
 
 
@@ -241,11 +242,11 @@ def test_files_of_something_else_are_not_replaced(made):
     (root / "keyframes.parquet").mkdir()
     (root / "keyframes.parquet" / "mine.parquet").write_bytes(b"x")
     with pytest.raises(UserError, match="keyframes.parquet: holds mine.parquet, not of this comm"):
-        tables.write_tables(root, NAMES)
+        write_tables(root, NAMES)
     (root / "keyframes.parquet" / "mine.parquet").unlink()
     (root / "videos.csv").write_text("my,own\n")
     with pytest.raises(UserError, match="videos.csv: not of this command"):
-        tables.write_tables(root, NAMES)
+        write_tables(root, NAMES)
     assert (root / "videos.csv").read_text() == "my,own\n"
 
 
@@ -253,10 +254,10 @@ def test_damaged_results_and_other_classes_are_named(made):
     root, _ = made
     (root / "b" / "two" / "tracks.jsonl").write_text('{"track": 1, "classes": ["x"]}\n')
     with pytest.raises(UserError, match=r"b/two/tracks.jsonl:1: not a track"):
-        tables.write_tables(root, NAMES)
+        write_tables(root, NAMES)
     make_results(root / "z", classes=LabelMap(("sit", "jump"), (11, 5)))
     with pytest.raises(UserError, match=r"z: has other classes than the videos before"):
-        tables.write_tables(root, {"a.mp4": "a", "z.mp4": "z"})
+        write_tables(root, {"a.mp4": "a", "z.mp4": "z"})
     assert not (root / "keyframes.parquet").exists()
 
 
@@ -281,13 +282,13 @@ def test_results_of_other_options_or_weights_are_named(made):
     state["inputs"]["checkpoint"]["named"] = "elsewhere/a"
     state["inputs"]["video"]["content"] = {"bytes": 77}
     (root / "a" / "run.json").write_text(json.dumps(state))
-    tables.write_tables(root, names)
+    write_tables(root, names)
     for name, digest in (("a", "a"), ("e", "e"), ("g", "a"), ("h", "h")):
         state["options"]["threshold"] = 0.6 if name == "a" else 0.5
         state["inputs"]["checkpoint"]["content"]["sha256"] = digest * 64
         (root / name / "run.json").write_text(json.dumps(state))
     with pytest.raises(UserError) as told:
-        tables.write_tables(root, names)
+        write_tables(root, names)
     assert str(told.value) == (
         f"{root}: 4 of 8 videos have results of other options or weights than d.mp4: "
         "a.mp4 (threshold 0.6 there, 0.5 here; checkpoint), e.mp4 (checkpoint), "
@@ -301,7 +302,7 @@ def test_classes_left_out_of_a_track_score_0(made):
         '{"track": 1, "classes": ["wave; é"], "keyframes": [{"time_s": 1, "box_01": [0, 0, 1, 1], '
         '"person_score": 0.5, "scores": [0.25], "doing": []}]}\n'
     )
-    tables.write_tables(root, {"a.mp4": "a"})
+    write_tables(root, {"a.mp4": "a"})
     (row,) = pq.read_table(root / "keyframes.parquet").to_pylist()
     assert row["scores"] == [0, 0.25, 0] and row["doing"] == [] and row["seen"] is True
 
@@ -317,8 +318,9 @@ def test_a_bucket_has_the_same_tables(made, monkeypatch, table_format):
     for number in range(2):
         places.write_bytes(f"memory://all/keyframes.parquet/part-{number + 6:05d}.parquet", b"old")
     for place in (root, "memory://all/"):
-        names = tables.write_tables(place, NAMES, table_format=table_format)
+        names = write_tables(place, NAMES, table_format=table_format)
     there = {name for name, _, _ in places.list_files("memory://all")}
+    names.append("manifest.json")
     assert {name for name in there if name.split("/")[0] not in ("a", "b", "none")} == set(names)
     for name in names:
         assert places.read_bytes(f"memory://all/{name}", 1 << 20) == (root / name).read_bytes()
@@ -326,7 +328,7 @@ def test_a_bucket_has_the_same_tables(made, monkeypatch, table_format):
 
 def test_other_packages_read_the_tables(made):
     root, results = made
-    tables.write_tables(root, NAMES)
+    write_tables(root, NAMES)
     people = list(expected_people(results))
     pandas = pytest.importorskip("pandas")
     frame = pandas.read_parquet(root / "keyframes.parquet")
@@ -337,7 +339,7 @@ def test_other_packages_read_the_tables(made):
 
 def test_polars_and_duckdb_read_the_tables(made):
     root, results = made
-    tables.write_tables(root, NAMES)
+    write_tables(root, NAMES)
     polars, duckdb = pytest.importorskip("polars"), pytest.importorskip("duckdb")
     people, events = list(expected_people(results)), list(expected_events(results))
     assert polars.read_parquet(root / "keyframes.parquet" / "*.parquet").to_dicts() == people
@@ -354,9 +356,9 @@ def test_without_pyarrow_parquet_says_how_to_install_it(made, monkeypatch):
     root, _ = made
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UserError, match=r'pip install "x3d-action-detection\[parquet\]"'):
-        tables.write_tables(root, NAMES, table_format="parquet")
+        write_tables(root, NAMES, table_format="parquet")
     assert not tables.has_pyarrow()
-    assert tables.write_tables(root, NAMES)[0] == "events.csv"
+    assert write_tables(root, NAMES)[0] == "events.csv"
 
 
 def test_classes_of_the_made_results_are_not_in_order_of_their_ids():
@@ -375,7 +377,7 @@ def test_the_pages_examples_read_the_tables(made, tmp_path, monkeypatch, block):
     root, results = made
     for package in re.findall(r"^import (\w+)", block, re.MULTILINE):
         pytest.importorskip(package)
-    tables.write_tables(root, NAMES)
+    write_tables(root, NAMES)
     (tmp_path / "found").symlink_to(root)
     monkeypatch.chdir(tmp_path)
     values: dict[str, object] = {}

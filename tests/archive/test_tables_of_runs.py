@@ -6,8 +6,8 @@ import pytest
 from tiny_pipeline import SquareDetector, save_tiny_run, write_squares
 
 from detection import VideoResults
+from detection.archive.ending import write_tables
 from detection.archive.table_rows import look_up_video
-from detection.archive.tables import write_tables
 from detection.pipeline import ActionDetectorPipeline, PipelineOptions
 
 parquet = pytest.importorskip("pyarrow.parquet")

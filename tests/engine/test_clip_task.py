@@ -96,6 +96,7 @@ def test_a_run_learns_and_leaves_a_folder_that_says_everything(tmp_path, cfg, ca
     assert all(
         float(row["score_1"]) + float(row["score_2"]) == pytest.approx(1, abs=1e-5) for row in rows
     )
+    assert (run / "confusion.png").read_bytes().startswith(b"\x89PNG")
     assert (run / "per_class.csv").read_text().splitlines()[1] == "be red,1.000000,3"
 
     with pytest.raises(UserError, match="there are no boxes to draw"):

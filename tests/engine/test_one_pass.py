@@ -134,6 +134,10 @@ def test_all_box_files_are_scored_by_one_pass_as_each_alone(data, looks, monkeyp
     also = "data.also_score_boxes=[few,ground-truth]"
     words = ("data.val_boxes=many", "data.box_score_threshold=0.6", f"model.actor_input={looks}")
     config = config_of(data, *words, also, "evaluation.multiply_person_score=true")
+    tracked = []
+    monkeypatch.setattr(
+        build, "track_actors", lambda table: tracked.append(1) or track_actors(table)
+    )
     task = ActionTask(config)
     task.prepare_scoring(device=CPU, processes=ALONE)
     scorers, model = [task._scorer, *task._others], model_of(config)
@@ -141,6 +145,7 @@ def test_all_box_files_are_scored_by_one_pass_as_each_alone(data, looks, monkeyp
     seen = count_clips(monkeypatch)
     scores = score_together(scorers, model)
     assert sum(seen) <= 30  # keyframes of ground truth, which are all
+    assert len(tracked) == (3 if looks == "tube" else 0), "each file's people are tracked once"
     for score, (result, found) in zip(scores, alone, strict=True):
         assert dict(score.result.per_class) == pytest.approx(dict(result.per_class), nan_ok=True)
         assert [one.keyframe for one in score.found] == [one.keyframe for one in found]

@@ -11,7 +11,7 @@ import torch
 from tiny_data import make_dataset
 from tiny_exports import need
 from tiny_people import save_tiny_people
-from tiny_pipeline import SquareDetector, save_tiny_run, write_squares
+from tiny_pipeline import save_tiny_run, use_squares, write_squares
 
 import train_ava
 from ava_tools import detect_actions, detect_people, export
@@ -56,9 +56,7 @@ def trained(tmp_path_factory):
 def squares(monkeypatch, request):
     if "detector" in request.fixturenames:
         return
-    monkeypatch.setattr(
-        "detection.people.weights.load_people_detector", lambda *_, **__: SquareDetector()
-    )
+    use_squares(monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -100,6 +100,13 @@ class SquareDetector(FakeDetector):
         return type(found)(found.xyxy_01, np.linspace(0.9, 0.8, len(found)))
 
 
+def use_squares(monkeypatch) -> None:
+    """Let commands open `SquareDetector`, whatever weights of people they are given."""
+    monkeypatch.setattr(
+        "detection.people.weights.load_people_detector", lambda *_, **__: SquareDetector()
+    )
+
+
 def write_squares(
     path: Path,
     *,

@@ -119,7 +119,14 @@ def test_nothing(made, tmp_path):
         (values(item("a/1", box(label=3))), "label_id 3: there are 1 labels"),
         (values(item("a/1", box(bbox=[1, 2, 0, 4]))), "both above 0"),
         (values(item("a/1", box(said={"track_id": 1.5}))), "track_id '1.5'"),
-        (values(item("a/1", image={"path": "a/1.jpg", "size": [0, 4]})), "one size a video"),
+        (values(item("a/1", image={"path": "a/1.jpg", "size": [0, 4]})), "above 0 are"),
+        (
+            values(
+                item("a/1", image={"path": "a/1.jpg", "size": [4, 4]}),
+                item("a/2", image={"path": "a/2.jpg", "size": [4, 5]}),
+            ),
+            "one size a video",
+        ),
         (values(item("a/1", video_frame={"video_path": "a.mp4"})), "frame_index"),
     ],
 )

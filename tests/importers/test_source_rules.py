@@ -70,7 +70,7 @@ def test_width_and_height_of_the_box_itself_say_nothing_new(videos, tmp_path):
     ("rows", "message"),
     [
         ("a,3,1,1,40,9,walk,20,15\na,4,1,1,9,9,walk,20,15\n", r"t\.csv:2: a box to 40, 9 in a fr"),
-        ("a,3,1,1,9,9,walk,32,24\na,4,1,1,9,9,walk,64,48\n", r"t\.csv:3: .*one size per video"),
+        ("a,3,1,1,9,9,walk,32,24\na,4,1,1,9,9,walk,64,48\n", r"t\.csv:3: .*one size a video"),
         ("a,3,1,1,9,9,walk,48,64\n", r"t\.csv:2: .*the same aspect ratio is required"),
         ("a,3,1,1,9,9,walk,0,0\n", r"t\.csv:2: width and height must be above 0"),
     ],

@@ -10,7 +10,7 @@ from itertools import count
 from urllib.parse import unquote
 
 import pytest
-from tiny_pipeline import SquareDetector, save_tiny_run, write_squares
+from tiny_pipeline import save_tiny_run, use_squares, write_squares
 
 from detection.errors import UserError
 from detection.pipeline.folder_index import IndexRow, index_page, write_index
@@ -46,9 +46,7 @@ def command(place, monkeypatch):
     """Run the command on videos; returns its exit code."""
     from ava_tools import detect_actions
 
-    monkeypatch.setattr(
-        "detection.people.weights.load_people_detector", lambda *_, **__: SquareDetector()
-    )
+    use_squares(monkeypatch)
 
     def run(*arguments, rank=0, processes=1):
         monkeypatch.setenv("RANK", str(rank))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from av.video.frame import VideoFrame
-from tiny_pipeline import SquareDetector, save_tiny_run, write_squares
+from tiny_pipeline import save_tiny_run, use_squares, write_squares
 
 from ava_tools import detect_actions
 from detection.datasets.ava_csv import read_detections
@@ -43,9 +43,7 @@ def place(tmp_path_factory):
 @pytest.fixture
 def detect(place, monkeypatch, capsys):
     """The command in this process with a detector that finds squares; returns what it says."""
-    monkeypatch.setattr(
-        "detection.people.weights.load_people_detector", lambda *_, **__: SquareDetector()
-    )
+    use_squares(monkeypatch)
 
     def run(video, out, *more):
         arguments = [str(video), "--checkpoint", str(place / "run"), "--quiet", "--out", str(out)]

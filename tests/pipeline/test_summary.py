@@ -8,7 +8,7 @@ import shlex
 
 import numpy as np
 import pytest
-from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, write_squares
+from tiny_pipeline import LABELS, SquareDetector, save_tiny_run, use_squares, write_squares
 
 from detection.people.torchvision_rcnn import build_people_network
 from detection.people.weights import PeopleNetworkNumbers, save_people_file
@@ -43,9 +43,7 @@ def place(tmp_path_factory):
 def command(monkeypatch):
     from ava_tools import detect_actions
 
-    monkeypatch.setattr(
-        "detection.people.weights.load_people_detector", lambda *_, **__: SquareDetector()
-    )
+    use_squares(monkeypatch)
     return detect_actions.main
 
 

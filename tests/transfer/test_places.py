@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from detection.errors import UserError
+from detection.files import CannotWriteError
 from detection.transfer import places
 
 fsspec = pytest.importorskip("fsspec")
@@ -191,6 +192,55 @@ def test_what_a_bucket_refuses_is_one_line(tmp_path, what, error, words):
         ACTIONS[what]("disobedient://me:secret@b/a", tmp_path)
     assert "secret" not in str(told.value) and "\n" not in str(told.value)
     assert not (tmp_path / "new").exists() and len(list(tmp_path.iterdir())) == 1
+    refused = what == "written" and isinstance(error, PermissionError | NotImplementedError)
+    assert isinstance(told.value, CannotWriteError) == refused, "others would fare no better"
+
+
+class FromTheWeb(Exception):
+    """What aiohttp raises."""
+
+    __module__ = "aiohttp.client_exceptions"
+
+    def __init__(self, status):
+        super().__init__(f"{status}, message='', url='https://u:p@h/'")
+        self.status, self.message = status, "of the server"
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "refused"),
+    [
+        (403, "the server answers 403 of the server", True),
+        (405, "the server answers 405 of the server", True),
+        (503, "the server answers 503 of the server", False),
+        (0, "FromTheWeb", False),
+    ],
+)
+def test_what_a_server_answers_is_said(tmp_path, status, words, refused):
+    (tmp_path / "here").write_bytes(b"abc")
+    Disobedient.error = FromTheWeb(status)
+    with pytest.raises(UserError, match=rf"^disobedient://b/a: cannot be read \({words}\)$"):
+        ACTIONS["read"]("disobedient://b/a", tmp_path)
+    with pytest.raises(UserError, match=rf"a: cannot be written \({words}\)$") as told:
+        ACTIONS["written"]("disobedient://b/a", tmp_path)
+    assert isinstance(told.value, CannotWriteError) == refused
+
+
+@pytest.mark.parametrize("kind", ["memory", "local"])
+def test_a_file_is_read_and_written_through_a_path_of_this_machine(tmp_path, kind):
+    place = "memory://b/a.npz" if kind == "memory" else f"{tmp_path}/a.npz"
+    with places.writing(place) as path:
+        assert path.name == "a.npz"
+        path.write_bytes(b"abc")
+    assert places.read_bytes(place, 9) == b"abc"
+    with places.reading(place) as path:
+        assert path.name == "a.npz" and path.read_bytes() == b"abc"
+    assert path.exists() == (kind == "local")
+    with pytest.raises(ZeroDivisionError), places.writing(f"{place}2") as path:
+        raise ZeroDivisionError
+    assert not places.exists(f"{place}2") and not path.exists()
+    with pytest.raises(UserError, match="^memory://b/no: damaged$"):  # noqa: SIM117
+        with places.naming_address(tmp_path, "memory://me:secret@b/no"):
+            raise UserError(f"{tmp_path}: damaged")
 
 
 def test_a_full_disk_is_named_where_it_is(tmp_path):

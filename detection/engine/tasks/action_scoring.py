@@ -15,7 +15,7 @@ from detection import build
 from detection.config import RunConfig
 from detection.datasets.actions import AvaDataset
 from detection.datasets.actor_table import read_exclusions, read_ground_truth_rows
-from detection.datasets.ava_csv import write_detections
+from detection.datasets.ava_csv import AvaRows, write_detections
 from detection.datasets.folder import DatasetFolder
 from detection.datasets.loader import ClipLoader
 from detection.engine.distributed import Processes
@@ -38,7 +38,13 @@ from detection.people.beside_run import use_command
 from detection.relevance import Relevance
 from detection.reports.evaluation_text import as_csv, as_json, fraction, summary, table
 from detection.reports.thresholds_text import thresholds_json, thresholds_table
-from detection.structures import GROUND_TRUTH_BOXES, ClassThresholds, Detections, LabelMap
+from detection.structures import (
+    GROUND_TRUTH_BOXES,
+    ClassThresholds,
+    Detections,
+    Keyframe,
+    LabelMap,
+)
 from detection.tracking.scoring import TrackScoring, score_along_tracks
 
 
@@ -137,6 +143,22 @@ class Scorer:
         return words
 
     @property
+    def ground_truth(self) -> AvaRows:
+        """The labels that scores are compared with."""
+        return self._evaluator.ground_truth
+
+    @property
+    def exclusions(self) -> frozenset[Keyframe]:
+        """Keyframes that do not count."""
+        return self._evaluator.exclusions
+
+    @property
+    def multiplied(self) -> bool:
+        """Whether what is found has scores that are multiplied by the confidence in the person."""
+        rules, boxes = self.config.evaluation, self.config.data.val_boxes
+        return rules.multiply_person_score and boxes != GROUND_TRUTH_BOXES
+
+    @property
     def _along_tracks(self) -> TrackScoring | None:
         """How scores of detected boxes are averaged along tracks; None where they are not."""
         rules = self.config.evaluation
@@ -155,8 +177,7 @@ class Scorer:
         by it already, their thresholds are for such scores.
         """
         name = self.config.data.val_boxes
-        detected = name != GROUND_TRUTH_BOXES
-        multiplied = detected and self.config.evaluation.multiply_person_score
+        detected, multiplied = name != GROUND_TRUTH_BOXES, self.multiplied
         boxes = f"boxes '{name}'" if detected else "ground-truth boxes"
         if self.relevance is not None:
             boxes += " times relevance"
@@ -167,9 +188,9 @@ class Scorer:
             split += " (what it was trained on)"
         learned = learn_from_detections(
             found,
-            self._evaluator.ground_truth,
+            self.ground_truth,
             self.label_map,
-            exclusions=self._evaluator.exclusions,
+            exclusions=self.exclusions,
             detected=detected and not multiplied,
             source=f"{split}, {boxes}",
             beside=beside,

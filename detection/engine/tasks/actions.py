@@ -26,6 +26,7 @@ from detection.engine.metrics_log import MetricsLog
 from detection.engine.probe import ProbeRows, collect_features, set_last_layer
 from detection.engine.tasks.action_scoring import Scorer, print_results, write_results
 from detection.engine.tasks.base import Evaluation, batch_progress, check_videos
+from detection.engine.tasks.confusion_figure import write_action_confusion
 from detection.engine.tasks.together import score_together
 from detection.engine.tasks.x3d import X3DTask
 from detection.errors import UserError, printable
@@ -222,7 +223,7 @@ class ActionTask(X3DTask):
         return Evaluation(result.mean_ap, result.per_class)
 
     def report(self, model: nn.Module, folder: Path, log: MetricsLog) -> None:
-        """See `Task.report`: detections.csv, per_class.csv, metrics.json.
+        """See `Task.report`: detections.csv, per_class.csv, metrics.json, confusion.png.
 
         Learned thresholds go into the checkpoint that these weights are from: of a run that is
         trained or gone on with, not of one that is only evaluated.
@@ -235,6 +236,7 @@ class ActionTask(X3DTask):
         score = dataclasses.replace(score, thresholds=learned)
         self._store(score.thresholds)
         write_results(folder, score, self.label_map, others=others)
+        write_action_confusion(folder, self._scorer, score)
         for one in (*others, score):
             log.write(
                 "final",

@@ -22,6 +22,7 @@ from detection.engine.tasks.clip_scoring import (
     print_clip_results,
     write_clip_results,
 )
+from detection.engine.tasks.confusion_figure import write_clip_confusion
 from detection.engine.tasks.x3d import X3DTask
 from detection.models.classifier import ClipClassifier, X3DClassifier
 from detection.models.losses import summed_action_loss, summed_clip_loss
@@ -87,12 +88,15 @@ class ClipTask(X3DTask):
         return Evaluation(score, accuracy.per_class)
 
     def report(self, model: nn.Module, folder: Path, log: MetricsLog) -> None:
-        """See `Task.report`: predictions.csv, per_class.csv, metrics.json."""
+        """See `Task.report`: predictions.csv, per_class.csv, metrics.json, confusion.png."""
         options = self._config.classification
         score = self.score_views(model, Views(options.test_clips, options.test_crops))
         if not self._processes.is_first:
             return
         write_clip_results(folder, score, self._val_clips, self.label_map)
+        write_clip_confusion(
+            folder, score, self._val_clips, self.label_map, several=self._multi_label
+        )
         log.write(
             "final",
             **headline(score.accuracy),

@@ -27,7 +27,8 @@ def score_together(scorers: Sequence[Scorer], model: nn.Module) -> list[Score]:
     tables = [_one_table(scorer.dataset) for scorer in scorers]
     dataset = first.dataset
     if len(scorers) > 1:
-        dataset = build.build_joined_val_dataset(first.config, first.folder, tables)
+        datasets = [scorer.dataset for scorer in scorers]
+        dataset = build.build_joined_val_dataset(first.config, first.folder, datasets)
         for scorer in scorers:
             dataset.adopt_checks(scorer.dataset)
     together, unreadable = first.detect(model, dataset)
