@@ -18,7 +18,8 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 STDOUT = "standard output"
 _LONGEST_LINE = 4000
+_LOG_EVERY_S = 60
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -45,6 +47,7 @@ def run_command(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
     this project and keeps its traceback. Characters that the terminal cannot show are written out.
     """
     _mend_streams()
+    _space_out_progress()
     _end_when_asked()
     code = exit_code_of(main)
     # The end is under way: asked again, as `timeout` does for its group, nothing is to be said.
@@ -64,8 +67,8 @@ def exit_code_of(main: Callable[[Sequence[str] | None], int | None]) -> int:
     except UserError as error:
         _say(f"error: {error}")
         return error.exit_code
-    except KeyboardInterrupt:
-        _say("interrupted")
+    except KeyboardInterrupt as stop:
+        _say("; ".join(["interrupted", *map(str, stop.args)]))
         return EXIT_STOPPED
     except RecursionError as error:
         _say(f"error: the input is nested too deeply (at {_place_of(error)})")
@@ -278,6 +281,7 @@ def training_parser(verb: str, about: str | None, examples: str = "") -> Command
     parser.shared("--cfg", "overrides", "--resume", "--eval-only", "--checkpoint")
     parser.shared("--overwrite", help="replace an existing run folder")
     parser.shared("--list-options")
+    parser.set_defaults(command=parser.prog)
     return parser
 
 
@@ -320,15 +324,32 @@ def run_training(
             evaluate(processes)
             return 0
         if options.resume:
-            with only_run(runs.folder_to_resume(options.resume), processes):
+            folder = runs.folder_to_resume(options.resume)
+            with only_run(folder, processes), _told_how_to_go_on(options, folder, processes):
                 run, training = runs.resume(
                     options.resume, overrides=options.overrides, processes=processes, load=load
                 )
                 return (finish or runs.train_and_report)(run, training)
         config = load(options.cfg, options.overrides)
-        with only_run(folder_of(config), processes):
+        folder = folder_of(config)
+        with only_run(folder, processes), _told_how_to_go_on(options, folder, processes):
             run, training = runs.start(config, overwrite=options.overwrite, processes=processes)
             return (finish or runs.train_and_report)(run, training)
+
+
+@contextmanager
+def _told_how_to_go_on(
+    options: argparse.Namespace, folder: Path, processes: Processes
+) -> Iterator[None]:
+    """Let the line of an interrupted run, as in a probe or while it is scored, say what follows."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not processes.is_first or not (folder / "config.yaml").is_file():
+            raise
+        kept = (folder / "checkpoints" / "last.pt").is_file()
+        what = "go on" if kept else "nothing was saved yet, begin again"
+        raise KeyboardInterrupt(f"{what} with: {options.command} --resume {folder}") from None
 
 
 def _words_of(error: OSError) -> str:
@@ -395,6 +416,18 @@ def _mend_streams() -> None:
     sys.stdout = _Output(sys.stdout)
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="backslashreplace")
+
+
+def _space_out_progress() -> None:
+    """Let progress bars add to a log a line a minute, and none of work that is done by then.
+
+    tqdm takes the defaults of all bars from these variables, of this program and of those that it
+    starts; whoever sets them decides.
+    """
+    if sys.stderr.isatty():
+        return
+    for name in ("MININTERVAL", "MAXINTERVAL", "DELAY"):
+        os.environ.setdefault(f"TQDM_{name}", str(_LOG_EVERY_S))
 
 
 class _Output(io.TextIOWrapper):

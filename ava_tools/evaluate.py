@@ -14,14 +14,16 @@ from detection.errors import UserError, printable
 
 if TYPE_CHECKING:
     from detection.datasets.ava_csv import AvaRows
+    from detection.evaluation.compare import Comparison
     from detection.evaluation.frame_map import AvaFrameMap, ScoredRows
     from detection.structures import Keyframe, LabelMap
     from detection.tracking.scoring import TrackScoring
 
 FILLS = ("none", "between", "whole-video")  # `structures.FillMisses`, which takes numpy to import
-EXAMPLE = """example:
+EXAMPLE = """examples:
   python -m ava_tools.evaluate --ground-truth val.csv --detections detections.csv \\
       --label-map label_map.pbtxt --exclusions excluded_val.csv --json result.json
+  python -m ava_tools.evaluate --run runs/first --compare runs/second --html both.html
 
 protocols: activitynet-2018 (what SlowFast's and X3D's papers report; the default where all times
 are whole seconds), activitynet-2019, activitynet-2020 (today's script), pyslowfast, mmaction2,
@@ -35,6 +37,7 @@ class _Files:
     detections: AvaRows
     label_map: LabelMap
     exclusions: frozenset[Keyframe]
+    names: tuple[str, ...]  # what was read, for the page
 
     def score(self, detections: AvaRows, protocol: str | None, iou: float) -> ScoredRows:
         from detection.evaluation.frame_map import Rules, score_rows, why_no_ground_truth
@@ -49,7 +52,9 @@ class _Files:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the files, score them, print and write what was asked for."""
     options = _options(arguments)
-    files = _read(options)
+    files = _read_run(options) if options.run else _read_files(options)
+    warn(files.ground_truth, files.detections)
+    files = replace(files, detections=_along_tracks(files.detections, files, options))
     if options.protocol == "all":
         _all_protocols(files, options)
         return 0
@@ -76,8 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         diagnosis = diagnose(scored, files.ground_truth, files.detections)
         out["diagnosis"] = evaluation_text.diagnosis_json(diagnosis)
         print(evaluation_text.diagnosis_text(diagnosis))
+    comparison = None
     if options.compare:
-        out["comparison"] = _compare(files, scored, options)
+        comparison = _compare(files, scored, options)
+        out["comparison"] = evaluation_text.comparison_json(comparison)
+        print(evaluation_text.comparison_text(comparison))
     if options.video_map:
         from detection.evaluation.video_map import video_map
 
@@ -88,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out["video_map"] = asdict(tubes)
         print(evaluation_text.video_map_text(tubes))
     if options.html:
-        _write_page(files, scored, options, diagnosis, [*warnings, *causes])
+        _write_page(files, scored, options, diagnosis, comparison, [*warnings, *causes])
     _write(options, out, [result])
     print(evaluation_text.summary(result))
     for cause in causes:
@@ -99,9 +107,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser("evaluate", __doc__, EXAMPLE)
     add = parser.add_argument
-    add("--ground-truth", type=Path, required=True, metavar="CSV")
-    add("--detections", type=Path, required=True, metavar="CSV")
-    add("--label-map", type=Path, required=True, metavar="PBTXT")
+    add("--ground-truth", type=Path, metavar="CSV")
+    add("--detections", type=Path, metavar="CSV")
+    add("--label-map", type=Path, metavar="PBTXT")
+    add("--run", type=Path, help="a run folder, in place of files: what it detected on its "
+        "validation split, by that data set's rules")  # fmt: skip
+    add("--data", type=Path, metavar="DIR", help="with --run: the data set folder, if it moved")
     add("--exclusions", type=Path, metavar="CSV", help="keyframes (video_id,time) to leave out")
     add("--protocol", metavar="NAME", help="the rules, by name; see below")
     above_0 = number(0, 1, above=True)
@@ -115,13 +126,22 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="with --track-reach: keyframes that get a box of a track that has none there: those "
         "between two of its boxes, or all of the video (short clips of one action)")  # fmt: skip
     add("--diagnose", action="store_true", help="explain where AP is lost")
-    add("--compare", type=Path, metavar="CSV", help="other detections: the difference by class")
+    add("--compare", type=Path, metavar="CSV_OR_RUN",
+        help="other detections, a file or a run's: the difference by class")  # fmt: skip
     add("--draws", type=whole_number(1, 1_000_000), default=1000,
         help="bootstrap draws of --compare (default 1000)")  # fmt: skip
     add("--video-map", action="store_true", help="score tubes too (JHMDB, UCF101-24)")
     add("--least-frames", type=int, default=15, metavar="N",
         help="shortest tube that linking keeps (default 15, ACT's)")  # fmt: skip
     options = parser.parse_args(arguments)
+    files = (options.ground_truth, options.detections, options.label_map)
+    if options.run is None and None in files:
+        parser.error("--ground-truth, --detections and --label-map are required, or --run RUN")
+    if options.run is not None and any((*files, options.exclusions)):
+        parser.error("--run RUN names ground truth, detections, classes and exclusions by itself")
+    if options.data is not None and options.run is None:
+        parser.error("--data goes with --run")
+    options.compare = options.compare and _detections_of(options.compare)
     if options.fill_misses != "none" and options.track_reach is None:
         raise UserError("--fill-misses needs --track-reach, whose scores filled boxes have")
     if options.protocol == "all":
@@ -136,18 +156,63 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _read(options: argparse.Namespace) -> _Files:
+def _read_files(options: argparse.Namespace) -> _Files:
     from detection.datasets.ava_csv import read_detections, read_ground_truth, read_keyframe_list
     from detection.datasets.label_map import read_label_map
 
-    files = _Files(
+    names = {
+        "ground truth": options.ground_truth, "detections": options.detections,
+        "label map": options.label_map, "exclusions": options.exclusions,
+    }  # fmt: skip
+    return _Files(
         label_map=read_label_map(options.label_map),
         exclusions=read_keyframe_list(options.exclusions) if options.exclusions else frozenset(),
         ground_truth=read_ground_truth(options.ground_truth),
         detections=read_detections(options.detections),
+        names=tuple(f"{what}: {path}" for what, path in names.items() if path),
     )
-    warn(files.ground_truth, files.detections)
-    return replace(files, detections=_along_tracks(files.detections, files, options))
+
+
+def _read_run(options: argparse.Namespace) -> _Files:
+    """Read what a run detected, and the split that it was scored on; take over its protocol."""
+    from detection.config import load_config
+    from detection.datasets.actor_table import read_exclusions, read_ground_truth_rows
+    from detection.datasets.ava_csv import read_detections
+    from detection.datasets.folder import DatasetFolder
+
+    options.detections = _detections_of(options.run)
+    config = load_config(options.run / "config.yaml")
+    if config.task == "classification":
+        raise UserError(f"{options.run}: classifies whole clips, a run that finds actions of "
+                        "persons is required")  # fmt: skip
+    folder = DatasetFolder.open(options.data or config.data.root)
+    split = folder.split(config.data.val_split)
+    if options.protocol is None:
+        options.protocol = config.evaluation.protocol or folder.file.evaluation.protocol
+    return _Files(
+        label_map=folder.read_label_map(),
+        exclusions=read_exclusions(split),
+        ground_truth=read_ground_truth_rows(split),
+        detections=read_detections(options.detections),
+        names=(
+            f"ground truth: {split.annotations}, split {split.name} of {folder.name}",
+            f"detections: {options.detections}",
+        ),
+    )
+
+
+def _detections_of(source: Path) -> Path:
+    """Return the file of detections itself, or that of a run folder."""
+    if not source.is_dir():
+        return source
+    path = source / "detections.csv"
+    if not path.is_file():
+        raise UserError(
+            f"{path}: file not found; the folder of a run that was scored is required, which "
+            f"python train_ava.py --eval-only --checkpoint {source} makes of a run (of a model "
+            "folder with data.root=DIR output=FOLDER)"
+        )
+    return path
 
 
 def _along_tracks(detections: AvaRows, files: _Files, options: argparse.Namespace) -> AvaRows:
@@ -225,40 +290,32 @@ def _all_protocols(files: _Files, options: argparse.Namespace) -> None:
     _write(options, [evaluation_text.as_json(result) for result in results], results)
 
 
-def _compare(files: _Files, scored: ScoredRows, options: argparse.Namespace) -> dict[str, Any]:
+def _compare(files: _Files, scored: ScoredRows, options: argparse.Namespace) -> Comparison:
     from detection.datasets.ava_csv import read_detections
     from detection.evaluation.compare import compare
-    from detection.reports import evaluation_text
 
     other = read_detections(options.compare)
     warn(other)
     other = _along_tracks(other, files, options)
     second = files.score(other, scored.protocol.name, options.iou)
     _tell_mismatches(files, other, second)
-    comparison = compare(scored, second, num_draws=options.draws, progress=sys.stderr.isatty())
-    print(evaluation_text.comparison_text(comparison))
-    return evaluation_text.comparison_json(comparison)
+    return compare(
+        scored, second, names=(str(options.detections), str(options.compare)),
+        num_draws=options.draws, progress=sys.stderr.isatty(),
+    )  # fmt: skip
 
 
 def _write_page(
     files: _Files, scored: ScoredRows, options: argparse.Namespace, diagnosis: Any,
-    causes: Sequence[str],
+    comparison: Comparison | None, causes: Sequence[str],
 ) -> None:  # fmt: skip
     from detection.files import write_text
     from detection.reports.evaluation_page import page
 
-    names = [
-        f"{what}: {path}"
-        for what, path in (
-            ("ground truth", options.ground_truth), ("detections", options.detections),
-            ("label map", options.label_map), ("exclusions", options.exclusions),
-        )
-        if path
-    ]  # fmt: skip
     remarks = [*files.detections.warnings, *(f"Look here first: {cause}" for cause in causes)]
     text = page(
-        scored, scored.frame_map(), title="Action detection", files=names, diagnosis=diagnosis,
-        remarks=remarks,
+        scored, scored.frame_map(), title="Action detection", files=files.names,
+        diagnosis=diagnosis, comparison=comparison, remarks=remarks,
     )  # fmt: skip
     write_text(options.html, text)
     print(f"wrote {options.html}")

@@ -31,8 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from detection.video.repairs import repair_lines
 
     folder = DatasetFolder.open(options.dataset)
-    every_s = 0.2 if sys.stderr.isatty() else 10.0
-    with tqdm(unit="s of video", desc="preparing", unit_scale=True, mininterval=every_s) as bar:
+    with tqdm(unit="s of video", desc="preparing", unit_scale=True) as bar:
+
+        def on_start(total_s: float) -> None:
+            bar.total = round(total_s, 1)  # `bar.reset` would show it at once, in a log too
+
         report = prepare_dataset(
             folder,
             options.out,
@@ -51,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             engine=options.engine,
             address=options.address,
             how_to_get=f"python -m ava_tools.prepare {shlex.join(arguments or sys.argv[1:])}",
-            on_start=lambda total_s: bar.reset(total=round(total_s, 1)),
+            on_start=on_start,
             on_progress=bar.update,
         )
     for line in repair_lines(report.repairs):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,9 +98,12 @@ def decoding_bar() -> Iterator[dict[str, Any]]:
     """Yield `on_start` and `on_progress` of a progress bar that counts videos."""
     from tqdm import tqdm
 
-    every_s = 0.2 if sys.stderr.isatty() else 10.0
-    with tqdm(unit="video", desc="verifying", mininterval=every_s) as bar:
-        yield {"on_start": lambda total: bar.reset(total=total), "on_progress": bar.update}
+    with tqdm(unit="video", desc="verifying") as bar:
+
+        def on_start(total: int) -> None:
+            bar.total = total  # `bar.reset` would show it at once, in a log too
+
+        yield {"on_start": on_start, "on_progress": bar.update}
 
 
 def add_decoding_options(parser: CommandParser) -> None:

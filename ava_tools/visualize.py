@@ -207,11 +207,11 @@ class ScoredRun:
 
     def read_truth(self) -> AvaRows | None:
         """Return the ground truth of the split, None for a taught run."""
-        from detection.datasets.ava_csv import read_ground_truth
+        from detection.datasets.actor_table import read_ground_truth_rows
 
         if self.taught is not None:
             return None
-        return read_ground_truth(self.folder.split(self.split).annotations)
+        return read_ground_truth_rows(self.folder.split(self.split))
 
     def label_map(self) -> LabelMap:
         """Return the classes of the data."""
@@ -301,7 +301,8 @@ def _open_run(options: argparse.Namespace) -> ScoredRun:
 
 
 def _write_review(options: argparse.Namespace, run: ScoredRun | None) -> Path:
-    from detection.datasets.ava_csv import read_detections, read_ground_truth
+    from detection.datasets.actor_table import read_ground_truth_rows
+    from detection.datasets.ava_csv import read_detections
     from detection.datasets.folder import DatasetFolder
     from detection.review.dataset_pages import ReviewRows, review_file, review_split
 
@@ -318,7 +319,7 @@ def _write_review(options: argparse.Namespace, run: ScoredRun | None) -> Path:
         out, folder, name = options.out, DatasetFolder.open(options.dataset), options.split
         detections, title, note = options.detections, folder.name, f"split {name}"
         by_id = {}
-        truth = read_ground_truth(folder.split(name).annotations)
+        truth = read_ground_truth_rows(folder.split(name))
     split = folder.split(name)
     return review_split(
         out,

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, fields, is_dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     ConfigDict,
     Field,
+    JsonValue,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -47,6 +48,14 @@ Factor = Annotated[float | None, Field(ge=bounds.SMALLEST_FACTOR, le=bounds.LARG
 def _option(default: Any, description: str, **limits: Any) -> Any:
     """Return an option's default, the sentence that lists of options say of it, and its bounds."""
     return Field(default=default, description=description, **limits)
+
+
+def _action_option(default: Any, description: str, **limits: Any) -> Any:
+    """Return `_option` of what only people's boxes have a use for: other tasks refuse it."""
+    return _option(default, description, json_schema_extra=_ONLY_FOR_ACTIONS, **limits)
+
+
+_ONLY_FOR_ACTIONS: dict[str, JsonValue] = {"task": "actions"}
 
 
 # What more than one kind of configuration has.
@@ -92,23 +101,25 @@ class DataConfig:
     root: str = _ROOT
     train_split: str = _TRAIN_SPLIT
     val_split: str = _option("val", "Split to score on.")
-    val_boxes: str = _option(
+    val_boxes: str = _action_option(
         GROUND_TRUTH_BOXES,
         "Actor boxes when scoring: 'ground-truth', or a box file named in the split.",
     )
-    also_score_boxes: tuple[str, ...] = _option(
+    also_score_boxes: tuple[str, ...] = _action_option(
         (), "Further boxes to score on at the end, beside `val_boxes`, the headline."
     )
-    box_score_threshold: Share = _option(0.8, "Detected boxes below this confidence are left out.")
-    train_boxes: str | None = _option(
+    box_score_threshold: Share = _action_option(
+        0.8, "Detected boxes below this confidence are left out."
+    )
+    train_boxes: str | None = _action_option(
         None,
         "Box file of the training split, by name: boxes that fit a ground-truth box are learned "
         "from too, with its labels. null: ground truth alone.",
     )
-    train_box_iou: ShareBelowOne = _option(
+    train_box_iou: ShareBelowOne = _action_option(
         0.9, "A detected training box fits where its IoU with ground truth is above this."
     )
-    unmatched_as_negatives: bool = _option(
+    unmatched_as_negatives: bool = _action_option(
         False,
         "Learn from detected boxes that fit no labelled person as people who do nothing (AVA's "
         "labels do not say so: they may be people without a label).",
@@ -119,10 +130,10 @@ class DataConfig:
         "Classes that are learned, a file in the data set folder; null: those that dataset.yaml "
         "names, which are the ones scored in any case.",
     )
-    skip_unknown_labels: bool = _option(
+    skip_unknown_labels: bool = _action_option(
         False, "Skip (and count) rows whose action is not in the label map."
     )
-    train_keyframes_per_video: OptionalCount = _option(
+    train_keyframes_per_video: OptionalCount = _action_option(
         None, "Random keyframes taken from each video an epoch; null: every keyframe."
     )
     max_unreadable: ShareBelowOne = _MAX_UNREADABLE
@@ -153,7 +164,7 @@ class ClipConfig:
         "A clip that would reach past its video's ends: 'repeat' the edge frame, or move it "
         "'inside' (one longer than the video is spread over it evenly), for short videos.",
     )
-    stream: bool = _option(
+    stream: bool = _action_option(
         False,
         "Passes of num_frames follow each other along the video and keyframes share them: one is "
         "seen in num_frames around it, of one pass or of two (needs at_ends: inside). Where "
@@ -168,14 +179,14 @@ class ClipConfig:
     color_jitter: Share = _option(
         0.0, "Training: strength of brightness, contrast and saturation jitter."
     )
-    box_jitter: float = _option(
+    box_jitter: float = _action_option(
         0.0,
         "Training: each edge of a box moves by up to this share of its size, so that ground-truth "
         "boxes prepare for detected ones.",
         ge=0,
         lt=0.5,
     )
-    min_visible: Share = _option(
+    min_visible: Share = _action_option(
         0.25, "Training: actors with less of their box inside the crop are left out."
     )
 
@@ -250,36 +261,38 @@ class ModelConfig:
         ge=0,
         le=5,
     )
-    res5_stride: Literal[1, 2] = _option(2, "Spatial stride of res5 (paper: 2).")
-    roi_size: int = _option(7, "RoIAlign output is roi_size x roi_size.", ge=1, le=64)
-    roi_pool: Literal["max", "mean"] = _option(
+    res5_stride: Literal[1, 2] = _action_option(2, "Spatial stride of res5 (paper: 2).")
+    roi_size: int = _action_option(7, "RoIAlign output is roi_size x roi_size.", ge=1, le=64)
+    roi_pool: Literal["max", "mean"] = _action_option(
         "max",
         "Over a person's region: max (paper), or mean, as the classifier pools that pretrained "
         "weights come from.",
     )
-    context: Literal["none", "frame"] = _option(
+    context: Literal["none", "frame"] = _action_option(
         "none",
         "frame: the last layer also sees the whole frame's pooled features beside the person's; "
         "none: the person's alone (paper).",
     )
-    unit_features: bool = _option(
+    unit_features: bool = _action_option(
         False,
         "Bring the features before the last layer to length 1, the person's and the frame's each "
         "(paper: no).",
     )
-    exclusive_actions: bool = _option(
+    exclusive_actions: bool = _action_option(
         False,
         "Everybody does exactly one of the classes: their probabilities add up to 1, a softmax; "
         "false: independent, any number of actions (paper).",
     )
-    actor_input: Literal["roi", "tube", "tube+crop"] = _option(
+    actor_input: Literal["roi", "tube", "tube+crop"] = _action_option(
         "roi",
         "Where a person is looked at: roi: in the keyframe's box (paper); tube: in their own box "
         "in each frame, for people who move; tube+crop: there, and in a square that follows them, "
         "one more pass of the trunk a person.",
     )
-    crop_px: SidePx = _option(160, "Side of the squares of `actor_input: tube+crop`, pixels.")
-    time_parts: int = _option(
+    crop_px: SidePx = _action_option(
+        160, "Side of the squares of `actor_input: tube+crop`, pixels."
+    )
+    time_parts: int = _action_option(
         1,
         "The clip's frames in so many stretches: the last layer sees the features of each, side by "
         "side, instead of their mean, which knows no order (paper: 1).",
@@ -385,12 +398,12 @@ class OptimConfig:
 class ProbeConfig:
     """A linear probe before the first epoch: a last layer fitted to what pretrained weights see."""
 
-    keyframes_per_video: OptionalCount = _option(
+    keyframes_per_video: OptionalCount = _action_option(
         None,
         "Random keyframes of each training video, as in testing, that the last layer is fitted to "
         "before the first epoch; null: it starts at random.",
     )
-    l2: PositiveFloat = _option(
+    l2: PositiveFloat = _action_option(
         1e-4,
         "On the squared weights of the probe; features have a mean squared length of 1, the loss "
         "is summed over classes.",
@@ -406,7 +419,7 @@ class ProbeConfig:
 class PeopleUseConfig:
     """What is made of detected people, beside their boxes."""
 
-    relevance: Literal["none", "fit"] = _option(
+    relevance: Literal["none", "fit"] = _action_option(
         "none",
         "fit: a person's score is multiplied by the probability that the person is one who is "
         "labelled, by box, company and score, fitted to the training split's boxes of "
@@ -421,25 +434,25 @@ class EvaluationConfig:
     every_epochs: Count = _option(1, "Epochs between evaluations.")
     batch_size: BatchSize = _option(16, "Clips a forward pass.")
     use_average: bool = _USE_AVERAGE
-    multiply_person_score: bool = _option(
+    multiply_person_score: bool = _action_option(
         False,
         "Multiply action scores by the confidence of the person's box, as some systems do; the "
         "results say so.",
     )
-    track_reach_s: Annotated[float | None, Field(gt=0)] = _option(
+    track_reach_s: Annotated[float | None, Field(gt=0)] = _action_option(
         None,
         "Average the scores of actions and of the person along the person's track, with weights "
         "that fall from 1 at the keyframe to 0 so many seconds away (1e6: the mean of the track); "
         "null: each keyframe alone. The results say so.",
     )
-    fill_misses: FillMisses = _option(
+    fill_misses: FillMisses = _action_option(
         "none",
         "Keyframes at which a track has no box: 'between' gives those between two of its boxes an "
         "interpolated one, 'whole-video' all of the video's, for short clips of one action (the "
         "person's score then counts times the root of the share of keyframes that saw them). Needs "
         "track_reach_s.",
     )
-    protocol: str | None = _option(
+    protocol: str | None = _action_option(
         None,
         "Rules of the mAP; null: the data set's, else activitynet-2018 where all times are whole "
         "seconds and frame-map where not.",
@@ -476,20 +489,6 @@ class ClassificationConfig:
     )
 
     _home = field_validator("video_folder")(expand_home)
-
-
-# What only people's boxes have a use for.
-_ONLY_FOR_ACTIONS = {
-    "data": ("val_boxes", "also_score_boxes", "box_score_threshold", "train_boxes")
-    + ("train_box_iou", "unmatched_as_negatives", "skip_unknown_labels")
-    + ("train_keyframes_per_video",),
-    "clip": ("box_jitter", "min_visible", "stream"),
-    "model": ("res5_stride", "roi_size", "roi_pool", "context", "unit_features")
-    + ("exclusive_actions", "actor_input", "crop_px", "time_parts"),
-    "probe": ("keyframes_per_video", "l2"),
-    "people": ("relevance",),
-    "evaluation": ("multiply_person_score", "track_reach_s", "fill_misses", "protocol"),
-}
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -562,7 +561,7 @@ class RunConfig:
             _refuse_options(self, {"classification": list(vars(ClassificationConfig()))})
             _check_relevance(self)
         else:
-            _refuse_options(self, _ONLY_FOR_ACTIONS)
+            _refuse_options(self, _action_options(self))
             crop = self.classification.test_crop_px or self.clip.train_crop_px
             if crop > self.clip.test_short_side_px:
                 raise ValueError(
@@ -598,6 +597,19 @@ def _check_relevance(config: RunConfig) -> None:
             "people.relevance 'fit' needs evaluation.multiply_person_score: it becomes a part of "
             "the person's score"
         )
+
+
+def _action_options(config: RunConfig) -> dict[str, list[str]]:
+    """Return the options that only people's boxes have a use for, by section."""
+    return {
+        section: [
+            each.name
+            for each in fields(options)
+            if getattr(each.default, "json_schema_extra", None) == _ONLY_FOR_ACTIONS
+        ]
+        for section, options in vars(config).items()
+        if is_dataclass(options)
+    }
 
 
 def _refuse_options(config: RunConfig, options: Mapping[str, Sequence[str]]) -> None:

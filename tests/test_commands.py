@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -249,6 +250,42 @@ def test_help_loads_nothing_heavy(name):
         "except SystemExit: print({'torch', 'numpy', 'pydantic', 'tqdm'} & {*sys.modules})\""
     )
     assert ended.stdout.endswith("set()\n") and ended.returncode == 0, ended.stderr
+
+
+BARS = """import sys
+from ava_tools.cli import run_command
+def main(arguments):
+    from tqdm import tqdm
+    for _ in tqdm(range(3), desc="work"):
+        pass
+run_command(main)
+"""
+
+
+def stderr_of(program: str, *, terminal: bool, **variables: str) -> str:
+    """What a program writes on stderr, a terminal or a pipe."""
+    reader, writer = os.openpty() if terminal else os.pipe()
+    if terminal:
+        termios.tcsetwinsize(writer, (24, 80))
+    try:
+        environment = {name: v for name, v in os.environ.items() if not name.startswith("TQDM_")}
+        command = [sys.executable, "-c", program]
+        subprocess.run(command, stderr=writer, env=environment | variables, check=True)
+        os.write(writer, b"end")  # a pipe that holds nothing would be waited for
+        read = b""
+        while not read.endswith(b"end"):
+            read += os.read(reader, 100_000)
+        return read.decode()[:-3]
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_progress_of_short_work_is_shown_on_a_terminal_and_left_out_of_logs():
+    assert "work: 100%" in stderr_of(BARS, terminal=True)
+    assert stderr_of(BARS, terminal=False) == ""
+    at_once = {"TQDM_DELAY": "0", "TQDM_MININTERVAL": "0"}
+    assert "work: 100%" in stderr_of(BARS, terminal=False, **at_once)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -196,6 +196,94 @@ def test_diagnosis_comparison_and_tubes(folder, capsys):
     assert "wrong class" in text and "95 % interval" in text and "video-mAP" in text
 
 
+@pytest.fixture
+def scored_run(folder) -> Path:
+    """A run that was scored on a split with a list of videos and excluded keyframes."""
+    data = folder / "data"
+    (data / "annotations").mkdir(parents=True)
+    (data / "dataset.yaml").write_text(
+        "name: two\nvideos: v\nlabel_map: map.pbtxt\nsplits:\n  mine:\n    annotations: gt.csv\n"
+        "    videos: ids.txt\n    exclusions: left.csv\nevaluation: {protocol: frame-map}\n"
+    )
+    (data / "map.pbtxt").write_text(MAP)
+    (data / "gt.csv").write_text(TRUTH + f"of another split,0902,{BOX},12,0\n")
+    (data / "ids.txt").write_text("v\n")
+    (data / "left.csv").write_text("v,0903\n")
+    run = folder / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(f"data: {{root: {data}, val_split: mine}}\n")
+    (run / "detections.csv").write_text(FOUND)
+    return run
+
+
+def test_a_run_is_scored_on_its_own_split_by_its_own_rules(scored_run, folder, capsys):
+    assert main(["--run", str(scored_run), "--json", str(folder / "out.json")]) == 0
+    out = json.loads((folder / "out.json").read_text())
+    assert out["protocol"] == "frame-map"  # of dataset.yaml, though all times are whole seconds
+    assert out["num_ground_truth"] == {"sit": 1, "a <b> & c": 0}  # no other video, no 0903
+    assert out["mean_ap"] == 1.0 and not capsys.readouterr().err
+    main(["--run", str(scored_run), "--protocol", "activitynet-2020", "--json",
+          str(folder / "out.json")])  # fmt: skip
+    assert json.loads((folder / "out.json").read_text())["protocol"] == "activitynet-2020"
+    (scored_run / "config.yaml").write_text(
+        (scored_run / "config.yaml").read_text() + "evaluation: {protocol: activitynet-2018}\n"
+    )
+    (folder / "data").rename(folder / "moved")
+    moved = ["--data", str(folder / "moved"), "--json", str(folder / "out.json")]
+    main(["--run", str(scored_run), *moved])
+    assert json.loads((folder / "out.json").read_text())["protocol"] == "activitynet-2018"
+
+
+def test_two_runs_are_compared_and_named_on_the_page_too(scored_run, folder, capsys):
+    (folder / "data" / "left.csv").write_text("v,0904\n")
+    second = folder / "second"
+    second.mkdir()
+    (second / "detections.csv").write_text(FOUND.replace(f"{FAR},11", f"{FAR},12"))
+    to = ["--json", str(folder / "out.json"), "--html", str(folder / "page.html")]
+    main(["--run", str(scored_run), "--compare", str(second), *to])
+    out = json.loads((folder / "out.json").read_text())["comparison"]
+    names = [str(scored_run / "detections.csv"), str(second / "detections.csv")]
+    assert out["names"] == names and out["mean"]["second"] == 1.0
+    said = capsys.readouterr().out
+    page = (folder / "page.html").read_text()
+    for line in (
+        f"first: {names[0]}; second: {names[1]}",
+        "the interval lies above 0 in 1 of 2 classes, below 0 in 0",
+    ):
+        assert line in said.splitlines() and line in page
+    assert "<td>+1.0000</td>" in page
+    main(["--run", str(second.parent / "run"), "--html", str(folder / "page.html")])
+    assert "95 % interval" not in (folder / "page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--run", "{run}", "--label-map", "m"], "--run RUN names ground truth, detections, class"),
+        (["--run", "{run}", "--exclusions", "m"], "--run RUN names ground truth, detections, cl"),
+        (["--detections", "d"], "--ground-truth, --detections and --label-map are required, or "),
+        (["--run", "{run}", "--compare", "."], "detections.csv: file not found; the folder of a r"),
+        (["--run", "."], "detections.csv: file not found; the folder of a run that was scored"),
+        (["--run", "nowhere"], "nowhere/config.yaml: configuration file not found"),
+        (["--run", "{run}", "--data", "nowhere"], "nowhere/dataset.yaml: file not found"),
+        (
+            ["--ground-truth", "g", "--detections", "d", "--label-map", "m", "--data", "d"],
+            "--data goes with --run",
+        ),
+    ],
+)
+def test_runs_that_cannot_be_scored_end_with_one_line(scored_run, options, words):
+    done = run(*(option.replace("{run}", str(scored_run)) for option in options))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("error: ") and words in done.stderr
+
+
+def test_a_classifier_has_no_boxes_to_score(scored_run):
+    (scored_run / "config.yaml").write_text("task: classification\ndata: {root: d}\n")
+    with pytest.raises(UserError, match="run: classifies whole clips, a run that finds actions"):
+        main(["--run", str(scored_run)])
+
+
 def test_a_mean_of_nothing_names_the_cause(folder, capsys):
     (folder / "det.csv").write_text(FOUND.replace("0.1,0.1,0.5,0.5", "64,48,320,240"))
     main(arguments(folder, "--json", str(folder / "out.json")))
@@ -259,7 +347,7 @@ def test_unknown_classes_are_skipped_and_counted(folder, capsys):
 def test_help_is_quick_and_loads_no_torch():
     done = run("--help")
     assert done.returncode == 0
-    assert "example:" in done.stdout
+    assert "examples:" in done.stdout
     code = "import sys, ava_tools.evaluate, detection.reports.evaluation_page\n"
     code += "print('torch' in sys.modules or 'matplotlib' in sys.modules)"
     loaded = subprocess.run(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -91,6 +94,26 @@ def test_frames_from_memory(place, opened, capsys):
     said = [line.rpartition(": ")[2] for line in lines]
     assert [", ".join(doing) or "nothing above its threshold" for doing in expected] == said
     assert len(set(said)) > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("frames_from_memory", ["v.mp4"]), ("http_service", [])]
+)
+def test_examples_say_in_a_line_what_is_missing(tmp_path, name, words):
+    if name == "http_service":
+        pytest.importorskip("uvicorn")
+
+    def said_after(*arguments):
+        command = [sys.executable, str(DOCS / "examples" / f"{name}.py"), *arguments]
+        environment = os.environ | {"PYTHONPATH": str(DOCS.parent)}
+        ended = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert ended.returncode == 1 and ended.stderr.count("\n") == 1, ended.stderr
+        return ended.stderr
+
+    assert f"{name}.py RUN PEOPLE" in said_after()
+    assert "none.pth: " in said_after("none.pth", "people.onnx", *words)
 
 
 # The HTTP service

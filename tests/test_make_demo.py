@@ -195,7 +195,8 @@ def test_the_command_draws_a_sheet_and_fails_in_one_line(made: Path, tmp_path: P
     sheet = tmp_path / "sheet.png"
     assert main(["--out", str(made), *TINY_OPTIONS, "--sheet", str(sheet)]) == 0
     image = cv2.imread(str(sheet))
-    assert image.shape == (2 * 120, 4 * 160, 3)
+    assert image.shape == (2 * 2 * 120, 4 * 2 * 160, 3)  # twice as large, for the labels
+    assert (image == (20, 20, 20)).all(axis=-1).sum() > 1000  # the plates below them
     command = [sys.executable, "-m", "ava_tools.make_demo", "--out", str(made), "--size", "wide"]
     bad = subprocess.run(command, capture_output=True, text=True, check=False)
     assert bad.returncode == 2

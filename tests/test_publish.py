@@ -35,6 +35,12 @@ optim: {epochs: 1, batch_size: 4}
 """
 
 
+def test_names_of_classes_stay_legible_where_they_are_no_markup():
+    assert escaped("swing_baseball, cc-by-4.0") == "swing_baseball, cc-by-4.0"
+    assert escaped("_a_b__c_") == "&#95;a_b&#95;&#95;c&#95;"
+    assert escaped("www.x.de 1. 2") == "www&#46;x&#46;de 1&#46; 2"
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     """A run of one epoch, its people detector beside it, and the data set it is of."""
@@ -142,7 +148,7 @@ def test_hostile_names_are_shown_as_they_are(trained, tmp_path):
         classes=LabelMap(names, (1, 2, 3), None, {HOSTILE[3]: (0, 1)}),
         sampling=file.sampling,
         short_side_px=64,
-        config={"data": {"root": "<b>data</b>|"}},
+        config={"data": {"root": "<b>data</b>|"}, "model": {"pretrained": "/home/me/<b>.pth"}},
     )
     publish.main([str(tmp_path / "evil.pt"), "--out", str(tmp_path / "m"), "--licence", HOSTILE[6]])
     metadata, text = card_of(tmp_path / "m")
@@ -152,12 +158,14 @@ def test_hostile_names_are_shown_as_they_are(trained, tmp_path):
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert len(rows) == 5 and len({line.count("|") for line in rows}) == 1
     assert html.unescape(rows[2].split("|")[1].strip()) == HOSTILE[0]
+    assert "Training started from <b>.pth." in html.unescape(text) and "/home/me" not in text
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_escaping_keeps_the_words_and_no_markup(name):
     text = escaped(name)
-    assert re.fullmatch(r"(?:[\w ,-]|&#\d+;)*", text) and "\n" not in text
+    assert re.fullmatch(r"(?:[\w ,-]|(?<=\d)\.(?=\d)|&#\d+;)*", text) and "\n" not in text
+    assert not re.search(r"(?<![^\W_])_|_(?![^\W_])", text)  # it would be emphasis
     if name.isprintable():
         assert html.unescape(text) == name
 

@@ -267,6 +267,26 @@ def test_run_draws_videos_spread_over_all(run_folder: Path) -> None:
     assert visualize.main(["--run", str(run_folder), "--keyframes-only"]) == 0
 
 
+def test_a_split_that_lists_its_videos_shows_no_others_of_its_file(run_folder: Path) -> None:
+    root = run_folder.parent / "data"
+    (root / "ids.txt").write_text("a\nc\n")
+    part = SplitPart(annotations="annotations/val.csv", videos="ids.txt")
+    made = {"name": "made", "videos": "videos", "splits": {"val": part}}
+    (root / "dataset.yaml").unlink()
+    write_dataset_file(root, DatasetFile(**made))
+    (run_folder / "detections.csv").write_text(FOUND_ROWS.format(id="a"))  # c was missed
+    out = run_folder.parent / "page"
+    review = ["--review", "--dataset", str(root), "--out", str(out)]
+    for arguments, page in (
+        (["--run", str(run_folder), "--review"], run_folder / "visualize" / "review"),
+        (review, out),
+    ):
+        assert visualize.main(arguments) == 0
+        text = (page / "review.html").read_text()
+        shown = [name for name in ("a", "b-_1", "c", "d") if f'"id":"{name}"' in text]
+        assert shown == ["a", "c"]
+
+
 def test_no_review_page_where_none_is_required(run_folder: Path) -> None:
     assert visualize.main(["--run", str(run_folder), "--videos", "1", "--no-review"]) == 0
     assert not (run_folder / "visualize" / "review").exists()

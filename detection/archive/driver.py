@@ -30,6 +30,7 @@ from detection.archive.pieces import (
 from detection.errors import UserError
 from detection.files import BusyError, CannotWriteError
 from detection.jobs.base import Ended, Workers, WorkStopped
+from detection.jobs.run_all import another_worker_may
 from detection.pipeline.spans import VideoSpan
 from detection.pipeline.video_folders import VideoFolder
 
@@ -89,7 +90,7 @@ class Driver:
     whole under it.
     retries: how often a video (or a span of one) that failed is attempted again.
     on_change: told the progress about twice a second.
-    on_note: told a line about a video.
+    on_note: told a line about a video, or about the networks.
     """
 
     workers: Workers[Piece, Result]
@@ -155,6 +156,7 @@ class Driver:
                 return None
             for ended in self.workers.wait(_WAIT_S):
                 if isinstance(ended.result, Key):
+                    self._note_all(ended.result.notes)
                     return ended.result.key
                 assert ended.error is not None
                 raise ended.error
@@ -193,8 +195,7 @@ class Driver:
         elif isinstance(result, VideoDone):
             self.progress.done += 1
             self._forget(result.name)
-            for note in result.notes:
-                self.on_note(note)
+            self._note_all(result.notes)
         elif isinstance(result, SpansPlanned):
             assert isinstance(piece, VideoPiece)
             self._begin_spans(piece.video, result)
@@ -203,6 +204,7 @@ class Driver:
             self._end_people(piece)
         elif isinstance(result, SpanDone):
             assert isinstance(piece, SpanPiece)
+            self._note_all(result.notes)
             self._end_span(piece)
         elif isinstance(result, NotCut):
             assert isinstance(piece, _OF_SPANS)
@@ -210,6 +212,10 @@ class Driver:
                 self.on_note(f"{result.why}; it is not cut into spans")
                 self._forget(result.name)
                 self._ready.append(VideoPiece(piece.video, whole=True))
+
+    def _note_all(self, notes: Iterable[str]) -> None:
+        for note in notes:
+            self.on_note(note)
 
     def _begin_spans(self, video: VideoFolder, plan: SpansPlanned) -> None:
         spans = set(plan.spans)
@@ -254,6 +260,9 @@ class Driver:
         counts[what] += 1
         attempts = counts[what]
         if attempts <= self.retries:
+            if another_worker_may(error):  # a lost worker, or a fault of ours
+                follows = f"attempt {attempts + 1} of {self.retries + 1} follows"
+                self.on_note(f"{name}: {_one_line(error)}; {follows}")
             self._ready.append(piece if isinstance(piece, _OF_SPANS) else self._afresh(piece))
             return
         self._forget(name)

@@ -139,10 +139,11 @@ class PeopleDone:
 
 @dataclass(frozen=True)
 class SpanDone:
-    """A span's file stands whole."""
+    """A span's file stands whole; notes: lines for those who watch."""
 
     name: str
     span: VideoSpan
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,9 +156,10 @@ class NotCut:
 
 @dataclass(frozen=True)
 class Key:
-    """The digest asked for."""
+    """The digest asked for; notes: what is to be known of the networks, a line each."""
 
     key: str
+    notes: tuple[str, ...] = ()
 
 
 Result = VideoDone | SpansPlanned | PeopleDone | SpanDone | NotCut | Key

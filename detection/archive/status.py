@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol, Self
 
 from detection.errors import UserError, printable
 from detection.formats.json_text import json_text
-from detection.pipeline.summary import counted, duration_text
+from detection.pipeline.summary import counted, duration_text, work_text
 from detection.transfer.places import (
     exists,
     list_files,
@@ -34,6 +34,7 @@ from detection.transfer.places import (
 STATUS_NAMES = "progress*.json"
 WRITE_EACH_S = 2.0
 STALE_S = 30.0
+_GONE_S = 3 * WRITE_EACH_S  # from then on it is looked for, where it ran on this machine
 _FORMAT = 1
 _MOST_BYTES = 1 << 20
 _COUNTS = ("videos", "done", "kept", "failed", "busy", "spans", "spans_done")
@@ -169,15 +170,7 @@ def _is_running(values: dict[str, Any]) -> bool:
     written = datetime.fromisoformat(values["written"]).timestamp()
     if values["state"] != "running" or time.time() - written > STALE_S:
         return False
-    if values["host"] != socket.gethostname():
-        return True
-    try:
-        os.kill(int(values["pid"]), 0)  # asks alone
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
+    return not _is_gone(values["host"], int(values["pid"]))
 
 
 def _lines(values: dict[str, Any], now: float) -> list[str]:
@@ -188,7 +181,7 @@ def _lines(values: dict[str, Any], now: float) -> list[str]:
     words += [f"{counts[name]:,} {text}" for name, text in more if counts[name]]
     if counts["spans"]:
         words.append(f"{counts['spans_done']:,} of {counts['spans']:,} spans of long videos")
-    speed = f"{values['computed_s'] / 3600:.2f} h of video"
+    speed = f"{work_text(values['computed_s'])} of video"
     if values["times_real_time"] is not None:
         speed += f", {values['times_real_time']:.1f} times real time"
     where = f"since {values['since']} on {printable(values['host'])}, process {values['pid']}"
@@ -204,11 +197,29 @@ def _end_line(values: dict[str, Any], now: float) -> str:
         return f"stopped {values['written']}; the same command goes on"
     if state == "broken":
         return f"ended by an error {values['written']}; the same command goes on"
+    if silent_s > _GONE_S and _is_gone(values["host"], values["pid"]):
+        return "process {pid} is gone; the same command goes on".format_map(values)
     if silent_s > STALE_S:
         silent = duration_text(silent_s)
-        return f"not heard of for {silent}: the process that leads it is gone, or cannot write"
+        return (
+            f"not heard of for {silent}: the process that leads it is gone, or cannot write; if it "
+            "is gone, the same command goes on"
+        )
     left_s = values["left_s"]
     return "running" if left_s is None else f"running, about {duration_text(left_s)} left"
+
+
+def _is_gone(host: str, process: int) -> bool:
+    """Tell whether a process of this machine has ended; False where that cannot be seen."""
+    if os.name != "posix" or host != socket.gethostname() or process < 1:
+        return False
+    try:
+        os.kill(process, 0)  # no signal: asks only
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:  # another user's
+        return False
+    return False
 
 
 def _left_s(progress: CountedProgress, seconds: float) -> float | None:

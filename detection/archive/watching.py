@@ -10,6 +10,7 @@ from typing import Self
 from tqdm import tqdm
 
 from detection.archive.driver import ArchiveProgress
+from detection.pipeline.summary import work_text
 
 _BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} videos{postfix}, {remaining} left"
 
@@ -54,8 +55,8 @@ class ProgressLine:
 
 
 def describe(progress: ArchiveProgress, seconds: float) -> str:
-    """Return the rest of the line: hours of video, times real time, and what is unusual."""
-    parts = [f"{progress.computed_s / 3600:.2f} h of video"]
+    """Return the rest of the line: the length of video, times real time, and what is unusual."""
+    parts = [f"{work_text(progress.computed_s)} of video"]
     if seconds > 0:
         parts.append(f"{progress.computed_s / seconds:.1f}x real time")
     if progress.spans:

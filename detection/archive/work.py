@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, TypedDict
 
@@ -34,6 +34,7 @@ from detection.archive.pieces import (
 )
 from detection.checkpoints.hub import DEFAULT_NETWORK
 from detection.devices import choose_device
+from detection.drawing.text import font_warning
 from detection.engine.environment import keep_malloc_memory
 from detection.errors import UserError
 from detection.files import only_writer
@@ -60,6 +61,7 @@ class Worker:
 
     detector: ActionDetectorPipeline
     options: WorkOptions
+    opening_notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         options = self.options
@@ -68,12 +70,14 @@ class Worker:
             start_s=options.start_s, end_s=options.end_s, film=options.film, page=options.page
         )
         self._key = common_key(self._common.as_json())
+        self._signs_told = 0
 
     @classmethod
     def open(cls, options: WorkOptions) -> Self:
         """Open the networks that the options name; raises `UserError`."""
         keep_malloc_memory()
         torch.set_num_threads(options.threads)
+        notes: list[str] = []
         detector = ActionDetectorPipeline.from_checkpoint(
             options.checkpoint or DEFAULT_NETWORK,
             people=options.people,
@@ -81,20 +85,35 @@ class Worker:
             device=choose_device(options.device),
             half_precision=options.half_precision,
             runtime=options.runtime,
+            on_note=notes.append,
         )
-        return cls(detector, options)
+        return cls(detector, options, notes)
 
     def __call__(self, piece: Piece, tell: OnProgress) -> Result:
         """Do a piece; tell: told seconds of video that were computed."""
         if isinstance(piece, KeyPiece):
             self._check_manifest()
-            return Key(self._key)
+            return Key(self._key, (*self._notes(), *self._new_signs()))
         with self._copies.naming(piece.video):
             if isinstance(piece, VideoPiece):
                 return self._do_video(piece, tell)
             if isinstance(piece, PeoplePiece | SpanPiece):
                 return self._compute(piece, tell)
             return self._join(piece, tell)
+
+    def _notes(self) -> list[str]:
+        """Return what `detect_actions` of one video says before it begins."""
+        networks = self.detector.networks
+        why = f" ({networks.runtime_why})" if networks.runtime_why else ""
+        notes = [*self.opening_notes, *networks.notes, f"runtime {networks.runtime}{why}"]
+        missing = font_warning(networks.label_map.names) if self.options.film else None
+        return notes if missing is None else [*notes, missing.removeprefix("warning: ")]
+
+    def _new_signs(self) -> tuple[str, ...]:
+        """Return what says that the network is broken and was not told before."""
+        signs = self.detector.networks.signs_of_damage()
+        new, self._signs_told = signs[self._signs_told :], len(signs)
+        return new
 
     def _check_manifest(self) -> None:
         """Raise `UserError` where tables of other options or weights stand: no video could join.
@@ -143,7 +162,7 @@ class Worker:
                     self._compute_span(piece, source, path, tell)
         except NotInSpansError as error:
             return NotCut(video.name, str(error))
-        return done
+        return replace(done, notes=self._new_signs()) if isinstance(done, SpanDone) else done
 
     def _compute_span(self, piece: SpanPiece, source: str, path: Path, tell: OnProgress) -> None:
         names = [people_name(piece.video, span, piece.key) for span in piece.people]
@@ -205,6 +224,7 @@ class Worker:
                 pass
             notes = [f"{video.name}: {note}" for note in self.detector.report.notes]
             notes += repair_lines({video.name: stream.repairs().descriptions()})
+            notes += self._new_signs()
             place_thumbnail(VideoFolder(video.name, source, folder))
         return VideoDone(video.name, length_s, tuple(notes))
 

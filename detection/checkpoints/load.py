@@ -265,7 +265,11 @@ class _Plan:
         if theirs is None or ours is None or CLASS_BIAS not in self.found:
             return
         if theirs.ndim != 2 or theirs.shape[1] != ours.shape[1]:
-            return  # another width of fc1: reported as a wrong shape
+            self.notes.append(  # another width of fc1, or several features side by side
+                f"class layer starts fresh: it has {list(theirs.shape)} weights in the file, "
+                f"{list(ours.shape)} in the network"
+            )
+            return
         if known is None or class_names is None:
             if len(theirs) != len(ours):
                 self._drop_classes(f"{len(theirs)} classes in the file, {len(ours)} required")

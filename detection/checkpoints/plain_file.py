@@ -382,6 +382,7 @@ class SavedValues:
             return self.one_of(name, get_args(kind))
         if kind is bool:
             return self.flag(name)
+        assert bounds, f"{name}: a field of numbers states its bounds, between(low, high, default)"
         if get_origin(kind) is tuple:
             numbers = self.wholes(name, **bounds)
             if len(numbers) != len(get_args(kind)):

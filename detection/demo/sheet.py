@@ -14,7 +14,8 @@ from detection.files import replacing
 from detection.structures import Keyframe, LabelMap
 from detection.video.reader import VideoReader
 
-_BOX, _TEXT, _SHADE = (255, 214, 64), (255, 255, 255), (20, 20, 20)
+_BOX, _TEXT, _PLATE = (255, 214, 64), (255, 255, 255), (20, 20, 20)
+_ENLARGED, _LINE_PX = 2, 19
 
 
 def write_demo_sheet(
@@ -54,13 +55,26 @@ def _actors(
 
 
 def _tile(frame: np.ndarray, boxes: dict[tuple[float, ...], list[str]]) -> np.ndarray:
-    image = np.ascontiguousarray(frame.transpose(1, 2, 0))
+    """Return a frame, enlarged so that labels on plates are legible, with its boxes."""
+    image = cv2.resize(
+        np.ascontiguousarray(frame.transpose(1, 2, 0)), None, fx=_ENLARGED, fy=_ENLARGED,
+        interpolation=cv2.INTER_CUBIC,
+    )  # fmt: skip
     height, width = image.shape[:2]
     for (x1, y1, x2, y2), labels in boxes.items():
         start = (round(x1 * width), round(y1 * height))
-        cv2.rectangle(image, start, (round(x2 * width), round(y2 * height)), _BOX, 1, cv2.LINE_AA)
+        cv2.rectangle(image, start, (round(x2 * width), round(y2 * height)), _BOX, 2, cv2.LINE_AA)
+        above = start[1] - _LINE_PX * len(labels)  # of the box, where there is room
+        top = above if above >= 0 else start[1]
         for line, text in enumerate(labels):
-            at = (start[0] + 2, start[1] + 10 + 11 * line)
-            cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.34, _SHADE, 3, cv2.LINE_AA)
-            cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.34, _TEXT, 1, cv2.LINE_AA)
+            _label(image, text, start[0], top + _LINE_PX * line)
     return image
+
+
+def _label(image: np.ndarray, text: str, x: int, y: int) -> None:
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.5
+    (wide, _), _ = cv2.getTextSize(text, font, scale, 1)
+    x = max(0, min(x, image.shape[1] - wide - 8))
+    y = min(y, image.shape[0] - _LINE_PX)
+    cv2.rectangle(image, (x, y), (x + wide + 8, y + _LINE_PX), _PLATE, cv2.FILLED)
+    cv2.putText(image, text, (x + 4, y + 14), font, scale, _TEXT, 1, cv2.LINE_AA)

@@ -99,7 +99,7 @@ def train_epochs(
         unit="batch",
         smoothing=0.05,
         dynamic_ncols=True,
-        disable=not updater.processes.is_first,
+        disable=not updater.processes.is_first or optim.epochs == 0,
     )
     with bar, _saved_if_lost(updater, optim, progress, save, log):
         while progress.epoch < optim.epochs:
@@ -230,7 +230,7 @@ class _Epoch:
             **{name: round(part, 5) for name, part in update.parts.items()},
         )
         epoch = f"epoch {progress.epoch + 1}/{optim.epochs}"
-        self.bar.set_postfix_str(f"{epoch} loss {update.loss:.4f}")
+        self.bar.set_postfix_str(f"{epoch} loss {update.loss:.4f}", refresh=False)
         return update.flags
 
     def _tell_throughput(self) -> None:

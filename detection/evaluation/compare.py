@@ -30,12 +30,14 @@ class Comparison:
 
     per_class: class name to (first, second, difference, low, high).
     mean: the same five numbers for mean AP.
+    names: of the two systems, such as the files of their detections.
     num_units: units resampled.
     unit: their name in words.
     """
 
     per_class: dict[str, tuple[float, float, float, float, float]]
     mean: tuple[float, float, float, float, float]
+    names: tuple[str, str]
     num_draws: int
     num_units: int
     unit: str
@@ -45,6 +47,7 @@ def compare(
     first: ScoredRows,
     second: ScoredRows,
     *,
+    names: tuple[str, str] = ("first", "second"),
     num_draws: int = 1000,
     seed: int = 0,
     progress: bool = False,
@@ -68,6 +71,7 @@ def compare(
     return Comparison(
         per_class=dict(zip(first.label_map.names, rows, strict=True)),
         mean=(means[0], means[1], means[1] - means[0], float(mean_low[0]), float(mean_high[0])),
+        names=names,
         num_draws=num_draws,
         num_units=len(units),
         unit=units.name,

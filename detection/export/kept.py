@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from detection.checkpoints.plain_file import MODEL_CONFIG
 from detection.errors import UserError
 from detection.export.artefact import find_artefact, place_beside
 from detection.export.runtimes import FORM_OF, Runtime
@@ -51,7 +52,9 @@ def open_kept(
     kept = find()
     if kept is not None:
         return opened(kept)
-    on_note(f"exporting {weights} for {runtime}, once; it takes {takes}")
+    shown = Path(weights)
+    shown = shown.parent if shown.name == MODEL_CONFIG else shown
+    on_note(f"exporting {shown} for {runtime}, once; it takes {takes}")
     start = time.monotonic()
     try:
         busy = "another process exports it"

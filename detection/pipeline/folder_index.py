@@ -308,13 +308,13 @@ def _cells(row: IndexRow) -> tuple[str, ...]:
         name += f'<br><span class="bad">not finished{reached}</span>'
     thumbnail = ""
     if THUMBNAIL_NAME in row.files:
-        thumbnail = f'<img alt="" src="{_address(row, THUMBNAIL_NAME)}">'
+        thumbnail = f'<img alt="" loading="lazy" src="{_address(row, THUMBNAIL_NAME)}">'
         if "review.html" in row.files:
             thumbnail = f'<a href="{_address(row, "review.html")}">{thumbnail}</a>'
     length_s, people, persons = map(row.number, ("length_s", "people", "persons"))
     shown = "" if persons is None else f"{persons:,.0f}"
     if people is not None:
-        shown += f'<br><span class="soft">{people:,.0f} detections</span>'
+        shown += f'<br><span class="soft">{counted(round(people), "detection")}</span>'
     links = "".join(
         f'<a href="{_address(row, file)}">{text(label)}</a>'
         for label, file in _FILES

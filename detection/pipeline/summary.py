@@ -95,6 +95,11 @@ def duration_text(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def work_text(seconds: float) -> str:
+    """Return how much video went through the networks: hours, below one as `duration_text`."""
+    return f"{seconds / 3600:,.2f} h" if seconds >= 3600 else duration_text(seconds)
+
+
 def counted(number: int, what: str) -> str:
     """Return a number with its noun."""
     return f"{number:,} {what}" + ("" if number == 1 else "s")

@@ -23,6 +23,7 @@ _PIP = "pip install x3d-action-detection"
 _SPDX = re.compile(
     r"(?:apache-2\.0|mit|bsd-[23]-clause|cc0-1\.0|cc-by(?:-nc)?(?:-sa|-nd)?-4\.0|gpl-3\.0)"
 )
+_NO_MARKUP = re.compile(r"(?<=[^\W_])_(?=[^\W_])|(?<=[0-9])\.(?=[0-9])")
 _X3D = """```
 @inproceedings{feichtenhofer2020x3d,
   title = {X3D: Expanding Architectures for Efficient Video Recognition},
@@ -77,10 +78,17 @@ def card_text(facts: CardFacts) -> str:
 
 
 def escaped(text: str, longest: int = _LONGEST) -> str:
-    """Return a text as Markdown and HTML that show it as it is: no markup, no link, one line."""
+    """Return a text as Markdown and HTML that show it as it is: no markup, no link, one line.
+
+    `_` between letters and `.` between digits are no markup, and stay legible in the file.
+    """
     text = printable(text)
     text = text if len(text) <= longest else f"{text[:longest]}..."
-    return "".join(c if c.isalnum() or c in " ,-" else f"&#{ord(c)};" for c in text)
+    plain = {found.start() for found in _NO_MARKUP.finditer(text)}
+    return "".join(
+        c if c.isalnum() or c in " ,-" or at in plain else f"&#{ord(c)};"
+        for at, c in enumerate(text)
+    )
 
 
 def _metadata(facts: CardFacts) -> str:
@@ -143,8 +151,14 @@ def _data(facts: CardFacts) -> str:
     splits = ""
     if run.train_split and run.val_split:
         splits = f"; trained on {escaped(run.train_split)}, measured on {escaped(run.val_split)}"
+    start = ""
+    if isinstance(facts.model, ModelFile):
+        base = ((facts.model.config or {}).get("model") or {}).get("pretrained")
+        name_of_base = re.split(r"[/\\]", str(base).rstrip("/\\"))[-1]
+        start = "" if base is None else f" Training started from {escaped(name_of_base)}."
     licence = "not stated by who published it" if facts.licence is None else escaped(facts.licence)
-    return f"Data set: {name}{made_up}{splits}.\n\nLicence of the data and the weights: {licence}."
+    about = f"Data set: {name}{made_up}{splits}.{start}"
+    return f"{about}\n\nLicence of the data and the weights: {licence}."
 
 
 def _classes(facts: CardFacts) -> str:

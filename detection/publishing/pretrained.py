@@ -229,7 +229,8 @@ def _without_places(
         return None
     result: dict[str, Any] = plain(config, "")
     if shortened:
-        on_note(f"left out, folders of this machine: of {', '.join(dict.fromkeys(shortened))}")
+        keys = ", ".join(dict.fromkeys(shortened))
+        on_note(f"of paths on this machine the folder's configuration has the last name: {keys}")
     return result
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from detection.errors import printable
 from detection.evaluation.average_precision import precision_recall
+from detection.evaluation.compare import Comparison
 from detection.evaluation.diagnosis import Diagnosis
 from detection.evaluation.frame_map import AvaFrameMap, ScoredRows
 from detection.reports import evaluation_text
@@ -46,6 +47,7 @@ def page(
     title: str,
     files: Sequence[str],
     diagnosis: Diagnosis | None = None,
+    comparison: Comparison | None = None,
     remarks: Sequence[str] = (),
 ) -> str:
     """Return the whole page; `remarks` are warnings and likely causes, `files` what was read."""
@@ -59,6 +61,7 @@ def page(
         "".join(f'<div class="soft">{text(name)}</div>' for name in files),
         "".join(f"<p><b>{text(remark)}</b></p>" for remark in remarks),
         "<h2>By group</h2>" + html_table(("group", "mean AP"), groups) if groups else "",
+        _comparison(comparison) if comparison else "",
         _diagnosis(diagnosis) if diagnosis else "",
         "<h2>By class</h2>",
         _class_table(result),
@@ -96,6 +99,16 @@ def html_table(
 
     body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in rows)
     return f"<table><thead><tr>{row(heads, 'th')}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _comparison(comparison: Comparison) -> str:
+    rows = [[text(cell) for cell in row] for row in evaluation_text.comparison_rows(comparison)]
+    table = html_table(evaluation_text.COMPARISON_HEADS, rows)
+    about = "".join(
+        f'<div class="soft">{text(line)}</div>'
+        for line in evaluation_text.comparison_about(comparison)
+    )
+    return f"<h2>Two systems</h2>{about}{table}"
 
 
 def _diagnosis(diagnosis: Diagnosis) -> str:

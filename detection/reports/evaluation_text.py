@@ -119,15 +119,31 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
     return "\n".join(lines)
 
 
+COMPARISON_HEADS = ("class", "first", "second", "difference", "95 % interval")
+
+
 def comparison_text(comparison: Comparison) -> str:
-    """Return the difference of two systems by class."""
+    """Return the difference of two systems by class, and how it was drawn."""
+    lines = map(printable, comparison_about(comparison))
+    return "\n".join([columns(COMPARISON_HEADS, comparison_rows(comparison)), *lines])
+
+
+def comparison_rows(comparison: Comparison) -> list[tuple[str, str, str, str, str]]:
+    """Return a row for each class, and one for the mean at the end."""
     rows = [(name, *_differences(values)) for name, values in comparison.per_class.items()]
-    rows.append(("mean", *_differences(comparison.mean)))
-    heads = ("class", "first", "second", "difference", "95 % interval")
-    return (
-        f"{columns(heads, rows)}\n"
-        f"interval: {comparison.num_draws:,} draws of {comparison.num_units} {comparison.unit}"
-    )
+    return [*rows, ("mean", *_differences(comparison.mean))]
+
+
+def comparison_about(comparison: Comparison) -> list[str]:
+    """Return which is first and which second, how many classes changed surely, and the draws."""
+    values = comparison.per_class.values()
+    better = sum(low > 0 for *_, low, _ in values)
+    worse = sum(high < 0 for *_, high in values)
+    return [
+        f"first: {comparison.names[0]}; second: {comparison.names[1]}",
+        f"the interval lies above 0 in {better} of {len(values)} classes, below 0 in {worse}",
+        f"interval: {comparison.num_draws:,} draws of {comparison.num_units} {comparison.unit}",
+    ]
 
 
 def video_map_text(result: VideoMap) -> str:
@@ -193,6 +209,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
         "num_draws": comparison.num_draws,
         "num_units": comparison.num_units,
         "unit": comparison.unit,
+        "names": list(comparison.names),
     }
 
 

@@ -192,8 +192,15 @@ class Curve:
 
 
 def curve_panels(panels: Sequence[Sequence[Curve]], *, x_name: str) -> Figure:
-    """Return panels side by side, each with a legend of its own."""
+    """Return panels side by side, over the same numbers, each with a legend of its own.
+
+    The last value of a marked curve is written beside it. A lone one, which has no scale of its
+    own, stands between 0 and 1 where it is a share.
+    """
     from matplotlib.ticker import MaxNLocator
+
+    numbers = [x for curves in panels for curve in curves for x in curve.x]
+    margin = 0.05 * (max(numbers) - min(numbers)) or 0.5
 
     with _style():
         figure = _figure(600 * len(panels), 400)
@@ -203,7 +210,14 @@ def curve_panels(panels: Sequence[Sequence[Curve]], *, x_name: str) -> Figure:
                     curve.x, curve.y, label=curve.name, color=GRID if curve.faint else BLUE,
                     marker="o" if curve.marked else None, linewidth=1 if curve.faint else 2,
                 )  # fmt: skip
-            axes.set(xlabel=x_name)
+                if curve.marked:
+                    axes.annotate(
+                        f"{curve.y[-1]:.4f}", (curve.x[-1], curve.y[-1]), (-8, 8), ha="right",
+                        textcoords="offset points", color=SOFT,
+                    )  # fmt: skip
+                    if len(curve.y) == 1 and 0 <= curve.y[0] <= 1:
+                        axes.set_ylim(0, 1)
+            axes.set(xlabel=x_name, xlim=(min(numbers) - margin, max(numbers) + margin))
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.legend(loc="best", frameon=False)
         return figure

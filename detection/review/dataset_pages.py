@@ -87,7 +87,7 @@ def review_split(
         class_thresholds=class_thresholds or {},
     )
     files = [given for given in (truth, predicted) if given is not None]
-    known = {name for given in files for name in given.video_names}
+    known = {given.video_names[n] for given in files for n in np.unique(given.video_index)}
     known |= {key.video_id for given in files for key in given.empty_keyframes}
     for video_id in video_ids or ():
         if video_id not in known:

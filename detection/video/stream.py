@@ -21,7 +21,9 @@ import av
 import av.error
 import cv2
 import numpy as np
+from av.packet import Packet
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream as CodedVideo
 from numpy.typing import NDArray
 
 from detection.errors import UserError
@@ -58,6 +60,11 @@ GAP_S = 3600.0
 _JUMP_S = 10.0
 _MOST_UNTIMED = 25
 _RETRY_S = (0.2, 0.5, 1.0, 2.0)
+_INDEX_AT_END = (
+    "an MP4 or MOV file whose index is at its end (or that is cut short) cannot be read as it "
+    "comes: name the file itself, or send it with the index first (ffmpeg -movflags +faststart) or "
+    "as Matroska"
+)
 
 
 class _Converters(threading.local):
@@ -386,7 +393,7 @@ class VideoStream(Closing):
 
     def _packets(self) -> Iterator[VideoFrame | _Damage]:
         """Yield decoded frames, and `_Damage` where a packet cannot be decoded."""
-        packets = packets_of(self._opened, self._opened.streams.video[0])
+        packets = self._demuxed()
         counts = self._at_start and not self._sorts(self._opened.streams.video[0])
         opening_s: list[float] | None = [] if counts else None
         failures = 0
@@ -420,6 +427,16 @@ class VideoStream(Closing):
                 else:
                     yield frame
 
+    def _demuxed(self) -> Iterator[Packet[CodedVideo]]:
+        """Yield packets; raise `UserError` for an MP4 that cannot be read as it comes."""
+        try:
+            yield from packets_of(self._opened, self._opened.streams.video[0])
+        except av.error.InvalidDataError as error:
+            passes_once = self.source == STANDARD_INPUT or self.is_address
+            if passes_once and self.size_px is None and "mp4" in self._opened.format.name:
+                raise UserError(f"{self.shown_name}: {_INDEX_AT_END}") from error
+            raise
+
     def _connected_frames(self) -> Iterator[StreamFrame | str]:
         """Yield frames of a live source until the connection is lost, then the reason."""
         if self._opened is None:
@@ -437,7 +454,7 @@ class VideoStream(Closing):
                 yield StreamFrame(now_s, width, height, now_s, frame, self._convert)
         untimed = 0
         try:
-            for packet in packets_of(self._opened, self._opened.streams.video[0]):
+            for packet in self._demuxed():
                 try:
                     frames = packet.decode()
                 except (av.error.InvalidDataError, ValueError):

@@ -1,6 +1,8 @@
 """Who does what in frames that are in memory, keyframe by keyframe.
 
 python docs/examples/frames_from_memory.py RUN PEOPLE VIDEO
+
+RUN and PEOPLE: whatever `detect_actions` takes as --checkpoint and --people.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Iterator
 import av
 import numpy as np
 
-from detection import ActionDetectorPipeline
+from detection import ActionDetectorPipeline, UserError
 
 
 def frames_of(path: str) -> Iterator[tuple[float, np.ndarray]]:
@@ -39,4 +41,9 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    if len(sys.argv) != 4:
+        sys.exit("error: three are required: python frames_from_memory.py RUN PEOPLE VIDEO")
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -3,6 +3,7 @@
 python docs/examples/http_service.py RUN PEOPLE
 curl --data-binary @video.mp4 http://127.0.0.1:8000/events
 
+RUN and PEOPLE: whatever `detect_actions` takes as --checkpoint and --people.
 Needs: pip install fastapi uvicorn. The body is the video itself, without a form and without a name,
 so that no word of the client's becomes part of a path. It has no users and no encryption: put it
 behind something that has.
@@ -99,6 +100,10 @@ def analyse(
 if __name__ == "__main__":
     import uvicorn
 
-    run, people = sys.argv[1:]
-    pipeline = ActionDetectorPipeline.from_checkpoint(run, people=people)
+    if len(sys.argv) != 3:
+        sys.exit("error: RUN and PEOPLE are required: python http_service.py RUN PEOPLE")
+    try:
+        pipeline = ActionDetectorPipeline.from_checkpoint(sys.argv[1], people=sys.argv[2])
+    except UserError as error:
+        sys.exit(f"error: {error}")
     uvicorn.run(create_app(pipeline), host="127.0.0.1", port=8000)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from damaged_videos import damage
 from tiny_people import save_tiny_people
 from tiny_pipeline import save_tiny_run, write_squares
@@ -89,6 +90,25 @@ def tables_of(out):
 def test_one_process_gives_the_results_of_plain_runs(plain, here):
     assert len(folders_of(here)) == 6
     assert_same_results(here, plain)
+
+
+@pytest.mark.parametrize("span", ["6", "inf"])
+def test_what_is_to_be_known_of_the_networks_is_told_once(place, tmp_path, capsys, span):
+    shutil.copytree(place / "run", tmp_path / "run")
+    path = tmp_path / "run" / "checkpoints" / "last.pt"
+    content = torch.load(path, weights_only=True)
+    content["model_state"]["head.classes.bias"][2] = 500
+    norm = next(key for key in content["model_state"] if key.endswith("running_var"))
+    content["model_state"][norm][0] = 0
+    torch.save(content, path)
+    (tmp_path / "videos").symlink_to(place / "videos")
+    (tmp_path / "people.pt").symlink_to(place / "people.pt")
+    out = tmp_path / "out"
+    assert detect_actions.main(options_of(tmp_path, out, "--engine", "here", "--span", span)) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert sum("runtime torch" in line for line in said) == 1
+    assert sum(norm.removesuffix(".running_var") in line for line in said) == 1
+    assert sum("a logit of" in line for line in said) == 1
 
 
 def test_processes_and_spans_give_the_same(place, here, tmp_path, capsys):

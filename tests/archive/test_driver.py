@@ -42,11 +42,12 @@ class Made:
     def __init__(self, **errors):
         self.errors = {name: list(some) for name, some in errors.items()}
         self.pieces = []
+        self.key_notes = ()
 
     def __call__(self, piece, tell):
         self.pieces.append(piece)
         if isinstance(piece, KeyPiece):
-            return Key("key")
+            return Key("key", self.key_notes)
         name = piece.video.name
         kind = type(piece).__name__.removesuffix("Piece").lower()
         for waiting in (self.errors.get(name), self.errors.get(f"{name}_{kind}")):
@@ -56,8 +57,9 @@ class Made:
         if isinstance(piece, PeoplePiece | SpanPiece):
             if name.startswith("reset"):
                 return NotCut(name, "its clock falls back")
-            is_people = isinstance(piece, PeoplePiece)
-            return (PeopleDone if is_people else SpanDone)(name, piece.span)
+            if isinstance(piece, PeoplePiece):
+                return PeopleDone(name, piece.span)
+            return SpanDone(name, piece.span, ("of a span",) if "noted" in name else ())
         if isinstance(piece, VideoPiece) and "long" in name and not piece.whole:
             return SpansPlanned(name, SPANS, "plan", people_first="followed" in name)
         return VideoDone(name, 1.0, (f"note of {name}",) if "noted" in name else ())
@@ -88,6 +90,13 @@ def test_each_video_is_done_once_and_finished_ones_are_left_alone():
     assert made.count(VideoPiece) == {"a": 1, "c noted": 1}
     assert (progress.done, progress.kept, progress.computed_s) == (3, 1, 2.0)
     assert notes == ["note of c noted"]
+
+
+def test_notes_of_the_networks_and_of_spans_are_told():
+    made, notes = Made(), []
+    made.key_notes = ("names are Kinetics'", "runtime torch")
+    drive(made, ["noted long"], on_note=notes.append)
+    assert notes == [*made.key_notes, *["of a span"] * 3, "note of noted long"]
 
 
 def test_spans_of_a_long_video_are_joined_once_all_are_there():
@@ -161,6 +170,17 @@ def test_a_video_that_fails_is_tried_again_and_then_written_down(retries):
     assert progress.done == 3 - len(failed)
     if not retries:
         assert failed["once"].error == "RuntimeError: odd", "the last line of the traceback"
+
+
+def test_a_lost_worker_is_said_and_what_is_wrong_with_a_video_once_it_has_failed():
+    lost = WorkerLostError("its process was ended by SIGKILL")
+    made, notes = Made(bad=[UserError("bad: no video")] * 9, a=[lost, RuntimeError("odd")]), []
+    progress = drive(made, ["bad", "a"], retries=2, on_note=notes.append)
+    assert progress.done == 1 and [failure.video for failure in progress.failures] == ["bad"]
+    assert notes == [
+        "a: its process was ended by SIGKILL; attempt 2 of 3 follows",
+        "a: RuntimeError: odd; attempt 3 of 3 follows",
+    ]
 
 
 def test_a_span_that_fails_is_tried_again_alone():

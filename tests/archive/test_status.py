@@ -95,18 +95,51 @@ def test_the_lines_say_how_far_it_is(tmp_path, clock):
 
 
 @pytest.mark.parametrize(
+    ("computed_s", "words"),
+    [
+        (0.0, "0.0 s of video, 0.0 times"), (62.5, "62.5 s of video, 1.0 times"),
+        (3599, "59:59 of video, "), (3600, "1.00 h of video, "), (4e6, "1,111.11 h of video, "),
+    ],
+)  # fmt: skip
+def test_less_than_an_hour_of_video_is_said_in_minutes(tmp_path, clock, computed_s, words):
+    assert lines_after(tmp_path, clock, computed_s=computed_s)[1].startswith(words)
+
+
+@pytest.mark.parametrize(
     ("values", "later", "last"),
     [
         ({"done": 1, "kept": 1}, 0.0, "running"),
         ({"videos": 0, "done": 0, "kept": 0}, 0.0, "running"),
         ({"done": 4}, 30.0, "running, about 2:00 left"),
         ({"done": 4}, 31.0, "not heard of for 31.0 s: the process that leads it is gone, or "
-            "cannot write"),
+            "cannot write; if it is gone, the same command goes on"),
         ({"done": 4}, -50.0, "running, about 2:00 left"),
     ],
 )  # fmt: skip
 def test_the_last_line_says_whether_it_runs(tmp_path, clock, values, later, last):
     assert lines_after(tmp_path, clock, later=later, **values)[-1] == last
+
+
+def test_a_killed_leader_is_seen_gone_on_its_own_machine(tmp_path, clock):
+    leader = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    lines_after(tmp_path, clock)
+    values = values_of(tmp_path) | {"pid": leader.pid}
+
+    def last_line(later, **more):
+        (tmp_path / "progress.json").write_text(json.dumps(values | more))
+        return status_lines(str(tmp_path), now=clock["s"] + later)[-1]
+
+    assert last_line(20).startswith("running") and last_line(31).startswith("not heard of")
+    leader.kill()
+    leader.wait()
+    leader.stdin.close()
+    gone = f"process {leader.pid} is gone; the same command goes on"
+    assert last_line(7) == last_line(31) == gone
+    assert last_line(5).startswith("running"), "it may have written its end"
+    assert last_line(7, host="other").startswith("running")
+    assert last_line(7, pid=10**30) == f"process {10**30} is gone; the same command goes on"
+    for group in (0, -1):  # of processes, no process
+        assert last_line(7, pid=group).startswith("running")
 
 
 def test_the_last_line_says_how_it_ended(tmp_path, clock):

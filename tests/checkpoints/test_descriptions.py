@@ -49,7 +49,37 @@ def config_of(task: str, **model: Any) -> config.RunConfig:
     return config.config_from_dict(values, "a test")
 
 
-@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(ActorHeadDescription)][1:])
+HEAD_FIELDS = dataclasses.fields(ActorHeadDescription)[1:]  # all but num_classes
+
+
+@pytest.mark.parametrize("field", HEAD_FIELDS, ids=lambda field: field.name)
+def test_an_option_of_the_head_is_the_same_in_the_configuration(
+    field: dataclasses.Field[Any],
+) -> None:
+    option = RENAMED.get(field.name, field.name)
+    options: dict[str, Any] = config.ModelConfig.__pydantic_fields__  # type: ignore[attr-defined]
+    assert option in options, f"detection/config.py: ModelConfig lacks {option}"
+    asked, hints = options[option], get_type_hints(ActorHeadDescription)
+    assert asked.annotation == hints[field.name], f"ModelConfig.{option}: type"
+    assert asked.default == field.default, f"ModelConfig.{option}: default"
+    limits = {
+        name: getattr(limit, name)
+        for limit in asked.metadata
+        for name in ("ge", "gt", "le", "lt")
+        if hasattr(limit, name)
+    }
+    if hints[field.name] in (int, float):
+        assert set(field.metadata) == {"low", "high"}, f"{field.name}: between(low, high, default)"
+        low, high = limits.get("ge", limits.get("gt")), limits.get("le", limits.get("lt"))
+        assert (low, high) == (field.metadata["low"], field.metadata["high"]), (
+            f"ModelConfig.{option} takes {low} to {high}, the description of the head "
+            f"{field.metadata['low']} to {field.metadata['high']}"
+        )
+    if field.name not in {shared.name for shared in dataclasses.fields(HeadDescription)}:
+        assert asked.json_schema_extra == {"task": "actions"}, f"{option}: _action_option"
+
+
+@pytest.mark.parametrize("name", [field.name for field in HEAD_FIELDS])
 def test_an_option_of_the_head_goes_from_the_configuration_to_the_checkpoint_and_back(
     name: str, tmp_path: Path
 ) -> None:
@@ -129,8 +159,10 @@ def test_a_file_of_before_these_options_has_their_defaults(tmp_path: Path) -> No
     network = describe_network(model)
     save_model_file(tmp_path / "a.pt", model.state_dict(), network=network, **facts)
     content = torch.load(tmp_path / "a.pt", weights_only=True)
-    later = ("roi_pool", "context", "unit_features", "exclusive", "pixel_mean")
-    for name in (*later, "actor_input", "crop_px", "time_parts"):
+    first = {"task", "x3d", "num_classes", "hidden", "dropout", "res5_stride", "roi_size"}
+    later = set(content["network"]) - first - {"pixel_std"}
+    assert {"roi_pool", "pixel_mean"} < later
+    for name in later:
         del content["network"][name]
     del content["network"]["x3d"]["width_divisor"], content["label_map"]["exclusive"]
     del content["sampling"]["at_ends"], content["sampling"]["pixel_std"]

@@ -241,6 +241,17 @@ def test_classes_are_taken_over_by_name(tmp_path: Path) -> None:
     assert torch.equal(other.head.classes.weight, theirs.weight[[1, 0, 3, 2]])
 
 
+def test_a_class_layer_of_more_features_is_said_to_start_fresh(tmp_path: Path) -> None:
+    source = random_classifier(num_classes=7)
+    detector = build_detector(TINY, ActorHeadDescription(3, hidden=32, time_parts=2))
+    fresh = detector.head.classes.weight.clone()
+    report = load_pretrained(detector, saved(tmp_path / "k.pyth", source.state_dict()))
+    note = "class layer starts fresh: it has [7, 32] weights in the file, [3, 64] in the network"
+    assert report.notes == (note,) and note in str(report)
+    assert torch.equal(detector.head.classes.weight, fresh)
+    assert same_weights(detector.trunk, source.trunk)
+
+
 # ---------------------------------------------------------------- own checkpoints
 
 

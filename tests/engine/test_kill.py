@@ -55,6 +55,7 @@ def test_kill_by_a_signal_that_asks_saves_and_says_so(tmp_path, number):
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == EXIT_STOPPED == 75, printed
     assert "Traceback" not in printed and f"--resume {run}" in printed
+    assert "batch/s" not in printed and "video/s" not in printed  # no bars of short work in a log
     last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
     assert last["event"] == "stopped"
     assert not (run / "metrics.json").exists()

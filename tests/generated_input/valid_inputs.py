@@ -97,6 +97,10 @@ COMMANDS = (
         "gt.csv", "det.csv", "other.csv", "map.pbtxt",
     ),
     _command(
+        "evaluate --run trained --compare other.csv --draws 20 --html out.html",
+        *_DATA, "trained/detections.csv", "trained/config.yaml", "other.csv",
+    ),
+    _command(
         "visualize --video data/videos/val_0.mp4 --ground-truth gt.csv --detections det.csv "
         "--label-map map.pbtxt --out out/drawn.mp4 --threshold 0.3 --top-k 3",
         _VIDEO, "gt.csv", "det.csv", "map.pbtxt",

@@ -116,7 +116,7 @@ def run_section(section: Section, folder: Path, repository: Path) -> list[tuple[
             f'code=$?; echo $code > "{scratch}/{number}.code"\n'
             f"[ $code = {typed.code} ] || exit 0\n"
         )
-    for name in ("train_ava.py", "configs"):
+    for name in ("train_ava.py", "configs", "docs"):
         (folder / name).symlink_to(repository / name)
     environment = os.environ | {
         "PATH": f"{scratch}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}",

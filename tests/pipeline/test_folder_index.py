@@ -81,6 +81,13 @@ def entries(root):
     return {e["video"]: e for e in json.loads((root / "index.json").read_text())["videos"]}
 
 
+def test_one_detection_is_no_plural_and_pictures_load_as_they_are_seen():
+    files = frozenset({"thumbnail.jpg"})
+    row = IndexRow("a.mp4", "a", "done", summary={"people": 1, "persons": 1}, files=files)
+    page = index_page("found", [row])
+    assert "1 detection<" in page and '<img alt="" loading="lazy" src="./a/thumbnail.jpg">' in page
+
+
 def test_a_folder_ends_with_a_page_and_joined_events(films, tmp_path, command, capsys):
     out = tmp_path / "out"
     with pytest.raises(UserError, match="1 of 5 videos failed; the others are done"):

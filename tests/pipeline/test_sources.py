@@ -289,15 +289,15 @@ def test_slow_networks_see_the_newest_keyframes(tmp_path, run_folder):
     assert 2 <= detector.report.keyframes <= 9
 
 
-def test_standard_input_is_run_like_the_file(tmp_path, run_folder, monkeypatch):
-    film = write_squares(tmp_path / "film.mp4", seconds=8)
-    list(detector_of(run_folder).run(film, out=tmp_path / "file", video_id="film"))
-    remuxed = tmp_path / "film.mkv"
-    join_videos([film], remuxed)
+class Standard:
+    """Standard input that is a pipe: bytes that pass once."""
+
+    def __init__(self, content: bytes) -> None:
+        self.buffer = self.Pipe(content)
 
     class Pipe(io.RawIOBase):
-        def __init__(self):
-            self._file = remuxed.open("rb")
+        def __init__(self, content: bytes) -> None:
+            self._file = io.BytesIO(content)
 
         def readable(self):
             return True
@@ -305,16 +305,51 @@ def test_standard_input_is_run_like_the_file(tmp_path, run_folder, monkeypatch):
         def read(self, size=-1):
             return self._file.read(size)
 
-    class Standard:
-        buffer = Pipe()
 
-    monkeypatch.setattr("sys.stdin", Standard())
+def test_standard_input_is_run_like_the_file(tmp_path, run_folder, monkeypatch):
+    film = write_squares(tmp_path / "film.mp4", seconds=8)
+    list(detector_of(run_folder).run(film, out=tmp_path / "file", video_id="film"))
+    remuxed = tmp_path / "film.mkv"
+    join_videos([film], remuxed)
+    monkeypatch.setattr("sys.stdin", Standard(remuxed.read_bytes()))
     detector = detector_of(run_folder)
     list(detector.run("-", out=tmp_path / "pipe", video_id="film"))
     for name in ("events.jsonl", "tracks.jsonl", "detections.csv"):
         assert (tmp_path / "pipe" / name).read_bytes() == (tmp_path / "file" / name).read_bytes()
     with VideoReader(tmp_path / "pipe" / "annotated.mp4") as reader:
         assert len(reader.decoded_times_s()) == 80
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_an_mp4_in_a_pipe_has_its_index_first_or_is_named(tmp_path, monkeypatch, live):
+    """Most MP4 files have it at their end: what is before it is gone when it comes."""
+    first = tmp_path / "first.mp4"
+    noise = np.random.default_rng(0).integers(0, 256, (20, 120, 160, 3), np.uint8)
+    with VideoWriter(first, width=160, height=120, fps=10) as writer:  # larger than any buffer
+        for number, frame in enumerate(noise):
+            writer.write(frame, number / 10)
+    last = tmp_path / "last.mp4"
+    with av.open(str(first)) as source, av.open(str(last), "w") as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                copy.mux(packet)
+    assert last.read_bytes().index(b"mdat") < last.read_bytes().index(b"moov")
+    times_s = []
+    for path in (first, last):
+        with VideoStream(path, live=live) as stream:
+            times_s.append([frame.time_s for frame in stream.frames()])
+    assert times_s[0] == times_s[1] and len(times_s[0]) == 20, "as files they are the same"
+
+    def piped(content):
+        monkeypatch.setattr("sys.stdin", Standard(content))
+        with VideoStream("-", live=live, reconnect_s=0.0) as stream:
+            return [item.time_s for item in stream.frames()]
+
+    assert piped(first.read_bytes()) == times_s[0]
+    with pytest.raises(UserError, match=r"^standard input: an MP4 .* index first .*faststart"):
+        piped(last.read_bytes())
 
 
 def test_frames_may_be_converted_by_several_threads_at_a_time(tmp_path):

@@ -85,3 +85,20 @@ def test_the_figure_shows_both():
     assert loss.lines[0].get_ydata() == pytest.approx([0.9, 0.8])
     assert score.lines[0].get_label() == "mean_ap" and score.get_xlabel() == "update"
     assert len(draw_learning_curve(LearningCurve(((1, 1.0),), (), "x")).axes) == 1
+
+
+@pytest.mark.parametrize(
+    ("scores", "shown_y"),
+    [([(40, 0.1435)], (0, 1)), ([(20, 0.71), (40, 0.74)], None), ([(40, 3.5)], None)],
+)
+def test_scores_stand_over_the_updates_of_the_losses(scores, shown_y):
+    losses = tuple((number, 1 / number) for number in range(1, 41))
+    loss, score = draw_learning_curve(LearningCurve(losses, tuple(scores), "mean_ap")).axes
+    assert score.get_xlim() == loss.get_xlim() and loss.get_xlim()[0] < 1 < 40 < loss.get_xlim()[1]
+    assert [text.get_text() for text in score.texts] == [f"{scores[-1][1]:.4f}"]
+    assert (score.get_ylim() == (0, 1)) is (shown_y is not None)
+
+
+def test_a_single_update_has_axes_too():
+    (loss,) = draw_learning_curve(LearningCurve(((1, 0.5),), (), "mean_ap")).axes
+    assert loss.get_xlim() == (0.5, 1.5)

@@ -167,7 +167,7 @@ class ActionTask(X3DTask):
             self._probe_rows = rows
         return (
             f"linear probe: the last layer fitted to {len(rows.labels)} actors, "
-            f"{probe.keyframes_per_video} keyframes a video"
+            f"{probe.keyframes_per_video} keyframe{'s' * (probe.keyframes_per_video > 1)} a video"
         )
 
     def _collect_probe_rows(
