@@ -1,12 +1,15 @@
-"""Many videos: what sharing them costs, what kills change, how a long video scales.
+r"""Many videos: what sharing them costs, what kills change, how a long video scales.
 
     python benchmarks/archive.py overhead --videos 1000 --engine ray
     python benchmarks/archive.py kills --videos 1000 --engine processes --worker-kills 20
-    python benchmarks/archive.py spans --seconds 3600 --span 450 --engine processes
+    python benchmarks/archive.py spans --seconds 3600 --spans 8 --engine processes
+    python benchmarks/archive.py spans --seconds 3600 --spans 8 --engine processes --every 0.5 \
+        --source clip.mp4 --checkpoint x3d_xs.pyth --people yolox_nano.onnx
 
 Videos and networks are made up: the networks are tiny and know nothing, so that the share of the
 engine is as large as it can be. Processor time is that of the command and of all that descends from
-it, read from /proc. `--checkpoint` and `--people` measure other networks.
+it, read from /proc. `--checkpoint` and `--people` measure other networks, `--source` repeats real
+clips up to the length asked for.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests/helpers")]
@@ -127,7 +131,9 @@ def command_of(options: argparse.Namespace, out: Path, engine: str, *more: str) 
     return [
         *(sys.executable, "-m", "ava_tools.detect_actions", str(place / "videos")),
         *(*networks, "--out", str(out), "--engine", engine, "--no-film", "--no-page"),
-        *("--person-score", "0.3", "--quiet", "--device", "cpu", *options.more, *more),
+        *([] if options.people else ["--person-score", "0.3"]),
+        *([] if options.every is None else ["--every", str(options.every)]),
+        *("--quiet", "--device", "cpu", *options.more, *more),
     ]
 
 
@@ -210,25 +216,75 @@ def kills(options: argparse.Namespace) -> None:
     print(f"{len(ours)} files of tables, the same bytes: {ours == theirs}; failed.csv: {failed}")
 
 
+def make_long(options: argparse.Namespace) -> float:
+    """Make the one long video, of made-up squares or of real clips; returns its length, seconds."""
+    place = options.work / "videos"
+    shutil.rmtree(place, ignore_errors=True)
+    if not options.source:
+        make(options, 1, options.seconds)
+        return float(options.seconds)
+    if not (options.checkpoint and options.people):
+        raise SystemExit("--source is looked at by real networks: --checkpoint and --people")
+    place.mkdir(parents=True)
+    return repeat_clips(options.source, place / "long.mp4", seconds=options.seconds)
+
+
+def repeat_clips(clips: list[str], path: Path, *, seconds: float) -> float:
+    """Write clips one after the other, again and again, as they are encoded; returns the length.
+
+    They must be encoded alike (one file always is). The last one is whole.
+    """
+    import av
+
+    with av.open(clips[0]) as first, av.open(str(path), "w") as joined:
+        template = first.streams.video[0]
+        written = joined.add_stream_from_template(template)
+        begin_s, number = 0.0, 0
+        while begin_s < seconds:
+            clip, number = clips[number % len(clips)], number + 1
+            with av.open(clip) as opened:
+                stream: Any = opened.streams.video[0]
+                if stream.codec_context.extradata != template.codec_context.extradata:
+                    raise SystemExit(f"{clip}: not encoded as {clips[0]}")
+                base = stream.time_base
+                packets: list[Any] = [p for p in opened.demux(stream) if p.dts is not None]
+                first_dts = min(packet.dts for packet in packets)
+                end = max(packet.dts + packet.duration for packet in packets) - first_dts
+                shift = round(begin_s / base) - first_dts
+                for packet in packets:
+                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                    packet.stream = written
+                    joined.mux(packet)
+            begin_s += float(end * base)
+    return begin_s
+
+
 def spans(options: argparse.Namespace) -> None:
     """Compare a long video on one worker and on two, in spans, with a run that is not cut."""
-    make(options, 1, options.seconds)
+    length_s = make_long(options)
+    span = str(length_s / options.spans if options.spans else options.span)
+    print(f"a video of {length_s:.1f} s, spans of {float(span):.1f} s", flush=True)
     walls = {}
+    whole = options.work / "out_whole"
     ways = (
-        ("here", 1, "inf"),
-        (options.engine, 1, options.span),
-        (options.engine, 2, options.span),
+        ("whole, one process", whole, "here", 1, "inf"),
+        ("spans, one worker", options.work / "out_one", options.engine, 1, span),
+        ("spans, two workers", options.work / "out_two", options.engine, 2, span),
     )
-    for engine, workers, span in ways:
-        out = options.work / f"out_{engine}_{workers}_{span}"
+    for name, out, engine, workers, span_s in ways:
         shutil.rmtree(out, ignore_errors=True)
-        more = ("--workers", str(workers), "--span", str(span))
+        more = ("--workers", str(workers), "--span", span_s)
         seen, wall_s, code = run(command_of(options, out, engine, *more), options.work / "log.txt")
-        walls[workers, span] = wall_s
-        print(f"{engine}, {workers} workers, spans of {span} s: {wall_s:.1f} s, exit code {code}")
-        same = tables_digest(out) == tables_digest(options.work / "out_here_1_inf")
-        print(f"  the tables of one process: {same}", flush=True)
-    print(f"two workers: {walls[1, options.span] / walls[2, options.span]:.2f} times one")
+        walls[name] = wall_s
+        same = tables_digest(out) == tables_digest(whole)
+        print(
+            f"{name} ({engine}): {wall_s:.1f} s, {sum(seen.cpu_s.values()):.1f} s of processor "
+            f"time, exit code {code}, the tables of one process: {same}",
+            flush=True,
+        )
+    whole_s, one_s, two_s = walls.values()
+    print(f"two workers are {one_s / two_s:.2f} times as fast as one worker with spans")
+    print(f"two workers are {whole_s / two_s:.2f} times as fast as one process that cuts nothing")
 
 
 def main() -> None:
@@ -239,7 +295,10 @@ def main() -> None:
     add("--engine", choices=("processes", "ray"), default="ray")
     add("--videos", type=int, default=1000)
     add("--seconds", type=float, default=3600.0)
-    add("--span", default="450")
+    add("--span", default="450", help="seconds; or --spans N")
+    add("--spans", type=int, help="cut into about so many")
+    add("--source", nargs="+", help="real clips, encoded alike, repeated up to --seconds")
+    add("--every", type=float, help="seconds between keyframes")
     add("--worker-kills", type=int, default=20)
     add("--driver-kills", type=int, default=5)
     add("--every-s", type=float, default=60.0, help="longest life of a driver that is killed")

@@ -17,6 +17,8 @@ from detection.archive.pieces import (
     Key,
     KeyPiece,
     NotCut,
+    PeopleDone,
+    PeoplePiece,
     Piece,
     Result,
     SpanDone,
@@ -36,6 +38,7 @@ _WAIT_S = 0.5
 _BUSY_S = 2.0  # until a video that another run works on is looked at again
 _LOOK_UP_EVERY = 1000  # videos found finished
 _AHEAD = 2  # pieces given out for each worker
+_OF_SPANS = (PeoplePiece, SpanPiece)
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,18 @@ class ArchiveProgress:
 
 
 @dataclass
+class _Cut:
+    """A video that is computed in spans.
+
+    people_left, spans_left: spans whose people, and which themselves, are still to be computed.
+    """
+
+    plan: SpansPlanned
+    people_left: set[VideoSpan]
+    spans_left: set[VideoSpan]
+
+
+@dataclass
 class Driver:
     """Runs the videos; `run` returns what became of them.
 
@@ -88,9 +103,8 @@ class Driver:
     def __post_init__(self) -> None:
         self._ready: deque[Piece] = deque()
         self._later: list[tuple[float, Piece]] = []
-        self._spans_left: dict[str, set[VideoSpan]] = {}
-        self._plans: dict[str, SpansPlanned] = {}
-        self._attempts: dict[str, Counter[VideoSpan | None]] = {}
+        self._cut: dict[str, _Cut] = {}
+        self._attempts: dict[str, Counter[tuple[type[Piece], VideoSpan] | None]] = {}
 
     def run(self, videos: Iterable[VideoFolder], *, count: int) -> ArchiveProgress:
         """Give out every video; return when all are done or have failed, or when stopped.
@@ -184,17 +198,17 @@ class Driver:
             self._note_all(result.notes)
         elif isinstance(result, SpansPlanned):
             assert isinstance(piece, VideoPiece)
-            self._plans[result.name] = result
-            self._spans_left[result.name] = set(result.spans)
-            self.progress.spans += len(result.spans)
-            self._ready += [SpanPiece(piece.video, span, result.key) for span in result.spans]
+            self._begin_spans(piece.video, result)
+        elif isinstance(result, PeopleDone):
+            assert isinstance(piece, PeoplePiece)
+            self._end_people(piece)
         elif isinstance(result, SpanDone):
             assert isinstance(piece, SpanPiece)
             self._note_all(result.notes)
             self._end_span(piece)
         elif isinstance(result, NotCut):
-            assert isinstance(piece, SpanPiece)
-            if result.name in self._plans:  # the first of its spans that says so
+            assert isinstance(piece, _OF_SPANS)
+            if result.name in self._cut:  # the first of its spans that says so
                 self.on_note(f"{result.why}; it is not cut into spans")
                 self._forget(result.name)
                 self._ready.append(VideoPiece(piece.video, whole=True))
@@ -203,37 +217,53 @@ class Driver:
         for note in notes:
             self.on_note(note)
 
-    def _end_span(self, piece: SpanPiece) -> None:
-        name = piece.video.name
-        plan = self._plans.get(name)
-        if plan is None:
+    def _begin_spans(self, video: VideoFolder, plan: SpansPlanned) -> None:
+        spans = set(plan.spans)
+        self._cut[plan.name] = _Cut(plan, set(spans) if plan.people_first else set(), spans)
+        self.progress.spans += len(spans)
+        piece = PeoplePiece if plan.people_first else SpanPiece
+        self._ready += [piece(video, span, plan.key) for span in plan.spans]
+
+    def _end_people(self, piece: PeoplePiece) -> None:
+        cut = self._cut.get(piece.video.name)
+        if cut is None:
             return  # of a video that is not cut any more, or has failed
+        cut.people_left.discard(piece.span)
+        if not cut.people_left:  # before other videos are begun
+            spans, key = cut.plan.spans, cut.plan.key
+            pieces = [SpanPiece(piece.video, span, key, people=spans) for span in spans]
+            self._ready.extendleft(reversed(pieces))
+
+    def _end_span(self, piece: SpanPiece) -> None:
+        cut = self._cut.get(piece.video.name)
+        if cut is None:
+            return  # as in `_end_people`
         self.progress.spans_done += 1
-        left = self._spans_left[name]
-        left.discard(piece.span)
-        if not left:
-            self._ready.appendleft(JoinPiece(piece.video, plan.spans, plan.key))
+        cut.spans_left.discard(piece.span)
+        if not cut.spans_left:
+            spans, key = cut.plan.spans, cut.plan.key
+            self._ready.appendleft(JoinPiece(piece.video, spans, key, bool(piece.people)))
 
     def _take_error(self, piece: Piece, error: Exception) -> None:
         if isinstance(piece, KeyPiece) or isinstance(error, CannotWriteError):
             raise error
         name = piece.video.name
-        if isinstance(piece, SpanPiece) and name not in self._plans:
-            return  # as in `_end_span`
+        if isinstance(piece, _OF_SPANS) and name not in self._cut:
+            return  # as in `_end_people`
         if isinstance(error, BusyError):
             self._later.append((time.monotonic() + _BUSY_S, piece))
             self.progress.busy = len(self._later)
             return
         # Of each span, for a machine that is lost takes many spans of a video with it.
         counts = self._attempts.setdefault(name, Counter())
-        span = piece.span if isinstance(piece, SpanPiece) else None
-        counts[span] += 1
-        attempts = counts[span]
+        what = (type(piece), piece.span) if isinstance(piece, _OF_SPANS) else None
+        counts[what] += 1
+        attempts = counts[what]
         if attempts <= self.retries:
             if another_worker_may(error):  # a lost worker, or a fault of ours
                 follows = f"attempt {attempts + 1} of {self.retries + 1} follows"
                 self.on_note(f"{name}: {_one_line(error)}; {follows}")
-            self._ready.append(piece if isinstance(piece, SpanPiece) else self._afresh(piece))
+            self._ready.append(piece if isinstance(piece, _OF_SPANS) else self._afresh(piece))
             return
         self._forget(name)
         self.progress.failures.append(Failure(name, attempts, _one_line(error)))
@@ -248,11 +278,10 @@ class Driver:
         self._attempts.pop(name, None)
 
     def _drop_plan(self, name: str) -> None:
-        plan = self._plans.pop(name, None)
-        left = self._spans_left.pop(name, set())
-        if plan is not None:
-            self.progress.spans -= len(plan.spans)
-            self.progress.spans_done -= len(plan.spans) - len(left)
+        cut = self._cut.pop(name, None)
+        if cut is not None:
+            self.progress.spans -= len(cut.plan.spans)
+            self.progress.spans_done -= len(cut.plan.spans) - len(cut.spans_left)
 
 
 def _one_line(error: Exception) -> str:

@@ -1,9 +1,10 @@
 """The pieces of an archive's work, what becomes of them, and where that stands.
 
-A video is one piece; of a long one each span is, and then joining them. A piece is done when its
-file stands whole under its name: a video's `run.json` that says so, a span's `.npz`. Doing a piece
-that is done already takes no time, so that whoever is not sure gives it out again. This file does
-not import torch: what gives pieces out has no network.
+A video is one piece; of a long one each span is, and then joining them. Where the action network
+follows people, those of each span are a piece before that. A piece is done when its file stands
+whole under its name: a video's `run.json` that says so, a span's `.npz`. Doing a piece that is done
+already takes no time, so that whoever is not sure gives it out again. This file does not import
+torch: what gives pieces out has no network.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ class VideoPiece:
 
 
 @dataclass(frozen=True)
-class SpanPiece:
-    """A span of a video; key: of the plan that it is of."""
+class PeoplePiece:
+    """The people of a span of a video; key: of the plan that it is of."""
 
     video: VideoFolder
     span: VideoSpan
@@ -73,15 +74,33 @@ class SpanPiece:
 
 
 @dataclass(frozen=True)
+class SpanPiece:
+    """A span of a video.
+
+    key: of the plan that it is of.
+    people: spans whose people are detected, all of the video; empty: none is to be before.
+    """
+
+    video: VideoFolder
+    span: VideoSpan
+    key: str
+    people: tuple[VideoSpan, ...] = ()
+
+
+@dataclass(frozen=True)
 class JoinPiece:
-    """The results of a video whose spans are all computed."""
+    """The results of a video whose spans are all computed.
+
+    people_first: whether there are files of their people, too.
+    """
 
     video: VideoFolder
     spans: tuple[VideoSpan, ...]
     key: str
+    people_first: bool = False
 
 
-Piece = KeyPiece | VideoPiece | SpanPiece | JoinPiece
+Piece = KeyPiece | VideoPiece | PeoplePiece | SpanPiece | JoinPiece
 
 
 @dataclass(frozen=True)
@@ -99,11 +118,23 @@ class VideoDone:
 
 @dataclass(frozen=True)
 class SpansPlanned:
-    """A video is long: these spans are to be computed, then joined."""
+    """A video is long: these spans are to be computed, then joined.
+
+    people_first: the people of all spans are to be detected before any is computed.
+    """
 
     name: str
     spans: tuple[VideoSpan, ...]
     key: str
+    people_first: bool = False
+
+
+@dataclass(frozen=True)
+class PeopleDone:
+    """The file of a span's people stands whole."""
+
+    name: str
+    span: VideoSpan
 
 
 @dataclass(frozen=True)
@@ -131,12 +162,17 @@ class Key:
     notes: tuple[str, ...] = ()
 
 
-Result = VideoDone | SpansPlanned | SpanDone | NotCut | Key
+Result = VideoDone | SpansPlanned | PeopleDone | SpanDone | NotCut | Key
 
 
 def span_name(video: VideoFolder, span: VideoSpan, key: str) -> str:
     """Return where a span's file lies below the results; `key` tells other content's apart."""
     return f"{spans_folder(video.name)}/{key[:16]}-{span.name}.npz"
+
+
+def people_name(video: VideoFolder, span: VideoSpan, key: str) -> str:
+    """Return where the file of a span's people lies, as `span_name`."""
+    return f"{spans_folder(video.name)}/{key[:16]}-{span.name}-people.npz"
 
 
 def spans_folder(name: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Self, TypedDict
 
 import torch
 
@@ -17,6 +17,8 @@ from detection.archive.pieces import (
     Key,
     KeyPiece,
     NotCut,
+    PeopleDone,
+    PeoplePiece,
     Piece,
     Result,
     SpanDone,
@@ -26,6 +28,7 @@ from detection.archive.pieces import (
     VideoPiece,
     WorkOptions,
     is_complete,
+    people_name,
     span_name,
     state_key,
 )
@@ -40,11 +43,16 @@ from detection.pipeline.decisive import common_key
 from detection.pipeline.detector import ActionDetectorPipeline
 from detection.pipeline.folder_index import place_thumbnail
 from detection.pipeline.segments import STATE_NAME
-from detection.pipeline.spans import NotInSpansError, SpanPlan
+from detection.pipeline.spans import NotInSpansError
 from detection.pipeline.video_folders import VideoFolder
 from detection.transfer import places
 from detection.video.repairs import repair_lines
 from detection.video.stream import VideoStream
+
+
+class _Part(TypedDict):
+    start_s: float
+    end_s: float
 
 
 @dataclass
@@ -89,8 +97,8 @@ class Worker:
         with self._copies.naming(piece.video):
             if isinstance(piece, VideoPiece):
                 return self._do_video(piece, tell)
-            if isinstance(piece, SpanPiece):
-                return self._compute_span(piece, tell)
+            if isinstance(piece, PeoplePiece | SpanPiece):
+                return self._compute(piece, tell)
             return self._join(piece, tell)
 
     def _notes(self) -> list[str]:
@@ -125,50 +133,56 @@ class Worker:
         video = piece.video
         is_done = self._is_done(video)
         if not (is_done or piece.whole or math.isinf(self.options.span_s)):
-            plan = self._plan(video)
+            plan = self.detector.spans(
+                self._copies.source(video), span_s=self.options.span_s, **self._part()
+            )
             if len(plan.spans) > 1:
-                return SpansPlanned(video.name, plan.spans, plan.key)
-        return self._run(video, (), tell)
+                return SpansPlanned(video.name, plan.spans, plan.key, plan.people_first)
+        return self._run(video, tell)
 
-    def _plan(self, video: VideoFolder) -> SpanPlan:
-        options = self.options
-        return self.detector.spans(
-            self._copies.source(video),
-            span_s=options.span_s,
-            start_s=options.start_s,
-            end_s=options.end_s,
-        )
+    def _part(self) -> _Part:
+        return {"start_s": self.options.start_s, "end_s": self.options.end_s}
 
-    def _compute_span(self, piece: SpanPiece, tell: OnProgress) -> Result:
-        video, options = piece.video, self.options
-        name = span_name(video, piece.span, piece.key)
-        if self._copies.has(name):
-            return SpanDone(video.name, piece.span)
+    def _compute(self, piece: PeoplePiece | SpanPiece, tell: OnProgress) -> Result:
+        video, is_people = piece.video, isinstance(piece, PeoplePiece)
+        done = (PeopleDone if is_people else SpanDone)(video.name, piece.span)
+        name = (people_name if is_people else span_name)(video, piece.span, piece.key)
+        # Another run that has joined the spans has removed their files.
+        if self._copies.has(name) or self._is_done(video):
+            return done
         source = self._copies.source(video)
         try:
             with self._copies.writing(name) as path:
-                self.detector.compute_span(
-                    source,
-                    piece.span,
-                    path,
-                    start_s=options.start_s,
-                    end_s=options.end_s,
-                    on_progress=_steps(tell),
-                )
+                if isinstance(piece, PeoplePiece):
+                    half = _steps(tell, share=0.5)  # the other half once they are scored
+                    self.detector.compute_people(
+                        source, piece.span, path, **self._part(), on_progress=half
+                    )
+                else:
+                    self._compute_span(piece, source, path, tell)
         except NotInSpansError as error:
             return NotCut(video.name, str(error))
-        return SpanDone(video.name, piece.span, self._new_signs())
+        return replace(done, notes=self._new_signs()) if isinstance(done, SpanDone) else done
+
+    def _compute_span(self, piece: SpanPiece, source: str, path: Path, tell: OnProgress) -> None:
+        names = [people_name(piece.video, span, piece.key) for span in piece.people]
+        progress = _steps(tell, share=0.5 if names else 1.0)
+        with self._copies.reading(names) as people:
+            self.detector.compute_span(
+                source, piece.span, path, people=people, **self._part(), on_progress=progress
+            )
 
     def _join(self, piece: JoinPiece, tell: OnProgress) -> Result:
-        video = piece.video
-        if not self._is_done(video) and self._plan(video).key != piece.key:
-            raise UserError(
-                f"{video.name}: has changed since its spans were computed; the same command "
-                "computes them again"
-            )
-        names = [span_name(video, span, piece.key) for span in piece.spans]
-        with self._copies.reading(names) as paths:
-            done = self._run(video, paths, tell=lambda amount: tell(0.0))  # told by its spans
+        video, key = piece.video, piece.key
+        names = [span_name(video, span, key) for span in piece.spans]
+        if self._is_done(video):
+            done = self._run(video, tell)
+        else:
+            with self._copies.reading(names) as paths:
+                # The seconds were told by its spans.
+                done = self._run(video, lambda amount: tell(0.0), computed=paths, computed_key=key)
+        if piece.people_first:
+            names += [people_name(video, span, key) for span in piece.spans]
         self._copies.remove(names)
         return done
 
@@ -177,7 +191,14 @@ class Worker:
         state = self._copies.state(video)
         return is_complete(state) and state_key(state) == self._key
 
-    def _run(self, video: VideoFolder, computed: Sequence[Path], tell: OnProgress) -> VideoDone:
+    def _run(
+        self,
+        video: VideoFolder,
+        tell: OnProgress,
+        *,
+        computed: Sequence[Path] = (),
+        computed_key: str | None = None,
+    ) -> VideoDone:
         """Make a video's results, of computed spans where there are any."""
         if self._copies.are_remote and self._is_done(video):
             return VideoDone(video.name, None)  # none of them are here
@@ -191,12 +212,12 @@ class Worker:
             events = self.detector.run(
                 stream,
                 out=folder,
-                start_s=options.start_s,
-                end_s=options.end_s,
+                **self._part(),
                 film=options.film,
                 page=options.page,
                 overwrite=options.overwrite,
                 computed=computed,
+                computed_key=computed_key,
                 on_progress=_steps(tell),
             )
             for _ in events:
@@ -208,14 +229,17 @@ class Worker:
         return VideoDone(video.name, length_s, tuple(notes))
 
 
-def _steps(tell: OnProgress) -> Callable[[float], object]:
-    """Return a callback that is told times, and tells the seconds between them."""
+def _steps(tell: OnProgress, *, share: float = 1.0) -> Callable[[float], object]:
+    """Return a callback that is told times, and tells the seconds between them.
+
+    share: how much of them counts as done.
+    """
     last_s: float | None = None
 
     def progress(time_s: float) -> None:
         nonlocal last_s
         # 0 too: who watches may stop the piece.
-        tell(0.0 if last_s is None else max(0.0, time_s - last_s))
+        tell(0.0 if last_s is None else share * max(0.0, time_s - last_s))
         last_s = time_s
 
     return progress

@@ -12,6 +12,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -27,6 +28,8 @@ SAME_TIME_S = 2e-6
 LONGEST_STILL_S = 10.0
 
 Rgb = NDArray[np.uint8]
+# What is kept of a detection frame: all, or what one of the two networks is shown.
+Gathers = Literal["all", "people", "clips"]
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,12 @@ class DetectionFrame:
 
     index: detection frames are numbered from 0 s of the clock on.
     time_s: its time.
-    rgb: (H, W, 3) for the people detector.
-    clip: T frames (H, W, 3) for the action network; None where it is no keyframe.
+    rgb: (H, W, 3) for the people detector; None: not there yet, or not gathered.
+    clip: T frames (H, W, 3) for the action network, empty where clips are not gathered; None where
+    it is no keyframe.
     weights: (T,) of them where they are two passes of a stream; else None.
     arrived_s: when the frame came, on this machine's monotonic clock.
+    missing: how many frames are still to come.
     """
 
     index: int
@@ -86,12 +91,7 @@ class DetectionFrame:
     clip: list[Rgb | None] | None = None
     weights: NDArray[np.float32] | None = None
     arrived_s: float = 0.0
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether all its frames are there."""
-        frames = self.clip or ()
-        return self.rgb is not None and all(frame is not None for frame in frames)
+    missing: int = 0
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,8 @@ class ClipGatherer:
     first_group: the group to begin with.  end_s: no keyframe from there on.  The frame nearest to
     each required time is taken (a tie goes to the earlier); before the first and after the last one
     edge frames repeat. Keyframes inside a gap are left out.  may_drop: asked when a group is
-    whole; True: it is let go.
+    whole; True: it is let go.  gathers: what is kept; which groups there are, and of which
+    detection frames, does not depend on it.
     """
 
     def __init__(
@@ -193,8 +194,10 @@ class ClipGatherer:
         start_s: float = -math.inf,
         end_s: float = math.inf,
         may_drop: Callable[[], bool] = lambda: False,
+        gathers: Gathers = "all",
     ) -> None:
         self._sampling, self._window = sampling, window
+        self._gathers = gathers
         self._per_group = sampling.group_size * sampling.per_keyframe
         self._spacing_s = sampling.interval_s / sampling.per_keyframe
         if sampling.within_s is not None:  # every later clip begins before the end, for ever
@@ -256,19 +259,26 @@ class ClipGatherer:
             number = -(-index // self._sampling.per_keyframe) // self._sampling.group_size
             group = self._groups.setdefault(number, Group(number))
             if index % self._sampling.per_keyframe == 0:
-                sampling = self._sampling
-                each.clip = [None] * sampling.clip.frames_read
-                each.weights = sampling.clip.weights(each.time_s, within_s=sampling.within_s)
-                times_s = sampling.clip.times_s(each.time_s, within_s=sampling.within_s)
-                for slot, time_s in enumerate(times_s.tolist()):
-                    heapq.heappush(self._required, (time_s, index, slot))
+                self._require_clip(each)
             heapq.heappush(self._required, (each.time_s, index, -1))
+            each.missing += 1
             self._frames[index] = each
             group.frames.append(each)
             # Clips alone count: frames for people are let go of before clips are.
             keyframe = -(-index // self._sampling.per_keyframe) * self._sampling.per_keyframe
             start_s = self._sampling.earliest_s(self._sampling.time_s(keyframe))
             self._window.begin(number, start_s)
+
+    def _require_clip(self, each: DetectionFrame) -> None:
+        sampling, each.clip = self._sampling, []
+        if self._gathers == "people":
+            return
+        each.clip = [None] * sampling.clip.frames_read
+        each.missing = sampling.clip.frames_read
+        each.weights = sampling.clip.weights(each.time_s, within_s=sampling.within_s)
+        times_s = sampling.clip.times_s(each.time_s, within_s=sampling.within_s)
+        for slot, time_s in enumerate(times_s.tolist()):
+            heapq.heappush(self._required, (time_s, each.index, slot))
 
     def _take(self, frame: StreamFrame, until_s: float) -> Iterator[Group]:
         """Give the frame to all slots that require one until then; yield groups before waiting."""
@@ -281,9 +291,11 @@ class ClipGatherer:
                 yield from self._ready(time_s)
             if not self._window.wait_for(time_s):
                 return
+            each.missing -= 1
             if slot < 0:
-                each.rgb = self._converted(frame, self._sampling.people_short_side_px)
                 each.arrived_s = frame.arrived_s
+                if self._gathers != "clips":
+                    each.rgb = self._converted(frame, self._sampling.people_short_side_px)
             else:
                 assert each.clip is not None
                 side_px = self._sampling.short_side_px
@@ -313,7 +325,7 @@ class ClipGatherer:
             opened = self._next_index > last or now_s == math.inf
             at_end = self._sampling.time_s(self._next_index) >= self._end_s
             group = self._groups[number]
-            if not (opened or at_end) or not all(m.is_complete for m in group.frames):
+            if not (opened or at_end) or any(m.missing for m in group.frames):
                 return
             del self._groups[number]
             for each in group.frames:

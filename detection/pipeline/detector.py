@@ -79,6 +79,8 @@ class RunOptions(TypedDict, total=False):
         (files are known by their content without it).
     computed: files that `compute_span` wrote for all spans of the video, in order: what is in them
         is not computed again.
+    computed_key: the key of the plan that they are of; where it is given, `UserError` says that the
+        video is another now.
     should_stop: ends early, results stay valid.
     on_progress: told the time of each frame in which people were detected.
     on_gap: told each stretch that could not be read.
@@ -95,9 +97,19 @@ class RunOptions(TypedDict, total=False):
     video_id: str | None
     identity: Mapping[str, str] | None
     computed: Sequence[Path]
+    computed_key: str | None
     should_stop: Callable[[], bool]
     on_progress: Callable[[float], object]
     on_gap: Callable[[Gap], object]
+
+
+class SpanOptions(TypedDict, total=False):
+    """What may be chosen for a span; as for a video."""
+
+    start_s: float
+    end_s: float
+    should_stop: Callable[[], bool]
+    on_progress: Callable[[float], object]
 
 
 class ActionDetectorPipeline:
@@ -218,21 +230,35 @@ class ActionDetectorPipeline:
         """Return spans of about `span_s` that cover a video, for `compute_span`.
 
         One span, the whole, where the video is hardly longer than one, cannot be read twice, or
-        has no known length, and for networks that follow people over their clips: what these see
-        of a person depends on the tracks before.  Raises `UserError` as `run`.
+        has no known length.  Raises `UserError` as `run`.
         """
         if not span_s > 0:
             raise UserError(f"span_s must be above 0, not {span_s:g}")
         with open_source(source, live=None, reconnect_s=0.0) as stream:
             plan = self._plan(stream, start_s, end_s, film=False, page=False, video_id=None)
-            decisive = self._decisive(stream, plan, {}).as_json()
-            contents = {name: each["content"] for name, each in decisive["inputs"].items()}
-            key = sha256_of_text(json.dumps([decisive["options"], contents], sort_keys=True))
-            length_s = stream.duration_s
             spans: tuple[VideoSpan, ...] = (WHOLE,)
-            if stream.can_seek and length_s and not self.networks.follows_people:
+            if stream.can_seek and (length_s := stream.duration_s):
                 spans = tuple(plan_spans(plan, duration_s=length_s, span_s=span_s))
-            return SpanPlan(spans, key, length_s)
+            key, people_first = self._span_key(stream, plan), self._people_first(spans)
+            return SpanPlan(spans, key, stream.duration_s, people_first)
+
+    def _span_key(self, stream: VideoStream, plan: Plan) -> str:
+        plan = dataclasses.replace(plan, film=False, page=False, video_id=stream.video_id)
+        decisive = self._decisive(stream, plan, {}).as_json()
+        contents = {name: each["content"] for name, each in decisive["inputs"].items()}
+        return sha256_of_text(json.dumps([decisive["options"], contents], sort_keys=True))
+
+    def _people_first(self, spans: Sequence[VideoSpan]) -> bool:
+        return self.networks.follows_people and tuple(spans) != (WHOLE,)
+
+    def compute_people(
+        self, source: Source, span: VideoSpan, path: str | Path, **how: Unpack[SpanOptions]
+    ) -> bool:
+        """Write the people of a span of a video; return False where stopped before.
+
+        The files of all spans are what `compute_span` takes as `people`. Raises as `compute_span`.
+        """
+        return self._compute(source, span, path, people_only=True, **how)
 
     def compute_span(
         self,
@@ -240,25 +266,33 @@ class ActionDetectorPipeline:
         span: VideoSpan,
         path: str | Path,
         *,
-        start_s: float = 0.0,
-        end_s: float = math.inf,
-        should_stop: Callable[[], bool] = lambda: False,
-        on_progress: Callable[[float], object] = lambda time_s: None,
+        people: Sequence[Path] = (),
+        **how: Unpack[SpanOptions],
     ) -> bool:
         """Write what the networks find in a span of a video; return False where stopped before.
 
         The files of all spans are what `run` takes as `computed`: the results are then those of one
-        run over the video. Raises `UserError` as `run`, and `NotInSpansError` where the times of
-        later spans depend on this one.
+        run over the video.  people: where the plan says `people_first`, the files that
+        `compute_people` wrote for all spans, in order.  Raises `UserError` as `run`, where these
+        are missing or of other frames, and `NotInSpansError` where the times of later spans depend
+        on this one.
         """
-        with self._started(
-            source,
-            start_s=start_s,
-            end_s=end_s,
-            span=span,
-            should_stop=should_stop,
-            on_progress=on_progress,
-        ) as run:
+        if bool(people) != self._people_first([span]):
+            required = "no files of people are" if people else "people= of all spans is"
+            raise UserError(f"span {span.name}: {required} required of this network")
+        return self._compute(source, span, path, people=people, **how)
+
+    def _compute(
+        self,
+        source: Source,
+        span: VideoSpan,
+        path: str | Path,
+        *,
+        people_only: bool = False,
+        people: Sequence[Path] = (),
+        **how: Unpack[SpanOptions],
+    ) -> bool:
+        with self._started(source, span=span, people_only=people_only, people=people, **how) as run:
             segment = run.detections()
             if run.stream.repairs().resets:
                 raise NotInSpansError(
@@ -286,7 +320,10 @@ class ActionDetectorPipeline:
         video_id: str | None = None,
         identity: Mapping[str, str] | None = None,
         computed: Sequence[Path] = (),
+        computed_key: str | None = None,
         span: VideoSpan = WHOLE,
+        people_only: bool = False,
+        people: Sequence[Path] = (),
         should_stop: Callable[[], bool] = lambda: False,
         on_progress: Callable[[float], object] = lambda time_s: None,
         on_gap: Callable[[Gap], object] = lambda gap: None,
@@ -294,6 +331,11 @@ class ActionDetectorPipeline:
         """Open the source and the folder for its results; the source is closed at the end."""
         with open_source(source, live=live, reconnect_s=reconnect_s) as stream:
             plan = self._plan(stream, start_s, end_s, film=film, page=page, video_id=video_id)
+            if computed_key is not None and computed_key != self._span_key(stream, plan):
+                raise UserError(
+                    f"{stream.shown_name}: has changed since its spans were computed; the same "
+                    "command computes them again"
+                )
             folder = None
             if out is not None:
                 check_output(Path(out))
@@ -314,6 +356,8 @@ class ActionDetectorPipeline:
                 on_progress=on_progress,
                 on_gap=on_gap,
                 span=span,
+                people_only=people_only,
+                people=people,
                 computed=computed,
             )
             self.report = run.report

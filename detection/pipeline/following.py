@@ -55,7 +55,7 @@ class PersonPaths:
         for number in list(self._times_s):
             first = max(0, bisect.bisect_right(self._times_s[number], time_s) - 1)
             del self._times_s[number][:first], self._boxes_01[number][:first]
-            ended_s = self._tracker.now_s - self._tracker.max_gap_s
+            ended_s = self._tracker.now_s - self._tracker.max_gap_s - SAME_TIME_S
             if self._times_s[number][-1] < min(time_s, ended_s):
                 del self._times_s[number], self._boxes_01[number]
 
@@ -102,10 +102,16 @@ class PeopleFollower:
         self._seen_s = -math.inf
         self._gaps: list[Gap] = []
 
+    @property
+    def next_group(self) -> int | None:
+        """The number of the group that is given back next; None: none waits."""
+        return self._waiting[0].group.number if self._waiting else None
+
     def replay(self, time_s: float, boxes: ActorBoxes) -> None:
-        """Take the people of a detection frame whose scores are known already."""
+        """Take the people of a detection frame whose scores are known already, or not required."""
         self._paths.add(time_s, boxes)
         self._seen_s = time_s
+        self._paths.forget_before(self._sampling.earliest_s(time_s))  # of the clips to come
 
     def skip(self, gap: Gap) -> None:
         """Take a stretch without frames: nothing is to be waited for inside it."""

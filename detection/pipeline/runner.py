@@ -19,6 +19,7 @@ from detection.pipeline.clip_buffer import (
     ClipGatherer,
     FrameDetections,
     FrameWindow,
+    Gathers,
     Group,
     with_gaps,
 )
@@ -28,7 +29,7 @@ from detection.pipeline.options import PipelineOptions, Plan, Report
 from detection.pipeline.postprocess import Postprocessed, Postprocessor
 from detection.pipeline.results import Results
 from detection.pipeline.segments import Segment, SegmentsFolder
-from detection.pipeline.spans import WHOLE, VideoSpan, read_spans
+from detection.pipeline.spans import WHOLE, KnownPeople, VideoSpan, read_spans
 from detection.pipeline.stored import stored_events
 from detection.structures import ActorBoxes
 from detection.tracking.events import ActionEvent
@@ -41,6 +42,9 @@ class VideoRun:
 
     `results` does all the work, `events` is what ends in it; their caller may stop iterating early.
     span: what the networks look at; `detections` alone takes a part of the video.
+    people_only: detect the people of the span, score nothing.
+    people: files of the people of all spans, in order, which are then not detected again; for
+    networks that follow people.
     computed: files of the spans of the whole video, in order: the networks have nothing to do.
     """
 
@@ -53,6 +57,8 @@ class VideoRun:
     on_progress: Callable[[float], object]
     on_gap: Callable[[Gap], object]
     span: VideoSpan = WHOLE
+    people_only: bool = False
+    people: Sequence[Path] = ()
     computed: Sequence[Path] = ()
     report: Report = field(default_factory=Report, init=False)
 
@@ -67,8 +73,10 @@ class VideoRun:
         self._segment = Segment()
         self._segment_number = 0
         self._results: Results | None = None
+        self._known: KnownPeople | None = None
+        self._is_past_span = False
         self._follower: PeopleFollower | None = None
-        if self.networks.follows_people:
+        if self.networks.follows_people and not (self.people_only or self.computed):
             self._follower = PeopleFollower(
                 self.networks.new_tracker(self.options.max_gap_s),
                 self.plan.sampling,
@@ -129,11 +137,21 @@ class VideoRun:
         assert self.folder is None, "the results of a span are no results of the video"
         threads_before = torch.get_num_threads()
         try:
+            if self.people:
+                self._replay_people()
             frames = list(self._detections())
             return Segment(frames, self.report.gaps)
         finally:
             torch.set_num_threads(threads_before)
             self.report.clock.stop()
+
+    def _replay_people(self) -> None:
+        """Follow the people of earlier spans up to this one."""
+        assert self._follower is not None, "people are known for networks that follow them"
+        name, sampling = self.stream.shown_name, self.plan.sampling
+        self._known = KnownPeople(self.people, sampling, video=name)
+        for found in self._known.before(self.span.first_group):
+            self._follower.replay(found.time_s, found.boxes)
 
     def _take_over(self) -> Iterator[FrameDetections]:
         """Yield the detections of the computed spans that are not saved yet; save them."""
@@ -178,14 +196,21 @@ class VideoRun:
                 except queue.Empty:
                     continue
             pool.shutdown(cancel_futures=True)
+        if self._is_past_span:
+            self.report.stopped = False  # the reader alone was, ahead of the span
 
     def _computed(self, pool: ThreadPoolExecutor) -> Iterator[tuple[int, list[FrameDetections]]]:
         """Yield each group's number and detections, in order."""
         follower, scoring = self._follower, deque[_Scored]()
 
-        def start_scoring(*, at_end: bool = False) -> None:
+        def start_scoring(*, at_end: bool = False) -> bool:
+            """Return whether the span is past: later groups are read for its last clips' ends."""
             for group, frames in follower.ready(at_end=at_end) if follower else ():
+                if self.span.ends_before(group.number):
+                    return True
                 scoring.append((group.number, pool.submit(self._score, group, frames)))
+            following = follower.next_group if follower else None
+            return following is not None and self.span.ends_before(following)
 
         while (item := self._queue.get()) is not None:
             if isinstance(item, BaseException):
@@ -194,25 +219,28 @@ class VideoRun:
                 self._note_gap(item)
             elif isinstance(item, _PeopleFound):
                 assert follower is not None
-                follower.add(item.group, item.boxes.result())
+                follower.add(item.group, item.boxes())
             else:
                 scoring.append(item)
-            start_scoring()
+            if start_scoring():
+                self._is_past_span = True
+                break
             while scoring and (follower is None or len(scoring) > self.plan.workers):
                 number, future = scoring.popleft()
                 yield number, future.result()
-        start_scoring(at_end=True)
+        else:
+            start_scoring(at_end=True)
         yield from ((number, future.result()) for number, future in scoring)
 
     def _note_gap(self, gap: Gap) -> None:
+        if self._follower is not None:
+            self._follower.skip(gap)
         sampling = self.plan.sampling
         if not self.span.start_s(sampling) <= gap.start_s < self.span.end_s(sampling):
             return  # another span notes it
         self.report.gaps.append(gap)
         self._segment.gaps.append(gap)
         self.on_gap(gap)
-        if self._follower is not None:
-            self._follower.skip(gap)
 
     def _read(self, pool: ThreadPoolExecutor) -> None:
         try:
@@ -224,7 +252,9 @@ class VideoRun:
 
     def _read_all(self, pool: ThreadPoolExecutor) -> None:
         plan, clock, stream = self.plan, self.report.clock, self.stream
-        end_s = min(plan.end_s, self.span.end_s(plan.sampling))
+        # With people known the span ends where its last clips are covered: see `_computed`.
+        end_s = plan.end_s if self.people else min(plan.end_s, self.span.end_s(plan.sampling))
+        gathers: Gathers = "people" if self.people_only else "clips" if self.people else "all"
         gatherer = ClipGatherer(
             plan.sampling,
             self._window,
@@ -232,6 +262,7 @@ class VideoRun:
             start_s=plan.start_s,
             end_s=end_s,
             may_drop=self._must_drop if stream.is_live else lambda: False,
+            gathers=gathers,
         )
         longest_s = max(plan.sampling.clip.span_s, plan.sampling.clip.before_s)
         from_s = None
@@ -242,7 +273,11 @@ class VideoRun:
         while not self._is_stopping():
             with clock.measure("decode"):
                 item = next(frames, None)
-            if item is None or (isinstance(item, StreamFrame) and item.time_s > last_required_s):
+            if isinstance(item, StreamFrame) and item.time_s > last_required_s:
+                # It may be the nearest one to what is required before it.
+                self._submit(pool, lambda item=item: gatherer.feed(item))  # type: ignore[misc]
+                item = None
+            if item is None:
                 self._submit(pool, gatherer.finish)
                 break
             if isinstance(item, Gap):
@@ -264,14 +299,23 @@ class VideoRun:
                 self._in_networks.acquire()  # `_must_drop` saw a free one
             if self._follower is None:
                 self._queue.put((group.number, pool.submit(self._compute, group)))
+            elif self._known is not None:
+                known = self._known.of(group)
+                self._queue.put(_PeopleFound(group, lambda known=known: known))  # type: ignore[misc]
             else:
                 clock = self.report.clock
                 found = pool.submit(self.networks.detect_people, group, clock)
-                self._queue.put(_PeopleFound(group, found))
+                self._queue.put(_PeopleFound(group, found.result))
 
     def _compute(self, group: Group) -> list[FrameDetections]:
         try:
-            return self.networks.find(group, self.report.clock)
+            if not self.people_only:
+                return self.networks.find(group, self.report.clock)
+            people = self.networks.detect_people(group, self.report.clock)
+            return [
+                FrameDetections(frame.index, frame.time_s, boxes, None, frame.arrived_s)
+                for frame, boxes in zip(group.frames, people, strict=True)
+            ]
         finally:
             self._let_go(group)
 
@@ -341,10 +385,13 @@ class VideoRun:
 
 @dataclass(frozen=True)
 class _PeopleFound:
-    """A group whose people are being detected."""
+    """A group whose people are being detected, or known.
+
+    boxes: waits for them.
+    """
 
     group: Group
-    boxes: Future[list[ActorBoxes]]
+    boxes: Callable[[], list[ActorBoxes]]
 
 
 _Scored = tuple[int, "Future[list[FrameDetections]]"]

@@ -4,6 +4,10 @@ Boxes, features and scores at keyframes are computed span by span, in any order 
 links them over time (tracks, averaged scores, events) is done once, over all of them in order. A
 span begins and ends between groups of keyframes, so that the batches are those of a run over the
 whole video, and its first and last clips read frames across the cut.
+
+What an action network that follows people sees of a person depends on the tracks before. People
+are then detected in all spans first; the tracks of all that was detected up to a span, made anew
+in little time, are those of one run, and with them the networks' work on that span.
 """
 
 from __future__ import annotations
@@ -15,9 +19,10 @@ from itertools import groupby
 from pathlib import Path
 
 from detection.errors import UserError
-from detection.pipeline.clip_buffer import FrameDetections, PipelineSampling
+from detection.pipeline.clip_buffer import FrameDetections, Group, PipelineSampling
 from detection.pipeline.options import Plan
 from detection.pipeline.segments import read_segment
+from detection.structures import ActorBoxes
 from detection.video.stream import Gap
 
 
@@ -45,6 +50,10 @@ class VideoSpan:
             return -math.inf
         return VideoSpan(0, self.first_group).end_s(sampling)
 
+    def ends_before(self, group: int) -> bool:
+        """Whether a group belongs to later spans."""
+        return self.end_group is not None and group >= self.end_group
+
     @property
     def name(self) -> str:
         """Return a name for its file; names of one video's spans sort in order of time."""
@@ -63,11 +72,13 @@ class SpanPlan:
     key: a digest of the video's content, the networks and the options: what was computed under
     another is of something else.
     length_s: of the video; None: unknown.
+    people_first: whether the people of all spans are to be detected before any is scored.
     """
 
     spans: tuple[VideoSpan, ...]
     key: str
     length_s: float | None
+    people_first: bool = False
 
 
 def plan_spans(plan: Plan, *, duration_s: float, span_s: float) -> list[VideoSpan]:
@@ -108,6 +119,42 @@ def read_spans(
                 yield gaps.pop(0)
             yield number, group
         yield from gaps
+
+
+class KnownPeople:
+    """The people of a video, as they were detected span by span; taken in order of time.
+
+    paths: files of all spans, in order.  video: its name, for errors.
+    """
+
+    def __init__(self, paths: Sequence[Path], sampling: PipelineSampling, *, video: str) -> None:
+        read = read_spans(paths, sampling, first_group=0)
+        self._groups = (item for item in read if not isinstance(item, Gap))
+        self._next = next(self._groups, None)
+        self._video = video
+
+    def before(self, first_group: int) -> Iterator[FrameDetections]:
+        """Yield the detection frames of all groups before one."""
+        while self._next is not None and self._next[0] < first_group:
+            yield from self._next[1]
+            self._next = next(self._groups, None)
+
+    def of(self, group: Group) -> list[ActorBoxes]:
+        """Return the people of each frame of the next group.
+
+        Raises `UserError` where the files are of other frames: of another video, say.
+        """
+        if not (required := [frame.index for frame in group.frames]):
+            return []  # all were inside a gap
+        frames = [] if self._next is None or self._next[0] != group.number else self._next[1]
+        if (found := [frame.index for frame in frames]) != required:
+            raise UserError(
+                f"{self._video}: people at detection frames {required} are required, its spans' "
+                f"files have {found or 'none of them'}: it has changed, or they are of another "
+                "video"
+            )
+        self._next = next(self._groups, None)
+        return [frame.boxes for frame in frames]
 
 
 def _group_of(frame: FrameDetections, sampling: PipelineSampling) -> int:

@@ -14,6 +14,8 @@ from detection.archive.pieces import (
     Key,
     KeyPiece,
     NotCut,
+    PeopleDone,
+    PeoplePiece,
     SpanDone,
     SpanPiece,
     SpansPlanned,
@@ -52,12 +54,14 @@ class Made:
             if waiting and (error := waiting.pop(0)) is not None:
                 raise error
         tell(1.0)
-        if isinstance(piece, SpanPiece):
+        if isinstance(piece, PeoplePiece | SpanPiece):
             if name.startswith("reset"):
                 return NotCut(name, "its clock falls back")
+            if isinstance(piece, PeoplePiece):
+                return PeopleDone(name, piece.span)
             return SpanDone(name, piece.span, ("of a span",) if "noted" in name else ())
         if isinstance(piece, VideoPiece) and "long" in name and not piece.whole:
-            return SpansPlanned(name, SPANS, "plan")
+            return SpansPlanned(name, SPANS, "plan", people_first="followed" in name)
         return VideoDone(name, 1.0, (f"note of {name}",) if "noted" in name else ())
 
     def count(self, kind):
@@ -105,6 +109,46 @@ def test_spans_of_a_long_video_are_joined_once_all_are_there():
         i for i, p in enumerate(made.pieces) if isinstance(p, SpanPiece)
     )
     assert (progress.done, progress.spans, progress.spans_done) == (2, 0, 0)
+
+
+def test_people_of_all_spans_are_detected_before_any_is_scored():
+    made = Made()
+    progress = drive(made, ["long followed", "a"])
+    kinds = [type(p).__name__ for p in made.pieces if p != KeyPiece() and p.video.name != "a"]
+    assert kinds == ["VideoPiece", *["PeoplePiece"] * 3, *["SpanPiece"] * 3, "JoinPiece"]
+    spans = [p for p in made.pieces if isinstance(p, SpanPiece)]
+    assert [(p.span, p.people, p.key) for p in spans] == [(span, SPANS, "plan") for span in SPANS]
+    (join,) = (p for p in made.pieces if isinstance(p, JoinPiece))
+    assert join.people_first
+    assert (progress.done, progress.spans, progress.spans_done) == (2, 0, 0)
+
+
+def test_people_that_fail_are_tried_again_alone_and_counted_apart_from_scores():
+    failing = {"long followed_people": [UserError("odd")], "long followed_span": [UserError("odd")]}
+    made = Made(**failing)
+    progress = drive(made, ["long followed"], retries=1)
+    assert progress.done == 1 and not progress.failures
+    assert made.count(PeoplePiece) == made.count(SpanPiece) == {"long followed": 4}
+    made = Made(**{"long followed_people": [UserError("odd")] * 99})
+    progress = drive(made, ["long followed", "a"], retries=1)
+    assert [f.video for f in progress.failures] == ["long followed"]
+    assert progress.done == 1 and not made.count(SpanPiece)
+    assert (progress.spans, progress.spans_done) == (0, 0)
+
+
+def test_a_followed_video_whose_people_say_that_it_cannot_be_cut_is_done_whole():
+    made, notes = Made(), []
+    progress = drive(made, ["reset long followed"], on_note=notes.append)
+    assert progress.done == 1 and not made.count(SpanPiece) and not made.count(JoinPiece)
+    assert notes == ["its clock falls back; it is not cut into spans"]
+
+
+def test_a_followed_video_is_scored_before_people_of_others_are_detected():
+    made = Made()
+    drive(made, ["long followed", "long followed too"])
+    kinds = [(type(piece), piece.video.name) for piece in made.pieces[1:]]
+    last = max(i for i, kind in enumerate(kinds) if kind == (PeoplePiece, "long followed too"))
+    assert kinds.index((SpanPiece, "long followed")) < last
 
 
 def test_a_video_that_cannot_be_cut_is_done_whole():

@@ -23,7 +23,7 @@ LABELS = LabelMap(("be red", "be <b>blue</b>", "be here"), (3, 7, 9), None)
 WIDTH, HEIGHT, FPS = 96, 72, 10
 
 
-def config(**clip) -> RunConfig:
+def config(model=None, **clip) -> RunConfig:
     values = {
         "data": {"root": "nowhere", "box_score_threshold": 0.01},
         "model": {
@@ -32,6 +32,7 @@ def config(**clip) -> RunConfig:
             "width_factor": 1.0,
             "head_width": 16,
             "dropout": 0.0,
+            **(model or {}),
         },
         "clip": {"num_frames": 4, "step": 6, "test_short_side_px": 64, **clip},
     }
@@ -46,10 +47,11 @@ def save_tiny_run(
     step: float = 6,
     at_ends: str = "repeat",
     stream: bool = False,
+    actor_input: str = "roi",
 ) -> Path:
     """Write a run folder whose random scores are spread over 0 to 1."""
     torch.manual_seed(3)
-    settings = config()
+    settings = config({"actor_input": actor_input, "crop_px": 48})
     model = build_model(settings, num_classes=len(labels)).eval()
     with torch.no_grad():
         model.head.classes.weight.mul_(spread / model.head.classes.weight.abs().mean())
