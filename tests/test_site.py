@@ -63,6 +63,12 @@ def test_every_page_of_docs_is_in_it(site):
     assert all(f'href="{name}"' in menu for name in written), "each is in the menu"
 
 
+def test_blocks_of_code_are_shown_as_such(site):
+    folder, pages = site
+    for page in (folder / name for name in pages):
+        assert "```" not in page.read_text(encoding="utf-8"), page.name
+
+
 def test_nothing_is_loaded_from_elsewhere(site):
     _, pages = site
     away = {a for page in pages.values() for a in page.fetched if re.match(r"(https?:)?//", a)}

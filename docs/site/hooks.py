@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = "first_steps"
 # What the site does not hold is named by its path in the repository, without a link.
 DOCS_FILE = re.compile(r"`docs/(\w+)\.md`")
+# What the tests are told of a block, behind its language: the site's Markdown takes none of it.
+BLOCK = re.compile(r"^(```\w+) [\w ]+$", re.MULTILINE)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -35,7 +37,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Name files outside docs/ by their path, and lead to the notebook's page."""
-    return LINK.sub(lambda link: _without_way_up(link), markdown)
+    return LINK.sub(_without_way_up, BLOCK.sub(r"\1", markdown))
 
 
 def from_docs(text: str) -> str:
@@ -81,4 +83,6 @@ def _without_way_up(link: re.Match[str]) -> str:
     mark, shown, target = link.groups()
     if target == f"examples/{NOTEBOOK}.ipynb":
         return f"{mark}[{shown}]({NOTEBOOK}.md)"
+    if target.startswith("examples/"):
+        return f"`docs/{target}`"
     return f"`{target.removeprefix('../')}`" if target.startswith("../") else link[0]
