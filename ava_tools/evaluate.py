@@ -128,7 +128,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--diagnose", action="store_true", help="explain where AP is lost")
     add("--compare", type=Path, metavar="CSV_OR_RUN",
         help="other detections, a file or a run's: the difference by class")  # fmt: skip
-    add("--draws", type=whole_number(1, 1_000_000), default=1000,
+    add("--draws", type=whole_number(1, 100_000), default=1000,
         help="bootstrap draws of --compare (default 1000)")  # fmt: skip
     add("--video-map", action="store_true", help="score tubes too (JHMDB, UCF101-24)")
     add("--least-frames", type=int, default=15, metavar="N",

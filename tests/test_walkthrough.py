@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from conftest import REPOSITORY, find_real_data
 from console_page import Section, Typed, is_shown, run_section, sections
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 PAGE = REPOSITORY / "docs" / "walkthrough.md"
 SECTIONS = sections(PAGE.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
-def test_what_the_walkthrough_shows_appears(section: Section, tmp_path):
-    data = find_real_data()
-    if section.needs and data is None:
-        pytest.skip("no real data: set ACTION_DATA to its folder")
+def test_what_the_walkthrough_shows_appears(section: Section, tmp_path, request):
     for name, path in section.needs.items():
-        source = data / path
+        source = request.getfixturevalue("real_data") / path
         assert source.exists(), f"{source}: not found"
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).symlink_to(source)

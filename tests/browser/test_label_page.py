@@ -281,6 +281,7 @@ def test_enter_asks_about_a_part_of_a_person_that_nothing_is_picked_for(
 
 def test_picks_that_are_not_decided_are_told_before_the_export(browser: Browser, tmp_path: Path):
     browser.open(page_of(tmp_path, video(tmp_path, "a", track(1), track(2, 4)), exclusive={}))
+    at(browser, "a", 1)
     browser.press("1", "n")
     at(browser, "a", 2)
     browser.press("e")
@@ -615,7 +616,10 @@ def test_the_export_names_the_folder_that_the_page_lies_in(browser, tmp_path):
         folder = tmp_path / name / "label"
         page = page_of(folder, video(folder, "a", track(1)))
         browser.open(page)
-        browser.press("1", "e")
+        at(browser, "a", 1)
+        browser.press("1")
+        browser.until("review.edits.unsaved.size === 0")
+        browser.press("e")
         assert f"{tmp_path}/{name}/labels/" in browser.text("dialog")
         assert browser.text("dialog pre") == f"python -m ava_tools.teach --dataset {typed}"
         browser.js("localStorage.clear()")  # the pages are one to the browser

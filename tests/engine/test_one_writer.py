@@ -329,7 +329,7 @@ def test_it_does_not_begin_again_where_something_would_be_lost(tmp_path, cfg):
         train_ava.main(["--resume", str(run)])
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(
-        UserError, match=r"last\.pt to go on from, but .*metrics\.json.*--overwrite"
+        UserError, match=r"last\.pt to go on from, but .*detections\.csv.*--overwrite"
     ):
         train_ava.main(["--resume", str(run)])
     assert (
