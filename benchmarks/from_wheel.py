@@ -100,7 +100,8 @@ def find_inputs(folder: Path) -> Inputs:
         weights = data / "weights" / "x3d_xs_k400_from_int8.pyth"
         people = data / "detectors" / "yolox_nano.onnx"
         if video.is_file() and weights.is_file() and people.is_file():
-            real = ("--checkpoint", str(weights), "--people", str(people))
+            copy = shutil.copy(weights, folder)  # what is exported stays beside the weights
+            real = ("--checkpoint", str(copy), "--people", str(people))
             return Inputs(video, real, "[export]", "a real clip of 10 s, real weights")
     from tiny_people import save_tiny_people
     from tiny_pipeline import save_tiny_run, write_squares
