@@ -198,7 +198,7 @@ def _end_line(values: dict[str, Any], now: float) -> str:
     if state == "broken":
         return f"ended by an error {values['written']}; the same command goes on"
     if silent_s > _GONE_S and _is_gone(values["host"], values["pid"]):
-        return "process {pid} is gone; the same command goes on".format_map(values)
+        return f"process {values['pid']} is gone; the same command goes on"
     if silent_s > STALE_S:
         silent = duration_text(silent_s)
         return (

@@ -131,8 +131,9 @@ class Worker:
 
     def _do_video(self, piece: VideoPiece, tell: OnProgress) -> Result:
         video = piece.video
-        is_done = self._is_done(video)
-        if not (is_done or piece.whole or math.isinf(self.options.span_s)):
+        if self._is_done(video):
+            return self._finished(video, tell)
+        if not (piece.whole or math.isinf(self.options.span_s)):
             plan = self.detector.spans(
                 self._copies.source(video), span_s=self.options.span_s, **self._part()
             )
@@ -176,7 +177,7 @@ class Worker:
         video, key = piece.video, piece.key
         names = [span_name(video, span, key) for span in piece.spans]
         if self._is_done(video):
-            done = self._run(video, tell)
+            done = self._finished(video, tell)
         else:
             with self._copies.reading(names) as paths:
                 # The seconds were told by its spans.
@@ -191,6 +192,10 @@ class Worker:
         state = self._copies.state(video)
         return is_complete(state) and state_key(state) == self._key
 
+    def _finished(self, video: VideoFolder, tell: OnProgress) -> VideoDone:
+        """Return what is told of results that stand whole; little where none of them are here."""
+        return VideoDone(video.name, None) if self._copies.are_remote else self._run(video, tell)
+
     def _run(
         self,
         video: VideoFolder,
@@ -200,8 +205,6 @@ class Worker:
         computed_key: str | None = None,
     ) -> VideoDone:
         """Make a video's results, of computed spans where there are any."""
-        if self._copies.are_remote and self._is_done(video):
-            return VideoDone(video.name, None)  # none of them are here
         source, options = self._copies.source(video), self.options
         with (
             VideoStream(source, live=False) as stream,

@@ -57,9 +57,10 @@ def compare(
         raise ValueError(f"{first.protocol.name} and {second.protocol.name} do not compare")
     units = _Units(first, second)
     rng = np.random.default_rng(seed)
-    weights = rng.multinomial(len(units), np.full(len(units), 1 / len(units)), size=num_draws).T
+    drawn = rng.multinomial(len(units), np.full(len(units), 1 / len(units)), size=num_draws)
+    weights = drawn.T.astype(np.int32)
     draws = [
-        _drawn_ap(scored, units.of_keys(scored), weights.astype(np.int32), progress=progress)
+        _drawn_ap(scored, units.of_keys(scored), weights, progress=progress)
         for scored in (first, second)
     ]
     averages = [scored.per_class_ap() for scored in (first, second)]

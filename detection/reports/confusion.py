@@ -119,7 +119,7 @@ def _colored(
     share: NDArray[np.float64], num_classes: int
 ) -> tuple[NDArray[np.float64], LinearSegmentedColormap, LinearSegmentedColormap, PowerNorm]:
     """Return the (R, C, 3) image, the colours of its diagonal and of the rest, and their scale."""
-    from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+    from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgb
 
     diagonal, beside = (
         LinearSegmentedColormap.from_list(name, ["#ffffff", color])
@@ -130,12 +130,8 @@ def _colored(
     image = np.asarray(beside(values))[..., :3]
     own = np.arange(num_classes)
     image[own, own] = np.asarray(diagonal(values[own, own]))[..., :3]
-    image[np.isnan(share)] = _rgb(GRID)
+    image[np.isnan(share)] = to_rgb(GRID)
     return image, diagonal, beside, norm
-
-
-def _rgb(color: str) -> tuple[float, ...]:
-    return tuple(int(color[place : place + 2], 16) / 255 for place in (1, 3, 5))
 
 
 def _label_axes(axes: Axes, table: ConfusionTable, labels: list[str], *, small: bool) -> None:
